@@ -1,0 +1,36 @@
+"""Muybridge: video action recognition with the spatiotemporal ResNets of Tran et al., CVPR 2018.
+
+The public names; each is found when it is first used, so that `import muybridge` and `muybridge --help` stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muybridge.models.cost import cost
+    from muybridge.models.family import list_models
+    from muybridge.models.network import create_model
+    from muybridge.prediction.predictor import load
+    from muybridge.weights.card import save
+
+HOMES = {
+    "create_model": "muybridge.models.network",
+    "list_models": "muybridge.models.family",
+    "cost": "muybridge.models.cost",
+    "save": "muybridge.weights.card",
+    "load": "muybridge.prediction.predictor",
+}
+
+__all__ = ["cost", "create_model", "list_models", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"muybridge has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,123 @@
+"""`muybridge predict`: what is in video files, and when."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muybridge.cli.options import verb_parser
+
+if TYPE_CHECKING:
+    from muybridge.prediction.predictor import Prediction, Recognizer
+
+EXAMPLES = (
+    "muybridge predict runs/first holiday.mp4",
+    "muybridge predict runs/first videos/ --json > predictions.jsonl",
+    "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
+)
+FORMATS = ("text", "json", "csv", "srt")
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints one block (or one JSON line) a video; exit code 3 when some failed, 1 when all did."""
+    parser = verb_parser(
+        "predict",
+        "RUN VIDEO|FOLDER ... [--top K] [--clips N] [--json] [--timeline [FORMAT]] [-o FILE|FOLDER]",
+        "Names the classes of video files; folders stand for the videos in them.",
+        EXAMPLES,
+    )
+    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("videos", nargs="+", help="video files and folders")
+    parser.add_argument("--top", type=int, default=5, help="classes to name")
+    parser.add_argument("--clips", type=int, default=10, help="clips a video, uniformly spaced")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for every video")
+    parser.add_argument("--timeline", nargs="?", const="text", choices=FORMATS, help="also what happens when")
+    parser.add_argument("--step", type=int, help="frames between two windows of the timeline (default: a quarter clip)")
+    parser.add_argument("--minimum_probability", type=float, default=0.0, help="timeline: less probable is a gap")
+    parser.add_argument("--minimum_seconds", type=float, default=0.0, help="timeline: shorter segments are merged")
+    parser.add_argument(
+        "-o", "--output", help="write the timeline to this file, or into this folder for several videos"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    found = parser.parse_args(list(words))
+    if found.output and not found.timeline:
+        raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
+    return _predict(found)
+
+
+def _predict(found: Any) -> int:
+    from muybridge.prediction.files import video_files
+    from muybridge.prediction.predictor import load
+
+    videos = video_files(found.videos)
+    recognizer = load(found.run, device=found.device)
+    num_failed = 0
+    for prediction in _predictions(recognizer, videos, found):
+        num_failed += prediction.status != "ok"
+        if found.json:
+            print(json.dumps(_json_object(prediction, recognizer, found.timeline)), flush=True)
+        else:
+            _print(prediction, show_segments=found.timeline == "text")
+        if found.timeline not in (None, "text") and prediction.status == "ok":
+            _write_timeline(prediction, recognizer, found, several=len(videos) > 1)
+    return 0 if not num_failed else 1 if num_failed == len(videos) else 3
+
+
+def _predictions(recognizer: Recognizer, videos: Sequence[str], found: Any) -> Iterator[Prediction]:
+    from muybridge.prediction.timeline import TimelineOptions
+
+    options = None
+    if found.timeline:
+        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds)
+    for video in videos:
+        yield recognizer.predict(video, clips=found.clips, top=found.top, timeline=options)
+
+
+def _json_object(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
+    from muybridge.prediction.timeline import to_json
+
+    if timeline is None:
+        return prediction.to_json()
+    told = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
+    return {**prediction.to_json(), "timeline": told}
+
+
+def _print(prediction: Prediction, *, show_segments: bool) -> None:
+    print(prediction.video)
+    if prediction.status != "ok":
+        print(f"  {prediction.status}: {prediction.reason}")
+        return
+    for label, probability in prediction.classes:
+        print(f"  {100 * probability:5.1f} %  {label}")
+    if prediction.reason:
+        print(f"  ({prediction.reason})")
+    if show_segments:
+        for segment in prediction.segments:
+            span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
+            print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
+
+
+def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, *, several: bool) -> None:
+    from muybridge.journal import write_text
+    from muybridge.prediction.timeline import to_csv, to_json, to_srt
+
+    match found.timeline:
+        case "json":
+            told = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
+            text = json.dumps({"video": prediction.video, **told}, indent=2) + "\n"
+        case "csv":
+            text = to_csv(prediction.segments)
+        case _:
+            text = to_srt(prediction.segments)
+    if not found.output:
+        print(text, end="")
+        return
+    target = Path(found.output)
+    if several or target.is_dir():
+        target = target / f"{Path(prediction.video).name}.{found.timeline}"
+    write_text(target, text)
+    print(f"wrote {target}", file=sys.stderr)

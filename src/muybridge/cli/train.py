@@ -1,0 +1,54 @@
+"""`muybridge train`: settings -> job -> fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.settings import TrainSettings
+
+EXAMPLES = (
+    "muybridge train --data my_videos -o runs/first",
+    "muybridge train --config recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/kinetics --resume",
+    "muybridge train --data ucf101.csv --init runs/kinetics --training.learning_rate 0.001 -o runs/ucf101",
+)
+
+
+def run(words: Sequence[str]) -> int:
+    """Trains, and prints the last validation on standard output."""
+    parser = verb_parser(
+        "train",
+        "--data DATA [--model MODEL] [-o RUN] [--config FILE] [--resume] [SETTINGS]",
+        "Trains a network. Defaults are the paper's recipe; any setting can be given as an option or in a YAML file.",
+        EXAMPLES,
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in -o, or start it")
+    settings, found = parse_settings(parser, TrainSettings, words)
+    return train(settings, resume=found.resume)
+
+
+def train(settings: TrainSettings, *, resume: bool) -> int:
+    """One run, told on standard error."""
+    from rich.console import Console
+
+    from muybridge.evaluation.evaluate import sentence
+    from muybridge.training.fit import fit
+    from muybridge.training.start import announcement, start
+
+    console = Console(file=sys.stderr, soft_wrap=True)
+    job = start(settings, resume=resume)
+    for line in announcement(job):
+        console.print(line, highlight=False)
+    outcome = fit(job, console)
+    print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
+    if outcome.validation:
+        print(f"validation: {sentence(outcome.validation)}")
+    if outcome.progress.num_failed:
+        print(
+            f"{outcome.progress.num_failed} of {outcome.progress.num_drawn} clips could not be read; "
+            f"{job.folder / 'failures.jsonl'} names them",
+            file=sys.stderr,
+        )
+        return 3
+    return 0

@@ -1,0 +1,158 @@
+"""Where a clip lies in a video: integer arithmetic on time stamps, no I/O, no torch (paper section 4; paper.md 3.1 and 3.6).
+
+What enters is when each frame of a video is shown (`FrameTimes`), what leaves is which frames make up a clip
+(`ClipTimes`): drawn at random for training, uniformly spaced for the paper's 10-clip evaluation, centred, or dense for a
+timeline. With clip length 3 and stride 2, `f` a frame that is taken and `x` one that is skipped:
+
+    0 1 2 3 4 5 6 7
+    f x f x f            the first of the clips; its span is 5 frames
+          f x f x f      the last that fits
+
+A video shorter than the span repeats in a loop. Seconds are counted from `origin_tick`: the first frame of the times given,
+unless a caller that trimmed a video says where the whole video began, so that people find the clip in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
+
+_FINEST_RATE = (
+    1_000_000  # a rate is the nearest fraction with a denominator up to this: 29.97 and 30000/1001 stay exact
+)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The frames clips are made of: `ticks` (M,) of the frames; frame j stands for the time from edges[j] to edges[j+1]."""
+
+    ticks: NDArray[np.int64]
+    edges: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+
+def within(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
+    """The frames whose time stamps lie in [start, end), in seconds from the first frame; None leaves that side open.
+
+    Bounds are rounded to the nearest tick, so a bound that was computed from a time stamp finds that very frame.
+    Raises VideoError("too_short") where no frame is left.
+    """
+    first = int(times.ticks[0])
+    start = first if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
+    end = times.end_tick if end_seconds is None else first + round(Fraction(end_seconds) / times.tick_seconds)
+    kept = times.ticks[(times.ticks >= start) & (times.ticks < end)]
+    if len(kept) == 0:
+        asked = f"{start_seconds or 0:g} s and {'its end' if end_seconds is None else f'{end_seconds:g} s'}"
+        raise VideoError("too_short", f"no frames between {asked}: the video lasts {times.duration_seconds:.2f} s")
+    return FrameTimes(kept, times.tick_seconds, min(end, times.end_tick))
+
+
+def sampling_grid(times: FrameTimes, frames_per_second: float | None) -> NDArray[np.int64]:
+    """The frames that clips choose from: ticks, int64 (M,).
+
+    At the native rate (None) that is every frame. At a target rate it is the frame being shown (the latest whose tick has
+    come) at start + j / frames_per_second for every such moment before the end, so a frame repeats where the target is
+    faster and is passed over where it is slower. Exact: no time stamp becomes a float.
+    """
+    return _grid(times, frames_per_second).ticks
+
+
+def random_clip(
+    times: FrameTimes,
+    preprocessing: Preprocessing,
+    generator: np.random.Generator,
+    *,
+    origin_tick: int | None = None,
+) -> ClipTimes:
+    """One clip, every place where it fits equally likely (temporal jittering, paper section 4)."""
+    grid = _grid(times, preprocessing.frames_per_second)
+    last_start = _last_start(grid, preprocessing)
+    start = int(generator.integers(last_start + 1))
+    return _place(times, grid, preprocessing, start, origin_tick)
+
+
+def uniform_clips(
+    times: FrameTimes, preprocessing: Preprocessing, num_clips: int, *, origin_tick: int | None = None
+) -> list[ClipTimes]:
+    """`num_clips` clips from the first place to the last, starts floor(i * (M - span) / (num_clips - 1)); one is centred.
+
+    Always `num_clips` of them: in a short video they overlap or are the same (paper.md 3.6, ops/av_decoder.cc).
+    """
+    if num_clips < 1:
+        raise ValueError(f"a video needs at least 1 clip, not {num_clips}")
+    grid = _grid(times, preprocessing.frames_per_second)
+    last_start = _last_start(grid, preprocessing)
+    if num_clips == 1:
+        starts = [last_start // 2]
+    else:
+        starts = [number * last_start // (num_clips - 1) for number in range(num_clips)]
+    return [_place(times, grid, preprocessing, start, origin_tick) for start in starts]
+
+
+def centre_clip(times: FrameTimes, preprocessing: Preprocessing, *, origin_tick: int | None = None) -> ClipTimes:
+    """The clip in the middle of the video."""
+    return uniform_clips(times, preprocessing, 1, origin_tick=origin_tick)[0]
+
+
+def dense_clips(
+    times: FrameTimes, preprocessing: Preprocessing, step_frames: int, *, origin_tick: int | None = None
+) -> list[ClipTimes]:
+    """A clip every `step_frames` frames of the grid, and the last one that fits, so that the end is covered.
+
+    Clip length 3, stride 1, step 2, six frames:
+
+        fffxxx
+        xxfffx
+        xxxfff
+    """
+    if step_frames < 1:
+        raise ValueError(f"dense clips need a step of at least 1 frame, not {step_frames}")
+    grid = _grid(times, preprocessing.frames_per_second)
+    last_start = _last_start(grid, preprocessing)
+    starts = list(range(0, last_start + 1, step_frames))
+    if starts[-1] != last_start:
+        starts.append(last_start)
+    return [_place(times, grid, preprocessing, start, origin_tick) for start in starts]
+
+
+def _grid(times: FrameTimes, frames_per_second: float | None) -> _Grid:
+    if frames_per_second is None:
+        return _Grid(times.ticks, np.append(times.ticks, times.end_tick))
+    rate = Fraction(frames_per_second).limit_denominator(_FINEST_RATE)
+    if rate <= 0:
+        raise ValueError(f"frames_per_second must be at least {1 / _FINEST_RATE:g}, not {frames_per_second}")
+    first, step = int(times.ticks[0]), 1 / (rate * times.tick_seconds)
+    num_moments = -((first - times.end_tick) // step)  # ceil(duration / step)
+    # floor(j * step) without overflow: whole ticks and the remaining fraction apart.
+    whole, rest = divmod(step.numerator, step.denominator)
+    numbers = np.arange(num_moments, dtype=np.int64)
+    moments = first + numbers * whole + numbers * rest // step.denominator
+    shown = np.searchsorted(times.ticks, moments, side="right") - 1
+    return _Grid(times.ticks[shown], np.append(moments, times.end_tick))
+
+
+def _last_start(grid: _Grid, preprocessing: Preprocessing) -> int:
+    return max(0, len(grid) - preprocessing.clip_span)
+
+
+def _place(
+    times: FrameTimes, grid: _Grid, preprocessing: Preprocessing, start: int, origin_tick: int | None
+) -> ClipTimes:
+    """The clip whose first frame is `start` on the grid. Too few frames go round: of three, five are `01201`."""
+    looped = len(grid) < preprocessing.clip_span
+    places = start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride
+    last = len(grid) - 1 if looped else int(places[-1])
+    origin = int(times.ticks[0]) if origin_tick is None else origin_tick
+    return ClipTimes(
+        ticks=grid.ticks[places % len(grid)],
+        start_seconds=float((int(grid.edges[start]) - origin) * times.tick_seconds),
+        end_seconds=float((int(grid.edges[last + 1]) - origin) * times.tick_seconds),
+        looped=looped,
+    )

@@ -1,0 +1,273 @@
+"""Video files as containers: opened safely, one picture stream chosen, and when each of its frames is shown.
+
+What enters is a path, what leaves is a `FrameIndex`: the time stamps of the frames and of the key frames decoding may start
+from. Files are read with FFmpeg's guesses switched off (`nofillin`), so a time stamp is either what the container stores or
+absent. Stored presentation stamps are trusted; so are stamps in decoding order where the codec never reorders frames. AVI
+with B-frames, MPEG programme streams and bare elementary streams have neither: their frames are found by decoding and
+counting. Exact before fast: FFmpeg's own guesses there are off by whole frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from itertools import accumulate, islice
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from muybridge.records import FrameTimes, VideoError
+
+# Demuxers of texts and patterns that name other files or addresses: a data set must not make us open those.
+_POINTING_ELSEWHERE = frozenset(
+    ("concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty", "vapoursynth", "webm_dash_manifest")
+)
+_VOP_START = b"\0\0\1\xb6"
+
+
+class _Packet(NamedTuple):
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_key: bool
+    is_dropped: bool  # decoded but never shown: an edit list cuts it off
+    vop_kinds: str | None  # MPEG-4 without stored presentation stamps: the kinds of picture it holds
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """When the frames of a file are shown, and where decoding may start.
+
+    key_stamps int64 (K, 2): presentation and decoding stamp of the key frames, ordered by the first. Without any, frames
+    are found by decoding from the beginning and counting. `uses_dts`: a packet's stamp is its decoding stamp.
+    num_leading packets come before the first key frame: nothing can be made of them.
+    """
+
+    times: FrameTimes
+    key_stamps: NDArray[np.int64]
+    uses_dts: bool
+    num_leading: int
+
+    @property
+    def is_counted(self) -> bool:
+        """Frames must be found by counting, not by their stamps."""
+        return len(self.key_stamps) == 0
+
+    def key_before(self, tick: int) -> int:
+        """The place in key_stamps of the last key frame shown at or before `tick`."""
+        return int(np.searchsorted(self.key_stamps[:, 0], tick, side="right")) - 1
+
+
+@contextmanager
+def open_pictures(path: str) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """The open file and its first stream of moving pictures, decoded by one thread.
+
+    Raises VideoError: missing, unreadable or no_video. Errors of FFmpeg inside the block become unreadable.
+    """
+    _check_file(path)
+    try:
+        container = av.open(path, container_options=_open_options(), metadata_errors="replace")
+    except av.error.ArgumentError as error:
+        raise VideoError(
+            "unreadable", "the file is no video (playlists that point to other files are refused)"
+        ) from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError("unreadable", f"the file is damaged or no video ({_words(error)})") from error
+    with container:
+        stream = _picture_stream(container)
+        stream.codec_context.thread_count = 1  # many workers decode side by side
+        try:
+            yield container, stream
+        except av.error.FFmpegError as error:
+            raise VideoError("unreadable", f"the file cannot be read ({_words(error)})") from error
+
+
+def packets_of(
+    container: InputContainer, stream: av.VideoStream, *, uses_dts: bool = False
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets from the container's present position; `uses_dts` stamps them as an index does that counts time so."""
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue  # "show the last frame again" in AVI; to a decoder it would mean the end
+        if uses_dts:
+            packet.pts = packet.dts
+        yield packet
+
+
+def decoded_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames in the order in which they are shown. Raises VideoError("unreadable") naming where decoding fails."""
+    number = 0
+    for packet in packets:
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            stamp, tick_seconds = packet.pts, packet.time_base
+            where = f"after {number} frames" if stamp is None else f"at {float(stamp * tick_seconds):.2f} s"
+            raise VideoError("unreadable", f"the file is damaged: decoding fails {where} ({_words(error)})") from error
+        number += len(frames)
+        yield from frames
+    yield from stream.decode(None)
+
+
+def index_frames(path: str) -> FrameIndex:
+    """When each frame of the file is shown. Decodes only where the container does not say.
+
+    Raises VideoError: missing, unreadable, no_video, or truncated where the file ends before its own table of contents does.
+    """
+    with open_pictures(path) as (container, stream):
+        packets = _read_packets(container, stream)
+        num_leading = next((place for place, packet in enumerate(packets) if packet.is_key), 0)
+        # A packed MPEG-4 stream has place-holders that hold no picture, often marked as key frames.
+        packets = [packet for packet in packets[num_leading:] if packet.vop_kinds != ""]
+        uses_dts = any(packet.pts is None for packet in packets) and not _may_reorder(stream, packets)
+        stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
+        trusted = [stamp for stamp in stamps if stamp is not None]
+        if len(trusted) == len(stamps) == len(set(trusted)):
+            return _index_by_stamps(stream, packets, np.array(trusted, np.int64), uses_dts, num_leading)
+    return _index_by_decoding(path, packets, num_leading)
+
+
+def spread_stamps(stamps: list[int | None], step: int) -> NDArray[np.int64]:
+    """Strictly increasing ticks for frames in the order shown, from the stamps that are known.
+
+    Gaps between known stamps are filled evenly, the ends continue at the mean step; `step` serves where fewer than two are
+    known, or where they do not increase.
+    """
+    numbers = np.arange(len(stamps), dtype=np.int64)
+    places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None], np.int64)
+    known = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
+    if len(known) < 2 or bool(np.any(np.diff(known) < np.diff(places))):
+        return numbers * step + (known[0] - places[0] * step if len(known) else 0)
+    step = max(1, round((int(known[-1]) - int(known[0])) / (int(places[-1]) - int(places[0]))))
+    ticks = np.rint(np.interp(numbers, places, known)).astype(np.int64)
+    before, after = numbers < places[0], numbers > places[-1]
+    ticks[before] -= step * (places[0] - numbers[before])
+    ticks[after] += step * (numbers[after] - places[-1])
+    return ticks
+
+
+def _check_file(path: str) -> None:
+    try:
+        facts = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise VideoError("missing", "the file does not exist") from error
+    except OSError as error:
+        raise VideoError("unreadable", f"the file cannot be opened ({_words(error)})") from error
+    if not S_ISREG(facts.st_mode):  # a pipe or device would wait for ever
+        raise VideoError("unreadable", "the path is a folder" if S_ISDIR(facts.st_mode) else "the path is not a file")
+    if facts.st_size == 0:
+        raise VideoError("unreadable", "the file is empty")
+
+
+@cache
+def _open_options() -> dict[str, str]:
+    formats = sorted(av.formats_available - _POINTING_ELSEWHERE)
+    return {"fflags": "+nofillin-genpts", "protocol_whitelist": "file", "format_whitelist": ",".join(formats)}
+
+
+def _picture_stream(container: InputContainer) -> av.VideoStream:
+    if container.format.name.endswith("_pipe"):  # FFmpeg's names for single pictures: png_pipe, jpeg_pipe, ...
+        raise VideoError("no_video", f"the file is a picture ({container.format.name[:-5]}), not a video")
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise VideoError("unreadable", "the file's video codec is unknown to this FFmpeg")
+            return stream
+    if container.streams.audio:
+        raise VideoError("no_video", "the file holds sound and no video")
+    raise VideoError("no_video", "the file holds no video stream")
+
+
+def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_Packet]:
+    """The stamps of all packets that hold data, in the file's order. Raises VideoError("truncated")."""
+    packets: list[_Packet] = []
+    is_cut = False
+    is_mpeg4 = stream.codec_context.name == "mpeg4"
+    for packet in packets_of(container, stream):
+        is_cut = packet.is_corrupt
+        kinds = vop_kinds(bytes(packet)) if is_mpeg4 and packet.pts is None else None
+        is_key = packet.is_keyframe if kinds is None else kinds.startswith("I")
+        packets.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_key, packet.is_discard, kinds))
+    is_mov = container.format.name.startswith("mov,")
+    num_promised = len(stream.index_entries) if is_mov else 0  # MP4 lists every frame; others list key frames, or none
+    if len(packets) < num_promised:
+        raise VideoError("truncated", f"the file ends after {len(packets) - is_cut} of {num_promised} frames")
+    # Broadcast marks damaged packets in the same way, wherever they are.
+    if is_cut and container.format.name != "mpegts":
+        raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
+    return packets
+
+
+def vop_kinds(packet: bytes) -> str:
+    """The kinds (I, P, B, S) of the MPEG-4 pictures in a packet: two bits behind each start code (ISO 14496-2, 6.2.5)."""
+    kinds, place = "", packet.find(_VOP_START)
+    while 0 <= place < len(packet) - len(_VOP_START):
+        kinds += "IPBS"[packet[place + len(_VOP_START)] >> 6]
+        place = packet.find(_VOP_START, place + 1)
+    return kinds
+
+
+def _may_reorder(stream: av.VideoStream, packets: list[_Packet]) -> bool:
+    """Frames may be shown in another order than that of their packets."""
+    if not stream.codec_context.codec.reorder:
+        return False
+    return any(packet.vop_kinds is None or "B" in packet.vop_kinds for packet in packets)
+
+
+def _index_by_stamps(
+    stream: av.VideoStream, packets: list[_Packet], stamps: NDArray[np.int64], uses_dts: bool, num_leading: int
+) -> FrameIndex:
+    if len(packets) == 0:
+        raise VideoError("no_video", "the file's video stream has no frames")
+    keys = [place for place, packet in enumerate(packets) if packet.is_key] or [0]
+    shown = np.array([not packet.is_dropped for packet in packets]) & (stamps >= stamps[keys[0]])
+    ticks = np.sort(stamps[shown])
+    last_duration = packets[int(np.argmax(np.where(shown, stamps, np.iinfo(np.int64).min)))].duration
+    pairs = [(stamps[place], stamps[place] if packets[place].dts is None else packets[place].dts) for place in keys]
+    key_stamps = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    return FrameIndex(_frame_times(ticks, stream, last_duration), key_stamps, uses_dts, num_leading)
+
+
+def _index_by_decoding(path: str, packets: list[_Packet], num_leading: int) -> FrameIndex:
+    with open_pictures(path) as (container, stream):
+        frames = decoded_frames(islice(packets_of(container, stream), num_leading, None), stream)
+        decoded = [(frame.pts, frame.dts) for frame in frames]
+        durations = [packet.duration for packet in packets]
+        stamps: list[int | None] = [pts for pts, _ in decoded]
+        if all(stamp is None for stamp in stamps):
+            stamps = [dts for _, dts in decoded]
+        if all(stamp is None for stamp in stamps) and len(durations) == len(decoded) and min(durations, default=0) > 0:
+            stamps = [0, *accumulate(durations[:-1])]  # GIF and its like store how long, not when
+        ticks = spread_stamps(stamps, _usual_step(stream))
+        times = _frame_times(ticks, stream, durations[-1] if len(durations) == len(decoded) else 0)
+        return FrameIndex(times, np.empty((0, 2), np.int64), False, num_leading)
+
+
+def _frame_times(ticks: NDArray[np.int64], stream: av.VideoStream, last_duration: int) -> FrameTimes:
+    """`last_duration` of 0 is unknown: then the last frame stays as long as is usual in this video."""
+    if len(ticks) == 0:
+        raise VideoError("no_video", "the file's video stream has no frames")
+    usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else _usual_step(stream)
+    tick_seconds = stream.time_base
+    assert tick_seconds is not None
+    return FrameTimes(ticks, tick_seconds, int(ticks[-1]) + (last_duration or max(1, usual)))
+
+
+def _usual_step(stream: av.VideoStream) -> int:
+    """Ticks from frame to frame by the frame rate that codec or container name; the codec's is stored, the other guessed."""
+    rate = stream.codec_context.framerate or stream.average_rate or stream.guessed_rate or Fraction(25)
+    assert stream.time_base is not None
+    return max(1, round(1 / (rate * stream.time_base)))
+
+
+def _words(error: OSError | av.error.FFmpegError) -> str:
+    return str(error.strerror or error)

@@ -1,0 +1,219 @@
+"""Frames of video files at given time stamps: decode what a clip needs and nothing beyond its key frame (design decision 5).
+
+What enters is a video and the ticks of a clip's frames, what leaves is a `YuvClip`. Decoding starts at the last key frame
+before the first frame wanted and stops at the last one; only frames that are kept are scaled. Where time stamps cannot be
+trusted frames are counted from the beginning instead. Files are opened for each call, by one thread: nothing that is open
+crosses into another process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from muybridge.data.containers import FrameIndex, decoded_frames, index_frames, open_pictures, packets_of
+from muybridge.data.planes import ClipPlanes, orientation
+from muybridge.records import FrameTimes, VideoError, YuvClip
+
+_KEPT_INDEXES = 64
+_WORTH_A_SEEK = 8  # frames; a seek also throws away what the decoder holds back
+
+_Packets: TypeAlias = "Iterator[av.Packet[av.VideoStream]]"  # a string: only the stub is generic
+# done; late: decoding began behind the first frame wanted; disordered: stamps do not increase in the order shown
+_Outcome = Literal["done", "late", "disordered"]
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a file says of itself. height and width are those of the upright picture, in pixels."""
+
+    num_frames: int
+    duration_seconds: float
+    frames_per_second: float
+    height: int
+    width: int
+
+
+class VideoFiles:
+    """Frames of files in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
+
+    It may be sent to worker processes. It remembers the time stamps of the last files it saw, and forgets them on the way.
+    """
+
+    def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
+        self.root = str(Path(root).absolute())  # absolute: FFmpeg would take "http:x" for an address, not for a file
+        self.scale_height = scale_height
+        self.scale_width = scale_width
+        self._indexes: dict[tuple[str, int, int], FrameIndex] = {}
+
+    def frame_times(self, video: str) -> FrameTimes:
+        """The time stamps of every frame; without decoding where the container stores them.
+
+        Raises VideoError: missing, unreadable, no_video or truncated.
+        """
+        return self._index(video).times
+
+    def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
+        """The frames at `ticks` (L,) of `frame_times(video)`, in that order, repeats included, scaled and upright.
+
+        Raises VideoError: as `frame_times`; unreadable too where decoding fails on the way, and truncated where the file
+        has fewer frames than its time stamps promise.
+        """
+        index = self._index(video)
+        wanted, places = np.unique(ticks, return_inverse=True)
+        if not np.all(np.isin(wanted, index.times.ticks)):
+            raise VideoError(
+                "unreadable", "the file has no frame at a time stamp asked for: it changed while it was used"
+            )
+        planes = ClipPlanes(len(wanted), self.scale_height, self.scale_width)
+        path = self._path(video)
+        if index.is_counted or _take_by_stamp(path, index, wanted, planes) == "disordered":
+            _take_by_count(path, index, wanted, planes)
+        return planes.clip(places)
+
+    def _path(self, video: str) -> str:
+        return str(Path(self.root, video))
+
+    def _index(self, video: str) -> FrameIndex:
+        path = self._path(video)
+        try:
+            facts = Path(path).stat()
+        except OSError:
+            return index_frames(path)  # which says what is wrong with it
+        key = (video, facts.st_mtime_ns, facts.st_size)
+        if key not in self._indexes:
+            if len(self._indexes) >= _KEPT_INDEXES:
+                self._indexes.pop(next(iter(self._indexes)))
+            self._indexes[key] = index_frames(path)
+        return self._indexes[key]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_indexes": {}}
+
+
+def probe(path: str | Path) -> VideoFacts:
+    """Length, rate and size of a file; decodes one frame, since only a frame tells its rotation.
+
+    Raises VideoError: missing, unreadable, no_video or truncated.
+    """
+    absolute = str(Path(path).absolute())
+    index = index_frames(absolute)
+    with open_pictures(absolute) as (container, stream):
+        packets = islice(packets_of(container, stream), index.num_leading, None)
+        frame = next(decoded_frames(packets, stream), None)
+        if frame is None:
+            raise VideoError("unreadable", "the file is damaged: no frame can be decoded")
+        height, width = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
+    seconds = index.times.duration_seconds
+    return VideoFacts(len(index.times), seconds, len(index.times) / seconds, height, width)
+
+
+def _take_by_stamp(path: str, index: FrameIndex, wanted: NDArray[np.int64], planes: ClipPlanes) -> _Outcome:
+    """Put the frames at the stamps `wanted` (increasing), from the nearest key frames or else from the beginning."""
+    outcome: _Outcome = "done"
+    with open_pictures(path) as (container, stream):
+        for run in runs(index, wanted):
+            key = index.key_before(int(wanted[run.start]))
+            packets = _packets_from(container, stream, index, key)
+            outcome = "late" if packets is None else _take_frames(packets, stream, index, (wanted, run), planes)
+            if outcome != "done":
+                break
+    if outcome != "late":
+        return outcome
+    with open_pictures(path) as (container, stream):
+        packets = packets_of(container, stream, uses_dts=index.uses_dts)
+        packets = islice(packets, index.num_leading, None)
+        outcome = _take_frames(packets, stream, index, (wanted, range(len(wanted))), planes)
+    if outcome == "late":
+        seconds = index.times.seconds(int(wanted[0]))
+        raise VideoError("unreadable", f"the file is damaged: no frame up to {seconds:.2f} s can be decoded")
+    return outcome
+
+
+def runs(index: FrameIndex, wanted: NDArray[np.int64]) -> list[range]:
+    """Places in `wanted` (increasing) to decode in one go each: a new run starts where a seek skips enough frames."""
+    starts = [0]
+    for place in range(1, len(wanted)):
+        key_tick = index.key_stamps[index.key_before(int(wanted[place])), 0]
+        skipped = np.searchsorted(index.times.ticks, (wanted[place - 1] + 1, key_tick))
+        if skipped[1] - skipped[0] >= _WORTH_A_SEEK:
+            starts.append(place)
+    return [range(start, stop) for start, stop in pairwise([*starts, len(wanted)])]
+
+
+def _packets_from(container: InputContainer, stream: av.VideoStream, index: FrameIndex, key: int) -> _Packets | None:
+    """Packets from key frame number `key` on, or from one before it; None where the file's index leads nowhere useful."""
+    if key == 0:
+        return islice(packets_of(container, stream, uses_dts=index.uses_dts), index.num_leading, None)
+    presented, decoded = (int(stamp) for stamp in index.key_stamps[key])
+    for target in (presented, decoded):  # containers search by the one or by the other
+        try:
+            container.seek(target, stream=stream)
+        except av.error.FFmpegError:
+            continue  # the file cannot seek there
+        packets = packets_of(container, stream, uses_dts=index.uses_dts)
+        for packet in packets:
+            # A mark as key frame is not enough: place-holders of packed streams carry it too.
+            if packet.pts is not None and packet.pts in index.key_stamps[:, 0]:
+                if packet.pts <= presented:
+                    return chain((packet,), packets)
+                break
+    return None
+
+
+def _take_frames(
+    packets: _Packets,
+    stream: av.VideoStream,
+    index: FrameIndex,
+    run: tuple[NDArray[np.int64], range],
+    planes: ClipPlanes,
+) -> _Outcome:
+    """Put the frame shown at each tick: the one with that stamp, or the one before it where none comes out of the decoder.
+
+    The latter are pictures that the codec calls "the same again"; at the end of the file they are missing frames.
+    """
+    (wanted, places), key_packet = run, next(packets)
+    place, shown, shown_tick = places.start, None, -math.inf
+    for frame in decoded_frames(chain((key_packet,), packets), stream):
+        if frame.pts is None or key_packet.pts is None or frame.pts <= shown_tick:
+            return "disordered"
+        if frame.pts < key_packet.pts:
+            continue  # leading pictures that refer to what lies before the key frame
+        while place < places.stop and wanted[place] <= frame.pts:
+            source = frame if wanted[place] == frame.pts else shown
+            if source is None:
+                return "late"
+            planes.put(place, source)
+            place += 1
+        if place == places.stop:
+            return "done"
+        shown, shown_tick = frame, frame.pts
+    raise _ends_early(index, int(np.sum(index.times.ticks <= shown_tick)))
+
+
+def _take_by_count(path: str, index: FrameIndex, wanted: NDArray[np.int64], planes: ClipPlanes) -> None:
+    """Put the frames at the stamps `wanted` (increasing): the n-th to come out of the decoder is shown at the n-th stamp."""
+    numbers = [int(number) for number in np.searchsorted(index.times.ticks, wanted)]
+    place, number = 0, -1
+    with open_pictures(path) as (container, stream):
+        packets = islice(packets_of(container, stream), index.num_leading, None)
+        for number, frame in enumerate(decoded_frames(packets, stream)):
+            if number == numbers[place]:
+                planes.put(place, frame)
+                place += 1
+                if place == len(numbers):
+                    return
+    raise _ends_early(index, number + 1)
+
+
+def _ends_early(index: FrameIndex, num_decoded: int) -> VideoError:
+    return VideoError("truncated", f"the file ends after {num_decoded} of {len(index.times)} frames")

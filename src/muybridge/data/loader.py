@@ -1,0 +1,258 @@
+"""Worker processes that turn a manifest into batches of clips (design decisions 7 and 9).
+
+Training: draw number n of a run decides video, place in time, crop, mirror and label; a step is a range of draw numbers,
+so the global batch at a step depends neither on the number of workers nor on the number of ranks, and resuming needs only
+the step. Evaluation: a batch is the views of whole videos in manifest order. A video that cannot be read becomes a
+recorded failure, never another video.
+
+Workers come from a fork server that has opened nothing: no decoder and no file handle crosses a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from muybridge.data.clips import random_clip, uniform_clips, within
+from muybridge.data.decode import VideoFiles
+from muybridge.data.manifest import Manifest
+from muybridge.data.views import View, ViewBatch, batched, evaluation_view, training_view
+from muybridge.processes import Place, num_workers
+from muybridge.randomness import generator, shuffled_position
+from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
+from muybridge.settings import LoadingSettings
+
+
+def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
+    """Where the frames of a manifest's videos come from: video files under `root`, scaled as the preprocessing says."""
+    return VideoFiles(root, scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A draw or a video that could not be read."""
+
+    video: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """The clips of one step on one rank: those that could be read, their labels, and the failures among the draws."""
+
+    views: ViewBatch | None
+    labels_n: Tensor
+    videos: tuple[str, ...]
+    num_looped: int
+    failures: tuple[Failure, ...]
+
+    def pin_memory(self) -> TrainingBatch:
+        """See `ViewBatch.pin_memory`."""
+        views = self.views.pin_memory() if self.views else None
+        return TrainingBatch(views, self.labels_n.pin_memory(), self.videos, self.num_looped, self.failures)
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """Every planned view of some whole videos in manifest order, and the readable ones of them as a batch."""
+
+    rows: tuple[PlannedView, ...]
+    views: ViewBatch | None
+    num_looped_videos: int
+
+    def pin_memory(self) -> EvaluationBatch:
+        """See `ViewBatch.pin_memory`."""
+        return EvaluationBatch(self.rows, self.views.pin_memory() if self.views else None, self.num_looped_videos)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    view: View
+    label: int
+    video: str
+    looped: bool
+
+
+class TrainingDraws(Dataset[_Drawn | Failure]):
+    """Draw number -> clip. Every pass over the videos is a permutation of its own; a draw costs the same in any place."""
+
+    def __init__(
+        self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, *, mirror: bool, seed: int
+    ) -> None:
+        self.manifest = manifest
+        self.source = source
+        self.preprocessing = preprocessing
+        self.mirror = mirror
+        self.seed = seed
+
+    def video_index(self, draw: int) -> int:
+        """Which video draw number `draw` is of."""
+        number, position = divmod(draw, len(self.manifest))
+        return shuffled_position(position, len(self.manifest), seed=self.seed, purpose="order", number=number)
+
+    def __getitem__(self, draw: int) -> _Drawn | Failure:
+        index = self.video_index(draw)
+        chance = generator(self.seed, "clip", draw)
+        labels = self.manifest.labels(index)
+        label = labels[int(chance.integers(len(labels)))]
+        video = self.manifest.video(index)
+        try:
+            times = frame_times(self.source, self.manifest, index)
+            clip_times = random_clip(times, self.preprocessing, chance)
+            clip = self.source.read(self.manifest.path(index), clip_times.ticks)
+        except VideoError as error:
+            return Failure(video, error.status, error.reason)
+        view = training_view(clip, self.preprocessing.crop, mirror=self.mirror, generator=chance)
+        return _Drawn(view, label, video, clip_times.looped)
+
+
+class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]):
+    """Video index -> its planned views, and those of them that could be read."""
+
+    def __init__(self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, num_clips: int) -> None:
+        self.manifest = manifest
+        self.source = source
+        self.preprocessing = preprocessing
+        self.num_clips = num_clips
+
+    def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[View, ...], bool]:
+        video, labels = self.manifest.video(index), self.manifest.labels(index)
+        try:
+            times = frame_times(self.source, self.manifest, index)
+        except VideoError as error:
+            planned = (
+                PlannedView(video, number, None, labels, error.status, error.reason) for number in range(self.num_clips)
+            )
+            return tuple(planned), (), False
+        rows, views = [], []
+        clips = uniform_clips(times, self.preprocessing, self.num_clips)
+        for number, clip_times in enumerate(clips):
+            row = PlannedView(video, number, clip_times.start_seconds, labels)
+            try:
+                clip = self.source.read(self.manifest.path(index), clip_times.ticks)
+            except VideoError as error:
+                row = PlannedView(video, number, clip_times.start_seconds, labels, error.status, error.reason)
+            else:
+                views.append(evaluation_view(clip, self.preprocessing.crop))
+            rows.append(row)
+        return tuple(rows), tuple(views), clips[0].looped
+
+
+def frame_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
+    """The time stamps of a manifest's video, cut to the segment that its row names."""
+    return within(source.frame_times(manifest.path(index)), *manifest.bounds(index))
+
+
+@dataclass(frozen=True)
+class StepDraws(Sampler[list[int]]):
+    """The draw numbers of this rank, step by step, from `first_step` to `num_steps`."""
+
+    first_step: int
+    num_steps: int
+    batch_size: int
+    place: Place
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.num_steps):
+            first = (step * self.place.world_size + self.place.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+
+    def __len__(self) -> int:
+        return self.num_steps - self.first_step
+
+
+@dataclass(frozen=True)
+class WholeVideos(Sampler[list[int]]):
+    """Runs of consecutive videos; the runs are fixed by `videos_per_batch` alone, ranks take them in turn."""
+
+    num_videos: int
+    videos_per_batch: int
+    place: Place
+
+    def __iter__(self) -> Iterator[list[int]]:
+        starts = range(0, self.num_videos, self.videos_per_batch)
+        for start in starts[self.place.rank :: self.place.world_size]:
+            yield list(range(start, min(start + self.videos_per_batch, self.num_videos)))
+
+    def __len__(self) -> int:
+        num_batches = -(-self.num_videos // self.videos_per_batch)
+        return len(range(self.place.rank, num_batches, self.place.world_size))
+
+
+def training_batches(
+    draws: TrainingDraws, steps: StepDraws, loading: LoadingSettings, *, pin_memory: bool
+) -> Iterator[TrainingBatch]:
+    """The batches of this rank in order of steps."""
+    return _loaded(draws, steps, collate_training, loading, pin_memory=pin_memory)
+
+
+def evaluation_batches(
+    views: EvaluationViews, videos: WholeVideos, loading: LoadingSettings, *, pin_memory: bool
+) -> Iterator[EvaluationBatch]:
+    """This rank's batches of whole videos in manifest order."""
+    return _loaded(views, videos, collate_evaluation, loading, pin_memory=pin_memory)
+
+
+def collate_training(items: Sequence[_Drawn | Failure]) -> TrainingBatch:
+    """One step's draws as a batch."""
+    drawn = [item for item in items if isinstance(item, _Drawn)]
+    return TrainingBatch(
+        views=batched([item.view for item in drawn]) if drawn else None,
+        labels_n=torch.tensor([item.label for item in drawn], dtype=torch.int64),
+        videos=tuple(item.video for item in drawn),
+        num_looped=sum(item.looped for item in drawn),
+        failures=tuple(item for item in items if isinstance(item, Failure)),
+    )
+
+
+def collate_evaluation(items: Sequence[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]) -> EvaluationBatch:
+    """Some videos' views as a batch."""
+    rows = tuple(row for planned, _, _ in items for row in planned)
+    views = [view for _, readable, _ in items for view in readable]
+    return EvaluationBatch(rows, batched(views) if views else None, sum(looped for _, _, looped in items))
+
+
+def _loaded(
+    dataset: Dataset[Any], sampler: Sampler[list[int]], collate: Any, loading: LoadingSettings, *, pin_memory: bool
+) -> Iterator[Any]:
+    workers = num_workers(loading.workers)
+    context = _fork_server() if workers else None
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context=context,
+        prefetch_factor=loading.prefetch if workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_parent if workers else None,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RuntimeError(
+            "a data worker was killed, most often because memory ran out; lower loading.workers, loading.prefetch "
+            f"or training.batch_size ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _fork_server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch and PyAV are imported once, not once a worker
+    return context
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

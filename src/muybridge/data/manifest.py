@@ -1,0 +1,227 @@
+"""Which videos there are, what they show and which split they belong to: one Arrow table (design section 6).
+
+Enters: rows from an indexing function (`datasets.py`, or a prepared folder). Leaves: a `Manifest`, the same for every data
+set. A row is read from its columns when it is asked for: no Python object a video, so a million videos cost what their
+columns cost, and any row is as near as the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from muybridge.records import SPLITS, STATUSES
+
+FORMAT_VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("video", pa.string()),  # unique name
+        ("path", pa.string()),  # what a FrameSource is asked for; several videos may be segments of one file
+        ("labels", pa.list_(pa.int32())),  # places in the classes
+        ("split", pa.string()),
+        ("group", pa.string()),  # what must stay on one side of a split: a person, a recording
+        ("start_seconds", pa.float64()),  # the segment, from the file's first frame; null: its beginning, its end
+        ("end_seconds", pa.float64()),
+        ("num_frames", pa.int32()),
+        ("duration_seconds", pa.float64()),
+        ("frames_per_second", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+_NAMED = 5  # how many of the offenders an error names
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The videos of a data set or of one split of it. Columns beyond SCHEMA are kept; `notes` are lines for people."""
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    root: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [name for name in SCHEMA.names if name not in self.table.column_names]
+        if missing:
+            raise ValueError(
+                f"the manifest lacks the columns {', '.join(missing)}; it has {', '.join(self.table.column_names)}"
+            )
+        wrong = [field for field in SCHEMA if not self.table.schema.field(field.name).type.equals(field.type)]
+        if wrong:
+            listed = ", ".join(
+                f"{field.name} {self.table.schema.field(field.name).type}, not {field.type}" for field in wrong
+            )
+            raise ValueError(f"the manifest has columns of the wrong type: {listed}")
+        problems = _problems(self.table, len(self.classes))
+        if problems:
+            raise ValueError(f"the manifest cannot be used: {'; '.join(problems)}")
+        object.__setattr__(self, "table", self.table.combine_chunks())  # one chunk: a row is found at once
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        classes: Sequence[str],
+        root: str,
+        notes: Sequence[str] = (),
+    ) -> Manifest:
+        """A manifest of rows with the columns' names as keys; what a row leaves out is null, `path` is `video`, status ok."""
+        filled = [{"path": row["video"], "split": "unused", "status": "ok", "reason": "", **row} for row in rows]
+        return cls(pa.Table.from_pylist(filled, schema=SCHEMA), tuple(classes), root, tuple(notes))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def video(self, index: int) -> str:
+        """The unique name of a video."""
+        return str(self._value("video", index))
+
+    def path(self, index: int) -> str:
+        """What a FrameSource is asked for: the file of a video, relative to `root`."""
+        return str(self._value("path", index))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        """Places of a video's labels in `classes`."""
+        return tuple(self._value("labels", index) or ())
+
+    def bounds(self, index: int) -> tuple[float | None, float | None]:
+        """Start and end of a video's segment, in seconds from its file's first frame."""
+        return self._value("start_seconds", index), self._value("end_seconds", index)
+
+    def select(self, split: str) -> Manifest:
+        """The videos of one split, in the same order."""
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
+        return Manifest(self.table.filter(pc.equal(self.table["split"], split)), self.classes, self.root, self.notes)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Videos of each class in each split that has any; a video with several labels counts for each."""
+        found: dict[str, dict[str, int]] = {}
+        for split in SPLITS:
+            labels = self.table["labels"].filter(pc.equal(self.table["split"], split))
+            if len(labels):
+                numbers = np.bincount(pc.list_flatten(labels).to_numpy(), minlength=len(self.classes))
+                found[split] = dict(zip(self.classes, map(int, numbers), strict=True))
+        return found
+
+    def relabelled(self, classes: Sequence[str]) -> Manifest:
+        """The same videos with their labels as places in `classes`, matched by name.
+
+        Raises ValueError where a class that a video has is not among them: a network cannot be right about it.
+        """
+        used = sorted(set(pc.list_flatten(self.table["labels"]).to_pylist()))
+        places = np.zeros(len(self.classes), np.int32)
+        places[used] = match_classes([self.classes[label] for label in used], classes)
+        column = self.table["labels"].combine_chunks()
+        labels = pa.ListArray.from_arrays(
+            pa.array(np.concatenate([[0], np.cumsum(column.value_lengths().fill_null(0).to_numpy())]), pa.int32()),
+            pa.array(places[column.flatten().to_numpy()], pa.int32()),
+        )
+        table = self.table.set_column(self.table.column_names.index("labels"), "labels", labels)
+        return Manifest(table, tuple(classes), self.root, self.notes)
+
+    def sha256(self) -> str:
+        """A hash of classes and SCHEMA's columns, row by row in order; `root` and notes are left out."""
+        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes]).encode())
+        for name in SCHEMA.names:
+            for part in _canonical(self.table[name]):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def _value(self, column: str, index: int) -> Any:
+        return self.table[column][index].as_py()
+
+
+def match_classes(classes: Sequence[str], others: Sequence[str]) -> list[int]:
+    """For each of `classes` its place in `others`, matched by name: case, space, '-' and '_' do not count.
+
+    Raises ValueError naming the classes that `others` lacks, and those whose names are the same to this matching.
+    """
+    places = {plain_name(name): place for place, name in enumerate(others)}
+    problems = [*ambiguous_names(classes), *ambiguous_names(others)]
+    missing = [name for name in classes if plain_name(name) not in places]
+    if missing:
+        problems.append(f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} not among {_listed(others)}")
+    if problems:
+        raise ValueError(f"classes cannot be matched by name: {'; '.join(problems)}")
+    return [places[plain_name(name)] for name in classes]
+
+
+def ambiguous_names(classes: Sequence[str]) -> list[str]:
+    """A clause for each set of classes whose names differ in nothing but case, space, '-' and '_'."""
+    by_name: dict[str, list[str]] = {}
+    for name in classes:
+        by_name.setdefault(plain_name(name), []).append(name)
+    return [f"{' and '.join(map(repr, names))} are the same name" for names in by_name.values() if len(names) > 1]
+
+
+def plain_name(name: str) -> str:
+    """A class name without what does not count: case, space, '-' and '_'."""
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
+
+def _problems(table: pa.Table, num_classes: int) -> list[str]:
+    problems = [*_unknown_values(table, "split", SPLITS), *_unknown_values(table, "status", STATUSES)]
+    for name in ("video", "path"):
+        num_empty = pc.sum(pc.fill_null(pc.equal(table[name], ""), True)).as_py() or 0
+        if num_empty:
+            problems.append(f"{num_empty} rows have no {name}")
+    repeated = pc.value_counts(table["video"].combine_chunks())
+    repeated = repeated.filter(pc.greater(repeated.field("counts"), 1)).field("values").to_pylist()
+    if repeated:
+        problems.append(f"{len(repeated)} videos stand in several rows ({_listed(repeated)})")
+    labels = pc.list_flatten(table["labels"])
+    outside = pc.unique(
+        labels.filter(pc.fill_null(pc.invert(pc.is_in(labels, pa.array(range(num_classes), pa.int32()))), True))
+    )
+    if len(outside):
+        problems.append(f"the labels {_listed(outside.to_pylist())} are none of the {num_classes} classes")
+    start, end = pc.fill_null(table["start_seconds"], 0.0), table["end_seconds"]
+    ends_later = pc.fill_null(pc.and_(pc.greater(end, start), pc.is_finite(end)), True)
+    fits = pc.and_(pc.and_(pc.greater_equal(start, 0.0), pc.is_finite(start)), ends_later)  # NaN is never greater
+    misplaced = table["video"].filter(pc.invert(fits)).to_pylist()
+    if misplaced:
+        problems.append(
+            f"{len(misplaced)} segments do not start at 0 s or later and end after that ({_listed(misplaced)})"
+        )
+    return problems
+
+
+def _unknown_values(table: pa.Table, column: str, known: Sequence[str]) -> list[str]:
+    unknown = [value for value in pc.unique(table[column]).to_pylist() if value not in known]
+    return [f"{column} is {_listed(unknown)} in some rows, but must be one of {', '.join(known)}"] if unknown else []
+
+
+def _listed(names: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, names[:_NAMED]))
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+
+
+def _canonical(column: pa.ChunkedArray) -> Iterable[bytes]:
+    """The content of a column as bytes that depend neither on chunks nor on how Arrow lays it out."""
+    yield pc.is_valid(column).to_numpy().tobytes()
+    if pa.types.is_list(column.type):
+        yield pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype("<i4").tobytes()
+        column = pc.list_flatten(column)
+    if pa.types.is_string(column.type):
+        filled = pc.fill_null(column, "")
+        yield pc.binary_length(filled).to_numpy().astype("<i4").tobytes()
+        for chunk in filled.chunks:
+            yield "".join(chunk.to_pylist()).encode()
+    else:
+        kind = "<f8" if pa.types.is_floating(column.type) else "<i4"
+        yield pc.fill_null(column, 0).to_numpy().astype(kind).tobytes()

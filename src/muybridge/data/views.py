@@ -1,0 +1,153 @@
+"""From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4, paper.md 3.1).
+
+Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them. Leave: normalised float clips (N, 3, T, H, W),
+converted batch by batch on the device that will use them. Training and evaluation views are two functions, not a flag: a
+forgotten flag must not be able to evaluate random crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from muybridge.records import ColourMatrix, Preprocessing, YuvClip
+
+
+@dataclass(frozen=True)
+class View:
+    """One clip, cut to the whole chroma samples that its crop touches.
+
+    luma_thw uint8 (T, 2h, 2w); chroma_cthw uint8 (2, T, h, w); the crop begins at (`top`, `left`) of the luma block, 0 to 2.
+    """
+
+    luma_thw: NDArray[np.uint8]
+    chroma_cthw: NDArray[np.uint8]
+    top: int
+    left: int
+    mirror: bool
+    matrix: ColourMatrix
+    full_range: bool
+
+
+def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
+    """A random crop, mirrored half of the time where `mirror` allows it; one decision for all frames of the clip."""
+    _, height, width = clip.luma_thw.shape
+    top = int(generator.integers(0, height - crop + 1))
+    left = int(generator.integers(0, width - crop + 1))
+    return _cut(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
+
+
+def evaluation_view(clip: YuvClip, crop: int) -> View:
+    """The centre crop; (8, 29) for 112 out of 128x171, as the authors' code (rounded down)."""
+    _, height, width = clip.luma_thw.shape
+    return _cut(clip, crop, (height - crop) // 2, (width - crop) // 2, mirror=False)
+
+
+def _cut(clip: YuvClip, crop: int, top: int, left: int, *, mirror: bool) -> View:
+    rows, top_in_block = _chroma_span(top, crop, clip.chroma_cthw.shape[2])
+    columns, left_in_block = _chroma_span(left, crop, clip.chroma_cthw.shape[3])
+    luma = clip.luma_thw[:, 2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
+    missing = (2 * (rows.stop - rows.start) - luma.shape[1], 2 * (columns.stop - columns.start) - luma.shape[2])
+    if any(missing):  # an odd height or width: its last chroma sample covers one luma line, repeated to make two
+        luma = np.pad(luma, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
+    chroma = clip.chroma_cthw[:, :, rows, columns]
+    return View(luma, chroma, top_in_block, left_in_block, mirror, clip.matrix, clip.full_range)
+
+
+def _chroma_span(offset: int, crop: int, available: int) -> tuple[slice, int]:
+    """The chroma samples under [offset, offset + crop), as many for every offset, and where the crop begins above them."""
+    count = min(crop // 2 + 1, available)
+    start = min(offset // 2, available - count)
+    return slice(start, start + count), offset - 2 * start
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """N views as tensors: luma uint8 (N, T, 2h, 2w), chroma uint8 (N, 2, T, h, w), colour float (N, 3, 4)."""
+
+    luma_nthw: Tensor
+    chroma_ncthw: Tensor
+    colour_n34: Tensor
+    corners: tuple[tuple[int, int], ...]
+    mirrors: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def pin_memory(self) -> ViewBatch:
+        """In page-locked memory, so that the copy to a GPU overlaps the step before (called by torch's DataLoader)."""
+        return ViewBatch(
+            self.luma_nthw.pin_memory(),
+            self.chroma_ncthw.pin_memory(),
+            self.colour_n34.pin_memory(),
+            self.corners,
+            self.mirrors,
+        )
+
+
+def batched(views: Sequence[View]) -> ViewBatch:
+    """Views of one preprocessing as a batch."""
+    return ViewBatch(
+        torch.from_numpy(np.stack([view.luma_thw for view in views])),
+        torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
+        torch.from_numpy(np.stack([yuv_to_rgb_matrix(view.matrix, view.full_range) for view in views])),
+        tuple((view.top, view.left) for view in views),
+        tuple(view.mirror for view in views),
+    )
+
+
+def network_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """The batch on `device` as the network wants it: float32 (N, 3, T, crop, crop), normalised.
+
+    Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
+    rounded.
+    """
+    crop = preprocessing.crop
+    luma = _crops(batch.luma_nthw.to(device, non_blocking=True), batch.corners, crop)
+    chroma = batch.chroma_ncthw.to(device, non_blocking=True)
+    chroma = _crops(chroma.repeat_interleave(2, -2).repeat_interleave(2, -1), batch.corners, crop)
+    colour = batch.colour_n34.to(device, non_blocking=True)[..., None, None, None]  # against (N, T, H, W)
+    luma, blue, red = luma.float(), chroma[:, 0].float(), chroma[:, 1].float()
+    clips = torch.empty((len(batch), 3, *luma.shape[1:]), device=device)
+    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
+        plane = torch.mul(luma, colour[:, channel, 0], out=clips[:, channel])
+        plane.addcmul_(blue, colour[:, channel, 1]).addcmul_(red, colour[:, channel, 2]).add_(colour[:, channel, 3])
+        plane.clamp_(0, 255).sub_(mean).div_(std)
+    mirrored = [number for number, mirror in enumerate(batch.mirrors) if mirror]
+    if mirrored:
+        clips[mirrored] = clips[mirrored].flip(-1)
+    return clips
+
+
+def _crops(planes: Tensor, corners: Sequence[tuple[int, int]], crop: int) -> Tensor:
+    if len(set(corners)) == 1:
+        top, left = corners[0]
+        return planes[..., top : top + crop, left : left + crop]
+    crops = [
+        plane[..., top : top + crop, left : left + crop] for plane, (top, left) in zip(planes, corners, strict=True)
+    ]
+    return torch.stack(crops)
+
+
+@lru_cache(maxsize=4)
+def yuv_to_rgb_matrix(matrix: ColourMatrix, full_range: bool) -> NDArray[np.float32]:
+    """Rows R, G, B; columns Y, Cb, Cr, 1: what turns 8-bit codes into RGB on the 0-255 scale (ITU-R BT.601, BT.709)."""
+    red, blue = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}[matrix]
+    green = 1 - red - blue
+    from_differences = np.array(
+        [
+            [1, 0, 2 * (1 - red)],
+            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
+            [1, 2 * (1 - blue), 0],
+        ]
+    )
+    luma_gain, luma_zero, chroma_gain = (1.0, 0.0, 1.0) if full_range else (255 / 219, 16.0, 255 / 224)
+    gains = from_differences * np.array([luma_gain, chroma_gain, chroma_gain])
+    zero = gains @ np.array([luma_zero, 128.0, 128.0])
+    return np.concatenate([gains, -zero[:, None]], axis=1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""From logits to accuracy: the protocol, score files, aggregation over the clips of a video, metrics."""

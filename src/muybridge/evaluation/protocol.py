@@ -1,0 +1,98 @@
+"""The protocol a number was measured by. A number never travels without it.
+
+Enter: evaluation settings and the preprocessing of a network. Leaves: one record that goes into every score file, and one
+sentence for people. The default is the paper's (section 4; paper.md 3.6): ten uniformly spaced clips a video, one centre
+crop of each, softmax averaged. Protocols differ silently in this field; here two numbers compare only with their records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from muybridge.records import Modality, Preprocessing
+from muybridge.settings import EvaluationSettings
+
+Placement = Literal["uniform"]
+CropPlace = Literal["centre"]
+Average = Literal["softmax", "logits"]
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """Which clips of a video are scored, and how their scores become the video's."""
+
+    placement: Placement
+    clips: int
+    """Planned views a video; every video has them all, the failed ones recorded as failed."""
+    clip_length: int
+    frame_stride: int
+    frames_per_second: float | None
+    scale_height: int
+    scale_width: int
+    crop: CropPlace
+    crop_size: int
+    average: Average
+    """What is averaged over a video's readable clips: softmax, or logits with one softmax after."""
+    modality: Modality
+
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[str, Any], ...] = (
+            ("placement", Placement),
+            ("crop", CropPlace),
+            ("average", Average),
+            ("modality", Modality),
+        )
+        for name, kind in choices:
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                raise ValueError(f"the protocol's {name} is {value!r}, expected {' or '.join(known)}")
+        if self.clips < 1:
+            raise ValueError(f"a protocol needs at least one clip a video, not {self.clips}")
+
+    @classmethod
+    def of(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
+        """What `muybridge evaluate` does under these settings."""
+        return cls(
+            placement="uniform",
+            clips=settings.clips,
+            clip_length=preprocessing.clip_length,
+            frame_stride=preprocessing.frame_stride,
+            frames_per_second=preprocessing.frames_per_second,
+            scale_height=preprocessing.scale_height,
+            scale_width=preprocessing.scale_width,
+            crop="centre",
+            crop_size=preprocessing.crop,
+            average=settings.average,
+            modality=preprocessing.modality,
+        )
+
+    def sentence(self) -> str:
+        """One line for people. Sampling, crop and modality are named where they are not the paper's for RGB."""
+        sampling = [f"one frame in {self.frame_stride}"] if self.frame_stride > 1 else []
+        if self.frames_per_second is not None:
+            sampling.append(f"{self.frames_per_second:g} frames a second")
+        noun = "clip" if self.clips == 1 else "clips"
+        clips = f"{self.clips} {self.placement} {self.crop}-crop {noun} of {self.clip_length} frames"
+        if sampling:
+            clips += f" ({', '.join(sampling)})"
+        parts = [f"{clips} a video", f"{self.average} averaged"]
+        paper = Preprocessing()
+        if (self.crop_size, self.scale_height, self.scale_width) != (paper.crop, paper.scale_height, paper.scale_width):
+            parts.append(f"{self.crop_size}x{self.crop_size} of {self.scale_height}x{self.scale_width}")
+        if self.modality == "flow":
+            parts.append("optical flow")
+        return ", ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
+        """The record from JSON values; an unknown or missing key or value is a ValueError."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"the protocol has the keys {sorted(values)}, expected {sorted(names)}")
+        return cls(**values)

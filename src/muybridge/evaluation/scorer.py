@@ -1,0 +1,54 @@
+"""A network as a `Scorer`: what turns clips into logits when nothing is to be learnt.
+
+Enter: normalised clips on any device. Leave: logits on the CPU. Evaluation, validation during training and prediction all
+score through here, so none of them can forget evaluation mode: batch norm would then use, and change, its statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkScorer:
+    """A `Scorer` that runs `network`, which lies on `device` and stays in the mode it is in, in float32."""
+
+    network: nn.Module
+    device: torch.device
+
+    def __call__(self, clips_ncthw: Tensor) -> Tensor:
+        """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
+        with evaluating(self.network):
+            logits: Tensor = self.network(clips_ncthw.to(self.device))
+        return logits.float().cpu()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside; afterwards every module is in the mode it was in, frozen ones too."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; a device that is not there is a ValueError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    return device

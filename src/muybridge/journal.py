@@ -1,0 +1,98 @@
+"""Run folders: what is written, where, and so that it is whole or absent.
+
+A run folder holds settings.yaml, card.json, environment.json, log.jsonl, failures.jsonl, tensorboard/, checkpoints/,
+last.safetensors, best.safetensors and scores/<split>.parquet (docs/training.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; when the block ends well it is synced and takes `path`'s place in one move.
+
+    When the block fails, or the process dies, `path` is as it was before. The folder is made where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; a run folder is shared like any other
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds one line to a .jsonl file; a line torn by a crash is skipped by `read_json_lines`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a .jsonl file; none if it is not there."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the process died
+    return records
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides the settings: versions, machine, command."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor_name() -> str:
+    """The processor as the system names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,246 @@
+"""The family of networks as one table: which kind of convolution stands at which depth.
+
+Enters: a network's name (`r2plus1d_18`) and what a user may change about it. Leaves: a frozen `Specification`, all that is
+needed to build the network (`muybridge.models.network`). Figure 1, Table 1 and section 3 of Tran et al., "A Closer Look at
+Spatiotemporal Convolutions for Action Recognition", CVPR 2018. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+
+class ConvolutionKind(StrEnum):
+    """What the filters of a stage see; t is time, d is space."""
+
+    FULL_3D = "full_3d"  # t x d x d
+    FRAME_2D = "frame_2d"  # 1 x d x d: every frame by itself
+    SPATIAL_THEN_TEMPORAL = "spatial_then_temporal"  # (2+1)D: 1 x d x d, batch norm, ReLU, t x 1 x 1
+    TIME_AS_CHANNELS = "time_as_channels"  # L x d x d: all L frames at once, after which time is gone; stem only
+
+
+Block = Literal["basic", "bottleneck"]
+MidChannelRule = Literal["per_convolution", "per_block"]
+
+_FLAT = ConvolutionKind.TIME_AS_CHANNELS
+_2D = ConvolutionKind.FRAME_2D
+_3D = ConvolutionKind.FULL_3D
+_21D = ConvolutionKind.SPATIAL_THEN_TEMPORAL
+
+# Figure 1. MCx: groups x and above see single frames. rMCx, the reverse: the groups below x do, conv1 with them.
+FAMILIES: dict[str, tuple[ConvolutionKind, ...]] = {
+    # name     conv1  conv2  conv3  conv4  conv5
+    "r2d":      (_FLAT, _2D, _2D,  _2D,  _2D),
+    "f_r2d":    (_2D,  _2D,  _2D,  _2D,  _2D),
+    "r3d":      (_3D,  _3D,  _3D,  _3D,  _3D),
+    "mc2":      (_3D,  _2D,  _2D,  _2D,  _2D),
+    "mc3":      (_3D,  _3D,  _2D,  _2D,  _2D),
+    "mc4":      (_3D,  _3D,  _3D,  _2D,  _2D),
+    "mc5":      (_3D,  _3D,  _3D,  _3D,  _2D),
+    "rmc2":     (_2D,  _3D,  _3D,  _3D,  _3D),
+    "rmc3":     (_2D,  _2D,  _3D,  _3D,  _3D),
+    "rmc4":     (_2D,  _2D,  _2D,  _3D,  _3D),
+    "rmc5":     (_2D,  _2D,  _2D,  _2D,  _3D),
+    "r2plus1d": (_21D, _21D, _21D, _21D, _21D),
+}  # fmt: skip
+
+# Table 1 (18 and 34 layers); the other depths are those of the authors' code.
+DEPTHS: dict[int, tuple[Block, tuple[int, ...]]] = {
+    # blocks of    conv2 conv3 conv4 conv5
+    10:  ("basic",      (1, 1, 1, 1)),
+    18:  ("basic",      (2, 2, 2, 2)),
+    34:  ("basic",      (3, 4, 6, 3)),
+    50:  ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}  # fmt: skip
+
+PAPER_NAMES = {
+    "r2d": "R2D", "f_r2d": "f-R2D", "r3d": "R3D", "r2plus1d": "R(2+1)D",
+    "mc2": "MC2", "mc3": "MC3", "mc4": "MC4", "mc5": "MC5",
+    "rmc2": "rMC2", "rmc3": "rMC3", "rmc4": "rMC4", "rmc5": "rMC5",
+}  # fmt: skip
+
+BOTTLENECK_EXPANSION = 4  # a bottleneck block leaves four times its base channels
+STRIDES = (1, 2, 2, 2)  # of the first block of conv2..conv5, in space, and in time where the stage sees time
+PAPER_WIDTH = 64
+PAPER_STEM_MID_CHANNELS = 45  # of R(2+1)D's conv1: the authors' constant, where the rule M_i would give 83
+
+
+@dataclass(frozen=True)
+class Specification:
+    """All that decides a network's shape; it travels with the weights. Built by `specification`, or by hand."""
+
+    name: str
+    stem: ConvolutionKind
+    stages: tuple[ConvolutionKind, ...]  # conv2..conv5
+    block: Block
+    blocks: tuple[int, ...]  # in conv2..conv5
+    temporal_strides: tuple[int, ...]  # of the first block of conv2..conv5, whatever the length of the clip
+    stem_mid_channels: int = PAPER_STEM_MID_CHANNELS  # between the halves of a (2+1)D stem
+    stem_pool: bool = False  # a 1x3x3 max-pool of stride 1x2x2 after the stem; the paper has none
+    mid_channel_rule: MidChannelRule = "per_convolution"  # "per_block" is torchvision's
+    input_channels: int = 3  # 3 for RGB, 2 for optical flow
+    num_classes: int = 400
+    width: int = PAPER_WIDTH  # channels of conv2; each stage has twice those of the one before
+    norm_epsilon: float = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
+    clip_length: int = 16  # frames; a shape only where the stem takes time as channels, else the length to sample
+
+    def __post_init__(self) -> None:
+        _check_shape(self)
+        for name in ("stem_mid_channels", "input_channels", "num_classes", "width", "clip_length"):
+            value = getattr(self, name)
+            if not (type(value) is int and value >= 1):
+                raise ValueError(f"{name} of a network must be a whole number of at least 1, not {value!r}")
+        if self.mid_channel_rule not in get_args(MidChannelRule):
+            raise ValueError(
+                f"mid_channel_rule must be one of {get_args(MidChannelRule)}, not {self.mid_channel_rule!r}"
+            )
+        if type(self.stem_pool) is not bool:
+            raise ValueError(f"stem_pool must be true or false, not {self.stem_pool!r}")
+        if not (type(self.norm_epsilon) in (int, float) and 0 < self.norm_epsilon < 1):
+            raise ValueError(f"norm_epsilon must lie between 0 and 1, not {self.norm_epsilon!r}")
+
+    @property
+    def feature_channels(self) -> int:
+        """What enters the classifier: 512 at width 64, four times that with bottleneck blocks."""
+        return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
+            "stem": str(self.stem),
+            "stages": [str(kind) for kind in self.stages],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Specification:
+        """The record from JSON values; an unknown or missing key, or a value that fits no network, is a ValueError."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"a network's specification has the keys {sorted(values)}, expected {sorted(names)}")
+        sequences = ("stages", "blocks", "temporal_strides")
+        for name in sequences:
+            if not isinstance(values[name], list | tuple):
+                raise ValueError(f"{name} of a network's specification must be a list of four, not {values[name]!r}")
+        kinds = {"stem": _kind(values["stem"]), "stages": tuple(_kind(kind) for kind in values["stages"])}
+        return cls(**{**values, **{name: tuple(values[name]) for name in sequences}, **kinds})
+
+
+def _kind(value: Any) -> ConvolutionKind:
+    if value not in list(ConvolutionKind):
+        raise ValueError(
+            f"no kind of convolution is called {value!r}; there are {[str(kind) for kind in ConvolutionKind]}"
+        )
+    return ConvolutionKind(value)
+
+
+def _check_shape(spec: Specification) -> None:
+    """Refuse stages that no network could be built from."""
+    if not (isinstance(spec.name, str) and spec.name):
+        raise ValueError(f"a network needs a name, not {spec.name!r}")
+    if spec.block not in get_args(Block):
+        raise ValueError(f"block must be one of {get_args(Block)}, not {spec.block!r}")
+    for name in ("stages", "blocks", "temporal_strides"):
+        if len(getattr(spec, name)) != 4:
+            raise ValueError(f"{name} has one entry for each of conv2 to conv5, not {getattr(spec, name)}")
+    if not all(isinstance(kind, ConvolutionKind) for kind in (spec.stem, *spec.stages)):
+        raise ValueError(f"stem and stages are kinds of convolution, not {spec.stem!r} and {spec.stages!r}")
+    if not all(type(count) is int and count >= 1 for count in spec.blocks):
+        raise ValueError(f"every stage has at least one block, not {spec.blocks}")
+    if _FLAT in spec.stages or (spec.stem is _FLAT and set(spec.stages) != {_2D}):
+        raise ValueError(
+            f"{_FLAT} is for a stem, and the stages after it are {_2D}, not {[str(s) for s in spec.stages]}"
+        )
+    if not all(type(stride) is int and stride in (1, 2) for stride in spec.temporal_strides):
+        raise ValueError(f"temporal strides are 1 or 2, not {spec.temporal_strides}")
+    if any(stride != 1 for kind, stride in zip(spec.stages, spec.temporal_strides, strict=True) if kind is _2D):
+        raise ValueError(f"a {_2D} stage has temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
+
+
+def list_models() -> list[str]:
+    """Every network's name, family by family, from the shallowest: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`."""
+    return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
+
+
+def specification(  # noqa: PLR0913  (what a user may change, each by its own name)
+    name: str,
+    *,
+    num_classes: int = 400,
+    clip_length: int = 16,
+    input_channels: int = 3,
+    width: int = PAPER_WIDTH,
+    mid_channel_rule: MidChannelRule = "per_convolution",
+    norm_epsilon: float = 1e-3,
+    stem_pool: bool = False,
+    stem_mid_channels: int | None = None,
+) -> Specification:
+    """The row of the table for `name`, with what is changed about it; ValueError for an unknown name.
+
+    `stem_mid_channels` None: 45 at width 64, as in the paper, and in proportion at other widths (11 at width 16).
+    """
+    if name not in list_models():
+        raise ValueError(_unknown(name))
+    family, _, depth = name.rpartition("_")
+    stem, *stages = FAMILIES[family]
+    block, blocks = DEPTHS[int(depth)]
+    if stem_mid_channels is None:
+        stem_mid_channels = max(1, round(PAPER_STEM_MID_CHANNELS * width / PAPER_WIDTH))
+    return Specification(
+        name=name,
+        stem=stem,
+        stages=tuple(stages),
+        block=block,
+        blocks=blocks,
+        # Down-sampling in time is a stride of the convolution: a stage of single frames has none (paper, section 3).
+        temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
+        stem_mid_channels=stem_mid_channels,
+        stem_pool=stem_pool,
+        mid_channel_rule=mid_channel_rule,
+        input_channels=input_channels,
+        num_classes=num_classes,
+        width=width,
+        norm_epsilon=norm_epsilon,
+        clip_length=clip_length,
+    )
+
+
+def mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:
+    """M_i, the channels between the halves of a (2+1)D convolution: section 3.5 of the paper.
+
+    With floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) the two halves have as many weights as one t x d x d convolution.
+    """
+    return (t * d * d * in_channels * out_channels) // (d * d * in_channels + t * out_channels)
+
+
+def paper_name(network: Specification | str) -> str:
+    """What the paper calls a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
+    name = network.name if isinstance(network, Specification) else network
+    if name in PAPER_NAMES:
+        return PAPER_NAMES[name]
+    if name not in list_models():
+        raise ValueError(_unknown(name))
+    family, _, depth = name.rpartition("_")
+    return f"{PAPER_NAMES[family]}-{depth}"
+
+
+def _unknown(name: str) -> str:
+    """The sentence for a name that is not in the table, with the names it may have meant."""
+    spelled = {_squashed(known): known for known in list_models()}
+    asked = _squashed(name)
+    exact = [spelled[asked]] if asked in spelled else []
+    begun = [known for bare, known in spelled.items() if asked and bare.startswith(asked)][:3]
+    close = [spelled[bare] for bare in difflib.get_close_matches(asked, spelled, n=3)]
+    guesses = exact or begun or close or ["a name such as r2plus1d_18"]
+    return f"no network is called {name!r}; did you mean {' or '.join(guesses)}? `muybridge models` lists all"
+
+
+def _squashed(name: str) -> str:
+    """A name without what people spell differently: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are one."""
+    bare = re.sub(r"[^a-z0-9]", "", re.sub(r"2\+1|2\.5", "2plus1", name.lower()))
+    return re.sub("^r2df", "fr2d", bare)  # the authors' code says r2df and r2.5d

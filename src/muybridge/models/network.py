@@ -1,0 +1,253 @@
+"""A `Specification` made into a network: clips in, logits out.
+
+Enters: float clips (N, C, T, H, W), normalised. Leaves: logits (N, classes), or the feature vectors before the classifier.
+Section 3 and Table 1 of Tran et al., CVPR 2018; batch norm, shortcuts and bottlenecks as in the authors' code. Parameters
+carry the names and shapes of torchvision's video ResNets, so that state dicts are exchanged without renaming.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from muybridge.models.convolution import Convolution3d, Triple
+from muybridge.models.family import (
+    BOTTLENECK_EXPANSION,
+    STRIDES,
+    ConvolutionKind,
+    MidChannelRule,
+    Specification,
+    mid_channels,
+    specification,
+)
+
+
+class VideoResNet(nn.Module):
+    """conv1, four stages of residual blocks, a global average over time and space, a linear classifier."""
+
+    def __init__(self, spec: Specification) -> None:
+        super().__init__()
+        self.specification = spec
+        # Sizes as in Table 1: R3D or R(2+1)D of 18 or 34 layers, clips of 3 x L x 112 x 112.
+        self.stem = stem(spec)  # conv1, 64 x L x 56 x 56
+        self.layer1 = stage(spec, 0)  # conv2_x, 64 x L x 56 x 56
+        self.layer2 = stage(spec, 1)  # conv3_x, 128 x L/2 x 28 x 28
+        self.layer3 = stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
+        self.layer4 = stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
+        self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
+        initialise(self)
+
+    def forward(self, clips_ncthw: Tensor) -> Tensor:
+        """Clips (N, C, T, H, W) -> logits (N, classes). A ValueError says what clips were expected."""
+        logits: Tensor = self.fc(self.features(clips_ncthw))
+        return logits
+
+    def features(self, clips_ncthw: Tensor) -> Tensor:
+        """Clips (N, C, T, H, W) -> what enters the classifier: (N, 512) at width 64, (N, 2048) with bottlenecks."""
+        check_clips(clips_ncthw, self.specification, self.fc.weight.dtype)
+        maps: Tensor = self.stem(clips_ncthw)
+        maps = self.layer1(maps)
+        maps = self.layer2(maps)
+        maps = self.layer3(maps)
+        maps = self.layer4(maps)
+        return maps.mean(dim=(2, 3, 4))
+
+
+def stem(spec: Specification) -> nn.Sequential:
+    """conv1: C x T x H x W -> width x T x H/2 x W/2 (T becomes 1 where the stem takes time as channels)."""
+    inputs, width = spec.input_channels, spec.width
+    layers: list[nn.Module]
+    match spec.stem:
+        case ConvolutionKind.FULL_3D:
+            layers = [Convolution3d(inputs, width, kernel=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))]
+        case ConvolutionKind.FRAME_2D:
+            layers = [Convolution3d(inputs, width, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))]
+        case ConvolutionKind.TIME_AS_CHANNELS:
+            length = spec.clip_length
+            layers = [Convolution3d(inputs, width, kernel=(length, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))]
+        case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
+            mid = spec.stem_mid_channels
+            layers = [
+                Convolution3d(inputs, mid, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3)),
+                norm(mid, spec),
+                nn.ReLU(inplace=True),
+                Convolution3d(mid, width, kernel=(3, 1, 1), padding=(1, 0, 0)),
+            ]
+    layers += [norm(width, spec), nn.ReLU(inplace=True)]
+    if spec.stem_pool:
+        layers.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
+    return nn.Sequential(*layers)
+
+
+def stage(spec: Specification, index: int) -> nn.Sequential:
+    """conv2_x to conv5_x for `index` 0 to 3: residual blocks, of which the first changes size and channels."""
+    block = BottleneckBlock if spec.block == "bottleneck" else BasicBlock
+    kind, channels = spec.stages[index], spec.width * 2**index
+    leaving = channels * block.expansion
+    entering = spec.width if index == 0 else leaving // 2
+    stride = (spec.temporal_strides[index], STRIDES[index], STRIDES[index])
+    first = block(entering, channels, kind=kind, stride=stride, spec=spec)
+    others = [block(leaving, channels, kind=kind, stride=(1, 1, 1), spec=spec) for _ in range(spec.blocks[index] - 1)]
+    return nn.Sequential(first, *others)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions of the stage's kind, added to what entered; the stride is the first one's."""
+
+    expansion = 1
+
+    def __init__(
+        self, in_channels: int, channels: int, *, kind: ConvolutionKind, stride: Triple, spec: Specification
+    ) -> None:
+        super().__init__()
+        mid1 = mid_channels(in_channels, channels)
+        mid2 = mid1 if spec.mid_channel_rule == "per_block" else mid_channels(channels, channels)
+        self.conv1 = nn.Sequential(
+            convolution(in_channels, channels, kind=kind, mid=mid1, stride=stride, spec=spec),
+            norm(channels, spec),
+            nn.ReLU(inplace=True),
+        )
+        self.conv2 = nn.Sequential(
+            convolution(channels, channels, kind=kind, mid=mid2, stride=(1, 1, 1), spec=spec),
+            norm(channels, spec),
+        )
+        self.downsample = shortcut(in_channels, channels, stride=stride, spec=spec)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W')."""
+        residual = maps if self.downsample is None else self.downsample(maps)
+        out: Tensor = self.conv2(self.conv1(maps))
+        out += residual
+        return functional.relu(out, inplace=True)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1x1, a convolution of the stage's kind with the stride, 1x1x1 to four times the channels; added to what entered."""
+
+    expansion = BOTTLENECK_EXPANSION
+
+    def __init__(
+        self, in_channels: int, channels: int, *, kind: ConvolutionKind, stride: Triple, spec: Specification
+    ) -> None:
+        super().__init__()
+        leaving = channels * self.expansion
+        # The authors count from the convolution's own channels, torchvision from those that enter the block.
+        mid = mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
+        self.conv1 = nn.Sequential(pointwise(in_channels, channels), norm(channels, spec), nn.ReLU(inplace=True))
+        self.conv2 = nn.Sequential(
+            convolution(channels, channels, kind=kind, mid=mid, stride=stride, spec=spec),
+            norm(channels, spec),
+            nn.ReLU(inplace=True),
+        )
+        self.conv3 = nn.Sequential(pointwise(channels, leaving), norm(leaving, spec))
+        self.downsample = shortcut(in_channels, leaving, stride=stride, spec=spec)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, 4 C', T', H', W')."""
+        residual = maps if self.downsample is None else self.downsample(maps)
+        out: Tensor = self.conv3(self.conv2(self.conv1(maps)))
+        out += residual
+        return functional.relu(out, inplace=True)
+
+
+def convolution(
+    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid: int, stride: Triple, spec: Specification
+) -> nn.Module:
+    """A 3x3x3 convolution, or what stands in its place; padding 1, so odd and short lengths round up."""
+    match kind:
+        case ConvolutionKind.FULL_3D:
+            return Convolution3d(in_channels, out_channels, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1))
+        case ConvolutionKind.FRAME_2D:
+            return Convolution3d(in_channels, out_channels, kernel=(1, 3, 3), stride=stride, padding=(0, 1, 1))
+        case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
+            time, height, width = stride
+            return nn.Sequential(
+                Convolution3d(in_channels, mid, kernel=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)),
+                norm(mid, spec),
+                nn.ReLU(inplace=True),
+                Convolution3d(mid, out_channels, kernel=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)),
+            )
+        case ConvolutionKind.TIME_AS_CHANNELS:
+            raise AssertionError("a specification has this kind in its stem only")
+
+
+def pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1, 1, 1)) -> Convolution3d:
+    """A 1x1x1 convolution."""
+    return Convolution3d(in_channels, out_channels, kernel=(1, 1, 1), stride=stride, padding=(0, 0, 0))
+
+
+def shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> nn.Sequential | None:
+    """Where a block changes size or channels: 1x1x1 with the block's stride and batch norm, never factorised."""
+    if in_channels == out_channels and stride == (1, 1, 1):
+        return None
+    return nn.Sequential(pointwise(in_channels, out_channels, stride=stride), norm(out_channels, spec))
+
+
+def norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
+    """Batch norm; Caffe2's momentum 0.9 is torch's 0.1."""
+    return nn.BatchNorm3d(channels, eps=spec.norm_epsilon, momentum=0.1)
+
+
+def initialise(net: nn.Module) -> None:
+    """Draw weights as the authors' code does; torch's generator must have been seeded by the caller.
+
+    Convolutions N(0, 2 / fan_out) (Caffe2's MSRAFill), classifier U(+-sqrt(3 / fan_in)) (its XavierFill) and bias 0; batch
+    norm starts as 1 and 0.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            bound = math.sqrt(3 / module.in_features)
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)
+
+
+def check_clips(clips: Tensor, spec: Specification, dtype: torch.dtype) -> None:
+    """Refuse what a network with weights of `dtype` was not built for, in one sentence."""
+    if clips.dim() != 5 or clips.shape[1] != spec.input_channels or 0 in clips.shape[2:]:
+        expected = f"(N, {spec.input_channels}, T, H, W)"
+        raise ValueError(f"{spec.name} takes clips of shape {expected}, not {tuple(clips.shape)}")
+    if clips.dtype != dtype and not torch.is_autocast_enabled(clips.device.type):
+        raise ValueError(
+            f"{spec.name} has weights of {dtype}, but the clips are {clips.dtype}; normalise and convert them"
+        )
+    if spec.stem is ConvolutionKind.TIME_AS_CHANNELS and clips.shape[2] != spec.clip_length:
+        raise ValueError(
+            f"{spec.name} was built for clips of {spec.clip_length} frames, not {clips.shape[2]}; "
+            "it takes the frames as channels, so another length needs another network"
+        )
+
+
+def create_model(  # noqa: PLR0913  (what a user may change, each by its own name)
+    name: str,
+    *,
+    num_classes: int = 400,
+    clip_length: int = 16,
+    input_channels: int = 3,
+    width: int = 64,
+    mid_channel_rule: MidChannelRule = "per_convolution",
+    norm_epsilon: float = 1e-3,
+    stem_pool: bool = False,
+) -> VideoResNet:
+    """A network of the family with random weights, by its name in `list_models()`; ValueError for an unknown one.
+
+    `clip_length` (frames) is a shape for R2D alone; every other network takes clips of any length. `mid_channel_rule`
+    "per_block" with `norm_epsilon` 1e-5 is torchvision's R(2+1)D. At a `width` other than 64 the 45 channels inside
+    R(2+1)D's stem change in proportion.
+    """
+    return VideoResNet(
+        specification(
+            name,
+            num_classes=num_classes,
+            clip_length=clip_length,
+            input_channels=input_channels,
+            width=width,
+            mid_channel_rule=mid_channel_rule,
+            norm_epsilon=norm_epsilon,
+            stem_pool=stem_pool,
+        )
+    )

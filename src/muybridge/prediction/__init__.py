@@ -1,0 +1,1 @@
+"""Use: a recogniser for files and folders, timelines, features."""

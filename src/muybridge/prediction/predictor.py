@@ -1,0 +1,214 @@
+"""Weights put to use on video files: classes, timeline, features.
+
+Enter: weights with their card, and the path of a video. Leave: the classes with their probabilities by the same protocol
+as evaluation (uniform centre-crop clips, softmax averaged; paper section 4), what happens when, or what enters the
+classifier, a row a clip. A video that cannot be read is a `Prediction` that says so, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from muybridge.data.clips import dense_clips, uniform_clips
+from muybridge.data.loader import frame_source
+from muybridge.data.views import View, batched, network_input
+from muybridge.evaluation.aggregate import mean_scores, softmax
+from muybridge.evaluation.scorer import NetworkScorer, evaluating, resolve_device
+from muybridge.models.network import VideoResNet
+from muybridge.prediction.reading import read_views
+from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
+from muybridge.weights.card import Card, load_weights
+
+BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is in a video. `classes` are the most probable ones, best first; none where the status is not ok.
+
+    A `reason` beside the status ok says which clips were left out because they could not be read.
+    """
+
+    video: str
+    status: Status
+    reason: str = ""
+    classes: tuple[tuple[str, float], ...] = ()
+    windows: tuple[Window, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """{video, status, reason, classes: [{label, probability}, ...]}; `timeline.to_json` tells the rest."""
+        return {
+            "video": self.video,
+            "status": self.status,
+            "reason": self.reason,
+            "classes": [{"label": label, "probability": probability} for label, probability in self.classes],
+        }
+
+
+@dataclass(frozen=True)
+class Features:
+    """What enters the classifier for K clips of a video.
+
+    views int32 (K,): the numbers of the clips, with holes where some could not be read, which `reason` then says;
+    start_seconds float64 (K,); features float32 (K, D), D = 512 for basic blocks at width 64.
+    """
+
+    video: str
+    views: NDArray[np.int32]
+    start_seconds: NDArray[np.float64]
+    features: NDArray[np.float32]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What a network gave for those of some clips that could be read, `rows` float32 (R, X), and why not for the others."""
+
+    readable: tuple[int, ...]
+    rows: NDArray[np.float32]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A network with its papers, ready for video files. `load` makes one.
+
+    `model` is the plain float32 network; `scorer` is what runs for predictions.
+    """
+
+    model: VideoResNet
+    card: Card
+    scorer: Scorer
+    device: torch.device
+    source: FrameSource = field(repr=False)
+
+    def predict(
+        self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
+    ) -> Prediction:
+        """The `top` classes of a video by `clips` uniform clips, and with `timeline` its windows and segments.
+
+        ValueError: fewer than one clip or class asked for, or a network whose scores are not finite.
+        """
+        if top < 1:
+            raise ValueError(f"a prediction names at least 1 class, not {top}")
+        video = str(video)
+        try:
+            places = uniform_clips(self.source.frame_times(video), self._preprocessing, clips)
+            found = self._outputs(video, places, self.scorer)
+            windows, segments, hole = self._timeline(video, timeline) if timeline else ((), (), "")
+        except VideoError as error:
+            return Prediction(video, error.status, error.reason)
+        logits = self._finite(video, found.rows)
+        _, means = mean_scores(logits, np.zeros(len(logits), np.int64), average="softmax")
+        best = np.argsort(-means[0], kind="stable")[:top]
+        classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
+        reason = "; ".join(said for said in (found.reason, hole and f"along the timeline {hole}") if said)
+        return Prediction(video, "ok", reason, classes, windows, segments)
+
+    def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
+        """What enters the classifier: for `clips` uniform clips, or with `step_frames` for one every so many frames.
+
+        Raises VideoError where the video, or all of its clips, cannot be read.
+        """
+        video = str(video)
+        times = self.source.frame_times(video)
+        if step_frames is None:
+            places = uniform_clips(times, self._preprocessing, clips)
+        else:
+            places = dense_clips(times, self._preprocessing, step_frames)
+        found = self._outputs(video, places, self._vectors)
+        starts = np.array([places[number].start_seconds for number in found.readable])
+        return Features(video, np.array(found.readable, np.int32), starts, found.rows, found.reason)
+
+    def _timeline(self, video: str, options: TimelineOptions) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
+        """Windows along the video, the segments they merge into, and what could not be read; a hole there stays one."""
+        step = options.step_frames or max(1, self._preprocessing.clip_span // 4)
+        places = dense_clips(self.source.frame_times(video), self._preprocessing, step)
+        found = self._outputs(video, places, self.scorer)
+        windows = tuple(
+            Window(places[number].start_seconds, places[number].end_seconds, tuple(probabilities))
+            for number, probabilities in zip(
+                found.readable, softmax(self._finite(video, found.rows)).tolist(), strict=True
+            )
+        )
+        segments: list[Segment] = []
+        for stretch in _stretches(found.readable, windows):
+            segments += merge_windows(
+                stretch,
+                self.card.classes,
+                minimum_probability=options.minimum_probability,
+                minimum_seconds=options.minimum_seconds,
+            )
+        return windows, tuple(segments), found.reason
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        return self.card.preprocessing
+
+    def _vectors(self, clips_ncthw: Tensor) -> Tensor:
+        with evaluating(self.model):
+            return self.model.features(clips_ncthw)
+
+    def _outputs(self, video: str, clips: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]) -> _Outputs:
+        """`network` over the clips of a video, a batch at a time. Raises the first VideoError where no clip can be read."""
+        readable: list[int] = []
+        rows: list[NDArray[np.float32]] = []
+        failures: list[VideoError] = []
+
+        def views() -> Iterator[View]:
+            for number, view in enumerate(read_views(self.source, video, clips, crop=self._preprocessing.crop)):
+                if isinstance(view, VideoError):
+                    failures.append(view)
+                else:
+                    readable.append(number)
+                    yield view
+
+        waiting = views()
+        while batch := list(islice(waiting, BATCH_CLIPS)):
+            outputs = network(network_input(batched(batch), self._preprocessing, self.device))
+            rows.append(outputs.float().cpu().numpy())
+        if not readable:
+            raise failures[0]
+        reason = f"{len(failures)} of {len(clips)} clips could not be read: {failures[0].reason}" if failures else ""
+        return _Outputs(tuple(readable), np.concatenate(rows), reason)
+
+    def _finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        if not np.isfinite(logits).all():
+            raise ValueError(f"the network gave scores that are not finite for {video}; its weights are damaged")
+        return logits.astype(np.float64)
+
+
+def _stretches(numbers: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
+    """The windows in runs between holes: places where windows that could not be read leave time that no window saw."""
+    stretches = [[windows[0]]]
+    for (number, window), (next_number, following) in pairwise(zip(numbers, windows, strict=True)):
+        if next_number > number + 1 and following.start_seconds > window.end_seconds:
+            stretches.append([])
+        stretches[-1].append(following)
+    return stretches
+
+
+def load(address: str | Path, device: str = "auto") -> Recognizer:
+    """A recognizer from a run folder (its best weights, else its last) or a .safetensors file.
+
+    `device`: auto, cpu, cuda or cuda:N. ValueError says in a sentence what is wrong with the weights or the device.
+    """
+    place = resolve_device(device)
+    network, card = load_weights(address, place)
+    if card.preprocessing.modality != "rgb":
+        raise ValueError(
+            f"{address} sees {card.preprocessing.modality}; so far videos are read as rgb only, give weights for rgb"
+        )
+    source = frame_source("", card.preprocessing)
+    return Recognizer(network, card, NetworkScorer(network, place), place, source)

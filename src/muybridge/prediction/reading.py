@@ -1,0 +1,66 @@
+"""The clips of one video as views, each frame read once however many clips share it.
+
+Enter: where the clips lie in a video, in order. Leave: one view a clip, or the reason why there is none, in that order, with
+no more frames in memory than a block of them. Clips that lie close together are read as one stretch and then cut apart; clips
+far apart are read one by one, so that nothing between them is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.data.views import View, evaluation_view
+from muybridge.records import ClipTimes, FrameSource, VideoError, YuvClip
+
+BLOCK_FRAMES = 1024  # 34 MB of frames of 128x171; between blocks, decoding goes back to a key frame once more
+
+
+def read_views(
+    source: FrameSource, video: str, clips: Sequence[ClipTimes], *, crop: int
+) -> Iterator[View | VideoError]:
+    """The centre crop of every clip, or why it could not be read; clips are in order of time."""
+    for block in blocks(clips):
+        yield from _read_block(source, video, block, crop)
+
+
+def blocks(clips: Sequence[ClipTimes]) -> Iterator[list[ClipTimes]]:
+    """Runs of clips to read as one stretch: of BLOCK_FRAMES frames at most, no gap in it longer than the clip after it."""
+    block: list[ClipTimes] = []
+    ticks: set[int] = set()
+    for clip in clips:
+        joined = ticks.union(clip.ticks.tolist())
+        if block and (_is_far(block[-1], clip) or len(joined) > BLOCK_FRAMES):
+            yield block
+            block, joined = [], set(clip.ticks.tolist())
+        block.append(clip)
+        ticks = joined
+    if block:
+        yield block
+
+
+def _is_far(before: ClipTimes, after: ClipTimes) -> bool:
+    first, last = after.ticks.min(), after.ticks.max()
+    return bool(first - before.ticks.max() > last - first)
+
+
+def _read_block(source: FrameSource, video: str, block: Sequence[ClipTimes], crop: int) -> Iterator[View | VideoError]:
+    ticks = np.unique(np.concatenate([clip.ticks for clip in block]))
+    try:
+        frames = source.read(video, ticks)
+    except VideoError as error:
+        if len(block) == 1:
+            yield error
+        else:  # the fault is in some of the clips; halve the block until those stand alone
+            middle = len(block) // 2
+            yield from _read_block(source, video, block[:middle], crop)
+            yield from _read_block(source, video, block[middle:], crop)
+        return
+    for clip in block:
+        yield evaluation_view(_taken(frames, np.searchsorted(ticks, clip.ticks)), crop)
+
+
+def _taken(frames: YuvClip, places: NDArray[np.int64]) -> YuvClip:
+    return YuvClip(frames.luma_thw[places], frames.chroma_cthw[:, places], frames.matrix, frames.full_range)

@@ -1,0 +1,279 @@
+"""Every setting of a run, with its default: here and nowhere else. No torch.
+
+`TrainSettings` is what `muybridge train` takes from the command line, from `--config recipe.yaml` and from a run folder's
+settings.yaml; the three are the same names. Defaults are the paper's (Tran et al., CVPR 2018, section 4; where the paper is
+silent the authors' code, see docs/protocol.md). Checks across fields name the flags to change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Literal
+
+from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, Modality, Preprocessing
+
+PAPER_EPOCHS = 45.0
+PAPER_WARMUP_EPOCHS = 10.0
+PAPER_DECAY_EPOCHS = (20.0, 30.0, 40.0)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network's shape beyond its name."""
+
+    width: int = 64
+    """Channels of the first stage; 64 in the paper."""
+    input_channels: int | None = None
+    """Channels of a frame; by default 3 for rgb and 2 for flow."""
+    mid_channel_rule: Literal["per_convolution", "per_block"] = "per_convolution"
+    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's."""
+    norm_epsilon: float = 1e-3
+    """Epsilon of batch norm; 1e-3 in the authors' code, 1e-5 in torchvision's."""
+    stem_pool: bool = False
+    """A 1x3x3 max-pool after the stem; none in the paper."""
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1, f"network.width must be at least 1, not {self.width}")
+        _require(self.norm_epsilon > 0, f"network.norm_epsilon must be positive, not {self.norm_epsilon}")
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What a clip is."""
+
+    length: int = 16
+    """Frames in a clip."""
+    stride: int = 1
+    """Take every n-th frame."""
+    frames_per_second: float | None = None
+    """Sample at this rate by time stamps; by default at the file's own rate. The authors' models saw 15."""
+    scale: tuple[int, int] = (128, 171)
+    """Height and width every frame is scaled to, aspect ratio ignored."""
+    crop: int = 112
+    """Height and width of the crop: random in training, centred in evaluation."""
+    mirror: bool = True
+    """Mirror half of the training clips. Off where left and right tell classes apart."""
+
+    def __post_init__(self) -> None:
+        _require(self.length >= 1, f"clips.length must be at least 1, not {self.length}")
+        _require(self.stride >= 1, f"clips.stride must be at least 1, not {self.stride}")
+        _require(
+            1 <= self.crop <= min(self.scale),
+            f"clips.crop {self.crop} does not fit into clips.scale {self.scale[0]}x{self.scale[1]}; "
+            "lower the one or raise the other",
+        )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The recipe: section 4.1 of the paper; momentum and weight decay from the authors' code."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum, or AdamW."""
+    learning_rate: float = 0.01
+    """Rate for 32 clips a step; it grows linearly with the global batch."""
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    weight_decay: float = 1e-4
+    """On convolution and classifier weights and batch-norm scales, not on biases."""
+    batch_size: int = 32
+    """Clips a step and process."""
+    epochs: float = PAPER_EPOCHS
+    """Length of the run; warm-up and decay keep their share of it unless given."""
+    warmup_epochs: float | None = None
+    """Linear warm-up of the rate, by step; by default 10/45 of the epochs."""
+    decay_epochs: tuple[float, ...] | None = None
+    """Where the rate is multiplied by decay_factor; by default at 20/45, 30/45 and 40/45 of the epochs."""
+    decay_factor: float = 0.1
+    """What the rate is multiplied by at each of decay_epochs."""
+    clips_per_epoch: int | None = None
+    """Clips in an epoch; by default four a training video (the paper: 1M over Kinetics' 240k)."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes; none in the paper."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the network under autocast on a GPU."""
+    validate_every_epochs: float = 1.0
+    """Epochs between validations; 0 validates only at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epochs", "decay_factor"):
+            value = getattr(self, name)
+            _require(value > 0, f"training.{name} must be positive, not {value}")
+        for name in ("momentum", "weight_decay", "label_smoothing", "validate_every_epochs"):
+            value = getattr(self, name)
+            _require(value >= 0, f"training.{name} must not be negative, not {value}")
+        _require(self.batch_size >= 1, f"training.batch_size must be at least 1, not {self.batch_size}")
+        _require(
+            self.clips_per_epoch is None or self.clips_per_epoch >= 1,
+            f"training.clips_per_epoch must be at least 1, not {self.clips_per_epoch}",
+        )
+        _require(
+            0 <= self.resolved_warmup_epochs <= self.epochs,
+            f"training.warmup_epochs {self.resolved_warmup_epochs} is longer than training.epochs {self.epochs}",
+        )
+        decays = self.resolved_decay_epochs
+        _require(list(decays) == sorted(decays), f"training.decay_epochs must increase, not {decays}")
+
+    @property
+    def resolved_warmup_epochs(self) -> float:
+        """Warm-up in epochs, scaled from the paper's 10 of 45 unless set."""
+        return self.epochs * PAPER_WARMUP_EPOCHS / PAPER_EPOCHS if self.warmup_epochs is None else self.warmup_epochs
+
+    @property
+    def resolved_decay_epochs(self) -> tuple[float, ...]:
+        """Decay points in epochs, scaled from the paper's 20, 30 and 40 of 45 unless set."""
+        if self.decay_epochs is not None:
+            return self.decay_epochs
+        return tuple(self.epochs * decay / PAPER_EPOCHS for decay in PAPER_DECAY_EPOCHS)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a video is scored: by default the paper's protocol, 10 uniform centre crops, softmax averaged."""
+
+    clips: int = 10
+    """Clips a video, uniformly spaced."""
+    batch_size: int = 40
+    """About how many clips go through the network at once; always whole videos."""
+    average: Literal["softmax", "logits"] = "softmax"
+    """What is averaged over the clips of a video."""
+
+    def __post_init__(self) -> None:
+        _require(self.clips >= 1, f"evaluation.clips must be at least 1, not {self.clips}")
+        _require(self.batch_size >= 1, f"evaluation.batch_size must be at least 1, not {self.batch_size}")
+
+    @property
+    def videos_per_batch(self) -> int:
+        """Whole videos in a batch: it depends on settings alone, so logits do not depend on who computes them."""
+        return max(1, self.batch_size // self.clips)
+
+
+@dataclass(frozen=True)
+class LoadingSettings:
+    """Worker processes that read and decode."""
+
+    workers: int | None = None
+    """Worker processes; by default one a processor core, at most 16; 0 reads in the training process itself."""
+    prefetch: int = 4
+    """Batches each worker keeps ready."""
+    max_failed_share: float = 0.1
+    """Training stops when more than this share of the clips drawn could not be read."""
+
+    def __post_init__(self) -> None:
+        _require(self.workers is None or self.workers >= 0, f"loading.workers must be 0 or more, not {self.workers}")
+        _require(self.prefetch >= 1, f"loading.prefetch must be at least 1, not {self.prefetch}")
+        _require(
+            0 <= self.max_failed_share <= 1,
+            f"loading.max_failed_share must lie between 0 and 1, not {self.max_failed_share}",
+        )
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What is kept of a run in progress."""
+
+    every_minutes: float = 10.0
+    """Minutes between checkpoints; one is also written at every validation and on Ctrl-C."""
+    keep: int = 2
+    """Checkpoints kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        _require(self.every_minutes > 0, f"checkpoints.every_minutes must be positive, not {self.every_minutes}")
+        _require(self.keep >= 1, f"checkpoints.keep must be at least 1, not {self.keep}")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All of a training run."""
+
+    data: str
+    """A folder of class folders, or a CSV file (docs/data.md)."""
+    model: str = "r2plus1d_18"
+    """A network of the family; `muybridge models` lists them."""
+    output: str = "runs/latest"
+    """The run folder to write."""
+    init: str | None = None
+    """Weights to start from: a run folder or a .safetensors file."""
+    modality: Modality = "rgb"
+    """What the network sees."""
+    fold: int | None = None
+    """Which official fold to use, for data sets that have them."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    seed: int = 0
+    """Decides initial weights, splits, draws and crops."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    loading: LoadingSettings = field(default_factory=LoadingSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
+        _require(self.fold is None or self.fold in (1, 2, 3), f"fold must be 1, 2 or 3, not {self.fold}")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What these settings do to a frame, as the card will say it."""
+        rgb = self.modality == "rgb"
+        return Preprocessing(
+            modality=self.modality,
+            clip_length=self.clips.length,
+            frame_stride=self.clips.stride,
+            frames_per_second=self.clips.frames_per_second,
+            scale_height=self.clips.scale[0],
+            scale_width=self.clips.scale[1],
+            crop=self.clips.crop,
+            mean=RGB_MEAN if rgb else FLOW_MEAN,
+            std=RGB_STD if rgb else FLOW_STD,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """All of an evaluation, apart from the weights."""
+
+    data: str
+    """A folder of class folders, or a CSV file (docs/data.md)."""
+    split: Literal["train", "validation", "test"] = "test"
+    """The videos to score."""
+    output: str | None = None
+    """The score file to write; by default scores/<split>.parquet in the run folder."""
+    fold: int | None = None
+    """Which official fold to use, for data sets that have them."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    seed: int = 0
+    """The seed of the run, where the data has no validation split of its own."""
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    loading: LoadingSettings = field(default_factory=LoadingSettings)
+
+
+def to_plain(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as nested dicts, lists and scalars, the shape of a YAML file."""
+    assert is_dataclass(settings) and not isinstance(settings, type)
+    return {key: _plain_value(value) for key, value in asdict(settings).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_value(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The settings in which two plain forms differ: `group.name` -> (ours, theirs)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found |= differences(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            found[f"{prefix}{name}"] = (mine, other)
+    return found

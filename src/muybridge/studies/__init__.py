@@ -1,0 +1,1 @@
+"""The paper: its printed numbers, and runs that rebuild its tables."""

@@ -1,0 +1,1 @@
+"""Learning: from settings to a job, schedule, optimiser, checkpoints, the loop."""

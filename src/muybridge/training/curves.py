@@ -1,0 +1,47 @@
+"""What is written of a run while it goes: log.jsonl, failures.jsonl and TensorBoard curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from muybridge.data.loader import Failure
+from muybridge.journal import append_json_line, read_json_lines, write_text
+
+
+class Curves:
+    """Appends to a run folder's logs. What a run that died had logged past `first_step` is dropped: it comes again."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self.folder = folder
+        for name in ("log.jsonl", "failures.jsonl"):
+            kept = [line for line in read_json_lines(folder / name) if line["step"] < first_step]
+            write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+
+    def __enter__(self) -> Curves:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.board.close()
+
+    def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """One line of log.jsonl, and a point on a curve for every number in it."""
+        known = {name: value for name, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
+        append_json_line(self.folder / "log.jsonl", {"kind": kind, "step": step, **known})
+        for name, value in known.items():
+            if isinstance(value, int | float):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def failures(self, step: int, failures: Iterable[Failure]) -> None:
+        """The draws of a step that could not be read."""
+        for failure in failures:
+            append_json_line(self.folder / "failures.jsonl", {"step": step, **failure.__dict__})

@@ -1,0 +1,136 @@
+"""Which network is it? Read from the names and shapes of its tensors alone.
+
+Enter: the shapes of a state dict with our names, which are torchvision's. Leaves: the `Specification` of the network that
+has exactly these tensors, or a ValueError with the shapes that fit none. Families differ in the temporal size of their
+kernels (Figure 1 of the paper), depths in their blocks; the two rules for the channels inside R(2+1)D (paper.md, section 5)
+differ where a stage begins.
+
+What shapes do not show is asked for: epsilon of batch norm, a max-pool after the stem, and the length of a clip, except
+for R2D, whose first convolution is as long as its clips. An R2D of 3 frames has the shapes of MC2, and is taken for it; of
+1 frame those of f-R2D, which computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muybridge.models.family import DEPTHS, FAMILIES, ConvolutionKind, MidChannelRule, Specification, specification
+from muybridge.weights.card import disagreements, listed
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")  # conv2..conv5
+MID_CHANNEL_RULES: tuple[MidChannelRule, ...] = (
+    "per_convolution",
+    "per_block",
+)  # of R(2+1)D; the paper's where both fit
+
+
+@dataclass(frozen=True)
+class _Stem:
+    kind: ConvolutionKind
+    input_channels: int
+    width: int
+    length: int | None  # of the clips, where the stem shows it
+    mid_channels: int | None  # where it has two halves
+
+
+def recognise(
+    shapes: Shapes, *, clip_length: int = 16, norm_epsilon: float = 1e-3, stem_pool: bool = False
+) -> Specification:
+    """The network with tensors of these shapes, none missing and none left over.
+
+    `clip_length` (frames) counts where weights do not show it. ValueError: no network of the family has these tensors.
+    """
+    _require_dimensions(shapes, "stem.0.weight", 5)
+    _require_dimensions(shapes, "fc.weight", 2)
+    stages = tuple(_stage_kind(shapes, stage) for stage in STAGES)
+    stem = _stem(shapes, stages)
+    family = _family(stem.kind, stages)
+    name = f"{family}_{_depth(shapes)}"
+    candidates = [
+        specification(
+            name,
+            num_classes=shapes["fc.weight"][0],
+            clip_length=stem.length or clip_length,
+            input_channels=stem.input_channels,
+            width=stem.width,
+            mid_channel_rule=rule,
+            norm_epsilon=norm_epsilon,
+            stem_pool=stem_pool,
+            stem_mid_channels=stem.mid_channels,
+        )
+        for rule in (MID_CHANNEL_RULES if family == "r2plus1d" else MID_CHANNEL_RULES[:1])
+    ]
+    problems = [disagreements(shapes, candidate) for candidate in candidates]
+    nearest = min(range(len(candidates)), key=lambda index: len(problems[index]))
+    if problems[nearest]:
+        raise ValueError(f"the tensors look like those of {name}, but not all of them: {listed(problems[nearest])}")
+    return candidates[nearest]
+
+
+def _require_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
+    if name not in shapes:
+        first = ", ".join(sorted(shapes)[:3]) or "none"
+        raise ValueError(
+            f"no tensor is called {name}, so this is no network with torchvision's names; "
+            f"the first of {len(shapes)} names are {first}"
+        )
+    if len(shapes[name]) != num_dimensions:
+        raise ValueError(f"{name} has the shape {shapes[name]}, expected {num_dimensions} dimensions")
+
+
+def _stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
+    """From the second convolution of a stage's first block, which has the stage's kind in both types of block."""
+    if f"{stage}.0.conv2.0.3.weight" in shapes:
+        return ConvolutionKind.SPATIAL_THEN_TEMPORAL
+    shape = shapes.get(f"{stage}.0.conv2.0.weight", ())
+    match shape[2:]:
+        case (3, 3, 3):
+            return ConvolutionKind.FULL_3D
+        case (1, 3, 3):
+            return ConvolutionKind.FRAME_2D
+        case _:
+            raise ValueError(
+                f"{stage}.0.conv2.0.weight has the shape {shape or 'of nothing: it is missing'}, "
+                "expected filters of 3x3x3 or 1x3x3"
+            )
+
+
+def _stem(shapes: Shapes, stages: tuple[ConvolutionKind, ...]) -> _Stem:
+    channels, inputs, time, *_ = shapes["stem.0.weight"]
+    if "stem.3.weight" in shapes:
+        _require_dimensions(shapes, "stem.3.weight", 5)
+        width = shapes["stem.3.weight"][0]
+        return _Stem(ConvolutionKind.SPATIAL_THEN_TEMPORAL, inputs, width, length=None, mid_channels=channels)
+    kinds = {1: ConvolutionKind.FRAME_2D, 3: ConvolutionKind.FULL_3D}
+    if time in kinds:
+        return _Stem(kinds[time], inputs, channels, length=None, mid_channels=None)
+    if set(stages) != {ConvolutionKind.FRAME_2D}:
+        raise ValueError(
+            f"stem.0.weight has the shape {shapes['stem.0.weight']}: filters of {time} frames are those of R2D, "
+            f"but the stages after it are {_words(stages)}"
+        )
+    return _Stem(ConvolutionKind.TIME_AS_CHANNELS, inputs, channels, length=time, mid_channels=None)
+
+
+def _family(stem: ConvolutionKind, stages: tuple[ConvolutionKind, ...]) -> str:
+    for family, kinds in FAMILIES.items():
+        if kinds == (stem, *stages):
+            return family
+    raise ValueError(f"no network of the family has a stem of {stem} and stages of {_words(stages)}")
+
+
+def _words(stages: tuple[ConvolutionKind, ...]) -> str:
+    return ", ".join(str(kind) for kind in stages)
+
+
+def _depth(shapes: Shapes) -> int:
+    block = "bottleneck" if f"{STAGES[0]}.0.conv3.0.weight" in shapes else "basic"
+    blocks = tuple(len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")}) for stage in STAGES)
+    for depth, layout in DEPTHS.items():
+        if layout == (block, blocks):
+            return depth
+    known = "; ".join(f"{kind} {counts}" for kind, counts in DEPTHS.values())
+    raise ValueError(f"there are {blocks} {block} blocks, which no depth of the family has; there are {known}")

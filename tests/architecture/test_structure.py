@@ -1,0 +1,142 @@
+"""The rules of the structure, checked on the source itself: imports go upward only, and a few habits."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "muybridge"
+# The data's journey: a module imports only from the lines above its own. Modules of one line do not form cycles.
+LAYERS = (
+    {"records", "settings", "randomness", "processes", "journal"},
+    {"data"},
+    {"models"},
+    {"weights"},
+    {"evaluation"},
+    {"training"},
+    {"prediction"},
+    {"report"},
+    {"bench"},
+    {"studies"},
+    {"cli"},
+)
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+WITHOUT_TORCH = ("records", "settings", "processes", "randomness", "models.family", "cli.main", "cli.options")
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
+OPTIONAL = {"cv2", "ray", "onnx", "onnxruntime", "onnxscript", "torchcodec"}
+MAX_LINES = 400
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+NAMES = [name for name in MODULES if name and name != "__main__"]
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Full names of everything imported below `node`, in functions too."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield str(child.module)
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+def own_imports(name: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    wanted = {found.removeprefix("muybridge.") for found in imports(tree(name)) if found.startswith("muybridge.")}
+    return {found for found in wanted if found in MODULES and found != name}
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"records", "data.loader", "models.network", "training.fit", "cli.main"} <= set(NAMES)
+    assert "data.views" in own_imports("data.loader")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_go_upward_only(name: str) -> None:
+    own = LAYER[name.split(".")[0]]
+    for imported in own_imports(name):
+        other = LAYER[imported.split(".")[0]]
+        assert other <= own, f"{name} imports {imported}, which lies below it"
+
+
+def test_data_and_models_do_not_meet_below_evaluation() -> None:
+    for name in NAMES:
+        if LAYER[name.split(".")[0]] < LAYER["evaluation"]:
+            packages = {name.split(".")[0], *(imported.split(".")[0] for imported in own_imports(name))}
+            assert not {"data", "models"} <= packages, f"{name} brings data and models together"
+
+
+def test_no_import_cycles() -> None:
+    edges = {name: own_imports(name) for name in NAMES}
+    while edges:
+        leaves = {name for name, imported in edges.items() if not imported & edges.keys()}
+        assert leaves, f"these modules import each other in a circle: {sorted(edges)}"
+        edges = {name: imported for name, imported in edges.items() if name not in leaves}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_stand_at_the_top(name: str) -> None:
+    if name.startswith("cli") or MODULES[name].name == "__init__.py":
+        return
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inside = {found.split(".")[0] for found in imports(node)}
+            assert inside <= OPTIONAL, f"{name}.{node.name} imports {inside - OPTIONAL}"
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_the_vocabulary_and_the_door_are_quick(name: str) -> None:
+    seen, waiting = set(), {name}
+    while waiting:
+        current = waiting.pop()
+        seen.add(current)
+        at_the_top = [node for node in tree(current).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        found = {imported for node in at_the_top for imported in imports(node)}
+        assert not {imported for imported in found if imported.split(".")[0] == "torch"}, f"{current} imports torch"
+        waiting |= {imported.removeprefix("muybridge.") for imported in found} & MODULES.keys() - seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_sizes(name: str) -> None:
+    assert not set(name.split(".")) & VAGUE_NAMES, f"{name} says nothing about what it holds"
+    num_lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
+    assert num_lines <= MAX_LINES, f"{name} has {num_lines} lines"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_swallowed(name: str) -> None:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{name}:{node.lineno} catches everything"
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [name for name in NAMES if not ast.get_docstring(tree(name))]
+    assert not silent
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [
+        line for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines() if line.startswith("make")
+    ]
+    assert commands
+    for command in commands:
+        assert re.search(rf"^\s*{re.escape(command)}\b", readme, re.MULTILINE), f"README does not show `{command}`"

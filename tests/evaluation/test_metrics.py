@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from muybridge.evaluation.aggregate import UNRANKED, video_scores
+from muybridge.evaluation.metrics import accuracy, confusion, video_ranks, wilson_interval
+from muybridge.evaluation.score import Scores
+
+FIRST, SECOND, THIRD = [2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_published_intervals(right: int, of: int, low: float, high: float) -> None:
+    assert wilson_interval(right / of, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(1 - right / of, of) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+@pytest.mark.parametrize("right", range(8))
+def test_an_interval_is_where_the_score_test_rejects(right: int) -> None:
+    """By definition each end p satisfies |share - p| = 1.96 sqrt(p (1 - p) / n)."""
+    for end in wilson_interval(right / 7, 7):
+        assert abs(right / 7 - end) == pytest.approx(1.959963984540054 * math.sqrt(end * (1 - end) / 7), abs=1e-12)
+
+
+def test_nothing_tried_says_nothing() -> None:
+    assert wilson_interval(0.0, 0) == (0.0, 1.0)
+
+
+def test_both_denominators_and_uneven_numbers_of_views(new_scores: Callable[..., Scores]) -> None:
+    found = accuracy(
+        video_scores(
+            new_scores(
+                [
+                    ("a", (0,), [FIRST, FIRST, FIRST, SECOND]),
+                    ("b", (1,), [None, None, None, FIRST]),
+                    ("c", (2,), [None, None, None, None]),
+                    ("d", (), [FIRST, None, FIRST, FIRST]),
+                ]
+            )
+        )
+    )
+    # clips: 3 of 4 and 0 of 1 are 3 of 5; the mean of the two videos' means would be 0.375
+    assert (found.clip_top1.of_readable.right, found.clip_top1.of_readable.of) == (3, 5)
+    assert found.clip_top1.of_readable.share == 0.6
+    assert (found.clip_top1.of_all.right, found.clip_top1.of_all.of) == (3, 12)
+    assert (found.video_top1.of_readable.right, found.video_top1.of_readable.of) == (1, 2)
+    assert (found.video_top1.of_all.right, found.video_top1.of_all.of) == (1, 3)
+    assert (found.num_videos, found.num_unlabelled_videos, found.num_failed_videos) == (4, 1, 1)
+    assert (found.num_views, found.num_failed_views) == (16, 8)
+    # three classes: every readable video is right among five, the unreadable one is not
+    assert (found.video_top5.of_readable.right, found.video_top5.of_readable.of) == (2, 2)
+    assert (found.video_top5.of_all.right, found.video_top5.of_all.of) == (2, 3)
+
+
+def test_intervals_count_videos_not_views(new_scores: Callable[..., Scores]) -> None:
+    found = accuracy(video_scores(new_scores([("a", (0,), [FIRST] * 10), ("b", (0,), [SECOND] * 10)])))
+    assert found.clip_top1.of_all.of == 20
+    assert (found.clip_top1.of_all.low, found.clip_top1.of_all.high) == wilson_interval(0.5, 2)
+    assert (found.video_top1.of_all.low, found.video_top1.of_all.high) == wilson_interval(0.5, 2)
+
+
+def test_a_network_that_knows_nothing_scores_chance(new_scores: Callable[..., Scores]) -> None:
+    constant = [0.0] * 8
+    videos = [(f"{number}", (number % 8,), [constant, constant]) for number in range(80)]
+    found = accuracy(video_scores(new_scores(videos, num_classes=8)))
+    assert found.clip_top1.of_all.share == 1 / 8
+    assert found.video_top1.of_all.share == 1 / 8
+    assert found.video_top5.of_all.share == 5 / 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_against_plain_counting(seed: int, new_scores: Callable[..., Scores]) -> None:
+    chance = np.random.default_rng(seed)
+    num_classes = int(chance.integers(2, 9))
+    videos = []
+    for number in range(30):
+        labels = tuple(int(label) for label in chance.permutation(num_classes)[: chance.integers(0, 3)])
+        views = [None if chance.random() < 0.4 else chance.integers(-2, 3, num_classes).tolist() for _ in range(3)]
+        videos.append((f"{number}.mp4", labels, views))
+    scores = video_scores(new_scores(videos, num_classes=num_classes))
+    found = accuracy(scores)
+
+    right = {1: 0, 5: 0}
+    labelled = readable = 0
+    table = [[0, 0, 0] for _ in range(num_classes)]
+    pairs = np.zeros((num_classes, num_classes), int)
+    for number, (_, labels, views) in enumerate(videos):
+        read = any(view is not None for view in views)
+        row = scores.probabilities[number].tolist()
+        best = sorted(range(num_classes), key=lambda label: (-row[label], label)) if read else []
+        for k in right:
+            right[k] += any(label in labels for label in best[:k])
+        labelled += bool(labels)
+        readable += bool(labels) and read
+        for label in labels:
+            table[label][0] += bool(best) and best[0] in labels
+            table[label][1] += 1
+            table[label][2] += not read
+        if read and len(labels) == 1:
+            pairs[labels[0], best[0]] += 1
+        expected_rank = min((best.index(label) for label in labels), default=UNRANKED) if read else UNRANKED
+        assert video_ranks(scores)[number] == expected_rank
+    for k, rates in ((1, found.video_top1), (5, found.video_top5)):
+        assert (rates.of_all.right, rates.of_all.of) == (right[k], labelled)
+        assert (rates.of_readable.right, rates.of_readable.of) == (right[k], readable)
+    assert [[row.right, row.of, row.failed] for row in found.per_class] == table
+    assert [row.name for row in found.per_class] == list(scores.header.classes)
+    assert np.array_equal(confusion(scores), pairs)
+
+
+def test_any_of_several_labels_is_enough(new_scores: Callable[..., Scores]) -> None:
+    scores = video_scores(new_scores([("a", (1, 0), [FIRST]), ("b", (2, 1), [FIRST])]))
+    found = accuracy(scores)
+    assert found.clip_top1.of_all.right == 1
+    assert found.video_top1.of_all.right == 1
+    assert [(row.right, row.of) for row in found.per_class] == [(1, 1), (1, 2), (0, 1)]
+    assert confusion(scores).sum() == 0
+
+
+def test_all_failed_is_nothing_right_not_an_error(new_scores: Callable[..., Scores]) -> None:
+    scores = video_scores(new_scores([("a", (0,), [None, None]), ("b", (1,), [None, None])]))
+    found = accuracy(scores)
+    assert found.video_top5.of_all.share == 0.0
+    assert math.isnan(found.video_top1.of_readable.share)
+    assert (found.clip_top1.of_readable.low, found.clip_top1.of_readable.high) == (0.0, 1.0)
+    assert found.to_json()["video_top1"]["of_readable"]["share"] is None
+    assert confusion(scores).tolist() == [[0] * 3] * 3
+
+
+def test_no_labels_is_refused(new_scores: Callable[..., Scores]) -> None:
+    with pytest.raises(ValueError, match="none of the 2 videos of split test has a label"):
+        accuracy(video_scores(new_scores([("a", (), [FIRST]), ("b", (), [THIRD])])))
+
+
+def test_json_carries_the_protocol(new_scores: Callable[..., Scores]) -> None:
+    found = accuracy(video_scores(new_scores([("a", (0,), [FIRST, THIRD])])))
+    values = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert values["protocol"]["sentence"] == "2 uniform centre-crop clips of 16 frames a video, softmax averaged"
+    assert (values["split"], values["fold"]) == ("test", 2)
+    assert values["clip_top1"]["of_all"]["share"] == 0.5
+    assert values["per_class"][0] == {"name": "class 0", "right": 1, "of": 1, "failed": 0}

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
+from muybridge.settings import EvaluationSettings
+
+
+def test_the_default_is_the_papers() -> None:
+    protocol = EvaluationProtocol.of(EvaluationSettings(), Preprocessing())
+    assert protocol.sentence() == "10 uniform centre-crop clips of 16 frames a video, softmax averaged"
+
+
+def test_what_is_not_the_papers_is_said() -> None:
+    preprocessing = Preprocessing(
+        modality="flow",
+        clip_length=8,
+        frame_stride=2,
+        frames_per_second=15.0,
+        scale_height=64,
+        scale_width=80,
+        crop=56,
+        mean=FLOW_MEAN,
+        std=FLOW_STD,
+    )
+    protocol = EvaluationProtocol.of(EvaluationSettings(clips=1, average="logits"), preprocessing)
+    assert protocol.sentence() == (
+        "1 uniform centre-crop clip of 8 frames (one frame in 2, 15 frames a second) a video, logits averaged, "
+        "56x56 of 64x80, optical flow"
+    )
+
+
+@pytest.mark.parametrize("rate", [None, 29.97])
+def test_it_survives_json(rate: float | None) -> None:
+    protocol = EvaluationProtocol.of(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))
+    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+
+
+def test_unknown_keys_and_values_are_refused() -> None:
+    values = EvaluationProtocol.of(EvaluationSettings(), Preprocessing()).to_json()
+    with pytest.raises(ValueError, match=r"keys.*expected"):
+        EvaluationProtocol.from_json({**values, "flip": True})
+    with pytest.raises(ValueError, match=r"keys.*expected"):
+        EvaluationProtocol.from_json({key: value for key, value in values.items() if key != "clips"})
+    with pytest.raises(ValueError, match="crop is 'three', expected centre"):
+        EvaluationProtocol.from_json({**values, "crop": "three"})
+    with pytest.raises(ValueError, match="average is 'max', expected softmax or logits"):
+        EvaluationProtocol.from_json({**values, "average": "max"})
+    with pytest.raises(ValueError, match="at least one clip"):
+        EvaluationProtocol.from_json({**values, "clips": 0})

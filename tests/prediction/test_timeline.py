@@ -1,0 +1,251 @@
+import csv
+import io
+import itertools
+import json
+import random
+import re
+
+import pytest
+
+from muybridge.prediction.timeline import (
+    Segment,
+    Window,
+    borders_seconds,
+    merge_windows,
+    srt_time,
+    to_csv,
+    to_json,
+    to_srt,
+    windows_to_csv,
+)
+
+CLASSES = ("a", "b", "c")
+
+
+def window(start: float, *probabilities: float, length: float = 2.0) -> Window:
+    return Window(start, start + length, probabilities)
+
+
+def windows_of(letters: str, top: float = 0.8) -> list[Window]:
+    """A window a second, two seconds long, with `top` for the class of its letter; '.' is nobody's."""
+    rest = (1 - top) / 2
+    made = []
+    for start, letter in enumerate(letters):
+        row = [0.4, 0.3, 0.3] if letter == "." else [top if name == letter else rest for name in CLASSES]
+        made.append(window(float(start), *row))
+    return made
+
+
+def merged(letters: str, **minima: float) -> list[tuple[str, float, float]]:
+    found = merge_windows(windows_of(letters), CLASSES, **minima)
+    return [(segment.label, segment.start_seconds, segment.end_seconds) for segment in found]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert merge_windows([], CLASSES) == ()
+
+
+def test_one_window_is_one_segment() -> None:
+    (segment,) = merge_windows([window(1.0, 0.2, 0.7, 0.1)], CLASSES)
+    assert segment == Segment("b", 1.0, 3.0, 0.7)
+
+
+def test_borders_lie_midway_between_centres() -> None:
+    windows = [window(0.0, 1.0), window(1.0, 1.0), window(4.0, 1.0, length=4.0)]
+    assert borders_seconds(windows) == [0.0, 1.5, 4.0, 8.0]
+
+
+def test_equal_neighbours_are_one_segment() -> None:
+    assert merged("aabbbc") == [("a", 0.0, 2.5), ("b", 2.5, 5.5), ("c", 5.5, 7.0)]
+
+
+def test_a_mean_is_of_the_labels_probability_over_the_segments_windows() -> None:
+    windows = [window(0, 0.9, 0.1, 0), window(1, 0.6, 0.4, 0), window(2, 0.2, 0.5, 0.3)]
+    first, second = merge_windows(windows, CLASSES)
+    assert first.mean_probability == pytest.approx(0.75)
+    assert second.mean_probability == pytest.approx(0.5)
+
+
+def test_of_equally_probable_classes_the_first_counts() -> None:
+    (segment,) = merge_windows([window(0, 0.1, 0.45, 0.45)], CLASSES)
+    assert segment.label == "b"
+
+
+def test_improbable_windows_leave_a_gap() -> None:
+    assert merged("aa.bb", minimum_probability=0.5) == [("a", 0.0, 2.5), ("b", 3.5, 6.0)]
+    assert merged("aa.aa", minimum_probability=0.5) == [("a", 0.0, 2.5), ("a", 3.5, 6.0)]
+    assert merged("...", minimum_probability=0.5) == []
+    assert merged("a.a", minimum_probability=0.4) == [("a", 0.0, 4.0)]
+
+
+def test_exactly_the_minimum_is_enough() -> None:
+    assert merged("a", minimum_probability=0.8) == [("a", 0.0, 2.0)]
+    assert merged("aabb", minimum_seconds=2.5) == [("a", 0.0, 2.5), ("b", 2.5, 5.0)]
+
+
+def test_a_short_segment_goes_to_its_neighbours() -> None:
+    assert merged("aaabaaa", minimum_seconds=1.5) == [("a", 0.0, 8.0)]
+    assert merged("aaabaaa", minimum_seconds=1.0) == [("a", 0.0, 3.5), ("b", 3.5, 4.5), ("a", 4.5, 8.0)]
+    (segment,) = merge_windows(windows_of("aaabaaa"), CLASSES, minimum_seconds=1.5)
+    assert segment.mean_probability == pytest.approx((6 * 0.8 + 0.1) / 7)
+
+
+def test_a_short_segment_goes_where_its_windows_would_rather_be() -> None:
+    for second, expected in ((0.3, "a"), (0.05, "c")):
+        middle = window(3.0, second, 0.6, 0.4 - second)
+        windows = [*windows_of("aaa"), middle, *(Window(w.start_seconds + 4, w.end_seconds + 4, w.probabilities)
+                                                 for w in windows_of("ccc"))]  # fmt: skip
+        found = merge_windows(windows, CLASSES, minimum_seconds=2.0)
+        assert [segment.label for segment in found] == ["a", "c"]
+        assert found[0].end_seconds == found[1].start_seconds == (4.5 if expected == "a" else 3.5)
+
+
+def test_the_shortest_goes_first() -> None:
+    # b (1 s) goes to c rather than to a; only then is c (2 s + 1 s) long enough to stay.
+    windows = [*windows_of("aaaa"), window(4.0, 0.1, 0.5, 0.4), window(5.0, 0.0, 0.2, 0.8), window(6.0, 0.0, 0.2, 0.8)]
+    found = merge_windows(windows, CLASSES, minimum_seconds=3.0)
+    assert [segment.label for segment in found] == ["a", "c"]
+
+
+def test_short_segments_among_gaps_are_left_out() -> None:
+    assert merged("..a..bbb", minimum_probability=0.5, minimum_seconds=2.0) == [("b", 5.5, 9.0)]
+    assert merged("a", minimum_seconds=3.0) == []
+    assert merged("abc", minimum_seconds=100.0) == []
+
+
+def test_segments_tile_time_whatever_the_labels() -> None:
+    """All 729 sequences of six windows."""
+    for row in itertools.product("ab.", repeat=6):
+        check_tiling("".join(row))
+
+
+def check_tiling(letters: str) -> None:
+    """No overlap, no two equal neighbours that touch, and gaps exactly where windows are nobody's."""
+    windows = windows_of(letters)
+    found = merge_windows(windows, CLASSES, minimum_probability=0.5)
+    borders = borders_seconds(windows)
+    covered = {}
+    for segment in found:
+        first, last = borders.index(segment.start_seconds), borders.index(segment.end_seconds)
+        assert first < last
+        for index in range(first, last):
+            assert index not in covered, "two segments overlap"
+            covered[index] = segment.label
+    assert covered == {index: letter for index, letter in enumerate(letters) if letter != "."}, letters
+    for before, after in itertools.pairwise(found):
+        assert before.end_seconds < after.start_seconds or before.label != after.label
+
+
+def slow_reference(windows: list[Window], minimum_seconds: float) -> list[tuple[int, int, int]]:
+    """The rule for short segments, round by round over single windows: (label, first, last)."""
+    labels = [max(range(3), key=lambda index: (window.probabilities[index], -index)) for window in windows]
+    borders = borders_seconds(windows)
+    while True:
+        runs, first = [], 0
+        for label, group in itertools.groupby(labels):
+            last = first + len(list(group))
+            runs.append((label, first, last))
+            first = last
+        short = min(runs, key=lambda run: (borders[run[2]] - borders[run[1]], run[1]))
+        if borders[short[2]] - borders[short[1]] >= minimum_seconds:
+            return runs
+        at = runs.index(short)
+        beside = [runs[index][0] for index in (at - 1, at + 1) if 0 <= index < len(runs)]
+        if not beside:
+            return []
+        inside = windows[short[1] : short[2]]
+        label = max(beside, key=lambda label: sum(window.probabilities[label] for window in inside))
+        labels[short[1] : short[2]] = [label] * len(inside)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_timelines_agree_with_a_slow_reading_of_the_rule(seed: int) -> None:
+    draw = random.Random(seed)
+    start, windows = 0.0, []
+    for _ in range(draw.randint(1, 60)):
+        start += draw.uniform(0.1, 1.0)
+        row = [draw.random() ** 3 for _ in CLASSES]
+        windows.append(window(start, *(value / sum(row) for value in row)))
+    minimum = draw.choice([0.0, 0.5, 1.0, 3.0, 8.0])
+    found = merge_windows(windows, CLASSES, minimum_seconds=minimum)
+    borders = borders_seconds(windows)
+    expected = [
+        (CLASSES[label], borders[first], borders[last]) for label, first, last in slow_reference(windows, minimum)
+    ]
+    assert [(segment.label, segment.start_seconds, segment.end_seconds) for segment in found] == expected
+    for segment in found:
+        assert segment.end_seconds - segment.start_seconds >= minimum
+        inside = [w for w, left in zip(windows, borders, strict=False)
+                  if segment.start_seconds <= left < segment.end_seconds]  # fmt: skip
+        mean = sum(w.probabilities[CLASSES.index(segment.label)] for w in inside) / len(inside)
+        assert segment.mean_probability == pytest.approx(mean)
+
+
+def test_long_timelines_are_merged_in_less_than_quadratic_work() -> None:
+    windows = windows_of("ab" * 20_000)  # the timeout of the test run would catch the square of this
+    assert len(merge_windows(windows, CLASSES, minimum_seconds=5.0)) >= 1
+
+
+def test_windows_out_of_order_or_without_probabilities_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"windows must be in order of time, but one centred at 1.0 s follows one at 2.0 s"
+    ):
+        merge_windows([window(1, 1, 0, 0), window(0, 1, 0, 0)], CLASSES)
+    with pytest.raises(ValueError, match="has 2 probabilities for 3 classes"):
+        merge_windows([window(0, 0.5, 0.5)], CLASSES)
+    with pytest.raises(ValueError, match=r"cannot end at 1.0 s, before its start at 2.0 s"):
+        Window(2.0, 1.0, (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "00:00:00,000"),
+        (0.0004, "00:00:00,000"),
+        (0.001, "00:00:00,001"),
+        (1.5, "00:00:01,500"),
+        (59.9994, "00:00:59,999"),
+        (59.9996, "00:01:00,000"),
+        (3599.9999, "01:00:00,000"),
+        (3661.25, "01:01:01,250"),
+        (359_999.9999, "100:00:00,000"),
+    ],
+)
+def test_srt_times_carry(seconds: float, expected: str) -> None:
+    assert srt_time(seconds) == expected
+
+
+SEGMENTS = (Segment("left, slow", 0.0, 2.5, 0.8123456), Segment('say "b"\nloud', 2.5, 61.0, 0.5))
+
+
+def test_srt_is_as_players_read_it() -> None:
+    text = to_srt(SEGMENTS)
+    assert text == (
+        "1\n00:00:00,000 --> 00:00:02,500\nleft, slow (81 %)\n\n"
+        '2\n00:00:02,500 --> 00:01:01,000\nsay "b" loud (50 %)\n\n'
+    )
+    blocks = re.findall(r"(\d+)\n(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n(.+)\n\n", text)
+    assert len(blocks) == 2
+    assert to_srt(()) == ""
+
+
+def test_csv_can_be_read_back() -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(SEGMENTS))))
+    assert [row["label"] for row in rows] == [segment.label for segment in SEGMENTS]
+    assert [float(row["end_seconds"]) for row in rows] == [2.5, 61.0]
+    assert rows[0]["mean_probability"] == "0.812346"
+    rows = list(csv.DictReader(io.StringIO(windows_to_csv(windows_of("ab"), ("x", "y, z", "start")))))
+    assert rows[1] == {"start_seconds": "1.000000", "end_seconds": "3.000000", "x": "0.100000", "y, z": "0.800000",
+                       "start": "0.100000"}  # fmt: skip
+
+
+def test_json_holds_windows_and_segments() -> None:
+    windows = windows_of("ab")
+    values = json.loads(json.dumps(to_json(windows, merge_windows(windows, CLASSES), CLASSES)))
+    assert values["classes"] == list(CLASSES)
+    assert values["windows"][0] == {
+        "start_seconds": 0.0,
+        "end_seconds": 2.0,
+        "probabilities": pytest.approx([0.8, 0.1, 0.1]),
+    }
+    assert values["segments"][1] == {"label": "b", "start_seconds": 1.5, "end_seconds": 3.0, "mean_probability": 0.8}

@@ -1,0 +1,43 @@
+"""Signals become a flag; exit codes tell a scheduler what to do."""
+
+import os
+import signal
+
+import pytest
+
+from muybridge.processes import Place, StopRequested, num_workers, place, stop_on_signals
+
+
+def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert place() == Place(0, 1, 0)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert place() == Place(3, 4, 0)
+    assert not place().is_first
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_sets_the_flag_and_decides_the_code(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as flag:
+        assert flag.signal_number is None
+        os.kill(os.getpid(), number)
+        assert flag.signal_number == number
+    assert signal.getsignal(number) == before
+    assert StopRequested(number).exit_code == code
+
+
+def test_a_second_interrupt_is_immediate() -> None:
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_workers_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert num_workers(None) == 8
+    assert num_workers(0) == 0
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert num_workers(None) == 2

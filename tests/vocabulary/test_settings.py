@@ -1,0 +1,81 @@
+"""Defaults are the paper's recipe; what does not fit is refused by name."""
+
+from dataclasses import replace
+
+import pytest
+
+from muybridge.records import FLOW_MEAN, Preprocessing
+from muybridge.settings import (
+    ClipSettings,
+    EvaluationSettings,
+    LoadingSettings,
+    TrainingSettings,
+    TrainSettings,
+    differences,
+    to_plain,
+)
+
+
+def test_the_defaults_are_the_papers_recipe() -> None:
+    settings = TrainSettings(data="x")
+    training = settings.training
+    assert (training.optimizer, training.learning_rate, training.momentum) == ("sgd", 0.01, 0.9)
+    assert (training.weight_decay, training.epochs, training.batch_size) == (1e-4, 45, 32)
+    assert training.resolved_warmup_epochs == 10
+    assert training.resolved_decay_epochs == (20, 30, 40)
+    assert settings.preprocessing == Preprocessing()
+    assert (settings.evaluation.clips, settings.evaluation.average) == (10, "softmax")
+
+
+def test_the_number_of_epochs_scales_the_schedule() -> None:
+    training = TrainingSettings(epochs=9)
+    assert training.resolved_warmup_epochs == 2
+    assert training.resolved_decay_epochs == (4, 6, 8)
+    assert TrainingSettings(epochs=9, warmup_epochs=0, decay_epochs=(3,)).resolved_decay_epochs == (3,)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ClipSettings(crop=200), r"clips\.crop 200 .*clips\.scale 128x171"),
+        (lambda: ClipSettings(length=0), r"clips\.length"),
+        (lambda: TrainingSettings(learning_rate=0), r"training\.learning_rate"),
+        (lambda: TrainingSettings(epochs=1, warmup_epochs=2), r"warmup_epochs 2 .*epochs 1"),
+        (lambda: TrainingSettings(decay_epochs=(3, 2)), r"decay_epochs"),
+        (lambda: TrainingSettings(batch_size=0), r"batch_size"),
+        (lambda: EvaluationSettings(clips=0), r"evaluation\.clips"),
+        (lambda: LoadingSettings(max_failed_share=1.5), r"max_failed_share"),
+        (lambda: TrainSettings(data="x", fold=4), r"fold"),
+        (lambda: TrainSettings(data="x", seed=-1), r"seed"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(make, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_flow_brings_its_own_statistics() -> None:
+    preprocessing = TrainSettings(data="x", modality="flow").preprocessing
+    assert preprocessing.mean == FLOW_MEAN
+    assert preprocessing.input_channels == 2
+
+
+def test_differences_name_the_setting() -> None:
+    ours = TrainSettings(data="x")
+    theirs = replace(ours, model="r3d_18", clips=ClipSettings(length=8))
+    assert differences(to_plain(ours), to_plain(theirs)) == {
+        "clips.length": (16, 8),
+        "model": ("r2plus1d_18", "r3d_18"),
+    }
+
+
+def test_preprocessing_survives_json() -> None:
+    preprocessing = Preprocessing(clip_length=8, frames_per_second=15.0)
+    assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    with pytest.raises(ValueError, match="expected"):
+        Preprocessing.from_json({"crop": 112})
+
+
+def test_whole_videos_make_a_batch() -> None:
+    assert EvaluationSettings(clips=10, batch_size=40).videos_per_batch == 4
+    assert EvaluationSettings(clips=100, batch_size=40).videos_per_batch == 1

@@ -118,7 +118,8 @@ def _encoder(block: YuvClip) -> av.VideoCodecContext:
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.thread_count = 1
     colours = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_MATRIX_NAMES[block.matrix]}"
-    groups = f"keyint={GROUP_FRAMES}:min-keyint={GROUP_FRAMES}:scenecut=0:bframes=0:annexb=1"
+    # Without the look-ahead (mbtree): on processors with AVX-512 its result differs from run to run (docs/decisions.md).
+    groups = f"keyint={GROUP_FRAMES}:min-keyint={GROUP_FRAMES}:scenecut=0:bframes=0:mbtree=0:rc-lookahead=0"
     encoder.options = {**ENCODER_OPTIONS, "x264-params": f"{groups}:{colours}"}
     return encoder
 

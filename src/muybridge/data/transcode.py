@@ -23,7 +23,7 @@ from muybridge.records import FrameTimes, VideoError, YuvClip
 
 GROUP_FRAMES = 16  # between key frames: a clip of 16 frames decodes 23.5 on average
 # Without CABAC and deblocking decoding is 1.7 times as fast, and files a tenth larger (docs/data.md).
-ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "20"}
+ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "22"}
 _BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block goes back to the key frame before it
 
 

@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from muybridge.data.clips import random_clip, uniform_clips, within
 from muybridge.data.decode import VideoFiles
 from muybridge.data.manifest import Manifest
+from muybridge.data.prepared import is_prepared, read_description
+from muybridge.data.shards import ShardFrames
 from muybridge.data.views import View, ViewBatch, batched, evaluation_view, training_view
 from muybridge.processes import Place, num_workers
 from muybridge.randomness import generator, shuffled_position
@@ -31,7 +33,20 @@ from muybridge.settings import LoadingSettings
 
 
 def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
-    """Where the frames of a manifest's videos come from: video files under `root`, scaled as the preprocessing says."""
+    """Where the frames of a manifest's videos come from: shards where `root` is prepared data, else video files under it.
+
+    Raises ValueError where prepared data has frames of another size than the preprocessing wants.
+    """
+    if is_prepared(root):
+        described = read_description(root)
+        stored = (described.scale_height, described.scale_width)
+        wanted = (preprocessing.scale_height, preprocessing.scale_width)
+        if stored != wanted:
+            raise ValueError(
+                f"{root} holds frames of {stored[0]}x{stored[1]}, but {wanted[0]}x{wanted[1]} are wanted; "
+                f"prepare it with --scale {wanted[0]} {wanted[1]}, or set clips.scale"
+            )
+        return ShardFrames(root, scale_height=stored[0], scale_width=stored[1])
     return VideoFiles(root, scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width)
 
 
@@ -148,6 +163,7 @@ class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], b
 
 def frame_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
     """The time stamps of a manifest's video, cut to the segment that its row names."""
+    manifest.require_ok(index)
     return within(source.frame_times(manifest.path(index)), *manifest.bounds(index))
 
 

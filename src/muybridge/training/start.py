@@ -101,7 +101,9 @@ def initialise(network: VideoResNet, address: str, classes: Sequence[str]) -> st
         order = None  # other classes: the classifier starts anew
     take_over(source, network, order)
     head = f"a new classifier of {len(classes)} classes" if order is None else "their classifier"
-    return f"starting from {address} ({card.source}) with {head}"
+    stems = card.preprocessing.input_channels, network.specification.input_channels
+    stem = ", its stem averaged over R, G and B for flow" if stems == (3, 2) else ""
+    return f"starting from {address} ({card.source}){stem} with {head}"
 
 
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:

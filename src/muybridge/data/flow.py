@@ -64,8 +64,8 @@ def chained(first_hwc: Field, second_hwc: Field) -> Field:
     return total
 
 
-def gray_frame(view: View, number: int, crop: int) -> NDArray[np.uint8]:
-    """Frame `number` of a view as gray on the scale 0-255, cropped and mirrored, uint8 (crop, crop).
+def gray_frame(view: View, number: int, crop: int | None = None) -> NDArray[np.uint8]:
+    """Frame `number` of a view as gray on the scale 0-255, cropped and mirrored, uint8 (crop, crop); by default all of it.
 
     The authors' RGB -> gray of decoded RGB frames as one step from YUV. For BT.601 it is luma on the full range; the only
     difference is colours outside of RGB, which they clip channel by channel.
@@ -74,8 +74,10 @@ def gray_frame(view: View, number: int, crop: int) -> NDArray[np.uint8]:
     gray = view.luma_thw[number] * np.float32(luma_gain) + np.float32(zero)
     if abs(blue_gain) > 1e-6 or abs(red_gain) > 1e-6:  # BT.709
         blue, red = view.chroma_cthw[:, number]
-        gray += (blue * np.float32(blue_gain) + red * np.float32(red_gain)).repeat(2, 0).repeat(2, 1)
-    gray = gray[view.top : view.top + crop, view.left : view.left + crop]
+        chroma = (blue * np.float32(blue_gain) + red * np.float32(red_gain)).repeat(2, 0).repeat(2, 1)
+        gray += chroma[: gray.shape[0], : gray.shape[1]]
+    if crop is not None:
+        gray = gray[view.top : view.top + crop, view.left : view.left + crop]
     gray = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(gray[:, ::-1]) if view.mirror else gray
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def difference(clip: YuvClip, folder: Path) -> dict[str, float]:
     top, left, crop = 8, 29, 112
     whole = View(clip.luma_thw, clip.chroma_cthw, 0, 0, False, clip.matrix, clip.full_range)
     grays = [gray_frame(whole, number) for number in range(len(clip.luma_thw))]
-    pairs = list(zip(grays[:-1], grays[1:], strict=True))
+    pairs = list(pairwise(grays))
     part = (slice(top, top + crop), slice(left, left + crop))
     of_whole = np.stack([farneback(first, second)[part] for first, second in pairs])
     of_crop = np.stack(

@@ -37,16 +37,21 @@ from muybridge.settings import (
 from muybridge.training.fit import fit
 from muybridge.training.start import start
 
-MOTIONS = MotionSettings(
-    train_videos_per_class=40, validation_videos_per_class=2, contrast=0.3, noise=24.0, distractors=1, spread=1.0
-)
+MOTIONS = {
+    "motions": MotionSettings(
+        train_videos_per_class=40, validation_videos_per_class=2, contrast=0.3, noise=24.0, distractors=1, spread=1.0
+    ),
+    "motions_milder": MotionSettings(
+        train_videos_per_class=40, validation_videos_per_class=2, contrast=0.5, noise=16.0, distractors=1, spread=1.0
+    ),
+}
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 IN_THIS_PROCESS = LoadingSettings(workers=0)
 
 
 def settings(name: str, data: Path, folder: Path, modality: Modality, seed: int, num_clips: int) -> TrainSettings:
-    """One small run; the two data sets differ in how clips are cut alone."""
-    if name == "motions":
+    """One small run; the data sets differ in how clips are cut alone."""
+    if name in MOTIONS:
         clips = ClipSettings(length=8, stride=2, scale=(64, 64), crop=56, mirror=False)
     else:
         clips = ClipSettings(length=8, stride=2, frames_per_second=15, scale=(64, 85), crop=56)
@@ -115,10 +120,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3000, help="training clips a run")
     parser.add_argument("--result", type=Path, help="the JSON file to write")
     found = parser.parse_args()
-    motions = found.output / "motions"
-    if not motions.exists():
-        write_motion_dataset(motions, MOTIONS)
-    addresses = {"motions": motions}
+    addresses = {name: found.output / name for name in MOTIONS}
+    for name, folder in addresses.items():
+        if not folder.exists():
+            write_motion_dataset(folder, MOTIONS[name])
     if real := os.environ.get("MUYBRIDGE_REAL_VIDEO"):
         addresses["ut_interaction"] = Path(real) / "ut_interaction" / "manifest.csv"
     else:

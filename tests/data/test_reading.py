@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gray_frames import GrayFrames
 from muybridge.data import reading
 from muybridge.data.clips import dense_clips, uniform_clips
 from muybridge.data.reading import blocks, read_views
 from muybridge.data.views import AnyView, FlowView, View
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, Preprocessing, VideoError
-from sources import GrayFrames
 
 
 def shape(**sampling: Any) -> Preprocessing:

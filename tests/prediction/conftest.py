@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.videos import write_video
 
-from sources import GrayFrames
+from gray_frames import GrayFrames
 
 
 @pytest.fixture

@@ -56,12 +56,17 @@ class ClipSettings:
     """Height and width every frame is scaled to, aspect ratio ignored."""
     crop: int = 112
     """Height and width of the crop: random in training, centred in evaluation."""
+    flow_gap: int = 1
+    """With modality flow: frames from the first to the second picture of a flow; stride lies between flows."""
+    flow_chain: bool = False
+    """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
     mirror: bool = True
     """Mirror half of the training clips. Off where left and right tell classes apart."""
 
     def __post_init__(self) -> None:
         _require(self.length >= 1, f"clips.length must be at least 1, not {self.length}")
         _require(self.stride >= 1, f"clips.stride must be at least 1, not {self.stride}")
+        _require(self.flow_gap >= 1, f"clips.flow_gap must be at least 1, not {self.flow_gap}")
         _require(
             1 <= self.crop <= min(self.scale),
             f"clips.crop {self.crop} does not fit into clips.scale {self.scale[0]}x{self.scale[1]}; "
@@ -217,6 +222,10 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         _require(self.fold is None or self.fold in (1, 2, 3), f"fold must be 1, 2 or 3, not {self.fold}")
+        _require(
+            self.modality == "flow" or (self.clips.flow_gap, self.clips.flow_chain) == (1, False),
+            "clips.flow_gap and clips.flow_chain are about optical flow; add --modality flow, or leave them out",
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -232,6 +241,8 @@ class TrainSettings:
             crop=self.clips.crop,
             mean=RGB_MEAN if rgb else FLOW_MEAN,
             std=RGB_STD if rgb else FLOW_STD,
+            flow_gap=self.clips.flow_gap,
+            flow_chain=self.clips.flow_chain,
         )
 
 

@@ -25,6 +25,7 @@ VERBS = {
     "train": "train a network on a data set, or go on with a run",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
+    "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
     "weights": "import weights, show their card",
     "doctor": "what works on this machine, and why the rest does not",

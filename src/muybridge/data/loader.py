@@ -18,14 +18,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from muybridge.data.clips import random_clip, uniform_clips, within
 from muybridge.data.decode import VideoFiles
+from muybridge.data.flow import opencv, seen
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepared import is_prepared, read_description
+from muybridge.data.reading import read_views
 from muybridge.data.shards import ShardFrames
-from muybridge.data.views import View, ViewBatch, batched, evaluation_view, training_view
+from muybridge.data.views import AnyBatch, AnyView, batched, training_view
 from muybridge.processes import Place, num_workers
 from muybridge.randomness import generator, shuffled_position
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
@@ -35,8 +37,11 @@ from muybridge.settings import LoadingSettings
 def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
     """Where the frames of a manifest's videos come from: shards where `root` is prepared data, else video files under it.
 
-    Raises ValueError where prepared data has frames of another size than the preprocessing wants.
+    Raises ValueError where prepared data has frames of another size than the preprocessing wants, and ImportError where it
+    needs optical flow and OpenCV is not installed.
     """
+    if preprocessing.modality == "flow":
+        opencv()
     if is_prepared(root):
         described = read_description(root)
         stored = (described.scale_height, described.scale_width)
@@ -63,7 +68,7 @@ class Failure:
 class TrainingBatch:
     """The clips of one step on one rank: those that could be read, their labels, and the failures among the draws."""
 
-    views: ViewBatch | None
+    views: AnyBatch | None
     labels_n: Tensor
     videos: tuple[str, ...]
     num_looped: int
@@ -80,7 +85,7 @@ class EvaluationBatch:
     """Every planned view of some whole videos in manifest order, and the readable ones of them as a batch."""
 
     rows: tuple[PlannedView, ...]
-    views: ViewBatch | None
+    views: AnyBatch | None
     num_looped_videos: int
 
     def pin_memory(self) -> EvaluationBatch:
@@ -90,7 +95,7 @@ class EvaluationBatch:
 
 @dataclass(frozen=True)
 class _Drawn:
-    view: View
+    view: AnyView
     label: int
     video: str
     looped: bool
@@ -126,10 +131,10 @@ class TrainingDraws(Dataset[_Drawn | Failure]):
         except VideoError as error:
             return Failure(video, error.status, error.reason)
         view = training_view(clip, self.preprocessing.crop, mirror=self.mirror, generator=chance)
-        return _Drawn(view, label, video, clip_times.looped)
+        return _Drawn(seen(view, clip_times.ticks, self.preprocessing), label, video, clip_times.looped)
 
 
-class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]):
+class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]]):
     """Video index -> its planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, num_clips: int) -> None:
@@ -138,7 +143,7 @@ class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], b
         self.preprocessing = preprocessing
         self.num_clips = num_clips
 
-    def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[View, ...], bool]:
+    def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]:
         video, labels = self.manifest.video(index), self.manifest.labels(index)
         try:
             times = frame_times(self.source, self.manifest, index)
@@ -149,15 +154,13 @@ class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], b
             return tuple(planned), (), False
         rows, views = [], []
         clips = uniform_clips(times, self.preprocessing, self.num_clips)
-        for number, clip_times in enumerate(clips):
-            row = PlannedView(video, number, clip_times.start_seconds, labels)
-            try:
-                clip = self.source.read(self.manifest.path(index), clip_times.ticks)
-            except VideoError as error:
-                row = PlannedView(video, number, clip_times.start_seconds, labels, error.status, error.reason)
+        read = read_views(self.source, self.manifest.path(index), clips, self.preprocessing)
+        for number, (clip_times, view) in enumerate(zip(clips, read, strict=True)):
+            if isinstance(view, VideoError):
+                rows.append(PlannedView(video, number, clip_times.start_seconds, labels, view.status, view.reason))
             else:
-                views.append(evaluation_view(clip, self.preprocessing.crop))
-            rows.append(row)
+                rows.append(PlannedView(video, number, clip_times.start_seconds, labels))
+                views.append(view)
         return tuple(rows), tuple(views), clips[0].looped
 
 
@@ -229,7 +232,7 @@ def collate_training(items: Sequence[_Drawn | Failure]) -> TrainingBatch:
     )
 
 
-def collate_evaluation(items: Sequence[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]) -> EvaluationBatch:
+def collate_evaluation(items: Sequence[tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]]) -> EvaluationBatch:
     """Some videos' views as a batch."""
     rows = tuple(row for planned, _, _ in items for row in planned)
     views = [view for _, readable, _ in items for view in readable]
@@ -249,7 +252,7 @@ def _loaded(
         multiprocessing_context=context,
         prefetch_factor=loading.prefetch if workers else None,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_parent if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
     )
     try:
         yield from loader
@@ -268,7 +271,14 @@ def _fork_server() -> Any:
     return context
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    _leave_signals_to_the_parent()
+    facts: Any = get_worker_info()
+    if facts.dataset.preprocessing.modality == "flow":
+        opencv().setNumThreads(1)  # many workers compute side by side
+
+
+def _leave_signals_to_the_parent() -> None:
     """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,8 +1,8 @@
 """From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4, paper.md 3.1).
 
-Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them. Leave: normalised float clips (N, 3, T, H, W),
-converted batch by batch on the device that will use them. Training and evaluation views are two functions, not a flag: a
-forgotten flag must not be able to evaluate random crops.
+Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them, or optical flow that a worker made of them
+(`flow.py`). Leave: normalised float clips (N, C, T, H, W), converted batch by batch on the device that will use them.
+Training and evaluation views are two functions, not a flag: a forgotten flag must not be able to evaluate random crops.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ class View:
     mirror: bool
     matrix: ColourMatrix
     full_range: bool
+
+
+@dataclass(frozen=True)
+class FlowView:
+    """Optical flow of one clip, cropped and mirrored: float32 (2, T, crop, crop), x then y, in pixels."""
+
+    flow_cthw: NDArray[np.float32]
+
+
+AnyView: TypeAlias = View | FlowView
 
 
 def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
@@ -91,8 +102,33 @@ class ViewBatch:
         )
 
 
-def batched(views: Sequence[View]) -> ViewBatch:
+@dataclass(frozen=True)
+class FlowBatch:
+    """N flow views as a tensor, float32 (N, 2, T, crop, crop), in pixels."""
+
+    flow_ncthw: Tensor
+
+    def __len__(self) -> int:
+        return len(self.flow_ncthw)
+
+    def pin_memory(self) -> FlowBatch:
+        """See `ViewBatch.pin_memory`."""
+        return FlowBatch(self.flow_ncthw.pin_memory())
+
+
+AnyBatch: TypeAlias = ViewBatch | FlowBatch
+
+
+def batched(views: Sequence[AnyView]) -> AnyBatch:
     """Views of one preprocessing as a batch."""
+    flows = [view.flow_cthw for view in views if isinstance(view, FlowView)]
+    if flows:
+        assert len(flows) == len(views), "a batch is of one modality"
+        return FlowBatch(torch.from_numpy(np.stack(flows)))
+    return _planes_batched([view for view in views if isinstance(view, View)])
+
+
+def _planes_batched(views: Sequence[View]) -> ViewBatch:
     return ViewBatch(
         torch.from_numpy(np.stack([view.luma_thw for view in views])),
         torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
@@ -102,8 +138,18 @@ def batched(views: Sequence[View]) -> ViewBatch:
     )
 
 
-def network_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """The batch on `device` as the network wants it: float32 (N, 3, T, crop, crop), normalised.
+def network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """The batch on `device` as the network wants it: float32 (N, 3 or 2, T, crop, crop), normalised."""
+    match batch:
+        case ViewBatch():
+            return _rgb_input(batch, preprocessing, device)
+        case FlowBatch():
+            mean, std = torch.tensor([preprocessing.mean, preprocessing.std], device=device)[..., None, None, None]
+            return batch.flow_ncthw.to(device, non_blocking=True).sub(mean).div_(std)
+
+
+def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """Float32 (N, 3, T, crop, crop), normalised.
 
     Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
     rounded. Normalisation is folded into the matrix and the bounds, and what chroma adds is computed once a chroma sample:

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from muybridge.data.clips import dense_clips, uniform_clips
 from muybridge.data.loader import frame_source
-from muybridge.data.views import View, batched, network_input
+from muybridge.data.reading import read_views
+from muybridge.data.views import AnyView, batched, network_input
 from muybridge.evaluation.aggregate import mean_scores, softmax
 from muybridge.evaluation.scorer import NetworkScorer, evaluating, resolve_device
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.reading import read_views
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
 from muybridge.weights.card import Card, load_weights
@@ -166,8 +166,8 @@ class Recognizer:
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
 
-        def views() -> Iterator[View]:
-            for number, view in enumerate(read_views(self.source, video, clips, crop=self._preprocessing.crop)):
+        def views() -> Iterator[AnyView]:
+            for number, view in enumerate(read_views(self.source, video, clips, self._preprocessing)):
                 if isinstance(view, VideoError):
                     failures.append(view)
                 else:
@@ -206,9 +206,5 @@ def load(address: str | Path, device: str = "auto") -> Recognizer:
     """
     place = resolve_device(device)
     network, card = load_weights(address, place)
-    if card.preprocessing.modality != "rgb":
-        raise ValueError(
-            f"{address} sees {card.preprocessing.modality}; so far videos are read as rgb only, give weights for rgb"
-        )
     source = frame_source("", card.preprocessing)
     return Recognizer(network, card, NetworkScorer(network, place), place, source)

@@ -80,8 +80,6 @@ def start(settings: TrainSettings, *, resume: bool = False) -> Job:
 def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Refuses what needs no look at the data to be refused, before a long one."""
     specification(settings.model, num_classes=1)  # which knows the names
-    if settings.modality == "flow":
-        raise ValueError("training on optical flow is not there yet; leave --modality flow out to train on rgb")
     if settings.training.precision == "bf16" and device.type == "cpu":
         raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
     if place().world_size > 1:
@@ -114,7 +112,9 @@ def initialise(network: VideoResNet, address: str, classes: Sequence[str]) -> st
         order = None  # other classes: the classifier starts anew
     take_over(source, network, order)
     head = f"a new classifier of {len(classes)} classes" if order is None else "their classifier"
-    return f"starting from {address} ({card.source}) with {head}"
+    stems = card.preprocessing.input_channels, network.specification.input_channels
+    stem = ", its stem averaged over R, G and B for flow" if stems == (3, 2) else ""
+    return f"starting from {address} ({card.source}){stem} with {head}"
 
 
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:

@@ -1,4 +1,4 @@
-"""The clips of one video as views, each frame read once however many clips share it.
+"""The clips of one video as evaluation views, each frame read once, and each flow computed once, however many clips share it.
 
 Enter: where the clips lie in a video, in order. Leave: one view a clip, or the reason why there is none, in that order, with
 no more frames in memory than a block of them. Clips that lie close together are read as one stretch and then cut apart; clips
@@ -12,18 +12,27 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.data.views import View, evaluation_view
-from muybridge.records import ClipTimes, FrameSource, VideoError, YuvClip
+from muybridge.data.flow import PairFlows, seen
+from muybridge.data.views import AnyView, evaluation_view
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
 
 BLOCK_FRAMES = 1024  # 34 MB of frames of 128x171; between blocks, decoding goes back to a key frame once more
 
 
 def read_views(
-    source: FrameSource, video: str, clips: Sequence[ClipTimes], *, crop: int
-) -> Iterator[View | VideoError]:
+    source: FrameSource, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
+) -> Iterator[AnyView | VideoError]:
     """The centre crop of every clip, or why it could not be read; clips are in order of time."""
+    known: PairFlows = {}
     for block in blocks(clips):
-        yield from _read_block(source, video, block, crop)
+        for clip, frames in _read_block(source, video, block):
+            if isinstance(frames, VideoError):
+                yield frames
+                continue
+            first = int(clip.ticks.min())
+            for pair in [pair for pair in known if pair[0] < first]:
+                del known[pair]  # no later clip needs it
+            yield seen(evaluation_view(frames, preprocessing.crop), clip.ticks, preprocessing, known)
 
 
 def blocks(clips: Sequence[ClipTimes]) -> Iterator[list[ClipTimes]]:
@@ -46,20 +55,23 @@ def _is_far(before: ClipTimes, after: ClipTimes) -> bool:
     return bool(first - before.ticks.max() > last - first)
 
 
-def _read_block(source: FrameSource, video: str, block: Sequence[ClipTimes], crop: int) -> Iterator[View | VideoError]:
+def _read_block(
+    source: FrameSource, video: str, block: Sequence[ClipTimes]
+) -> Iterator[tuple[ClipTimes, YuvClip | VideoError]]:
+    """Each clip of the block with its frames, or why there are none."""
     ticks = np.unique(np.concatenate([clip.ticks for clip in block]))
     try:
         frames = source.read(video, ticks)
     except VideoError as error:
         if len(block) == 1:
-            yield error
+            yield block[0], error
         else:  # the fault is in some of the clips; halve the block until those stand alone
             middle = len(block) // 2
-            yield from _read_block(source, video, block[:middle], crop)
-            yield from _read_block(source, video, block[middle:], crop)
+            yield from _read_block(source, video, block[:middle])
+            yield from _read_block(source, video, block[middle:])
         return
     for clip in block:
-        yield evaluation_view(_taken(frames, np.searchsorted(ticks, clip.ticks)), crop)
+        yield clip, _taken(frames, np.searchsorted(ticks, clip.ticks))
 
 
 def _taken(frames: YuvClip, places: NDArray[np.int64]) -> YuvClip:

@@ -3,7 +3,8 @@
     python benchmarks/two_stream.py -o FOLDER [--seeds 3] [--clips 3000] [--data_sets NAME ...] [--result RESULT.json]
 
 Trains one small R(2+1)D per data set, modality and seed, scores the test videos, and fuses the score files; the first flow
-network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder named by MUYBRIDGE_REAL_VIDEO, and left out without it.
+network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder that
+MUYBRIDGE_REAL_VIDEO names, and left out without it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ import torch
 from muybridge.data.clips import random_clip, sampling_grid, uniform_clips
 from muybridge.data.decode import VideoFiles
 from muybridge.data.flow import farneback, gray_frame, opencv, seen
-from muybridge.data.flow_store import BOUND, flow_of_codes, store_flow, stored_flow_view, stored_ticks
+from muybridge.data.flow_store import BOUND, coded_flow, flow_of_codes, stored_flow_view, stored_ticks
 from muybridge.data.motion import MotionSettings
 from muybridge.data.motion_files import write_untrimmed_video
 from muybridge.data.motion_scene import render_motion
@@ -65,7 +65,7 @@ def prepared(video: Path, folder: Path) -> tuple[YuvClip, FrameTimes, dict[str, 
     sizes = {}
     for name, (content, sha256) in {
         "rgb": write_mp4(encode(iter([clip]), times)),
-        "flow": store_flow([clip], times),
+        "flow": write_mp4(encode(coded_flow([clip]), times)),
     }.items():
         path = folder / name / shard_name(0)
         path.parent.mkdir(parents=True)

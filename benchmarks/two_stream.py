@@ -3,7 +3,8 @@
     python benchmarks/two_stream.py -o FOLDER [--seeds 3] [--clips 3000] [--data_sets NAME ...] [--result RESULT.json]
 
 Trains one small R(2+1)D per data set, modality and seed, scores the test videos, and fuses the score files; the first flow
-network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder named by MUYBRIDGE_REAL_VIDEO, and left out without it.
+network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder that
+MUYBRIDGE_REAL_VIDEO names, and left out without it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from rich.console import Console
 from muybridge.cli.evaluate import score_split
 from muybridge.data.clips import sampling_grid, uniform_clips
 from muybridge.data.datasets import open_data
-from muybridge.data.flow_store import store_flow, stored_flow_view, stored_ticks
+from muybridge.data.flow_store import coded_flow, stored_flow_view, stored_ticks
 from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.motion import MotionSettings
 from muybridge.data.motion_files import write_motion_dataset
+from muybridge.data.mp4 import write_mp4
 from muybridge.data.shards import Member, ShardFrames, shard_name
+from muybridge.data.transcode import encode
 from muybridge.data.views import batched, network_input
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.fuse import fuse
@@ -116,7 +119,7 @@ def right_on_stored_flow(run: TrainSettings) -> dict[str, int]:
     for index in range(len(videos)):
         ticks = sampling_grid(frame_times(source, videos, index), card.preprocessing.frames_per_second)
         times = FrameTimes(np.arange(len(ticks), dtype=np.int64), Fraction(1, 15), len(ticks))
-        content, sha256 = store_flow([source.read(videos.path(index), ticks)], times)
+        content, sha256 = write_mp4(encode(coded_flow([source.read(videos.path(index), ticks)]), times))
         with tempfile.TemporaryDirectory() as folder:
             shard = Path(folder) / shard_name(0)
             shard.parent.mkdir()

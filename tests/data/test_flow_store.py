@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from muybridge.data.clips import uniform_clips
 from muybridge.data.flow import flow_view, gray_frame
-from muybridge.data.flow_store import BOUND, flow_codes, flow_of_codes, store_flow, stored_flow_view, stored_ticks
+from muybridge.data.flow_store import BOUND, coded_flow, flow_codes, flow_of_codes, stored_flow_view, stored_ticks
+from muybridge.data.mp4 import write_mp4
 from muybridge.data.shards import ShardFrames
+from muybridge.data.transcode import encode
 from muybridge.data.views import View, evaluation_view
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameTimes, Preprocessing, YuvClip
 from stored import write_shard
@@ -38,7 +40,7 @@ def asked(**sampling: Any) -> Preprocessing:
 
 def read_back(tmp_path: Path, blocks: list[YuvClip]) -> tuple[ShardFrames, str]:
     num_frames = sum(len(block.luma_thw) for block in blocks)
-    (member,) = write_shard(tmp_path, store_flow(blocks, times_of(num_frames)))
+    (member,) = write_shard(tmp_path, write_mp4(encode(coded_flow(blocks), times_of(num_frames))))
     return ShardFrames(str(tmp_path), scale_height=2 * HEIGHT, scale_width=WIDTH), str(member)
 
 

@@ -1,12 +1,11 @@
 """Optical flow stored with a prepared video, so that training on flow reads as fast as on RGB.
 
-Enter: the scaled frames of a video, in order. Leaves: H.264 of the same length and rate whose frame n is the flow from frame n
-to frame n + 1, computed on the whole scaled frame; the last one is zero. A frame holds x above y, 8 bits a value, linear
-from -BOUND to +BOUND pixels; what is beyond is clipped. Back again: `stored_flow_view`, cropped and mirrored.
+Enter: the scaled frames of a video, in order. Leave: as many pictures, to be encoded as the video itself is. Picture n is the
+flow from frame n to frame n + 1, computed on the whole scaled frame; the last one is zero. It holds x above y, 8 bits a value,
+linear from -BOUND to +BOUND pixels; what is beyond is clipped. Back again: `stored_flow_view`, cropped and mirrored.
 
 Stored and on-the-fly flow (`flow.py`) differ by the border of the crop, which the whole frame looks across, and by the
-encoding; the first is the larger one (docs/flow.md has both in pixels), so the encoder is set as for RGB. The bound stands in
-dataset.json beside the flow.
+encoding; the first is the larger one (docs/flow.md has both in pixels), so the encoder is set as for RGB.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.data.flow import chained, farneback, gray_frame
-from muybridge.data.mp4 import write_mp4
-from muybridge.data.transcode import encode
 from muybridge.data.views import FlowView, View
-from muybridge.records import FrameTimes, Preprocessing, YuvClip
+from muybridge.records import Preprocessing, YuvClip
 
 BOUND = 20.0  # pixels; as far as two-stream networks have looked since Wang et al., ECCV 2016
 _ZERO = 128
@@ -43,12 +40,8 @@ def flow_of_codes(codes_thw: NDArray[np.uint8], bound: float = BOUND) -> NDArray
     return np.stack([pixels[:, :height], pixels[:, height:]], axis=-1)
 
 
-def store_flow(blocks: Iterable[YuvClip], times: FrameTimes) -> tuple[bytes, str]:
-    """The file to store beside a video with these frames and times, and the SHA-256 of its head (`mp4.py`)."""
-    return write_mp4(encode(_coded(blocks), times))
-
-
-def _coded(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
+def coded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
+    """The codes of the flow of a video whose frames come in `blocks`, in order: as many frames, for `transcode.encode`."""
     before: NDArray[np.uint8] | None = None
     for block in blocks:
         whole = View(block.luma_thw, block.chroma_cthw, 0, 0, False, block.matrix, block.full_range)

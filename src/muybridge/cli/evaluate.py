@@ -62,7 +62,7 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     from muybridge.data.datasets import open_data
     from muybridge.evaluation.evaluate import Examination, evaluate
     from muybridge.evaluation.scorer import NetworkScorer, resolve_device
-    from muybridge.weights.card import load_weights
+    from muybridge.weights.address import load_weights
 
     device = resolve_device(settings.device)
     network, card = load_weights(run_folder, device)

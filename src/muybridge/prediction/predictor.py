@@ -27,7 +27,8 @@ from muybridge.models.network import VideoResNet
 from muybridge.prediction.reading import read_views
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
-from muybridge.weights.card import Card, load_weights
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import Card
 
 BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
 

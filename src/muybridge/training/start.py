@@ -27,7 +27,7 @@ from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints
 from muybridge.training.schedule import Schedule, schedule
-from muybridge.weights.card import load_weights
+from muybridge.weights.address import load_weights
 from muybridge.weights.surgery import take_over
 
 NUM_VIDEOS_LOOKED_AT = 32  # before a run: enough to notice a wrong folder or clips that fit nowhere, cheap on any disk

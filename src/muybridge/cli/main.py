@@ -23,7 +23,7 @@ VERBS = {
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
     "extract": "features of video files and folders",
-    "weights": "import weights, show their card",
+    "weights": "import and export weights, show their card, list public ones",
     "doctor": "what works on this machine, and why the rest does not",
 }
 

@@ -17,6 +17,7 @@ EXAMPLES = (
     "muybridge predict runs/first holiday.mp4",
     "muybridge predict runs/first videos/ --json > predictions.jsonl",
     "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
     "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
 )
 FORMATS = ("text", "json", "csv", "srt")
@@ -30,7 +31,7 @@ def run(words: Sequence[str]) -> int:
         "Names the classes of video files; folders stand for the videos in them.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("videos", nargs="+", help="video files and folders")
     parser.add_argument("--top", type=int, default=5, help="classes to name")
     parser.add_argument("--clips", type=int, default=10, help="clips a video, uniformly spaced")

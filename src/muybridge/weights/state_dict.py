@@ -60,7 +60,9 @@ def _read(file: Path) -> Any:
     if head[8:9] == b"{":  # eight bytes of length, then a header in JSON
         return _read_safetensors(file)
     if not head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and above
-        raise ValueError(f"{file} is neither a state dict written by torch.save, nor a safetensors file, nor a Caffe2 pickle")
+        raise ValueError(
+            f"{file} is neither a state dict written by torch.save, nor a safetensors file, nor a Caffe2 pickle"
+        )
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:

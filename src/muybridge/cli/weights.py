@@ -38,8 +38,6 @@ def run(words: Sequence[str]) -> int:
 
 def import_file(words: Sequence[str]) -> int:
     """Recognises a file of weights and writes it with a card; prints what was found and what was assumed."""
-    from muybridge.weights.importing import ImportOptions, import_weights
-
     parser = verb_parser("weights import", "FILE -o NAME.safetensors [OPTIONS]", "Recognises a network.", EXAMPLES[:2])
     parser.add_argument("file", help="a state dict (.pt, .pth, .safetensors) or a Caffe2 pickle of VMZ (.pkl)")
     parser.add_argument("-o", "--output", required=True, help="the .safetensors file to write")
@@ -54,6 +52,9 @@ def import_file(words: Sequence[str]) -> int:
     parser.add_argument("--stem-pool", "--stem_pool", action="store_true", help="there is a max-pool after the stem")
     parser.add_argument("--licence", default="unknown", help="under what licence they are, for the card")
     found = parser.parse_args(list(words))
+
+    from muybridge.weights.importing import ImportOptions, import_weights
+
     options = ImportOptions(
         source=found.source,
         classes=Path(found.classes) if found.classes else None,
@@ -76,8 +77,6 @@ def import_file(words: Sequence[str]) -> int:
 
 def export(words: Sequence[str]) -> int:
     """Writes the network in another format, compares its outputs with ours, and prints by how much they differ."""
-    from muybridge.weights.exporting import export_weights
-
     usage = "RUN|FILE|NAME --to FORMAT -o FILE [--two-dimensional]"
     parser = verb_parser("weights export", usage, "Takes a network to production.", EXAMPLES[2:4])
     parser.add_argument("run", help="a run folder, a .safetensors file, or a name of the catalogue")
@@ -90,6 +89,9 @@ def export(words: Sequence[str]) -> int:
         help="2-D convolutions alone, for runtimes that lack 3-D ones (onnx, torch-export)",
     )
     found = parser.parse_args(list(words))
+
+    from muybridge.weights.exporting import export_weights
+
     exported = export_weights(found.run, found.output, to=found.to, two_dimensional=found.two_dimensional)
     print(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
@@ -102,15 +104,16 @@ def export(words: Sequence[str]) -> int:
 
 def show(words: Sequence[str]) -> int:
     """Prints the card of weights as JSON; of public weights that were not fetched yet, what is known; or lists those."""
+    usage = "[RUN|FILE.safetensors|NAME]"
+    parser = verb_parser("weights show", usage, "Prints the card of weights, or the catalogue.", EXAMPLES[4:])
+    parser.add_argument("run", nargs="?", help="a run folder, a .safetensors file, or a name of the catalogue")
+    found = parser.parse_args(list(words))
+
     from muybridge.weights.address import weights_file
     from muybridge.weights.card import load_card
     from muybridge.weights.catalogue import ENTRIES, find
     from muybridge.weights.download import cached_file
 
-    usage = "[RUN|FILE.safetensors|NAME]"
-    parser = verb_parser("weights show", usage, "Prints the card of weights, or the catalogue.", EXAMPLES[4:])
-    parser.add_argument("run", nargs="?", help="a run folder, a .safetensors file, or a name of the catalogue")
-    found = parser.parse_args(list(words))
     if found.run is None:
         for entry in ENTRIES:
             print(f"{entry.name:<46} {entry.accuracy or 'for fine-tuning; no accuracy published'}")

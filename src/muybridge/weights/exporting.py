@@ -1,7 +1,7 @@
 """Weights taken out: `muybridge weights export`.
 
-Enters: an address of weights. Leaves: a file that other software runs, and a JSON beside it with card, labels and preprocessing.
-The file is read back and its outputs are compared with ours before it gets its name: an export that fails leaves nothing.
+Enters: an address of weights. Leaves: a file that other software runs, and a JSON beside it with labels and preprocessing. The
+file is read back and its outputs are compared with ours before it gets its name: an export that fails leaves nothing.
 
     onnx          a graph, for ONNX Runtime and most other engines (`onnx.py`)
     torch-export  a torch.export program (.pt2), for torch, AOTInductor, ExecuTorch

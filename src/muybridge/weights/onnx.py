@@ -1,7 +1,7 @@
 """Networks as ONNX files, and ONNX files as scorers.
 
-Enters: a `VideoResNet` with its card. Leaves: one file whose input is `clips` (N, C, T, H, W), normalised, N free, and whose output
-is `logits` (N, classes); the card is its metadata entry `muybridge`. The graph is written node by node: convolution with batch
+Enters: a `VideoResNet` with its card. Leaves: one file with the input `clips` (N, C, T, H, W), normalised, N free, and output
+`logits` (N, classes); the card is its metadata entry `muybridge`. The graph is written node by node: convolution with batch
 norm folded in, ReLU, sum, mean, matrix product, nothing else. torch's own exporter gives the same function, but takes
 minutes for the deeper networks (docs/decisions.md). Operator set 17, which every current runtime has.
 

@@ -22,6 +22,7 @@ VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
     "models": "the family: parameters, multiply-adds, the paper's accuracies",
     "train": "train a network on a data set, or go on with a run",
+    "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
     "extract": "features of video files and folders",

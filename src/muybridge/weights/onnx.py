@@ -227,7 +227,10 @@ class OnnxScorer:
                 f"{path} has no card, so nobody knows its classes and preprocessing; export it with `muybridge weights export`"
             )
         try:
-            self.card = Card.from_json(json.loads(text))
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError("it is not a JSON object")
+            self.card = Card.from_json(values)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the card of {path} is not understood: {error}") from error
 

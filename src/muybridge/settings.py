@@ -213,7 +213,7 @@ class TrainSettings:
     output: str = "runs/latest"
     """The run folder to write."""
     init: str | None = None
-    """Weights to start from: a run folder or a .safetensors file."""
+    """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
     """What the network sees."""
     fold: int | None = None

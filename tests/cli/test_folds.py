@@ -41,11 +41,11 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return root
 
 
-def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     runs = tmp_path / "runs"
     plain = to_plain(tiny_run(three_folds, runs, {"training.epochs": 0.5}))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-    told = command("folds", "--config", str(tmp_path / "recipe.yaml"), "--json")
+    told = cli("folds", "--config", str(tmp_path / "recipe.yaml"), "--json")
     assert told.code == 0, told.err
     values = json.loads(told.out[told.out.index("{") :])
     found = []
@@ -57,12 +57,12 @@ def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, command: 
         found.append(row["video_top1"])
     assert values["mean"]["video_top1"] == pytest.approx(statistics.mean(found))
     assert values["deviation"]["video_top1"] == pytest.approx(statistics.stdev(found))
-    again = command("folds", "--config", str(tmp_path / "recipe.yaml"))
+    again = cli("folds", "--config", str(tmp_path / "recipe.yaml"))
     assert again.code == 0, again.err
     assert again.out.splitlines()[-2].split()[0] == "mean"
 
 
-def test_one_fold_is_not_all(tmp_path: Path, command: Callable[..., Any]) -> None:
-    told = command("folds", "--data", "x", "--fold", "2", "-o", str(tmp_path))
+def test_one_fold_is_not_all(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    told = cli("folds", "--data", "x", "--fold", "2", "-o", str(tmp_path))
     assert told.code == 2
     assert "leave --fold out" in told.err

@@ -30,16 +30,20 @@ class NetworkSettings:
     """Channels of the first stage; 64 in the paper."""
     input_channels: int | None = None
     """Channels of a frame; by default 3 for rgb and 2 for flow."""
-    mid_channel_rule: Literal["per_convolution", "per_block"] = "per_convolution"
-    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's."""
-    norm_epsilon: float = 1e-3
-    """Epsilon of batch norm; 1e-3 in the authors' code, 1e-5 in torchvision's."""
-    stem_pool: bool = False
-    """A 1x3x3 max-pool after the stem; none in the paper."""
+    mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
+    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's per_block; by default that
+    of --init, else the paper's."""
+    norm_epsilon: float | None = None
+    """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
+    stem_pool: bool | None = None
+    """A 1x3x3 max-pool after the stem; by default as --init has it, else none, as in the paper."""
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, f"network.width must be at least 1, not {self.width}")
-        _require(self.norm_epsilon > 0, f"network.norm_epsilon must be positive, not {self.norm_epsilon}")
+        _require(
+            self.norm_epsilon is None or self.norm_epsilon > 0,
+            f"network.norm_epsilon must be positive, not {self.norm_epsilon}",
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ class TrainingSettings:
     """bf16 runs the network under autocast on a GPU."""
     validate_every_epochs: float = 1.0
     """Epochs between validations; 0 validates only at the end."""
+    rate_factors: tuple[float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """What the rate is multiplied by in conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
+    frozen_stages: int = 0
+    """How many of conv1 to conv5 stay as --init has them, their batch norm and its statistics too; for fine-tuning."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "decay_factor"):
@@ -113,6 +121,13 @@ class TrainingSettings:
             value = getattr(self, name)
             _require(value >= 0, f"training.{name} must not be negative, not {value}")
         _require(self.batch_size >= 1, f"training.batch_size must be at least 1, not {self.batch_size}")
+        _require(
+            all(factor >= 0 for factor in self.rate_factors),
+            f"training.rate_factors must not be negative, not {self.rate_factors}",
+        )
+        _require(
+            0 <= self.frozen_stages <= 5, f"training.frozen_stages must lie between 0 and 5, not {self.frozen_stages}"
+        )
         _require(
             self.clips_per_epoch is None or self.clips_per_epoch >= 1,
             f"training.clips_per_epoch must be at least 1, not {self.clips_per_epoch}",
@@ -203,7 +218,7 @@ class TrainSettings:
     output: str = "runs/latest"
     """The run folder to write."""
     init: str | None = None
-    """Weights to start from: a run folder or a .safetensors file."""
+    """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
     """What the network sees."""
     fold: int | None = None
@@ -225,6 +240,10 @@ class TrainSettings:
         _require(
             self.modality == "flow" or (self.clips.flow_gap, self.clips.flow_chain) == (1, False),
             "clips.flow_gap and clips.flow_chain are about optical flow; add --modality flow, or leave them out",
+        )
+        _require(
+            self.training.frozen_stages == 0 or self.init is not None,
+            "training.frozen_stages keeps stages as --init has them; name weights with --init",
         )
 
     @property

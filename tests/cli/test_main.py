@@ -18,7 +18,7 @@ from muybridge.cli import doctor
 from muybridge.cli.main import VERBS, exit_code, main
 from muybridge.processes import StopRequested
 
-SUBVERBS = (("weights", "import"), ("weights", "show"))
+SUBVERBS = (("weights", "import"), ("weights", "export"), ("weights", "show"))
 EVERY_HELP = [[], *([verb] for verb in VERBS), *(list(words) for words in SUBVERBS)]
 SLOW = ("torch", "numpy", "pyarrow", "av", "rich", "safetensors", "tensorboard", "matplotlib")
 

@@ -28,7 +28,8 @@ from muybridge.training.curves import Curves
 from muybridge.training.fit import Outcome, count, save_run, training_step
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.start import Job, start
-from muybridge.weights.card import load_weights, tensors_sha256
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import tensors_sha256
 from runs import tiny_run
 
 NUM_STEPS = 12  # of `tiny_run`

@@ -23,11 +23,12 @@ VERBS = {
     "models": "the family: parameters, multiply-adds, the paper's accuracies",
     "prepare": "a data set into shards that are read at random, fast",
     "train": "train a network on a data set, or go on with a run",
+    "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
     "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
-    "weights": "import weights, show their card",
+    "weights": "import and export weights, show their card, list public ones",
     "doctor": "what works on this machine, and why the rest does not",
 }
 

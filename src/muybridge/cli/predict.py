@@ -18,6 +18,7 @@ EXAMPLES = (
     "muybridge predict runs/first videos/ --json > predictions.jsonl",
     "muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4",
     "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
     "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
 )
 FORMATS = ("text", "json", "csv", "srt")
@@ -32,7 +33,7 @@ def run(words: Sequence[str]) -> int:
         "Names the classes of video files; folders stand for the videos in them.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("videos", nargs="+", help="video files and folders")
     parser.add_argument("--with", dest="other", metavar="RUN2", help="average with this network, e.g. of optical flow")
     parser.add_argument("--weights", nargs=2, type=float, metavar="W", help="of RUN and RUN2 (default: 1 1)")

@@ -29,6 +29,7 @@ from muybridge.training.optimizer import build_optimizer, set_rate
 from muybridge.training.progress import ProgressBar, StepReport
 from muybridge.training.start import Job
 from muybridge.weights.card import save, tensors_sha256
+from muybridge.weights.surgery import learning_mode
 
 MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run; at its end fewer are enough
 CALM_DOWN = "lower training.learning_rate or lengthen training.warmup_epochs"
@@ -91,7 +92,7 @@ def training_step(job: Job, optimizer: torch.optim.Optimizer, batch: TrainingBat
     if batch.views is None:
         return math.nan, 0
     training = job.settings.training
-    job.network.train()
+    learning_mode(job.network)
     clips = network_input(batch.views, job.preprocessing, job.device)
     labels = batch.labels_n.to(job.device, non_blocking=True)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):

@@ -20,7 +20,7 @@ from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.manifest import Manifest, match_classes
 from muybridge.evaluation.scorer import resolve_device
 from muybridge.journal import environment, write_json, write_text
-from muybridge.models.family import specification
+from muybridge.models.family import Specification, specification
 from muybridge.models.network import VideoResNet
 from muybridge.processes import place
 from muybridge.records import Preprocessing, VideoError
@@ -28,8 +28,9 @@ from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints, steps_done
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
-from muybridge.weights.card import load_weights
-from muybridge.weights.surgery import take_over
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import load_card
+from muybridge.weights.surgery import freeze, take_over
 
 TIMING_REPEATS = 3
 SECONDS_OF_TIMING = 2.0
@@ -67,10 +68,16 @@ def start(settings: TrainSettings, *, resume: bool = False) -> Job:
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
-    network = build_network(settings, len(data.classes))
     notes = list(data.notes)
-    if settings.init and not checkpoints(folder / "checkpoints"):  # a run that goes on has weights of its own
-        notes.append(initialise(network, settings.init, data.classes))
+    last = folder / "last.safetensors"
+    if settings.init is None:
+        network = build_network(settings, len(data.classes))
+    elif checkpoints(folder / "checkpoints") and last.is_file():  # a run that goes on has weights of its own
+        network = build_network(settings, len(data.classes), load_card(last).specification)
+        freeze(network, settings.training.frozen_stages)
+    else:
+        network, told = initialised(settings, settings.init, data.classes)
+        notes.append(told)
     write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
     write_json(folder / "environment.json", environment())
     plan = schedule(settings.training, num_videos=len(train))
@@ -86,35 +93,53 @@ def check_supported(settings: TrainSettings, device: torch.device) -> None:
         raise ValueError("training runs in one process so far; start it without torchrun")
 
 
-def build_network(settings: TrainSettings, num_classes: int) -> VideoResNet:
-    """The network of the settings with weights drawn by their seed; the global random state is left as it was."""
+def build_network(settings: TrainSettings, num_classes: int, source: Specification | None = None) -> VideoResNet:
+    """The network of the settings with weights drawn by their seed; the global random state is left as it was.
+
+    `source` is that of the weights it is to start from: it decides what the settings leave open.
+    """
+    wanted = settings.network
+    followed = source or specification(settings.model)
     described = specification(
         settings.model,
         num_classes=num_classes,
         clip_length=settings.clips.length,
-        input_channels=settings.network.input_channels or settings.preprocessing.input_channels,
-        width=settings.network.width,
-        mid_channel_rule=settings.network.mid_channel_rule,
-        norm_epsilon=settings.network.norm_epsilon,
-        stem_pool=settings.network.stem_pool,
+        input_channels=wanted.input_channels or settings.preprocessing.input_channels,
+        width=wanted.width,
+        mid_channel_rule=wanted.mid_channel_rule or followed.mid_channel_rule,
+        norm_epsilon=followed.norm_epsilon if wanted.norm_epsilon is None else wanted.norm_epsilon,
+        stem_pool=followed.stem_pool if wanted.stem_pool is None else wanted.stem_pool,
+        stem_mid_channels=source.stem_mid_channels if source and source.width == wanted.width else None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return VideoResNet(described)
 
 
-def initialise(network: VideoResNet, address: str, classes: Sequence[str]) -> str:
-    """Takes over the weights at `address` (a run folder or a .safetensors file); says in a sentence what was taken."""
+def initialised(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
+    """The network of the settings with the weights at `address`; and in a sentence what was taken over."""
     source, card = load_weights(address)
+    theirs = card.specification
+    if theirs.name != settings.model:
+        raise ValueError(
+            f"the weights at {address} are of {theirs.name}, not of {settings.model}; add --model {theirs.name}"
+        )
+    network = build_network(settings, len(classes), theirs)
     try:
         order = match_classes(classes, card.classes)
     except ValueError:
         order = None  # other classes: the classifier starts anew
     take_over(source, network, order)
-    head = f"a new classifier of {len(classes)} classes" if order is None else "their classifier"
-    stems = card.preprocessing.input_channels, network.specification.input_channels
-    stem = ", its stem averaged over R, G and B for flow" if stems == (3, 2) else ""
-    return f"starting from {address} ({card.source}){stem} with {head}"
+    freeze(network, settings.training.frozen_stages)
+    told = [f"a new classifier of {len(classes)} classes" if order is None else "their classifier"]
+    ours = network.specification
+    if ours.input_channels != theirs.input_channels:
+        told.append(f"a stem averaged over {theirs.input_channels} channels for {ours.input_channels}")
+    if settings.training.frozen_stages:
+        told.append(f"conv1 to conv{settings.training.frozen_stages} frozen with their batch norm")
+    if ours.norm_epsilon != theirs.norm_epsilon:
+        told.append(f"batch norm's epsilon {ours.norm_epsilon:g} where they were trained with {theirs.norm_epsilon:g}")
+    return network, f"starting from {address} ({card.source}) with {', '.join(told)}"
 
 
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:

@@ -85,6 +85,16 @@ def test_frames_cut_off_by_an_edit_list_are_not_there(tmp_path: Path, frames: st
     assert index.key_stamps[0, 0] < 0  # decoding starts at what is cut off
 
 
+def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 30, gop=250)
+    data = path.read_bytes()
+    place = data.index(b"elst") + 12  # behind version, flags and the number of entries: the duration shown, in ms
+    assert int.from_bytes(data[place : place + 4]) == 1200
+    path.write_bytes(data[:place] + (800).to_bytes(4) + data[place + 4 :])
+    assert len(index_frames(str(path)).times) == 20
+    assert index_frames(str(path)).times.duration_seconds == pytest.approx(0.8)
+
+
 def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.ts", 30, codec="mpeg2video", gop=10)
     data = path.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from muybridge.data.planes import ClipPlanes, frame_colours
+from muybridge.data.planes import ClipPlanes, frame_colours, orientation
 from muybridge.records import YuvClip
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -55,9 +55,9 @@ def scaled(*frames: av.VideoFrame, height: int = 20, width: int = 27) -> YuvClip
 
 
 def levels(clip: YuvClip, place: int = 0) -> NDArray[np.float64]:
-    """Luma, Cb and Cr of a frame of one colour; fails where a pixel differs."""
+    """Luma, Cb and Cr of a frame of one colour; fails where a pixel differs by more than swscale's dither."""
     planes = (clip.luma_thw[place], *clip.chroma_cthw[:, place])
-    assert all(int(np.ptp(plane)) <= 1 for plane in planes)
+    assert all(int(np.ptp(plane)) <= 2 for plane in planes)
     return np.array([plane.mean() for plane in planes])
 
 
@@ -90,7 +90,7 @@ def test_any_size_becomes_the_size_asked_for(height: int, width: int, source: tu
 def test_yuv_keeps_its_levels_range_and_matrix(pixel_format: str, written: tuple[int, ...], full_range: bool) -> None:
     frame = flat(pixel_format, written)
     frame.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
-    for colorspace, matrix in ((BT709, "bt709"), (5, "bt601"), (6, "bt601"), (2, "bt601")):
+    for colorspace, matrix in ((BT709, "bt709"), (5, "bt601"), (6, "bt601"), (3, "bt601"), (2, "bt601")):
         frame.colorspace = colorspace
         clip = scaled(frame)
         assert (clip.matrix, clip.full_range) == (matrix, full_range)
@@ -209,13 +209,10 @@ ONE = 1 << 16
     ],
 )
 def test_display_matrices(
-    monkeypatch: pytest.MonkeyPatch,
     matrix: tuple[int, int, int, int],
     upright: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> None:
     """Each pixel goes where libavutil/display.h sends it: column a*x + c*y, row b*x + d*y, shifted into the picture."""
-    from muybridge.data import planes
-
     picture = np.random.default_rng(1).integers(0, 256, (6, 10), np.uint8)
     sent = np.zeros(upright(picture).shape, np.uint8)
     a, b, c, d = (entry // ONE for entry in matrix)
@@ -224,7 +221,7 @@ def test_display_matrices(
             y, x
         ]
     assert np.array_equal(sent, upright(picture))
-    transposed, flip_rows, flip_columns = planes.orientation(Turned(flat("gray", (0,)), matrix, rotation=90))  # type: ignore[arg-type]
+    transposed, flip_rows, flip_columns = orientation(Turned(flat("gray", (0,)), matrix, rotation=90))  # type: ignore[arg-type]
     ours = picture.T if transposed else picture
     ours = ours[::-1] if flip_rows else ours
     assert np.array_equal(ours[:, ::-1] if flip_columns else ours, sent)
@@ -232,8 +229,6 @@ def test_display_matrices(
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (-90, -1), (89, 1), (180, 2), (-180, 2), (20, 0)])
 def test_a_rotation_beside_side_data_that_pyav_does_not_know(rotation: int, turns: int) -> None:
-    from muybridge.data.planes import orientation
-
     class Unknown:
         @property
         def side_data(self) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ from muybridge.records import FrameTimes, VideoError
 _POINTING_ELSEWHERE = frozenset(
     ("concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty", "vapoursynth", "webm_dash_manifest")
 )
-_VOP_START = b"\0\0\1\xb6"
+_START, _VOP_START = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture in MPEG-4
 
 
 class _Packet(NamedTuple):
@@ -39,7 +39,7 @@ class _Packet(NamedTuple):
     dts: int | None
     duration: int
     is_key: bool
-    is_dropped: bool  # decoded but never shown: an edit list cuts it off
+    is_dropped: bool  # decoded but never shown: cut off by an edit list, or a picture others refer to
     vop_kinds: str | None  # MPEG-4 without stored presentation stamps: the kinds of picture it holds
 
 
@@ -91,14 +91,22 @@ def open_pictures(path: str) -> Iterator[tuple[InputContainer, av.VideoStream]]:
             raise VideoError("unreadable", f"the file cannot be read ({_words(error)})") from error
 
 
-def packets_of(
-    container: InputContainer, stream: av.VideoStream, *, uses_dts: bool = False
-) -> Iterator[av.Packet[av.VideoStream]]:
-    """Packets from the container's present position; `uses_dts` stamps them as an index does that counts time so."""
+def packets_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets from the container's present position, as they are stored."""
     for packet in container.demux(stream):
-        if packet.size == 0:
-            continue  # "show the last frame again" in AVI; to a decoder it would mean the end
-        if uses_dts:
+        if packet.size:  # AVI says "the last frame again" with nothing; to a decoder that would mean the end
+            yield packet
+
+
+def indexed_packets(
+    container: InputContainer, stream: av.VideoStream, index: FrameIndex, *, from_start: bool
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets stamped as the index counts time; `from_start` leaves out those that come before the first key frame."""
+    packets = packets_of(container, stream)
+    for packet in islice(packets, index.num_leading, None) if from_start else packets:
+        if index.uses_dts:
+            if stream.codec_context.name == "mpeg4" and _START not in bytes(packet):
+                continue  # the place-holder of a packed stream; without B-frames decoders take it for damage
             packet.pts = packet.dts
         yield packet
 
@@ -126,12 +134,12 @@ def index_frames(path: str) -> FrameIndex:
     with open_pictures(path) as (container, stream):
         packets = _read_packets(container, stream)
         num_leading = next((place for place, packet in enumerate(packets) if packet.is_key), 0)
-        # A packed MPEG-4 stream has place-holders that hold no picture, often marked as key frames.
         packets = [packet for packet in packets[num_leading:] if packet.vop_kinds != ""]
         uses_dts = any(packet.pts is None for packet in packets) and not _may_reorder(stream, packets)
         stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
         trusted = [stamp for stamp in stamps if stamp is not None]
-        if len(trusted) == len(stamps) == len(set(trusted)):
+        shown = [stamp for stamp, packet in zip(stamps, packets, strict=True) if not packet.is_dropped]
+        if len(trusted) == len(stamps) and len(shown) == len(set(shown)):
             return _index_by_stamps(stream, packets, np.array(trusted, np.int64), uses_dts, num_leading)
     return _index_by_decoding(path, packets, num_leading)
 
@@ -191,12 +199,14 @@ def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_Pa
     """The stamps of all packets that hold data, in the file's order. Raises VideoError("truncated")."""
     packets: list[_Packet] = []
     is_cut = False
-    is_mpeg4 = stream.codec_context.name == "mpeg4"
+    is_mpeg4, is_vp8 = (stream.codec_context.name == name for name in ("mpeg4", "vp8"))
     for packet in packets_of(container, stream):
         is_cut = packet.is_corrupt
         kinds = vop_kinds(bytes(packet)) if is_mpeg4 and packet.pts is None else None
-        is_key = packet.is_keyframe if kinds is None else kinds.startswith("I")
-        packets.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_key, packet.is_discard, kinds))
+        is_key = packet.is_keyframe and kinds != ""  # place-holders of packed streams are marked, too
+        # VP8 (RFC 6386, 9.1) says in its first byte whether a picture is to be shown.
+        is_dropped = packet.is_discard or (is_vp8 and not bytes(packet)[0] & 0x10)
+        packets.append(_Packet(packet.pts, packet.dts, max(packet.duration or 0, 0), is_key, is_dropped, kinds))
     is_mov = container.format.name.startswith("mov,")
     num_promised = len(stream.index_entries) if is_mov else 0  # MP4 lists every frame; others list key frames, or none
     if len(packets) < num_promised:

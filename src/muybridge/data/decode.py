@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,7 +20,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from muybridge.data.containers import FrameIndex, decoded_frames, index_frames, open_pictures, packets_of
+from muybridge.data.containers import FrameIndex, decoded_frames, index_frames, indexed_packets, open_pictures
 from muybridge.data.planes import ClipPlanes, orientation
 from muybridge.records import FrameTimes, VideoError, YuvClip
 
@@ -90,11 +90,13 @@ class VideoFiles:
         except OSError:
             return index_frames(path)  # which says what is wrong with it
         key = (video, facts.st_mtime_ns, facts.st_size)
-        if key not in self._indexes:
+        index = self._indexes.get(key)
+        if index is None:
+            index = index_frames(path)
             if len(self._indexes) >= _KEPT_INDEXES:
-                self._indexes.pop(next(iter(self._indexes)))
-            self._indexes[key] = index_frames(path)
-        return self._indexes[key]
+                self._indexes.pop(next(iter(self._indexes)), None)
+            self._indexes[key] = index
+        return index
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_indexes": {}}
@@ -108,7 +110,7 @@ def probe(path: str | Path) -> VideoFacts:
     absolute = str(Path(path).absolute())
     index = index_frames(absolute)
     with open_pictures(absolute) as (container, stream):
-        packets = islice(packets_of(container, stream), index.num_leading, None)
+        packets = indexed_packets(container, stream, index, from_start=True)
         frame = next(decoded_frames(packets, stream), None)
         if frame is None:
             raise VideoError("unreadable", "the file is damaged: no frame can be decoded")
@@ -130,8 +132,7 @@ def _take_by_stamp(path: str, index: FrameIndex, wanted: NDArray[np.int64], plan
     if outcome != "late":
         return outcome
     with open_pictures(path) as (container, stream):
-        packets = packets_of(container, stream, uses_dts=index.uses_dts)
-        packets = islice(packets, index.num_leading, None)
+        packets = indexed_packets(container, stream, index, from_start=True)
         outcome = _take_frames(packets, stream, index, (wanted, range(len(wanted))), planes)
     if outcome == "late":
         seconds = index.times.seconds(int(wanted[0]))
@@ -153,14 +154,14 @@ def runs(index: FrameIndex, wanted: NDArray[np.int64]) -> list[range]:
 def _packets_from(container: InputContainer, stream: av.VideoStream, index: FrameIndex, key: int) -> _Packets | None:
     """Packets from key frame number `key` on, or from one before it; None where the file's index leads nowhere useful."""
     if key == 0:
-        return islice(packets_of(container, stream, uses_dts=index.uses_dts), index.num_leading, None)
+        return indexed_packets(container, stream, index, from_start=True)
     presented, decoded = (int(stamp) for stamp in index.key_stamps[key])
     for target in (presented, decoded):  # containers search by the one or by the other
         try:
             container.seek(target, stream=stream)
         except av.error.FFmpegError:
             continue  # the file cannot seek there
-        packets = packets_of(container, stream, uses_dts=index.uses_dts)
+        packets = indexed_packets(container, stream, index, from_start=False)
         for packet in packets:
             # A mark as key frame is not enough: place-holders of packed streams carry it too.
             if packet.pts is not None and packet.pts in index.key_stamps[:, 0]:
@@ -205,7 +206,7 @@ def _take_by_count(path: str, index: FrameIndex, wanted: NDArray[np.int64], plan
     numbers = [int(number) for number in np.searchsorted(index.times.ticks, wanted)]
     place, number = 0, -1
     with open_pictures(path) as (container, stream):
-        packets = islice(packets_of(container, stream), index.num_leading, None)
+        packets = indexed_packets(container, stream, index, from_start=True)
         for number, frame in enumerate(decoded_frames(packets, stream)):
             if number == numbers[place]:
                 planes.put(place, frame)

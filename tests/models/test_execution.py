@@ -75,7 +75,7 @@ def test_padded_maps_have_whole_multiples_of_channels():
             spatial.convolve = lambda clips, weight, convolve=convolve: (
                 seen.append(len(weight)) or convolve(clips, weight)
             )
-    net(torch.randn(1, 3, 4, 16, 16, dtype=torch.float64))
+    net(torch.randn(2, 3, 4, 16, 16, dtype=torch.float64))
     padded = [count for count in seen if count % 8 == 0]
     assert len(padded) == sum(isinstance(module, FactorisedConvolution) for module in net.modules())
 
@@ -94,9 +94,9 @@ def test_frozen_norms_stay_frozen_in_every_way_of_running():
 def test_recomputation_is_only_for_training():
     net, _ = networks("r3d_10")
     net.activation_checkpointing = True
-    clips = torch.randn(1, 3, 4, 16, 16, dtype=torch.float64)
+    clips = torch.randn(2, 3, 4, 16, 16, dtype=torch.float64)
     ran = []
-    net.layer1[0].register_forward_hook(lambda *_: ran.append(1))
+    net.layer1[0].register_forward_pre_hook(lambda *_: ran.append(1))
     net(clips).sum().backward()
     assert len(ran) == 2
     net.eval()(clips).sum().backward()

@@ -62,6 +62,7 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     from muybridge.data.datasets import open_data
     from muybridge.evaluation.evaluate import Examination, evaluate
     from muybridge.evaluation.scorer import NetworkScorer, resolve_device
+    from muybridge.models.inference import optimize
     from muybridge.weights.card import load_weights
 
     device = resolve_device(settings.device)
@@ -85,7 +86,7 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
         task = bar.add_task("videos", total=len(chosen))
         return evaluate(
             examination,
-            NetworkScorer(network, device),
+            NetworkScorer(optimize(network), device),
             path,
             device=device,
             finished=lambda num_videos: bar.update(task, completed=num_videos),

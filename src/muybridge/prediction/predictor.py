@@ -23,6 +23,7 @@ from muybridge.data.loader import frame_source
 from muybridge.data.views import View, batched, network_input
 from muybridge.evaluation.aggregate import mean_scores, softmax
 from muybridge.evaluation.scorer import NetworkScorer, evaluating, resolve_device
+from muybridge.models.inference import optimize
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.reading import read_views
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
@@ -211,4 +212,4 @@ def load(address: str | Path, device: str = "auto") -> Recognizer:
             f"{address} sees {card.preprocessing.modality}; so far videos are read as rgb only, give weights for rgb"
         )
     source = frame_source("", card.preprocessing)
-    return Recognizer(network, card, NetworkScorer(network, place), place, source)
+    return Recognizer(network, card, NetworkScorer(optimize(network), place), place, source)

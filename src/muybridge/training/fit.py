@@ -23,6 +23,7 @@ from muybridge.evaluation.scorer import NetworkScorer
 from muybridge.processes import StopFlag, StopRequested, place, stop_on_signals
 from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from muybridge.training.curves import Curves
+from muybridge.training.execution import ahead
 from muybridge.training.optimizer import build_optimizer, set_rate
 from muybridge.training.progress import ProgressBar
 from muybridge.training.start import Job
@@ -46,9 +47,8 @@ def fit(job: Job, console: Console) -> Outcome:
     progress, measured = newest_progress(job, optimizer, console), None
     validate_every = round(training.validate_every_epochs * schedule.steps_per_epoch) or schedule.num_steps
     save_every_seconds = 60 * job.settings.checkpoints.every_minutes
-    batches = iter(
-        training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
-    )
+    read = training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
+    batches = ahead(read, job.device)
     saved_at = time.monotonic()
     with (
         stop_on_signals() as stop,

@@ -26,6 +26,7 @@ from muybridge.processes import place
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints
+from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.schedule import Schedule, schedule
 from muybridge.weights.card import load_weights
 from muybridge.weights.surgery import take_over
@@ -56,8 +57,7 @@ class Job:
 def start(settings: TrainSettings, *, resume: bool = False) -> Job:
     """Checks the settings against data and machine and opens the run folder; ValueError says what does not fit."""
     device = resolve_device(settings.device)
-    if settings.training.precision == "bf16" and device.type == "cpu":
-        raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
+    check_precision(settings.training, device)
     if place().world_size > 1:
         raise ValueError("training runs in one process so far; start it without torchrun")
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
@@ -72,7 +72,8 @@ def start(settings: TrainSettings, *, resume: bool = False) -> Job:
     folder = Path(settings.output)
     open_run_folder(folder, settings, resume=resume)
     plan = schedule(settings.training, num_videos=len(train))
-    return Job(settings, folder, train, validation, network.to(device), plan, device, tuple(notes))
+    notes += set_up_execution(network.to(device), settings, device)
+    return Job(settings, folder, train, validation, network, plan, device, tuple(notes))
 
 
 def build_network(settings: TrainSettings, num_classes: int) -> VideoResNet:

@@ -82,7 +82,8 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("videos", total=len(chosen))
         return evaluate(
             examination,

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from muybridge.processes import StopRequested
 
@@ -33,7 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    try:
+        code = _run([word for word in words if word != "--debug"])
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+    except BaseException as error:  # noqa: BLE001 - the one door out: every failure becomes a sentence and a code here
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        return exit_code(error)
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -44,13 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
-        return _fail(f"there is no verb {verb!r}; {hint}", 2)
-    try:
-        code: int = importlib.import_module(f"muybridge.cli.{verb}").run(words[1:])
-    except BaseException as error:  # noqa: BLE001 - the one door out: every failure becomes a sentence and a code here
-        if debug and not isinstance(error, SystemExit):
-            traceback.print_exc()
-        return exit_code(error)
+        raise ValueError(f"there is no verb {verb!r}; {hint}")
+    code: int = importlib.import_module(f"muybridge.cli.{verb}").run(words[1:])
     return code
 
 
@@ -72,11 +79,24 @@ def exit_code(error: BaseException) -> int:
         case ImportError():
             return _fail(f"{error}; `muybridge doctor` says what is missing and how to get it", 1)
         case OSError():
-            where = f" ({error.filename})" if error.filename else ""
-            return _fail(f"{error.strerror or error}{where}", 1)
+            return _fail(_about_the_system(error), 1)
+        case FloatingPointError():
+            return _fail(str(error), 1)
+        case Exception() if type(error).__name__ == "OutOfMemoryError":  # torch's; this module does not wait for torch
+            return _fail("the GPU's memory is too small; lower training.batch_size or evaluation.batch_size", 1)
         case Exception():
-            return _fail(f"{error or type(error).__name__} (--debug shows where)", 1)
+            return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
     raise error
+
+
+def _about_the_system(error: OSError) -> str:
+    """What the operating system refused. A file that was being written under another name stands for its folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; make room, then run the same line again (a training run with --resume)"
+    if not error.filename:
+        return error.strerror or str(error)
+    path = Path(os.fsdecode(error.filename))
+    return f"cannot use {path.parent if path.suffix == '.partial' else path}: {error.strerror}"
 
 
 def overview() -> str:
@@ -95,5 +115,5 @@ def overview() -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"muybridge: {sentence}", file=sys.stderr)
+    print(f"muybridge: {' '.join(sentence.split())}", file=sys.stderr)
     return code

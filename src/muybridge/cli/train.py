@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.cli.options import VerbParser, parse_settings, verb_parser
 from muybridge.settings import TrainSettings
 
 EXAMPLES = (
@@ -17,6 +17,12 @@ EXAMPLES = (
 
 def run(words: Sequence[str]) -> int:
     """Trains, and prints the last validation on standard output."""
+    settings, found = parse_settings(train_parser(), TrainSettings, words)
+    return train(settings, resume=found.resume)
+
+
+def train_parser() -> VerbParser:
+    """The verb's parser, before it takes in the settings."""
     parser = verb_parser(
         "train",
         "--data DATA [--model MODEL] [-o RUN] [--config FILE] [--resume] [SETTINGS]",
@@ -24,8 +30,7 @@ def run(words: Sequence[str]) -> int:
         EXAMPLES,
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in -o, or start it")
-    settings, found = parse_settings(parser, TrainSettings, words)
-    return train(settings, resume=found.resume)
+    return parser
 
 
 def train(settings: TrainSettings, *, resume: bool) -> int:
@@ -36,19 +41,23 @@ def train(settings: TrainSettings, *, resume: bool) -> int:
     from muybridge.training.fit import fit
     from muybridge.training.start import announcement, start
 
-    console = Console(file=sys.stderr, soft_wrap=True)
+    console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False)
     job = start(settings, resume=resume)
     for line in announcement(job):
-        console.print(line, highlight=False)
+        console.print(line)
     outcome = fit(job, console)
     print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
     if outcome.validation:
         print(f"validation: {sentence(outcome.validation)}")
-    if outcome.progress.num_failed:
-        print(
-            f"{outcome.progress.num_failed} of {outcome.progress.num_drawn} clips could not be read; "
-            f"{job.folder / 'failures.jsonl'} names them",
-            file=sys.stderr,
+    progress = outcome.progress
+    if progress.num_looped:
+        console.print(
+            f"{progress.num_looped} of {progress.num_drawn} clips are of videos shorter than a clip, repeated in a loop"
+        )
+    if progress.num_failed:
+        console.print(
+            f"{progress.num_failed} of {progress.num_drawn} clips could not be read; "
+            f"{job.folder / 'failures.jsonl'} names them"
         )
         return 3
     return 0

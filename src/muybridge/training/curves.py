@@ -16,14 +16,17 @@ from muybridge.journal import append_json_line, read_json_lines, write_text
 
 
 class Curves:
-    """Appends to a run folder's logs. What a run that died had logged past `first_step` is dropped: it comes again."""
+    """Appends to a run folder's logs; a record's step is the number of steps done by then.
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    What a run that died had logged past `steps_done`, where it goes on now, is dropped: it comes again.
+    """
+
+    def __init__(self, folder: Path, steps_done: int) -> None:
         self.folder = folder
         for name in ("log.jsonl", "failures.jsonl"):
-            kept = [line for line in read_json_lines(folder / name) if line["step"] < first_step]
+            kept = [line for line in read_json_lines(folder / name) if line["step"] <= steps_done]
             write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
     def __enter__(self) -> Curves:
         return self

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,11 +27,12 @@ from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint
 from muybridge.training.curves import Curves
 from muybridge.training.execution import ahead
 from muybridge.training.optimizer import build_optimizer, set_rate
-from muybridge.training.progress import ProgressBar
+from muybridge.training.progress import ProgressBar, StepReport
 from muybridge.training.start import Job
 from muybridge.weights.card import save, tensors_sha256
 
-MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run
+MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run; at its end fewer are enough
+CALM_DOWN = "lower training.learning_rate or lengthen training.warmup_epochs"
 
 
 @dataclass(frozen=True)
@@ -42,49 +45,50 @@ class Outcome:
 
 def fit(job: Job, console: Console) -> Outcome:
     """Trains from the newest checkpoint, or from the start, to the last step. Raises `StopRequested` after saving."""
-    training, schedule = job.settings.training, job.schedule
-    optimizer = build_optimizer(job.network, training)
+    schedule, optimizer = job.schedule, build_optimizer(job.network, job.settings.training)
     progress, measured = newest_progress(job, optimizer, console), None
-    validate_every = round(training.validate_every_epochs * schedule.steps_per_epoch) or schedule.num_steps
-    save_every_seconds = 60 * job.settings.checkpoints.every_minutes
     read = training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
     batches = ahead(read, job.device)
-    saved_at = time.monotonic()
+    saved, saved_at = progress, time.monotonic()
     with (
         stop_on_signals() as stop,
         Curves(job.folder, progress.step) as curves,
         ProgressBar(console, schedule, progress.step) as bar,
     ):
-        while progress.step < schedule.num_steps:
-            waiting_since = time.perf_counter()
-            batch = next(batches)
-            bar.waited(time.perf_counter() - waiting_since)
-
-            step = progress.step
-            set_rate(optimizer, schedule.rate(step))
-            loss, num_right = training_step(job, optimizer, batch)
-            progress = count(job, replace(progress, step=step + 1), batch, curves)
-
-            bar.stepped(loss, num_right, len(batch.videos))
-            curves.record(
-                "train", step, {"epoch": schedule.epoch(step + 1), "rate": schedule.rate(step), **bar.figures()}
-            )
-            finished = progress.step == schedule.num_steps
-            if finished or progress.step % validate_every == 0:
-                progress, measured = validate(job, progress, curves, console)
-            due = finished or progress.step % validate_every == 0 or time.monotonic() - saved_at > save_every_seconds
-            if due or stop.signal_number is not None:
+        while True:
+            if validation_is_due(job, progress):
+                with saved_when_cut_short(job, optimizer, progress, stop):
+                    progress, measured = validate(job, progress, curves, console, stop)
+            finished, validated = progress.step == schedule.num_steps, progress.validated_step == progress.step
+            is_time = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
+            if progress != saved and (finished or validated or is_time or stop.signal_number is not None):
                 save_run(job, optimizer, progress)
-                saved_at = time.monotonic()
-            leave_if_asked(stop, finished)
-    return Outcome(progress, measured)
+                saved, saved_at = progress, time.monotonic()
+            if finished:
+                return Outcome(progress, measured)
+            leave_if_asked(stop)
+
+            began = time.perf_counter()
+            with saved_when_cut_short(job, optimizer, progress, stop):
+                batch = next(batches)
+            waited_seconds = time.perf_counter() - began
+            rate = schedule.rate(progress.step)
+            set_rate(optimizer, rate)
+            loss, num_right = training_step(job, optimizer, batch, progress.step)
+            progress = count(job, progress, batch, curves)
+            seconds = time.perf_counter() - began
+
+            report = StepReport(loss, num_right, len(batch.videos), seconds, waited_seconds)
+            bar.stepped(report)
+            epoch = schedule.epoch(progress.step)
+            curves.record("train", progress.step, {"epoch": epoch, "rate": rate, **report.figures()})
 
 
-def training_step(job: Job, optimizer: torch.optim.Optimizer, batch: TrainingBatch) -> tuple[float, int]:
+def training_step(job: Job, optimizer: torch.optim.Optimizer, batch: TrainingBatch, step: int) -> tuple[float, int]:
     """One step of gradient descent; the mean loss, and how many clips were classified right before it.
 
     A batch none of whose clips could be read moves nothing. A loss that is not finite is a FloatingPointError that names
-    the videos, raised before it can reach the weights.
+    the step (the first is 1) and the videos, raised before it can reach the weights.
     """
     if batch.views is None:
         return math.nan, 0
@@ -98,8 +102,7 @@ def training_step(job: Job, optimizer: torch.optim.Optimizer, batch: TrainingBat
     value = loss.item()
     if not math.isfinite(value):
         raise FloatingPointError(
-            f"the loss is {value} with the clips of {', '.join(sorted(set(batch.videos)))}; "
-            "lower training.learning_rate or lengthen training.warmup_epochs"
+            f"the loss is {value} in step {step + 1} with the clips of {', '.join(sorted(set(batch.videos)))}; {CALM_DOWN}"
         )
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
@@ -118,24 +121,38 @@ def newest_progress(job: Job, optimizer: torch.optim.Optimizer, console: Console
 
 
 def count(job: Job, progress: Progress, batch: TrainingBatch, curves: Curves) -> Progress:
-    """Adds a batch to what was drawn and what failed; too large a share of failures ends the run with a RuntimeError."""
-    curves.failures(progress.step - 1, batch.failures)
-    num_failed = progress.num_failed + len(batch.failures)
-    num_drawn = progress.num_drawn + len(batch.failures) + len(batch.videos)
+    """One step more, and what was drawn in it; too large a share of failures ends the run with a RuntimeError."""
+    now = replace(
+        progress,
+        step=progress.step + 1,
+        num_drawn=progress.num_drawn + len(batch.videos) + len(batch.failures),
+        num_failed=progress.num_failed + len(batch.failures),
+        num_looped=progress.num_looped + batch.num_looped,
+    )
+    curves.failures(now.step, batch.failures)
     allowed = job.settings.loading.max_failed_share
-    if batch.failures and num_drawn >= MIN_DRAWS_TO_JUDGE and num_failed > allowed * num_drawn:
+    may_judge = now.num_drawn >= MIN_DRAWS_TO_JUDGE or now.step == job.schedule.num_steps
+    if batch.failures and may_judge and now.num_failed > allowed * now.num_drawn:
         last = batch.failures[-1]
         raise RuntimeError(
-            f"{num_failed} of {num_drawn} clips could not be read, more than loading.max_failed_share {allowed:g} allows; "
-            f"{job.folder / 'failures.jsonl'} names them, the last is {last.video}: {last.reason}"
+            f"{now.num_failed} of {now.num_drawn} clips could not be read, more than loading.max_failed_share {allowed:g} "
+            f"allows; {job.folder / 'failures.jsonl'} names them, the last is {last.video}: {last.reason}"
         )
-    return replace(progress, num_drawn=num_drawn, num_failed=num_failed)
+    return now
 
 
-def validate(job: Job, progress: Progress, curves: Curves, console: Console) -> tuple[Progress, Accuracy | None]:
+def validation_is_due(job: Job, progress: Progress) -> bool:
+    """Whether the validation videos are to be scored after this step, and were not yet."""
+    if len(job.validation) == 0 or progress.step in (0, progress.validated_step):
+        return False
+    steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
+    return progress.step == job.schedule.num_steps or (steps > 0 and progress.step % max(1, round(steps)) == 0)
+
+
+def validate(
+    job: Job, progress: Progress, curves: Curves, console: Console, stop: StopFlag
+) -> tuple[Progress, Accuracy]:
     """Scores the validation videos by the evaluation protocol; keeps best.safetensors and the scores."""
-    if len(job.validation) == 0:
-        return progress, None
     settings = job.settings
     examination = Examination(
         manifest=job.validation,
@@ -146,21 +163,44 @@ def validate(job: Job, progress: Progress, curves: Curves, console: Console) -> 
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    path = job.folder / "scores" / "validation.parquet"
-    scorer = NetworkScorer(job.network, job.device)
-    measured = evaluate(examination, scorer, path, device=job.device).accuracy
+    measured = evaluate(
+        examination,
+        NetworkScorer(job.network, job.device),
+        job.folder / "scores" / "validation.parquet",
+        device=job.device,
+        finished=lambda num_videos: leave_if_asked(stop),  # validation may take long, and comes again on --resume
+    ).accuracy
     figures = {name: getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
     curves.record("validation", progress.step, figures)
-    console.print(f"epoch {job.schedule.epoch(progress.step):.1f}: {sentence(measured)}", highlight=False)
+    console.print(f"epoch {job.schedule.epoch(progress.step):.1f}: {sentence(measured)}")
     share = measured.video_top1.of_all.share
     if progress.best_accuracy is None or share > progress.best_accuracy:
         save_weights(job, "best.safetensors")
         progress = replace(progress, best_accuracy=share)
-    return progress, measured
+    return replace(progress, validated_step=progress.step), measured
+
+
+@contextmanager
+def saved_when_cut_short(
+    job: Job, optimizer: torch.optim.Optimizer, progress: Progress, stop: StopFlag
+) -> Iterator[None]:
+    """For what leaves the weights alone: where it cannot end, the run is saved before the error goes on.
+
+    A signal to a whole group of processes ends the workers too; that counts as the request to stop that it is.
+    """
+    try:
+        yield
+    except (StopRequested, RuntimeError):
+        if progress.step > 0:
+            save_run(job, optimizer, progress)
+        leave_if_asked(stop)
+        raise
 
 
 def save_run(job: Job, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """A checkpoint to go on from, and last.safetensors to use."""
+    """A checkpoint to go on from, and last.safetensors to use. Neither ever holds weights that are not finite."""
+    if not all(bool(tensor.isfinite().all()) for tensor in job.network.state_dict().values()):
+        raise FloatingPointError(f"the weights are not finite after step {progress.step}; {CALM_DOWN}")
     folder = job.folder / "checkpoints"
     save_checkpoint(folder, job.network, optimizer, progress, job.settings.checkpoints.keep)
     save_weights(job, "last.safetensors")
@@ -177,9 +217,9 @@ def save_weights(job: Job, name: str) -> None:
     )
 
 
-def leave_if_asked(stop: StopFlag, finished: bool) -> None:
-    """Ends a run that was asked to stop, unless it is at its end anyway."""
-    if stop.signal_number is not None and not finished:
+def leave_if_asked(stop: StopFlag) -> None:
+    """Ends a run that was asked to stop."""
+    if stop.signal_number is not None:
         raise StopRequested(stop.signal_number)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from muybridge.models.inference import optimize
 from muybridge.models.network import VideoResNet
 from muybridge.records import Scorer
 from muybridge.weights.address import load_weights
@@ -52,7 +53,7 @@ def load_scorer(address: str | Path, device: torch.device) -> Loaded:
         scorer = OnnxScorer(Path(address), device)
         return Loaded(scorer, scorer.card, None)
     network, card = load_weights(address, device)
-    return Loaded(NetworkScorer(network, device), card, network)
+    return Loaded(NetworkScorer(optimize(network), device), card, network)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from muybridge.evaluation.scorer import NetworkScorer
 from muybridge.processes import StopFlag, StopRequested, place, stop_on_signals
 from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from muybridge.training.curves import Curves
+from muybridge.training.execution import ahead
 from muybridge.training.optimizer import build_optimizer, set_rate
 from muybridge.training.progress import ProgressBar, StepReport
 from muybridge.training.start import Job
@@ -47,7 +48,8 @@ def fit(job: Job, console: Console) -> Outcome:
     """Trains from the newest checkpoint, or from the start, to the last step. Raises `StopRequested` after saving."""
     schedule, optimizer = job.schedule, build_optimizer(job.network, job.settings.training)
     progress, measured = newest_progress(job, optimizer, console), None
-    batches = training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
+    read = training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
+    batches = ahead(read, job.device)
     saved, saved_at = progress, time.monotonic()
     with (
         stop_on_signals() as stop,

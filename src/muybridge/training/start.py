@@ -26,6 +26,7 @@ from muybridge.processes import place
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints, steps_done
+from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
 from muybridge.weights.address import load_weights
@@ -81,14 +82,14 @@ def start(settings: TrainSettings, *, resume: bool = False) -> Job:
     write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
     write_json(folder / "environment.json", environment())
     plan = schedule(settings.training, num_videos=len(train))
-    return Job(settings, folder, train, validation, network.to(device), plan, device, tuple(notes))
+    notes += set_up_execution(network.to(device), settings, device)
+    return Job(settings, folder, train, validation, network, plan, device, tuple(notes))
 
 
 def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Refuses what needs no look at the data to be refused, before a long one."""
     specification(settings.model, num_classes=1)  # which knows the names
-    if settings.training.precision == "bf16" and device.type == "cpu":
-        raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
+    check_precision(settings.training, device)
     if place().world_size > 1:
         raise ValueError("training runs in one process so far; start it without torchrun")
 

@@ -27,6 +27,7 @@ VERBS = {
     "predict": "classes of video files and folders, with probabilities",
     "extract": "features of video files and folders",
     "weights": "import weights, show their card",
+    "bench": "how fast clips are read here, beside other libraries",
     "doctor": "what works on this machine, and why the rest does not",
 }
 

@@ -38,7 +38,7 @@ def test_clips_from_shards_leave_nothing_behind(tmp_path: Path) -> None:
         return num_failed
 
     assert read_all(25) > 0
-    files, memory = len(os.listdir("/proc/self/fd")), resident_megabytes()
+    files, memory = len(list(Path("/proc/self/fd").iterdir())), resident_megabytes()
     assert read_all(250) > 100
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
     assert resident_megabytes() - memory < 8

@@ -61,7 +61,7 @@ def test_the_version(cli: Callable[..., Any]) -> None:
 
 def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
     assert cli("trian") == (2, "", "muybridge: there is no verb 'trian'; did you mean train?\n")
-    assert "the verbs are demo, models, train" in cli("xyzzy").err
+    assert "the verbs are demo, models, prepare, train" in cli("xyzzy").err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from muybridge.cli.main import main
 from muybridge.data.motion import MotionSettings
 from muybridge.data.motion_files import write_motion_dataset
 from muybridge.models.network import create_model
-from muybridge.weights.card import load_weights
+from muybridge.weights.address import load_weights
 
 MOTIONS = MotionSettings(
     classes=("left", "right"),

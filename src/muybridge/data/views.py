@@ -101,6 +101,16 @@ class ViewBatch:
             self.mirrors,
         )
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that lies on a device."""
+        return self.luma_nthw, self.chroma_ncthw, self.colour_n34
+
+    def to(self, device: torch.device) -> ViewBatch:
+        """The same batch on `device`; the copy does not hold up the caller where memory is page-locked."""
+        luma, chroma, colour = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
+        return ViewBatch(luma, chroma, colour, self.corners, self.mirrors)
+
 
 @dataclass(frozen=True)
 class FlowBatch:
@@ -114,6 +124,15 @@ class FlowBatch:
     def pin_memory(self) -> FlowBatch:
         """See `ViewBatch.pin_memory`."""
         return FlowBatch(self.flow_ncthw.pin_memory())
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See `ViewBatch.tensors`."""
+        return (self.flow_ncthw,)
+
+    def to(self, device: torch.device) -> FlowBatch:
+        """See `ViewBatch.to`."""
+        return FlowBatch(self.flow_ncthw.to(device, non_blocking=True))
 
 
 AnyBatch: TypeAlias = ViewBatch | FlowBatch

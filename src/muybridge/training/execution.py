@@ -35,16 +35,16 @@ def check_precision(training: TrainingSettings, device: torch.device) -> None:
         what = "this processor" if device.type == "cpu" else f"{device}"
         raise ValueError(
             f"training.precision bf16 has no fast path on {what} and could be 30 times slower than fp32; "
-            "leave training.precision at fp32, or use a GPU or a processor with AVX-512 BF16 or AMX"
+            "leave training.precision at fp32, or use a GPU or a processor with AMX"
         )
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether matrix products of bf16 are instructions of the device and not emulated."""
+    """Whether bf16 is faster than fp32 here; AVX-512's bf16 products alone do not make convolutions quick."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) is True for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+    return any(capabilities.get(name) is True for name in ("amx_bf16", "sve_bf16"))
 
 
 def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torch.device) -> list[str]:
@@ -164,15 +164,7 @@ def ahead(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[Tr
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """A batch whose tensors lie on `device`; the small conversion to RGB stays with the step that uses it."""
-    views = batch.views
-    if views is None:
-        return batch
-    views = replace(
-        views,
-        luma_nthw=views.luma_nthw.to(device, non_blocking=True),
-        chroma_ncthw=views.chroma_ncthw.to(device, non_blocking=True),
-        colour_n34=views.colour_n34.to(device, non_blocking=True),
-    )
+    views = batch.views.to(device) if batch.views else None
     return replace(batch, views=views, labels_n=batch.labels_n.to(device, non_blocking=True))
 
 
@@ -181,6 +173,6 @@ def _usable_now(batch: TrainingBatch, copied: torch.cuda.Event, device: torch.de
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
     if batch.views is not None:
-        for tensor in (batch.views.luma_nthw, batch.views.chroma_ncthw, batch.views.colour_n34, batch.labels_n):
+        for tensor in (*batch.views.tensors, batch.labels_n):
             tensor.record_stream(current)
     return batch

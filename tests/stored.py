@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from muybridge.data.manifest import Member
 from muybridge.data.mp4 import write_mp4
-from muybridge.data.shards import Member, shard_name
+from muybridge.data.shards import shard_name
 from muybridge.data.transcode import encode
 from muybridge.records import FrameTimes, YuvClip
 from videos import index_picture

@@ -11,7 +11,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from muybridge.data.shards import Member, ShardFrames, shard_name
+from muybridge.data.manifest import Member
+from muybridge.data.shards import ShardFrames, shard_name
 from muybridge.records import VideoError
 from stored import HEIGHT, WIDTH, planes, stored_video, write_shard
 from videos import read_indices

@@ -21,6 +21,7 @@ from muybridge.processes import StopRequested
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
     "models": "the family: parameters, multiply-adds, the paper's accuracies",
+    "prepare": "a data set into shards that are read at random, fast",
     "train": "train a network on a data set, or go on with a run",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",

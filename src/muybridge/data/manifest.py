@@ -11,14 +11,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from muybridge.records import SPLITS, STATUSES
+from muybridge.records import SPLITS, STATUSES, VideoError
 
 FORMAT_VERSION = 1
 
@@ -42,6 +42,25 @@ SCHEMA = pa.schema(
     ]
 )
 _NAMED = 5  # how many of the offenders an error names
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a stored video lies, and the SHA-256 of its head. As text it is what a `ShardFrames` is asked for."""
+
+    shard: int
+    offset: int
+    num_bytes: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}:{self.offset}:{self.num_bytes}:{self.sha256}"
+
+    @classmethod
+    def parse(cls, text: str) -> Member:
+        """The reverse of `str`."""
+        shard, offset, num_bytes, sha256 = text.split(":")
+        return cls(int(shard), int(offset), int(num_bytes), sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +110,24 @@ class Manifest:
         return str(self._value("video", index))
 
     def path(self, index: int) -> str:
-        """What a FrameSource is asked for: the file of a video, relative to `root`."""
+        """What a FrameSource is asked for: the file of a video relative to `root`, or where it lies in the shards."""
+        if "shard" in self.table.column_names:
+            names = ("shard", "offset", "num_bytes", "sha256")
+            return str(Member(*(self._value(name, index) for name in names)))
         return str(self._value("path", index))
+
+    def of_flow(self) -> Manifest:
+        """The same videos, whose `path` is where their stored flow lies."""
+        table = self.table
+        for name in ("offset", "num_bytes", "sha256"):
+            table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
+        return replace(self, table=table)
+
+    def require_ok(self, index: int) -> None:
+        """Raises VideoError where the manifest itself knows that a video cannot be read."""
+        status = self._value("status", index)
+        if status != "ok":
+            raise VideoError(status, self._value("reason", index) or "it failed in preparation")
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Places of a video's labels in `classes`."""

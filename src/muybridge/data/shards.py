@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
+from muybridge.data.manifest import Member
 from muybridge.data.mp4 import StoredIndex, head_length, read_head
 from muybridge.data.planes import frame_colours
 from muybridge.records import ColourMatrix, FrameTimes, VideoError, YuvClip
@@ -28,25 +28,6 @@ CACHE_VARIABLE = "MUYBRIDGE_CACHE"
 _FIRST_BYTES = 8192  # holds the head of a video of about half a minute; a longer head is read once more
 _KEPT_INDEXES = 16
 _KEPT_OPEN = 32
-
-
-@dataclass(frozen=True)
-class Member:
-    """Where a stored video lies, and the SHA-256 of its head. As text it is what a `ShardFrames` is asked for."""
-
-    shard: int
-    offset: int
-    num_bytes: int
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.shard}:{self.offset}:{self.num_bytes}:{self.sha256}"
-
-    @classmethod
-    def parse(cls, text: str) -> Member:
-        """The reverse of `str`."""
-        shard, offset, num_bytes, sha256 = text.split(":")
-        return cls(int(shard), int(offset), int(num_bytes), sha256)
 
 
 def shard_name(number: int) -> str:
@@ -235,6 +216,10 @@ class ShardFrames:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_indexes": {}, "_decoders": {}}
+
+
+class FlowShards(ShardFrames):
+    """Stored flow of the videos in shards, as codes (`flow_store.py`): x above y, so twice as high as the frames."""
 
 
 class _Frames:

@@ -54,6 +54,15 @@ def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.rando
     return _cut(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
 
 
+def drawn_corner(
+    preprocessing: Preprocessing, *, mirror: bool, generator: np.random.Generator
+) -> tuple[tuple[int, int], bool]:
+    """The corner (top, left) and the mirroring that `training_view` would draw."""
+    top = int(generator.integers(0, preprocessing.scale_height - preprocessing.crop + 1))
+    left = int(generator.integers(0, preprocessing.scale_width - preprocessing.crop + 1))
+    return (top, left), mirror and bool(generator.random() < 0.5)
+
+
 def evaluation_view(clip: YuvClip, crop: int) -> View:
     """The centre crop; (8, 29) for 112 out of 128x171, as the authors' code (rounded down)."""
     _, height, width = clip.luma_thw.shape
@@ -152,33 +161,59 @@ def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.dev
     """Float32 (N, 3, T, crop, crop), normalised.
 
     Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
-    rounded.
+    rounded. Normalisation is folded into the matrix and the bounds, and what chroma adds is computed once a chroma sample:
+    two passes over the pixels of each channel are left. On a CPU a clip is finished before the next one begins, so that it
+    stays in the cache; on a GPU all clips whose crops lie alike go together.
     """
+    luma, chroma = (planes.to(device, non_blocking=True) for planes in (batch.luma_nthw, batch.chroma_ncthw))
+    mean, std = (torch.tensor(values)[:, None] for values in (preprocessing.mean, preprocessing.std))
+    colour = batch.colour_n34.clone()
+    colour[..., 3:] -= mean
+    colour = (colour / std).to(device, non_blocking=True)
+    bounds = [((0 - low) / by, (255 - low) / by) for low, by in zip(preprocessing.mean, preprocessing.std, strict=True)]
     crop = preprocessing.crop
-    luma = _crops(batch.luma_nthw.to(device, non_blocking=True), batch.corners, crop)
-    chroma = batch.chroma_ncthw.to(device, non_blocking=True)
-    chroma = _crops(chroma.repeat_interleave(2, -2).repeat_interleave(2, -1), batch.corners, crop)
-    colour = batch.colour_n34.to(device, non_blocking=True)[..., None, None, None]  # against (N, T, H, W)
-    luma, blue, red = luma.float(), chroma[:, 0].float(), chroma[:, 1].float()
-    clips = torch.empty((len(batch), 3, *luma.shape[1:]), device=device)
-    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
-        plane = torch.mul(luma, colour[:, channel, 0], out=clips[:, channel])
-        plane.addcmul_(blue, colour[:, channel, 1]).addcmul_(red, colour[:, channel, 2]).add_(colour[:, channel, 3])
-        plane.clamp_(0, 255).sub_(mean).div_(std)
-    mirrored = [number for number, mirror in enumerate(batch.mirrors) if mirror]
-    if mirrored:
-        clips[mirrored] = clips[mirrored].flip(-1)
+    clips = torch.empty((len(batch), 3, luma.shape[1], crop, crop), device=device)
+    for numbers, (top, left), mirror in _alike(batch, together=device.type != "cpu"):
+        whole = len(numbers) == len(batch)
+        index = slice(None) if whole else slice(numbers[0], numbers[0] + 1) if len(numbers) == 1 else numbers
+        corner = (top, luma.shape[-1] - left - crop if mirror else left)
+        some = [planes[index].flip(-1) if mirror else planes[index] for planes in (luma, chroma)]
+        target = clips[index] if isinstance(index, slice) else torch.empty_like(clips[index])
+        _convert(some[0], some[1], colour[index], (corner, bounds), target)
+        if not isinstance(index, slice):
+            clips[index] = target
     return clips
 
 
-def _crops(planes: Tensor, corners: Sequence[tuple[int, int]], crop: int) -> Tensor:
-    if len(set(corners)) == 1:
-        top, left = corners[0]
-        return planes[..., top : top + crop, left : left + crop]
-    crops = [
-        plane[..., top : top + crop, left : left + crop] for plane, (top, left) in zip(planes, corners, strict=True)
-    ]
-    return torch.stack(crops)
+def _alike(batch: ViewBatch, *, together: bool) -> list[tuple[list[int], tuple[int, int], bool]]:
+    """Places in the batch whose crops begin at the same corner and are mirrored alike; one by one unless `together`."""
+    groups: dict[tuple[tuple[int, int], bool, int], list[int]] = {}
+    for number, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
+        groups.setdefault((corner, mirror, 0 if together else number), []).append(number)
+    return [(numbers, corner, mirror) for (corner, mirror, _), numbers in groups.items()]
+
+
+def _convert(
+    luma_nthw: Tensor,
+    chroma_ncthw: Tensor,
+    colour_n34: Tensor,
+    cut: tuple[tuple[int, int], list[tuple[float, float]]],
+    clips_ncthw: Tensor,
+) -> None:
+    """Fill `clips_ncthw` from the crops at the corner of `cut`, whose bounds are those of each channel."""
+    ((top, left), bounds), crop = cut, clips_ncthw.shape[-1]
+    luma, chroma = luma_nthw.float(), chroma_ncthw.float()
+    factors = colour_n34[..., None, None, None]
+    rows_in_pairs = (*luma.shape[:2], luma.shape[2] // 2, 2, luma.shape[3])
+    for channel, (low, high) in enumerate(bounds):
+        added = torch.addcmul(factors[:, channel, 3], chroma[:, 0], factors[:, channel, 1])
+        added.addcmul_(chroma[:, 1], factors[:, channel, 2])
+        added = added.repeat_interleave(2, -1).unsqueeze(
+            3
+        )  # along a line in memory, from line to line only in the view
+        plane = torch.addcmul(added, luma.view(rows_in_pairs), factors[:, channel, 0, ..., None])
+        block = plane.view(luma.shape)[..., top : top + crop, left : left + crop]
+        torch.clamp(block, low, high, out=clips_ncthw[:, channel])
 
 
 @lru_cache(maxsize=4)

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,7 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
+_MAPPED_BYTES = 16_000_000
 _NAMED = 5  # how many of the offenders an error names
 
 
@@ -90,6 +95,14 @@ class Manifest:
         object.__setattr__(self, "table", self.table.combine_chunks())  # one chunk: a row is found at once
 
     @classmethod
+    def trusted(cls, table: pa.Table, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+        """Of a table that was checked when it was written: checking a million rows again takes longer than reading them."""
+        manifest = object.__new__(cls)
+        for name, value in zip(("table", "classes", "root", "notes"), (table, classes, root, notes), strict=True):
+            object.__setattr__(manifest, name, value)
+        return manifest
+
+    @classmethod
     def from_rows(
         cls,
         rows: Iterable[Mapping[str, Any]],
@@ -121,7 +134,7 @@ class Manifest:
         table = self.table
         for name in ("offset", "num_bytes", "sha256"):
             table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
-        return replace(self, table=table)
+        return Manifest.trusted(table, self.classes, self.root, self.notes)
 
     def require_ok(self, index: int) -> None:
         """Raises VideoError where the manifest itself knows that a video cannot be read."""
@@ -141,7 +154,8 @@ class Manifest:
         """The videos of one split, in the same order."""
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
-        return Manifest(self.table.filter(pc.equal(self.table["split"], split)), self.classes, self.root, self.notes)
+        rows = self.table.filter(pc.equal(self.table["split"], split))
+        return Manifest.trusted(rows, self.classes, self.root, self.notes)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Videos of each class in each split that has any; a video with several labels counts for each."""
@@ -177,8 +191,25 @@ class Manifest:
                 digest.update(part)
         return digest.hexdigest()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A large table travels as the name of a file that workers map: together they hold it once, and no object a row."""
+        rest = (self.classes, self.root, self.notes)
+        if self.table.nbytes < _MAPPED_BYTES:
+            return Manifest.trusted, (self.table, *rest)
+        if "_file" not in self.__dict__:
+            descriptor, path = tempfile.mkstemp(prefix="muybridge-manifest-", suffix=".arrow")
+            with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, self.table.schema) as writer:
+                writer.write_table(self.table)
+            object.__setattr__(self, "_file", path)
+            weakref.finalize(self, Path(path).unlink, missing_ok=True)  # also when the process ends
+        return _mapped, (self.__dict__["_file"], *rest)
+
     def _value(self, column: str, index: int) -> Any:
         return self.table[column][index].as_py()
+
+
+def _mapped(path: str, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+    return Manifest.trusted(pa.ipc.open_file(pa.memory_map(path)).read_all(), classes, root, notes)
 
 
 def match_classes(classes: Sequence[str], others: Sequence[str]) -> list[int]:

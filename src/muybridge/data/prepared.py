@@ -6,6 +6,7 @@ in the shards. Format 1: dataset.json, manifest.parquet, coverage.json, shards/N
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         raise ValueError(
             f"{address}/{MANIFEST} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"
         )
+    if manifest_sha256(address) != described.manifest_sha256:
+        raise ValueError(
+            f"{address}/{MANIFEST} is damaged: it is not the one that {DESCRIPTION} describes; prepare the data again"
+        )
     if fold is not None:
         table = table.set_column(table.column_names.index("split"), "split", table[f"fold_{fold}"])
     # The same strings under two names: no second copy of them.
@@ -118,7 +123,7 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
         notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
-    return Manifest(table, described.classes, address, tuple(notes))
+    return Manifest.trusted(table, described.classes, address, tuple(notes))  # `prepare` checked what it wrote
 
 
 def check_prepared(address: str) -> Iterator[str]:
@@ -148,6 +153,13 @@ def check_prepared(address: str) -> Iterator[str]:
             places += [(f"{row['video']} (flow)", *list(row.values())[1:]) for row in of_flow.to_pylist()]
         lost = list(damaged_videos(root / name, places))
         yield f"{name} {what}; damaged videos: {', '.join(lost) or 'none, only what lies between them'}"
+
+
+def manifest_sha256(address: str) -> str:
+    """Of the manifest's file."""
+    if is_remote(address):
+        return hashlib.sha256(_read(address, MANIFEST)).hexdigest()
+    return file_sha256(Path(address, MANIFEST))[1]
 
 
 def _read(address: str, name: str) -> bytes:

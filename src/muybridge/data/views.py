@@ -166,54 +166,57 @@ def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.dev
     stays in the cache; on a GPU all clips whose crops lie alike go together.
     """
     luma, chroma = (planes.to(device, non_blocking=True) for planes in (batch.luma_nthw, batch.chroma_ncthw))
-    mean, std = (torch.tensor(values)[:, None] for values in (preprocessing.mean, preprocessing.std))
-    colour = batch.colour_n34.clone()
-    colour[..., 3:] -= mean
-    colour = (colour / std).to(device, non_blocking=True)
-    bounds = [((0 - low) / by, (255 - low) / by) for low, by in zip(preprocessing.mean, preprocessing.std, strict=True)]
     crop = preprocessing.crop
     clips = torch.empty((len(batch), 3, luma.shape[1], crop, crop), device=device)
-    for numbers, (top, left), mirror in _alike(batch, together=device.type != "cpu"):
-        whole = len(numbers) == len(batch)
-        index = slice(None) if whole else slice(numbers[0], numbers[0] + 1) if len(numbers) == 1 else numbers
-        corner = (top, luma.shape[-1] - left - crop if mirror else left)
-        some = [planes[index].flip(-1) if mirror else planes[index] for planes in (luma, chroma)]
-        target = clips[index] if isinstance(index, slice) else torch.empty_like(clips[index])
-        _convert(some[0], some[1], colour[index], (corner, bounds), target)
-        if not isinstance(index, slice):
+    for numbers, cut in _alike(batch, together=device.type != "cpu"):
+        index = slice(numbers[0], numbers[0] + 1) if len(numbers) == 1 else numbers
+        target = clips[index]  # a view of the one, a copy of several
+        _convert(luma[index], chroma[index], cut, preprocessing, target)
+        if len(numbers) > 1:
             clips[index] = target
     return clips
 
 
-def _alike(batch: ViewBatch, *, together: bool) -> list[tuple[list[int], tuple[int, int], bool]]:
-    """Places in the batch whose crops begin at the same corner and are mirrored alike; one by one unless `together`."""
-    groups: dict[tuple[tuple[int, int], bool, int], list[int]] = {}
+@dataclass(frozen=True)
+class _Cut:
+    """What clips converted together have in common."""
+
+    top: int
+    left: int
+    mirror: bool
+    colour: tuple[tuple[float, ...], ...]  # rows R, G, B; columns Y, Cb, Cr, 1
+
+
+def _alike(batch: ViewBatch, *, together: bool) -> list[tuple[list[int], _Cut]]:
+    """Places in the batch of the views that are cut and coloured alike; one by one unless `together`."""
+    groups: dict[tuple[_Cut, int], list[int]] = {}
+    colours = [tuple(map(tuple, rows)) for rows in batch.colour_n34.tolist()]
     for number, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
-        groups.setdefault((corner, mirror, 0 if together else number), []).append(number)
-    return [(numbers, corner, mirror) for (corner, mirror, _), numbers in groups.items()]
+        key = _Cut(*corner, mirror, colours[number]), 0 if together else number
+        groups.setdefault(key, []).append(number)
+    return [(numbers, cut) for (cut, _), numbers in groups.items()]
 
 
-def _convert(
-    luma_nthw: Tensor,
-    chroma_ncthw: Tensor,
-    colour_n34: Tensor,
-    cut: tuple[tuple[int, int], list[tuple[float, float]]],
-    clips_ncthw: Tensor,
-) -> None:
-    """Fill `clips_ncthw` from the crops at the corner of `cut`, whose bounds are those of each channel."""
-    ((top, left), bounds), crop = cut, clips_ncthw.shape[-1]
-    luma, chroma = luma_nthw.float(), chroma_ncthw.float()
-    factors = colour_n34[..., None, None, None]
-    rows_in_pairs = (*luma.shape[:2], luma.shape[2] // 2, 2, luma.shape[3])
-    for channel, (low, high) in enumerate(bounds):
-        added = torch.addcmul(factors[:, channel, 3], chroma[:, 0], factors[:, channel, 1])
-        added.addcmul_(chroma[:, 1], factors[:, channel, 2])
-        added = added.repeat_interleave(2, -1).unsqueeze(
-            3
-        )  # along a line in memory, from line to line only in the view
-        plane = torch.addcmul(added, luma.view(rows_in_pairs), factors[:, channel, 0, ..., None])
-        block = plane.view(luma.shape)[..., top : top + crop, left : left + crop]
-        torch.clamp(block, low, high, out=clips_ncthw[:, channel])
+def _convert(luma: Tensor, chroma: Tensor, cut: _Cut, preprocessing: Preprocessing, clips_ncthw: Tensor) -> None:
+    """Fill `clips_ncthw` from blocks of luma (N, T, 2h, 2w) and chroma (N, 2, T, h, w)."""
+    crop, left = preprocessing.crop, cut.left
+    if cut.mirror:
+        luma, chroma, left = luma.flip(-1), chroma.flip(-1), luma.shape[-1] - left - crop
+    shape = luma.shape
+    luma = luma.float().view(*shape[:2], shape[2] // 2, 2, shape[3])  # lines in pairs that share their chroma
+    twice = (chroma.to(torch.int16) * 257).view(torch.uint8).float()  # every sample twice along its line
+    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
+        from_luma, from_blue, from_red, constant = (factor / std for factor in cut.colour[channel])
+        added = None
+        for plane, factor in ((0, from_blue), (1, from_red)):
+            if factor:
+                part = twice[:, plane]
+                added = part * factor if added is None else added.add_(part, alpha=factor)
+        assert added is not None, "every channel takes something from chroma"
+        added += constant - mean / std
+        plane_nthw = torch.add(added.unsqueeze(3), luma, alpha=from_luma).view(shape)
+        block = plane_nthw[..., cut.top : cut.top + crop, left : left + crop]
+        torch.clamp(block, -mean / std, (255 - mean) / std, out=clips_ncthw[:, channel])
 
 
 @lru_cache(maxsize=4)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "muybridge prepare my_videos -o prepared",
     "muybridge prepare kinetics400 --format kinetics --fps 15 -o kinetics400_15fps",
+    "muybridge prepare kinetics400 --format kinetics --fps 15 --flow -o kinetics400_15fps",
     "muybridge prepare --check kinetics400_15fps",
 )
 
@@ -37,6 +38,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--format", help="folder, csv, kinetics, ucf101, hmdb51 or sports1m (default: folder or csv)")
     parser.add_argument("--fps", type=float, help="resample to this rate by time stamps (default: the source's own)")
     parser.add_argument("--scale", type=int, nargs=2, default=[128, 171], metavar=("H", "W"), help="size of the frames")
+    parser.add_argument(
+        "--flow", action="store_true", help="also store optical flow, so that training on it reads as fast"
+    )
     parser.add_argument("--workers", type=int, help="child processes (default: one a core)")
     parser.add_argument("--timeout_seconds", type=float, default=600.0, help="for one video")
     parser.add_argument("--ray", metavar="ADDRESS", help="do the work on this Ray cluster (auto: the running one)")
@@ -60,11 +64,15 @@ def _prepare(found: Any) -> int:
         raise ValueError(f"--fps must be positive, not {found.fps}")
     if min(found.scale) < 16:
         raise ValueError(f"--scale must be at least 16 16, not {found.scale[0]} {found.scale[1]}")
+    if found.flow:
+        from muybridge.data.flow import opencv
+
+        opencv()  # before the work, where it is not installed
     kind = found.format or ("csv" if found.source.lower().endswith(".csv") else "folder")
     source = read_source(found.source, kind)
     for note in source.notes:
         print(note, file=sys.stderr)
-    recipe = Recipe(found.fps, *found.scale)
+    recipe = Recipe(found.fps, found.scale[0], found.scale[1], flow=found.flow)
     told = _with_bar(Preparation(source, Path(found.output), recipe), _transcoder(found))
     if found.json:
         print(json.dumps(told.to_json(), indent=2))

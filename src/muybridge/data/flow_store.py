@@ -57,6 +57,15 @@ def coded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
     yield flow_codes(np.zeros((1, *before.shape, 2), np.float32))
 
 
+def is_stored(preprocessing: Preprocessing, stored_frames_per_second: float | None) -> bool:
+    """Whether clips can be made of stored flow: it leads from each stored frame to the next, and nowhere else."""
+    return (
+        preprocessing.modality == "flow"
+        and (preprocessing.flow_gap == 1 or preprocessing.flow_chain)
+        and preprocessing.frames_per_second in (None, stored_frames_per_second)
+    )
+
+
 def stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) -> NDArray[np.int64]:
     """Of the ticks of a clip of flows (`ClipTimes`) those whose stored flow is read: of every frame but a flow's last.
 

@@ -16,18 +16,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from muybridge.data.clips import random_clip, uniform_clips, within
 from muybridge.data.decode import VideoFiles
 from muybridge.data.flow import opencv, seen
+from muybridge.data.flow_store import is_stored, stored_flow_view, stored_ticks
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepared import is_prepared, read_description
 from muybridge.data.reading import read_views
-from muybridge.data.shards import ShardFrames
-from muybridge.data.views import AnyBatch, AnyView, batched, training_view
+from muybridge.data.shards import FlowShards, ShardFrames
+from muybridge.data.views import AnyBatch, AnyView, batched, drawn_corner, training_view
 from muybridge.processes import Place, num_workers
 from muybridge.randomness import generator, shuffled_position
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
@@ -37,11 +40,10 @@ from muybridge.settings import LoadingSettings
 def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
     """Where the frames of a manifest's videos come from: shards where `root` is prepared data, else video files under it.
 
-    Raises ValueError where prepared data has frames of another size than the preprocessing wants, and ImportError where it
-    needs optical flow and OpenCV is not installed.
+    For optical flow that prepared data holds as it is wanted, the source is of stored flow; otherwise flow is computed from
+    frames. Raises ValueError where prepared data has frames of another size than the preprocessing wants, ImportError where
+    flow must be computed and OpenCV is not installed.
     """
-    if preprocessing.modality == "flow":
-        opencv()
     if is_prepared(root):
         described = read_description(root)
         stored = (described.scale_height, described.scale_width)
@@ -51,6 +53,11 @@ def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
                 f"{root} holds frames of {stored[0]}x{stored[1]}, but {wanted[0]}x{wanted[1]} are wanted; "
                 f"prepare it with --scale {wanted[0]} {wanted[1]}, or set clips.scale"
             )
+        if described.flow_bound is not None and is_stored(preprocessing, described.frames_per_second):
+            return FlowShards(root, scale_height=2 * stored[0], scale_width=stored[1])
+    if preprocessing.modality == "flow":
+        opencv()
+    if is_prepared(root):
         return ShardFrames(root, scale_height=stored[0], scale_width=stored[1])
     return VideoFiles(root, scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width)
 
@@ -107,7 +114,7 @@ class TrainingDraws(Dataset[_Drawn | Failure]):
     def __init__(
         self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, *, mirror: bool, seed: int
     ) -> None:
-        self.manifest = manifest
+        self.manifest = manifest.of_flow() if isinstance(source, FlowShards) else manifest
         self.source = source
         self.preprocessing = preprocessing
         self.mirror = mirror
@@ -127,18 +134,26 @@ class TrainingDraws(Dataset[_Drawn | Failure]):
         try:
             times = frame_times(self.source, self.manifest, index)
             clip_times = random_clip(times, self.preprocessing, chance)
-            clip = self.source.read(self.manifest.path(index), clip_times.ticks)
+            view = self._view(self.manifest.path(index), clip_times.ticks, chance)
         except VideoError as error:
             return Failure(video, error.status, error.reason)
-        view = training_view(clip, self.preprocessing.crop, mirror=self.mirror, generator=chance)
-        return _Drawn(seen(view, clip_times.ticks, self.preprocessing), label, video, clip_times.looped)
+        return _Drawn(view, label, video, clip_times.looped)
+
+    def _view(self, path: str, ticks: NDArray[np.int64], chance: np.random.Generator) -> AnyView:
+        asked = self.preprocessing
+        if isinstance(self.source, FlowShards):
+            codes = self.source.read(path, stored_ticks(ticks, asked))
+            corner, mirror = drawn_corner(asked, mirror=self.mirror, generator=chance)
+            return stored_flow_view(codes, corner, asked, mirror=mirror)
+        view = training_view(self.source.read(path, ticks), asked.crop, mirror=self.mirror, generator=chance)
+        return seen(view, ticks, asked)
 
 
 class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]]):
     """Video index -> its planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, num_clips: int) -> None:
-        self.manifest = manifest
+        self.manifest = manifest.of_flow() if isinstance(source, FlowShards) else manifest
         self.source = source
         self.preprocessing = preprocessing
         self.num_clips = num_clips
@@ -274,7 +289,8 @@ def _fork_server() -> Any:
 def _begin_worker(worker: int) -> None:
     _leave_signals_to_the_parent()
     facts: Any = get_worker_info()
-    if facts.dataset.preprocessing.modality == "flow":
+    stored = isinstance(facts.dataset.source, FlowShards)
+    if facts.dataset.preprocessing.modality == "flow" and not stored:
         opencv().setNumThreads(1)  # many workers compute side by side
 
 

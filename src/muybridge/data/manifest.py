@@ -129,6 +129,13 @@ class Manifest:
             return str(Member(*(self._value(name, index) for name in names)))
         return str(self._value("path", index))
 
+    def of_flow(self) -> Manifest:
+        """The same videos, whose `path` is where their stored flow lies."""
+        table = self.table
+        for name in ("offset", "num_bytes", "sha256"):
+            table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
+        return Manifest.trusted(table, self.classes, self.root, self.notes)
+
     def require_ok(self, index: int) -> None:
         """Raises VideoError where the manifest itself knows that a video cannot be read."""
         status = self._value("status", index)

@@ -22,24 +22,29 @@ from muybridge.journal import written_whole
 
 @dataclass(frozen=True)
 class PackedShard:
-    """A shard as it was written; `offsets` says where each video's file begins."""
+    """A shard as it was written; `offsets` and `flow_offsets` say where each video's file and its flow begin."""
 
     num_bytes: int
     sha256: str
     offsets: dict[int, int]
+    flow_offsets: dict[int, int]
 
 
-def pack(path: Path, videos: Iterable[tuple[int, bytes, Mapping[str, Any]]]) -> PackedShard:
-    """Writes (row number, file, what is known of it) in the order given, whole or not at all."""
+def pack(path: Path, videos: Iterable[tuple[int, bytes, bytes | None, Mapping[str, Any]]]) -> PackedShard:
+    """Writes (row number, file, its flow if there is any, what is known of it) in the order given, whole or not at all."""
     offsets: dict[int, int] = {}
+    flow_offsets: dict[int, int] = {}
     with written_whole(path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row, content, known in videos:
+            for row, content, flow, known in videos:
                 offsets[row] = tar.offset + tarfile.BLOCKSIZE  # behind its header, which in this format is one block
                 _add(tar, f"{row:09d}.mp4", content)
+                if flow is not None:
+                    flow_offsets[row] = tar.offset + tarfile.BLOCKSIZE
+                    _add(tar, f"{row:09d}.flow.mp4", flow)
                 _add(tar, f"{row:09d}.json", (json.dumps(known, ensure_ascii=False) + "\n").encode())
         num_bytes, sha256 = file_sha256(temporary)
-    return PackedShard(num_bytes, sha256, offsets)
+    return PackedShard(num_bytes, sha256, offsets, flow_offsets)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from muybridge.data.children import Outcome
 from muybridge.data.coverage import Coverage, coverage
 from muybridge.data.datasets import check_classes, check_names, read_address, segment_name
+from muybridge.data.flow_store import BOUND
 from muybridge.data.manifest import SCHEMA, Manifest, ambiguous_names
 from muybridge.data.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101, with_folds
 from muybridge.data.packing import file_sha256, pack
-from muybridge.data.prepared import COVERAGE, DESCRIPTION, MANIFEST, STORED_COLUMNS, Description
+from muybridge.data.prepared import COVERAGE, DESCRIPTION, FLOW_COLUMNS, MANIFEST, STORED_COLUMNS, Description
 from muybridge.data.shards import shard_name
 from muybridge.data.splits import VideoRow
 from muybridge.data.transcode import StoredVideo, Transcoding
@@ -49,6 +50,7 @@ class Recipe:
     frames_per_second: float | None = None
     scale_height: int = 128
     scale_width: int = 171
+    flow: bool = False
     videos_per_shard: int = VIDEOS_PER_SHARD
 
 
@@ -147,7 +149,7 @@ class Preparation:
         self.packed = {line["shard"]: line for line in read_json_lines(self.work / "packed.jsonl")}
         for line in read_json_lines(self.work / "results.jsonl"):
             number = line["row"]
-            staged = line["status"] != "ok" or self._staged(number).exists()
+            staged = line["status"] != "ok" or all(path.exists() for path in self._all_staged(number))
             if staged or number // self.recipe.videos_per_shard in self.packed:
                 self.results[number] = line
 
@@ -165,6 +167,7 @@ class Preparation:
                         recipe.frames_per_second,
                         recipe.scale_height,
                         recipe.scale_width,
+                        recipe.flow,
                     ),
                 )
 
@@ -174,8 +177,13 @@ class Preparation:
         if isinstance(outcome, StoredVideo):
             with written_whole(self._staged(number)) as temporary:
                 temporary.write_bytes(outcome.content)
-            facts = {name: value for name, value in outcome.__dict__.items() if name != "content"}
+            contents = ("content", "flow_content")
+            facts = {name: value for name, value in outcome.__dict__.items() if name not in contents}
             line |= {**facts, "num_bytes": len(outcome.content)}
+            if outcome.flow_content is not None:
+                with written_whole(self._staged_flow(number)) as temporary:
+                    temporary.write_bytes(outcome.flow_content)
+                line["flow_num_bytes"] = len(outcome.flow_content)
         else:
             self._require_source()
             line |= {"status": outcome.status, "reason": outcome.reason}
@@ -189,18 +197,28 @@ class Preparation:
         if shard in self.packed or any(number not in self.results for number in rows):
             return
         stored = [number for number in rows if self.results[number]["status"] == "ok"]
-        videos = ((number, self._staged(number).read_bytes(), self._known(number)) for number in stored)
+        videos = (
+            (
+                number,
+                self._staged(number).read_bytes(),
+                self._staged_flow(number).read_bytes() if self.recipe.flow else None,
+                self._known(number),
+            )
+            for number in stored
+        )
         written = pack(self.output / shard_name(shard), videos)
         line = {
             "shard": shard,
             "num_bytes": written.num_bytes,
             "sha256": written.sha256,
             "offsets": [written.offsets[number] for number in stored],
+            "flow_offsets": [written.flow_offsets.get(number) for number in stored],
         }
         append_json_line(self.work / "packed.jsonl", line)
         self.packed[shard] = line
         for number in stored:
-            self._staged(number).unlink()
+            for path in self._all_staged(number):
+                path.unlink()
 
     def finish(self) -> Coverage:
         """Writes manifest, coverage and description, in this order, and removes the work folder."""
@@ -217,6 +235,7 @@ class Preparation:
             scale_height=self.recipe.scale_height,
             scale_width=self.recipe.scale_width,
             frames_per_second=self.recipe.frames_per_second,
+            flow_bound=BOUND if self.recipe.flow else None,
             num_folds=len(self.source.rows[0].folds),
             notes=self.source.notes,
             manifest_sha256=file_sha256(self.output / MANIFEST)[1],
@@ -246,6 +265,12 @@ class Preparation:
     def _staged(self, number: int) -> Path:
         return self.work / "videos" / f"{number:09d}.mp4"
 
+    def _staged_flow(self, number: int) -> Path:
+        return self.work / "videos" / f"{number:09d}.flow.mp4"
+
+    def _all_staged(self, number: int) -> list[Path]:
+        return [self._staged(number), *([self._staged_flow(number)] if self.recipe.flow else [])]
+
     def _known(self, number: int) -> dict[str, Any]:
         row = self.source.rows[number]
         return {"video": self.source.names[number], "split": row.split, "labels": row.labels}
@@ -268,16 +293,21 @@ class Preparation:
         columns["split"] = [row.split for row in self.source.rows]
         columns["group"] = [row.group for row in self.source.rows]
         columns["start_seconds"] = columns["end_seconds"] = [None] * len(lines)  # what is stored is the segment itself
-        columns |= {name: [None] * len(lines) for name in STORED_COLUMNS.names}
+        of_flow = FLOW_COLUMNS if self.recipe.flow else pa.schema([])
+        columns |= {name: [None] * len(lines) for name in (*STORED_COLUMNS.names, *of_flow.names)}
         for shard, packed in self.packed.items():
             stored = (number for number in self._rows_of(shard) if lines[number]["status"] == "ok")
-            for number, offset in zip(stored, packed["offsets"], strict=True):
+            for number, offset, flow_offset in zip(stored, packed["offsets"], packed["flow_offsets"], strict=True):
                 columns["shard"][number], columns["offset"][number] = shard, offset
                 columns["num_bytes"][number] = lines[number]["num_bytes"]
+                if self.recipe.flow:
+                    columns["flow_offset"][number] = flow_offset
+                    columns["flow_num_bytes"][number] = lines[number]["flow_num_bytes"]
+                    columns["flow_sha256"][number] = lines[number]["flow_sha256"]
         for fold in range(len(self.source.rows[0].folds)):
             columns[f"fold_{fold + 1}"] = [row.folds[fold] for row in self.source.rows]
         folds = [pa.field(name, pa.string()) for name in columns if name.startswith("fold_")]
-        fields = [field for field in (*SCHEMA, *STORED_COLUMNS, *folds) if field.name != "path"]
+        fields = [field for field in (*SCHEMA, *STORED_COLUMNS, *of_flow, *folds) if field.name != "path"]
         return pa.table({field.name: columns[field.name] for field in fields}, schema=pa.schema(fields))
 
 

@@ -25,6 +25,7 @@ from muybridge.data.shards import is_remote, shard_name
 FORMAT = 1
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
 STORED_COLUMNS = pa.schema([("shard", pa.int32()), ("offset", pa.int64()), ("num_bytes", pa.int64())])
+FLOW_COLUMNS = pa.schema([("flow_offset", pa.int64()), ("flow_num_bytes", pa.int64()), ("flow_sha256", pa.string())])
 _KEYS = frozenset(
     (
         "format",
@@ -32,6 +33,7 @@ _KEYS = frozenset(
         "scale_height",
         "scale_width",
         "frames_per_second",
+        "flow_bound",
         "num_folds",
         "notes",
         "manifest_sha256",
@@ -48,6 +50,7 @@ class Description:
     scale_height: int
     scale_width: int
     frames_per_second: float | None
+    flow_bound: float | None  # pixels; null where no flow is stored
     num_folds: int
     notes: tuple[str, ...]
     manifest_sha256: str
@@ -133,7 +136,7 @@ def check_prepared(address: str) -> Iterator[str]:
     if file_sha256(root / MANIFEST)[1] != described.manifest_sha256:
         yield f"{MANIFEST} is damaged: its checksum does not match"
         return
-    table = _read_manifest(address).select(["video", "sha256", *STORED_COLUMNS.names])
+    table = _read_manifest(address)
     for number, (num_bytes, sha256) in enumerate(described.shards):
         name = shard_name(number)
         if not (root / name).is_file():
@@ -144,7 +147,11 @@ def check_prepared(address: str) -> Iterator[str]:
             continue
         what = f"has {found[0]} bytes, expected {num_bytes}" if found[0] != num_bytes else "is damaged"
         rows = table.filter(pc.equal(table["shard"], number)).select(["video", "offset", "num_bytes", "sha256"])
-        lost = list(damaged_videos(root / name, (tuple(row.values()) for row in rows.to_pylist())))
+        places = [tuple(row.values()) for row in rows.to_pylist()]
+        if described.flow_bound is not None:
+            of_flow = table.filter(pc.equal(table["shard"], number)).select(["video", *FLOW_COLUMNS.names])
+            places += [(f"{row['video']} (flow)", *list(row.values())[1:]) for row in of_flow.to_pylist()]
+        lost = list(damaged_videos(root / name, places))
         yield f"{name} {what}; damaged videos: {', '.join(lost) or 'none, only what lies between them'}"
 
 

@@ -8,11 +8,14 @@ far apart are read one by one, so that nothing between them is decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.data.flow import PairFlows, seen
+from muybridge.data.flow_store import stored_flow_view, stored_ticks
+from muybridge.data.shards import FlowShards
 from muybridge.data.views import AnyView, evaluation_view
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
 
@@ -23,6 +26,9 @@ def read_views(
     source: FrameSource, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
 ) -> Iterator[AnyView | VideoError]:
     """The centre crop of every clip, or why it could not be read; clips are in order of time."""
+    if isinstance(source, FlowShards):
+        yield from _read_stored_flow(source, video, clips, preprocessing)
+        return
     known: PairFlows = {}
     for block in blocks(clips):
         for clip, frames in _read_block(source, video, block):
@@ -33,6 +39,20 @@ def read_views(
             for pair in [pair for pair in known if pair[0] < first]:
                 del known[pair]  # no later clip needs it
             yield seen(evaluation_view(frames, preprocessing.crop), clip.ticks, preprocessing, known)
+
+
+def _read_stored_flow(
+    source: FlowShards, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
+) -> Iterator[AnyView | VideoError]:
+    height, width, crop = preprocessing.scale_height, preprocessing.scale_width, preprocessing.crop
+    corner = (height - crop) // 2, (width - crop) // 2
+    of_flow = [replace(clip, ticks=stored_ticks(clip.ticks, preprocessing)) for clip in clips]
+    for block in blocks(of_flow):
+        for _, codes in _read_block(source, video, block):
+            if isinstance(codes, VideoError):
+                yield codes
+            else:
+                yield stored_flow_view(codes, corner, preprocessing, mirror=False)
 
 
 def blocks(clips: Sequence[ClipTimes]) -> Iterator[list[ClipTimes]]:

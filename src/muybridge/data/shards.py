@@ -218,6 +218,10 @@ class ShardFrames:
         return {**self.__dict__, "_indexes": {}, "_decoders": {}}
 
 
+class FlowShards(ShardFrames):
+    """Stored flow of the videos in shards, as codes (`flow_store.py`): x above y, so twice as high as the frames."""
+
+
 class _Frames:
     """The planes of one clip while it is decoded, without the lines that only made the sizes even."""
 

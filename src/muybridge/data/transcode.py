@@ -18,6 +18,7 @@ import numpy as np
 from muybridge.data.clips import sampling_grid, within
 from muybridge.data.containers import open_pictures
 from muybridge.data.decode import VideoFiles, probe
+from muybridge.data.flow_store import coded_flow
 from muybridge.data.mp4 import EncodedVideo, write_mp4
 from muybridge.records import FrameTimes, VideoError, YuvClip
 
@@ -37,6 +38,7 @@ class Transcoding:
     frames_per_second: float | None
     scale_height: int
     scale_width: int
+    flow: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class StoredVideo:
     frames_per_second: float
     height: int
     width: int
+    flow_content: bytes | None = None
+    flow_sha256: str | None = None
 
 
 def transcode(wanted: Transcoding) -> StoredVideo:
@@ -63,15 +67,19 @@ def transcode(wanted: Transcoding) -> StoredVideo:
         ticks = sampling_grid(times, wanted.frames_per_second)
         rate = Fraction(wanted.frames_per_second).limit_denominator(1_000_000)
         stored_times = FrameTimes(np.arange(len(ticks), dtype=np.int64), 1 / rate, len(ticks))
-    blocks = (
-        source.read(wanted.path, ticks[start : start + _BLOCK_FRAMES]) for start in range(0, len(ticks), _BLOCK_FRAMES)
-    )
+    starts = range(0, len(ticks), _BLOCK_FRAMES)
+    flow_content = flow_sha256 = None
     try:
+        blocks = (source.read(wanted.path, ticks[start : start + _BLOCK_FRAMES]) for start in starts)
         content, sha256 = write_mp4(encode(blocks, stored_times))
+        if wanted.flow:  # decoded once more, which costs little beside the flow
+            blocks = (source.read(wanted.path, ticks[start : start + _BLOCK_FRAMES]) for start in starts)
+            flow_content, flow_sha256 = write_mp4(encode(coded_flow(blocks), stored_times))
     except ValueError as error:
         raise VideoError("unreadable", str(error)) from error
     seconds = stored_times.duration_seconds
-    return StoredVideo(content, sha256, len(ticks), seconds, len(ticks) / seconds, facts.height, facts.width)
+    shape = len(ticks), seconds, len(ticks) / seconds, facts.height, facts.width
+    return StoredVideo(content, sha256, *shape, flow_content, flow_sha256)
 
 
 def check_promise(path: str) -> None:

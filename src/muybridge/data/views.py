@@ -54,6 +54,15 @@ def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.rando
     return _cut(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
 
 
+def drawn_corner(
+    preprocessing: Preprocessing, *, mirror: bool, generator: np.random.Generator
+) -> tuple[tuple[int, int], bool]:
+    """The corner (top, left) and the mirroring that `training_view` would draw."""
+    top = int(generator.integers(0, preprocessing.scale_height - preprocessing.crop + 1))
+    left = int(generator.integers(0, preprocessing.scale_width - preprocessing.crop + 1))
+    return (top, left), mirror and bool(generator.random() < 0.5)
+
+
 def evaluation_view(clip: YuvClip, crop: int) -> View:
     """The centre crop; (8, 29) for 112 out of 128x171, as the authors' code (rounded down)."""
     _, height, width = clip.luma_thw.shape

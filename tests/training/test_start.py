@@ -39,7 +39,11 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
     assert job.notes == ()
     found = yaml.safe_load((tmp_path / "deep" / "run" / "settings.yaml").read_text())
     assert found == to_plain(job.settings)
-    assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == ["environment.json", "settings.yaml"]
+    assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == [
+        "environment.json",
+        "network.json",
+        "settings.yaml",
+    ]
 
 
 def test_the_seed_alone_decides_the_first_weights(motions: Path, tmp_path: Path) -> None:
@@ -282,18 +286,21 @@ def test_another_length_of_clips_is_free(motions: Path, tmp_path: Path, weights:
     assert job.network.specification.clip_length == 12
 
 
-def test_frozen_stages_stay_as_they_were(motions: Path, tmp_path: Path, weights: Callable[..., Path]) -> None:
+def test_frozen_stages_stay_as_they_were(
+    motions: Path, tmp_path: Path, weights: Callable[..., Path], trained: Callable[..., Any]
+) -> None:
     path = weights(("a", "b"))
     changes = {"init": str(path), "training.frozen_stages": 2, "training.rate_factors": (1.0, 1.0, 1.0, 0.5, 1.0, 2.0)}
-    job = start(tiny_run(motions, tmp_path / "run", changes))
-    assert "conv1 to conv2 frozen with their batch norm" in job.notes[-1]
-    learnt(job)
-    theirs, ours = create_model_from(path).state_dict(), job.network.state_dict()
+    settings = tiny_run(motions, tmp_path / "run", changes)
+    assert "conv1 to conv2 frozen with their batch norm" in start(settings).notes[-1]
+    trained(settings, resume=True)
+    network = create_model_from(tmp_path / "run" / "last.safetensors")
+    theirs, ours = create_model_from(path).state_dict(), network.state_dict()
     for name, tensor in theirs.items():
         if name.startswith(("stem.", "layer1.")):
             assert torch.equal(ours[name], tensor), f"{name} is frozen"
-    assert not same(job.network, create_model_from(path), "layer2.0.conv1.0.0.weight")
-    assert not same(job.network, create_model_from(path), "layer2.0.conv1.1.running_mean")
+    assert not same(network, create_model_from(path), "layer2.0.conv1.0.0.weight")
+    assert not same(network, create_model_from(path), "layer2.0.conv1.1.running_mean")
     with pytest.raises(ValueError, match="name weights with --init"):
         tiny_run(motions, tmp_path, {"training.frozen_stages": 1})
 

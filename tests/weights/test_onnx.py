@@ -79,7 +79,7 @@ def test_the_json_beside_it_says_what_goes_in_and_comes_out(tmp_path: Path) -> N
     saved(tmp_path / "net.safetensors")
     told = export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", to="onnx")
     values = json.loads(told.json_file.read_text(encoding="utf-8"))
-    assert told.json_file == tmp_path / "net.json"
+    assert told.json_file == tmp_path / "net.onnx.json"
     assert values["input"]["shape"] == ["N", 3, 7, 30, 30]
     assert values["card"]["classes"] == list(CLASSES)
     assert values["card"]["preprocessing"]["mean"] == list(PREPROCESSING.mean)

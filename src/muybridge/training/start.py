@@ -6,6 +6,7 @@ Everything that can be wrong with a run is looked for here, before the first ste
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
 from muybridge.weights.address import load_weights
-from muybridge.weights.card import load_card
 from muybridge.weights.surgery import freeze, take_over
 
 TIMING_REPEATS = 3
@@ -70,16 +70,18 @@ def start(settings: TrainSettings, *, resume: bool = False) -> Job:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
     notes = list(data.notes)
-    last = folder / "last.safetensors"
+    described = folder / "network.json"
     if settings.init is None:
         network = build_network(settings, len(data.classes))
-    elif checkpoints(folder / "checkpoints") and last.is_file():  # a run that goes on has weights of its own
-        network = build_network(settings, len(data.classes), load_card(last).specification)
+    elif checkpoints(folder / "checkpoints") and described.is_file():  # a run that goes on has weights of its own
+        followed = Specification.from_json(json.loads(described.read_text(encoding="utf-8")))
+        network = build_network(settings, len(data.classes), followed)
         freeze(network, settings.training.frozen_stages)
     else:
         network, told = initialised(settings, settings.init, data.classes)
         notes.append(told)
     write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
+    write_json(described, network.specification.to_json())
     write_json(folder / "environment.json", environment())
     plan = schedule(settings.training, num_videos=len(train))
     notes += set_up_execution(network.to(device), settings, device)

@@ -82,7 +82,7 @@ def export_weights(address: str | Path, output: str | Path, *, to: Target, two_d
                 notes.append(f"epsilon of batch norm, {card.specification.norm_epsilon:g}, is not in the file: set it")
                 run = _write_tensors(network.state_dict(), card.specification, temporary)
         difference, largest = compare(network, run, card)
-    told = Exported(output, output.with_suffix(".json"), difference, largest, tuple(notes))
+    told = Exported(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
     write_json(told.json_file, _description(told, card, to, two_dimensional=two_dimensional))
     return told
 
@@ -153,8 +153,8 @@ def _torchvision_notes(card: Card) -> list[str]:
             f"torchvision's epsilon {TORCHVISION_EPSILON:g}; import it again with --source torchvision"
         )
     if spec.name.startswith("r2plus1d") and spec.mid_channel_rule == "per_convolution":
-        which = "three convolutions" if spec.block == "basic" else "convolutions"
-        notes.append(f"torchvision's class needs other {which} for it: docs/weights.md shows which")
+        where = "three places" if spec.block == "basic" else "some places"
+        notes.append(f"torchvision's class needs other convolutions in {where}: docs/weights.md shows them")
     return notes
 
 

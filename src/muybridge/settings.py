@@ -105,7 +105,7 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the network under autocast, on a GPU or a processor with AMX."""
+    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
     compile: bool = False
     """Hand the network to torch.compile: minutes at the start, quicker steps on a GPU."""
     channels_last: bool = True

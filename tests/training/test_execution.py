@@ -47,8 +47,7 @@ def batch(num_clips):
 
 
 @pytest.mark.parametrize(
-    ("found", "fast"),
-    [({"avx512_bf16": True}, False), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)],
+    ("found", "fast"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)]
 )
 def test_bf16_needs_instructions_for_it(monkeypatch, found, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)

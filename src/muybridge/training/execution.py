@@ -35,16 +35,16 @@ def check_precision(training: TrainingSettings, device: torch.device) -> None:
         what = "this processor" if device.type == "cpu" else f"{device}"
         raise ValueError(
             f"training.precision bf16 has no fast path on {what} and could be 30 times slower than fp32; "
-            "leave training.precision at fp32, or use a GPU or a processor with AMX"
+            "leave training.precision at fp32, or use a GPU or a processor with AVX-512 BF16 or AMX"
         )
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 here; AVX-512's bf16 products alone do not make convolutions quick."""
+    """Whether matrix products of bf16 are instructions of the device and not emulated."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) is True for name in ("amx_bf16", "sve_bf16"))
+    return any(capabilities.get(name) is True for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
 
 
 def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torch.device) -> list[str]:

@@ -241,8 +241,8 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     run = uninterrupted("adamw")
     found = {path.name for path in run.iterdir()}
     assert found == {
-        "settings.yaml", "network.json", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard", "checkpoints", "scores",
-        "best.safetensors", "last.safetensors",
+        "settings.yaml", "network.json", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard",
+        "checkpoints", "scores", "best.safetensors", "last.safetensors",
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
     network, card = load_weights(run / "last.safetensors")

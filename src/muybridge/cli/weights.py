@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from muybridge.cli.options import verb_parser
 
@@ -37,8 +38,10 @@ def import_file(words: Sequence[str]) -> int:
     parser.add_argument("--stem_pool", action="store_true", help="the network has a max-pool after its stem")
     parser.add_argument("--source", help="where the weights come from, for the card")
     parser.add_argument("--licence", default="unknown", help="under what licence they are, for the card")
-    found = parser.parse_args(list(words))
+    return _import(parser.parse_args(list(words)))
 
+
+def _import(found: Any) -> int:
     from muybridge.weights.state_dict import ImportOptions, import_weights
 
     options = ImportOptions(
@@ -60,9 +63,11 @@ def show(words: Sequence[str]) -> int:
     """Prints the card of weights as JSON."""
     parser = verb_parser("weights show", "RUN|FILE.safetensors", "Prints the card of weights.", EXAMPLES[1:])
     parser.add_argument("run", help="a run folder or a .safetensors file")
-    found = parser.parse_args(list(words))
+    return _show(parser.parse_args(list(words)).run)
 
+
+def _show(address: str) -> int:
     from muybridge.weights.card import load_card, weights_file
 
-    print(json.dumps(load_card(weights_file(found.run)).to_json(), indent=2))
+    print(json.dumps(load_card(weights_file(address)).to_json(), indent=2))
     return 0

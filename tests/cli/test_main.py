@@ -85,7 +85,7 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
             1,
             "muybridge: cannot use /r: Permission denied\n",
         ),
-        (OSError("strange"), 1, "muybridge: strange\n"),
+        (OSError("strange"), 1, "muybridge: the system refused to read or write a file: strange\n"),
         (ImportError("No module named 'cv2'"), 1, "muybridge: No module named 'cv2'; `muybridge doctor` says"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 1, "muybridge: the GPU's memory is too small; lower"),
         (SystemExit(3), 3, ""),

@@ -97,7 +97,7 @@ def _about_the_system(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room, then run the same line again (a training run with --resume)"
     if not error.filename:
-        return error.strerror or str(error)
+        return f"the system refused to read or write a file: {error.strerror or error}"
     path = Path(os.fsdecode(error.filename))
     return f"cannot use {path.parent if path.suffix == '.partial' else path}: {error.strerror}"
 

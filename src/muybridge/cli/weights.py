@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from muybridge.cli.options import verb_parser
 
@@ -51,8 +52,10 @@ def import_file(words: Sequence[str]) -> int:
     )
     parser.add_argument("--stem-pool", "--stem_pool", action="store_true", help="there is a max-pool after the stem")
     parser.add_argument("--licence", default="unknown", help="under what licence they are, for the card")
-    found = parser.parse_args(list(words))
+    return _import(parser.parse_args(list(words)))
 
+
+def _import(found: Any) -> int:
     from muybridge.weights.importing import ImportOptions, import_weights
 
     options = ImportOptions(

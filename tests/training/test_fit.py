@@ -242,6 +242,7 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     found = {path.name for path in run.iterdir()}
     assert found == {
         "settings.yaml", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard", "checkpoints", "scores",
+        "network.json",
         "best.safetensors", "last.safetensors",
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []

@@ -39,7 +39,8 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
     assert job.notes == ()
     found = yaml.safe_load((tmp_path / "deep" / "run" / "settings.yaml").read_text())
     assert found == to_plain(job.settings)
-    assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == ["environment.json", "network.json", "settings.yaml"]
+    left = sorted(path.name for path in (tmp_path / "deep" / "run").iterdir())
+    assert left == ["environment.json", "network.json", "settings.yaml"]
 
 
 def test_the_seed_alone_decides_the_first_weights(motions: Path, tmp_path: Path) -> None:

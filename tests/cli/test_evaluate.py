@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import numpy as np
 import pytest
 
 from muybridge.evaluation.aggregate import video_scores
@@ -68,9 +69,13 @@ def test_other_splits_and_the_place_of_scores(
     assert read_scores(run / "scores" / "train.parquet").header.num_videos == 16
     assert cli("evaluate", run / "last.safetensors", *words, "validation").code == 0
     assert read_scores(run / "last.scores.parquet").header.num_videos == 4
-    # With the validation settings of training, the last weights give the scores that training wrote.
-    in_training = read_scores(run / "scores" / "validation.parquet").table
-    assert read_scores(run / "last.scores.parquet").table.equals(in_training)
+    # The last weights give the scores that training wrote, but for rounding: batch norm is folded when nothing is learnt.
+    ours, in_training = (
+        read_scores(run / "last.scores.parquet").table,
+        read_scores(run / "scores" / "validation.parquet").table,
+    )
+    assert ours.drop_columns("logits").equals(in_training.drop_columns("logits"))
+    assert np.allclose(ours["logits"].to_pylist(), in_training["logits"].to_pylist(), atol=1e-5)
 
 
 @pytest.mark.parametrize("num_broken", [1, 6])

@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 
 from muybridge.models.network import create_model
-from muybridge.weights.card import load_card, load_weights
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import load_card
 
 
 @pytest.fixture

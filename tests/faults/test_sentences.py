@@ -20,7 +20,7 @@ from muybridge.settings import to_plain
 from muybridge.training.checkpoint import checkpoints, load_checkpoint, steps_done
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.start import build_network
-from muybridge.weights.card import load_weights
+from muybridge.weights.address import load_weights
 from runs import tiny_run
 from videos import write_picture, write_sound
 

@@ -28,13 +28,15 @@ def test_a_state_dict_is_recognised_and_can_predict(
     state_dict: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     target = tmp_path / "network.safetensors"
-    words = ("--classes", tmp_path / "names.txt", "--norm_epsilon", 0.002, "--licence", "CC0", "--source", "a friend")
+    words = ("--classes", tmp_path / "names.txt", "--norm_epsilon", 0.002, "--licence", "CC0", "--source", "ig65m")
     told = cli("weights", "import", state_dict, "-o", target, *words)
     assert told.code == 0
-    assert told.out == f"r3d_10, width 4, 2 classes, in {target}\n"
+    assert "r3d_10, width 4, 2 classes" in told.out
+    assert str(target) in told.out
     assert all(line.startswith("assumed: ") for line in told.err.splitlines())
     card = load_card(target)
-    assert (card.classes, card.licence, card.source) == (("left", "right"), "CC0", "a friend")
+    assert (card.classes, card.licence) == (("left", "right"), "CC0")
+    assert "ig65m" in card.source
     assert card.specification.norm_epsilon == 0.002
     stored = torch.load(state_dict, weights_only=True)
     ours = load_weights(target)[0].state_dict()
@@ -50,11 +52,11 @@ def test_show_prints_the_card(finished_run: Path, cli: Callable[..., Any]) -> No
     assert json.loads(cli("weights", "show", finished_run / "last.safetensors").out)["classes"] == ["left", "right"]
 
 
-@pytest.mark.parametrize("words", [(), ("export",)])
+@pytest.mark.parametrize("words", [(), ("exprot",)])
 def test_without_a_known_action_there_is_help_and_code_2(words: tuple[str, ...], cli: Callable[..., Any]) -> None:
     told = cli("weights", *words)
     assert told.code == 2
-    assert "usage: muybridge weights import|show" in told.out + told.err
+    assert "usage: muybridge weights import|export|show" in told.out + told.err
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut short"])

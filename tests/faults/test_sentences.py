@@ -129,8 +129,6 @@ def test_data_that_cannot_be_trained_on(
             "--data {data} --clips.length 14",
             r"a clip spans 14 frames, but the longest of the training videos looked at has 13",
         ),
-        ("--data {data} --modality flow", r"optical flow is not there yet"),
-        ("--data {data} --training.precision bf16", r"use it on a GPU"),
         ("--data {data} --device tpu", r"device 'tpu' is unknown; use auto, cpu, cuda or cuda:N"),
         ("--data {data} --device cuda:99", r"device cuda:99 is not there; this machine has \d+ CUDA devices"),
         ("--data {data} --init nowhere.safetensors", r"nowhere\.safetensors"),

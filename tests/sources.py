@@ -26,14 +26,18 @@ class Counting:
     """Videos `0`, `1`, ... of NUM_FRAMES frames at 25 a second. Luma of frame f of video v is 16 v + f everywhere.
 
     `broken` maps a video to its first frame that cannot be read; 0 means that the file does not open. A video in `deadly`
-    kills the process that reads it. The failure of a video in `telling` tells of the process that met it.
+    kills the process that reads it. The failure of a video in `telling` tells of the process that met it. `raising` is what
+    no source should raise.
     """
 
     broken: Mapping[str, int] = field(default_factory=dict)
     deadly: frozenset[str] = frozenset()
     telling: frozenset[str] = frozenset()
+    raising: type[Exception] | None = None
 
     def frame_times(self, video: str) -> FrameTimes:
+        if self.raising is not None:
+            raise self.raising("a bug")
         if video in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if video in self.telling:

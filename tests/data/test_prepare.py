@@ -256,12 +256,10 @@ def test_children_time_out_and_survive_missing_files(tmp_path: Path) -> None:
     outcomes = dict(transcode_in_children(jobs, num_children=2, timeout_seconds=120))
     assert outcomes[0].num_frames == 40  # type: ignore[union-attr]
     assert outcomes[1].status == "missing"  # type: ignore[union-attr]
-    late = dict(
-        transcode_in_children(
-            [(7, Transcoding(str(long), None, None, None, 128, 171))], num_children=1, timeout_seconds=0.01
-        )
-    )
-    assert late[7].status == "timed_out"  # type: ignore[union-attr]
+    job = (7, Transcoding(str(long), None, None, None, 128, 171))
+    # Where the parent is starved of its processor, a child can be done before anybody looks at the clock: look five times.
+    late = (dict(transcode_in_children([job], num_children=1, timeout_seconds=0.01))[7] for _ in range(5))
+    assert any(getattr(outcome, "status", "ok") == "timed_out" for outcome in late)
 
 
 def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from muybridge.data import decode
 from muybridge.data.clips import dense_clips, dense_starts, moments
 from muybridge.data.decode import VideoFiles
 from muybridge.data.moments import CHUNK_MOMENTS, read_moments
@@ -154,8 +155,6 @@ def test_frames_are_read_once_and_few_are_held(frames: NewFrames, mode: str, mon
 def test_a_file_is_decoded_once(
     tmp_path: Path, new_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from muybridge.data import decode
-
     frames_of, count = decode.decoded_frames, 0
 
     def counted(*arguments: Any) -> Any:

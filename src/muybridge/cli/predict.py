@@ -19,9 +19,11 @@ EXAMPLES = (
     "muybridge predict runs/first videos/ --json > predictions.jsonl",
     "muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4",
     "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline_mode convolutional",
     "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
     "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
 )
+MODES = ("windows", "convolutional")
 FORMATS = ("text", "json", "csv", "srt")
 
 
@@ -43,6 +45,12 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object for every video")
     parser.add_argument("--timeline", nargs="?", const="text", choices=FORMATS, help="also what happens when")
     parser.add_argument("--step", type=int, help="frames between two windows of the timeline (default: a quarter clip)")
+    parser.add_argument(
+        "--timeline_mode",
+        choices=MODES,
+        default="windows",
+        help="timeline: each window by itself, or one convolutional pass along the video: faster, other scores",
+    )
     parser.add_argument("--minimum_probability", type=float, default=0.0, help="timeline: less probable is a gap")
     parser.add_argument("--minimum_seconds", type=float, default=0.0, help="timeline: shorter segments are merged")
     parser.add_argument(
@@ -52,6 +60,8 @@ def run(words: Sequence[str]) -> int:
     found = parser.parse_args(list(words))
     if found.output and not found.timeline:
         raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
+    if found.timeline_mode != "windows" and not found.timeline:
+        raise ValueError("--timeline_mode is about a timeline; add --timeline")
     if found.weights and not found.other:
         raise ValueError("--weights are those of two networks; name the second one with --with")
     if found.timeline and found.other:
@@ -92,7 +102,7 @@ def _predictions(members: Sequence[Recognizer], videos: Sequence[str], found: An
         return
     options = None
     if found.timeline:
-        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds)
+        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds, found.timeline_mode)
     for video in videos:
         yield members[0].predict(video, clips=found.clips, top=found.top, timeline=options)
 

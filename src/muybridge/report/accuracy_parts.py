@@ -5,6 +5,7 @@ Enter: what `sources` read. Leave: blocks of a page. Every number stands with it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from muybridge.report.charts import IntervalChart, MatrixChart
 from muybridge.report.confusions import confused_pairs, densest_windows, neighbours_order, row_shares
 from muybridge.report.document import Block, Text
 from muybridge.report.sources import Evaluated
-from muybridge.report.tables import Column, Table, titles
+from muybridge.report.tables import Cell, Column, Table, titles
 from muybridge.report.wording import counted, percent
 
 INTERVALS = (
@@ -40,9 +41,14 @@ def top1_sentence(rate: Rate) -> str:
 
 def accuracy_blocks(evaluated: Sequence[Evaluated]) -> list[Block]:
     """All score files of a run: a chart, a table, and what has to be said of failures and missing labels."""
-    blocks: list[Block] = [Text(f"{one.name}: {protocol_sentence(one.measured)}.") for one in evaluated]
+    blocks: list[Block] = [Text(f"{_named(one)}{protocol_sentence(one.measured)}.") for one in evaluated]
     blocks += [*_warnings(evaluated), _accuracy_chart(evaluated), accuracy_table("accuracy", evaluated)]
     return blocks
+
+
+def _named(one: Evaluated) -> str:
+    """The file's name, where it says more than its split."""
+    return "" if one.name == one.measured.split else f"{one.name}: "
 
 
 def accuracy_table(name: str, evaluated: Sequence[Evaluated], names: Sequence[str] = ()) -> Table:
@@ -126,18 +132,21 @@ def class_blocks(one: Evaluated) -> list[Block]:
     counts = confusion(one.videos)
     wrong = counts - np.diag(np.diag(counts))
     names = one.videos.header.classes
-    rows = []
+    any_failed = any(row.failed for row in one.measured.per_class)
+    rows: list[tuple[Cell, ...]] = []
     for number, row in enumerate(one.measured.per_class):
         other = int(wrong[number].argmax())
         taken_for = f"{names[other]} ({wrong[number, other]})" if wrong[number, other] else None
         low, high = wilson_interval(row.right / row.of if row.of else 0.0, row.of)
         share = 100 * row.right / row.of if row.of else None
-        rows.append((row.name, share, 100 * low, 100 * high, row.right, row.of, row.failed, taken_for))
-    rows.sort(key=lambda row: (row[1] is None, row[1] or 0.0))
+        failed = (row.failed,) if any_failed else ()
+        rows.append((row.name, row.of, row.right, *failed, share, 100 * low, 100 * high, taken_for))
+    shares = 4 if any_failed else 3
+    rows.sort(key=lambda row: math.inf if row[shares] is None else float(row[shares] or 0))
     columns = (
-        Column("class"),
+        *titles("class", "videos", "right", *(("unreadable",) if any_failed else ())),
         *titles("video@1, %", "low", "high", decimals=1),
-        *titles("right", "videos", "unreadable", "most often taken for"),
+        *titles("most often taken for"),
     )
     num_few = sum(row.of < NUM_VIDEOS_OF_FEW for row in one.measured.per_class)
     note = "Intervals are 95 % Wilson score intervals."

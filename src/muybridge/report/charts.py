@@ -250,7 +250,7 @@ def _draw_intervals(axes: Axes, chart: IntervalChart, canvas: _Canvas) -> None:
     colour = canvas.series(0)
     axes.hlines(places, chart.low, chart.high, color=colour, linewidth=2.2)
     axes.plot(chart.values, places, color=colour, linestyle="none", marker="o", markersize=7)
-    axes.set_yticks(places, [shortened(printable(label), 44 if canvas.is_wide else 16) for label in chart.labels])
+    axes.set_yticks(places, [shortened(printable(label), 44 if canvas.is_wide else 18) for label in chart.labels])
     axes.set_ylim(len(chart.labels) - 0.4, -0.6)
     axes.set_xlabel(printable(chart.x_label))
     axes.grid(visible=False, axis="y")

@@ -2,8 +2,8 @@
 
 Enter: which of the common videos each is right about, and which videos belong together (a person, a recording). Leaves: the
 difference of video@1 with a bootstrap interval over videos or groups, and McNemar's exact test (McNemar 1947; Dietterich
-1998 on why pairs). Pure numpy. Only videos about which the two disagree say anything; that two intervals overlap says nothing of
-a pair.
+1998 on why pairs). Pure numpy. Only videos about which the two disagree say anything; whether two intervals overlap says
+nothing of a pair.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Enter: a `Run`, and a reader of its clips or the reason why there is none. Leave
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muybridge.records import VideoError
 from muybridge.report.accuracy_parts import (
@@ -47,7 +47,7 @@ def run_page(run: Run, clips: Clips) -> Page:
     if run.settings:
         sections.append(Section("settings", "Settings", tuple(_settings_blocks(run))))
     sections.append(Section("environment", "Environment", tuple(_environment_blocks(run))))
-    return Page(f"{_subject(run)}", tuple(_lead(run)), tuple(sections), _facts(run))
+    return Page(_subject(run), tuple(_lead(run)), tuple(sections), _facts(run))
 
 
 def find_clips(run: Run, data: str | None) -> Clips:
@@ -94,14 +94,17 @@ def mistake_blocks(mistakes: Sequence[Mistake], clips: Clips) -> list[Block]:
     columns = (*titles("video", "label", "taken for"), *titles("probability, %", "of the label, %", decimals=1))
     table = Table("mistakes", "Most confident mistakes", columns, rows)
     if clips.reader is None:
-        return [Text(clips.absent, "warning"), table]
+        return [Text(clips.absent), table]
     pictures, unread = _mistake_pictures(mistakes, clips.reader)
     said = [Text(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
     explained = (
         "The clip of each video that is surest of the wrong class, at its own speed, cut as the network sees it. "
         "A sure mistake is often a wrong label or a video that shows both."
     )
-    return [Text(explained), *said, Gallery("Most confident mistakes", tuple(pictures)), table]
+    if not pictures:
+        return [*said, table]
+    in_files_only = replace(table, num_shown=0)  # the page has all of it under the pictures
+    return [Text(explained), *said, Gallery("Most confident mistakes", tuple(pictures)), in_files_only]
 
 
 def _mistake_pictures(mistakes: Sequence[Mistake], reader: ClipReader) -> tuple[list[Picture], list[tuple[str, str]]]:
@@ -150,7 +153,7 @@ def _environment_blocks(run: Run) -> list[Block]:
 
 def _subject(run: Run) -> str:
     model = run.settings.get("model")
-    return f"{model}: {run.name}" if isinstance(model, str) else run.name
+    return f"{run.name} ({model})" if isinstance(model, str) and model != run.name else run.name
 
 
 def _lead(run: Run) -> list[Text]:

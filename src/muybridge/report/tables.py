@@ -38,7 +38,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns. `name` is its file's; a page shows the first `num_shown` rows, files have all."""
+    """Rows of cells under columns. `name` is its file's.
+
+    A page shows the first `num_shown` rows, and no table where that is 0; files have all.
+    """
 
     kind: ClassVar[str] = "table"
     name: str

@@ -171,7 +171,7 @@ def confusion_blocks(one: Evaluated) -> list[Block]:
     blocks: list[Block] = [Text(explained), _matrix(one, order, "confusion", f"{counted(len(names), 'class')}")]
     if large:
         for number, window in enumerate(densest_windows(counts, order, size=WINDOW_CLASSES, most=NUM_WINDOWS), 1):
-            title = f"{WINDOW_CLASSES} neighbours, number {number} in confusion among themselves"
+            title = f"part {number}: {WINDOW_CLASSES} neighbours that are often confused"
             blocks.append(_matrix(one, order[window], f"confusion-part-{number}", title))
     if not pairs:
         return [*blocks, Text("No class was taken for another.")]

@@ -30,8 +30,8 @@ MOST_POINTS = 300  # of a line: more are not told apart on a page, and a night's
 WIDE, NARROW = 680, 328  # CSS pixels: a column of text, and a phone's width without its margins
 FONT_PIXELS = 12.0
 POINTS_AN_INCH = 72  # matplotlib's; one of its points becomes one CSS pixel
-DOTS_AN_INCH = 216  # of a PNG: three to a CSS pixel
-MOST_NUMBERED = 12  # classes of a matrix whose cells show their numbers
+MOST_NUMBERED = 16  # classes of a matrix whose cells show their numbers
+MOST_CELLS = 80  # classes of a matrix that is drawn cell by cell
 _MARKERS = "os^DvP"
 _DASHES = ("-", "--", "-.", ":")
 
@@ -172,7 +172,7 @@ def _saved(chart: Chart, canvas: _Canvas, *, kind: Literal["svg", "pdf", "png"])
     target = io.BytesIO()
     with _drawing(chart.name, letters=canvas.colours is _STAND_IN):
         figure = _figure(chart, canvas)
-        figure.savefig(target, format=kind, metadata=dateless[kind], dpi=DOTS_AN_INCH if kind == "png" else "figure")
+        figure.savefig(target, format=kind, metadata=dateless[kind], dpi=POINTS_AN_INCH * (3 if kind == "png" else 2))
     return target.getvalue()
 
 
@@ -258,21 +258,51 @@ def _draw_intervals(axes: Axes, chart: IntervalChart, canvas: _Canvas) -> None:
 
 def _draw_matrix(axes: Axes, chart: MatrixChart, canvas: _Canvas) -> None:
     num_classes = len(chart.labels)
-    axes.imshow(_cells(chart.shares), interpolation="none", aspect="equal")
     axes.grid(visible=False)
-    # A line of text for each class needs its height; where there is less, the lists beside the chart name the classes.
+    if num_classes > MOST_CELLS:
+        _draw_dots(axes, chart.shares, scale=1.0 if canvas.is_wide else 0.3)
+    else:
+        axes.imshow(_cells(chart.shares), interpolation="none", aspect="equal")
     size = FONT_PIXELS - (2 if canvas.is_wide else 4)
-    labelled = num_classes * size * 1.15 <= (460 if canvas.is_wide else 200)
-    if labelled:
-        names = [shortened(printable(label), 24 if canvas.is_wide else 13) for label in chart.labels]
-        axes.set_xticks(range(num_classes), names, rotation=90, fontsize=size)
-        axes.set_yticks(range(num_classes), names, fontsize=size)
+    # A line of text needs its height: of more classes than fit, every second, third, ... is named.
+    step = math.ceil(num_classes * size * 1.15 / (460 if canvas.is_wide else 200))
+    places = range(0, num_classes, step)
+    names = [shortened(printable(chart.labels[place]), 24 if canvas.is_wide else 13) for place in places]
+    axes.set_xticks(places, names, rotation=90, fontsize=size)
+    axes.set_yticks(places, names, fontsize=size)
     axes.set_xlabel("first class of the network")
     axes.set_ylabel("label")
     if num_classes <= MOST_NUMBERED:
         for row, column in zip(*np.nonzero(chart.counts), strict=True):
             text = str(chart.counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=canvas.colours["ink"], fontsize=size)
+
+
+def _draw_dots(axes: Axes, shares: NDArray[np.float64], *, scale: float) -> None:
+    """Cells smaller than the eye finds, as dots that are larger than their cells; as pixels, for there are thousands."""
+    wrong = np.nonzero(shares - np.diag(np.diag(shares)))
+    colour = [part / 255 for part in WRONG]
+    axes.scatter(
+        wrong[1],
+        wrong[0],
+        s=scale * (2 + 60 * shares[wrong]),
+        color=colour,
+        alpha=MOST_OPAQUE,
+        linewidths=0,
+        rasterized=True,
+    )
+    places = np.arange(len(shares))
+    axes.scatter(
+        places,
+        places,
+        s=3 * scale * np.diag(shares),
+        color=[part / 255 for part in RIGHT],
+        linewidths=0,
+        rasterized=True,
+    )
+    axes.set_xlim(-1, len(shares))
+    axes.set_ylim(len(shares), -1)
+    axes.set_aspect("equal")
 
 
 def _cells(shares: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -132,10 +132,10 @@ def _adjusted(tests: Sequence[PairedTest]) -> list[float]:
 def _lead(tests: Sequence[PairedTest]) -> list[Text]:
     if len(tests) > 1:
         return [Text(f"{counted(len(tests), 'pair')} of runs, each tested on the videos that both scored.")]
-    return [Text(_sentence(tests[0], tests[0].p_value))]
+    return [Text(_sentence(tests[0], tests[0].p_value, num_tests=1))]
 
 
-def _sentence(test: PairedTest, p_value: float) -> str:
+def _sentence(test: PairedTest, p_value: float, *, num_tests: int) -> str:
     better, worse = (test.second, test.first) if test.difference >= 0 else (test.first, test.second)
     only = sorted((test.num_first_only, test.num_second_only), reverse=True)
     low, high = sorted((abs(test.low), abs(test.high))) if test.low * test.high > 0 else (test.low, test.high)
@@ -147,10 +147,11 @@ def _sentence(test: PairedTest, p_value: float) -> str:
         if test.difference
         else f"{better} and {worse} are right equally often (95 % interval {100 * low:.1f} to {100 * high:.1f} points)"
     )
-    verdict = "" if p_value < 0.05 else " That is not more than chance would do."
+    verdict = "" if p_value < 0.05 else " The test does not tell this from chance."
+    of_many = "" if num_tests == 1 else f", raised for {num_tests} pairs"
     return (
         f"On {counted(test.num_videos, 'video')} that both scored, {said}: {only[0]} that it alone gets right against "
-        f"{only[1]}; McNemar's exact test p {_equals(p_value)}.{verdict}"
+        f"{only[1]}; McNemar's exact test p {_equals(p_value)}{of_many}.{verdict}"
     )
 
 
@@ -203,7 +204,9 @@ def _paired_blocks(judged: Sequence[_Judged], tests: Sequence[PairedTest]) -> li
         *titles("video@1, points", "low", "high", decimals=1),
         *titles("common videos", "only it is right", "only the other", "p", "p, all pairs"),
     )
-    sentences: list[Block] = [Text(_sentence(test, value)) for test, value in zip(tests, adjusted, strict=True)]
+    sentences: list[Block] = [
+        Text(_sentence(test, value, num_tests=len(tests))) for test, value in zip(tests, adjusted, strict=True)
+    ]
     table = Table("paired", "Paired differences", columns, rows, note=_method(tests))
     return [*(sentences if len(tests) <= 6 else []), *_uncommon(judged), table, Text(_together(judged))]
 
@@ -211,8 +214,8 @@ def _paired_blocks(judged: Sequence[_Judged], tests: Sequence[PairedTest]) -> li
 def _method(tests: Sequence[PairedTest]) -> str:
     groups = sorted({test.num_groups for test in tests if test.num_groups is not None})
     resampled = (
-        f"whole groups of videos that belong together ({', '.join(map(str, groups))}), 10,000 times; McNemar's test takes "
-        "single videos as independent, so with few groups trust the interval more"
+        f"whole groups of videos that belong together ({', '.join(map(str, groups))}), 10,000 times; of fewer than about 20 "
+        "groups they are too narrow. McNemar's test takes single videos as independent"
         if groups and all(test.num_groups is not None for test in tests)
         else "videos, 10,000 times; no groups of videos that belong together are known"
     )

@@ -173,8 +173,8 @@ def _series(label: str, log: Sequence[Mapping[str, Any]], kind: str, name: str, 
 
 def _line_chart(name: str, title: str, y_label: str, series: Sequence[Series]) -> LineChart | None:
     drawn = tuple(one for one in series if one.x)
-    if not drawn:
-        return None
+    if all(len(one.x) < 2 for one in drawn):
+        return None  # a point is no curve; the tables have it
     alt = "; ".join(spoken(one) for one in drawn)
     return LineChart(name, f"{title} by epoch", "epoch", y_label, drawn, alt)
 

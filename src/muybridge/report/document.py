@@ -24,13 +24,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its words. `moving` is an animation of the same size as `still`, both as data URIs; None: it stands."""
+    """A picture with its words. `moving` is an animation of the same size as `still`, both as data URIs; None: it stands.
+
+    A `broad` one takes a row of its gallery for itself.
+    """
 
     still: str
     alt: str
     heading: str
     lines: tuple[str, ...] = ()
     moving: str | None = None
+    broad: bool = False
 
 
 @dataclass(frozen=True)

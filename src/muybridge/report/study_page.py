@@ -26,6 +26,7 @@ VERDICTS = {
     False: "The runs do not support the claim.",
     None: "The runs do not decide.",
 }
+BROAD = 3  # times as wide as high: a picture that needs a row for itself
 
 
 def study_page(study: Study) -> Page:
@@ -35,7 +36,7 @@ def study_page(study: Study) -> Page:
     supported = verdict.get("supported")
     judged = VERDICTS[supported if isinstance(supported, bool) else None]
     sections = [
-        Section("claim", "Claim and verdict", tuple(_claim_blocks(values, judged, str(verdict.get("text", ""))))),
+        Section("runs-made", "What was run", tuple(_extent_blocks(values))),
         _section("tables", "Tables", [_table(part, number) for number, part in _parts(values, "tables")]),
         _section("figures", "Figures", [_figure(part, number) for number, part in _parts(values, "figures")]),
         _section("pictures", "Pictures", _galleries([part for _, part in _parts(values, "images")])),
@@ -46,18 +47,17 @@ def study_page(study: Study) -> Page:
         table = settings_table("environment", "Where it was run", environment)
         sections.append(Section("environment", "Environment", (table,)))
     facts: dict[str, object] = {"study": values["name"], "verdict": dict(verdict), "missing": _missing(values)}
-    lead = [Text(f"Claim: {values['claim']}"), Text(judged, "plain" if supported is True else "warning")]
-    return Page(str(values["title"]), tuple(lead), tuple(section for section in sections if section), facts)
+    said = Text(f"{judged} {verdict.get('text', '')}".rstrip(), "plain" if supported is True else "warning")
+    lead = (Text(f"Claim: {values['claim']}"), said)
+    return Page(str(values["title"]), lead, tuple(section for section in sections if section), facts)
 
 
-def _claim_blocks(values: Mapping[str, Any], judged: str, text: str) -> list[Block]:
-    blocks = [Text(str(values["claim"])), Text(text or judged)]
-    if values.get("scale"):
-        blocks.append(Text(f"Scale: {values['scale']}."))
+def _extent_blocks(values: Mapping[str, Any]) -> list[Block]:
+    scale = Text(f"Scale: {values.get('scale') or 'not said'}.")
     missing = _missing(values)
-    if missing:
-        blocks.append(Text(f"Not run: {'; '.join(missing)}.", "warning"))
-    return [*blocks]
+    if not missing:
+        return [scale, Text("Every planned run is in it.")]
+    return [scale, Text(f"Not run: {'; '.join(missing)}.", "warning")]
 
 
 def _missing(values: Mapping[str, Any]) -> list[str]:
@@ -114,11 +114,13 @@ def _numbers(values: Any, title: str) -> tuple[float, ...]:
 def _galleries(parts: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not parts:
         return []
-    pictures = tuple(
-        Picture(plain_picture(_pixels(part)), str(part.get("alt") or ""), str(part.get("title") or ""))
-        for part in parts
-    )
-    return [Gallery("Pictures", pictures, pixelated=True)]
+    pictures = []
+    for part in parts:
+        pixels = _pixels(part)
+        broad = pixels.shape[1] > BROAD * pixels.shape[0]
+        words = str(part.get("alt") or ""), str(part.get("title") or "")
+        pictures.append(Picture(plain_picture(pixels), *words, broad=broad))
+    return [Gallery("Pictures", tuple(pictures), pixelated=True)]
 
 
 def _pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -48,7 +48,9 @@ class Browser:
         """The answer to one command of the DevTools protocol; events on the way are kept."""
         self._number += 1
         command = {"id": self._number, "method": method, "params": parameters}
-        self._commands.write(json.dumps(command | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        self._commands.write(
+            json.dumps(command | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
         while True:
             message = self._message()
             if message.get("id") == self._number:
@@ -60,7 +62,9 @@ class Browser:
         """Shows a page at a width, in light or dark, until it and all that it asks for is loaded."""
         scheme = "dark" if dark else "light"
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
         self._events.clear()
         self.call("Page.navigate", url=page.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
@@ -68,7 +72,9 @@ class Browser:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         requests = [event["params"]["request"]["url"] for event in self._of("Network.requestWillBeSent")]
         complaints = [event["params"]["entry"]["text"] for event in self._of("Log.entryAdded")]
-        complaints += [event["method"] for event in self._events if event.get("method") == "Page.javascriptDialogOpening"]
+        complaints += [
+            event["method"] for event in self._events if event.get("method") == "Page.javascriptDialogOpening"
+        ]
         return Seen(requests, complaints, base64.b64decode(shot["data"]))
 
     def value(self, expression: str) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import re
 import xml.etree.ElementTree as ET
 from io import BytesIO
@@ -96,8 +97,6 @@ def test_cells_show_shares_and_not_counts() -> None:
     text = str(inline_svg(matrix(4)))
     picture = re.search(r'data:image/png;base64,([^"]+)"', text)
     assert picture
-    import base64
-
     pixels = np.asarray(Image.open(BytesIO(base64.b64decode(re.sub(r"\s", "", picture[1])))).convert("RGBA"))
     opacity = pixels[..., 3].astype(int)
     assert opacity[1, 1] > opacity[0, 0] > opacity[0, 1] > opacity[1, 0] == 0

@@ -30,6 +30,7 @@ def html(page: Page) -> str:
         undefined=StrictUndefined,
         finalize=_finalized,
         trim_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(
         page=page,

@@ -21,7 +21,7 @@ from muybridge.report.charts import (
     thinned,
 )
 
-HOSTILE = ("<script>alert(1)</script>", "$x_{1", "日本語", 'a" onload="x', "\\frac{}")
+HOSTILE = ("<script>alert(1)</script>", "$x_{1$", "日本語", 'a" onload="x', "\\frac{}")
 
 
 def matrix(num_classes: int) -> MatrixChart:

@@ -41,7 +41,7 @@ def neighbours_order(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The classes' numbers in an order in which those that are often confused stand together.
 
     Average linkage over chains: the two most confused chains are joined, turned so that confusion lies close to the joint,
-    until nothing is confused; what is left follows in the order of classes. O(classes^3) at worst, a second for 400.
+    until nothing is confused; what is left follows in the order of classes. O(classes^3) at worst; 0.1 s for 400.
     """
     shares = row_shares(counts)
     alike = shares + shares.T

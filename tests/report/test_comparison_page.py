@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from muybridge.cli.report import build
-from muybridge.report.comparison_page import comparison_page
-from muybridge.report.document import Page, Text
-from muybridge.report.sources import read_sources
+from muybridge.evaluation.score import read_scores, video_numbers
+from muybridge.report.document import Gallery, Page, Text
 from scored import Video, certain, write_score_file
 
 CLASSES = ("kick", "hug")
@@ -105,16 +104,43 @@ def test_three_runs_are_tested_two_by_two(tmp_path: Path) -> None:
 
 def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     paths = [scored(tmp_path / "a.parquet", "10" * 6), scored(tmp_path / "b.parquet", "11" * 6)]
-    runs = read_sources([str(path) for path in paths])
-    assert isinstance(runs, list)
-    page = comparison_page(runs, lambda video: str(int(video.removesuffix(".mp4")) // 2))
+    lines = ["path,label,split,group", "train.mp4,kick,train,", "train2.mp4,hug,train,"]
+    lines += [f"{number}.mp4,{CLASSES[number % 2]},test,{number // 2}" for number in range(12)]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "0.mp4").write_bytes(b"no video")
+    page = build([str(path) for path in paths], str(tmp_path / "data.csv"))
     (test,) = page.facts["paired"]  # type: ignore[misc]
     assert test["num_groups"] == 6  # type: ignore[index]
     assert test["low"] == test["high"] == 0.5  # type: ignore[index]  # one of two in each group
     note = next(table for table in page.tables if table.name == "paired").note
     assert "whole groups of videos that belong together (6)" in note
-    partly = comparison_page(runs, lambda video: None if video == "0.mp4" else "group")
+    (tmp_path / "data.csv").write_text("\n".join([*lines[:-1], "11.mp4,hug,test,"]) + "\n")
+    partly = build([str(path) for path in paths], str(tmp_path / "data.csv"))
     assert partly.facts["paired"][0]["num_groups"] is None  # type: ignore[index]
+    assert (
+        "no groups of videos that belong together are known"
+        in next(table for table in partly.tables if table.name == "paired").note
+    )
+
+
+def test_mistakes_that_the_other_run_does_not_make(mistaken_run: Path, tmp_path: Path) -> None:
+    """A run that says `right` always, beside one that is right about all but one of `left` and wrong about `right`."""
+    scores = read_scores(mistaken_run / "scores" / "test.parquet")
+    _, names = video_numbers(scores.table)
+    videos = [
+        (name, (int("/right/" in name),), [certain(int(number == 0), 2)] * 2) for number, name in enumerate(names)
+    ]
+    other = write_score_file(tmp_path / "other.parquet", videos, ("left", "right"))
+    page = build([str(mistaken_run), str(other)], None)
+    assert "2 of the 3 most confident mistakes of run: other is right." in words(page)
+    assert "3 of the 4 most confident mistakes of other: run is right." in words(page)
+    tables = {table.name: table for table in page.tables}
+    assert {row[0] for row in tables["mistakes-1"].rows} == set(names[1:3])
+    assert {row[0] for row in tables["mistakes-2"].rows} == set(names[3:])
+    galleries = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
+    assert [len(gallery.pictures) for gallery in galleries] == [
+        2
+    ]  # the other run is a score file: its data is not known
 
 
 def test_what_differs_between_the_runs_is_listed(hostile: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from muybridge.cli.report import build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Text
-from muybridge.report.run_page import find_clips
+from muybridge.report.mistake_parts import find_clips
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
 from scored import certain, write_score_file
@@ -75,6 +75,7 @@ def test_clips_that_are_gone_are_named(mistaken_run: Path, motions: Path, tmp_pa
     lost.unlink()
     page = build([str(mistaken_run)], str(data))
     assert f"Not shown: test/left/{lost.name}: the data has no video of this name." in words(page)
+    assert "not the list of videos that was scored" in words(page)
     with pytest.raises(ValueError, match="there is no folder or CSV file"):
         build([str(mistaken_run)], str(tmp_path / "nowhere"))
 

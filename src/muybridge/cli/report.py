@@ -38,6 +38,7 @@ def run(words: Sequence[str]) -> int:
         raise ValueError(f"{output} is a folder; name the page to write with -o, such as {output / 'report.html'}")
 
     from muybridge.report.page import write_figures, write_page
+    from muybridge.report.wording import printable
 
     page = build(found.addresses, found.data)
     files = write_figures(page, Path(found.figures)) if found.figures else []
@@ -46,7 +47,7 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps({"report": str(output), "figures": list(map(str, files)), **page.facts}, indent=2))
     else:
         for text in page.lead:
-            print(text.text)
+            print(printable(text.text))
         if files:
             print(f"figures and tables: {len(files)} files in {found.figures}")
         print(f"report: {output}")
@@ -56,14 +57,14 @@ def run(words: Sequence[str]) -> int:
 def build(addresses: Sequence[str], data: str | None) -> Page:
     """The page about what lies at the addresses."""
     from muybridge.report.comparison_page import comparison_page
-    from muybridge.report.run_page import find_clips, run_page
+    from muybridge.report.mistake_parts import find_clips
+    from muybridge.report.run_page import run_page
     from muybridge.report.sources import Study, read_sources
     from muybridge.report.study_page import study_page
 
     found = read_sources(addresses)
     if isinstance(found, Study):
         return study_page(found)
-    clips = find_clips(found[0], data)
-    if len(found) == 1:
-        return run_page(found[0], clips)
-    return comparison_page(found, clips.reader.group if clips.reader else None)
+    beside = next((run.data for run in found if run.data), None)
+    clips = [find_clips(run, data, beside=beside) for run in found]
+    return run_page(found[0], clips[0]) if len(found) == 1 else comparison_page(found, clips)

@@ -295,7 +295,7 @@ def _draw_dots(axes: Axes, shares: NDArray[np.float64], *, scale: float) -> None
     axes.scatter(
         places,
         places,
-        s=3 * scale * np.diag(shares),
+        s=scale * (2 + 4 * np.diag(shares)),
         color=[part / 255 for part in RIGHT],
         linewidths=0,
         rasterized=True,

@@ -18,6 +18,7 @@ from muybridge.evaluation.metrics import video_ranks
 from muybridge.report.accuracy_parts import accuracy_table, interval_chart, protocol_sentence
 from muybridge.report.comparison import PairedTest, holm, paired_test
 from muybridge.report.document import Block, Page, Section, Text
+from muybridge.report.mistake_parts import Clips, how_shown, mistake_blocks
 from muybridge.report.sources import Evaluated, Run
 from muybridge.report.tables import Column, Table, titles
 from muybridge.report.training_parts import failure_blocks, flattened, line_of_runs, speed
@@ -42,8 +43,9 @@ class _Judged:
     right: dict[str, bool]
 
 
-def comparison_page(runs: Sequence[Run], group_of: GroupOf | None) -> Page:
-    """The runs in the order given. `group_of` tells which videos belong together, None where that is not known."""
+def comparison_page(runs: Sequence[Run], clips: Sequence[Clips]) -> Page:
+    """The runs in the order given, each with its clips; the first data at hand tells which videos belong together."""
+    group_of = next((one.reader.group for one in clips if one.reader), None)
     judged = [_judged(run, evaluated) for run, evaluated in zip(runs, _of_common_split(runs), strict=True)]
     tests = [_tested(first, second, group_of) for first, second in combinations(judged, 2)]
     sections = [
@@ -51,6 +53,10 @@ def comparison_page(runs: Sequence[Run], group_of: GroupOf | None) -> Page:
         Section("paired", "Paired tests on the same videos", tuple(_paired_blocks(judged, tests))),
         Section("classes", "Classes", tuple(_class_blocks(judged))),
     ]
+    if len(judged) == 2:
+        sections.append(
+            Section("mistakes", "Sure mistakes that the other run does not make", tuple(_mistakes(judged, clips)))
+        )
     named = [(one.name, one.run) for one in judged]
     curves = [line_of_runs(name, titled, named, figure=figure) for name, titled, figure in CURVES]
     drawn = tuple(curve for curve in curves if curve)
@@ -270,6 +276,19 @@ def _class_blocks(judged: Sequence[_Judged]) -> list[Block]:
     )
     note = "video@1 in percent of all videos of the class. Among many classes some differ much by chance alone."
     return [Table("classes", "Every class, the largest difference first", columns, tuple(rows), note=note)]
+
+
+def _mistakes(judged: Sequence[_Judged], clips: Sequence[Clips]) -> list[Block]:
+    """Those of the most confident mistakes of each of two runs about which the other run is right."""
+    blocks = how_shown(*clips)
+    for one, other, of_one in zip(judged, reversed(judged), clips, strict=True):
+        only = [mistake for mistake in one.evaluated.mistakes if other.right.get(mistake.video)]
+        said = f"{len(only)} of the {len(one.evaluated.mistakes)} most confident mistakes of {one.name}: {other.name} is right."
+        blocks.append(Text(said))
+        if only:
+            title = f"Mistakes of {one.name} that {other.name} does not make"
+            blocks += mistake_blocks(f"mistakes-{judged.index(one) + 1}", title, only, of_one)
+    return blocks
 
 
 def _speed_blocks(judged: Sequence[_Judged]) -> list[Block]:

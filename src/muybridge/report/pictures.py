@@ -23,6 +23,7 @@ from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.manifest import Manifest
 from muybridge.data.views import batched, evaluation_view, network_input
 from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.score import ScoresHeader
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, Preprocessing, VideoError
 
 SIDE = 128  # pixels of a picture at most; ten clips of 8 frames of 64x64 are 33 kB together
@@ -47,6 +48,8 @@ class ClipReader:
     source: FrameSource
     protocol: EvaluationProtocol
     places: dict[str, int]
+    is_the_scored_list: bool
+    """Whether the data's list of videos is still the one that was scored, and not only some of its names."""
 
     def clip(self, video: str, view: int) -> ClipFrames:
         """The frames of one planned view. Raises VideoError where they cannot be read, or the data has no such video."""
@@ -71,12 +74,20 @@ class ClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def clip_reader(address: str, protocol: EvaluationProtocol, *, fold: int | None, seed: int) -> ClipReader:
+def clip_reader(address: str, header: ScoresHeader, *, seed: int) -> ClipReader:
     """A reader of all videos of a data address. ValueError says why the data cannot be read."""
-    manifest = open_data(address, fold=fold, seed=seed)
-    source = frame_source(manifest.root, _preprocessings(protocol)[1])
-    names = manifest.table["video"].to_pylist()
-    return ClipReader(manifest, source, protocol, {name: place for place, name in enumerate(names)})
+    manifest = open_data(address, fold=header.fold, seed=seed)
+    source = frame_source(manifest.root, _preprocessings(header.protocol)[1])
+    places = {name: place for place, name in enumerate(manifest.table["video"].to_pylist())}
+    return ClipReader(manifest, source, header.protocol, places, _is_scored_list(manifest, header))
+
+
+def _is_scored_list(manifest: Manifest, header: ScoresHeader) -> bool:
+    try:
+        scored = manifest.select(header.split).relabelled(header.classes)
+    except ValueError:
+        return False  # other classes
+    return scored.sha256() == header.manifest_sha256
 
 
 def moving_picture(clip: ClipFrames) -> str:

@@ -5,10 +5,6 @@ Enter: a `Run`, and a reader of its clips or the reason why there is none. Leave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from muybridge.records import VideoError
 from muybridge.report.accuracy_parts import (
     accuracy_blocks,
     class_blocks,
@@ -16,23 +12,14 @@ from muybridge.report.accuracy_parts import (
     protocol_sentence,
     top1_sentence,
 )
-from muybridge.report.document import Block, Gallery, Page, Picture, Section, Text
-from muybridge.report.mistakes import Mistake
-from muybridge.report.pictures import ClipReader, clip_reader, moving_picture, still_picture
-from muybridge.report.sources import Run
+from muybridge.report.document import Block, Page, Section, Text
+from muybridge.report.mistake_parts import Clips, how_shown, mistake_blocks
+from muybridge.report.sources import Evaluated, Run
 from muybridge.report.tables import Table, titles
 from muybridge.report.training_parts import curve_blocks, failure_blocks, settings_table, speed, speed_blocks
-from muybridge.report.wording import counted, percent
+from muybridge.report.wording import counted
 
 NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` on this run."
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Where the clips of a report come from; `absent` is a sentence where they cannot be had."""
-
-    reader: ClipReader | None
-    absent: str = ""
 
 
 def run_page(run: Run, clips: Clips) -> Page:
@@ -50,26 +37,6 @@ def run_page(run: Run, clips: Clips) -> Page:
     return Page(_subject(run), tuple(_lead(run)), tuple(sections), _facts(run))
 
 
-def find_clips(run: Run, data: str | None) -> Clips:
-    """A reader of the clips that a run was scored on, from `data` or else from where the run says it was trained.
-
-    ValueError where `data` was named and cannot be read; a run's own address may well be gone.
-    """
-    address = data or run.data
-    if not run.evaluated:
-        return Clips(None, NO_SCORES)
-    if address is None:
-        return Clips(None, "The clips are not shown: where the videos are is not known; name the data with --data.")
-    measured, seed = run.evaluated[0].measured, run.settings.get("seed", 0)
-    try:
-        reader = clip_reader(address, measured.protocol, fold=measured.fold, seed=seed if isinstance(seed, int) else 0)
-    except ValueError as error:
-        if data:
-            raise
-        return Clips(None, f"The clips are not shown: {error}; name the data with --data.")
-    return Clips(reader)
-
-
 def _scored_sections(run: Run, clips: Clips) -> list[Section]:
     if not run.evaluated:
         return [Section("accuracy", "Accuracy", (Text(NO_SCORES, "warning"),))]
@@ -79,54 +46,13 @@ def _scored_sections(run: Run, clips: Clips) -> list[Section]:
         Section("accuracy", "Accuracy", tuple(accuracy_blocks(run.evaluated))),
         Section("confusion", f"Confusion{of}", tuple(confusion_blocks(first))),
         Section("classes", f"Classes{of}", tuple(class_blocks(first))),
-        Section("mistakes", f"Most confident mistakes{of}", tuple(mistake_blocks(first.mistakes, clips))),
+        Section("mistakes", f"Most confident mistakes{of}", tuple(_mistakes(first, clips))),
     ]
 
 
-def mistake_blocks(mistakes: Sequence[Mistake], clips: Clips) -> list[Block]:
-    """The mistakes as moving pictures where the clips can be read, else as a table."""
-    if not mistakes:
-        return [Text("The network was mistaken about no readable video.")]
-    rows = tuple(
-        (one.video, ", ".join(one.labels), one.taken_for, 100 * one.probability, 100 * one.label_probability)
-        for one in mistakes
-    )
-    columns = (*titles("video", "label", "taken for"), *titles("probability, %", "of the label, %", decimals=1))
-    table = Table("mistakes", "Most confident mistakes", columns, rows)
-    if clips.reader is None:
-        return [Text(clips.absent), table]
-    pictures, unread = _mistake_pictures(mistakes, clips.reader)
-    said = [Text(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
-    explained = (
-        "The clip of each video that is surest of the wrong class, at its own speed, cut as the network sees it. "
-        "A sure mistake is often a wrong label or a video that shows both."
-    )
-    if not pictures:
-        return [*said, table]
-    in_files_only = replace(table, num_shown=0)  # the page has all of it under the pictures
-    return [Text(explained), *said, Gallery("Most confident mistakes", tuple(pictures)), in_files_only]
-
-
-def _mistake_pictures(mistakes: Sequence[Mistake], reader: ClipReader) -> tuple[list[Picture], list[tuple[str, str]]]:
-    pictures, unread = [], []
-    for one in mistakes:
-        try:
-            clip = reader.clip(one.video, one.view)
-        except VideoError as error:
-            unread.append((one.video, error.reason))
-            continue
-        labels = ", ".join(one.labels)
-        at = "" if one.start_seconds is None else f", from {one.start_seconds:.1f} s"
-        pictures.append(
-            Picture(
-                still=still_picture(clip),
-                moving=moving_picture(clip),
-                alt=f"Clip of {one.video}{at}: labelled {labels}, taken for {one.taken_for}",
-                heading=f"{one.taken_for}, {percent(one.probability)}",
-                lines=(f"labelled {labels}, {percent(one.label_probability)}", f"{one.video}{at}"),
-            )
-        )
-    return pictures, unread
+def _mistakes(first: Evaluated, clips: Clips) -> list[Block]:
+    blocks = mistake_blocks("mistakes", "Most confident mistakes", first.mistakes, clips)
+    return [*how_shown(clips), *blocks] if first.mistakes else blocks
 
 
 def _settings_blocks(run: Run) -> list[Block]:

@@ -139,8 +139,9 @@ def test_mistakes_that_the_other_run_does_not_make(mistaken_run: Path, tmp_path:
     assert {row[0] for row in tables["mistakes-2"].rows} == set(names[3:])
     galleries = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
     assert [len(gallery.pictures) for gallery in galleries] == [
-        2
-    ]  # the other run is a score file: its data is not known
+        2,
+        3,
+    ]  # the score file's data is that of the run beside it
 
 
 def test_what_differs_between_the_runs_is_listed(hostile: Path) -> None:

@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 import pytest
 
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-extensions")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-extensions",
+)
 
 
 class Seen(NamedTuple):

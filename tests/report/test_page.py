@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 import pytest
+import yaml
 
 from muybridge.cli.report import build
+from muybridge.report.charts import MOST_OPAQUE, RIGHT, WRONG
 from muybridge.report.document import Page, Section
 from muybridge.report.page import html, write_figures
 from muybridge.report.tables import Table, titles
@@ -155,3 +160,25 @@ def test_colours_stand_out(scheme: int) -> None:
     assert contrast(colours["warning"], colours["warning-paper"]) >= 4.5
     for number in range(6):
         assert contrast(colours[f"series-{number}"], colours["paper"]) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_numbers_on_the_fullest_cells_stand_out(scheme: int) -> None:
+    colours = dict(
+        re.findall(r"--([\w-]+): (#\w{6})", re.findall(r":root \{(.*?)\}", html(Page("", (), ())), re.DOTALL)[scheme])
+    )
+    paper = [int(colours["paper"][place : place + 2], 16) for place in (1, 3, 5)]
+    for cell in (RIGHT, WRONG):
+        mixed = [round(MOST_OPAQUE * part + (1 - MOST_OPAQUE) * below) for part, below in zip(cell, paper, strict=True)]
+        assert contrast("#" + "".join(f"{part:02x}" for part in mixed), colours["ink"]) >= 4.5
+
+
+def test_a_terminal_is_told_nothing_that_acts(hostile: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    copytree(hostile / "first", folder)
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"data": "\x1b[2Jgone\x07", "model": "m\x1b[31m"}))
+    told = cli("report", folder, "-o", tmp_path / "page.html")
+    assert told.code == 0
+    assert "gone" in told.out
+    assert "\x1b" not in told.out + told.err
+    assert "\x1b" not in (tmp_path / "page.html").read_text()

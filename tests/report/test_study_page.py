@@ -10,6 +10,7 @@ import pytest
 from muybridge.cli.report import build
 from muybridge.report.charts import LineChart
 from muybridge.report.document import Gallery, Page, Text
+from muybridge.report.page import html
 
 STUDY: dict[str, Any] = {
     "format": 1,
@@ -37,7 +38,7 @@ STUDY: dict[str, Any] = {
         }
     ],
     "images": [{"title": "f", "pixels": [[0, 255]], "alt": "a"}],
-    "rows": [{"run": "r3d-0", "settings": {"width": 8}}, {"run": "r3d-1", "commit": "abc"}],
+    "rows": [{"run": "r3d-0", "settings": {"width": 8}}, {"run": "r3d-1", "commit": "abc", "seed": 1}],
     "missing": [],
 }
 
@@ -58,12 +59,16 @@ def words(page: Page) -> str:
 
 def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
     page = page_of()
-    assert [text.text for text in page.lead] == ["Claim: R(2+1)D is ahead.", "The runs support the claim. By 3 points."]
+    assert [text.text for text in page.lead] == [
+        "Claim: R(2+1)D is ahead.",
+        "The runs support the claim.",
+        "By 3 points.",
+    ]
     assert "Every planned run is in it." in words(page)
     tables = {table.name: table for table in page.tables}
     assert tables["1-video-1-8-frames"].rows == (("R2D", 30.25), ("R3D", None))
-    assert [column.title for column in tables["runs"].columns] == ["run", "settings.width", "commit"]
-    assert tables["runs"].rows == (("r3d-0", "8", None), ("r3d-1", None, "abc"))
+    assert [column.title for column in tables["runs"].columns] == ["run", "settings.width", "commit", "seed"]
+    assert tables["runs"].rows == (("r3d-0", "8", None, None), ("r3d-1", None, "abc", 1))
     (chart,) = page.charts
     assert isinstance(chart, LineChart)
     assert chart.series[0].y[0] == 3
@@ -75,12 +80,32 @@ def test_other_verdicts(supported: bool | None, said: str, page_of: Callable[...
     page = page_of(verdict={"text": "", "supported": supported}, missing=["r3d seed 2", "r2d seed 0"])
     assert said in page.lead[1].text
     assert page.lead[1].role == "warning"
-    assert "Not run: r3d seed 2; r2d seed 0." in words(page)
+    assert "Not run, 2: r3d seed 2; r2d seed 0." in words(page)
 
 
 def test_nothing_run_yet(page_of: Callable[..., Page]) -> None:
     page = page_of(tables=[], figures=[], images=[], rows=[], environment={})
     assert [section.name for section in page.sections] == ["runs-made"]
+
+
+def test_many_missing_runs_are_counted(page_of: Callable[..., Page]) -> None:
+    assert "Not run, 40: run 0; " in words(page_of(missing=[f"run {number}" for number in range(40)]))
+    assert "run 5; and 34 more." in words(page_of(missing=[f"run {number}" for number in range(40)]))
+
+
+def test_what_has_no_run_is_no_chart(page_of: Callable[..., Page]) -> None:
+    empty = {"label": "R3D", "x": [], "y": [], "low": [], "high": [], "style": "line"}
+    page = page_of(figures=[{**STUDY["figures"][0], "series": [empty]}])
+    assert page.charts == ()
+    assert "Error: nothing of it has been run." in words(page)
+    half = page_of(figures=[{**STUDY["figures"][0], "series": [empty, *STUDY["figures"][0]["series"]]}])
+    assert "<svg" in html(half)
+
+
+def test_numbers_of_a_column_have_as_many_decimals(page_of: Callable[..., Page]) -> None:
+    rows = [["a", 68.0, 7, 0.123456], ["b", 59.5, 12, None]]
+    page = page_of(tables=[{"title": "T", "columns": ["n", "x", "k", "y"], "rows": rows, "note": ""}])
+    assert page.tables[0].shown() == [["a", "68.0", "7", "0.123"], ["b", "59.5", "12", "-"]]
 
 
 def test_a_broad_picture_has_a_row_for_itself(page_of: Callable[..., Page]) -> None:

@@ -17,7 +17,7 @@ from muybridge.report.charts import LineChart, Series
 from muybridge.report.document import Block, Gallery, Page, Picture, Section, Text
 from muybridge.report.pictures import plain_picture
 from muybridge.report.sources import Study
-from muybridge.report.tables import Cell, Table, titles
+from muybridge.report.tables import Cell, Column, Table, titles
 from muybridge.report.training_parts import flattened, settings_table
 from muybridge.report.wording import counted
 
@@ -26,7 +26,8 @@ VERDICTS = {
     False: "The runs do not support the claim.",
     None: "The runs do not decide.",
 }
-BROAD = 3  # times as wide as high: a picture that needs a row for itself
+BROAD_RATIO, BROAD_PIXELS = 3, 128  # as many times as wide as high, or so wide: a picture that needs a row for itself
+NUM_MISSING = 6  # runs named in a sentence
 
 
 def study_page(study: Study) -> Page:
@@ -47,9 +48,10 @@ def study_page(study: Study) -> Page:
         table = settings_table("environment", "Where it was run", environment)
         sections.append(Section("environment", "Environment", (table,)))
     facts: dict[str, object] = {"study": values["name"], "verdict": dict(verdict), "missing": _missing(values)}
-    said = Text(f"{judged} {verdict.get('text', '')}".rstrip(), "plain" if supported is True else "warning")
-    lead = (Text(f"Claim: {values['claim']}"), said)
-    return Page(str(values["title"]), lead, tuple(section for section in sections if section), facts)
+    lead = [Text(f"Claim: {values['claim']}"), Text(judged, "plain" if supported is True else "warning")]
+    if verdict.get("text"):
+        lead.append(Text(str(verdict["text"])))
+    return Page(str(values["title"]), tuple(lead), tuple(section for section in sections if section), facts)
 
 
 def _extent_blocks(values: Mapping[str, Any]) -> list[Block]:
@@ -57,7 +59,8 @@ def _extent_blocks(values: Mapping[str, Any]) -> list[Block]:
     missing = _missing(values)
     if not missing:
         return [scale, Text("Every planned run is in it.")]
-    return [scale, Text(f"Not run: {'; '.join(missing)}.", "warning")]
+    more = f"; and {len(missing) - NUM_MISSING} more" if len(missing) > NUM_MISSING else ""
+    return [scale, Text(f"Not run, {len(missing)}: {'; '.join(missing[:NUM_MISSING])}{more}.", "warning")]
 
 
 def _missing(values: Mapping[str, Any]) -> list[str]:
@@ -78,7 +81,16 @@ def _table(part: Mapping[str, Any], number: int) -> Table:
         tuple(_cell(cell, title) for cell in _list(row, f"a row of {title!r}"))
         for row in _list(part.get("rows"), f"the rows of {title!r}")
     )
-    return Table(_file_name(title, number), title, titles(*columns), rows, note=str(part.get("note") or ""))
+    shown = tuple(
+        Column(name, _decimals([row[place] for row in rows if place < len(row)])) for place, name in enumerate(columns)
+    )
+    return Table(_file_name(title, number), title, shown, rows, note=str(part.get("note") or ""))
+
+
+def _decimals(cells: Sequence[Cell]) -> int | None:
+    """As many decimals for a column as its longest number has, up to 3; None for whole numbers."""
+    fractions = [repr(cell).partition(".")[2] for cell in cells if isinstance(cell, float)]
+    return max(1, min(3, max(map(len, fractions)))) if fractions else None
 
 
 def _cell(value: Any, title: str) -> Cell:
@@ -89,11 +101,14 @@ def _cell(value: Any, title: str) -> Cell:
     raise ValueError(f"the table {title!r} has a cell that is neither text nor a number: {value!r}")
 
 
-def _figure(part: Mapping[str, Any], number: int) -> LineChart:
+def _figure(part: Mapping[str, Any], number: int) -> LineChart | Text:
+    """A chart, or a sentence where nothing of it has been run."""
     title = str(part.get("title") or f"Figure {number}")
     series = tuple(
         _series(_mapping(one, title), title) for one in _list(part.get("series"), f"the series of {title!r}")
     )
+    if not any(one.x for one in series):
+        return Text(f"{title}: nothing of it has been run.", "warning")
     labels = (str(part.get("x_label") or ""), str(part.get("y_label") or ""))
     return LineChart(_file_name(title, number), title, *labels, series, str(part.get("alt") or ""))
 
@@ -104,9 +119,13 @@ def _series(part: Mapping[str, Any], title: str) -> Series:
     return Series(str(part.get("label") or ""), x, y, low, high, "points" if part.get("style") == "points" else "line")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _numbers(values: Any, title: str) -> tuple[float, ...]:
     found = _list(values, f"the values of {title!r}")
-    if not all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in found):
+    if not all(value is None or _is_number(value) for value in found):
         raise ValueError(f"the figure {title!r} has values that are no numbers")
     return tuple(float("nan") if value is None else float(value) for value in found)
 
@@ -117,7 +136,8 @@ def _galleries(parts: Sequence[Mapping[str, Any]]) -> list[Block]:
     pictures = []
     for part in parts:
         pixels = _pixels(part)
-        broad = pixels.shape[1] > BROAD * pixels.shape[0]
+        height, width = pixels.shape[:2]
+        broad = width > BROAD_RATIO * height or width > BROAD_PIXELS
         words = str(part.get("alt") or ""), str(part.get("title") or "")
         pictures.append(Picture(plain_picture(pixels), *words, broad=broad))
     return [Gallery("Pictures", tuple(pictures), pixelated=True)]
@@ -141,7 +161,7 @@ def _run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Every run that the study is made of, a row each, whatever its fields are."""
     if not rows:
         return []
-    flat = [flattened(row) for row in rows]
+    flat = [{**flattened(row), **{name: value for name, value in row.items() if _is_number(value)}} for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     cells = tuple(tuple(row.get(name) for name in names) for row in flat)
     return [Table("runs", f"{counted(len(rows), 'run')}", titles(*names), cells)]

@@ -28,6 +28,7 @@ VERBS = {
     "predict": "classes of video files and folders, with probabilities",
     "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
+    "report": "a run, a score file or a study as one page; runs compared on the same videos",
     "bench": "how fast this machine is, beside other libraries",
     "weights": "import and export weights, show their card, list public ones",
     "doctor": "what works on this machine, and why the rest does not",

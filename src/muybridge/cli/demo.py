@@ -57,7 +57,8 @@ def _data(folder: Path) -> Path:
         _say(f"1. the generated videos are in {folder}")
         return folder
     _say(f"1. rendering videos in which only motion tells the classes apart, into {folder}")
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("rendering")
         write_motion_dataset(
             folder, settings, progress=lambda done, total: bar.update(task, completed=done, total=total)

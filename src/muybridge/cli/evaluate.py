@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.processes import place
 from muybridge.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ NUM_WORST = 5
 
 def run(words: Sequence[str]) -> int:
     """Prints the accuracy with its protocol; exit code 3 when some videos could not be read, 1 when none could."""
+    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.training.distribute import meeting, own_device
+
     parser = verb_parser(
         "evaluate",
         "RUN --data DATA [--split test] [-o SCORES.parquet] [--json] [SETTINGS]",
@@ -34,7 +38,11 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
     path = scores_path(found.run, settings)
-    result = score_split(found.run, settings, path)
+    device = own_device(resolve_device(settings.device))
+    with meeting(device, settings.timeouts.start_minutes) as ranks:
+        result = score_split(found.run, settings, path)
+    if not ranks.is_first:
+        return 0
     if found.json:
         told = {"scores": str(path), "num_looped_videos": result.num_looped_videos, **result.accuracy.to_json()}
         print(json.dumps(told, indent=2))
@@ -62,9 +70,11 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     from muybridge.data.datasets import open_data
     from muybridge.evaluation.evaluate import Examination, evaluate
     from muybridge.evaluation.scorer import NetworkScorer, resolve_device
+    from muybridge.training.distribute import own_device
+    from muybridge.training.phases import Watch
     from muybridge.weights.card import load_weights
 
-    device = resolve_device(settings.device)
+    device, here, limits = own_device(resolve_device(settings.device)), place(), settings.timeouts
     network, card = load_weights(run_folder, device)
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
     chosen = data.select(settings.split)
@@ -81,15 +91,20 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    quiet = not console.is_terminal or not here.is_first
+    with (
+        Watch(here) as watch,
+        Progress(console=console, transient=True, disable=quiet) as bar,
+        watch.phase("evaluation", limits.scoring_minutes, "timeouts.scoring_minutes"),
+    ):
         task = bar.add_task("videos", total=len(chosen))
-        return evaluate(
-            examination,
-            NetworkScorer(network, device),
-            path,
-            device=device,
-            finished=lambda num_videos: bar.update(task, completed=num_videos),
-        )
+
+        def finished(num_videos: int) -> None:
+            watch.still_going()
+            bar.update(task, completed=num_videos)
+
+        return evaluate(examination, NetworkScorer(network, device), path, device=device, finished=finished)
 
 
 def _print(result: Result, path: Path) -> None:

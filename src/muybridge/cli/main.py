@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
-from muybridge.processes import StopRequested
+from muybridge.processes import StopRequested, place
 
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
@@ -71,11 +73,24 @@ def exit_code(error: BaseException) -> int:
         case ImportError():
             return _fail(f"{error}; `muybridge doctor` says what is missing and how to get it", 1)
         case OSError():
-            where = f" ({error.filename})" if error.filename else ""
-            return _fail(f"{error.strerror or error}{where}", 1)
+            return _fail(_about_the_system(error), 1)
+        case FloatingPointError():
+            return _fail(str(error), 1)
+        case Exception() if type(error).__name__ == "OutOfMemoryError":  # torch's; this module does not wait for torch
+            return _fail("the GPU's memory is too small; lower training.batch_size or evaluation.batch_size", 1)
         case Exception():
-            return _fail(f"{error or type(error).__name__} (--debug shows where)", 1)
+            return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
     raise error
+
+
+def _about_the_system(error: OSError) -> str:
+    """What the operating system refused. A file that was being written under another name stands for its folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; make room, then run the same line again (a training run with --resume)"
+    if not error.filename:
+        return error.strerror or str(error)
+    path = Path(os.fsdecode(error.filename))
+    return f"cannot use {path.parent if path.suffix == '.partial' else path}: {error.strerror}"
 
 
 def overview() -> str:
@@ -94,5 +109,7 @@ def overview() -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"muybridge: {sentence}", file=sys.stderr)
+    here = place()
+    who = f"rank {here.rank} of {here.world_size}: " if here.world_size > 1 else ""
+    print(f"muybridge: {who}{' '.join(sentence.split())}", file=sys.stderr)
     return code

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.processes import restarted_by_torchrun
 from muybridge.settings import TrainSettings
 
 EXAMPLES = (
     "muybridge train --data my_videos -o runs/first",
     "muybridge train --config recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/kinetics --resume",
+    "torchrun --nproc-per-node 8 -m muybridge train --data kinetics -o runs/kinetics --resume",
     "muybridge train --data ucf101.csv --init runs/kinetics --training.learning_rate 0.001 -o runs/ucf101",
 )
 
@@ -33,22 +35,34 @@ def train(settings: TrainSettings, *, resume: bool) -> int:
     from rich.console import Console
 
     from muybridge.evaluation.evaluate import sentence
+    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.training.distribute import meeting, own_device
     from muybridge.training.fit import fit
     from muybridge.training.start import announcement, start
 
-    console = Console(file=sys.stderr, soft_wrap=True)
-    job = start(settings, resume=resume)
-    for line in announcement(job):
-        console.print(line, highlight=False)
-    outcome = fit(job, console)
+    device = own_device(resolve_device(settings.device))
+    with meeting(device, settings.timeouts.start_minutes) as ranks:
+        console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not ranks.is_first)
+        job = start(settings, resume=resume or restarted_by_torchrun(), ranks=ranks)
+        for line in announcement(job) if ranks.is_first else ():
+            console.print(line)
+        outcome = fit(job, console)
+    if not ranks.is_first:
+        return 0
     print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
     if outcome.validation:
         print(f"validation: {sentence(outcome.validation)}")
-    if outcome.progress.num_failed:
-        print(
-            f"{outcome.progress.num_failed} of {outcome.progress.num_drawn} clips could not be read; "
-            f"{job.folder / 'failures.jsonl'} names them",
-            file=sys.stderr,
+    progress = outcome.progress
+    if progress.num_looped:
+        console.print(
+            f"{progress.num_looped} of {progress.num_drawn} clips are of videos shorter than a clip, repeated in a loop"
+        )
+    if progress.num_skipped_steps:
+        console.print(f"{progress.num_skipped_steps} of {progress.step} steps moved nothing: not finite")
+    if progress.num_failed:
+        console.print(
+            f"{progress.num_failed} of {progress.num_drawn} clips could not be read; "
+            f"{job.folder / 'failures.jsonl'} names them"
         )
         return 3
     return 0

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -153,20 +154,64 @@ def frame_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTim
 
 @dataclass(frozen=True)
 class StepDraws(Sampler[list[int]]):
-    """The draw numbers of this rank, step by step, from `first_step` to `num_steps`."""
+    """The draw numbers of this rank, step by step, from `first_step` to `num_steps`.
+
+    Step s is of the draws s * G to (s + 1) * G, whoever makes them, where G is `global_batch`, by default `batch_size` for
+    each rank. A step is cut into `num_pieces` parts that follow each other, as few as can be when no rank takes more than
+    `batch_size` at once; a piece is cut into a part for each rank. Parts differ by one draw at most and may be empty.
+    """
 
     first_step: int
     num_steps: int
     batch_size: int
     place: Place
+    global_batch: int | None = None
+
+    @property
+    def draws_per_step(self) -> int:
+        """Draws of all ranks in a step."""
+        return self.global_batch or self.batch_size * self.place.world_size
+
+    @property
+    def num_pieces(self) -> int:
+        """Batches of this rank, as of every other, in a step."""
+        return -(-self.draws_per_step // (self.batch_size * self.place.world_size))
+
+    def pieces(self, step: int) -> list[list[int]]:
+        """The draws of this rank in a step, batch by batch."""
+        draws = range(step * self.draws_per_step, (step + 1) * self.draws_per_step)
+        pieces = (part(draws, piece, self.num_pieces) for piece in range(self.num_pieces))
+        return [list(part(piece, self.place.rank, self.place.world_size)) for piece in pieces]
+
+    def of_step(self, step: int) -> list[int]:
+        """The draws of this rank in a step."""
+        return list(chain.from_iterable(self.pieces(step)))
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.num_steps):
-            first = (step * self.place.world_size + self.place.rank) * self.batch_size
-            yield list(range(first, first + self.batch_size))
+            yield from self.pieces(step)
 
     def __len__(self) -> int:
-        return self.num_steps - self.first_step
+        return (self.num_steps - self.first_step) * self.num_pieces
+
+
+def part(draws: range, number: int, num_parts: int) -> range:
+    """Part `number` of `num_parts` consecutive parts of nearly equal length."""
+    return draws[len(draws) * number // num_parts : len(draws) * (number + 1) // num_parts]
+
+
+@dataclass(frozen=True)
+class _Remaining(Sampler[list[int]]):
+    """What is left of a sampler's batches after the first `num_done`."""
+
+    batches: StepDraws
+    num_done: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(self.batches, self.num_done, None)
+
+    def __len__(self) -> int:
+        return len(self.batches) - self.num_done
 
 
 @dataclass(frozen=True)
@@ -183,15 +228,44 @@ class WholeVideos(Sampler[list[int]]):
             yield list(range(start, min(start + self.videos_per_batch, self.num_videos)))
 
     def __len__(self) -> int:
-        num_batches = -(-self.num_videos // self.videos_per_batch)
-        return len(range(self.place.rank, num_batches, self.place.world_size))
+        return len(range(self.place.rank, self.num_batches, self.place.world_size))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of all ranks."""
+        return -(-self.num_videos // self.videos_per_batch)
 
 
 def training_batches(
-    draws: TrainingDraws, steps: StepDraws, loading: LoadingSettings, *, pin_memory: bool
+    draws: TrainingDraws,
+    steps: StepDraws,
+    loading: LoadingSettings,
+    *,
+    pin_memory: bool,
+    restarted: Callable[[str], None] | None = None,
 ) -> Iterator[TrainingBatch]:
-    """The batches of this rank in order of steps."""
-    return _loaded(draws, steps, collate_training, loading, pin_memory=pin_memory)
+    """The batches of this rank in order of steps, `steps.num_pieces` a step.
+
+    When a worker is killed all are started again where they were, `loading.worker_restarts` times; `restarted` hears why.
+    Then it is a RuntimeError. Draws are functions of their numbers, so the batches are the same.
+    """
+    num_done = num_restarts = 0
+    while num_done < len(steps):
+        remaining = _Remaining(steps, num_done)
+        try:
+            for batch in _loaded(draws, remaining, collate_training, loading, pin_memory=pin_memory):
+                yield batch
+                num_done += 1
+        except WorkerKilled as error:
+            num_restarts += 1
+            if num_restarts > loading.worker_restarts:
+                raise
+            if restarted:
+                restarted(f"{error}; the workers are started again")
+
+
+class WorkerKilled(RuntimeError):
+    """A worker process ended without being asked to."""
 
 
 def evaluation_batches(
@@ -240,7 +314,7 @@ def _loaded(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise RuntimeError(
+        raise WorkerKilled(
             "a data worker was killed, most often because memory ran out; lower loading.workers, loading.prefetch "
             f"or training.batch_size ({str(error).splitlines()[0]})"
         ) from error

@@ -5,19 +5,24 @@ Enter: a manifest of one split and a `Scorer`. Leave: a score file, and the accu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import torch
+import torch.distributed as dist
 
 from muybridge.data.loader import EvaluationBatch, EvaluationViews, WholeVideos, evaluation_batches, frame_source
 from muybridge.data.manifest import Manifest
 from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.gather import rounds
 from muybridge.evaluation.metrics import Accuracy, Rate, accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.score import ScoresHeader, read_scores, score_views, write_scores
-from muybridge.processes import place
+from muybridge.processes import Place, place
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
 
@@ -63,26 +68,48 @@ def evaluate(
     device: torch.device,
     finished: Callable[[int], None] | None = None,
 ) -> Result:
-    """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far."""
+    """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far.
+
+    Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
+    is then called by all, equally often.
+    """
+    here, num_videos = place(), len(examination.manifest)
     source = frame_source(examination.manifest.root, examination.preprocessing)
-    clips = examination.evaluation.clips
-    views = EvaluationViews(examination.manifest, source, examination.preprocessing, clips)
-    videos = WholeVideos(len(examination.manifest), examination.evaluation.videos_per_batch, place())
+    views = EvaluationViews(examination.manifest, source, examination.preprocessing, examination.evaluation.clips)
+    videos = WholeVideos(num_videos, examination.evaluation.videos_per_batch, here)
     batches = evaluation_batches(views, videos, examination.loading, pin_memory=device.type == "cuda")
-    num_looped = num_done = 0
+    num_looped = 0
 
     def counted() -> Iterator[EvaluationBatch]:
-        nonlocal num_looped, num_done
+        nonlocal num_looped
         for batch in batches:
-            yield batch
             num_looped += batch.num_looped_videos
-            num_done += len(batch.rows) // clips
-            if finished:
-                finished(num_done)
+            yield batch
 
-    rows = score_views(counted(), scorer, preprocessing=examination.preprocessing, device=device)
-    write_scores(path, rows, examination.header())
-    return Result(accuracy(video_scores(read_scores(path))), num_looped)
+    def told() -> Iterator[pa.RecordBatch]:
+        scored = score_views(counted(), scorer, preprocessing=examination.preprocessing, device=device)
+        for num_batches, rows in rounds(scored, videos.num_batches, here):
+            yield from rows
+            if finished:
+                finished(min(num_videos, num_batches * videos.videos_per_batch))
+
+    if here.is_first:
+        write_scores(path, told(), examination.header())
+        measured = accuracy(video_scores(read_scores(path)))
+    else:
+        deque(told(), maxlen=0)
+        measured = None
+    return everyones_result(measured, num_looped, here)
+
+
+def everyones_result(measured: Accuracy | None, num_looped: int, here: Place) -> Result:
+    """The result on every rank: the accuracy that rank 0 has read off the file, the looped videos of all."""
+    if here.world_size > 1:
+        found: list[Any] = [None] * here.world_size
+        dist.all_gather_object(found, (measured, num_looped))
+        measured, num_looped = found[0][0], sum(looped for _, looped in found)
+    assert measured is not None
+    return Result(measured, num_looped)
 
 
 def sentence(measured: Accuracy) -> str:

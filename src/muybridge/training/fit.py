@@ -1,34 +1,39 @@
 """The training loop on one page: rate, batch, step, log, validate, save (paper section 4.1).
 
 Enter: a `Job` from start.py. Leave: a run folder with last.safetensors, best.safetensors (by video accuracy on validation,
-never on test), checkpoints to go on from, curves, and the scores of the last validation.
+never on test), checkpoints to go on from, curves, and the scores of the last validation. Under torchrun every rank runs this
+loop and all take the same turns; rank 0 alone writes and prints.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from rich.console import Console
-from torch import Tensor
-from torch.nn import functional
 
-from muybridge.data.loader import StepDraws, TrainingBatch, TrainingDraws, frame_source, training_batches
-from muybridge.data.views import network_input
+from muybridge.data.loader import StepDraws, TrainingDraws, frame_source, training_batches
 from muybridge.evaluation.evaluate import Examination, evaluate, sentence
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.scorer import NetworkScorer
-from muybridge.processes import StopFlag, StopRequested, place, stop_on_signals
-from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from muybridge.processes import StopFlag, StopRequested, stop_on_signals
+from muybridge.training.checkpoint import Progress, newest_snapshot, put_in_place
 from muybridge.training.curves import Curves
+from muybridge.training.distribute import Ranks
+from muybridge.training.keeping import Keeper, save_weights
 from muybridge.training.optimizer import build_optimizer, set_rate
-from muybridge.training.progress import ProgressBar
+from muybridge.training.phases import Watch
+from muybridge.training.profile import Profile
+from muybridge.training.progress import ProgressBar, StepReport
 from muybridge.training.start import Job
-from muybridge.weights.card import save, tensors_sha256
+from muybridge.training.step import Learner, StepResult, example_clips, training_step
+from muybridge.weights.card import tensors_sha256
 
-MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run
+MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run; at its end fewer are enough
 
 
 @dataclass(frozen=True)
@@ -41,102 +46,124 @@ class Outcome:
 
 def fit(job: Job, console: Console) -> Outcome:
     """Trains from the newest checkpoint, or from the start, to the last step. Raises `StopRequested` after saving."""
-    training, schedule = job.settings.training, job.schedule
+    schedule, limits, training = job.schedule, job.settings.timeouts, job.settings.training
     optimizer = build_optimizer(job.network, training)
     progress, measured = newest_progress(job, optimizer, console), None
-    validate_every = round(training.validate_every_epochs * schedule.steps_per_epoch) or schedule.num_steps
-    save_every_seconds = 60 * job.settings.checkpoints.every_minutes
-    batches = iter(
-        training_batches(*_draws(job, progress.step), job.settings.loading, pin_memory=job.device.type == "cuda")
-    )
-    saved_at = time.monotonic()
+    model = job.ranks.wrap(job.network, synchronise=training.synchronise_norm, example=example_clips(job, 2))
+    learner = Learner(job, model, optimizer)
+    saved, saved_at = progress, time.monotonic()
     with (
         stop_on_signals() as stop,
-        Curves(job.folder, progress.step) as curves,
+        Watch(job.ranks.place) as watch,
+        Curves(job.folder, progress.step, writes=job.ranks.is_first) as curves,
         ProgressBar(console, schedule, progress.step) as bar,
+        Profile(job.folder, job.ranks.place, training.profile_steps) as profile,
+        Keeper(job, optimizer) as keeper,
     ):
-        while progress.step < schedule.num_steps:
-            waiting_since = time.perf_counter()
-            batch = next(batches)
-            bar.waited(time.perf_counter() - waiting_since)
-
-            step = progress.step
-            set_rate(optimizer, schedule.rate(step))
-            loss, num_right = training_step(job, optimizer, batch)
-            progress = count(job, replace(progress, step=step + 1), batch, curves)
-
-            bar.stepped(loss, num_right, len(batch.videos))
-            curves.record(
-                "train", step, {"epoch": schedule.epoch(step + 1), "rate": schedule.rate(step), **bar.figures()}
-            )
-            finished = progress.step == schedule.num_steps
-            if finished or progress.step % validate_every == 0:
-                progress, measured = validate(job, progress, curves, console)
-            due = finished or progress.step % validate_every == 0 or time.monotonic() - saved_at > save_every_seconds
-            if due or stop.signal_number is not None:
-                save_run(job, optimizer, progress)
-                saved_at = time.monotonic()
-            leave_if_asked(stop, finished)
-    return Outcome(progress, measured)
-
-
-def training_step(job: Job, optimizer: torch.optim.Optimizer, batch: TrainingBatch) -> tuple[float, int]:
-    """One step of gradient descent; the mean loss, and how many clips were classified right before it.
-
-    A batch none of whose clips could be read moves nothing. A loss that is not finite is a FloatingPointError that names
-    the videos, raised before it can reach the weights.
-    """
-    if batch.views is None:
-        return math.nan, 0
-    training = job.settings.training
-    job.network.train()
-    clips = network_input(batch.views, job.preprocessing, job.device)
-    labels = batch.labels_n.to(job.device, non_blocking=True)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        logits: Tensor = job.network(clips)
-    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=training.label_smoothing)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"the loss is {value} with the clips of {', '.join(sorted(set(batch.videos)))}; "
-            "lower training.learning_rate or lengthen training.warmup_epochs"
+        draws, steps = _draws(job, progress.step)
+        batches = training_batches(
+            draws,
+            steps,
+            job.settings.loading,
+            pin_memory=job.device.type == "cuda",
+            restarted=lambda reason: hear_of_restart(job.ranks, stop, console, reason),
         )
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    optimizer.step()
-    return value, int((logits.argmax(1) == labels).sum())
+        while True:
+            if validation_is_due(job, progress):
+                with saved_when_cut_short(keeper, progress, stop, job.ranks):
+                    progress, measured = validate(job, progress, curves, console, stop, watch)
+            finished, validated = progress.step == schedule.num_steps, progress.validated_step == progress.step
+            signal_number = asked_to_stop(job.ranks, stop)
+            is_time = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
+            if progress != saved and (finished or validated or is_time or signal_number):
+                with watch.phase(
+                    f"saving step {progress.step}", limits.checkpoint_minutes, "timeouts.checkpoint_minutes"
+                ):
+                    keeper.save(progress)
+                saved, saved_at = progress, time.monotonic()
+            keeper.raise_early()
+            if finished:
+                return Outcome(progress, measured)
+            if signal_number:
+                raise StopRequested(signal_number)
+
+            began, step = time.perf_counter(), progress.step
+            in_hand = partial(videos_of_step, draws, steps, step)
+            with (
+                saved_when_cut_short(keeper, progress, stop, job.ranks),
+                watch.phase(
+                    f"reading the clips of step {step + 1}",
+                    limits.step_minutes,
+                    "timeouts.step_minutes",
+                    videos=in_hand,
+                ),
+            ):
+                pieces = [next(batches) for _ in range(steps.num_pieces)]
+            waited_seconds = time.perf_counter() - began
+            rate = schedule.rate(step)
+            set_rate(optimizer, rate)
+            with watch.phase(f"training step {step + 1}", limits.step_minutes, "timeouts.step_minutes", videos=in_hand):
+                result = training_step(learner, pieces, step)
+            progress = count(job, progress, result, curves)
+            profile.stepped()
+            seconds = time.perf_counter() - began
+
+            report = StepReport(result.loss, result.num_right, result.num_clips, seconds, waited_seconds)
+            bar.stepped(report)
+            curves.record(
+                "train", progress.step, {"epoch": schedule.epoch(progress.step), "rate": rate, **report.figures()}
+            )
 
 
 def newest_progress(job: Job, optimizer: torch.optim.Optimizer, console: Console) -> Progress:
-    """Where to begin: the newest checkpoint put in place, or step 0."""
-    found = checkpoints(job.folder / "checkpoints")
-    if not found:
+    """Where to begin: the newest checkpoint that is whole, read by rank 0 and put in place on all, or step 0."""
+    taken, damages = newest_snapshot(job.folder / "checkpoints") if job.ranks.is_first else (None, [])
+    for damage in damages:
+        console.print(damage)
+    taken = job.ranks.first_ones(taken)
+    if taken is None:
         return Progress(step=0)
-    progress = load_checkpoint(found[-1], job.network, optimizer)
-    console.print(f"going on at step {progress.step} of {job.schedule.num_steps}")
-    return progress
+    put_in_place(taken, job.network, optimizer)
+    console.print(f"going on at step {taken.progress.step} of {job.schedule.num_steps}")
+    return taken.progress
 
 
-def count(job: Job, progress: Progress, batch: TrainingBatch, curves: Curves) -> Progress:
-    """Adds a batch to what was drawn and what failed; too large a share of failures ends the run with a RuntimeError."""
-    curves.failures(progress.step - 1, batch.failures)
-    num_failed = progress.num_failed + len(batch.failures)
-    num_drawn = progress.num_drawn + len(batch.failures) + len(batch.videos)
+def count(job: Job, progress: Progress, result: StepResult, curves: Curves) -> Progress:
+    """One step more, and what was drawn in it; too large a share of failures ends the run with a RuntimeError."""
+    now = replace(
+        progress,
+        step=progress.step + 1,
+        num_drawn=progress.num_drawn + result.num_clips + len(result.failures),
+        num_failed=progress.num_failed + len(result.failures),
+        num_looped=progress.num_looped + result.num_looped,
+        num_skipped_steps=progress.num_skipped_steps + result.skipped,
+    )
+    curves.failures(now.step, result.failures)
     allowed = job.settings.loading.max_failed_share
-    if batch.failures and num_drawn >= MIN_DRAWS_TO_JUDGE and num_failed > allowed * num_drawn:
-        last = batch.failures[-1]
+    may_judge = now.num_drawn >= MIN_DRAWS_TO_JUDGE or now.step == job.schedule.num_steps
+    if result.failures and may_judge and now.num_failed > allowed * now.num_drawn:
+        last = result.failures[-1]
         raise RuntimeError(
-            f"{num_failed} of {num_drawn} clips could not be read, more than loading.max_failed_share {allowed:g} allows; "
-            f"{job.folder / 'failures.jsonl'} names them, the last is {last.video}: {last.reason}"
+            f"{now.num_failed} of {now.num_drawn} clips could not be read, more than loading.max_failed_share {allowed:g} "
+            f"allows; {job.folder / 'failures.jsonl'} names them, the last is {last.video}: {last.reason}"
         )
-    return replace(progress, num_drawn=num_drawn, num_failed=num_failed)
+    return now
 
 
-def validate(job: Job, progress: Progress, curves: Curves, console: Console) -> tuple[Progress, Accuracy | None]:
+def validation_is_due(job: Job, progress: Progress) -> bool:
+    """Whether the validation videos are to be scored after this step, and were not yet."""
+    if len(job.validation) == 0 or progress.step in (0, progress.validated_step):
+        return False
+    steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
+    return progress.step == job.schedule.num_steps or (steps > 0 and progress.step % max(1, round(steps)) == 0)
+
+
+def validate(
+    job: Job, progress: Progress, curves: Curves, console: Console, stop: StopFlag, watch: Watch
+) -> tuple[Progress, Accuracy]:
     """Scores the validation videos by the evaluation protocol; keeps best.safetensors and the scores."""
-    if len(job.validation) == 0:
-        return progress, None
     settings = job.settings
+    job.ranks.share_buffers(job.network)
     examination = Examination(
         manifest=job.validation,
         split="validation",
@@ -146,45 +173,71 @@ def validate(job: Job, progress: Progress, curves: Curves, console: Console) -> 
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    path = job.folder / "scores" / "validation.parquet"
-    scorer = NetworkScorer(job.network, job.device)
-    measured = evaluate(examination, scorer, path, device=job.device).accuracy
+
+    def finished(num_videos: int) -> None:
+        watch.still_going()
+        if signal_number := asked_to_stop(job.ranks, stop):
+            raise StopRequested(signal_number)  # validation may take long, and comes again on --resume
+
+    with watch.phase(
+        f"validation after step {progress.step}", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"
+    ):
+        measured = evaluate(
+            examination,
+            NetworkScorer(job.network, job.device),
+            job.folder / "scores" / "validation.parquet",
+            device=job.device,
+            finished=finished,
+        ).accuracy
     figures = {name: getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
     curves.record("validation", progress.step, figures)
-    console.print(f"epoch {job.schedule.epoch(progress.step):.1f}: {sentence(measured)}", highlight=False)
+    console.print(f"epoch {job.schedule.epoch(progress.step):.1f}: {sentence(measured)}")
     share = measured.video_top1.of_all.share
     if progress.best_accuracy is None or share > progress.best_accuracy:
-        save_weights(job, "best.safetensors")
-        progress = replace(progress, best_accuracy=share)
-    return progress, measured
+        if job.ranks.is_first:
+            save_weights(job, "best.safetensors")
+        progress = replace(progress, best_accuracy=share, best_step=progress.step)
+    return replace(progress, validated_step=progress.step), measured
 
 
-def save_run(job: Job, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """A checkpoint to go on from, and last.safetensors to use."""
-    folder = job.folder / "checkpoints"
-    save_checkpoint(folder, job.network, optimizer, progress, job.settings.checkpoints.keep)
-    save_weights(job, "last.safetensors")
+@contextmanager
+def saved_when_cut_short(keeper: Keeper, progress: Progress, stop: StopFlag, ranks: Ranks) -> Iterator[None]:
+    """For what leaves the weights alone: where it cannot end, the run is saved before the error goes on.
+
+    A signal to a whole group of processes ends the workers and other ranks too; that counts as the request to stop that
+    it is.
+    """
+    try:
+        yield
+    except (StopRequested, RuntimeError):
+        if progress.step > 0:
+            keeper.save(progress)
+            keeper.wait()
+        if stop.signal_number is not None:
+            raise StopRequested(stop.signal_number) from None
+        raise
 
 
-def save_weights(job: Job, name: str) -> None:
-    """The network with its card."""
-    save(
-        job.network,
-        job.folder / name,
-        classes=job.train.classes,
-        preprocessing=job.preprocessing,
-        source=f"trained by muybridge on {job.settings.data}",
-    )
+def asked_to_stop(ranks: Ranks, stop: StopFlag) -> int:
+    """The signal that any rank was asked to stop by, 0 for none: known to all at the same time."""
+    return int(max(row[0] for row in ranks.tables([stop.signal_number or 0])))
 
 
-def leave_if_asked(stop: StopFlag, finished: bool) -> None:
-    """Ends a run that was asked to stop, unless it is at its end anyway."""
-    if stop.signal_number is not None and not finished:
+def hear_of_restart(ranks: Ranks, stop: StopFlag, console: Console, reason: str) -> None:
+    """Workers were killed: by whoever asks the run to stop, or by chance."""
+    if stop.signal_number is not None and ranks.world_size == 1:
         raise StopRequested(stop.signal_number)
+    console.print(reason)
+
+
+def videos_of_step(draws: TrainingDraws, steps: StepDraws, step: int) -> list[str]:
+    """The videos that this rank draws in a step."""
+    return [draws.manifest.video(draws.video_index(draw)) for draw in steps.of_step(step)]
 
 
 def _draws(job: Job, first_step: int) -> tuple[TrainingDraws, StepDraws]:
     settings = job.settings
     source = frame_source(job.train.root, job.preprocessing)
     draws = TrainingDraws(job.train, source, job.preprocessing, mirror=settings.clips.mirror, seed=settings.seed)
-    return draws, StepDraws(first_step, job.schedule.num_steps, settings.training.batch_size, place())
+    batch, place = settings.training.batch_size, job.ranks.place
+    return draws, StepDraws(first_step, job.schedule.num_steps, batch, place, job.schedule.global_batch)

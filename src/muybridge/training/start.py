@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,22 @@ from muybridge.evaluation.scorer import resolve_device
 from muybridge.journal import environment, write_json, write_text
 from muybridge.models.family import specification
 from muybridge.models.network import VideoResNet
-from muybridge.processes import place
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
-from muybridge.training.checkpoint import checkpoints
+from muybridge.training.checkpoint import checkpoints, steps_done
+from muybridge.training.distribute import Ranks, own_device
+from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
 from muybridge.weights.card import load_weights
 from muybridge.weights.surgery import take_over
 
+TIMING_REPEATS = 3
+SECONDS_OF_TIMING = 2.0
 NUM_VIDEOS_LOOKED_AT = 32  # before a run: enough to notice a wrong folder or clips that fit nowhere, cheap on any disk
-MAY_DIFFER = ("output", "device", "loading.", "checkpoints.", "evaluation.batch_size")  # on resuming
+MAY_DIFFER = (
+    *("output", "device", "loading.", "checkpoints.", "timeouts.", "evaluation.batch_size"),
+    *("training.profile_steps", "training.non_finite"),
+)  # on resuming
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Job:
     schedule: Schedule
     device: torch.device
     notes: tuple[str, ...]
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -53,26 +60,66 @@ class Job:
         return self.settings.preprocessing
 
 
-def start(settings: TrainSettings, *, resume: bool = False) -> Job:
-    """Checks the settings against data and machine and opens the run folder; ValueError says what does not fit."""
-    device = resolve_device(settings.device)
-    if settings.training.precision == "bf16" and device.type == "cpu":
-        raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
-    if place().world_size > 1:
-        raise ValueError("training runs in one process so far; start it without torchrun")
+def start(settings: TrainSettings, *, resume: bool = False, ranks: Ranks | None = None) -> Job:
+    """Checks the settings against data and machine and opens the run folder; ValueError says what does not fit.
+
+    Every rank of a torchrun job comes here; rank 0 alone looks at the run folder and writes to it.
+    """
+    ranks = ranks or Ranks()
+    device = own_device(resolve_device(settings.device))
+    check_supported(settings, device)
+    folder = Path(settings.output)
+    settings = ranks.first_ones(with_global_batch(settings, folder, ranks) if ranks.is_first else settings)
+    if ranks.is_first:
+        check_run_folder(folder, settings, resume=resume)
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
     train, validation = data.select("train"), data.select("validation")
-    if len(data.classes) < 2:
-        raise ValueError(f"{settings.data} has one class only, {data.classes[0]}; there is nothing to tell apart")
+    if len(train) == 0:
+        raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
     network = build_network(settings, len(data.classes))
-    notes = list(data.notes)
-    if settings.init:
+    notes = [*data.notes, *(changes_since(folder, settings) if ranks.is_first else ())]
+    goes_on = ranks.first_ones(bool(checkpoints(folder / "checkpoints")) if ranks.is_first else False)
+    if settings.init and not goes_on:  # a run that goes on has weights of its own
         notes.append(initialise(network, settings.init, data.classes))
-    folder = Path(settings.output)
-    open_run_folder(folder, settings, resume=resume)
-    plan = schedule(settings.training, num_videos=len(train))
-    return Job(settings, folder, train, validation, network.to(device), plan, device, tuple(notes))
+    plan = schedule(settings.training, num_videos=len(train), world_size=ranks.world_size)
+    if ranks.is_first:
+        write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
+        write_json(folder / "environment.json", {**environment(), "world_size": ranks.world_size})
+    return Job(settings, folder, train, validation, network.to(device), plan, device, tuple(notes), ranks)
+
+
+def with_global_batch(settings: TrainSettings, folder: Path, ranks: Ranks) -> TrainSettings:
+    """With training.global_batch said: as it is in the run that goes on, else batch_size for each rank.
+
+    So a run goes on over another number of ranks with the same global batches.
+    """
+    if settings.training.global_batch is not None:
+        return settings
+    saved = folder / "settings.yaml"
+    theirs = saved_settings(saved) if saved.exists() and checkpoints(folder / "checkpoints") else {}
+    found = theirs.get("training", {}).get("global_batch")
+    chosen = found or settings.training.batch_size * ranks.world_size
+    return replace(settings, training=replace(settings.training, global_batch=chosen))
+
+
+def changes_since(folder: Path, settings: TrainSettings) -> list[str]:
+    """In words, the settings that are others than when the run in `folder` was last started, all of which may be."""
+    saved = folder / "settings.yaml"
+    if not saved.exists() or not checkpoints(folder / "checkpoints"):
+        return []
+    changed = differences(to_plain(settings), saved_settings(saved))
+    listed = "; ".join(f"{name} is {mine}, it was {other}" for name, (mine, other) in changed.items())
+    return [f"going on with other settings: {listed}"] if listed else []
+
+
+def check_supported(settings: TrainSettings, device: torch.device) -> None:
+    """Refuses what needs no look at the data to be refused, before a long one."""
+    specification(settings.model, num_classes=1)  # which knows the names
+    if settings.modality == "flow":
+        raise ValueError("training on optical flow is not there yet; leave --modality flow out to train on rgb")
+    if settings.training.precision == "bf16" and device.type == "cpu":
+        raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
 
 
 def build_network(settings: TrainSettings, num_classes: int) -> VideoResNet:
@@ -131,64 +178,85 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
         )
 
 
-def open_run_folder(folder: Path, settings: TrainSettings, *, resume: bool) -> None:
-    """Makes the run folder with its settings, or checks that the run in it is this one."""
-    saved = folder / "settings.yaml"
+def check_run_folder(folder: Path, settings: TrainSettings, *, resume: bool) -> None:
+    """Refuses a folder of something else, and a run that this one would overwrite or go on with under other settings.
+
+    A run without a checkpoint has learnt nothing yet: it is started again.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder for the run with -o")
-    if not saved.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} holds something else than a run; name another folder with -o")
-    elif not resume:
-        raise ValueError(f"{folder} already holds a run; add --resume to go on with it, or name another folder with -o")
-    else:
-        _refuse_other_settings(folder, to_plain(settings), yaml.safe_load(saved.read_text(encoding="utf-8")))
-    write_text(saved, yaml.safe_dump(to_plain(settings), sort_keys=False))
-    write_json(folder / "environment.json", environment())
-
-
-def _refuse_other_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    saved = folder / "settings.yaml"
+    if folder.exists() and any(folder.iterdir()) and not saved.exists():
+        raise ValueError(f"{folder} holds something else than a run; name another folder with -o")
     if not checkpoints(folder / "checkpoints"):
-        return  # nothing was learnt yet under the old settings
-    changed = {name: pair for name, pair in differences(ours, theirs).items() if not name.startswith(MAY_DIFFER)}
+        return
+    if not resume:
+        raise ValueError(f"{folder} already holds a run; add --resume to go on with it, or name another folder with -o")
+    theirs = saved_settings(saved)
+    changed = {
+        name: pair for name, pair in differences(to_plain(settings), theirs).items() if not name.startswith(MAY_DIFFER)
+    }
     if changed:
-        listed = "; ".join(f"{name} {mine}, the run has {other}" for name, (mine, other) in changed.items())
+        listed = "; ".join(f"{name} is {mine}, the run has {other}" for name, (mine, other) in changed.items())
         raise ValueError(
             f"{folder} was trained with other settings ({listed}); repeat them, or name another folder with -o"
         )
 
 
+def saved_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run folder, in plain form."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file any more: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings any more; name another folder with -o")
+    return found
+
+
 def seconds_per_clip(job: Job) -> float:
-    """Measured on this device: a training step without reading, on a copy of the network."""
+    """Measured on this device: a training step without reading, on a copy of the network.
+
+    The best of some repeats, since the first pays for set-up and others may have to share the processor, and in batches as
+    large as two seconds allow.
+    """
     network = copy.deepcopy(job.network).train()
     shape = (job.preprocessing.input_channels, job.preprocessing.clip_length, *[job.preprocessing.crop] * 2)
-    num_clips, seconds = 1, 0.0
+    training, num_clips = job.settings.training, 2  # batch norm has no statistics of one
     while True:
         clips = torch.randn(num_clips, *shape, device=job.device)
-        for _ in range(2):  # the first one pays for set-up
-            begin = time.perf_counter()
-            network(clips).sum().backward()
+        repeats = []
+        for _ in range(TIMING_REPEATS):
+            began = time.perf_counter()
+            with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+                logits: torch.Tensor = network(clips)
+            torch.autograd.backward(logits.float().sum())
             if job.device.type == "cuda":
                 torch.cuda.synchronize(job.device)
-            seconds = time.perf_counter() - begin
-        larger = min(job.settings.training.batch_size, 4 * num_clips)
-        if larger == num_clips or seconds * larger / num_clips > 2.0:
-            return seconds / num_clips
+            repeats.append(time.perf_counter() - began)
+        larger = min(training.batch_size, 2 * num_clips)
+        if larger <= num_clips or sum(repeats) * larger / num_clips > SECONDS_OF_TIMING:
+            return min(repeats) / num_clips
         num_clips = larger
 
 
 def announcement(job: Job) -> list[str]:
     """What a person should know before the run: what on what, how much work, about how long."""
-    videos = (
-        f"{len(job.train)} training and {len(job.validation)} validation videos of {len(job.train.classes)} classes"
-    )
+    train, validation, plan = len(job.train), len(job.validation), job.schedule
     num_parameters = sum(parameter.numel() for parameter in job.network.parameters())
-    seconds = seconds_per_clip(job)
-    hours = seconds * job.schedule.num_clips / 3600
-    duration = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} minutes"
-    return [
+    lines = [
         *job.notes,
-        f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; {videos}",
-        f"{job.schedule.num_clips:,} clips in {job.schedule.num_steps:,} steps of {job.schedule.global_batch}: about "
-        f"{duration} at {1 / seconds:.0f} clips a second, if reading keeps up and without validation",
+        f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; "
+        f"{train} training and {validation} validation videos of {len(job.train.classes)} classes",
+    ]
+    steps_left = plan.num_steps - steps_done(job.folder / "checkpoints")
+    if steps_left == 0:
+        return [*lines, f"all {plan.num_steps:,} steps of the run are done"]
+    seconds = seconds_per_clip(job)
+    duration = spoken_duration(seconds * steps_left * plan.global_batch)
+    left = "" if steps_left == plan.num_steps else f", {steps_left:,} of them left"
+    return [
+        *lines,
+        f"{plan.num_clips:,} clips in {plan.num_steps:,} steps of {plan.global_batch}{left}: about {duration} at "
+        f"{1 / seconds:.3g} clips a second, if reading keeps up, and validation besides",
     ]

@@ -9,6 +9,7 @@ import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -22,13 +23,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(*arguments)` in every rank; its results, or the exceptions' types and sentences, in order of ranks."""
+def run_ranks(
+    world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None
+) -> list[Any]:
+    """`function(*arguments)` in every rank; its results, or the exceptions' types and sentences, in order of ranks.
+
+    `errors`: a file that gets the ranks' standard error.
+    """
     CONTEXT.set_forkserver_preload(["muybridge.training.fit", "muybridge.data.loader"])
     port, processes, ends = free_port(), [], []
     for rank in range(world_size):
         ours, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=_one, args=(theirs, rank, world_size, port, function, arguments))
+        process = CONTEXT.Process(target=_one, args=(theirs, rank, world_size, port, function, arguments, errors))
         process.start()
         theirs.close()
         processes.append(process)
@@ -51,8 +57,10 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) ->
 
 
 def _one(
-    end: Connection, rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+    end: Connection, rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], errors: Path | None
 ) -> None:
+    if errors:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),

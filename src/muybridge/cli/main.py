@@ -34,7 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    try:
+        code = _run([word for word in words if word != "--debug"])
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+    except BaseException as error:  # noqa: BLE001 - the one door out: every failure becomes a sentence and a code here
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        return exit_code(error)
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -45,13 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
-        return _fail(f"there is no verb {verb!r}; {hint}", 2)
-    try:
-        code: int = importlib.import_module(f"muybridge.cli.{verb}").run(words[1:])
-    except BaseException as error:  # noqa: BLE001 - the one door out: every failure becomes a sentence and a code here
-        if debug and not isinstance(error, SystemExit):
-            traceback.print_exc()
-        return exit_code(error)
+        raise ValueError(f"there is no verb {verb!r}; {hint}")
+    code: int = importlib.import_module(f"muybridge.cli.{verb}").run(words[1:])
     return code
 
 

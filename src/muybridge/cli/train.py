@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.cli.options import VerbParser, parse_settings, verb_parser
 from muybridge.processes import restarted_by_torchrun
 from muybridge.settings import TrainSettings
 
@@ -19,6 +19,12 @@ EXAMPLES = (
 
 def run(words: Sequence[str]) -> int:
     """Trains, and prints the last validation on standard output."""
+    settings, found = parse_settings(train_parser(), TrainSettings, words)
+    return train(settings, resume=found.resume)
+
+
+def train_parser() -> VerbParser:
+    """The verb's parser, before it takes in the settings."""
     parser = verb_parser(
         "train",
         "--data DATA [--model MODEL] [-o RUN] [--config FILE] [--resume] [SETTINGS]",
@@ -26,8 +32,7 @@ def run(words: Sequence[str]) -> int:
         EXAMPLES,
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in -o, or start it")
-    settings, found = parse_settings(parser, TrainSettings, words)
-    return train(settings, resume=found.resume)
+    return parser
 
 
 def train(settings: TrainSettings, *, resume: bool) -> int:

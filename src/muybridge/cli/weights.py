@@ -29,8 +29,6 @@ def run(words: Sequence[str]) -> int:
 
 def import_file(words: Sequence[str]) -> int:
     """Recognises a state dict and writes it with a card; prints what was found and what was assumed."""
-    from muybridge.weights.state_dict import ImportOptions, import_weights
-
     parser = verb_parser("weights import", "FILE -o NAME.safetensors [OPTIONS]", "Recognises a network.", EXAMPLES[:1])
     parser.add_argument("file", help="a state dict with torchvision's names: .pt, .pth or .safetensors")
     parser.add_argument("-o", "--output", required=True, help="the .safetensors file to write")
@@ -40,6 +38,9 @@ def import_file(words: Sequence[str]) -> int:
     parser.add_argument("--source", help="where the weights come from, for the card")
     parser.add_argument("--licence", default="unknown", help="under what licence they are, for the card")
     found = parser.parse_args(list(words))
+
+    from muybridge.weights.state_dict import ImportOptions, import_weights
+
     options = ImportOptions(
         classes=Path(found.classes) if found.classes else None,
         norm_epsilon=found.norm_epsilon,
@@ -57,10 +58,11 @@ def import_file(words: Sequence[str]) -> int:
 
 def show(words: Sequence[str]) -> int:
     """Prints the card of weights as JSON."""
-    from muybridge.weights.card import load_card, weights_file
-
     parser = verb_parser("weights show", "RUN|FILE.safetensors", "Prints the card of weights.", EXAMPLES[1:])
     parser.add_argument("run", help="a run folder or a .safetensors file")
     found = parser.parse_args(list(words))
+
+    from muybridge.weights.card import load_card, weights_file
+
     print(json.dumps(load_card(weights_file(found.run)).to_json(), indent=2))
     return 0

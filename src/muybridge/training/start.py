@@ -192,10 +192,8 @@ def check_run_folder(folder: Path, settings: TrainSettings, *, resume: bool) -> 
         return
     if not resume:
         raise ValueError(f"{folder} already holds a run; add --resume to go on with it, or name another folder with -o")
-    theirs = saved_settings(saved)
-    changed = {
-        name: pair for name, pair in differences(to_plain(settings), theirs).items() if not name.startswith(MAY_DIFFER)
-    }
+    differing = differences(to_plain(settings), saved_settings(saved))
+    changed = {name: pair for name, pair in differing.items() if not name.startswith(MAY_DIFFER)}
     if changed:
         listed = "; ".join(f"{name} is {mine}, the run has {other}" for name, (mine, other) in changed.items())
         raise ValueError(
@@ -208,7 +206,7 @@ def saved_settings(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file any more: {error}") from error
+        raise ValueError(f"{path} is not a YAML file any more ({error}); name another folder with -o") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings any more; name another folder with -o")
     return found

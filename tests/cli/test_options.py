@@ -1,0 +1,143 @@
+"""Settings from options and files: what counts, and what is said about what does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from muybridge.cli.options import parse_settings
+from muybridge.cli.train import train_parser
+from muybridge.settings import ClipSettings, TrainSettings, to_plain
+
+
+def parsed(*words: object) -> TrainSettings:
+    return parse_settings(train_parser(), TrainSettings, [str(word) for word in words])[0]
+
+
+def test_options_of_groups_and_defaults() -> None:
+    settings = parsed(
+        "--data", "d", "-o", "run", "--clips.scale", "[64,80]", "--clips.crop=56", "--network.stem_pool=true"
+    )
+    assert settings.output == "run"
+    assert settings.clips == ClipSettings(scale=(64, 80), crop=56)
+    assert settings.network.stem_pool is True
+    assert settings.training == TrainSettings(data="d").training
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_options_count_more_than_the_file_wherever_they_stand(place: int, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model: r3d_18\nclips: {length: 8, crop: 100}\n")
+    words: list[object] = ["--data", "d", "--model", "mc3_18", "--clips.crop", "90"]
+    words[place:place] = ["--config", tmp_path / "a.yaml"] if place else [f"--config={tmp_path / 'a.yaml'}"]
+    settings = parsed(*words)
+    assert (settings.model, settings.clips.length, settings.clips.crop) == ("mc3_18", 8, 90)
+
+
+def test_the_settings_of_a_run_are_enough_to_run_it_again(tmp_path: Path) -> None:
+    settings = parsed("--data", "d", "--training.decay_epochs", "[1,2.5]", "--clips.frames_per_second=15", "--fold=1")
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(to_plain(settings)))
+    assert parsed("--config", tmp_path / "settings.yaml") == settings
+
+
+OPTIONS = [
+    ("", r"--data must be given"),
+    ("--data", r"argument --data: expected one argument"),
+    ("--data d --config", r"argument --config: expected one argument"),
+    ("--data d extra", r"unrecognized arguments: extra"),
+    ("--data d --epochs 3", r"there is no option --epochs \(did you mean --training\.epochs\?\)"),
+    (
+        "--data d --training.lerning_rate 3",
+        r"there is no option --training\.lerning_rate \(did you mean --training\.learning_rate",
+    ),
+    ("--data d --xyzzy 3", r"there is no option --xyzzy"),
+    ("--data d --training.batch_size many", r"training\.batch_size is many, expected a whole number"),
+    ("--data d --training.batch_size 1.5", r"training\.batch_size is 1\.5, expected a whole number"),
+    ("--data d --training.learning_rate fast", r"training\.learning_rate is fast, expected a number"),
+    ("--data d --training.clips_per_epoch x", r"training\.clips_per_epoch is x, expected a whole number"),
+    ("--data d --clips.frames_per_second no", r"clips\.frames_per_second is no, expected a number"),
+    ("--data d --clips.mirror perhaps", r"clips\.mirror is perhaps, expected true or false"),
+    ("--data d --clips.stride=", r"clips\.stride is empty, expected a whole number"),
+    ("--data d --clips.scale 128", r"clips\.scale is 128, expected a list such as \[1,2\]"),
+    ("--data d --clips.scale [1,2,3]", r"clips\.scale is \[1, 2, 3\], expected a list"),
+    ("--data d --training.decay_epochs soon", r"training\.decay_epochs is soon, expected a list"),
+    ("--data d --training.optimizer adam", r"training\.optimizer is adam, expected sgd or adamw"),
+    ("--data d --modality depth", r"modality is depth, expected rgb or flow"),
+    ("--data d --config none.yaml", r"there is no file of settings 'none\.yaml'"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), OPTIONS, ids=[line for line, _ in OPTIONS])
+def test_options_that_do_not_fit(line: str, words: str, cli: Callable[..., Any]) -> None:
+    told = cli("train", *line.split())
+    assert (told.code, told.out) == (2, "")
+    assert told.err.count("\n") == 1
+    assert told.err.endswith("; muybridge train --help lists the options\n")
+    assert re.search(words, told.err), told.err
+
+
+NUMBERS = [
+    ("--training.batch_size -3", r"training\.batch_size must be at least 1, not -3"),
+    ("--training.learning_rate=-1", r"training\.learning_rate must be positive, not -1"),
+    ("--training.epochs 0", r"training\.epochs must be positive, not 0"),
+    ("--training.weight_decay=-1", r"training\.weight_decay must not be negative"),
+    ("--clips.length 0", r"clips\.length must be at least 1, not 0"),
+    ("--clips.crop 999", r"clips\.crop 999 does not fit into clips\.scale 128x171"),
+    ("--network.width 0", r"network\.width must be at least 1"),
+    ("--loading.workers=-1", r"loading\.workers must be 0 or more"),
+    ("--checkpoints.keep 0", r"checkpoints\.keep must be at least 1"),
+    ("--evaluation.clips=-10", r"evaluation\.clips must be at least 1"),
+    ("--seed=-1", r"seed must not be negative"),
+    ("--fold 7", r"fold must be 1, 2 or 3, not 7"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), NUMBERS, ids=[line for line, _ in NUMBERS])
+def test_numbers_that_make_no_sense(line: str, words: str, cli: Callable[..., Any]) -> None:
+    told = cli("train", "--data", "d", *line.split())
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert re.search(rf"^muybridge: {words}", told.err), told.err
+
+
+FILES = [
+    ("training: {batch_size: many}", r"training\.batch_size is many, expected a whole number"),
+    ("training: {batchsize: 3}", r"there is no setting training\.batchsize \(did you mean training\.batch_size\?\)"),
+    ("trainin: {epochs: 3}", r"there is no setting trainin\.epochs \(did you mean training\.epochs\?\)"),
+    ("epochs: 3", r"there is no setting epochs"),
+    ("clips: 3", r"clips is 3, expected a group of settings such as clips\.NAME"),
+    ("training: null", r"training is None, expected a group of settings"),
+    ("training: {optimizer: adam}", r"training\.optimizer is adam, expected sgd or adamw"),
+    ("model: [r3d_18]", r"model is \['r3d_18'\], expected text"),
+    ("", r"a\.yaml holds no settings; expected lines such as"),
+    ("just text", r"a\.yaml holds no settings"),
+    ("training: [3", r"a\.yaml is not a YAML file: .* line 1"),
+    ("\udcff", r"a\.yaml is not a YAML file: .*utf-8"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), FILES, ids=[ascii(content) for content, _ in FILES])
+def test_files_that_do_not_fit(content: str, words: str, cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8", errors="surrogateescape")
+    told = cli("train", "--data", "d", "--config", tmp_path / "a.yaml")
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert pytest.raises(AssertionError, match=rf"^muybridge train: .*{words}").matches(AssertionError(told.err)), (
+        told.err
+    )
+
+
+def test_plain_options_are_refused_in_the_same_manner(cli: Callable[..., Any]) -> None:
+    assert (
+        cli("predict").err
+        == "muybridge predict: RUN and VIDEOS must be given; muybridge predict --help lists the options\n"
+    )
+    assert "--output must be given" in cli("extract", "run", "a.mp4").err
+    assert "did you mean --top?" in cli("predict", "run", "a.mp4", "--topp", "3").err
+    assert "top is x, expected a whole number" in cli("predict", "run", "a.mp4", "--top", "x").err
+    assert (
+        "split is tests, expected train or validation or test"
+        in cli("evaluate", "r", "--data", "d", "--split", "tests").err
+    )

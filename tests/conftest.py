@@ -1,0 +1,52 @@
+"""What tests of several packages share: a generated data set, a network trained on it for a second, the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+
+from muybridge.cli.main import main
+from muybridge.data.motion_files import write_motion_dataset
+from muybridge.training.fit import fit
+from muybridge.training.start import start
+from runs import MOTIONS, tiny_run
+
+
+class Told(NamedTuple):
+    """What a command line said: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def motions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`left` and `right`: 8 videos of each for training, 2 for validation, 3 for test."""
+    folder = tmp_path_factory.mktemp("motions") / "data"
+    write_motion_dataset(folder, MOTIONS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole `tiny_run` on `motions`. Nobody writes into it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    fit(start(tiny_run(motions, folder)), Console(quiet=True))
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    """`cli("predict", run, "a.mp4")` runs that command line in this process."""
+
+    def run(*words: object) -> Told:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Told(code, *capsys.readouterr())
+
+    return run

@@ -1,0 +1,49 @@
+"""Runs small enough for a test: a network of width 4 on generated motions of two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from muybridge.data.motion import MotionSettings
+from muybridge.settings import (
+    ClipSettings,
+    EvaluationSettings,
+    LoadingSettings,
+    NetworkSettings,
+    TrainingSettings,
+    TrainSettings,
+)
+
+MOTIONS = MotionSettings(
+    classes=2,
+    train_videos_per_class=8,
+    validation_videos_per_class=2,
+    test_videos_per_class=3,
+    num_frames=13,  # minus a span of 4 frames it is 9: ten clips lie symmetrically
+    height=32,
+    width=32,
+)
+
+
+def tiny_run(data: Path | str, output: Path, changes: Mapping[str, Any] | None = None) -> TrainSettings:
+    """12 steps of 4 clips, validated after the 6th and the last; `changes` by name, such as `training.epochs`."""
+    settings = TrainSettings(
+        data=str(data),
+        output=str(output),
+        model="r2plus1d_10",
+        network=NetworkSettings(width=4),
+        clips=ClipSettings(length=4, scale=(32, 32), crop=28, mirror=False),
+        training=TrainingSettings(batch_size=4, epochs=2, clips_per_epoch=24, optimizer="adamw", learning_rate=0.02),
+        evaluation=EvaluationSettings(clips=2),
+        loading=LoadingSettings(workers=0),
+    )
+    for name, value in (changes or {}).items():
+        group, _, setting = name.rpartition(".")
+        if group:
+            settings = replace(settings, **{group: replace(getattr(settings, group), **{setting: value})})
+        else:
+            settings = replace(settings, **{setting: value})
+    return settings

@@ -1,0 +1,162 @@
+"""Checkpoints are whole or absent, the newest are kept, and a damaged one is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from muybridge.models.network import VideoResNet, create_model
+from muybridge.settings import TrainingSettings
+from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint, steps_done
+from muybridge.training.optimizer import build_optimizer
+
+
+def new_network(seed: int, num_classes: int = 3) -> VideoResNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return create_model("mc3_10", width=4, num_classes=num_classes, clip_length=4)
+
+
+def stepped(network: VideoResNet, optimizer: torch.optim.Optimizer) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        optimizer.zero_grad()
+        torch.autograd.backward(network(torch.randn(2, 3, 4, 32, 32)).square().sum())
+    optimizer.step()
+
+
+def equal(ours: VideoResNet, theirs: VideoResNet) -> bool:
+    return all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("training", [TrainingSettings(), TrainingSettings(optimizer="adamw")], ids=["sgd", "adamw"])
+def test_what_is_loaded_goes_on_as_what_was_saved(training: TrainingSettings, tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, training)
+    stepped(network, optimizer)
+    progress = Progress(3, num_drawn=12, num_failed=1, num_looped=2, best_accuracy=0.5, validated_step=2)
+    path = save_checkpoint(tmp_path, network, optimizer, progress, keep=2)
+    assert sorted(file.name for file in path.iterdir()) == ["network.safetensors", "optimizer.pt", "state.json"]
+
+    other = new_network(1)
+    other_optimizer = build_optimizer(other, training)
+    assert not equal(network, other)
+    assert load_checkpoint(path, other, other_optimizer) == progress
+    assert equal(network, other)
+    for both in ((network, optimizer), (other, other_optimizer)):
+        stepped(*both)
+    assert equal(network, other)
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    assert steps_done(tmp_path / "none") == 0
+    for step in (8, 9, 10, 100):
+        save_checkpoint(tmp_path, network, optimizer, Progress(step), keep=2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000010", "step-00000100"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
+    assert steps_done(tmp_path) == 100
+
+
+def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4, validated_step=4), keep=1)
+    assert load_checkpoint(path, network, optimizer).validated_step == 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for step in (4, 5):
+        with pytest.raises(OSError, match="No space"):
+            save_checkpoint(tmp_path, network, optimizer, Progress(step), keep=1)
+    assert list(tmp_path.iterdir()) == [path]
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+def test_what_a_killed_process_left_is_no_checkpoint_and_is_cleared_away(tmp_path: Path) -> None:
+    leftover = tmp_path / ".step-00000007.partial"
+    leftover.mkdir()
+    (leftover / "network.safetensors").write_bytes(b"half")
+    assert checkpoints(tmp_path) == []
+    network = new_network(0)
+    save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), Progress(7), keep=1)
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("damage", ["half", "absent", "nonsense"])
+def test_a_damaged_checkpoint_is_named_in_one_line(name: str, damage: str, tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
+    stepped(network, optimizer)
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    content = (path / name).read_bytes()
+    if damage == "absent":
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes(content[: len(content) // 2] if damage == "half" else b"nonsense, and more of it")
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"^the checkpoint .*step-00000004 is damaged \(.*delete that folder.*$"
+    ) as told:
+        load_checkpoint(path, network, optimizer)
+    assert "\n" not in str(told.value)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_another_network_or_format_is_refused(tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    other = new_network(0, num_classes=5)
+    with pytest.raises(ValueError, match="of another network than the settings describe"):
+        load_checkpoint(path, other, build_optimizer(other, TrainingSettings()))
+    state = json.loads((path / "state.json").read_text())
+    for changed in ({**state, "format": 2}, {**state, "more": 1}, {"format": 1, "step": 3}):
+        (path / "state.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match="of another format than 1"):
+            load_checkpoint(path, network, optimizer)
+
+
+def test_nothing_in_a_checkpoint_can_run(tmp_path: Path) -> None:
+    """optimizer.pt with a pickled call in it, as an attacker would write it, is refused and not run."""
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    torch.save(_Attack(tmp_path / "ran"), path / "optimizer.pt")
+    with pytest.raises(ValueError, match="is damaged"):
+        load_checkpoint(path, network, optimizer)
+    assert not (tmp_path / "ran").exists()
+
+
+class _Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_tensors_are_stored_as_they_are(tmp_path: Path) -> None:
+    network = new_network(0).to(memory_format=torch.channels_last_3d)
+    path = save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), Progress(1), keep=1)
+    stored = load_file(path / "network.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in network.state_dict().items())

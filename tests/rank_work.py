@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
 from muybridge.training import fit as fit_module
+from muybridge.training.checkpoint import Progress, save_checkpoint
 from muybridge.training.distribute import Ranks, held_back, meeting
 from muybridge.training.fit import fit
 from muybridge.training.optimizer import build_optimizer
@@ -52,9 +55,16 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
                     raise MemoryError("no memory")
                 case "is asked to stop":
                     os.kill(os.getpid(), signal.SIGTERM)
+                case "is not finite":
+                    pieces = [
+                        replace(
+                            piece,
+                            views=replace(piece.views, colour_n34=torch.full_like(piece.views.colour_n34, torch.nan)),
+                        )
+                        for piece in pieces
+                    ]
                 case "learns nothing":
                     with torch.no_grad():
-                        pieces[0].views.luma_nthw[0].fill_(0)
                         learner.job.network.fc.bias[0] = torch.nan
         return original(learner, pieces, steps_done)
 
@@ -66,13 +76,11 @@ def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> 
     """Losses and gradients of the first steps, without moving anything, and which videos were drawn."""
     with meeting(CPU) as ranks:
         job = start(settings, ranks=ranks)
-        model = ranks.wrap(
-            job.network, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2)
-        )
+        model = ranks.wrap(job.network, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2))
         optimizer = build_optimizer(job.network, settings.training)
         optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
         if freeze_norms:
-            job.network.train = lambda mode=True: nn.Module.eval(job.network)  # type: ignore[method-assign,assignment]
+            job.network.train = lambda mode=True: nn.Module.train(job.network, False)  # type: ignore[method-assign,assignment]
         draws, steps = fit_module._draws(job, 0)
         batches = fit_module.training_batches(draws, steps, settings.loading, pin_memory=False)
         found: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
@@ -150,6 +158,57 @@ def told(value: int) -> tuple[Any, Any, Any]:
     """What ranks hear of each other."""
     with meeting(CPU) as ranks:
         assert isinstance(ranks, Ranks)
-        return ranks.tables([value, ranks.place.rank]), ranks.everyones(f"rank {ranks.place.rank}"), ranks.first_ones(
-            ranks.place.rank
+        return (
+            ranks.tables([value, ranks.place.rank]),
+            ranks.everyones(f"rank {ranks.place.rank}"),
+            ranks.first_ones(ranks.place.rank),
         )
+
+
+def checkpoint_and_die(folder: Path, point: int) -> None:
+    """Replaces the checkpoint of step 4 by one of step 5, but is killed at the `point`-th touch of the disk, if it comes."""
+    touches = 0
+
+    def dying(original: Any) -> Any:
+        def touched(*arguments: Any, **options: Any) -> Any:
+            nonlocal touches
+            if touches == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            touches += 1
+            return original(*arguments, **options)
+
+        return touched
+
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.fill_(5.0)
+    optimizer = torch.optim.AdamW(network.parameters())
+    for owner, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"), (Path, "rename")):
+        setattr(owner, name, dying(getattr(owner, name)))
+    save_checkpoint(folder, network, optimizer, Progress(5), keep=1)
+
+
+def train_with_small_files(settings: TrainSettings, num_bytes: int) -> Any:
+    """A run that may not write a file larger than this, as on a full disk."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    return train(settings)
+
+
+def train_while_the_clock_goes_back(settings: TrainSettings) -> Any:
+    """A run in which the wall clock loses an hour at every look."""
+    now = time.time()
+
+    def backwards() -> float:
+        nonlocal now
+        now -= 3600
+        return now
+
+    time.time = backwards
+    return train(settings)

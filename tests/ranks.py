@@ -23,9 +23,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_ranks(
-    world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None
-) -> list[Any]:
+def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None) -> list[Any]:
     """`function(*arguments)` in every rank; its results, or the exceptions' types and sentences, in order of ranks.
 
     `errors`: a file that gets the ranks' standard error.
@@ -57,7 +55,13 @@ def run_ranks(
 
 
 def _one(
-    end: Connection, rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], errors: Path | None
+    end: Connection,
+    rank: int,
+    world_size: int,
+    port: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    errors: Path | None,
 ) -> None:
     if errors:
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

@@ -112,9 +112,7 @@ def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) 
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
     run_ranks(2, rank_work.train_and_misbehave, settings, 0, 4, "is asked to stop")
     run_ranks(2, rank_work.train, settings, True)
-    ours, theirs = (
-        read_checkpoint(checkpoints(tmp_path / run / "checkpoints")[-1]) for run in ("run", "whole")
-    )
+    ours, theirs = (read_checkpoint(checkpoints(tmp_path / run / "checkpoints")[-1]) for run in ("run", "whole"))
     assert ours.progress == theirs.progress
     for name, tensor in theirs.weights.items():
         assert torch.equal(ours.weights[name], tensor), name

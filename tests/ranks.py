@@ -1,4 +1,4 @@
-"""Several ranks on one machine, as torchrun would start them: `run_ranks` runs a function in each and gives back what they say."""
+"""Several ranks on one machine, as torchrun would start them: `run_ranks` runs a function in each, and returns what they say."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _one(
     )
     try:
         end.send_bytes(pickle.dumps(function(*arguments)))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever ended the rank is its answer
         if os.environ.get("SHOW_RANKS"):
             traceback.print_exc()
         end.send_bytes(pickle.dumps((type(error).__name__, str(error))))

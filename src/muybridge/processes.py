@@ -37,9 +37,9 @@ def place() -> Place:
     )
 
 
-def restarted_by_torchrun() -> bool:
-    """Whether torchrun has started this job again after a failure (`--max-restarts`): the run then goes on."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def num_restarts() -> int:
+    """How often torchrun has started this job again after a failure (`--max-restarts`): the run then goes on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def num_workers(wanted: int | None) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import rank_work
-from ranks import run_ranks
 
+import rank_work
 from muybridge.data.datasets import open_data
 from muybridge.evaluation.score import read_scores
 from muybridge.settings import EvaluationSettings, LoadingSettings
+from ranks import run_ranks
 
 
 def test_one_to_four_ranks_write_the_same_scores(motions: Path, finished_run: Path, tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rank_work
 import torch
-from ranks import CONTEXT, run_ranks
-from runs import tiny_run
 from safetensors.torch import load_file
 from torch import nn
 
+import rank_work
 from muybridge.journal import read_json_lines
 from muybridge.training.checkpoint import Progress, checkpoints, newest_snapshot, read_checkpoint, save_checkpoint
+from ranks import CONTEXT, run_ranks
+from runs import tiny_run
 
 EVERY_STEP = {"checkpoints.every_minutes": 1e-9}
 

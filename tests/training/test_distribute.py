@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rank_work
 import torch
-from ranks import run_ranks
-from runs import tiny_run
 
+import rank_work
 from muybridge.journal import read_json_lines
 from muybridge.training.checkpoint import checkpoints, read_checkpoint, steps_done
+from ranks import run_ranks
+from runs import tiny_run
 
 NUM_STEPS = 2
 

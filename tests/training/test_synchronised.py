@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import rank_work
 import torch
-from ranks import run_ranks
 from torch import nn
+
+import rank_work
+from ranks import run_ranks
 
 
 @pytest.mark.parametrize("cuts", [[0, 4, 8], [0, 1, 8], [0, 0, 8], [0, 3, 5, 8]])

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from muybridge.cli.options import VerbParser, parse_settings, verb_parser
-from muybridge.processes import restarted_by_torchrun
+from muybridge.processes import num_restarts
 from muybridge.settings import TrainSettings
 
 EXAMPLES = (
@@ -48,7 +48,7 @@ def train(settings: TrainSettings, *, resume: bool) -> int:
     device = own_device(resolve_device(settings.device))
     with meeting(device, settings.timeouts.start_minutes) as ranks:
         console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not ranks.is_first)
-        job = start(settings, resume=resume or restarted_by_torchrun(), ranks=ranks)
+        job = start(settings, resume=resume or num_restarts() > 0, ranks=ranks)
         for line in announcement(job) if ranks.is_first else ():
             console.print(line)
         outcome = fit(job, console)

@@ -18,9 +18,11 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from muybridge.processes import Place, place
+from muybridge.processes import Place, num_restarts, place
 from muybridge.training.phases import Watch
 from muybridge.training.synchronised import synchronise_norms
 
@@ -123,11 +125,13 @@ def meeting(device: torch.device, minutes: float = 30.0) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         with Watch(here) as watch, watch.phase("meeting the other ranks", minutes, "timeouts.start_minutes"):
-            dist.init_process_group(backend, timeout=LAST_RESORT)
+            store, rank, world_size = next(rendezvous("env://", timeout=LAST_RESORT))
+            # Without --standalone torchrun keeps one store over its restarts, with the addresses of ranks that are gone.
+            store = PrefixStore(f"attempt {num_restarts()}", store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=LAST_RESORT)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"rank {here.rank} on {socket.gethostname()} cannot find the other {here.world_size - 1} ranks "
-            f"({str(error).splitlines()[0]}); start every node with the same torchrun line"
+            f"the other ranks cannot be found from {socket.gethostname()} ({str(error).splitlines()[0]}); start every node with the same torchrun line"
         ) from error
     yield Ranks(here)
     dist.destroy_process_group()  # not after an error: the others may be waiting, and the end of this process tells them

@@ -73,7 +73,8 @@ def fit(job: Job, console: Console) -> Outcome:
                 with saved_when_cut_short(keeper, progress, stop, job.ranks):
                     progress, measured = validate(job, progress, curves, console, stop, watch)
             finished, validated = progress.step == schedule.num_steps, progress.validated_step == progress.step
-            signal_number = asked_to_stop(job.ranks, stop)
+            with watch.phase(f"meeting after step {progress.step}", limits.step_minutes, "timeouts.step_minutes"):
+                signal_number = asked_to_stop(job.ranks, stop)
             is_time = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
             if progress != saved and (finished or validated or is_time or signal_number):
                 with watch.phase(

@@ -27,7 +27,8 @@ class Counting:
     """Videos `0`, `1`, ... of NUM_FRAMES frames at 25 a second. Luma of frame f of video v is 16 v + f everywhere.
 
     `broken` maps a video to its first frame that cannot be read; 0 means that the file does not open. A video in `deadly`
-    kills the process that reads it; with a file `only_once`, the first time alone. The failure of a video in `telling` tells of the process that met it.
+    kills the process that reads it; with a file `only_once`, the first time alone. The failure of a video in `telling` tells
+    of the process that met it.
     """
 
     broken: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Several ranks on one machine, as torchrun would start them: `run_ranks` runs a function in each, and returns what they say."""
+"""Several ranks on one machine, as torchrun would start them: `run_ranks` runs a function in each of them."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ def meeting(device: torch.device, minutes: float = 30.0) -> Iterator[Ranks]:
             dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=LAST_RESORT)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"the other ranks cannot be found from {socket.gethostname()} ({str(error).splitlines()[0]}); start every node with the same torchrun line"
+            f"the other ranks cannot be found from {socket.gethostname()} ({str(error).splitlines()[0]}); "
+            "start every node with the same torchrun line"
         ) from error
     yield Ranks(here)
     dist.destroy_process_group()  # not after an error: the others may be waiting, and the end of this process tells them

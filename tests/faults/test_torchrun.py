@@ -1,0 +1,45 @@
+"""torchrun as people start it: two processes, one killed on the way, started again by --max-restarts, to the same end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import tiny_run
+
+from muybridge.journal import read_json_lines
+from muybridge.settings import to_plain
+from muybridge.training.checkpoint import steps_done
+
+
+def ranks_of(agent: int) -> list[int]:
+    """The processes that torchrun has started."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in commands.items() if b"muybridge\0train" in command]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in /proc")
+def test_a_killed_rank_is_started_again_and_the_run_ends_as_it_would_have(motions: Path, tmp_path: Path) -> None:
+    changes = {"training.batch_size": 2, "training.epochs": 20, "checkpoints.every_minutes": 1e-9}
+    settings = tiny_run(motions, tmp_path / "run", {**changes, "training.validate_every_epochs": 0})
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(to_plain(settings)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
+    command = [*launch, "-m", "muybridge", "train", "--config", str(tmp_path / "settings.yaml")]
+    with (tmp_path / "told").open("w") as told:
+        agent = subprocess.Popen(command, stdout=told, stderr=told, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 200
+        while steps_done(tmp_path / "run" / "checkpoints") < 5 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(ranks_of(agent.pid)[-1], signal.SIGKILL)
+        assert agent.wait(280) == 0, (tmp_path / "told").read_text()[-3000:]
+    lines = [line for line in read_json_lines(tmp_path / "run" / "log.jsonl") if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == list(range(1, 121))
+    assert "going on at step" in (tmp_path / "told").read_text()

@@ -29,7 +29,7 @@ from muybridge.training.schedule import schedule
 from muybridge.training.start import Job
 from muybridge.training.step import Learner, example_clips, training_step
 
-GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 4, 3, 16, 8, 56
+GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56
 
 
 def rank_seconds() -> tuple[float, float]:

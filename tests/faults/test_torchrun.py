@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import tiny_run
 
 from muybridge.journal import read_json_lines
 from muybridge.settings import to_plain
 from muybridge.training.checkpoint import steps_done
+from runs import tiny_run
 
 
 def ranks_of(agent: int) -> list[int]:

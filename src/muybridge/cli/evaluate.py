@@ -25,9 +25,6 @@ NUM_WORST = 5
 
 def run(words: Sequence[str]) -> int:
     """Prints the accuracy with its protocol; exit code 3 when some videos could not be read, 1 when none could."""
-    from muybridge.evaluation.scorer import resolve_device
-    from muybridge.training.distribute import meeting, own_device
-
     parser = verb_parser(
         "evaluate",
         "RUN --data DATA [--split test] [-o SCORES.parquet] [--json] [SETTINGS]",
@@ -37,6 +34,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("run", help="a run folder or a .safetensors file with a card")
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
+    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.training.distribute import meeting, own_device
+
     path = scores_path(found.run, settings)
     device = own_device(resolve_device(settings.device))
     with meeting(device, settings.timeouts.start_minutes) as ranks:

@@ -12,7 +12,6 @@ from muybridge.settings import TrainSettings
 EXAMPLES = (
     "muybridge train --data my_videos -o runs/first",
     "muybridge train --config recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/kinetics --resume",
-    "torchrun --nproc-per-node 8 -m muybridge train --data kinetics -o runs/kinetics --resume",
     "muybridge train --data ucf101.csv --init runs/kinetics --training.learning_rate 0.001 -o runs/ucf101",
 )
 

@@ -16,7 +16,8 @@ import pytest
 import muybridge
 from muybridge.cli.main import VERBS
 from muybridge.cli.models import run as print_models
-from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.cli.options import parse_settings
+from muybridge.cli.train import train_parser
 from muybridge.models.family import list_models
 from muybridge.settings import TrainSettings
 
@@ -111,8 +112,7 @@ def test_python_compiles_and_its_names_exist(page: str, source: str) -> None:
 @pytest.mark.parametrize(("page", "text"), in_pages("yaml"))
 def test_settings_are_those_of_training(page: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(text, encoding="utf-8")
-    parser = verb_parser("train", "", "", ())
-    parse_settings(parser, TrainSettings, ["--data", "my_videos", "--config", str(tmp_path / "settings.yaml")])
+    parse_settings(train_parser(), TrainSettings, ["--data", "my_videos", "--config", str(tmp_path / "settings.yaml")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

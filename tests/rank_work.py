@@ -26,7 +26,7 @@ from muybridge.training.fit import fit
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.start import start
 from muybridge.training.step import Learner, example_clips, training_step
-from muybridge.weights.card import load_weights
+from muybridge.weights.address import load_weights
 
 CPU = torch.device("cpu")
 

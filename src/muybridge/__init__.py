@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from muybridge.models.cost import cost
     from muybridge.models.family import list_models
+    from muybridge.models.inference import optimize
     from muybridge.models.network import create_model
     from muybridge.prediction.predictor import load
     from muybridge.weights.card import save
@@ -19,11 +20,12 @@ HOMES = {
     "create_model": "muybridge.models.network",
     "list_models": "muybridge.models.family",
     "cost": "muybridge.models.cost",
+    "optimize": "muybridge.models.inference",
     "save": "muybridge.weights.card",
     "load": "muybridge.prediction.predictor",
 }
 
-__all__ = ["cost", "create_model", "list_models", "load", "save"]
+__all__ = ["cost", "create_model", "list_models", "load", "optimize", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,8 +59,15 @@ class Preprocessing:
     crop: int = 112
     mean: tuple[float, ...] = RGB_MEAN
     std: tuple[float, ...] = RGB_STD
+    flow_gap: int = 1  # frames from the first to the second picture of a flow; `frame_stride` lies between flows
+    flow_chain: bool = False  # over a gap above 1, follow the flows from frame to frame
 
     def __post_init__(self) -> None:
+        if self.flow_gap < 1 or (self.modality == "rgb" and (self.flow_gap, self.flow_chain) != (1, False)):
+            raise ValueError(
+                f"flow_gap {self.flow_gap} and flow_chain {self.flow_chain} do not suit {self.modality}; "
+                "a gap is at least 1, and only modality flow has one"
+            )
         if self.clip_length < 1 or self.frame_stride < 1:
             raise ValueError(
                 f"a clip needs a length and a stride of at least 1, not {self.clip_length} and {self.frame_stride}"
@@ -86,21 +93,33 @@ class Preprocessing:
         return 3 if self.modality == "rgb" else 2
 
     @property
+    def frame_offsets(self) -> tuple[int, ...]:
+        """What each of a clip's moments is made of, in frames after it: (0,) for RGB, (0, 1) for the flow to the next frame."""
+        if self.modality == "rgb":
+            return (0,)
+        return tuple(range(self.flow_gap + 1)) if self.flow_chain else (0, self.flow_gap)
+
+    @property
     def clip_span(self) -> int:
-        """Frames from the first to the last frame of a clip, both counted."""
-        return (self.clip_length - 1) * self.frame_stride + 1
+        """Frames from the first to the last frame that a clip needs, both counted; L flows of stride 1 need L + gap."""
+        return (self.clip_length - 1) * self.frame_stride + 1 + self.frame_offsets[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return asdict(self)
+        """The record as JSON values; `flow_` keys are there for flow only."""
+        return {name: value for name, value in asdict(self).items() if name not in absent_keys(self.modality)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
         """The record from JSON values; an unknown or missing key is a ValueError."""
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - absent_keys(values.get("modality"))
         if set(values) != names:
             raise ValueError(f"preprocessing has the keys {sorted(values)}, expected {sorted(names)}")
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def absent_keys(modality: object) -> set[str]:
+    """The fields that a record of this modality does not write: RGB has no gap."""
+    return set() if modality == "flow" else {"flow_gap", "flow_chain"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +155,10 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class ClipTimes:
-    """Where one clip lies: the ticks of its frames in order, int64 (L,); they start again where a short video loops."""
+    """Where one clip lies: the ticks of its frames in order, int64 (L,); they start again where a short video loops.
+
+    For flow the ticks of all frames that each of its L flows is made of, `Preprocessing.frame_offsets`, flow by flow.
+    """
 
     ticks: NDArray[np.int64]
     start_seconds: float

@@ -30,16 +30,20 @@ class NetworkSettings:
     """Channels of the first stage; 64 in the paper."""
     input_channels: int | None = None
     """Channels of a frame; by default 3 for rgb and 2 for flow."""
-    mid_channel_rule: Literal["per_convolution", "per_block"] = "per_convolution"
-    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's."""
-    norm_epsilon: float = 1e-3
-    """Epsilon of batch norm; 1e-3 in the authors' code, 1e-5 in torchvision's."""
-    stem_pool: bool = False
-    """A 1x3x3 max-pool after the stem; none in the paper."""
+    mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
+    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's per_block; by default that
+    of --init, else the paper's."""
+    norm_epsilon: float | None = None
+    """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
+    stem_pool: bool | None = None
+    """A 1x3x3 max-pool after the stem; by default as --init has it, else none, as in the paper."""
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, f"network.width must be at least 1, not {self.width}")
-        _require(self.norm_epsilon > 0, f"network.norm_epsilon must be positive, not {self.norm_epsilon}")
+        _require(
+            self.norm_epsilon is None or self.norm_epsilon > 0,
+            f"network.norm_epsilon must be positive, not {self.norm_epsilon}",
+        )
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,17 @@ class ClipSettings:
     """Height and width every frame is scaled to, aspect ratio ignored."""
     crop: int = 112
     """Height and width of the crop: random in training, centred in evaluation."""
+    flow_gap: int = 1
+    """With modality flow: frames from the first to the second picture of a flow; stride lies between flows."""
+    flow_chain: bool = False
+    """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
     mirror: bool = True
     """Mirror half of the training clips. Off where left and right tell classes apart."""
 
     def __post_init__(self) -> None:
         _require(self.length >= 1, f"clips.length must be at least 1, not {self.length}")
         _require(self.stride >= 1, f"clips.stride must be at least 1, not {self.stride}")
+        _require(self.flow_gap >= 1, f"clips.flow_gap must be at least 1, not {self.flow_gap}")
         _require(
             1 <= self.crop <= min(self.scale),
             f"clips.crop {self.crop} does not fit into clips.scale {self.scale[0]}x{self.scale[1]}; "
@@ -98,7 +107,13 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the network under autocast on a GPU."""
+    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
+    compile: bool = False
+    """Hand the network to torch.compile: minutes at the start, quicker steps on a GPU."""
+    channels_last: bool = True
+    """Run convolutions on channels-last memory, which is measured faster; false runs torch's plain conv3d."""
+    activation_checkpointing: bool = False
+    """Remember only what enters each block and compute the rest again: long clips in less memory, a third slower."""
     synchronise_norm: bool = False
     """Batch norm over the clips of all processes together; by default each process normalises by its own."""
     non_finite: Literal["stop", "skip"] = "stop"
@@ -107,6 +122,10 @@ class TrainingSettings:
     """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
     validate_every_epochs: float = 1.0
     """Epochs between validations; 0 validates only at the end."""
+    rate_factors: tuple[float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """What the rate is multiplied by in conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
+    frozen_stages: int = 0
+    """How many of conv1 to conv5 stay as --init has them, their batch norm and its statistics too; for fine-tuning."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "decay_factor"):
@@ -121,6 +140,13 @@ class TrainingSettings:
             f"training.global_batch must be at least 1, not {self.global_batch}",
         )
         _require(self.profile_steps >= 0, f"training.profile_steps must not be negative, not {self.profile_steps}")
+        _require(
+            all(factor >= 0 for factor in self.rate_factors),
+            f"training.rate_factors must not be negative, not {self.rate_factors}",
+        )
+        _require(
+            0 <= self.frozen_stages <= 5, f"training.frozen_stages must lie between 0 and 5, not {self.frozen_stages}"
+        )
         _require(
             self.clips_per_epoch is None or self.clips_per_epoch >= 1,
             f"training.clips_per_epoch must be at least 1, not {self.clips_per_epoch}",
@@ -235,7 +261,7 @@ class TrainSettings:
     output: str = "runs/latest"
     """The run folder to write."""
     init: str | None = None
-    """Weights to start from: a run folder or a .safetensors file."""
+    """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
     """What the network sees."""
     fold: int | None = None
@@ -255,6 +281,14 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         _require(self.fold is None or self.fold in (1, 2, 3), f"fold must be 1, 2 or 3, not {self.fold}")
+        _require(
+            self.modality == "flow" or (self.clips.flow_gap, self.clips.flow_chain) == (1, False),
+            "clips.flow_gap and clips.flow_chain are about optical flow; add --modality flow, or leave them out",
+        )
+        _require(
+            self.training.frozen_stages == 0 or self.init is not None,
+            "training.frozen_stages keeps stages as --init has them; name weights with --init",
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -270,6 +304,8 @@ class TrainSettings:
             crop=self.clips.crop,
             mean=RGB_MEAN if rgb else FLOW_MEAN,
             std=RGB_STD if rgb else FLOW_STD,
+            flow_gap=self.clips.flow_gap,
+            flow_chain=self.clips.flow_chain,
         )
 
 

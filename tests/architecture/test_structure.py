@@ -26,7 +26,7 @@ LAYERS = (
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 WITHOUT_TORCH = ("records", "settings", "processes", "randomness", "models.family", "cli.main", "cli.options")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
-OPTIONAL = {"cv2", "ray", "onnx", "onnxruntime", "onnxscript", "torchcodec"}
+OPTIONAL = {"cv2", "ray", "onnx", "onnxruntime", "onnxscript", "torchcodec", "decord"}
 MAX_LINES = 400
 
 

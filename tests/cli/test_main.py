@@ -18,7 +18,7 @@ from muybridge.cli import doctor
 from muybridge.cli.main import VERBS, exit_code, main
 from muybridge.processes import StopRequested
 
-SUBVERBS = (("weights", "import"), ("weights", "show"))
+SUBVERBS = (("weights", "import"), ("weights", "export"), ("weights", "show"))
 EVERY_HELP = [[], *([verb] for verb in VERBS), *(list(words) for words in SUBVERBS)]
 SLOW = ("torch", "numpy", "pyarrow", "av", "rich", "safetensors", "tensorboard", "matplotlib")
 
@@ -61,7 +61,7 @@ def test_the_version(cli: Callable[..., Any]) -> None:
 
 def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
     assert cli("trian") == (2, "", "muybridge: there is no verb 'trian'; did you mean train?\n")
-    assert "the verbs are demo, models, train" in cli("xyzzy").err
+    assert "the verbs are demo, models, prepare, train" in cli("xyzzy").err
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
             1,
             "muybridge: cannot use /r: Permission denied\n",
         ),
-        (OSError("strange"), 1, "muybridge: strange\n"),
+        (OSError("strange"), 1, "muybridge: the system refused to read or write a file: strange\n"),
         (ImportError("No module named 'cv2'"), 1, "muybridge: No module named 'cv2'; `muybridge doctor` says"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 1, "muybridge: the GPU's memory is too small; lower"),
         (SystemExit(3), 3, ""),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from muybridge.data.clips import centre_clip, dense_clips, random_clip, sampling_grid, uniform_clips, within
-from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
+from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, FrameTimes, Preprocessing, VideoError
 
 UNEVEN = (3, 4, 9, 10, 24, 25, 26, 44)  # a variable frame rate
 
@@ -219,3 +219,37 @@ def test_nonsense_is_refused() -> None:
         uniform_clips(regular(4), shape(2), 0)
     with pytest.raises(ValueError, match="step of at least 1 frame, not 0"):
         dense_clips(regular(4), shape(2), 0)
+
+
+def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) -> Preprocessing:
+    return Preprocessing("flow", length, stride, mean=FLOW_MEAN, std=FLOW_STD, flow_gap=gap, flow_chain=chain)
+
+
+@pytest.mark.parametrize(
+    ("asked", "span", "first"),
+    [
+        (flow_shape(3), 4, [0, 1, 1, 2, 2, 3]),
+        (flow_shape(2, 3), 5, [0, 1, 3, 4]),
+        (flow_shape(2, 3, 2), 6, [0, 2, 3, 5]),
+        (flow_shape(2, 3, 2, True), 6, [0, 1, 2, 3, 4, 5]),
+        (flow_shape(2, 1, 3, True), 5, [0, 1, 2, 3, 1, 2, 3, 4]),
+    ],
+)
+def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, first: list[int]) -> None:
+    """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video (paper.md 3.5)."""
+    times = regular(20)
+    assert asked.clip_span == span == (asked.clip_length - 1) * asked.frame_stride + asked.flow_gap + 1
+    clips = uniform_clips(times, asked, 4)
+    assert places(clips[0], times) == first
+    for number, clip in enumerate(clips):
+        start = number * (20 - span) // 3
+        assert places(clip, times) == [start + place for place in first]
+        assert not clip.looped
+        assert clip.end_seconds == pytest.approx((start + span) * 0.1)
+    assert places(clips[-1], times)[-1] == 19
+
+
+def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
+    assert places(centre_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
+    assert places(centre_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert places(centre_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]

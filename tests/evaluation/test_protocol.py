@@ -33,6 +33,13 @@ def test_what_is_not_the_papers_is_said() -> None:
     )
 
 
+def test_the_gap_of_flow_is_said_and_survives_json() -> None:
+    flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, flow_gap=2, flow_chain=True)
+    protocol = EvaluationProtocol.of(EvaluationSettings(), flow)
+    assert protocol.sentence().endswith("optical flow over 2 frames, chained")
+    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+
+
 @pytest.mark.parametrize("rate", [None, 29.97])
 def test_it_survives_json(rate: float | None) -> None:
     protocol = EvaluationProtocol.of(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))

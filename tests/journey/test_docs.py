@@ -57,8 +57,8 @@ def help_text(words: tuple[str, ...]) -> str:
 
 def options_of(words: list[str]) -> set[str]:
     """The options that a verb knows, from its help. Settings have `-o` for `--output`; `--debug` is of every verb."""
-    verb = words[:2] if words[0] == "weights" else words[:1]
-    known = set(re.findall(r"(?<![\w.])--?[a-z][\w.]*", help_text(tuple(verb))))
+    verb = words[:2] if words[0] in ("weights", "bench") else words[:1]
+    known = set(re.findall(r"(?<![\w.])--?[a-z][\w.-]*", help_text(tuple(verb))))
     return known | {"--debug"} | ({"-o"} if "--output" in known else set())
 
 

@@ -89,7 +89,7 @@ def impulse_response(module, clips):
 def test_r2plus1d_convolves_space_first_then_time():
     block = tiny("r2plus1d_18").double().eval().layer1[0].conv1[0]
     clips = torch.randn(1, 4, 9, 9, 9, dtype=torch.float64)
-    in_between = block[:3]  # after the first half, its batch norm and ReLU
+    in_between = nn.Sequential(*list(block)[:3])  # after the first half, its batch norm and ReLU
     assert impulse_response(in_between, clips) == ({4}, {3, 4, 5})  # spread in space, still one frame
     assert impulse_response(block, clips) == ({3, 4, 5}, {3, 4, 5})
     assert block[0].weight.shape[2:] == (1, 3, 3)
@@ -97,7 +97,7 @@ def test_r2plus1d_convolves_space_first_then_time():
     assert isinstance(block[2], nn.ReLU)
     assert block[3].weight.shape[2:] == (3, 1, 1)
     stem = tiny("r2plus1d_18").double().eval().stem
-    frames, rows = impulse_response(stem[:3], torch.randn(1, 3, 9, 9, 9, dtype=torch.float64))
+    frames, rows = impulse_response(nn.Sequential(*list(stem)[:3]), torch.randn(1, 3, 9, 9, 9, dtype=torch.float64))
     assert frames == {4}
     assert len(rows) > 1
 

@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from muybridge.data.clips import dense_clips, uniform_clips
 from muybridge.data.decode import VideoFiles
+from muybridge.data.flow import farneback
 from muybridge.data.views import batched, evaluation_view, network_input
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.prediction import predictor
@@ -241,10 +243,33 @@ def test_what_cannot_be_loaded_is_refused_in_words(tmp_path: Path) -> None:
     saved(tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match="device"):
         load(tmp_path / "net.safetensors", "toaster")
-    flow = replace(PREPROCESSING, modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
-    saved(tmp_path / "flow.safetensors", flow)
-    with pytest.raises(ValueError, match=r"flow.safetensors sees flow; so far videos are read as rgb only"):
+
+
+FLOW = replace(PREPROCESSING, modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
+
+
+def test_flow_without_opencv_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "flow.safetensors", FLOW)
+    monkeypatch.setitem(sys.modules, "cv2", None)  # importing it now fails
+    with pytest.raises(ImportError, match=r"needs OpenCV; get it with: pip install 'muybridge\[flow\]'"):
         load(tmp_path / "flow.safetensors", "cpu")
+
+
+def test_a_network_that_sees_flow_gets_flow(tmp_path: Path, new_video: Callable[..., Path]) -> None:
+    network = saved(tmp_path / "flow.safetensors", FLOW)
+    video = new_video(tmp_path / "video.mp4", 12)
+    prediction = load(tmp_path / "flow.safetensors", "cpu").predict(video, clips=2, top=3)
+    source = VideoFiles("", scale_height=20, scale_width=24)
+    logits = []
+    for start in (0, 7):  # of 12 frames, five each: four flows
+        frames = source.read(str(video), source.frame_times(str(video)).ticks[start : start + 5])
+        gray = np.clip(np.rint((frames.luma_thw[:, 2:18, 4:20] - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
+        flow = np.stack([farneback(gray[place], gray[place + 1]) for place in range(4)]).transpose(3, 0, 1, 2)
+        clip = (flow - np.array(FLOW_MEAN)[:, None, None, None]) / np.array(FLOW_STD)[:, None, None, None]
+        logits.append(network(torch.from_numpy(clip[None]).float()))
+    expected = torch.softmax(torch.cat(logits), 1).mean(0).tolist()
+    found = dict(prediction.classes)
+    assert [found[name] for name in CLASSES] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"step_frames": 0}, {"minimum_probability": 1.5}, {"minimum_seconds": -1.0}])

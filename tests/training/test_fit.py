@@ -30,7 +30,8 @@ from muybridge.training.keeping import Keeper
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.start import Job, start
 from muybridge.training.step import Learner, StepResult, training_step
-from muybridge.weights.card import load_weights, tensors_sha256
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import tensors_sha256
 from runs import tiny_run
 
 NUM_STEPS = 12  # of `tiny_run`
@@ -242,8 +243,8 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     run = uninterrupted("adamw")
     found = {path.name for path in run.iterdir()}
     assert found == {
-        "settings.yaml", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard", "checkpoints", "scores",
-        "best.safetensors", "last.safetensors",
+        "settings.yaml", "network.json", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard",
+        "checkpoints", "scores", "best.safetensors", "last.safetensors",
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
     network, card = load_weights(run / "last.safetensors")

@@ -40,3 +40,18 @@ def test_sgd_is_nesterov_with_decay_added_to_the_gradient() -> None:
 
 def test_adamw_is_the_other_choice() -> None:
     assert isinstance(build_optimizer(nn.Linear(2, 2), TrainingSettings(optimizer="adamw")), torch.optim.AdamW)
+
+
+def test_every_part_of_the_network_has_a_rate_of_its_own() -> None:
+    network = create_model("r2plus1d_10", width=4, num_classes=3)
+    factors = (0.0, 0.1, 0.2, 0.1, 1.0, 10.0)
+    optimizer = build_optimizer(network, TrainingSettings(rate_factors=factors))
+    set_rate(optimizer, 0.5)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    decays = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    parts = ("stem.", "layer1.", "layer2.", "layer3.", "layer4.", "fc.")
+    for name, parameter in network.named_parameters():
+        (factor,) = [factor for part, factor in zip(parts, factors, strict=True) if name.startswith(part)]
+        assert rates[id(parameter)] == pytest.approx(0.5 * factor)
+        assert decays[id(parameter)] == (0 if name.endswith("bias") else 1e-4)
+    assert len(rates) == sum(len(group["params"]) for group in optimizer.param_groups)

@@ -39,7 +39,11 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
     assert job.notes == ()
     found = yaml.safe_load((tmp_path / "deep" / "run" / "settings.yaml").read_text())
     assert found == to_plain(job.settings)
-    assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == ["environment.json", "settings.yaml"]
+    assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == [
+        "environment.json",
+        "network.json",
+        "settings.yaml",
+    ]
 
 
 def test_the_seed_alone_decides_the_first_weights(motions: Path, tmp_path: Path) -> None:
@@ -57,8 +61,6 @@ def test_the_seed_alone_decides_the_first_weights(motions: Path, tmp_path: Path)
     ("changes", "words"),
     [
         ({"model": "r2plus1d_19"}, r"r2plus1d_19.*did you mean r2plus1d_18"),
-        ({"training.precision": "bf16"}, r"training\.precision bf16 .*GPU"),
-        ({"modality": "flow"}, r"optical flow is not there yet; leave --modality"),
         (
             {"clips.length": 14},
             r"a clip spans 14 frames, but the longest .* has 13; lower clips\.length or clips\.stride",
@@ -212,7 +214,7 @@ def test_weights_of_the_same_classes_bring_their_classifier(
 
 
 def create_model_from(path: Path) -> VideoResNet:
-    from muybridge.weights.card import load_weights
+    from muybridge.weights.address import load_weights
 
     return load_weights(path)[0]
 
@@ -241,11 +243,59 @@ def test_more_classes_than_needed_still_bring_the_rows_that_are(
 def test_weights_of_another_body_are_refused_by_shape(
     motions: Path, tmp_path: Path, weights: Callable[..., Path]
 ) -> None:
-    path = weights(("a", "b"), "r3d_10")
+    wider = {"init": str(weights(("a", "b"))), "network.width": 8}
     with pytest.raises(
-        ValueError, match=r"r3d_10 do not fit r2plus1d_10 .*stem\.0\.weight \(4, 3, 3, 7, 7\), expected \("
+        ValueError, match=r"r2plus1d_10 do not fit r2plus1d_10 .*stem\.0\.weight \(3, 3, 1, 7, 7\), expected \(6, 3"
     ):
-        init_job(motions, tmp_path, path)
+        start(tiny_run(motions, tmp_path / "run", wider))
+    with pytest.raises(ValueError, match=r"are of r3d_10, not of r2plus1d_10; add --model r3d_10"):
+        init_job(motions, tmp_path, weights(("c", "d"), "r3d_10"))
+
+
+def test_what_the_settings_leave_open_is_as_in_the_weights(
+    motions: Path, tmp_path: Path, weights: Callable[..., Path]
+) -> None:
+    path = weights(("a", "b"), mid_channel_rule="per_block", norm_epsilon=1e-5, stem_pool=True)
+    job = init_job(motions, tmp_path, path)
+    found = job.network.specification
+    assert (found.mid_channel_rule, found.norm_epsilon, found.stem_pool) == ("per_block", 1e-5, True)
+    assert start(tiny_run(motions, tmp_path / "other")).network.specification.norm_epsilon == 1e-3
+    learnt(job)
+    path.unlink()
+    again = start(job.settings, resume=True).network.specification
+    assert again == found
+    told = {"init": str(weights(("a", "b"))), "network.norm_epsilon": 0.01}
+    job = start(tiny_run(motions, tmp_path / "third", told))
+    assert job.network.specification.norm_epsilon == 0.01
+    assert "epsilon 0.01 where they were trained with 0.001" in job.notes[-1]
+
+
+def test_another_length_of_clips_is_free(motions: Path, tmp_path: Path, weights: Callable[..., Path]) -> None:
+    """Table 3 of the paper: 8 frames, then 32."""
+    path = weights(("a", "b"))
+    job = start(tiny_run(motions, tmp_path / "run", {"init": str(path), "clips.length": 12}))
+    theirs = create_model_from(path)
+    assert all(same(job.network, theirs, name) for name in theirs.state_dict() if not name.startswith("fc"))
+    assert job.network.specification.clip_length == 12
+
+
+def test_frozen_stages_stay_as_they_were(
+    motions: Path, tmp_path: Path, weights: Callable[..., Path], trained: Callable[..., Any]
+) -> None:
+    path = weights(("a", "b"))
+    changes = {"init": str(path), "training.frozen_stages": 2, "training.rate_factors": (1.0, 1.0, 1.0, 0.5, 1.0, 2.0)}
+    settings = tiny_run(motions, tmp_path / "run", changes)
+    assert "conv1 to conv2 frozen with their batch norm" in start(settings).notes[-1]
+    trained(settings, resume=True)
+    network = create_model_from(tmp_path / "run" / "last.safetensors")
+    theirs, ours = create_model_from(path).state_dict(), network.state_dict()
+    for name, tensor in theirs.items():
+        if name.startswith(("stem.", "layer1.")):
+            assert torch.equal(ours[name], tensor), f"{name} is frozen"
+    assert not same(network, create_model_from(path), "layer2.0.conv1.0.0.weight")
+    assert not same(network, create_model_from(path), "layer2.0.conv1.1.running_mean")
+    with pytest.raises(ValueError, match="name weights with --init"):
+        tiny_run(motions, tmp_path, {"training.frozen_stages": 1})
 
 
 def test_a_run_that_goes_on_needs_its_first_weights_no_more(

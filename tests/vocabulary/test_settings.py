@@ -69,9 +69,23 @@ def test_differences_name_the_setting() -> None:
     }
 
 
+def test_a_gap_is_of_flow_only() -> None:
+    gap = TrainSettings(data="x", modality="flow", clips=ClipSettings(flow_gap=2, flow_chain=True)).preprocessing
+    assert (gap.flow_gap, gap.flow_chain, gap.clip_span) == (2, True, 18)
+    with pytest.raises(ValueError, match="add --modality flow"):
+        TrainSettings(data="x", clips=ClipSettings(flow_gap=2))
+    with pytest.raises(ValueError, match="do not suit rgb"):
+        Preprocessing(flow_gap=2)
+    with pytest.raises(ValueError, match="do not suit flow"):
+        Preprocessing(modality="flow", mean=FLOW_MEAN, std=(1.0, 1.0), flow_gap=0)
+
+
 def test_preprocessing_survives_json() -> None:
     preprocessing = Preprocessing(clip_length=8, frames_per_second=15.0)
     assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    assert not [name for name in preprocessing.to_json() if name.startswith("flow")]
+    flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=(1.0, 1.0), flow_gap=2)
+    assert Preprocessing.from_json(flow.to_json()) == flow
     with pytest.raises(ValueError, match="expected"):
         Preprocessing.from_json({"crop": 112})
 

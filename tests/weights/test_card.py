@@ -12,7 +12,7 @@ import torch
 
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
-from muybridge.weights.card import Card, load_card, load_network, load_weights, save, tensors_sha256, weights_file
+from muybridge.weights.card import Card, load_card, load_network, save, tensors_sha256
 
 CLASSES = ("clap", "wave", "jump")
 PREPROCESSING = Preprocessing(clip_length=4, scale_height=32, scale_width=40, crop=24, frames_per_second=15.0)
@@ -226,23 +226,3 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         saved(path, small(seed=1))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.safetensors"]
-
-
-def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    with pytest.raises(ValueError, match=r"holds neither best\.safetensors nor last.safetensors"):
-        weights_file(run)
-    last = saved(run / "last.safetensors")
-    assert weights_file(run) == run / "last.safetensors"
-    best = saved(run / "best.safetensors", small(seed=1))
-    assert load_weights(run)[1] == best != last
-    assert load_weights(str(run / "last.safetensors"))[1] == last
-
-
-def test_other_addresses_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no .*nowhere; give a run folder or a \.safetensors file"):
-        weights_file(tmp_path / "nowhere")
-    (tmp_path / "net.pt").touch()
-    with pytest.raises(ValueError, match=r"muybridge weights import .*net.pt -o net\.safetensors"):
-        weights_file(tmp_path / "net.pt")

@@ -6,7 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from muybridge.cli.options import verb_parser
 from muybridge.settings import EvaluateSettings
@@ -28,11 +30,12 @@ def run(words: Sequence[str]) -> int:
     began = time.monotonic()
     data = _data(folder / "data")
     results = {model: _train_and_test(model, data, folder / model, found.epochs) for model in MODELS}
+    untrimmed = _predict_along(folder / MODELS[-1], folder / "untrimmed.mp4")
     if found.json:
-        print(json.dumps(results, indent=2))
+        print(json.dumps({"networks": results, "ceiling": CEILING, "untrimmed": untrimmed}, indent=2))
     else:
         _print_results(results)
-    _predict_along(folder / MODELS[-1], folder / "untrimmed.mp4")
+        _print_segments(untrimmed)
     _say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes and lies in {folder}/")
     _say(f"next: muybridge train --data YOUR_VIDEOS -o runs/first   (a folder of videos for every class, as in {data})")
     return 0
@@ -94,7 +97,8 @@ def _print_results(results: dict[str, dict[str, float]]) -> None:
     print(f"{'ceiling':<14}{'':>8}{CEILING:>9.1f}   of every network that averages over frames, as f-R2D does")
 
 
-def _predict_along(run_folder: Path, video: Path) -> None:
+def _predict_along(run_folder: Path, video: Path) -> dict[str, Any]:
+    """An untrimmed video of several motions: its path, what it shows when, and what the network says."""
     from muybridge.data.motion import MotionSettings
     from muybridge.data.motion_files import write_untrimmed_video
     from muybridge.prediction.predictor import load
@@ -102,14 +106,25 @@ def _predict_along(run_folder: Path, video: Path) -> None:
 
     truth = write_untrimmed_video(video, MotionSettings(), labels=UNTRIMMED)
     segments = load(run_folder).predict(video, timeline=TimelineOptions()).segments
-    print(f"\n4. along an untrimmed video of several motions, {video}\n")
+    return {
+        "video": str(video),
+        "truth": [segment._asdict() for segment in truth],
+        "predicted": [asdict(segment) for segment in segments],
+    }
+
+
+def _print_segments(untrimmed: dict[str, Any]) -> None:
+    print(f"\n4. along an untrimmed video of several motions, {untrimmed['video']}\n")
     print(f"{'seconds':<14}{'true motion':<20}")
-    for label, start, end in truth:
-        print(f"{f'{start:.1f} - {end:.1f}':<14}{label:<20}")
+    for segment in untrimmed["truth"]:
+        print(f"{_span(segment):<14}{segment['label']:<20}")
     print(f"\n{'seconds':<14}{'predicted':<20}{'probability':>11}")
-    for segment in segments:
-        span = f"{segment.start_seconds:.1f} - {segment.end_seconds:.1f}"
-        print(f"{span:<14}{segment.label:<20}{segment.mean_probability:>11.2f}")
+    for segment in untrimmed["predicted"]:
+        print(f"{_span(segment):<14}{segment['label']:<20}{segment['mean_probability']:>11.2f}")
+
+
+def _span(segment: dict[str, Any]) -> str:
+    return f"{segment['start_seconds']:.1f} - {segment['end_seconds']:.1f}"
 
 
 def _say(line: str) -> None:

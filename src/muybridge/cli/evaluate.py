@@ -19,6 +19,7 @@ EXAMPLES = (
     "muybridge evaluate runs/first --data my_videos",
     "muybridge evaluate runs/first --data my_videos --split validation --json",
     "muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet",
+    "muybridge evaluate first.onnx --data my_videos",
 )
 NUM_WORST = 5
 
@@ -31,7 +32,7 @@ def run(words: Sequence[str]) -> int:
         "Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
     from muybridge.evaluation.scorer import resolve_device
@@ -69,13 +70,13 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
 
     from muybridge.data.datasets import open_data
     from muybridge.evaluation.evaluate import Examination, evaluate
-    from muybridge.evaluation.scorer import NetworkScorer, resolve_device
+    from muybridge.evaluation.scorer import load_scorer, resolve_device
     from muybridge.training.distribute import own_device
     from muybridge.training.phases import Watch
-    from muybridge.weights.card import load_weights
 
     device, here, limits = own_device(resolve_device(settings.device)), place(), settings.timeouts
-    network, card = load_weights(run_folder, device)
+    loaded = load_scorer(run_folder, device)
+    card = loaded.card
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
     chosen = data.select(settings.split)
     if len(chosen) == 0:
@@ -104,7 +105,7 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
             watch.still_going()
             bar.update(task, completed=num_videos)
 
-        return evaluate(examination, NetworkScorer(network, device), path, device=device, finished=finished)
+        return evaluate(examination, loaded.scorer, path, device=device, finished=finished)
 
 
 def _print(result: Result, path: Path) -> None:

@@ -22,7 +22,7 @@ def run(words: Sequence[str]) -> int:
         "Writes the features before the classifier, a row a clip. Started again, it goes on where it was.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("run", help="a run folder, a .safetensors file, or a name of the catalogue")
     parser.add_argument("videos", nargs="+", help="video files and folders")
     parser.add_argument("-o", "--output", required=True, help="the Parquet file to write")
     parser.add_argument("--clips", type=int, default=10, help="clips a video, uniformly spaced")

@@ -21,11 +21,15 @@ from muybridge.processes import StopRequested, place
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
     "models": "the family: parameters, multiply-adds, the paper's accuracies",
+    "prepare": "a data set into shards that are read at random, fast",
     "train": "train a network on a data set, or go on with a run",
+    "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
+    "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
-    "weights": "import weights, show their card",
+    "bench": "how fast this machine is, beside other libraries",
+    "weights": "import and export weights, show their card, list public ones",
     "doctor": "what works on this machine, and why the rest does not",
 }
 
@@ -93,7 +97,7 @@ def _about_the_system(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room, then run the same line again (a training run with --resume)"
     if not error.filename:
-        return error.strerror or str(error)
+        return f"the system refused to read or write a file: {error.strerror or error}"
     path = Path(os.fsdecode(error.filename))
     return f"cannot use {path.parent if path.suffix == '.partial' else path}: {error.strerror}"
 

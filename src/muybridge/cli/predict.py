@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "muybridge predict runs/first holiday.mp4",
     "muybridge predict runs/first videos/ --json > predictions.jsonl",
+    "muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4",
     "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
     "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
 )
 FORMATS = ("text", "json", "csv", "srt")
@@ -26,12 +28,15 @@ def run(words: Sequence[str]) -> int:
     """Prints one block (or one JSON line) a video; exit code 3 when some failed, 1 when all did."""
     parser = verb_parser(
         "predict",
-        "RUN VIDEO|FOLDER ... [--top K] [--clips N] [--json] [--timeline [FORMAT]] [-o FILE|FOLDER]",
+        "RUN VIDEO|FOLDER ... [--top K] [--clips N] [--json] [--with RUN2 [--weights W W]] [--timeline [FORMAT]] "
+        "[-o FILE|FOLDER]",
         "Names the classes of video files; folders stand for the videos in them.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder or a .safetensors file with a card")
+    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("videos", nargs="+", help="video files and folders")
+    parser.add_argument("--with", dest="other", metavar="RUN2", help="average with this network, e.g. of optical flow")
+    parser.add_argument("--weights", nargs=2, type=float, metavar="W", help="of RUN and RUN2 (default: 1 1)")
     parser.add_argument("--top", type=int, default=5, help="classes to name")
     parser.add_argument("--clips", type=int, default=10, help="clips a video, uniformly spaced")
     parser.add_argument("--json", action="store_true", help="print one JSON object for every video")
@@ -46,6 +51,10 @@ def run(words: Sequence[str]) -> int:
     found = parser.parse_args(list(words))
     if found.output and not found.timeline:
         raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
+    if found.weights and not found.other:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if found.timeline and found.other:
+        raise ValueError("a timeline is told by one network; leave out --with, or --timeline")
     return _predict(found)
 
 
@@ -55,8 +64,9 @@ def _predict(found: Any) -> int:
 
     videos = video_files(found.videos)
     recognizer = load(found.run, device=found.device)
+    others = [load(found.other, device=found.device)] if found.other else []
     num_failed = 0
-    for prediction in _predictions(recognizer, videos, found):
+    for prediction in _predictions([recognizer, *others], videos, found):
         num_failed += prediction.status != "ok"
         if found.json:
             print(json.dumps(_json_object(prediction, recognizer, found.timeline)), flush=True)
@@ -67,14 +77,20 @@ def _predict(found: Any) -> int:
     return 0 if not num_failed else 1 if num_failed == len(videos) else 3
 
 
-def _predictions(recognizer: Recognizer, videos: Sequence[str], found: Any) -> Iterator[Prediction]:
+def _predictions(members: Sequence[Recognizer], videos: Sequence[str], found: Any) -> Iterator[Prediction]:
+    from muybridge.prediction.ensemble import ensemble
     from muybridge.prediction.timeline import TimelineOptions
 
+    if len(members) > 1:
+        together = ensemble(members, found.weights or [1.0] * len(members))
+        for video in videos:
+            yield together.predict(video, clips=found.clips, top=found.top)
+        return
     options = None
     if found.timeline:
         options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds)
     for video in videos:
-        yield recognizer.predict(video, clips=found.clips, top=found.top, timeline=options)
+        yield members[0].predict(video, clips=found.clips, top=found.top, timeline=options)
 
 
 def _json_object(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:

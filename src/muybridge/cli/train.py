@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from muybridge.cli.options import VerbParser, parse_settings, verb_parser
-from muybridge.processes import num_restarts
+from muybridge.processes import num_restarts, place
 from muybridge.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from muybridge.training.fit import Outcome
 
 EXAMPLES = (
     "muybridge train --data my_videos -o runs/first",
@@ -17,9 +21,18 @@ EXAMPLES = (
 
 
 def run(words: Sequence[str]) -> int:
-    """Trains, and prints the last validation on standard output."""
+    """Trains, and prints the last validation on standard output; exit code 3 when some clips could not be read."""
     settings, found = parse_settings(train_parser(), TrainSettings, words)
-    return train(settings, resume=found.resume)
+
+    from muybridge.evaluation.evaluate import sentence
+
+    outcome = train(settings, resume=found.resume)
+    if not place().is_first:
+        return 0
+    print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
+    if outcome.validation:
+        print(f"validation: {sentence(outcome.validation)}")
+    return 3 if outcome.progress.num_failed else 0
 
 
 def train_parser() -> VerbParser:
@@ -34,11 +47,10 @@ def train_parser() -> VerbParser:
     return parser
 
 
-def train(settings: TrainSettings, *, resume: bool) -> int:
+def train(settings: TrainSettings, *, resume: bool) -> Outcome:
     """One run, told on standard error."""
     from rich.console import Console
 
-    from muybridge.evaluation.evaluate import sentence
     from muybridge.evaluation.scorer import resolve_device
     from muybridge.training.distribute import meeting, own_device
     from muybridge.training.fit import fit
@@ -51,11 +63,6 @@ def train(settings: TrainSettings, *, resume: bool) -> int:
         for line in announcement(job) if ranks.is_first else ():
             console.print(line)
         outcome = fit(job, console)
-    if not ranks.is_first:
-        return 0
-    print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
-    if outcome.validation:
-        print(f"validation: {sentence(outcome.validation)}")
     progress = outcome.progress
     if progress.num_looped:
         console.print(
@@ -68,5 +75,4 @@ def train(settings: TrainSettings, *, resume: bool) -> int:
             f"{progress.num_failed} of {progress.num_drawn} clips could not be read; "
             f"{job.folder / 'failures.jsonl'} names them"
         )
-        return 3
-    return 0
+    return outcome

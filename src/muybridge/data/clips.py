@@ -8,7 +8,9 @@ timeline. With clip length 3 and stride 2, `f` a frame that is taken and `x` one
     f x f x f            the first of the clips; its span is 5 frames
           f x f x f      the last that fits
 
-A video shorter than the span repeats in a loop. Seconds are counted from `origin_tick`: the first frame of the times given,
+A video shorter than the span repeats in a loop. For optical flow a clip is of flows: each is made of the frame at its moment
+and the one `flow_gap` later (`Preprocessing.frame_offsets`), so the span of L flows is longer by the gap, and no flow leads
+from the last frame of a looped video to its first. Seconds are counted from `origin_tick`: the first frame of the times given,
 unless a caller that trimmed a video says where the whole video began, so that people find the clip in the file.
 """
 
@@ -145,13 +147,19 @@ def _last_start(grid: _Grid, preprocessing: Preprocessing) -> int:
 def _place(
     times: FrameTimes, grid: _Grid, preprocessing: Preprocessing, start: int, origin_tick: int | None
 ) -> ClipTimes:
-    """The clip whose first frame is `start` on the grid. Too few frames go round: of three, five are `01201`."""
+    """The clip whose first frame is `start` on the grid. Too few frames go round: of three, five are `01201`.
+
+    Flows go round as well: three frames have two flows, 01 and 12, and four moments of them are 01 12 01 12.
+    """
     looped = len(grid) < preprocessing.clip_span
-    places = start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride
+    offsets = np.array(preprocessing.frame_offsets)
+    moments = start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride
+    places = moments[:, None] % max(1, len(grid) - int(offsets[-1])) if looped else moments[:, None]
+    places = np.minimum(places + offsets, len(grid) - 1).reshape(-1)
     last = len(grid) - 1 if looped else int(places[-1])
     origin = int(times.ticks[0]) if origin_tick is None else origin_tick
     return ClipTimes(
-        ticks=grid.ticks[places % len(grid)],
+        ticks=grid.ticks[places],
         start_seconds=float((int(grid.edges[start]) - origin) * times.tick_seconds),
         end_seconds=float((int(grid.edges[last + 1]) - origin) * times.tick_seconds),
         looped=looped,

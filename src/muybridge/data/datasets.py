@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from muybridge.data.manifest import Manifest, ambiguous_names
+from muybridge.data.prepared import is_prepared, open_prepared
 from muybridge.data.splits import VideoRow, with_splits
 from muybridge.records import Split
 
@@ -33,6 +34,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "training": "train",
     "val": "validation",
     "valid": "validation",
+    "validate": "validation",
     "validation": "validation",
     "test": "test",
     "testing": "test",
@@ -47,24 +49,22 @@ def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manife
 
     Raises ValueError with a sentence for people for everything that is wrong with the address, the classes or the splits.
     """
-    root, rows, notes = _read_address(address)
+    if is_prepared(address):
+        return open_prepared(address, fold=fold)
+    root, rows, notes = read_address(address)
     if fold is not None:
         raise ValueError(f"{address} has no official folds; leave --fold out, or give the split in a CSV column")
-    _check_names(address, rows)
+    check_names(address, rows)
     rows, drawn = with_splits(rows, seed)
     classes = sorted({label for row in rows for label in row.labels})
-    _check_classes(address, rows, classes)
+    check_classes(address, rows, classes)
     return _manifest(rows, classes, root, (*notes, *drawn))
 
 
-def _read_address(address: str) -> tuple[str, list[VideoRow], list[str]]:
+def read_address(address: str) -> tuple[str, list[VideoRow], list[str]]:
+    """The root, the rows and notes of a folder or a CSV file, splits as they are given."""
     path = Path(address)
     if path.is_dir():
-        if (path / "dataset.json").is_file():
-            # Prepared folders get a reader of their own here, and a FrameSource over their shards in loader.py.
-            raise ValueError(
-                f"{address} is a prepared folder, which this version cannot read; give the folder it was made from"
-            )
         return str(path), *_read_folder(path)
     if not path.exists():
         raise ValueError(f"there is no folder or CSV file {address!r}")
@@ -102,33 +102,33 @@ def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
 
 def _subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and _is_visible(entry.name))
+        return sorted(entry.name for entry in entries if entry.is_dir() and is_visible(entry.name))
 
 
 def _videos(root: Path, folder: str) -> Iterator[str]:
     """Paths of the videos under root/folder, relative to root, in sorted order."""
     with os.scandir(root / folder) as entries:
-        found = sorted(
-            (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if _is_visible(entry.name)
-        )
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if is_visible(entry.name))
     for name, is_folder in found:
         if is_folder:
             yield from _videos(root, f"{folder}/{name}")
-        elif _is_video(name):
+        elif is_video(name):
             yield f"{folder}/{name}"
 
 
 def _loose_videos(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        number = sum(_is_visible(entry.name) and _is_video(entry.name) and entry.is_file() for entry in entries)
+        number = sum(is_visible(entry.name) and is_video(entry.name) and entry.is_file() for entry in entries)
     return [f"{number} videos directly in {folder} have no class folder and are left out."] if number else []
 
 
-def _is_visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Not hidden, and no leftover of an archive."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _is_video(name: str) -> bool:
+def is_video(name: str) -> bool:
+    """Whether a file's name ends like a video's."""
     _, dot, suffix = name.rpartition(".")
     return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS
 
@@ -197,7 +197,8 @@ def _look_for_files(path: Path, rows: Sequence[VideoRow]) -> None:
         )
 
 
-def _check_names(address: str, rows: Sequence[VideoRow]) -> None:
+def check_names(address: str, rows: Sequence[VideoRow]) -> None:
+    """ValueError for file names that no table can hold."""
     # Names in another encoding come from the file system with surrogates in place of the bytes that are not UTF-8.
     wrong = [
         row.path
@@ -209,7 +210,7 @@ def _check_names(address: str, rows: Sequence[VideoRow]) -> None:
         raise ValueError(f"{address} has file names that are not UTF-8: {shown}; rename them")
 
 
-def _check_classes(address: str, rows: Sequence[VideoRow], classes: Sequence[str]) -> None:
+def check_classes(address: str, rows: Sequence[VideoRow], classes: Sequence[str]) -> None:
     """What makes training senseless. Data without any training videos, for evaluation alone, may have what classes it has."""
     ambiguous = ambiguous_names(classes)
     if ambiguous:
@@ -235,7 +236,7 @@ def _manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, notes
     return Manifest.from_rows(
         (
             {
-                "video": row.path if times_named[row.path] == 1 else _segment_name(row),
+                "video": row.path if times_named[row.path] == 1 else segment_name(row),
                 "path": row.path,
                 "labels": [places[label] for label in row.labels],
                 "split": row.split,
@@ -251,7 +252,7 @@ def _manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, notes
     )
 
 
-def _segment_name(row: VideoRow) -> str:
+def segment_name(row: VideoRow) -> str:
     """The name of one of several segments of a file: `clips/a.mp4#1.5-4`, without a bound where it has none."""
     start, end = ("" if bound is None else f"{bound:.12g}" for bound in (row.start_seconds, row.end_seconds))
     return f"{row.path}#{start}-{end}"

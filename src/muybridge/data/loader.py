@@ -17,14 +17,21 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from muybridge.data.clips import random_clip, uniform_clips, within
 from muybridge.data.decode import VideoFiles
+from muybridge.data.flow import opencv, seen
+from muybridge.data.flow_store import is_stored, stored_flow_view, stored_ticks
 from muybridge.data.manifest import Manifest
-from muybridge.data.views import View, ViewBatch, batched, evaluation_view, training_view
+from muybridge.data.prepared import is_prepared, read_description
+from muybridge.data.reading import read_views
+from muybridge.data.shards import FlowShards, ShardFrames
+from muybridge.data.views import AnyBatch, AnyView, batched, drawn_corner, training_view
 from muybridge.processes import Place, num_workers
 from muybridge.randomness import generator, shuffled_position
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
@@ -32,7 +39,27 @@ from muybridge.settings import LoadingSettings
 
 
 def frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
-    """Where the frames of a manifest's videos come from: video files under `root`, scaled as the preprocessing says."""
+    """Where the frames of a manifest's videos come from: shards where `root` is prepared data, else video files under it.
+
+    For optical flow that prepared data holds as it is wanted, the source is of stored flow; otherwise flow is computed from
+    frames. Raises ValueError where prepared data has frames of another size than the preprocessing wants, ImportError where
+    flow must be computed and OpenCV is not installed.
+    """
+    if is_prepared(root):
+        described = read_description(root)
+        stored = (described.scale_height, described.scale_width)
+        wanted = (preprocessing.scale_height, preprocessing.scale_width)
+        if stored != wanted:
+            raise ValueError(
+                f"{root} holds frames of {stored[0]}x{stored[1]}, but {wanted[0]}x{wanted[1]} are wanted; "
+                f"prepare it with --scale {wanted[0]} {wanted[1]}, or set clips.scale"
+            )
+        if described.flow_bound is not None and is_stored(preprocessing, described.frames_per_second):
+            return FlowShards(root, scale_height=2 * stored[0], scale_width=stored[1])
+    if preprocessing.modality == "flow":
+        opencv()
+    if is_prepared(root):
+        return ShardFrames(root, scale_height=stored[0], scale_width=stored[1])
     return VideoFiles(root, scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width)
 
 
@@ -49,7 +76,7 @@ class Failure:
 class TrainingBatch:
     """The clips of one step on one rank: those that could be read, their labels, and the failures among the draws."""
 
-    views: ViewBatch | None
+    views: AnyBatch | None
     labels_n: Tensor
     videos: tuple[str, ...]
     num_looped: int
@@ -66,7 +93,7 @@ class EvaluationBatch:
     """Every planned view of some whole videos in manifest order, and the readable ones of them as a batch."""
 
     rows: tuple[PlannedView, ...]
-    views: ViewBatch | None
+    views: AnyBatch | None
     num_looped_videos: int
 
     def pin_memory(self) -> EvaluationBatch:
@@ -76,7 +103,7 @@ class EvaluationBatch:
 
 @dataclass(frozen=True)
 class _Drawn:
-    view: View
+    view: AnyView
     label: int
     video: str
     looped: bool
@@ -88,7 +115,7 @@ class TrainingDraws(Dataset[_Drawn | Failure]):
     def __init__(
         self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, *, mirror: bool, seed: int
     ) -> None:
-        self.manifest = manifest
+        self.manifest = manifest.of_flow() if isinstance(source, FlowShards) else manifest
         self.source = source
         self.preprocessing = preprocessing
         self.mirror = mirror
@@ -108,23 +135,31 @@ class TrainingDraws(Dataset[_Drawn | Failure]):
         try:
             times = frame_times(self.source, self.manifest, index)
             clip_times = random_clip(times, self.preprocessing, chance)
-            clip = self.source.read(self.manifest.path(index), clip_times.ticks)
+            view = self._view(self.manifest.path(index), clip_times.ticks, chance)
         except VideoError as error:
             return Failure(video, error.status, error.reason)
-        view = training_view(clip, self.preprocessing.crop, mirror=self.mirror, generator=chance)
         return _Drawn(view, label, video, clip_times.looped)
 
+    def _view(self, path: str, ticks: NDArray[np.int64], chance: np.random.Generator) -> AnyView:
+        asked = self.preprocessing
+        if isinstance(self.source, FlowShards):
+            codes = self.source.read(path, stored_ticks(ticks, asked))
+            corner, mirror = drawn_corner(asked, mirror=self.mirror, generator=chance)
+            return stored_flow_view(codes, corner, asked, mirror=mirror)
+        view = training_view(self.source.read(path, ticks), asked.crop, mirror=self.mirror, generator=chance)
+        return seen(view, ticks, asked)
 
-class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]):
+
+class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]]):
     """Video index -> its planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, source: FrameSource, preprocessing: Preprocessing, num_clips: int) -> None:
-        self.manifest = manifest
+        self.manifest = manifest.of_flow() if isinstance(source, FlowShards) else manifest
         self.source = source
         self.preprocessing = preprocessing
         self.num_clips = num_clips
 
-    def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[View, ...], bool]:
+    def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]:
         video, labels = self.manifest.video(index), self.manifest.labels(index)
         try:
             times = frame_times(self.source, self.manifest, index)
@@ -135,20 +170,19 @@ class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[View, ...], b
             return tuple(planned), (), False
         rows, views = [], []
         clips = uniform_clips(times, self.preprocessing, self.num_clips)
-        for number, clip_times in enumerate(clips):
-            row = PlannedView(video, number, clip_times.start_seconds, labels)
-            try:
-                clip = self.source.read(self.manifest.path(index), clip_times.ticks)
-            except VideoError as error:
-                row = PlannedView(video, number, clip_times.start_seconds, labels, error.status, error.reason)
+        read = read_views(self.source, self.manifest.path(index), clips, self.preprocessing)
+        for number, (clip_times, view) in enumerate(zip(clips, read, strict=True)):
+            if isinstance(view, VideoError):
+                rows.append(PlannedView(video, number, clip_times.start_seconds, labels, view.status, view.reason))
             else:
-                views.append(evaluation_view(clip, self.preprocessing.crop))
-            rows.append(row)
+                rows.append(PlannedView(video, number, clip_times.start_seconds, labels))
+                views.append(view)
         return tuple(rows), tuple(views), clips[0].looped
 
 
 def frame_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
     """The time stamps of a manifest's video, cut to the segment that its row names."""
+    manifest.require_ok(index)
     return within(source.frame_times(manifest.path(index)), *manifest.bounds(index))
 
 
@@ -287,7 +321,7 @@ def collate_training(items: Sequence[_Drawn | Failure]) -> TrainingBatch:
     )
 
 
-def collate_evaluation(items: Sequence[tuple[tuple[PlannedView, ...], tuple[View, ...], bool]]) -> EvaluationBatch:
+def collate_evaluation(items: Sequence[tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]]) -> EvaluationBatch:
     """Some videos' views as a batch."""
     rows = tuple(row for planned, _, _ in items for row in planned)
     views = [view for _, readable, _ in items for view in readable]
@@ -307,7 +341,7 @@ def _loaded(
         multiprocessing_context=context,
         prefetch_factor=loading.prefetch if workers else None,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_parent if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
     )
     try:
         yield from loader
@@ -326,7 +360,15 @@ def _fork_server() -> Any:
     return context
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    _leave_signals_to_the_parent()
+    facts: Any = get_worker_info()
+    stored = isinstance(facts.dataset.source, FlowShards)
+    if facts.dataset.preprocessing.modality == "flow" and not stored:
+        opencv().setNumThreads(1)  # many workers compute side by side
+
+
+def _leave_signals_to_the_parent() -> None:
     """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from muybridge.records import SPLITS, STATUSES
+from muybridge.records import SPLITS, STATUSES, VideoError
 
 FORMAT_VERSION = 1
 
@@ -41,7 +45,27 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
+_MAPPED_BYTES = 16_000_000
 _NAMED = 5  # how many of the offenders an error names
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a stored video lies, and the SHA-256 of its head. As text it is what a `ShardFrames` is asked for."""
+
+    shard: int
+    offset: int
+    num_bytes: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}:{self.offset}:{self.num_bytes}:{self.sha256}"
+
+    @classmethod
+    def parse(cls, text: str) -> Member:
+        """The reverse of `str`."""
+        shard, offset, num_bytes, sha256 = text.split(":")
+        return cls(int(shard), int(offset), int(num_bytes), sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +95,14 @@ class Manifest:
         object.__setattr__(self, "table", self.table.combine_chunks())  # one chunk: a row is found at once
 
     @classmethod
+    def trusted(cls, table: pa.Table, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+        """Of a table that was checked when it was written: checking a million rows again takes longer than reading them."""
+        manifest = object.__new__(cls)
+        for name, value in zip(("table", "classes", "root", "notes"), (table, classes, root, notes), strict=True):
+            object.__setattr__(manifest, name, value)
+        return manifest
+
+    @classmethod
     def from_rows(
         cls,
         rows: Iterable[Mapping[str, Any]],
@@ -91,8 +123,24 @@ class Manifest:
         return str(self._value("video", index))
 
     def path(self, index: int) -> str:
-        """What a FrameSource is asked for: the file of a video, relative to `root`."""
+        """What a FrameSource is asked for: the file of a video relative to `root`, or where it lies in the shards."""
+        if "shard" in self.table.column_names:
+            names = ("shard", "offset", "num_bytes", "sha256")
+            return str(Member(*(self._value(name, index) for name in names)))
         return str(self._value("path", index))
+
+    def of_flow(self) -> Manifest:
+        """The same videos, whose `path` is where their stored flow lies."""
+        table = self.table
+        for name in ("offset", "num_bytes", "sha256"):
+            table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
+        return Manifest.trusted(table, self.classes, self.root, self.notes)
+
+    def require_ok(self, index: int) -> None:
+        """Raises VideoError where the manifest itself knows that a video cannot be read."""
+        status = self._value("status", index)
+        if status != "ok":
+            raise VideoError(status, self._value("reason", index) or "it failed in preparation")
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Places of a video's labels in `classes`."""
@@ -106,7 +154,8 @@ class Manifest:
         """The videos of one split, in the same order."""
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
-        return Manifest(self.table.filter(pc.equal(self.table["split"], split)), self.classes, self.root, self.notes)
+        rows = self.table.filter(pc.equal(self.table["split"], split))
+        return Manifest.trusted(rows, self.classes, self.root, self.notes)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Videos of each class in each split that has any; a video with several labels counts for each."""
@@ -142,8 +191,25 @@ class Manifest:
                 digest.update(part)
         return digest.hexdigest()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A large table travels as the name of a file that workers map: together they hold it once, and no object a row."""
+        rest = (self.classes, self.root, self.notes)
+        if self.table.nbytes < _MAPPED_BYTES:
+            return Manifest.trusted, (self.table, *rest)
+        if "_file" not in self.__dict__:
+            descriptor, path = tempfile.mkstemp(prefix="muybridge-manifest-", suffix=".arrow")
+            with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, self.table.schema) as writer:
+                writer.write_table(self.table)
+            object.__setattr__(self, "_file", path)
+            weakref.finalize(self, Path(path).unlink, missing_ok=True)  # also when the process ends
+        return _mapped, (self.__dict__["_file"], *rest)
+
     def _value(self, column: str, index: int) -> Any:
         return self.table[column][index].as_py()
+
+
+def _mapped(path: str, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+    return Manifest.trusted(pa.ipc.open_file(pa.memory_map(path)).read_all(), classes, root, notes)
 
 
 def match_classes(classes: Sequence[str], others: Sequence[str]) -> list[int]:

@@ -26,6 +26,7 @@ class VideoRow:
     group: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have them
 
     @property
     def kept_together(self) -> str:

@@ -1,8 +1,8 @@
 """From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4, paper.md 3.1).
 
-Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them. Leave: normalised float clips (N, 3, T, H, W),
-converted batch by batch on the device that will use them. Training and evaluation views are two functions, not a flag: a
-forgotten flag must not be able to evaluate random crops.
+Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them, or optical flow that a worker made of them
+(`flow.py`). Leave: normalised float clips (N, C, T, H, W), converted batch by batch on the device that will use them.
+Training and evaluation views are two functions, not a flag: a forgotten flag must not be able to evaluate random crops.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -35,12 +36,31 @@ class View:
     full_range: bool
 
 
+@dataclass(frozen=True)
+class FlowView:
+    """Optical flow of one clip, cropped and mirrored: float32 (2, T, crop, crop), x then y, in pixels."""
+
+    flow_cthw: NDArray[np.float32]
+
+
+AnyView: TypeAlias = View | FlowView
+
+
 def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
     """A random crop, mirrored half of the time where `mirror` allows it; one decision for all frames of the clip."""
     _, height, width = clip.luma_thw.shape
     top = int(generator.integers(0, height - crop + 1))
     left = int(generator.integers(0, width - crop + 1))
     return _cut(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
+
+
+def drawn_corner(
+    preprocessing: Preprocessing, *, mirror: bool, generator: np.random.Generator
+) -> tuple[tuple[int, int], bool]:
+    """The corner (top, left) and the mirroring that `training_view` would draw."""
+    top = int(generator.integers(0, preprocessing.scale_height - preprocessing.crop + 1))
+    left = int(generator.integers(0, preprocessing.scale_width - preprocessing.crop + 1))
+    return (top, left), mirror and bool(generator.random() < 0.5)
 
 
 def evaluation_view(clip: YuvClip, crop: int) -> View:
@@ -90,9 +110,53 @@ class ViewBatch:
             self.mirrors,
         )
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that lies on a device."""
+        return self.luma_nthw, self.chroma_ncthw, self.colour_n34
 
-def batched(views: Sequence[View]) -> ViewBatch:
+    def to(self, device: torch.device) -> ViewBatch:
+        """The same batch on `device`; the copy does not hold up the caller where memory is page-locked."""
+        luma, chroma, colour = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
+        return ViewBatch(luma, chroma, colour, self.corners, self.mirrors)
+
+
+@dataclass(frozen=True)
+class FlowBatch:
+    """N flow views as a tensor, float32 (N, 2, T, crop, crop), in pixels."""
+
+    flow_ncthw: Tensor
+
+    def __len__(self) -> int:
+        return len(self.flow_ncthw)
+
+    def pin_memory(self) -> FlowBatch:
+        """See `ViewBatch.pin_memory`."""
+        return FlowBatch(self.flow_ncthw.pin_memory())
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See `ViewBatch.tensors`."""
+        return (self.flow_ncthw,)
+
+    def to(self, device: torch.device) -> FlowBatch:
+        """See `ViewBatch.to`."""
+        return FlowBatch(self.flow_ncthw.to(device, non_blocking=True))
+
+
+AnyBatch: TypeAlias = ViewBatch | FlowBatch
+
+
+def batched(views: Sequence[AnyView]) -> AnyBatch:
     """Views of one preprocessing as a batch."""
+    flows = [view.flow_cthw for view in views if isinstance(view, FlowView)]
+    if flows:
+        assert len(flows) == len(views), "a batch is of one modality"
+        return FlowBatch(torch.from_numpy(np.stack(flows)))
+    return _planes_batched([view for view in views if isinstance(view, View)])
+
+
+def _planes_batched(views: Sequence[View]) -> ViewBatch:
     return ViewBatch(
         torch.from_numpy(np.stack([view.luma_thw for view in views])),
         torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
@@ -102,37 +166,76 @@ def batched(views: Sequence[View]) -> ViewBatch:
     )
 
 
-def network_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """The batch on `device` as the network wants it: float32 (N, 3, T, crop, crop), normalised.
+def network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """The batch on `device` as the network wants it: float32 (N, 3 or 2, T, crop, crop), normalised."""
+    match batch:
+        case ViewBatch():
+            return _rgb_input(batch, preprocessing, device)
+        case FlowBatch():
+            mean, std = torch.tensor([preprocessing.mean, preprocessing.std], device=device)[..., None, None, None]
+            return batch.flow_ncthw.to(device, non_blocking=True).sub(mean).div_(std)
+
+
+def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """Float32 (N, 3, T, crop, crop), normalised.
 
     Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
-    rounded.
+    rounded. Normalisation is folded into the matrix and the bounds, and what chroma adds is computed once a chroma sample:
+    two passes over the pixels of each channel are left. On a CPU a clip is finished before the next one begins, so that it
+    stays in the cache; on a GPU all clips whose crops lie alike go together.
     """
+    luma, chroma = (planes.to(device, non_blocking=True) for planes in (batch.luma_nthw, batch.chroma_ncthw))
     crop = preprocessing.crop
-    luma = _crops(batch.luma_nthw.to(device, non_blocking=True), batch.corners, crop)
-    chroma = batch.chroma_ncthw.to(device, non_blocking=True)
-    chroma = _crops(chroma.repeat_interleave(2, -2).repeat_interleave(2, -1), batch.corners, crop)
-    colour = batch.colour_n34.to(device, non_blocking=True)[..., None, None, None]  # against (N, T, H, W)
-    luma, blue, red = luma.float(), chroma[:, 0].float(), chroma[:, 1].float()
-    clips = torch.empty((len(batch), 3, *luma.shape[1:]), device=device)
-    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
-        plane = torch.mul(luma, colour[:, channel, 0], out=clips[:, channel])
-        plane.addcmul_(blue, colour[:, channel, 1]).addcmul_(red, colour[:, channel, 2]).add_(colour[:, channel, 3])
-        plane.clamp_(0, 255).sub_(mean).div_(std)
-    mirrored = [number for number, mirror in enumerate(batch.mirrors) if mirror]
-    if mirrored:
-        clips[mirrored] = clips[mirrored].flip(-1)
+    clips = torch.empty((len(batch), 3, luma.shape[1], crop, crop), device=device)
+    for numbers, cut in _alike(batch, together=device.type != "cpu"):
+        index = slice(numbers[0], numbers[0] + 1) if len(numbers) == 1 else numbers
+        target = clips[index]  # a view of the one, a copy of several
+        _convert(luma[index], chroma[index], cut, preprocessing, target)
+        if len(numbers) > 1:
+            clips[index] = target
     return clips
 
 
-def _crops(planes: Tensor, corners: Sequence[tuple[int, int]], crop: int) -> Tensor:
-    if len(set(corners)) == 1:
-        top, left = corners[0]
-        return planes[..., top : top + crop, left : left + crop]
-    crops = [
-        plane[..., top : top + crop, left : left + crop] for plane, (top, left) in zip(planes, corners, strict=True)
-    ]
-    return torch.stack(crops)
+@dataclass(frozen=True)
+class _Cut:
+    """What clips converted together have in common."""
+
+    top: int
+    left: int
+    mirror: bool
+    colour: tuple[tuple[float, ...], ...]  # rows R, G, B; columns Y, Cb, Cr, 1
+
+
+def _alike(batch: ViewBatch, *, together: bool) -> list[tuple[list[int], _Cut]]:
+    """Places in the batch of the views that are cut and coloured alike; one by one unless `together`."""
+    groups: dict[tuple[_Cut, int], list[int]] = {}
+    colours = [tuple(map(tuple, rows)) for rows in batch.colour_n34.tolist()]
+    for number, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
+        key = _Cut(*corner, mirror, colours[number]), 0 if together else number
+        groups.setdefault(key, []).append(number)
+    return [(numbers, cut) for (cut, _), numbers in groups.items()]
+
+
+def _convert(luma: Tensor, chroma: Tensor, cut: _Cut, preprocessing: Preprocessing, clips_ncthw: Tensor) -> None:
+    """Fill `clips_ncthw` from blocks of luma (N, T, 2h, 2w) and chroma (N, 2, T, h, w)."""
+    crop, left = preprocessing.crop, cut.left
+    if cut.mirror:
+        luma, chroma, left = luma.flip(-1), chroma.flip(-1), luma.shape[-1] - left - crop
+    shape = luma.shape
+    luma = luma.float().view(*shape[:2], shape[2] // 2, 2, shape[3])  # lines in pairs that share their chroma
+    twice = (chroma.to(torch.int16) * 257).view(torch.uint8).float()  # every sample twice along its line
+    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
+        from_luma, from_blue, from_red, constant = (factor / std for factor in cut.colour[channel])
+        added = None
+        for plane, factor in ((0, from_blue), (1, from_red)):
+            if factor:
+                part = twice[:, plane]
+                added = part * factor if added is None else added.add_(part, alpha=factor)
+        assert added is not None, "every channel takes something from chroma"
+        added += constant - mean / std
+        plane_nthw = torch.add(added.unsqueeze(3), luma, alpha=from_luma).view(shape)
+        block = plane_nthw[..., cut.top : cut.top + crop, left : left + crop]
+        torch.clamp(block, -mean / std, (255 - mean) / std, out=clips_ncthw[:, channel])
 
 
 @lru_cache(maxsize=4)

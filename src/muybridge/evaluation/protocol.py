@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from muybridge.records import Modality, Preprocessing
+from muybridge.records import Modality, Preprocessing, absent_keys
 from muybridge.settings import EvaluationSettings
 
 Placement = Literal["uniform"]
@@ -36,6 +36,8 @@ class EvaluationProtocol:
     average: Average
     """What is averaged over a video's readable clips: softmax, or logits with one softmax after."""
     modality: Modality
+    flow_gap: int = 1
+    flow_chain: bool = False
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, Any], ...] = (
@@ -66,6 +68,8 @@ class EvaluationProtocol:
             crop_size=preprocessing.crop,
             average=settings.average,
             modality=preprocessing.modality,
+            flow_gap=preprocessing.flow_gap,
+            flow_chain=preprocessing.flow_chain,
         )
 
     def sentence(self) -> str:
@@ -82,17 +86,18 @@ class EvaluationProtocol:
         if (self.crop_size, self.scale_height, self.scale_width) != (paper.crop, paper.scale_height, paper.scale_width):
             parts.append(f"{self.crop_size}x{self.crop_size} of {self.scale_height}x{self.scale_width}")
         if self.modality == "flow":
-            parts.append("optical flow")
+            over = f" over {self.flow_gap} frames{', chained' if self.flow_chain else ''}" if self.flow_gap > 1 else ""
+            parts.append(f"optical flow{over}")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return asdict(self)
+        """The record as JSON values; `flow_` keys are there for flow only."""
+        return {name: value for name, value in asdict(self).items() if name not in absent_keys(self.modality)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
         """The record from JSON values; an unknown or missing key or value is a ValueError."""
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - absent_keys(values.get("modality"))
         if set(values) != names:
             raise ValueError(f"the protocol has the keys {sorted(values)}, expected {sorted(names)}")
         return cls(**values)

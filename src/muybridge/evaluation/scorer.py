@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from muybridge.models.inference import optimize
+from muybridge.models.network import VideoResNet
+from muybridge.records import Scorer
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import Card
+from muybridge.weights.onnx import OnnxScorer
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,26 @@ class NetworkScorer:
         with evaluating(self.network):
             logits: Tensor = self.network(clips_ncthw.to(self.device))
         return logits.float().cpu()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What an address of weights gave: who scores, by which papers; `network` is None where there is only a graph."""
+
+    scorer: Scorer
+    card: Card
+    network: VideoResNet | None
+
+
+def load_scorer(address: str | Path, device: torch.device) -> Loaded:
+    """A scorer from a run folder, a .safetensors or an .onnx file, or a name of the catalogue; ValueError as of these."""
+    if Path(address).suffix == ".onnx":
+        if not Path(address).is_file():
+            raise ValueError(f"there is no file {address}; `muybridge weights export` writes .onnx files")
+        scorer = OnnxScorer(Path(address), device)
+        return Loaded(scorer, scorer.card, None)
+    network, card = load_weights(address, device)
+    return Loaded(NetworkScorer(optimize(network), device), card, network)
 
 
 @contextmanager

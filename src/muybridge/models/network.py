@@ -8,12 +8,16 @@ carry the names and shapes of torchvision's video ResNets, so that state dicts a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from muybridge.models.convolution import Convolution3d, Triple
+from muybridge.models.convolution import Convolution3d, FactorisedConvolution, Triple
 from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
     STRIDES,
@@ -38,6 +42,8 @@ class VideoResNet(nn.Module):
         self.layer3 = stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
         self.layer4 = stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
         self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
+        # Whether training keeps only what enters each block and computes the rest again: less memory, a third more time.
+        self.activation_checkpointing = False
         initialise(self)
 
     def forward(self, clips_ncthw: Tensor) -> Tensor:
@@ -48,38 +54,65 @@ class VideoResNet(nn.Module):
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Clips (N, C, T, H, W) -> what enters the classifier: (N, 512) at width 64, (N, 2048) with bottlenecks."""
         check_clips(clips_ncthw, self.specification, self.fc.weight.dtype)
-        maps: Tensor = self.stem(clips_ncthw)
-        maps = self.layer1(maps)
-        maps = self.layer2(maps)
-        maps = self.layer3(maps)
-        maps = self.layer4(maps)
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+            maps: Tensor = recomputed_stages(self, clips_ncthw)
+        else:
+            maps = self.stem(clips_ncthw)
+            maps = self.layer1(maps)
+            maps = self.layer2(maps)
+            maps = self.layer3(maps)
+            maps = self.layer4(maps)
         return maps.mean(dim=(2, 3, 4))
+
+
+def recomputed_stages(net: VideoResNet, clips: Tensor) -> Tensor:
+    """Stem and stages as ever, block by block; on the way back every block runs once more instead of being remembered."""
+    maps = clips
+    for block in (net.stem, *net.layer1, *net.layer2, *net.layer3, *net.layer4):
+        contexts = partial(_first_and_second_run, block)
+        maps = checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return maps
+
+
+def _first_and_second_run(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), statistics_kept(block)
+
+
+@contextmanager
+def statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Inside, batch norm leaves its running statistics as they are: the first run has moved them already."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, num_batches) in zip(norms, before, strict=True):
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if num_batches is None else num_batches.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, num_batches
 
 
 def stem(spec: Specification) -> nn.Sequential:
     """conv1: C x T x H x W -> width x T x H/2 x W/2 (T becomes 1 where the stem takes time as channels)."""
     inputs, width = spec.input_channels, spec.width
-    layers: list[nn.Module]
+    then: list[nn.Module] = [norm(width, spec), nn.ReLU(inplace=True)]
+    if spec.stem_pool:
+        then.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
     match spec.stem:
         case ConvolutionKind.FULL_3D:
-            layers = [Convolution3d(inputs, width, kernel=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))]
+            first = Convolution3d(inputs, width, kernel=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
         case ConvolutionKind.FRAME_2D:
-            layers = [Convolution3d(inputs, width, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))]
+            first = Convolution3d(inputs, width, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
         case ConvolutionKind.TIME_AS_CHANNELS:
             length = spec.clip_length
-            layers = [Convolution3d(inputs, width, kernel=(length, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))]
+            first = Convolution3d(inputs, width, kernel=(length, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
         case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
             mid = spec.stem_mid_channels
-            layers = [
-                Convolution3d(inputs, mid, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3)),
-                norm(mid, spec),
-                nn.ReLU(inplace=True),
-                Convolution3d(mid, width, kernel=(3, 1, 1), padding=(1, 0, 0)),
-            ]
-    layers += [norm(width, spec), nn.ReLU(inplace=True)]
-    if spec.stem_pool:
-        layers.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
-    return nn.Sequential(*layers)
+            spatial = Convolution3d(inputs, mid, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
+            temporal = Convolution3d(mid, width, kernel=(3, 1, 1), padding=(1, 0, 0))
+            return FactorisedConvolution(spatial, norm(mid, spec), temporal, *then)
+    return nn.Sequential(first, *then)
 
 
 def stage(spec: Specification, index: int) -> nn.Sequential:
@@ -164,10 +197,9 @@ def convolution(
             return Convolution3d(in_channels, out_channels, kernel=(1, 3, 3), stride=stride, padding=(0, 1, 1))
         case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
             time, height, width = stride
-            return nn.Sequential(
+            return FactorisedConvolution(
                 Convolution3d(in_channels, mid, kernel=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)),
                 norm(mid, spec),
-                nn.ReLU(inplace=True),
                 Convolution3d(mid, out_channels, kernel=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)),
             )
         case ConvolutionKind.TIME_AS_CHANNELS:

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from muybridge.data.clips import dense_clips, uniform_clips
 from muybridge.data.loader import frame_source
-from muybridge.data.views import View, batched, network_input
+from muybridge.data.reading import read_views
+from muybridge.data.views import AnyView, batched, network_input
 from muybridge.evaluation.aggregate import mean_scores, softmax
-from muybridge.evaluation.scorer import NetworkScorer, evaluating, resolve_device
+from muybridge.evaluation.scorer import evaluating, load_scorer, resolve_device
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.reading import read_views
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
-from muybridge.weights.card import Card, load_weights
+from muybridge.weights.card import Card
 
 BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
 
@@ -84,10 +84,10 @@ class _Outputs:
 class Recognizer:
     """A network with its papers, ready for video files. `load` makes one.
 
-    `model` is the plain float32 network; `scorer` is what runs for predictions.
+    `model` is the plain float32 network, None for an .onnx file; `scorer` is what runs for predictions.
     """
 
-    model: VideoResNet
+    model: VideoResNet | None
     card: Card
     scorer: Scorer
     device: torch.device
@@ -119,7 +119,8 @@ class Recognizer:
     def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
         """What enters the classifier: for `clips` uniform clips, or with `step_frames` for one every so many frames.
 
-        Raises VideoError where the video, or all of its clips, cannot be read.
+        Raises VideoError where the video, or all of its clips, cannot be read; ValueError for an .onnx file, which gives logits
+        alone.
         """
         video = str(video)
         times = self.source.frame_times(video)
@@ -157,6 +158,8 @@ class Recognizer:
         return self.card.preprocessing
 
     def _vectors(self, clips_ncthw: Tensor) -> Tensor:
+        if self.model is None:
+            raise ValueError("an .onnx file gives logits alone; extract features with the weights it was exported from")
         with evaluating(self.model):
             return self.model.features(clips_ncthw)
 
@@ -166,8 +169,8 @@ class Recognizer:
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
 
-        def views() -> Iterator[View]:
-            for number, view in enumerate(read_views(self.source, video, clips, crop=self._preprocessing.crop)):
+        def views() -> Iterator[AnyView]:
+            for number, view in enumerate(read_views(self.source, video, clips, self._preprocessing)):
                 if isinstance(view, VideoError):
                     failures.append(view)
                 else:
@@ -200,15 +203,12 @@ def _stretches(numbers: Sequence[int], windows: Sequence[Window]) -> list[list[W
 
 
 def load(address: str | Path, device: str = "auto") -> Recognizer:
-    """A recognizer from a run folder (its best weights, else its last) or a .safetensors file.
+    """A recognizer from a run folder (its best weights, else its last), a .safetensors or .onnx file, or a catalogue name.
 
     `device`: auto, cpu, cuda or cuda:N. ValueError says in a sentence what is wrong with the weights or the device.
     """
     place = resolve_device(device)
-    network, card = load_weights(address, place)
-    if card.preprocessing.modality != "rgb":
-        raise ValueError(
-            f"{address} sees {card.preprocessing.modality}; so far videos are read as rgb only, give weights for rgb"
-        )
+    loaded = load_scorer(address, place)
+    card = loaded.card
     source = frame_source("", card.preprocessing)
-    return Recognizer(network, card, NetworkScorer(network, place), place, source)
+    return Recognizer(loaded.network, card, loaded.scorer, place, source)

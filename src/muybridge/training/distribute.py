@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from muybridge.processes import Place, num_restarts, place
 from muybridge.training.phases import Watch
 from muybridge.training.synchronised import synchronise_norms
+from muybridge.weights.surgery import learning_mode
 
 T = TypeVar("T")
 LAST_RESORT = datetime.timedelta(
@@ -95,7 +96,7 @@ class Ranks:
             network, device_ids=[example.device] if example.device.type == "cuda" else None
         )
         before = [buffer.clone() for buffer in network.buffers()]
-        network.train()
+        learning_mode(network)
         with warnings.catch_warnings():
             # Of gradients of 1x1x1 weights, whose strides are written in two ways; torch says it once in a process.
             warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)

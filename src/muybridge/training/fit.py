@@ -8,7 +8,7 @@ loop and all take the same turns; rank 0 alone writes and prints.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from muybridge.data.loader import StepDraws, TrainingDraws, frame_source, training_batches
+from muybridge.data.loader import StepDraws, TrainingBatch, TrainingDraws, frame_source, training_batches
 from muybridge.evaluation.evaluate import Examination, evaluate, sentence
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.scorer import NetworkScorer
@@ -24,6 +24,7 @@ from muybridge.processes import StopFlag, StopRequested, stop_on_signals
 from muybridge.training.checkpoint import Progress, newest_snapshot, put_in_place
 from muybridge.training.curves import Curves
 from muybridge.training.distribute import Ranks
+from muybridge.training.execution import ahead
 from muybridge.training.keeping import Keeper, save_weights
 from muybridge.training.optimizer import build_optimizer, set_rate
 from muybridge.training.phases import Watch
@@ -61,25 +62,19 @@ def fit(job: Job, console: Console) -> Outcome:
         Keeper(job, optimizer) as keeper,
     ):
         draws, steps = _draws(job, progress.step)
-        batches = training_batches(
-            draws,
-            steps,
-            job.settings.loading,
-            pin_memory=job.device.type == "cuda",
-            restarted=lambda reason: hear_of_restart(job.ranks, stop, console, reason),
-        )
+        batches = read_batches(job, draws, steps, partial(hear_of_restart, job.ranks, stop, console))
+        step_phase = partial(watch.phase, minutes=limits.step_minutes, setting="timeouts.step_minutes")
+        save_phase = partial(watch.phase, minutes=limits.checkpoint_minutes, setting="timeouts.checkpoint_minutes")
         while True:
             if validation_is_due(job, progress):
                 with saved_when_cut_short(keeper, progress, stop, job.ranks):
                     progress, measured = validate(job, progress, curves, console, stop, watch)
             finished, validated = progress.step == schedule.num_steps, progress.validated_step == progress.step
-            with watch.phase(f"meeting after step {progress.step}", limits.step_minutes, "timeouts.step_minutes"):
+            with step_phase(f"meeting after step {progress.step}"):
                 signal_number = asked_to_stop(job.ranks, stop)
             is_time = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
             if progress != saved and (finished or validated or is_time or signal_number):
-                with watch.phase(
-                    f"saving step {progress.step}", limits.checkpoint_minutes, "timeouts.checkpoint_minutes"
-                ):
+                with save_phase(f"saving step {progress.step}"):
                     keeper.save(progress)
                 saved, saved_at = progress, time.monotonic()
             keeper.raise_early()
@@ -92,18 +87,13 @@ def fit(job: Job, console: Console) -> Outcome:
             in_hand = partial(videos_of_step, draws, steps, step)
             with (
                 saved_when_cut_short(keeper, progress, stop, job.ranks),
-                watch.phase(
-                    f"reading the clips of step {step + 1}",
-                    limits.step_minutes,
-                    "timeouts.step_minutes",
-                    videos=in_hand,
-                ),
+                step_phase(f"reading the clips of step {step + 1}", videos=in_hand),
             ):
                 pieces = [next(batches) for _ in range(steps.num_pieces)]
             waited_seconds = time.perf_counter() - began
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            with watch.phase(f"training step {step + 1}", limits.step_minutes, "timeouts.step_minutes", videos=in_hand):
+            with step_phase(f"training step {step + 1}", videos=in_hand):
                 result = training_step(learner, pieces, step)
             progress = count(job, progress, result, curves)
             profile.stepped()
@@ -111,9 +101,17 @@ def fit(job: Job, console: Console) -> Outcome:
 
             report = StepReport(result.loss, result.num_right, result.num_clips, seconds, waited_seconds)
             bar.stepped(report)
-            curves.record(
-                "train", progress.step, {"epoch": schedule.epoch(progress.step), "rate": rate, **report.figures()}
-            )
+            epoch = schedule.epoch(progress.step)
+            curves.record("train", progress.step, {"epoch": epoch, "rate": rate, **report.figures()})
+
+
+def read_batches(
+    job: Job, draws: TrainingDraws, steps: StepDraws, restarted: Callable[[str], None]
+) -> Iterator[TrainingBatch]:
+    """This rank's batches on its device, `steps.num_pieces` a step; `restarted` hears why workers were started again."""
+    pin_memory = job.device.type == "cuda"
+    read = training_batches(draws, steps, job.settings.loading, pin_memory=pin_memory, restarted=restarted)
+    return ahead(read, job.device)
 
 
 def newest_progress(job: Job, optimizer: torch.optim.Optimizer, console: Console) -> Progress:

@@ -6,22 +6,27 @@ import torch
 from torch import nn
 
 from muybridge.settings import TrainingSettings
+from muybridge.weights.surgery import PARTS
 
 
 def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW, over the parameters that take part in training.
 
     Weight decay is on convolution and classifier weights and on batch-norm scales, not on biases, as in the authors' code
-    (Caffe2's AddWeightDecay goes over `model.weights`, which hold the scales; paper.md 3.2).
+    (Caffe2's AddWeightDecay goes over `model.weights`, which hold the scales; paper.md 3.2). Parts of the network with
+    another factor of the rate are groups of their own.
     """
-    trained = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for name, parameter in trained if not name.endswith("bias")],
-            "weight_decay": training.weight_decay,
-        },
-        {"params": [parameter for name, parameter in trained if name.endswith("bias")], "weight_decay": 0.0},
-    ]
+    groups = []
+    for factor in dict.fromkeys(training.rate_factors):
+        trained = [
+            (name, parameter)
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad and rate_factor(name, training) == factor
+        ]
+        for decay, is_bias in ((training.weight_decay, False), (0.0, True)):
+            parameters = [parameter for name, parameter in trained if name.endswith("bias") == is_bias]
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
     match training.optimizer:
         case "sgd":
             nesterov = training.momentum > 0
@@ -30,7 +35,13 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
             return torch.optim.AdamW(groups, lr=training.learning_rate)
 
 
+def rate_factor(name: str, training: TrainingSettings) -> float:
+    """What the rate of a parameter is multiplied by; that of the classifier for what is no stage of the network."""
+    part = next((part for part in PARTS if name.startswith(f"{part}.")), PARTS[-1])
+    return training.rate_factors[PARTS.index(part)]
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The same learning rate for every group."""
+    """The learning rate of a step, times each group's factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_factor"]

@@ -6,6 +6,7 @@ Everything that can be wrong with a run is looked for here, before the first ste
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,16 +21,17 @@ from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.manifest import Manifest, match_classes
 from muybridge.evaluation.scorer import resolve_device
 from muybridge.journal import environment, write_json, write_text
-from muybridge.models.family import specification
+from muybridge.models.family import Specification, specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints, steps_done
 from muybridge.training.distribute import Ranks, own_device
+from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
-from muybridge.weights.card import load_weights
-from muybridge.weights.surgery import take_over
+from muybridge.weights.address import load_weights
+from muybridge.weights.surgery import freeze, take_over
 
 TIMING_REPEATS = 3
 SECONDS_OF_TIMING = 2.0
@@ -77,16 +79,38 @@ def start(settings: TrainSettings, *, resume: bool = False, ranks: Ranks | None 
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
-    network = build_network(settings, len(data.classes))
     notes = [*data.notes, *(changes_since(folder, settings) if ranks.is_first else ())]
-    goes_on = ranks.first_ones(bool(checkpoints(folder / "checkpoints")) if ranks.is_first else False)
-    if settings.init and not goes_on:  # a run that goes on has weights of its own
-        notes.append(initialise(network, settings.init, data.classes))
-    plan = schedule(settings.training, num_videos=len(train), world_size=ranks.world_size)
+    network, told = first_network(settings, data.classes, ranks.first_ones(network_that_goes_on(folder, ranks)))
+    notes += told
     if ranks.is_first:
         write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
+        write_json(folder / "network.json", network.specification.to_json())
         write_json(folder / "environment.json", {**environment(), "world_size": ranks.world_size})
-    return Job(settings, folder, train, validation, network.to(device), plan, device, tuple(notes), ranks)
+    plan = schedule(settings.training, num_videos=len(train), world_size=ranks.world_size)
+    notes += set_up_execution(network.to(device), settings, device)
+    return Job(settings, folder, train, validation, network, plan, device, tuple(notes), ranks)
+
+
+def network_that_goes_on(folder: Path, ranks: Ranks) -> Specification | None:
+    """What the run in `folder` trains, where it has a checkpoint; only rank 0 looks."""
+    described = folder / "network.json"
+    if not (ranks.is_first and checkpoints(folder / "checkpoints") and described.is_file()):
+        return None
+    return Specification.from_json(json.loads(described.read_text(encoding="utf-8")))
+
+
+def first_network(
+    settings: TrainSettings, classes: Sequence[str], goes_on: Specification | None
+) -> tuple[VideoResNet, list[str]]:
+    """The network of a run, and what a person should know of its weights; one that goes on has weights of its own."""
+    if settings.init is None:
+        return build_network(settings, len(classes)), []
+    if goes_on is None:
+        network, told = initialised(settings, settings.init, classes)
+        return network, [told]
+    network = build_network(settings, len(classes), goes_on)
+    freeze(network, settings.training.frozen_stages)
+    return network, []
 
 
 def with_global_batch(settings: TrainSettings, folder: Path, ranks: Ranks) -> TrainSettings:
@@ -116,39 +140,56 @@ def changes_since(folder: Path, settings: TrainSettings) -> list[str]:
 def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Refuses what needs no look at the data to be refused, before a long one."""
     specification(settings.model, num_classes=1)  # which knows the names
-    if settings.modality == "flow":
-        raise ValueError("training on optical flow is not there yet; leave --modality flow out to train on rgb")
-    if settings.training.precision == "bf16" and device.type == "cpu":
-        raise ValueError("training.precision bf16 is 30 times slower than fp32 on most processors; use it on a GPU")
+    check_precision(settings.training, device)
 
 
-def build_network(settings: TrainSettings, num_classes: int) -> VideoResNet:
-    """The network of the settings with weights drawn by their seed; the global random state is left as it was."""
+def build_network(settings: TrainSettings, num_classes: int, source: Specification | None = None) -> VideoResNet:
+    """The network of the settings with weights drawn by their seed; the global random state is left as it was.
+
+    `source` is that of the weights it is to start from: it decides what the settings leave open.
+    """
+    wanted = settings.network
+    followed = source or specification(settings.model)
     described = specification(
         settings.model,
         num_classes=num_classes,
         clip_length=settings.clips.length,
-        input_channels=settings.network.input_channels or settings.preprocessing.input_channels,
-        width=settings.network.width,
-        mid_channel_rule=settings.network.mid_channel_rule,
-        norm_epsilon=settings.network.norm_epsilon,
-        stem_pool=settings.network.stem_pool,
+        input_channels=wanted.input_channels or settings.preprocessing.input_channels,
+        width=wanted.width,
+        mid_channel_rule=wanted.mid_channel_rule or followed.mid_channel_rule,
+        norm_epsilon=followed.norm_epsilon if wanted.norm_epsilon is None else wanted.norm_epsilon,
+        stem_pool=followed.stem_pool if wanted.stem_pool is None else wanted.stem_pool,
+        stem_mid_channels=source.stem_mid_channels if source and source.width == wanted.width else None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return VideoResNet(described)
 
 
-def initialise(network: VideoResNet, address: str, classes: Sequence[str]) -> str:
-    """Takes over the weights at `address` (a run folder or a .safetensors file); says in a sentence what was taken."""
+def initialised(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
+    """The network of the settings with the weights at `address`; and in a sentence what was taken over."""
     source, card = load_weights(address)
+    theirs = card.specification
+    if theirs.name != settings.model:
+        raise ValueError(
+            f"the weights at {address} are of {theirs.name}, not of {settings.model}; add --model {theirs.name}"
+        )
+    network = build_network(settings, len(classes), theirs)
     try:
         order = match_classes(classes, card.classes)
     except ValueError:
         order = None  # other classes: the classifier starts anew
     take_over(source, network, order)
-    head = f"a new classifier of {len(classes)} classes" if order is None else "their classifier"
-    return f"starting from {address} ({card.source}) with {head}"
+    freeze(network, settings.training.frozen_stages)
+    told = [f"a new classifier of {len(classes)} classes" if order is None else "their classifier"]
+    ours = network.specification
+    if ours.input_channels != theirs.input_channels:
+        told.append(f"a stem averaged over {theirs.input_channels} channels for {ours.input_channels}")
+    if settings.training.frozen_stages:
+        told.append(f"conv1 to conv{settings.training.frozen_stages} frozen with their batch norm")
+    if ours.norm_epsilon != theirs.norm_epsilon:
+        told.append(f"batch norm's epsilon {ours.norm_epsilon:g} where they were trained with {theirs.norm_epsilon:g}")
+    return network, f"starting from {address} ({card.source}) with {', '.join(told)}"
 
 
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:

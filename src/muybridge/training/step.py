@@ -18,6 +18,7 @@ from muybridge.data.loader import Failure, TrainingBatch
 from muybridge.data.views import network_input
 from muybridge.training.distribute import held_back
 from muybridge.training.start import Job
+from muybridge.weights.surgery import learning_mode
 
 CALM_DOWN = "lower training.learning_rate or lengthen training.warmup_epochs"
 
@@ -56,7 +57,7 @@ def training_step(learner: Learner, pieces: Sequence[TrainingBatch], step: int) 
     job, ranks = learner.job, learner.job.ranks
     may_skip = job.settings.training.non_finite == "skip"
     statistics = [buffer.clone() for buffer in job.network.buffers()] if may_skip else []
-    job.network.train()
+    learning_mode(job.network)
     learner.optimizer.zero_grad(set_to_none=True)
     own_loss, own_right = accumulate_gradients(learner, pieces)
 

@@ -27,7 +27,6 @@ from muybridge.records import Preprocessing
 FORMAT = 1
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
-RUN_FILES = ("best.safetensors", "last.safetensors")  # what a run folder is known by, the first one present
 NUM_NAMED = 3  # problems spelled out in a message; a wrong network has hundreds
 
 
@@ -142,29 +141,6 @@ def _plain(tensor: Tensor) -> Tensor:
     """On the CPU, contiguous, float32 where it is a float."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
-
-
-def weights_file(address: str | Path) -> Path:
-    """The weights that `address` means: a .safetensors file itself, of a run folder the best, else the last."""
-    path = Path(address)
-    if path.is_dir():
-        found = [path / name for name in RUN_FILES if (path / name).is_file()]
-        if not found:
-            raise ValueError(f"the folder {path} holds neither {' nor '.join(RUN_FILES)}; give the folder of a run")
-        return found[0]
-    if not path.exists():
-        raise ValueError(f"there is no {path}; give a run folder or a {SUFFIX} file")
-    if path.suffix != SUFFIX:
-        raise ValueError(
-            f"{path} is neither a run folder nor a {SUFFIX} file; "
-            f"for a state dict run `muybridge weights import {path} -o {path.stem}{SUFFIX}` first"
-        )
-    return path
-
-
-def load_weights(address: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:
-    """`load_network` of the file that `address`, a run folder or a file, means."""
-    return load_network(weights_file(address), device)
 
 
 def load_card(path: str | Path) -> Card:

@@ -1,0 +1,48 @@
+"""Random clips a processor second: `python benchmarks/decode.py [-o RESULTS.json]`.
+
+Real video where MUYBRIDGE_REAL_VIDEO names a folder with it, generated motions otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from muybridge.bench.decode import make_prepared, measure
+from muybridge.data.motion import MotionSettings
+from muybridge.data.motion_files import write_motion_dataset
+from muybridge.journal import environment
+
+
+def materials(folder: Path) -> dict[str, list[Path]]:
+    real = os.environ.get("MUYBRIDGE_REAL_VIDEO")
+    if real:
+        found = {"a Kinetics file": sorted(Path(real, "videos").glob("arm_wrestling*"))}
+        found["UT-Interaction"] = sorted(Path(real, "ut_interaction").rglob("*.avi"))[::12]
+        return found
+    write_motion_dataset(folder, MotionSettings(train_videos_per_class=1))
+    return {"generated motions": sorted(folder.rglob("*.mp4"))[:8]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output")
+    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, videos) in enumerate(materials(Path(folder, "motions")).items()):
+            prepared = make_prepared(videos, Path(folder, str(number)))
+            results[name] = measure(videos, prepared, clips=options.clips, rounds=options.rounds)
+    told = {"environment": {k: v for k, v in environment().items() if k != "command"}, "results": results}
+    print(json.dumps(results, indent=2))
+    if options.output:
+        Path(options.output).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Inference beside torchvision, ONNX Runtime and OpenVINO; the sizes of docs/performance.md. Writes results as JSON.
+
+python benchmarks/model.py -o benchmarks/results/DATE-MACHINE-model.json
+"""
+
+import sys
+
+from measuring import benchmark_options
+from muybridge.bench.model import measure_model
+from muybridge.bench.tables import told
+
+SIZES = [
+    ("r2plus1d_18", (1, 3, 16, 112, 112)),
+    ("r3d_18", (1, 3, 16, 112, 112)),
+    ("mc3_18", (1, 3, 16, 112, 112)),
+    ("r2plus1d_34", (1, 3, 32, 112, 112)),
+]
+
+if __name__ == "__main__":
+    options = benchmark_options(sys.argv[1:])
+    results = [
+        measure_model(name, shape, device=options.device, repeats=options.repeats, compiled=options.compile)
+        for name, shape in SIZES
+    ]
+    told(results, as_json=False, output=options.output)

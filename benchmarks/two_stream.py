@@ -1,0 +1,198 @@
+"""RGB, optical flow and their mean on small data: generated motions under strong appearance noise, and real video.
+
+    python benchmarks/two_stream.py -o FOLDER [--seeds 3] [--clips 3000] [--data_sets NAME ...] [--result RESULT.json]
+
+Trains one small R(2+1)D per data set, modality and seed, scores the test videos, and fuses the score files; the first flow
+network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder that
+MUYBRIDGE_REAL_VIDEO names, and left out without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from muybridge.cli.evaluate import score_split
+from muybridge.data.clips import sampling_grid, uniform_clips
+from muybridge.data.datasets import open_data
+from muybridge.data.flow_store import coded_flow, stored_flow_view, stored_ticks
+from muybridge.data.loader import frame_source, frame_times
+from muybridge.data.motion import MotionSettings
+from muybridge.data.motion_files import write_motion_dataset
+from muybridge.data.mp4 import write_mp4
+from muybridge.data.shards import Member, ShardFrames, shard_name
+from muybridge.data.transcode import encode
+from muybridge.data.views import batched, network_input
+from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.fuse import fuse
+from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scorer import NetworkScorer
+from muybridge.journal import environment, write_json
+from muybridge.records import FrameTimes, Modality
+from muybridge.settings import (
+    ClipSettings,
+    EvaluateSettings,
+    EvaluationSettings,
+    LoadingSettings,
+    NetworkSettings,
+    TrainingSettings,
+    TrainSettings,
+)
+from muybridge.training.fit import fit
+from muybridge.training.start import start
+from muybridge.weights.card import load_weights
+
+MOTIONS = {
+    "motions": MotionSettings(
+        train_videos_per_class=40, validation_videos_per_class=2, contrast=0.3, noise=24.0, distractors=1, spread=1.0
+    ),
+    "motions_milder": MotionSettings(
+        train_videos_per_class=40, validation_videos_per_class=2, contrast=0.5, noise=16.0, distractors=1, spread=1.0
+    ),
+}
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+CPU = torch.device("cpu")
+IN_THIS_PROCESS = LoadingSettings(workers=0)
+
+
+def settings(name: str, data: Path, folder: Path, modality: Modality, seed: int, num_clips: int) -> TrainSettings:
+    """One small run; the data sets differ in how clips are cut alone."""
+    if name in MOTIONS:
+        clips = ClipSettings(length=8, stride=2, scale=(64, 64), crop=56, mirror=False)
+    else:
+        clips = ClipSettings(length=8, stride=2, frames_per_second=15, scale=(64, 85), crop=56)
+    return TrainSettings(
+        data=str(data),
+        model="r2plus1d_10",
+        output=str(folder / f"{name}-{modality}-{seed}"),
+        modality=modality,
+        device="cpu",
+        seed=seed,
+        network=NetworkSettings(width=8),
+        clips=clips,
+        training=TrainingSettings(
+            optimizer="adamw",
+            learning_rate=6e-3,
+            batch_size=12,
+            epochs=1,
+            clips_per_epoch=num_clips,
+            validate_every_epochs=0,
+        ),
+        loading=IN_THIS_PROCESS,
+    )
+
+
+def scored(run: TrainSettings) -> Path:
+    """The test scores of a run, trained where they are not there yet. The last weights are used, whatever validation says."""
+    scores = Path(run.output) / "scores" / "test.parquet"
+    if not scores.exists():
+        began = time.process_time()
+        fit(start(run, resume=True), Console(file=sys.stderr))
+        asked = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
+        score_split(str(Path(run.output) / "last.safetensors"), asked, scores)
+        print(f"{run.output}: {time.process_time() - began:.0f} processor seconds", file=sys.stderr)
+    return scores
+
+
+def right_on_stored_flow(run: TrainSettings) -> dict[str, int]:
+    """The test videos scored once more from stored flow: how many are right, and how many get the same first class."""
+    network, card = load_weights(Path(run.output) / "last.safetensors")
+    asked = replace(card.preprocessing, frames_per_second=None)  # the stored frames are those of the grid
+    videos = open_data(run.data, seed=run.seed).select("test").relabelled(card.classes)
+    source = frame_source(videos.root, asked)
+    corner = (asked.scale_height - asked.crop) // 2, (asked.scale_width - asked.crop) // 2
+    first_classes = video_scores(read_scores(Path(run.output) / "scores" / "test.parquet"))
+    counts = {"of": len(videos), "right": 0, "same_first_class": 0}
+    for index in range(len(videos)):
+        ticks = sampling_grid(frame_times(source, videos, index), card.preprocessing.frames_per_second)
+        times = FrameTimes(np.arange(len(ticks), dtype=np.int64), Fraction(1, 15), len(ticks))
+        content, sha256 = write_mp4(encode(coded_flow([source.read(videos.path(index), ticks)]), times))
+        with tempfile.TemporaryDirectory() as folder:
+            shard = Path(folder) / shard_name(0)
+            shard.parent.mkdir()
+            shard.write_bytes(content)
+            stored = ShardFrames(folder, scale_height=2 * asked.scale_height, scale_width=asked.scale_width)
+            member = str(Member(0, 0, len(content), sha256))
+            views = [
+                stored_flow_view(stored.read(member, stored_ticks(clip.ticks, asked)), corner, asked, mirror=False)
+                for clip in uniform_clips(times, asked, EvaluationSettings().clips)
+            ]
+        logits = NetworkScorer(network, CPU)(network_input(batched(views), asked, CPU))
+        found = int(torch.softmax(logits, 1).mean(0).argmax())
+        counts["right"] += found in videos.labels(index)
+        place = first_classes.videos.index(videos.video(index))
+        counts["same_first_class"] += found == int(first_classes.probabilities[place].argmax())
+    return counts
+
+
+def compared(name: str, data: Path, folder: Path, *, seeds: int, num_clips: int) -> dict[str, object]:
+    """Video and clip accuracy of each stream and of their mean, seed by seed."""
+    rows: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        scores = [
+            read_scores(scored(settings(name, data, folder, modality, seed, num_clips))) for modality in MODALITIES
+        ]
+        fused = fuse(scores, [1.0, 1.0])
+        measured = dict(zip((*MODALITIES, "fused"), (*fused.members, fused.accuracy), strict=True))
+        flow_run = settings(name, data, folder, "flow", seed, num_clips)
+        once = {"flow_from_stored": right_on_stored_flow(flow_run)} if seed == 0 else {}
+        rows.append(
+            once
+            | {
+                stream: {
+                    "clip_top1": accuracy.clip_top1.of_all.to_json(),
+                    "video_top1": accuracy.video_top1.of_all.to_json(),
+                }
+                for stream, accuracy in measured.items()
+            }
+        )
+    means = {
+        stream: statistics.mean(row[stream]["video_top1"]["share"] for row in rows) for stream in (*MODALITIES, "fused")
+    }
+    return {"seeds": rows, "mean_video_top1": means, "training_clips": num_clips}
+
+
+def main() -> None:
+    """Writes the result as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for data and runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=3000, help="training clips a run")
+    parser.add_argument("--data_sets", nargs="+", help="only these")
+    parser.add_argument("--result", type=Path, help="the JSON file to write")
+    found = parser.parse_args()
+    addresses = {name: found.output / name for name in MOTIONS}
+    if real := os.environ.get("MUYBRIDGE_REAL_VIDEO"):
+        addresses["ut_interaction"] = Path(real) / "ut_interaction" / "manifest.csv"
+    else:
+        print("UT-Interaction is left out: MUYBRIDGE_REAL_VIDEO is not set", file=sys.stderr)
+    addresses = {name: data for name, data in addresses.items() if name in (found.data_sets or addresses)}
+    for name in addresses.keys() & MOTIONS.keys():
+        if not addresses[name].exists():
+            write_motion_dataset(addresses[name], MOTIONS[name])
+    result = {
+        name: compared(name, data, found.output, seeds=found.seeds, num_clips=found.clips)
+        for name, data in addresses.items()
+    }
+    facts = {key: value for key, value in environment().items() if key != "command"}
+    text = {"environment": facts, **result}
+    if found.result:
+        write_json(found.result, text)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measuring: what `muybridge bench` runs. Peers and results live in benchmarks/."""

@@ -1,0 +1,99 @@
+"""Several ways of doing one thing measured fairly: in turn, in one process, beside the limit of the machine.
+
+Enter: named functions. Leave: seconds of each (of the processor on a CPU, of the device's own clock on a GPU), medians, the
+GEMM rate that bounds them, and peak memory. Nothing here judges a number.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from muybridge.journal import processor_name
+
+Run = Callable[[], object]
+
+
+def in_turn(runs: Mapping[str, Run], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Each of `runs` once to warm up, then all of them in turn, `repeats` times; the seconds of every repeat."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds[name].append(clocked(run, device))
+    return seconds
+
+
+def clocked(run: Run, device: torch.device) -> float:
+    """Processor seconds of all threads, so that other work on the machine counts little; on a GPU seconds by its events."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        run()
+        end.record()
+        torch.cuda.synchronize(device)
+        return float(begin.elapsed_time(end)) / 1000
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def gemm_gflops(device: torch.device, dtype: torch.dtype = torch.float32, *, repeats: int = 9) -> float:
+    """GFLOP a second of a square matrix product, the median: the limit that direct convolutions are held against."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = in_turn({"gemm": lambda: left @ right}, repeats, device)["gemm"]
+    return 2 * size**3 / statistics.median(seconds) / 1e9
+
+
+def peak_bytes(run: Run, device: torch.device) -> int:
+    """The most memory that `run` takes beyond what is taken before it.
+
+    On a CPU that is the growth of the process's high-water mark, so measure in a process of its own (`alone`).
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    started = _high_water_bytes()
+    run()
+    return _high_water_bytes() - started
+
+
+def alone(measure: Callable[..., int], *arguments: object) -> int:
+    """`measure(*arguments)` in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, arguments)
+
+
+def _high_water_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss begins at that of the process which started this one
+        (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    kibibytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes_or_bytes if sys.platform == "darwin" else kibibytes_or_bytes * 1024
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """What the numbers were measured on."""
+    name = processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+    }

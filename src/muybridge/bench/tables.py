@@ -1,0 +1,92 @@
+"""What was measured, as a table for people and as JSON for the results folder."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from muybridge.journal import write_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of doing it: seconds of every repeat, and the arithmetic of one repeat in GFLOP."""
+
+    name: str
+    seconds: list[float]
+    gflop: float
+    peak_bytes: int | None = None
+    difference: float | None = None  # largest one from the first row's output, relative to that output's largest value
+
+    @property
+    def median_seconds(self) -> float:
+        """Over the repeats."""
+        return statistics.median(self.seconds)
+
+    @property
+    def gflops(self) -> float:
+        """GFLOP a second; direct arithmetic, whatever was really done."""
+        return self.gflop / self.median_seconds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A benchmark's result. `reference` is the row that the others' ratios are to."""
+
+    title: str
+    machine: Mapping[str, object]
+    gemm_gflops: float
+    reference: str
+    rows: Sequence[Row]
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Everything, with medians and ratios worked out."""
+        reference = next(row for row in self.rows if row.name == self.reference)
+        rows = [
+            {
+                **asdict(row),
+                "median_seconds": row.median_seconds,
+                "gflops": row.gflops,
+                "fraction_of_gemm": row.gflops / self.gemm_gflops,
+                "times_as_long_as_reference": row.median_seconds / reference.median_seconds,
+            }
+            for row in self.rows
+        ]
+        return {
+            "title": self.title,
+            "machine": dict(self.machine),
+            "gemm_gflops": self.gemm_gflops,
+            "reference": self.reference,
+            "rows": rows,
+            "absent": dict(self.absent),
+        }
+
+    def lines(self) -> list[str]:
+        """The table."""
+        reference = next(row for row in self.rows if row.name == self.reference)
+        found = [
+            f"{self.title}; {self.machine['name']}, {self.machine['threads']} thread(s), torch {self.machine['torch']}",
+            f"{'':34}{'seconds':>9}{'GFLOP/s':>9}{'of GEMM':>9}{'ratio':>7}{'memory':>9}{'difference':>12}",
+        ]
+        for row in self.rows:
+            memory = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB"
+            difference = "-" if row.difference is None else f"{row.difference:.1e}"
+            found.append(
+                f"{row.name:34}{row.median_seconds:9.3f}{row.gflops:9.1f}{row.gflops / self.gemm_gflops:9.0%}"
+                f"{row.median_seconds / reference.median_seconds:7.2f}{memory:>9}{difference:>12}"
+            )
+        found.append(f"{'a matrix product, 1024 or 8192 square':43}{self.gemm_gflops:9.1f}")
+        found += [f"absent: {name}, {reason}" for name, reason in self.absent.items()]
+        return found
+
+
+def told(results: Sequence[Measured], *, as_json: bool, output: str | None) -> None:
+    """Prints results and, with `output`, writes them to that file as JSON."""
+    text = json.dumps([result.to_json() for result in results], indent=1)
+    print(text if as_json else "\n\n".join("\n".join(result.lines()) for result in results))
+    if output:
+        write_text(Path(output), text + "\n")

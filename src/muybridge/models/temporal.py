@@ -1,0 +1,66 @@
+"""A convolution over time alone, with a weight gradient made of matrix products.
+
+Enters: rows (N, C, T, P) in channels-last memory, P pixels a frame, and a weight (K, C, t, 1). Leaves: (N, K, T', P). Forward
+and the gradient of the input are torch's 2-D convolution, the fastest measured. The gradient of the weight is its slow
+kernel: for every tap of the filter it is one product of the output's gradient with the rows shifted by that tap,
+
+    weight gradient of tap j (K, C)  =  sum over t of  gradient[t] (K, P)  @  rows[t * stride + j - padding] (P, C)
+
+and a plain GEMM does that 1.3 to 3 times as fast (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional, grad
+
+
+def temporal_convolution(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
+    """(N, C, T, P), (K, C, t, 1) -> (N, K, T', P); the same as conv2d, and differentiable any number of times."""
+    maps: Tensor = _TemporalConvolution.apply(rows, weight, stride, padding)  # type: ignore[no-untyped-call]
+    return maps
+
+
+class _TemporalConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return functional.conv2d(rows, weight, None, (stride, 1), (padding, 0))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        rows, weight = ctx.saved_tensors
+        for_rows = for_weight = None
+        if ctx.needs_input_grad[0]:
+            for_rows = grad.conv2d_input(rows.shape, weight, gradient, (ctx.stride, 1), (ctx.padding, 0))  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            for_weight = weight_gradient(rows, gradient, weight.shape[2], stride=ctx.stride, padding=ctx.padding)
+        return for_rows, for_weight, None, None
+
+
+def weight_gradient(rows: Tensor, gradient: Tensor, num_taps: int, *, stride: int, padding: int) -> Tensor:
+    """(N, C, T, P) and the gradient (N, K, T', P) of the output -> (K, C, taps, 1)."""
+    pixels = rows.permute(0, 2, 3, 1)  # (N, T, P, C)
+    gradients = gradient.permute(0, 2, 3, 1).contiguous()  # (N, T', P, K)
+    taps = [_tap_gradient(pixels, gradients, tap - padding, stride) for tap in range(num_taps)]
+    return torch.stack(taps, dim=2).unsqueeze(3)
+
+
+def _tap_gradient(pixels: Tensor, gradients: Tensor, shift: int, stride: int) -> Tensor:
+    """One tap: the frames q of the output for which frame q * stride + shift of the input exists."""
+    num_clips, num_frames, _, in_channels = pixels.shape
+    first = max(0, -(shift // stride))  # ceil(-shift / stride)
+    last = min(gradients.shape[1], (num_frames - 1 - shift) // stride + 1)
+    total = pixels.new_zeros(gradients.shape[3], in_channels)
+    # Frames that follow each other are one product and no copy; with a stride every frame is its own.
+    step = max(1, last - first) if stride == 1 else 1
+    for clip in range(num_clips):
+        for frame in range(first, last, step):
+            begin = frame * stride + shift
+            given = gradients[clip, frame : frame + step].flatten(0, 1)
+            total = total.addmm_(given.t(), pixels[clip, begin : begin + step].flatten(0, 1))
+    return total

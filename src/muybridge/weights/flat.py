@@ -1,0 +1,136 @@
+"""The same network with 2-D convolutions alone, for runtimes that have no others (ExecuTorch, many mobile engines).
+
+Enters: a `VideoResNet`. Leaves: a module that computes the same in evaluation mode, up to rounding. A t x k x k convolution is
+a 2-D one over single frames, each with its t neighbours laid side by side as channels; batch norm, a fixed scale and shift
+in evaluation, is folded into it. Maps stay (N * T, C, H, W) from the stem to the pool, so no operator sees five dimensions
+but the change from clips to frames and the mean at the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from muybridge.models.network import BasicBlock, BottleneckBlock, VideoResNet
+
+
+def folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Weight (out, in, t, k, k) and bias (out,) of the convolution that does what both do in evaluation mode."""
+    assert norm.running_mean is not None and norm.running_var is not None, "batch norm keeps statistics"
+    with torch.no_grad():
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        return convolution.weight * scale[:, None, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def frames_as_channels(weight: Tensor) -> Tensor:
+    """(out, in, t, k, k) -> (out, t * in, k, k), for frames with their neighbours laid side by side as channels."""
+    return weight.permute(0, 2, 1, 3, 4).flatten(1, 2)
+
+
+def convolutions_with_norms(module: nn.Module) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
+    """The convolutions of a stem, a shortcut or a block's path in order, each with the batch norm after it."""
+    found = [part for part in module.modules() if isinstance(part, nn.Conv3d | nn.BatchNorm3d)]
+    pairs = []
+    for convolution, norm in zip(found[::2], found[1::2], strict=True):
+        assert isinstance(convolution, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d), "they alternate"
+        pairs.append((convolution, norm))
+    return pairs
+
+
+def block_path(block: BasicBlock | BottleneckBlock) -> nn.Sequential:
+    """What a block adds to what entered it."""
+    return nn.Sequential(block.conv1, block.conv2, *([block.conv3] if isinstance(block, BottleneckBlock) else []))
+
+
+def residual_blocks(network: VideoResNet) -> list[BasicBlock | BottleneckBlock]:
+    """The blocks of conv2 to conv5 in order."""
+    stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+    return [block for stage in stages for block in stage if isinstance(block, BasicBlock | BottleneckBlock)]
+
+
+class FlatConvolution(nn.Module):
+    """A bias-free `nn.Conv3d` and the batch norm after it, as one 2-D convolution with a bias."""
+
+    def __init__(self, convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> None:
+        super().__init__()
+        self.frames = convolution.kernel_size[0]
+        self.time_stride, *stride = convolution.stride
+        assert not isinstance(convolution.padding, str), "padding is three numbers"
+        self.time_padding, *padding = convolution.padding
+        self.stride, self.padding = tuple(stride), tuple(padding)
+        weight, bias = folded(convolution, norm)
+        self.weight = nn.Parameter(frames_as_channels(weight))
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, maps: Tensor, length: int) -> tuple[Tensor, int]:
+        """Frames (N * T, C, H, W) of clips of T = `length` -> (N * T', C', H', W'), T'."""
+        after = (length + 2 * self.time_padding - self.frames) // self.time_stride + 1
+        if (self.frames, self.time_stride) != (1, 1):
+            clips = torch.unflatten(maps, 0, (-1, length)).flatten(2)  # (N, T, C * H * W)
+            clips = functional.pad(clips, (0, 0, self.time_padding, self.time_padding))
+            last = self.time_stride * (after - 1) + 1
+            shifted = [clips[:, shift : shift + last : self.time_stride] for shift in range(self.frames)]
+            stacked = torch.cat(shifted, dim=2)  # (N, T', t * C * H * W)
+            maps = stacked.reshape(-1, self.frames * maps.shape[1], maps.shape[2], maps.shape[3])
+        return functional.conv2d(maps, self.weight, self.bias, self.stride, self.padding), after
+
+
+class FlatPath(nn.Module):
+    """A sequence of convolutions with batch norm, a ReLU after each of them or after all but the last."""
+
+    def __init__(self, modules: nn.Module, *, last_relu: bool) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(FlatConvolution(*pair) for pair in convolutions_with_norms(modules))
+        self.last_relu = last_relu
+
+    def forward(self, maps: Tensor, length: int) -> tuple[Tensor, int]:
+        """As `FlatConvolution`."""
+        for number, step in enumerate(self.steps, start=1):
+            maps, length = step(maps, length)
+            if self.last_relu or number < len(self.steps):
+                maps = functional.relu(maps)
+        return maps, length
+
+
+class FlatBlock(nn.Module):
+    """A residual block."""
+
+    def __init__(self, block: BasicBlock | BottleneckBlock) -> None:
+        super().__init__()
+        self.path = FlatPath(block_path(block), last_relu=False)
+        self.shortcut = None if block.downsample is None else FlatPath(block.downsample, last_relu=False)
+
+    def forward(self, maps: Tensor, length: int) -> tuple[Tensor, int]:
+        """As `FlatConvolution`."""
+        residual = maps if self.shortcut is None else self.shortcut(maps, length)[0]
+        out, length = self.path(maps, length)
+        return functional.relu(out + residual), length
+
+
+class FlatNetwork(nn.Module):
+    """What `two_dimensional` makes."""
+
+    def __init__(self, network: VideoResNet) -> None:
+        super().__init__()
+        self.stem = FlatPath(network.stem, last_relu=True)
+        self.stem_pool = network.specification.stem_pool
+        self.blocks = nn.ModuleList(FlatBlock(block) for block in residual_blocks(network))
+        self.fc = network.fc
+
+    def forward(self, clips_ncthw: Tensor) -> Tensor:
+        """Clips (N, C, T, H, W) -> logits (N, classes)."""
+        length = clips_ncthw.shape[2]
+        maps, length = self.stem(clips_ncthw.transpose(1, 2).flatten(0, 1), length)
+        if self.stem_pool:
+            maps = functional.max_pool2d(maps, 3, 2, 1)
+        for block in self.blocks:
+            maps, length = block(maps, length)
+        features = torch.unflatten(maps.mean(dim=(2, 3)), 0, (-1, length)).mean(dim=1)
+        logits: Tensor = self.fc(features)
+        return logits
+
+
+def two_dimensional(network: VideoResNet) -> FlatNetwork:
+    """A copy of `network` for inference, on the CPU, without 3-D convolutions; `network` stays as it is."""
+    return FlatNetwork(network).eval()

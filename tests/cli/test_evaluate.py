@@ -1,0 +1,101 @@
+"""`muybridge evaluate` from outside: the printed numbers are those of the file, and unreadable videos are counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pytest
+
+from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.score import read_scores
+
+
+def test_json_is_the_accuracy_of_the_file(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    target = tmp_path / "deep" / "scores.parquet"
+    told = cli("evaluate", finished_run, "--data", motions, "-o", target, "--json", "--loading.workers", 0)
+    assert (told.code, told.err) == (0, "")
+    found = json.loads(told.out)
+    assert found == {
+        "scores": str(target),
+        "num_looped_videos": 0,
+        **json.loads(json.dumps(accuracy(video_scores(read_scores(target))).to_json())),
+    }
+    assert (found["num_videos"], found["num_views"], found["split"]) == (6, 60, "test")
+
+
+def test_people_read_the_protocol_and_both_denominators(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    copytree(motions, tmp_path / "data")
+    (tmp_path / "data" / "test" / "left" / "00001.mp4").write_bytes(b"no video at all")
+    target = tmp_path / "scores.parquet"
+    told = cli(
+        "evaluate",
+        finished_run,
+        "--data",
+        tmp_path / "data",
+        "-o",
+        target,
+        "--evaluation.clips=4",
+        "--loading.workers=0",
+    )
+    assert told.code == 3
+    measured = accuracy(video_scores(read_scores(target)))
+    lines = told.out.splitlines()
+    assert lines[0] == "4 uniform centre-crop clips of 4 frames a video, softmax averaged, 28x28 of 32x32; split test"
+    row = next(line for line in lines if line.startswith("video@1"))
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", row)]
+    rates = measured.video_top1
+    assert shares == [round(100 * rates.of_all.right / 6, 1), round(100 * rates.of_readable.right / 5, 1)]
+    assert "6 videos, 1 of them unreadable and counted as wrong under 'all'" in told.out
+    assert lines[-1] == f"scores: {target}"
+
+
+def test_other_splits_and_the_place_of_scores(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = copytree(finished_run, tmp_path / "run")
+    words = ("--data", motions, "--loading.workers=0", "--evaluation.clips=2", "--split")
+    assert cli("evaluate", run, *words, "train").code == 0
+    assert read_scores(run / "scores" / "train.parquet").header.num_videos == 16
+    assert cli("evaluate", run / "last.safetensors", *words, "validation").code == 0
+    assert read_scores(run / "last.scores.parquet").header.num_videos == 4
+    # The last weights give the scores that training wrote, but for rounding: batch norm is folded when nothing is learnt.
+    ours, in_training = (
+        read_scores(run / "last.scores.parquet").table,
+        read_scores(run / "scores" / "validation.parquet").table,
+    )
+    assert ours.drop_columns("logits").equals(in_training.drop_columns("logits"))
+    assert np.allclose(ours["logits"].to_pylist(), in_training["logits"].to_pylist(), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_broken", [1, 6])
+def test_exit_codes_of_unreadable_videos(
+    num_broken: int, finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    copytree(motions, tmp_path / "data")
+    for path in sorted((tmp_path / "data" / "test").rglob("*.mp4"))[:num_broken]:
+        path.write_bytes(b"no video at all")
+    target = tmp_path / "scores.parquet"
+    told = cli("evaluate", finished_run, "--data", tmp_path / "data", "-o", target, "--loading.workers=0", "--json")
+    assert told.code == (3 if num_broken == 1 else 1)
+    found = json.loads(told.out)
+    assert (found["num_videos"], found["num_failed_videos"]) == (6, num_broken)
+    assert found["video_top1"]["of_all"]["of"] == 6
+    assert found["video_top1"]["of_readable"]["of"] == 6 - num_broken
+
+
+def test_a_split_that_is_not_there(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    copytree(motions / "train", tmp_path / "data" / "train")
+    told = cli("evaluate", finished_run, "--data", tmp_path / "data", "-o", tmp_path / "s.parquet")
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert "has no videos in the split test; it has train, validation" in told.err

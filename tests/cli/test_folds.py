@@ -1,0 +1,68 @@
+"""One command over three folds: each is trained on its own, tested on its own, and the mean is theirs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from muybridge.data import datasets
+from muybridge.data.datasets import open_data
+from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.score import read_scores
+from muybridge.settings import to_plain
+from muybridge.training import start as start_module
+from runs import tiny_run
+
+
+@pytest.fixture
+def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data with folds: fold K is the folder K, each with another number of test videos."""
+    root = tmp_path / "data"
+    for fold in (1, 2, 3):
+        shutil.copytree(motions, root / str(fold))
+        for label in ("left", "right"):
+            for extra in sorted((root / str(fold) / "test" / label).iterdir())[fold:]:
+                extra.unlink()
+
+    def opened(address: str, *, fold: int | None = None, seed: int = 0) -> Any:
+        assert fold in (1, 2, 3)
+        return open_data(f"{address}/{fold}", seed=seed)
+
+    monkeypatch.setattr(datasets, "open_data", opened)
+    monkeypatch.setattr(start_module, "open_data", opened)
+    return root
+
+
+def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    runs = tmp_path / "runs"
+    plain = to_plain(tiny_run(three_folds, runs, {"training.epochs": 0.5}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    told = cli("folds", "--config", str(tmp_path / "recipe.yaml"), "--json")
+    assert told.code == 0, told.err
+    values = json.loads(told.out[told.out.index("{") :])
+    found = []
+    for fold, row in zip((1, 2, 3), values["folds"], strict=True):
+        scores = read_scores(runs / f"fold-{fold}" / "scores" / "test.parquet")
+        measured = accuracy(video_scores(scores))
+        assert (scores.header.fold, measured.num_videos) == (fold, 2 * fold) == (row["fold"], row["num_videos"])
+        assert row["video_top1"] == pytest.approx(100 * measured.video_top1.of_all.share)
+        found.append(row["video_top1"])
+    assert values["mean"]["video_top1"] == pytest.approx(statistics.mean(found))
+    assert values["deviation"]["video_top1"] == pytest.approx(statistics.stdev(found))
+    again = cli("folds", "--config", str(tmp_path / "recipe.yaml"))
+    assert again.code == 0, again.err
+    assert again.out.splitlines()[-2].split()[0] == "mean"
+
+
+def test_one_fold_is_not_all(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    told = cli("folds", "--data", "x", "--fold", "2", "-o", str(tmp_path))
+    assert told.code == 2
+    assert "leave --fold out" in told.err

@@ -1,0 +1,118 @@
+"""`muybridge predict` from outside: one answer a file, failed ones too, for people and for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import pytest
+
+from muybridge.prediction.predictor import load
+from videos import write_picture, write_sound
+
+
+@pytest.fixture
+def mixed(motions: Path, tmp_path: Path) -> Path:
+    """Two videos, and three files that are none."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    copyfile(motions / "test" / "left" / "00000.mp4", folder / "a.mp4")
+    copyfile(motions / "test" / "right" / "00000.mp4", folder / "b.mp4")
+    (folder / "c.mp4").write_bytes(b"no video at all")
+    write_sound(folder / "d.mp4")
+    write_picture(folder / "e.png").rename(folder / "e.mp4")
+    return folder
+
+
+def test_json_is_one_object_a_file_failed_ones_too(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
+    told = cli("predict", finished_run, mixed, mixed / "absent.mp4", "--json")
+    assert (told.code, told.err) == (3, "")
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert [Path(row["video"]).name for row in rows] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4", "absent.mp4"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "no_video", "no_video", "missing"]
+    for row in rows:
+        assert set(row) == {"video", "status", "reason", "classes"}
+        assert bool(row["reason"]) == (row["status"] != "ok") == (not row["classes"])
+    recognizer = load(finished_run)
+    for row in rows[:2]:
+        assert [named["label"] for named in row["classes"]] == [
+            label for label, _ in recognizer.predict(row["video"]).classes
+        ]
+        assert sum(named["probability"] for named in row["classes"]) == pytest.approx(1)
+
+
+def test_people_read_classes_and_reasons(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
+    told = cli("predict", finished_run, mixed, "--top", 1)
+    assert (told.code, told.err) == (3, "")
+    lines = told.out.splitlines()
+    assert lines[0] == str(mixed / "a.mp4")
+    assert lines[1].endswith(("%  left", "%  right"))
+    assert lines[2] == str(mixed / "b.mp4")
+    assert lines[5].startswith("  unreadable: the file is damaged or no video")
+    assert lines[7] == "  no_video: the file holds sound and no video"
+    assert lines[9] == "  no_video: the file is a picture (png), not a video"
+
+
+def test_when_every_file_failed_the_code_is_1(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
+    assert cli("predict", finished_run, mixed / "c.mp4", mixed / "d.mp4").code == 1
+    assert cli("predict", finished_run, mixed / "a.mp4").code == 0
+
+
+def test_timelines_in_every_form(finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    video = mixed / "a.mp4"
+    words = ("predict", finished_run, video, "--step", 3, "--timeline")
+    segments = json.loads(cli(*words, "json", "--json").out.splitlines()[0])["timeline"]["segments"]
+    assert segments[0]["start_seconds"] == 0
+    assert segments[-1]["end_seconds"] == pytest.approx(13 / 24)
+    for name in ("json", "csv", "srt"):
+        told = cli(*words, name, "-o", tmp_path / f"out.{name}")
+        assert told.code == 0
+        assert told.err == f"wrote {tmp_path / f'out.{name}'}\n"
+    assert json.loads((tmp_path / "out.json").read_text())["segments"] == segments
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert [row["label"] for row in rows] == [segment["label"] for segment in segments]
+    assert (tmp_path / "out.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:0")
+    assert segments[0]["label"] in cli(*words).out  # for people, below the classes
+
+
+def test_timelines_of_several_videos_go_into_a_folder(
+    finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("predict", finished_run, mixed, "--timeline", "csv", "-o", tmp_path / "lines")
+    assert told.code == 3
+    assert sorted(path.name for path in (tmp_path / "lines").iterdir()) == ["a.mp4.csv", "b.mp4.csv"]
+
+
+def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
+    told = cli("predict", finished_run, mixed, "-o", "x.json")
+    assert (told.code, told.out) == (2, "")
+    assert "-o is where a timeline goes" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--top", "0"), "at least 1 class, not 0"),
+        (("--clips=-1",), "at least 1 clip, not -1"),
+        (("--device", "tpu"), "device 'tpu' is unknown"),
+        (("--timeline", "--step", "0"), "at least 1 frame, not 0"),
+    ],
+)
+def test_numbers_that_make_no_sense(
+    words: tuple[str, ...], sentence: str, finished_run: Path, mixed: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("predict", finished_run, mixed / "a.mp4", *words)
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1), told
+    assert sentence in told.err
+
+
+def test_an_empty_folder(finished_run: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    (tmp_path / "empty").mkdir()
+    told = cli("predict", finished_run, tmp_path / "empty")
+    assert (told.code, told.out) == (2, "")
+    assert f"there is no video in the folder {tmp_path / 'empty'}" in told.err

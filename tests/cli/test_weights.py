@@ -1,0 +1,77 @@
+"""`muybridge weights` from outside: a state dict comes in, its card is shown, and it can predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from muybridge.models.network import create_model
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import load_card
+
+
+@pytest.fixture
+def state_dict(tmp_path: Path) -> Path:
+    network = create_model("r3d_10", width=4, num_classes=2)
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    (tmp_path / "names.txt").write_text("left\nright\n")
+    return tmp_path / "network.pt"
+
+
+def test_a_state_dict_is_recognised_and_can_predict(
+    state_dict: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    target = tmp_path / "network.safetensors"
+    words = ("--classes", tmp_path / "names.txt", "--norm_epsilon", 0.002, "--licence", "CC0", "--source", "ig65m")
+    told = cli("weights", "import", state_dict, "-o", target, *words)
+    assert told.code == 0
+    assert "r3d_10, width 4, 2 classes" in told.out
+    assert str(target) in told.out
+    assert all(line.startswith("assumed: ") for line in told.err.splitlines())
+    card = load_card(target)
+    assert (card.classes, card.licence) == (("left", "right"), "CC0")
+    assert card.source
+    assert card.specification.norm_epsilon == 0.002
+    stored = torch.load(state_dict, weights_only=True)
+    ours = load_weights(target)[0].state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in stored.items())
+    assert cli("predict", target, motions / "test" / "left" / "00000.mp4", "--clips", 1).code == 0
+
+
+def test_show_prints_the_card(finished_run: Path, cli: Callable[..., Any]) -> None:
+    told = cli("weights", "show", finished_run)
+    assert (told.code, told.err) == (0, "")
+    with safe_open(finished_run / "best.safetensors", "pt") as file:
+        assert json.loads(told.out) == json.loads(file.metadata()["muybridge"])
+    assert json.loads(cli("weights", "show", finished_run / "last.safetensors").out)["classes"] == ["left", "right"]
+
+
+@pytest.mark.parametrize("words", [(), ("exprot",)])
+def test_without_a_known_action_there_is_help_and_code_2(words: tuple[str, ...], cli: Callable[..., Any]) -> None:
+    told = cli("weights", *words)
+    assert told.code == 2
+    assert "usage: muybridge weights import|export|show" in told.out + told.err
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut short"])
+def test_what_is_no_state_dict_leaves_no_file(content: bytes, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    told = cli("weights", "import", tmp_path / "x.pt", "-o", tmp_path / "x.safetensors")
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert "x.pt" in told.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_a_training_checkpoint_of_ours_is_no_state_dict(
+    finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    optimizer = sorted((finished_run / "checkpoints").iterdir())[-1] / "optimizer.pt"
+    told = cli("weights", "import", optimizer, "-o", tmp_path / "x.safetensors")
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert list(tmp_path.iterdir()) == []

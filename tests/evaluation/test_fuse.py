@@ -1,0 +1,171 @@
+"""Fusion against plain arithmetic, view by view and video by video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from muybridge.evaluation import fuse as fuse_module
+from muybridge.evaluation.fuse import fuse, mean_shares
+from muybridge.evaluation.score import Scores
+
+NewScores = Callable[..., Scores]
+Video = tuple[str, tuple[int, ...], list[list[float] | None]]
+
+
+def plain_softmax(logits: Sequence[float]) -> list[float]:
+    powers = [math.exp(value - max(logits)) for value in logits]
+    return [power / math.fsum(powers) for power in powers]
+
+
+def plain_mean(rows: Sequence[Sequence[float]], shares: Sequence[float] | None = None) -> list[float]:
+    shares = shares or [1 / len(rows)] * len(rows)
+    return [math.fsum(s * v for s, v in zip(shares, column, strict=True)) for column in zip(*rows, strict=True)]
+
+
+def random_files(seed: int, *, num_files: int = 2) -> list[list[Video]]:
+    """The same videos in every file; scores and failures of their own."""
+    chance = np.random.default_rng(seed)
+    labels = {f"{number}.mp4": (int(chance.integers(3)),) for number in range(7)}
+    return [
+        [
+            (
+                name,
+                own,
+                [None if chance.random() < 0.25 else chance.normal(0, 2, 3).round(3).tolist() for _ in range(4)],
+            )
+            for name, own in labels.items()
+        ]
+        for _ in range(num_files)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.6, 0.4), (3.0, 0.0)])
+def test_views_are_matched_by_number(
+    seed: int, weights: tuple[float, float], new_scores: NewScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse_module, "BLOCK_ROWS", 1 + 3 * seed)
+    files = random_files(seed)
+    fusion = fuse([new_scores(videos) for videos in files], weights)
+    shares = [weight / sum(weights) for weight in weights]
+    num_right = num_failed = partial = right_views = 0
+    for number, ((_, labels, first), (_, _, second)) in enumerate(zip(*files, strict=True)):
+        pairs = [(one, two) for one, two in zip(first, second, strict=True) if one and two]
+        partial += sum((one is None) != (two is None) for one, two in zip(first, second, strict=True))
+        assert fusion.scores.num_failed_views[number] == 4 - len(pairs)
+        if not pairs:
+            num_failed += 1
+            assert np.isnan(fusion.scores.probabilities[number]).all()
+            continue
+        views = [plain_mean([plain_softmax(one), plain_softmax(two)], shares) for one, two in pairs]
+        expected = plain_mean(views)
+        assert fusion.scores.probabilities[number] == pytest.approx(expected, abs=1e-7)
+        num_right += expected.index(max(expected)) in labels
+        right_views += sum(view.index(max(view)) in labels for view in views)
+    assert fusion.level == "view"
+    assert fusion.accuracy.video_top1.of_all.right == num_right
+    assert fusion.accuracy.video_top1.of_all.of == 7
+    assert fusion.accuracy.clip_top1.of_all.right == right_views
+    assert fusion.accuracy.num_failed_videos == num_failed
+    assert any(f"{partial} views" in problem for problem in fusion.problems) == (partial > 0)
+
+
+def test_one_file_with_itself_is_that_file(new_scores: NewScores) -> None:
+    scores = new_scores(random_files(3)[0])
+    fusion = fuse([scores, scores, scores], [1, 2, 3])
+    assert fusion.accuracy == fusion.members[0] == fusion.members[2]
+    assert not fusion.problems
+
+
+def test_the_order_of_videos_and_classes_does_not_count(new_scores: NewScores) -> None:
+    one, two = random_files(1)
+    plain = fuse([new_scores(one), new_scores(two)], [1, 2])
+    turned = [
+        (name, tuple((label + 1) % 3 for label in labels), [None if v is None else [v[2], v[0], v[1]] for v in views])
+        for name, labels, views in reversed(two)
+    ]
+    other = new_scores(turned)
+    names = other.header.classes
+    other = Scores(other.table, replace(other.header, classes=(names[2].upper(), names[0], names[1])))
+    fusion = fuse([new_scores(one), other], [1, 2])
+    assert fusion.scores.videos == plain.scores.videos
+    assert np.allclose(fusion.scores.probabilities, plain.scores.probabilities, equal_nan=True)
+    assert fusion.members[1].video_top1 == plain.members[1].video_top1
+
+
+def test_other_numbers_of_views_are_fused_by_video(new_scores: NewScores) -> None:
+    one, two = random_files(2)
+    longer = [(name, labels, [*views, [0.0, 1.0, 2.0], None]) for name, labels, views in two]
+    fusion = fuse([new_scores(one), new_scores(longer)], [0.6, 0.4])
+    assert fusion.level == "video"
+    assert "clip_top1" not in fusion.to_json()["fused"]
+    for number, ((_, _, first), (_, _, second)) in enumerate(zip(one, longer, strict=True)):
+        rows = [[plain_softmax(view) for view in views if view is not None] for views in (first, second)]
+        if all(rows):
+            expected = plain_mean([plain_mean(rows[0]), plain_mean(rows[1])], [0.6, 0.4])
+            assert fusion.scores.probabilities[number] == pytest.approx(expected, abs=1e-7)
+        else:
+            assert np.isnan(fusion.scores.probabilities[number]).all()
+    assert fusion.accuracy.num_videos == 7
+
+
+@pytest.mark.parametrize("extra_views", [0, 1])
+def test_missing_videos_are_counted_and_named(new_scores: NewScores, extra_views: int) -> None:
+    views: list[list[float] | None] = [[9.0, 0.0, 0.0]]
+    one = new_scores([("a", (0,), views), ("b", (0,), views), ("c", (0,), views)])
+    two = new_scores([("c", (0,), views * (1 + extra_views)), ("d", (1,), views * (1 + extra_views))])
+    fusion = fuse([one, two], [1, 1], names=["rgb", "flow"])
+    assert fusion.scores.videos == ("a", "b", "c", "d")
+    assert fusion.accuracy.video_top1.of_all.right == 1
+    assert fusion.accuracy.video_top1.of_all.of == 4
+    assert fusion.accuracy.video_top1.of_readable.of == 1
+    assert fusion.problems == (
+        "rgb lacks 1 of 4 videos (d); they are counted as failed",
+        "flow lacks 2 of 4 videos (a, b); they are counted as failed",
+    )
+
+
+def other_classes(scores: Scores) -> Scores:
+    return Scores(scores.table, replace(scores.header, classes=("class 0", "class 1", "wave")))
+
+
+def of_fold_3(scores: Scores) -> Scores:
+    return Scores(scores.table, replace(scores.header, fold=3))
+
+
+def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None:
+    views: list[list[float] | None] = [[1.0, 2.0, 3.0]]
+    here = new_scores([("a", (0,), views)])
+    cases: list[tuple[Scores, str]] = [
+        (other_classes(here), "'?wave'? is not among"),
+        (of_fold_3(here), "rgb is of split test, fold 2, but flow of split test, fold 3"),
+        (new_scores([("b", (0,), views)]), "rgb and flow have no video in common"),
+        (new_scores([("a", (1,), views)]), "a has other labels in flow than in rgb"),
+        (new_scores([("a", (0,), [[1.0, 2.0]])], num_classes=2), "not of the same classes"),
+    ]
+    for other, words in cases:
+        with pytest.raises(ValueError, match=words):
+            fuse([here, other], [1, 1], names=["rgb", "flow"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [([1.0], "1 weights"), ([1.0, -1.0], "negative"), ([0.0, 0.0], "positive"), ([1.0, math.nan], "negative")],
+)
+def test_impossible_weights_are_refused(weights: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        mean_shares(weights, 2)
+
+
+def test_json_says_how(new_scores: NewScores) -> None:
+    scores = new_scores(random_files(5)[0])
+    told: dict[str, Any] = fuse([scores, scores], [3, 1], names=["rgb", "flow"]).to_json()
+    assert told["sentence"].startswith("fused by view: 0.75 x rgb (4 uniform centre-crop clips of 16 frames")
+    assert [member["weight"] for member in told["members"]] == [0.75, 0.25]
+    assert "protocol" not in told["fused"]

@@ -1,0 +1,46 @@
+"""Prepared shards made by hand for tests: each video's frames carry its index, so a test reads what was decoded."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.data.manifest import Member
+from muybridge.data.mp4 import write_mp4
+from muybridge.data.shards import shard_name
+from muybridge.data.transcode import encode
+from muybridge.records import FrameTimes, YuvClip
+from videos import index_picture
+
+HEIGHT, WIDTH = 32, 43  # an odd width, as 171 is
+
+
+def planes(first: int, num_frames: int, *, full_range: bool = False) -> YuvClip:
+    luma = np.stack([index_picture(first + n, HEIGHT, WIDTH)[:, :, 0] for n in range(num_frames)])
+    chroma = np.full((2, num_frames, HEIGHT // 2, (WIDTH + 1) // 2), 120, np.uint8)
+    return YuvClip(luma, chroma, "bt709" if full_range else "bt601", full_range)
+
+
+def even_times(num_frames: int) -> FrameTimes:
+    """25 frames a second, in ticks of a hundredth."""
+    return FrameTimes(4 * np.arange(num_frames, dtype=np.int64), Fraction(1, 100), 4 * num_frames)
+
+
+def stored_video(first: int = 0, num_frames: int = 40, *, full_range: bool = False) -> tuple[bytes, str]:
+    clip = planes(first, num_frames, full_range=full_range)
+    return write_mp4(encode(iter([clip]), even_times(num_frames)))
+
+
+def write_shard(root: Path, *videos: tuple[bytes, str]) -> list[Member]:
+    """The videos one behind the other, with something between them, as in a tar."""
+    path = root / shard_name(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content, members = b"", []
+    for video, sha256 in videos:
+        content += b"\xaa" * 512
+        members.append(Member(0, len(content), len(video), sha256))
+        content += video
+    path.write_bytes(content)
+    return members

@@ -1,0 +1,163 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from muybridge.data.loader import TrainingBatch
+from muybridge.data.views import View, batched
+from muybridge.models.convolution import Convolution3d
+from muybridge.models.network import create_model
+from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.training import execution
+from muybridge.training.execution import (
+    PrecisionCheck,
+    ahead,
+    check_bf16,
+    check_precision,
+    cudnn_warnings,
+    has_fast_bf16,
+    on_device,
+    set_up_execution,
+)
+
+CPU = torch.device("cpu")
+
+
+def network():
+    torch.manual_seed(0)
+    return create_model("r2plus1d_10", width=4, num_classes=3, clip_length=4)
+
+
+def settings(**training):
+    return TrainSettings(
+        data="nowhere",
+        network=NetworkSettings(width=4),
+        clips=ClipSettings(length=4, crop=32),
+        training=TrainingSettings(**training),
+    )
+
+
+def batch(num_clips):
+    luma = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6)
+    view = View(luma, np.full((2, 2, 2, 3), 128, np.uint8), 0, 0, False, "bt601", True)
+    views = batched([view] * num_clips) if num_clips else None
+    return TrainingBatch(views, torch.arange(num_clips), ("video",) * num_clips, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("found", "fast"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)]
+)
+def test_bf16_needs_instructions_for_it(monkeypatch, found, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert has_fast_bf16(CPU) == fast
+    check_precision(TrainingSettings(), CPU)
+    if fast:
+        check_precision(TrainingSettings(precision="bf16"), CPU)
+    else:
+        with pytest.raises(ValueError, match="bf16 has no fast path on this processor"):
+            check_precision(TrainingSettings(precision="bf16"), CPU)
+
+
+def test_settings_reach_the_network():
+    net = network()
+    assert set_up_execution(net, settings(), CPU) == []
+    convolutions = [module for module in net.modules() if isinstance(module, Convolution3d)]
+    assert {module.execution for module in convolutions} == {"fast"}
+    assert not net.activation_checkpointing
+    set_up_execution(net, settings(channels_last=False, activation_checkpointing=True), CPU)
+    assert {module.execution for module in convolutions} == {"plain"}
+    assert net.activation_checkpointing
+
+
+def test_compile_is_in_place_and_keeps_names(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    net = network()
+    names = list(net.state_dict())
+    set_up_execution(net, settings(compile=True), CPU)
+    assert compiled == [net]
+    assert list(net.state_dict()) == names
+
+
+def test_bf16_is_compared_with_fp32_without_touching_the_network():
+    net = network()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    check = check_bf16(net, torch.randn(4, 3, 4, 48, 48))
+    assert 0.9 < check.cosine < 1
+    assert min(check.fp32_seconds, check.bf16_seconds) > 0
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_wrong_bf16_kernel_is_noticed(monkeypatch):
+    net = network()
+    forward = Convolution3d.forward
+
+    def wrong(module, clips):
+        maps = forward(module, clips)
+        return maps.flip(1) if torch.is_autocast_enabled("cpu") and module.out_channels == 8 else maps
+
+    monkeypatch.setattr(Convolution3d, "forward", wrong)
+    (warning, *_) = check_bf16(net, torch.randn(4, 3, 4, 48, 48)).warnings()
+    assert "points elsewhere" in warning
+
+
+@pytest.mark.parametrize(
+    ("cosine", "seconds", "words"),
+    [(0.95, 0.5, []), (0.5, 0.5, ["elsewhere"]), (float("nan"), 0.5, ["elsewhere"]), (0.99, 3, ["3.0 times as long"])],
+)
+def test_what_a_check_says(cosine, seconds, words):
+    warnings = PrecisionCheck(cosine, 1.0, seconds).warnings()
+    assert len(warnings) == len(words)
+    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("version", "bad"), [(None, False), (90100, False), (90800, True), (91002, True), (91300, True), (91500, False)]
+)
+def test_known_bad_versions_of_cudnn(version, bad):
+    warnings = cudnn_warnings(version)
+    assert bool(warnings) == bad
+    if version == 91002:
+        assert "cuDNN 9.10 " in warnings[0]
+
+
+def test_batches_come_in_order_and_whole():
+    batches = [batch(2), batch(0), batch(1)]
+    assert list(ahead(iter(batches), CPU)) == batches
+    moved = [on_device(one, torch.device("meta")) for one in batches]
+    assert [one.views.luma_nthw.device.type if one.views else None for one in moved] == ["meta", None, "meta"]
+    assert moved[0].labels_n.device.type == "meta"
+    assert [len(one.videos) for one in moved] == [2, 0, 1]
+    untouched = {field.name for field in dataclasses.fields(TrainingBatch)} - {"views", "labels_n"}
+    assert all(getattr(moved[0], name) == getattr(batches[0], name) for name in untouched)
+
+
+def test_a_batch_is_copied_while_the_one_before_is_used(monkeypatch):
+    """The order of work on a GPU, with streams that only take notes."""
+    notes = []
+
+    class Stream:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def record_event(self):
+            return notes[-1].replace("copy", "wait for")
+
+        def wait_event(self, event):
+            notes.append(event)
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    monkeypatch.setattr(execution, "on_device", lambda one, device: notes.append(f"copy {len(one.videos)}") or one)
+    steps = ahead(iter([batch(1), batch(2), batch(3)]), torch.device("cuda"))
+    notes.extend(f"step {len(one.videos)}" for one in steps)
+    expected = "copy 1, copy 2, wait for 1, step 1, copy 3, wait for 2, step 2, wait for 3, step 3"
+    assert ", ".join(notes) == expected

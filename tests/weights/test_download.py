@@ -1,0 +1,215 @@
+"""Public weights: fetched over HTTP from a server of our own, verified, converted, kept."""
+
+import hashlib
+import http.server
+import io
+import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+import muybridge
+from muybridge.models.family import list_models
+from muybridge.models.network import create_model
+from muybridge.weights import catalogue
+from muybridge.weights.address import load_weights, weights_file
+from muybridge.weights.card import load_card, tensors_sha256
+from muybridge.weights.catalogue import ENTRIES, Entry, find
+from muybridge.weights.download import cache_folder, cached_file, fetched
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """A folder that is served, its address, and what was asked for."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            asked.append(self.path)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_address[1]}", asked
+        running.shutdown()
+        thread.join()
+
+
+def public(folder: Path, where: str, **changes: Any) -> tuple[Entry, dict[str, torch.Tensor]]:
+    """An entry of a small network that is served, and its tensors."""
+    torch.manual_seed(0)
+    state = create_model("mc2_10", num_classes=400, width=4).state_dict()
+    torch.save(state, folder / "net.pth")
+    prefix = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()[:8]
+    entry = replace(
+        ENTRIES[0], name="mc2_10-test", network="mc2_10", address=f"{where}/net.pth", sha256_prefix=prefix, **changes
+    )
+    return entry, state
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True)
+
+
+def test_a_fetched_network_is_the_published_one_with_its_papers(server: Any, cache: Path) -> None:
+    folder, where, asked = server
+    entry, state = public(folder, where)
+    file = fetched(entry)
+    assert file == cache / "weights" / "mc2_10-test.safetensors"
+    network, card = load_weights(file)
+    assert tensors_sha256(network.state_dict()) == tensors_sha256(state) == card.tensors_sha256
+    assert card.specification.norm_epsilon == 1e-5
+    assert (card.classes[0], card.classes[-1], len(card.classes)) == ("abseiling", "zumba", 400)
+    assert (card.preprocessing.frames_per_second, card.preprocessing.clip_length) == (15.0, 16)
+    assert str(card.source_sha256).startswith(str(entry.sha256_prefix))
+    assert all(part in card.source for part in (entry.address, "torchvision 0.28.0", "67.463"))
+    assert card.licence.startswith("BSD-3-Clause")
+    assert len(asked) == 1
+    assert fetched(entry) == file
+    assert len(asked) == 1, "what is in the cache is not fetched again"
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == [file.name]
+
+
+def test_a_name_loads_like_a_file(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, where, asked = server
+    entry, _ = public(folder, where)
+    monkeypatch.setattr(catalogue, "ENTRIES", (entry,))
+    recognizer = muybridge.load("mc2_10-test", device="cpu")
+    assert recognizer.card.specification.name == "mc2_10"
+    assert weights_file("mc2_10-test") == cached_file(entry)
+    assert len(asked) == 1
+
+
+def test_another_hash_is_refused(server: Any, cache: Path) -> None:
+    folder, where, _ = server
+    entry, _ = public(folder, where)
+    content = bytearray((folder / "net.pth").read_bytes())
+    content[-200] ^= 1
+    (folder / "net.pth").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"its publisher gives {entry.sha256_prefix}.*it was not read, nothing was kept"
+    ):
+        fetched(entry)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_hash_that_nobody_published_is_recorded_and_kept_to(
+    server: Any, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, where, _ = server
+    entry, _ = public(folder, where)
+    entry = replace(entry, sha256_prefix=None)
+    digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()
+    file = fetched(entry)
+    assert load_card(file).source_sha256 == digest
+    assert f"publisher gives no hash; SHA-256 {digest} of this first download is recorded" in capsys.readouterr().err
+    file.unlink()
+    fetched(entry)
+    file.unlink()
+    torch.save(create_model("mc2_10", num_classes=400, width=4).state_dict(), folder / "net.pth")
+    with pytest.raises(ValueError, match=f"but the first download had {digest[:16]}"):
+        fetched(entry)
+
+
+def test_without_network_a_sentence_says_what_to_fetch_and_where_to_put_it(server: Any, cache: Path) -> None:
+    folder, where, _ = server
+    entry, state = public(folder, where)
+    with socketserver.TCPServer(("127.0.0.1", 0), None) as closed:  # type: ignore[arg-type]
+        port = closed.server_address[1]
+    for wrong in (f"http://127.0.0.1:{port}/net.pth", f"{where}/absent/net.pth", (cache / "absent/net.pth").as_uri()):
+        unreachable = replace(entry, address=wrong)
+        sentence = (
+            f"{wrong} could not be fetched (.*); fetch it by hand.* put it at {re.escape(str(cache))}/downloads/net.pth"
+        )
+        with pytest.raises(OSError, match=sentence):
+            fetched(unreachable)
+    by_hand = cache / "downloads" / "net.pth"
+    by_hand.write_bytes((folder / "net.pth").read_bytes())
+    assert load_card(fetched(unreachable)).tensors_sha256 == tensors_sha256(state)
+    assert by_hand.exists(), "a file that a person put there is theirs"
+    cached_file(entry).unlink()
+    by_hand.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=f"delete {re.escape(str(by_hand))} and fetch it again"):
+        fetched(unreachable)
+
+
+def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, where, _ = server
+    entry, _ = public(folder, where)
+
+    class Torn(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 1000)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Torn) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(OSError, match="could not be fetched"):
+                fetched(replace(entry, address=f"http://127.0.0.1:{running.server_address[1]}/net.pth"), quiet())
+        finally:
+            running.shutdown()
+            thread.join()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_another_network_than_the_catalogue_says_is_not_kept(server: Any, cache: Path) -> None:
+    folder, where, _ = server
+    entry, _ = public(folder, where)
+    for wrong in (replace(entry, network="mc3_10"), replace(entry, num_classes=487, named=False)):
+        with pytest.raises(ValueError, match="holds mc2_10 with 400 classes, but the catalogue expects"):
+            fetched(wrong)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUYBRIDGE_CACHE", "/a")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_folder() == Path("/a")
+    monkeypatch.delenv("MUYBRIDGE_CACHE")
+    assert cache_folder() == Path("/b/muybridge")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "muybridge"
+
+
+def test_the_catalogue_is_consistent() -> None:
+    assert len({entry.name for entry in ENTRIES}) == len({entry.address for entry in ENTRIES}) == len(ENTRIES)
+    for entry in ENTRIES:
+        assert find(entry.name) is entry
+        assert entry.network in list_models()
+        assert entry.name.startswith(f"{entry.network}-")
+        assert entry.read_from and entry.licence and entry.address.startswith("https://")
+        if entry.sha256_prefix is not None:
+            assert re.search(rf"-{entry.sha256_prefix}\.pth$", entry.address), "both publishers put it into the name"
+        assert entry.preprocessing.clip_length == entry.clip_length
+    assert {entry.network for entry in ENTRIES} >= {
+        f"{name}_18" for name in ("r2d", "f_r2d", "rmc5", "mc2", "r2plus1d")
+    }
+    names = (Path(catalogue.__file__).parent / "kinetics400.txt").read_text(encoding="utf-8").splitlines()
+    assert len(set(names)) == 400
+    assert names == sorted(names, key=str.casefold)
+    spaced = find("r2plus1d_34-ig65m_kinetics400-vmz-8f")
+    assert spaced is not None
+    assert spaced.file_name == "r2plus1d_34_clip8_ft_kinetics_from_ig65m_ f128022400.pkl"
+    assert spaced.url.endswith("?dl=1")

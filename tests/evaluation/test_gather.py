@@ -13,7 +13,10 @@ from muybridge.settings import EvaluationSettings, LoadingSettings
 from ranks import run_ranks
 
 
-def test_one_to_four_ranks_write_the_same_scores(motions: Path, finished_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("world_sizes", [(4,), pytest.param((2, 3), marks=pytest.mark.long)])
+def test_one_to_four_ranks_write_the_same_scores(
+    world_sizes: tuple[int, ...], motions: Path, finished_run: Path, tmp_path: Path
+) -> None:
     """Six videos in batches of one: four ranks have two rounds, the second not full. One video cannot be read."""
     data = tmp_path / "data"
     for path in motions.rglob("*.mp4"):
@@ -23,14 +26,14 @@ def test_one_to_four_ranks_write_the_same_scores(motions: Path, finished_run: Pa
     chosen = open_data(str(data)).select("test")
     evaluation, loading = EvaluationSettings(clips=2, batch_size=2), LoadingSettings(workers=0)
     found = {}
-    for world_size in (1, 2, 3, 4):
+    for world_size in (1, *world_sizes):
         path = tmp_path / f"{world_size}.parquet"
         told = run_ranks(world_size, rank_work.evaluated, finished_run, chosen, path, evaluation, loading)
         assert len(set(told)) == 1, told  # every rank knows the result
         found[world_size] = (told[0], read_scores(path).table)
     assert found[1][1].num_rows == 12
     assert found[1][1]["status"].to_pylist().count("unreadable") == 2
-    for world_size in (2, 3, 4):
+    for world_size in world_sizes:
         assert found[world_size][0] == found[1][0]
         assert found[world_size][1].equals(found[1][1])  # rows, their order, logits bit for bit
 

@@ -2,7 +2,7 @@
 
 Enter: a folder of real video with `ut_interaction/manifest.csv` (environment variable MUYBRIDGE_REAL_VIDEO). Leaves: a JSON
 file with the test accuracy of both starts for every seed. Everything but the start is the same: network, recipe, seed, data.
-The recipe was fixed before the first run, no setting was chosen by the test split, and the last weights are scored.
+The recipe was fixed before the first scored run, no setting was chosen by the test split, and the last weights are scored.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/fine_tuning.py -o benchmarks/results/NAME.json
 """

@@ -5,7 +5,7 @@
 Training (bf16 autocast, SGD) and inference of R(2+1)D-18 on 16x112x112 at several batch sizes, ours and torchvision's, the
 bf16 GEMM rate beside; whether bf16 is right; whether anything is compiled again after the first steps; what copies to the
 GPU cost beside a step. What the time does not suffice for is listed as not measured. No GPU was to be had when this was
-written: it was tried on a CPU only (`--device cpu --network r2plus1d_10 --clip 3 4 32 32 --batches 2`).
+written: on a CPU (`--device cpu`) its start and its matrix product ran; the rest of it has never run.
 """
 
 from __future__ import annotations

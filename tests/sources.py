@@ -28,15 +28,18 @@ class Counting:
 
     `broken` maps a video to its first frame that cannot be read; 0 means that the file does not open. A video in `deadly`
     kills the process that reads it; with a file `only_once`, the first time alone. The failure of a video in `telling` tells
-    of the process that met it.
+    of the process that met it. `raising` is what no source should raise.
     """
 
     broken: Mapping[str, int] = field(default_factory=dict)
     deadly: frozenset[str] = frozenset()
     telling: frozenset[str] = frozenset()
     only_once: Path | None = None
+    raising: type[Exception] | None = None
 
     def frame_times(self, video: str) -> FrameTimes:
+        if self.raising is not None:
+            raise self.raising("a bug")
         if video in self.deadly and not (self.only_once and self.only_once.exists()):
             if self.only_once:
                 self.only_once.touch()

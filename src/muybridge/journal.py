@@ -1,6 +1,6 @@
 """Run folders: what is written, where, and so that it is whole or absent.
 
-A run folder holds settings.yaml, card.json, environment.json, log.jsonl, failures.jsonl, tensorboard/, checkpoints/,
+A run folder holds settings.yaml, network.json, environment.json, log.jsonl, failures.jsonl, tensorboard/, checkpoints/,
 last.safetensors, best.safetensors and scores/<split>.parquet (docs/training.md).
 """
 

@@ -77,6 +77,8 @@ def test_timelines_in_every_form(finished_run: Path, mixed: Path, tmp_path: Path
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [row["label"] for row in rows] == [segment["label"] for segment in segments]
     assert (tmp_path / "out.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:0")
+    for name in ("json", "csv", "srt"):
+        assert cli(*words, name).out == (tmp_path / f"out.{name}").read_text()  # alone, for a program to read
     assert segments[0]["label"] in cli(*words).out  # for people, below the classes
 
 
@@ -86,6 +88,17 @@ def test_timelines_of_several_videos_go_into_a_folder(
     told = cli("predict", finished_run, mixed, "--timeline", "csv", "-o", tmp_path / "lines")
     assert told.code == 3
     assert sorted(path.name for path in (tmp_path / "lines").iterdir()) == ["a.mp4.csv", "b.mp4.csv"]
+
+
+def test_videos_of_one_name_keep_their_timelines_apart(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("predict", finished_run, motions / "test", "--timeline", "csv", "-o", tmp_path / "lines")
+    assert told.code == 0
+    assert len(list((tmp_path / "lines").rglob("*.csv"))) == len(list((motions / "test").rglob("*.mp4")))
+    told = cli("predict", finished_run, motions / "test", "--timeline", "csv")
+    assert (told.code, told.out) == (2, "")
+    assert "name a folder with -o" in told.err
 
 
 def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:

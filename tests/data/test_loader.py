@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from muybridge.data import loader as loader_module
 from muybridge.data.decode import VideoFiles
 from muybridge.data.loader import (
     EvaluationBatch,
@@ -209,15 +210,27 @@ def test_global_batches_are_the_same_for_any_number_of_ranks(
         assert [draw for batch in batches for draw in batch] == [draw for n in (1, 2, 3) for draw in rank.of_step(n)]
 
 
-def test_other_errors_of_a_worker_pass_through() -> None:
-    manifest = counted_manifest(NUM_VIDEOS)
-    with pytest.raises(ValueError, match="invalid literal"):
-        list(batches_of(draws_of(Counting(), manifest=_renamed(manifest, "not a number")), steps(), workers=1))
+@pytest.mark.parametrize(
+    "lost", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2)]
+)
+def test_a_worker_that_dies_while_it_hands_over_is_told_alike(lost: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+
+        def __iter__(self) -> Iterator[None]:
+            raise lost
+
+    monkeypatch.setattr(loader_module, "DataLoader", Broken)
+    with pytest.raises(RuntimeError, match=r"a data worker was killed"):
+        list(batches_of(draws_of(Counting()), steps(), workers=1))
+    with pytest.raises(type(lost)):  # in this very process there is no worker to lose
+        list(batches_of(draws_of(Counting()), steps(), workers=0))
 
 
-def _renamed(manifest: Manifest, path: str) -> Manifest:
-    rows = [{"video": manifest.video(n), "path": path, "labels": [0], "split": "train"} for n in range(len(manifest))]
-    return Manifest.from_rows(rows, classes=manifest.classes, root=manifest.root)
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, FileNotFoundError])
+def test_errors_of_the_data_itself_pass_through(error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"Caught {error.__name__} in DataLoader worker process 0"):
+        list(batches_of(draws_of(Counting(raising=error)), steps(), workers=1))
 
 
 def plan(

@@ -23,7 +23,7 @@ def run(words: Sequence[str]) -> int:
     """Renders the data, trains two small networks, scores both, and predicts along an untrimmed video."""
     parser = verb_parser("demo", "[-o FOLDER] [--epochs N] [--json]", "The whole road in a few minutes.", EXAMPLES)
     parser.add_argument("-o", "--output", default="demo", help="folder for data and runs")
-    parser.add_argument("--epochs", type=float, default=10.0, help="length of each training; 10 takes minutes")
+    parser.add_argument("--epochs", type=float, default=6.0, help="length of each training; 6 take minutes")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     found = parser.parse_args(list(words))
     folder = Path(found.output)

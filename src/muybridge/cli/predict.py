@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,6 +64,9 @@ def _predict(found: Any) -> int:
     from muybridge.prediction.predictor import load
 
     videos = video_files(found.videos)
+    tells_timeline_alone = found.timeline not in (None, "text") and not found.output and not found.json
+    if tells_timeline_alone and len(videos) > 1:
+        raise ValueError(f"--timeline {found.timeline} prints nothing but one video's timeline; name a folder with -o")
     recognizer = load(found.run, device=found.device)
     others = [load(found.other, device=found.device)] if found.other else []
     num_failed = 0
@@ -70,10 +74,10 @@ def _predict(found: Any) -> int:
         num_failed += prediction.status != "ok"
         if found.json:
             print(json.dumps(_json_object(prediction, recognizer, found.timeline)), flush=True)
-        else:
+        elif not tells_timeline_alone or prediction.status != "ok":
             _print(prediction, show_segments=found.timeline == "text")
-        if found.timeline not in (None, "text") and prediction.status == "ok":
-            _write_timeline(prediction, recognizer, found, several=len(videos) > 1)
+        if (found.output or tells_timeline_alone) and prediction.status == "ok":
+            _write_timeline(prediction, recognizer, found, _timeline_file(prediction.video, videos, found))
     return 0 if not num_failed else 1 if num_failed == len(videos) else 3
 
 
@@ -117,7 +121,19 @@ def _print(prediction: Prediction, *, show_segments: bool) -> None:
             print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
-def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, *, several: bool) -> None:
+def _timeline_file(video: str, videos: Sequence[str], found: Any) -> Path | None:
+    """Where a timeline goes: the file or folder asked for; below a folder the videos keep their folders, so names differ."""
+    if not found.output:
+        return None
+    target = Path(found.output)
+    if len(videos) == 1 and not target.is_dir():
+        return target
+    above = os.path.commonpath([Path(name).absolute().parent for name in videos])
+    below = Path(video).absolute().relative_to(above)
+    return target / below.with_name(f"{below.name}.{found.timeline}")
+
+
+def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, target: Path | None) -> None:
     from muybridge.journal import write_text
     from muybridge.prediction.timeline import to_csv, to_json, to_srt
 
@@ -129,11 +145,8 @@ def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, 
             text = to_csv(prediction.segments)
         case _:
             text = to_srt(prediction.segments)
-    if not found.output:
+    if target is None:
         print(text, end="")
         return
-    target = Path(found.output)
-    if several or target.is_dir():
-        target = target / f"{Path(prediction.video).name}.{found.timeline}"
     write_text(target, text)
     print(f"wrote {target}", file=sys.stderr)

@@ -345,13 +345,20 @@ def _loaded(
     )
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not workers or not _tells_of_a_lost_worker(error):
             raise
         raise WorkerKilled(
             "a data worker was killed, most often because memory ran out; lower loading.workers, loading.prefetch "
-            f"or training.batch_size ({str(error).splitlines()[0]})"
+            f"or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
         ) from error
+
+
+def _tells_of_a_lost_worker(error: Exception) -> bool:
+    """Whether torch missed a worker, or a connection to one broke. A data set's own error begins with "Caught"."""
+    if str(error).startswith("Caught "):
+        return False
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker")
 
 
 def _fork_server() -> Any:

@@ -58,6 +58,8 @@ def with_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list[s
         notes.append(
             f"No validation split given: {number} of {len(training)} training videos are held out for it, "
             f"a tenth of the groups, drawn by seed {seed}."
+            if number
+            else "No validation split given, and too few groups to hold any out: there is no validation."
         )
     return rows, notes
 

@@ -1,0 +1,111 @@
+"""A data set scored from files: every video counted, none seen twice, and no file where it was broken off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from muybridge.data.datasets import open_data
+from muybridge.evaluation.evaluate import Examination, evaluate, percent, sentence
+from muybridge.evaluation.metrics import Rate
+from muybridge.evaluation.score import read_scores
+from muybridge.records import Preprocessing
+from muybridge.settings import EvaluationSettings, LoadingSettings
+from videos import write_video
+
+CPU = torch.device("cpu")
+CLIPS = Preprocessing(clip_length=4, scale_height=24, scale_width=24, crop=16)
+
+
+class Darkness:
+    """A `Scorer` that finds a clip the more of the first class the darker it is."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, clips_ncthw: Tensor) -> Tensor:
+        self.sizes.append(len(clips_ncthw))
+        light = clips_ncthw.mean((1, 2, 3, 4))
+        return torch.stack([-light, light], dim=1)
+
+
+@pytest.fixture
+def examination(tmp_path: Path) -> Examination:
+    """Five dark and light videos; the fourth is shorter than a clip, the last is no video."""
+    lines = ["path,label,split"]
+    for number, (label, level, num_frames) in enumerate(
+        [("dark", 20, 9), ("light", 230, 9), ("light", 20, 9), ("dark", 20, 3), ("light", 230, 9)]
+    ):
+        picture = torch.full((24, 24, 3), level, dtype=torch.uint8).numpy()
+        write_video(
+            tmp_path / f"{number}.mp4", num_frames, height=24, width=24, paint=lambda _, picture=picture: picture
+        )
+        lines.append(f"{number}.mp4,{label},test")
+    (tmp_path / "4.mp4").write_bytes(b"no video at all")
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    return Examination(
+        manifest=open_data(str(tmp_path / "data.csv")).select("test"),
+        split="test",
+        fold=None,
+        preprocessing=CLIPS,
+        model_sha256="",
+        evaluation=EvaluationSettings(clips=3, batch_size=6),
+        loading=LoadingSettings(workers=0),
+    )
+
+
+def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: Examination, tmp_path: Path) -> None:
+    scorer, heard = Darkness(), list[int]()
+    result = evaluate(examination, scorer, tmp_path / "s.parquet", device=CPU, finished=heard.append)
+    measured = result.accuracy
+    assert (measured.video_top1.of_all.right, measured.video_top1.of_all.of) == (3, 5)
+    assert (measured.video_top1.of_readable.right, measured.video_top1.of_readable.of) == (3, 4)
+    assert (measured.num_videos, measured.num_failed_videos) == (5, 1)
+    assert result.num_looped_videos == 1
+    assert heard == [2, 4, 5]  # whole videos, two at once
+    assert scorer.sizes == [6, 6]
+    line = sentence(measured)
+    assert line.startswith("clip@1 60.0 %  video@1 60.0 % [23.1, 88.2]  video@5 80.0 %  of 5 videos")
+    assert line.endswith("1 of them unreadable")
+
+
+def test_the_batch_size_is_no_part_of_the_result(examination: Examination, tmp_path: Path) -> None:
+    tables = []
+    for batch_size in (1, 6, 100):
+        settings = replace(examination.evaluation, batch_size=batch_size)
+        evaluate(replace(examination, evaluation=settings), Darkness(), tmp_path / "s.parquet", device=CPU)
+        tables.append(read_scores(tmp_path / "s.parquet").table)
+    assert tables[0].select(["video", "view", "status"]).equals(tables[2].select(["video", "view", "status"]))
+    for column in zip(*(table["logits"].to_pylist() for table in tables), strict=True):
+        assert column[0] == pytest.approx(column[1], abs=1e-6)
+        assert column[0] == pytest.approx(column[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_is_broken_off_leaves_no_scores(
+    error: type[BaseException], examination: Examination, tmp_path: Path
+) -> None:
+    def stop(num_videos: int) -> None:
+        raise error
+
+    (tmp_path / "scores").mkdir()
+    with pytest.raises(error):
+        evaluate(examination, Darkness(), tmp_path / "scores" / "s.parquet", device=CPU, finished=stop)
+    assert list((tmp_path / "scores").iterdir()) == []
+
+
+def test_scores_that_are_not_finite_are_refused_with_the_video(examination: Examination, tmp_path: Path) -> None:
+    broken: Callable[[Tensor], Tensor] = lambda clips: torch.full((len(clips), 2), torch.nan)  # noqa: E731
+    with pytest.raises(ValueError, match=r"not finite for 0\.mp4, view 0"):
+        evaluate(examination, broken, tmp_path / "s.parquet", device=CPU)
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_shares_in_words() -> None:
+    assert percent(Rate(1, 3, 0.0, 1.0)) == "33.3 %"
+    assert percent(Rate(0, 0, 0.0, 1.0)) == "-"

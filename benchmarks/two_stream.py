@@ -53,7 +53,7 @@ from muybridge.settings import (
 )
 from muybridge.training.fit import fit
 from muybridge.training.start import start
-from muybridge.weights.card import load_weights
+from muybridge.weights.address import load_weights
 
 MOTIONS = {
     "motions": MotionSettings(

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
+_PARTIAL = ".partial"
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is synced and takes `path`'s place in one move.
 
-    When the block fails, or the process dies, `path` is as it was before. The folder is made where it is missing.
+    When the block fails, or the process dies, `path` is as it was before; only a process that is killed leaves the temporary
+    file, for `remove_partial`. The folder is made where it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -38,6 +40,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file is one that `written_whole` left behind when its process was killed."""
+    return path.name.startswith(".") and path.suffix == _PARTIAL
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left below a folder that no other process writes to."""
+    for path in [path for path in folder.rglob(f".*{_PARTIAL}") if is_partial(path)]:
+        path.unlink()
 
 
 def _umask() -> int:

@@ -159,19 +159,40 @@ def test_stopped_and_taken_up_it_is_the_same_bytes(
 
 
 @pytest.mark.long
-def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--flow",)])
+def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     def line(output: str) -> list[str]:
-        words = ["prepare", str(source_folder), "-o", str(tmp_path / output), "--workers", "2"]
+        words = ["prepare", str(source_folder), "-o", str(tmp_path / output), "--workers", "2", *options]
         return [sys.executable, "-m", "muybridge", *words]
 
     subprocess.run(line("whole"), check=False)
-    for seconds in (1.5, 2.5, 3.5):
+    results = tmp_path / "killed" / "work" / "results.jsonl"
+    for num_done in (0, 1, 4, 6):
         process = subprocess.Popen(line("killed"))
-        time.sleep(seconds)
+        while process.poll() is None and num_done > (len(results.read_text().splitlines()) if results.exists() else 0):
+            time.sleep(0.01)
+        assert process.poll() is None, "it is killed before it has ended"
         process.kill()
         process.wait()
-    assert subprocess.run(line("killed"), check=False).returncode in (2, 3)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert subprocess.run(line("killed"), check=False).returncode == 3
+    killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
+    assert sorted(killed) == sorted(whole)
+    assert [name for name in whole if killed[name] != whole[name]] == []
+
+
+@pytest.mark.parametrize("left", [("work/.plan.json.a1.partial",), ("shards/.000000.tar.b2.partial", "work/plan.json")])
+def test_what_a_killed_run_left_half_written_is_removed(
+    source_folder: Path, data_folder: Path, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    preparation = Preparation(read_source(str(source_folder), "folder"), tmp_path / "data", SMALL)
+    preparation.open()
+    (tmp_path / "data" / "work" / "plan.json").rename(tmp_path / "plan.json")
+    for name in left:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "plan.json", path)
+    prepared(source_folder, tmp_path / "data")
+    assert contents(tmp_path / "data") == contents(data_folder)
 
 
 def test_a_full_disk_is_a_sentence_and_can_be_taken_up(
@@ -256,12 +277,10 @@ def test_children_time_out_and_survive_missing_files(tmp_path: Path) -> None:
     outcomes = dict(transcode_in_children(jobs, num_children=2, timeout_seconds=120))
     assert outcomes[0].num_frames == 40  # type: ignore[union-attr]
     assert outcomes[1].status == "missing"  # type: ignore[union-attr]
-    late = dict(
-        transcode_in_children(
-            [(7, Transcoding(str(long), None, None, None, 128, 171))], num_children=1, timeout_seconds=0.01
-        )
-    )
-    assert late[7].status == "timed_out"  # type: ignore[union-attr]
+    job = (7, Transcoding(str(long), None, None, None, 128, 171))
+    # Where the parent is starved of its processor, a child can be done before anybody looks at the clock: look five times.
+    late = (dict(transcode_in_children([job], num_children=1, timeout_seconds=0.01))[7] for _ in range(5))
+    assert any(getattr(outcome, "status", "ok") == "timed_out" for outcome in late)
 
 
 def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from muybridge.data.prepared import COVERAGE, DESCRIPTION, FLOW_COLUMNS, MANIFES
 from muybridge.data.shards import shard_name
 from muybridge.data.splits import VideoRow
 from muybridge.data.transcode import StoredVideo, Transcoding
-from muybridge.journal import append_json_line, read_json_lines, write_json, written_whole
+from muybridge.journal import append_json_line, is_partial, read_json_lines, remove_partial, write_json, written_whole
 from muybridge.processes import StopFlag, StopRequested, stop_on_signals
 from muybridge.records import VideoError
 
@@ -132,7 +132,10 @@ class Preparation:
         """Makes the work folder, or takes up what an earlier run left there. ValueError: the folder holds something else."""
         plan = {"sha256": self.source.sha256(self.recipe), "num_videos": len(self.source.rows)}
         saved = self.work / "plan.json"
+        if saved.exists() or not _holds_anything_else(self.output):
+            remove_partial(self.output)
         if (self.output / DESCRIPTION).exists():
+            shutil.rmtree(self.work, ignore_errors=True)  # the last thing of all, which a killed run did not come to
             raise ValueError(
                 f"{self.output} is prepared already; check it with --check, or name another folder with -o"
             )
@@ -142,7 +145,7 @@ class Preparation:
                     f"{self.output} was begun from another source or with other options, or the source has changed "
                     "since; repeat them, or name another folder with -o"
                 )
-        elif self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+        elif _holds_anything_else(self.output):
             raise ValueError(f"{self.output} holds something else; name a new folder with -o")
         else:
             write_json(saved, plan)
@@ -309,6 +312,15 @@ class Preparation:
         folds = [pa.field(name, pa.string()) for name in columns if name.startswith("fold_")]
         fields = [field for field in (*SCHEMA, *STORED_COLUMNS, *of_flow, *folds) if field.name != "path"]
         return pa.table({field.name: columns[field.name] for field in fields}, schema=pa.schema(fields))
+
+
+def _holds_anything_else(output: Path) -> bool:
+    """Whether there is more at `output` than a run leaves that was killed before it had written its plan."""
+    if output.is_dir():
+        return any(
+            not (path.name == "work" or is_partial(path)) for path in (*output.iterdir(), *output.glob("work/*"))
+        )
+    return output.exists()
 
 
 def prepare(

@@ -66,6 +66,9 @@ def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
             module.register_forward_hook(
                 lambda layer, _, output, name=name: layers.append(layer_cost(name, layer, output))
             )
+        elif isinstance(module, nn.BatchNorm3d):
+            # It keeps the shape, and on the meta device torch takes it apart in Python: most of the time of a count.
+            module.forward = lambda clips: clips  # type: ignore[assignment, method-assign]
     dtype = next(twin.parameters()).dtype
     with torch.no_grad():
         twin(torch.empty(1, *clip_cthw, dtype=dtype, device="meta"))

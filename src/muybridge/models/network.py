@@ -229,6 +229,8 @@ def initialise(net: nn.Module) -> None:
     Convolutions N(0, 2 / fan_out) (Caffe2's MSRAFill), classifier U(+-sqrt(3 / fan_in)) (its XavierFill) and bias 0; batch
     norm starts as 1 and 0.
     """
+    if next(net.parameters()).is_meta:
+        return  # there are no numbers to draw, and pretending to takes a while
     for module in net.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -24,6 +24,7 @@ from muybridge.training.checkpoint import Progress, save_checkpoint
 from muybridge.training.distribute import Ranks, held_back, meeting
 from muybridge.training.fit import fit
 from muybridge.training.optimizer import build_optimizer
+from muybridge.training.phases import Watch
 from muybridge.training.start import start
 from muybridge.training.step import Learner, example_clips, training_step
 from muybridge.weights.address import load_weights
@@ -50,7 +51,7 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
                 case "dies":
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "hangs":
-                    time.sleep(60)
+                    time.sleep(3600)
                 case "fails":
                     raise MemoryError("no memory")
                 case "is asked to stop":
@@ -69,7 +70,19 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
         return original(learner, pieces, steps_done)
 
     fit_module.training_step = stepped
+    if how == "hangs":
+        be_impatient_in(f"training step {step}")
     return train(settings)
+
+
+def be_impatient_in(phase: str) -> None:
+    """One phase may last no longer than a second; the others, which a slow machine may need time for, as long as set."""
+    original = Watch.phase
+
+    def impatient(self: Any, name: str, minutes: float, *arguments: Any, **options: Any) -> Any:
+        return original(self, name, 1 / 60 if name == phase else minutes, *arguments, **options)
+
+    Watch.phase = impatient  # type: ignore[method-assign]
 
 
 def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:

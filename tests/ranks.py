@@ -7,13 +7,14 @@ import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-SECONDS = 120.0
+SECONDS = 600.0  # a rank that says nothing for so long hangs, on however slow a machine
 
 
 def free_port() -> int:
@@ -23,35 +24,62 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def preload() -> None:
+    """Ranks are forked from a process that has imported what they need."""
+    CONTEXT.set_forkserver_preload(["rank_work", "muybridge.training.fit", "muybridge.data.loader"])
+
+
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None) -> list[Any]:
     """`function(*arguments)` in every rank; its results, or the exceptions' types and sentences, in order of ranks.
 
     `errors`: a file that gets the ranks' standard error.
     """
-    CONTEXT.set_forkserver_preload(["muybridge.training.fit", "muybridge.data.loader"])
-    port, processes, ends = free_port(), [], []
-    for rank in range(world_size):
-        ours, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=_one, args=(theirs, rank, world_size, port, function, arguments, errors))
-        process.start()
-        theirs.close()
-        processes.append(process)
-        ends.append(ours)
-    results: list[Any] = []
+    with started_ranks(world_size, function, *arguments, errors=errors) as ranks:
+        return [rank.result() for rank in ranks]
+
+
+class Rank:
+    """A process that will have a result, or be killed."""
+
+    def __init__(self, process: Any, end: Connection) -> None:
+        self.kill, self.join, self.is_alive = process.kill, process.join, process.is_alive
+        self._process, self._end = process, end
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs, -9 where it was killed."""
+        return self._process.exitcode
+
+    def result(self) -> Any:
+        """What the function returned, or the exception's type and sentence."""
+        assert self._end.poll(SECONDS), "a rank hangs"
+        try:
+            return pickle.loads(self._end.recv_bytes())  # as bytes: tensors would travel as open files
+        except EOFError:
+            return ("died", "")
+
+
+@contextmanager
+def started_ranks(
+    world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None
+) -> Iterator[list[Rank]]:
+    """The ranks while they run; at the end those that still do are killed."""
+    preload()
+    port, ranks = free_port(), []
     try:
-        for end in ends:
-            assert end.poll(SECONDS), "a rank hangs"
-            try:
-                results.append(pickle.loads(end.recv_bytes()))  # as bytes: tensors would travel as open files
-            except EOFError:
-                results.append(("died", ""))
+        for number in range(world_size):
+            ours, theirs = CONTEXT.Pipe(duplex=False)
+            process = CONTEXT.Process(target=_one, args=(theirs, number, world_size, port, function, arguments, errors))
+            process.start()
+            theirs.close()
+            ranks.append(Rank(process, ours))
+        yield ranks
     finally:
-        for process in processes:
-            process.join(5)
-            if process.is_alive():
-                process.kill()
-                process.join()
-    return results
+        for rank in ranks:
+            rank.join(5)
+            if rank.is_alive():
+                rank.kill()
+                rank.join()
 
 
 def _one(

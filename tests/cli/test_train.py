@@ -22,7 +22,7 @@ from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import checkpoints, steps_done
 from runs import tiny_run
 
-SECONDS_TO_WAIT = 120
+SECONDS_TO_WAIT = 600
 
 
 def config(folder: Path, changes: dict[str, Any] | None = None) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -333,18 +334,23 @@ def _loaded(
 ) -> Iterator[Any]:
     workers = num_workers(loading.workers)
     context = _fork_server() if workers else None
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        multiprocessing_context=context,
-        prefetch_factor=loading.prefetch if workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=_begin_worker if workers else None,
-    )
     try:
-        yield from loader
+        with warnings.catch_warnings():
+            # As many workers as were asked for; torch would advise fewer where there are fewer cores.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            batches = iter(
+                DataLoader(
+                    dataset,
+                    batch_sampler=sampler,
+                    collate_fn=collate,
+                    num_workers=workers,
+                    multiprocessing_context=context,
+                    prefetch_factor=loading.prefetch if workers else None,
+                    pin_memory=pin_memory,
+                    worker_init_fn=_begin_worker if workers else None,
+                )
+            )
+        yield from batches
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
         if not workers or not _tells_of_a_lost_worker(error):
             raise

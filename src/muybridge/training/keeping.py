@@ -59,8 +59,9 @@ class Keeper:
 
     def _write(self, taken: Snapshot) -> None:
         kept = self._job.settings.checkpoints
-        write_checkpoint(self._job.folder / "checkpoints", taken, keep=kept.keep, keep_best=kept.keep_best)
+        # First: whoever dies in between writes them again, but a run whose last checkpoint is there has no step left to.
         save_weights(self._job, "last.safetensors", taken)
+        write_checkpoint(self._job.folder / "checkpoints", taken, keep=kept.keep, keep_best=kept.keep_best)
 
 
 def save_weights(job: Job, name: str, taken: Snapshot | None = None) -> None:

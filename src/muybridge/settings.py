@@ -181,6 +181,8 @@ class EvaluationSettings:
     """About how many clips go through the network at once; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
     """What is averaged over the clips of a video."""
+    keep: Literal["views", "videos"] = "views"
+    """What the score file keeps: every view's scores, or each video's mean and how many of its views were right."""
 
     def __post_init__(self) -> None:
         _require(self.clips >= 1, f"evaluation.clips must be at least 1, not {self.clips}")

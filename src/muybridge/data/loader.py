@@ -251,14 +251,15 @@ class _Remaining(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class WholeVideos(Sampler[list[int]]):
-    """Runs of consecutive videos; the runs are fixed by `videos_per_batch` alone, ranks take them in turn."""
+    """Runs of consecutive videos from `first_video`, which are fixed by `videos_per_batch` alone, ranks take them in turn."""
 
     num_videos: int
     videos_per_batch: int
     place: Place
+    first_video: int = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        starts = range(0, self.num_videos, self.videos_per_batch)
+        starts = range(self.first_video, self.num_videos, self.videos_per_batch)
         for start in starts[self.place.rank :: self.place.world_size]:
             yield list(range(start, min(start + self.videos_per_batch, self.num_videos)))
 
@@ -268,7 +269,7 @@ class WholeVideos(Sampler[list[int]]):
     @property
     def num_batches(self) -> int:
         """Batches of all ranks."""
-        return -(-self.num_videos // self.videos_per_batch)
+        return -(-(self.num_videos - self.first_video) // self.videos_per_batch)
 
 
 def training_batches(

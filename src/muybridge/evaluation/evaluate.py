@@ -6,23 +6,21 @@ Enter: a manifest of one split and a `Scorer`. Leave: a score file, and the accu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 
-from muybridge.data.loader import EvaluationBatch, EvaluationViews, WholeVideos, evaluation_batches, frame_source
+from muybridge.data.loader import EvaluationViews, WholeVideos, evaluation_batches, frame_source
 from muybridge.data.manifest import Manifest
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.gather import rounds
+from muybridge.evaluation.gather import first_ones, rounds
 from muybridge.evaluation.metrics import Accuracy, Rate, accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader, read_scores, score_views, write_scores
-from muybridge.processes import Place, place
+from muybridge.evaluation.score import ScoresHeader, score_views, write_scores
+from muybridge.evaluation.videos import VideoFile, of_videos, read_video_scores
+from muybridge.processes import place
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
 
@@ -70,46 +68,53 @@ def evaluate(
 ) -> Result:
     """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far.
 
+    With `evaluation.keep videos` the file keeps a row a video, and what an evaluation that ended early has done stays done.
     Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
     is then called by all, equally often.
     """
-    here, num_videos = place(), len(examination.manifest)
+    here, header, num_videos = place(), examination.header(), len(examination.manifest)
+    averages = examination.evaluation.keep == "videos"
+    begun = VideoFile(path, header) if averages and here.is_first else None
+    first_video = first_ones(begun.num_done if begun else 0, here)
     source = frame_source(examination.manifest.root, examination.preprocessing)
     views = EvaluationViews(examination.manifest, source, examination.preprocessing, examination.evaluation.clips)
-    videos = WholeVideos(num_videos, examination.evaluation.videos_per_batch, here)
+    videos = WholeVideos(num_videos, examination.evaluation.videos_per_batch, here, first_video)
     batches = evaluation_batches(views, videos, examination.loading, pin_memory=device.type == "cuda")
-    num_looped = 0
 
-    def counted() -> Iterator[EvaluationBatch]:
-        nonlocal num_looped
+    def scored() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            num_looped += batch.num_looped_videos
-            yield batch
+            (rows,) = score_views((batch,), scorer, preprocessing=examination.preprocessing, device=device)
+            yield of_videos(rows, header, batch.num_looped_videos) if averages else rows, batch.num_looped_videos
 
-    def told() -> Iterator[pa.RecordBatch]:
-        scored = score_views(counted(), scorer, preprocessing=examination.preprocessing, device=device)
-        for num_batches, rows in rounds(scored, videos.num_batches, here):
-            yield from rows
+    def told() -> Iterator[tuple[pa.RecordBatch, int]]:
+        for num_batches, found in rounds(scored(), videos.num_batches, here):
+            yield from found
             if finished:
-                finished(min(num_videos, num_batches * videos.videos_per_batch))
+                finished(min(num_videos, first_video + num_batches * videos.videos_per_batch))
 
+    result = None
     if here.is_first:
-        write_scores(path, told(), examination.header())
-        measured = accuracy(video_scores(read_scores(path)))
+        num_looped = begun.write(rows for rows, _ in told()) if begun else _write_views(path, told(), header)
+        result = Result(accuracy(read_video_scores(path)), num_looped)
     else:
         deque(told(), maxlen=0)
-        measured = None
-    return everyones_result(measured, num_looped, here)
+    result = first_ones(result, here)
+    assert result is not None
+    return result
 
 
-def everyones_result(measured: Accuracy | None, num_looped: int, here: Place) -> Result:
-    """The result on every rank: the accuracy that rank 0 has read off the file, the looped videos of all."""
-    if here.world_size > 1:
-        found: list[Any] = [None] * here.world_size
-        dist.all_gather_object(found, (measured, num_looped))
-        measured, num_looped = found[0][0], sum(looped for _, looped in found)
-    assert measured is not None
-    return Result(measured, num_looped)
+def _write_views(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
+    """The file with a row a view; how many videos repeat in a loop."""
+    num_looped = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal num_looped
+        for rows, looped in batches:
+            num_looped += looped
+            yield rows
+
+    write_scores(path, counted(), header)
+    return num_looped
 
 
 def sentence(measured: Accuracy) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muybridge.data.decode import VideoFiles
 from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
@@ -83,6 +84,22 @@ def be_impatient_in(phase: str) -> None:
         return original(self, name, 1 / 60 if name == phase else minutes, *arguments, **options)
 
     Watch.phase = impatient  # type: ignore[method-assign]
+
+
+def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
+    """A run whose file system never answers in one step."""
+    original, num_reads = VideoFiles.read, 0
+
+    def read(self: Any, video: str, ticks: Any) -> Any:
+        nonlocal num_reads
+        num_reads += 1
+        if num_reads > (step - 1) * settings.training.batch_size:
+            time.sleep(3600)
+        return original(self, video, ticks)
+
+    VideoFiles.read = read  # type: ignore[method-assign]
+    be_impatient_in(f"reading the clips of step {step}")
+    return train(settings)
 
 
 def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.prepared import is_prepared, read_description
 from muybridge.data.reading import read_views
 from muybridge.data.shards import FlowShards, ShardFrames
+from muybridge.data.store import UnreachableStore
 from muybridge.data.views import AnyBatch, AnyView, batched, drawn_corner, training_view
 from muybridge.processes import Place, num_workers
 from muybridge.randomness import generator, shuffled_position
@@ -352,6 +353,11 @@ def _loaded(
                 )
             )
         yield from batches
+    except UnreachableStore as error:
+        if not workers:
+            raise
+        told = str(error).rstrip().rpartition(f"{UnreachableStore.__name__}: ")[2]  # behind the worker's traceback
+        raise UnreachableStore(told) from error
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
         if not workers or not _tells_of_a_lost_worker(error):
             raise

@@ -20,6 +20,7 @@ from muybridge.data.decode import VideoFiles
 from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
+from muybridge.training import distribute
 from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import Progress, save_checkpoint
 from muybridge.training.distribute import Ranks, held_back, meeting
@@ -182,6 +183,21 @@ def accumulated(clips: Tensor) -> list[Tensor]:
             with held_back(model, number + 1 < len(own)):
                 torch.autograd.backward(functional.relu(model(piece)).sum())
         return [parameter.grad * ranks.world_size for parameter in network.parameters()]
+
+
+def fetched_in_turn(cache: Path) -> str:
+    """What a rank finds at an address that somebody must fetch first, slowly; and whether it was this rank."""
+
+    def weights_file(address: str) -> None:
+        if not (cache / address).exists():
+            time.sleep(0.3)  # another rank would have all the time to begin as well
+            with (cache / address).open("a") as file:
+                file.write(f"rank {ranks.place.rank} ")
+
+    distribute.weights_file = weights_file  # type: ignore[assignment]
+    with meeting(CPU) as ranks:
+        distribute.fetch_in_turn("name", ranks)
+        return (cache / "name").read_text()
 
 
 def told(value: int) -> tuple[Any, Any, Any]:

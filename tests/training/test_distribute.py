@@ -74,6 +74,10 @@ def test_every_rank_hears_the_same() -> None:
         assert first == 0
 
 
+def test_weights_are_fetched_by_one_rank(tmp_path: Path) -> None:
+    assert run_ranks(3, rank_work.fetched_in_turn, tmp_path) == ["rank 0 "] * 3
+
+
 def test_gradients_of_several_passes_add_up() -> None:
     clips = torch.randn(4, 3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
     (alone,) = run_ranks(1, rank_work.accumulated, clips)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from collections.abc import Callable
@@ -256,6 +257,20 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     assert scores.header.model_sha256 == card.tensors_sha256
     validations = [line for line in read_json_lines(run / "log.jsonl") if line["kind"] == "validation"]
     assert validations[-1]["video_top1"] == accuracy(video_scores(scores)).video_top1.of_all.share
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "recorded"), [(3, 3), (50, 8)]
+)  # of twelve, after five; and what follows the last
+def test_a_trace_of_some_steps(
+    num_steps: int, recorded: int, motions: Path, tmp_path: Path, trained: Trained, uninterrupted: Callable[[str], Path]
+) -> None:
+    trained(tiny_run(motions, tmp_path / "run", {"training.profile_steps": num_steps}))
+    trace = json.loads((tmp_path / "run" / "profile" / "rank-0.json").read_text())
+    names = [event.get("name", "") for event in trace["traceEvents"]]
+    assert len({name for name in names if name.startswith("ProfilerStep#")}) == recorded
+    assert any("convolution_backward" in name for name in names)
+    assert learnt(tmp_path / "run") == learnt(uninterrupted("adamw"))
 
 
 def test_the_first_steps_rate_is_the_schedules(uninterrupted: Callable[[str], Path]) -> None:

@@ -39,11 +39,13 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
     from muybridge.evaluation.scorer import resolve_device
-    from muybridge.training.distribute import meeting, own_device
+    from muybridge.training.distribute import fetch_in_turn, meeting, own_device
 
     path = scores_path(found.run, settings)
     device = own_device(resolve_device(settings.device))
     with meeting(device, settings.timeouts.start_minutes) as ranks:
+        if not found.run.endswith(".onnx"):
+            fetch_in_turn(found.run, ranks)
         result = score_split(found.run, settings, path)
     if not ranks.is_first:
         return 0

@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from muybridge.processes import Place, num_restarts, place
 from muybridge.training.phases import Watch
 from muybridge.training.synchronised import synchronise_norms
+from muybridge.weights.address import weights_file
 from muybridge.weights.surgery import learning_mode
 
 T = TypeVar("T")
@@ -137,6 +138,17 @@ def meeting(device: torch.device, minutes: float = 30.0) -> Iterator[Ranks]:
         ) from error
     yield Ranks(here)
     dist.destroy_process_group()  # not after an error: the others may be waiting, and the end of this process tells them
+
+
+def fetch_in_turn(address: str, ranks: Ranks) -> None:
+    """Weights with a name of the catalogue are fetched by rank 0, then by the first rank of every other machine.
+
+    Those find it where machines share a cache; all other ranks find it in any case.
+    """
+    for has_turn in (ranks.is_first, ranks.place.local_rank == 0):
+        if has_turn:
+            weights_file(address)
+        ranks.everyones(None)
 
 
 def own_device(device: torch.device) -> torch.device:

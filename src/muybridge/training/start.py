@@ -26,7 +26,7 @@ from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints, steps_done
-from muybridge.training.distribute import Ranks, own_device
+from muybridge.training.distribute import Ranks, fetch_in_turn, own_device
 from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
@@ -80,7 +80,10 @@ def start(settings: TrainSettings, *, resume: bool = False, ranks: Ranks | None 
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
     notes = [*data.notes, *(changes_since(folder, settings) if ranks.is_first else ())]
-    network, told = first_network(settings, data.classes, ranks.first_ones(network_that_goes_on(folder, ranks)))
+    goes_on = ranks.first_ones(network_that_goes_on(folder, ranks))
+    if settings.init is not None and goes_on is None:
+        fetch_in_turn(settings.init, ranks)
+    network, told = first_network(settings, data.classes, goes_on)
     notes += told
     if ranks.is_first:
         write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))

@@ -14,15 +14,14 @@ import pytest
 import torch
 
 from muybridge.data import loader as loader_module
+from muybridge.data.batches import StepDraws, WholeVideos
 from muybridge.data.decode import VideoFiles
 from muybridge.data.loader import (
     EvaluationBatch,
     EvaluationViews,
     Failure,
-    StepDraws,
     TrainingBatch,
     TrainingDraws,
-    WholeVideos,
     evaluation_batches,
     training_batches,
 )

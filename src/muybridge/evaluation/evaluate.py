@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from muybridge.data.loader import EvaluationViews, WholeVideos, evaluation_batches, frame_source
+from muybridge.data.batches import WholeVideos
+from muybridge.data.loader import EvaluationViews, evaluation_batches, frame_source
 from muybridge.data.manifest import Manifest
 from muybridge.evaluation.gather import first_ones, rounds
 from muybridge.evaluation.metrics import Accuracy, Rate, accuracy

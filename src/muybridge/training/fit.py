@@ -16,7 +16,8 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from muybridge.data.loader import StepDraws, TrainingBatch, TrainingDraws, frame_source, training_batches
+from muybridge.data.batches import StepDraws
+from muybridge.data.loader import TrainingBatch, TrainingDraws, frame_source, training_batches
 from muybridge.evaluation.evaluate import Examination, evaluate, sentence
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.scorer import NetworkScorer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import resource
 import signal
@@ -74,6 +75,19 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
     fit_module.training_step = stepped
     if how == "hangs":
         be_impatient_in(f"training step {step}")
+    return train(settings)
+
+
+def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
+    """A run that loses a worker in one step, as when memory runs out."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done + 1 == step:
+            multiprocessing.active_children()[0].kill()
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
     return train(settings)
 
 

@@ -185,6 +185,17 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_checkpoint(motions
     assert steps == 12
 
 
+def test_a_killed_worker_changes_nothing(motions: Path, tmp_path: Path) -> None:
+    """More steps than workers have ready: what the dead one would have read is missed."""
+    changes = {"loading.workers": 2, "loading.prefetch": 1, "training.epochs": 3}
+    run_ranks(1, rank_work.train, tiny_run(motions, tmp_path / "whole", {**changes, "loading.workers": 0}))
+    settings = tiny_run(motions, tmp_path / "run", changes)
+    ((steps, _, told),) = run_ranks(1, rank_work.train_while_a_worker_is_killed, settings, 3)
+    assert steps == 18
+    assert told.count("a data worker was killed") == told.count("the workers are started again") == 1
+    same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def test_nothing_depends_on_the_wall_clock(motions: Path, finished_run: Path, tmp_path: Path) -> None:
     ((steps, _, _),) = run_ranks(1, rank_work.train_while_the_clock_goes_back, tiny_run(motions, tmp_path / "run"))
     assert steps == 12

@@ -110,6 +110,21 @@ def test_a_run_over_two_ranks_leaves_one_run_behind_and_goes_on_over_one(motions
     assert losses("run")[5] == pytest.approx(losses("whole")[5], rel=0.1)  # two passes of two clips, norms apart
 
 
+def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_path: Path) -> None:
+    """Batch norm over all clips of a step makes three ranks learn what one would."""
+    changes = {"training.synchronise_norm": True, "training.learning_rate": 0.001}
+    run_ranks(1, rank_work.train, tiny_run(motions, tmp_path / "whole", changes))
+    settings = tiny_run(motions, tmp_path / "run", changes)
+    run_ranks(1, rank_work.train_and_misbehave, settings, 0, 7, "is asked to stop")
+    assert [steps for steps, _, _ in run_ranks(3, rank_work.train, settings, True)] == [12] * 3
+    ours, theirs = (
+        [line["loss"] for line in read_json_lines(tmp_path / run / "log.jsonl") if line["kind"] == "train"]
+        for run in ("run", "whole")
+    )
+    assert ours[:7] == theirs[:7]
+    assert ours[7:] == pytest.approx(theirs[7:], rel=1e-3)
+
+
 def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) -> None:
     run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", {"training.batch_size": 2}))
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})

@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
 
         return predict_table(found)
     if found.output and not found.timeline:
-        raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt, or name a .parquet file")
+        raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
     if found.weights and not found.other:
         raise ValueError("--weights are those of two networks; name the second one with --with")
     if found.timeline and found.other:

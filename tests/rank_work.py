@@ -78,6 +78,20 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
     return train(settings)
 
 
+def train_and_leave_workers(settings: TrainSettings, told: Path) -> Any:
+    """A run that is killed in its second step, after it has written down its workers."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done == 1:
+            told.write_text(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    return train(settings)
+
+
 def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
     """A run that loses a worker in one step, as when memory runs out."""
     original = fit_module.training_step

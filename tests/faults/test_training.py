@@ -196,6 +196,16 @@ def test_a_killed_worker_changes_nothing(motions: Path, tmp_path: Path) -> None:
     same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_workers_end_when_their_run_is_killed(motions: Path, tmp_path: Path) -> None:
+    settings = tiny_run(motions, tmp_path / "run", {"loading.workers": 2})
+    assert run_ranks(1, rank_work.train_and_leave_workers, settings, tmp_path / "workers") == [("died", "")]
+    workers = (tmp_path / "workers").read_text().split()
+    assert len(workers) == 2
+    while any(Path("/proc", worker).exists() for worker in workers):  # the time limit of the tests ends a failure
+        time.sleep(0.01)
+
+
 def test_nothing_depends_on_the_wall_clock(motions: Path, finished_run: Path, tmp_path: Path) -> None:
     ((steps, _, _),) = run_ranks(1, rank_work.train_while_the_clock_goes_back, tiny_run(motions, tmp_path / "run"))
     assert steps == 12

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -313,6 +315,7 @@ def _fork_server() -> Any:
 
 def _begin_worker(worker: int) -> None:
     _leave_signals_to_the_parent()
+    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
     _keep_freed_memory()
     facts: Any = get_worker_info()
     stored = isinstance(facts.dataset.source, FlowShards)
@@ -326,6 +329,14 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:  # the numbers are those of malloc.h: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
         mallopt(-1, 64 << 20)
         mallopt(-3, 32 << 20)
+
+
+def _end_with_the_parent() -> None:
+    """torch's workers look after their system parent, which is the fork server: it would outlive a training that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker was started by somebody"
+    parent.join()
+    os._exit(1)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -36,6 +36,13 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
 
 
+def test_it_runs_in_one_process(tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = cli("demo", "-o", tmp_path / "demo")
+    assert told.code == 2
+    assert "the demo runs in one process; leave torchrun out" in told.err
+
+
 @pytest.mark.usefixtures("small_demo")
 def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: Callable[..., Any]) -> None:
     folder = tmp_path / "demo"

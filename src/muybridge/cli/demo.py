@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.cli.options import verb_parser
+from muybridge.processes import place
 from muybridge.settings import EvaluateSettings
 
 EXAMPLES = ("muybridge demo", "muybridge demo -o /tmp/demo --epochs 3")
@@ -26,6 +27,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=float, default=6.0, help="length of each training; 6 take minutes")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     found = parser.parse_args(list(words))
+    if place().world_size > 1:
+        raise ValueError("the demo runs in one process; leave torchrun out")
     folder = Path(found.output)
     began = time.monotonic()
     data = _data(folder / "data")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from muybridge.processes import StopRequested
+from muybridge.processes import StopRequested, place
 
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
@@ -119,5 +119,7 @@ def overview() -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"muybridge: {' '.join(sentence.split())}", file=sys.stderr)
+    here = place()
+    who = f"rank {here.rank} of {here.world_size}: " if here.world_size > 1 else ""
+    print(f"muybridge: {who}{' '.join(sentence.split())}", file=sys.stderr)
     return code

@@ -91,6 +91,29 @@ class Run:
         modality = "" if settings.modality == "rgb" else f"-{settings.modality}"
         return f"{settings.model}{modality}-{settings.clips.length}f-seed{settings.seed}-{digest(self.essence)}"
 
+    @property
+    def seed(self) -> int:
+        """The seed of its settings."""
+        return self.settings.seed
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The mean of the scores of several runs in one test: two streams. Nothing is trained for it."""
+
+    members: tuple[Run, ...]
+    test: Test
+
+    @property
+    def name(self) -> str:
+        """As unique as its members: `fused-seed0-1a2b3c4d5e`."""
+        return f"fused-seed{self.seed}-{digest([member.name for member in self.members])}"
+
+    @property
+    def seed(self) -> int:
+        """That of all members."""
+        return self.members[0].seed
+
 
 def digest(value: Any) -> str:
     """A short hash of JSON values, the same on every machine."""

@@ -1,8 +1,9 @@
 """Has the runs of a study executed, several at a time, and keeps what they found as rows.
 
 Enter: runs. Leave, below one folder that studies share: `plans/<run>.json` and `.log`, `runs/<run>/`, `data/<key>/` where
-motions are generated, and one line for every finished (run, test) in `rows.jsonl`, appended at once. A row says everything a number needs:
-settings, run, commit, seed, machine. Rows of several machines are brought together by putting their files side by side.
+motions are generated, and one line for every finished (run, test) in `rows.jsonl`, appended at once. A row says everything
+a number needs: settings, run, commit, seed, machine. Rows of several machines are brought together by putting their files
+side by side.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.data.motion_files import write_motion_dataset
+from muybridge.evaluation.fuse import fuse
+from muybridge.evaluation.score import read_scores
 from muybridge.journal import append_json_line, environment, read_json_lines, write_json
 from muybridge.processes import StopRequested, stop_on_signals
 from muybridge.settings import to_plain
-from muybridge.studies.execute import WEIGHTS, history
-from muybridge.studies.plan import Run, row_key
+from muybridge.studies.execute import WEIGHTS, figures, history
+from muybridge.studies.plan import Fused, Run, Test, row_key
 
 Row = Mapping[str, Any]
 POLL_SECONDS = 0.2
@@ -153,25 +156,41 @@ def append_rows(run: Run, place: Workplace) -> None:
         training = json.loads((folder / "tests" / "training.json").read_text(encoding="utf-8"))
         clips, epochs = training["training_clips"], run.settings.training.epochs
         steps_per_epoch = clips / run.settings.training.batch_size / epochs
-        append_json_line(
-            place.folder / place.rows_name,
-            {
-                "format": 1,
-                "run": run.name,
-                "test": {"key": test.key, "clips": test.clips, "length": test.length, "split": test.split},
-                "seed": run.settings.seed,
-                "model": run.settings.model,
-                "data": run.source.to_json(),
-                "start": None if run.start is None else run.start.name,
-                "settings": without_addresses(to_plain(run.settings)),
-                "numbers": json.loads(path.read_text(encoding="utf-8")),
-                "training": training,
-                "history": history(folder, steps_per_epoch),
-                "commit": commit(),
-                "date": datetime.now(UTC).date().isoformat(),
-                "machine": machine(),
-            },
-        )
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        about = {"training": training, "history": history(folder, steps_per_epoch)}
+        append_json_line(place.folder / place.rows_name, {**row(run, test, numbers), **about})
+
+
+def append_fused(fused: Sequence[Fused], place: Workplace) -> None:
+    """Adds the rows of means whose members have been scored here, and that are not there yet."""
+    known = finished_rows(place.folder)
+    for mean in fused:
+        paths = [place.folder / "runs" / run.name / "scores" / f"{mean.test.key}.parquet" for run in mean.members]
+        if (mean.name, mean.test.key) in known or not all(path.exists() for path in paths):
+            continue
+        scores = [read_scores(path) for path in paths]
+        found = fuse(scores, [1.0] * len(scores), names=[run.name for run in mean.members])
+        about = {"members": [run.name for run in mean.members], "training": None, "history": []}
+        append_json_line(place.folder / place.rows_name, {**row(mean, mean.test, figures(found.accuracy)), **about})
+
+
+def row(what: Run | Fused, test: Test, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """What every row says."""
+    run = what if isinstance(what, Run) else what.members[0]
+    return {
+        "format": 1,
+        "run": what.name,
+        "test": {"key": test.key, "clips": test.clips, "length": test.length, "split": test.split},
+        "seed": what.seed,
+        "model": run.settings.model,
+        "data": run.source.to_json(),
+        "start": None if run.start is None else run.start.name,
+        "settings": without_addresses(to_plain(run.settings)),
+        "numbers": dict(numbers),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
 
 
 def without_addresses(plain: dict[str, Any]) -> dict[str, Any]:

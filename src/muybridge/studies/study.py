@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muybridge.studies.intervals import Estimate, estimate
-from muybridge.studies.plan import Run, Source, Split, Test
+from muybridge.studies.plan import Fused, Run, Source, Split, Test, in_order
 
 FORMAT = 1
 Scale = Literal["paper", "laptop"]
@@ -98,15 +98,26 @@ class Told:
     images: tuple[Picture, ...] = ()
 
 
+def nothing_fused(setting: Setting) -> list[Fused]:
+    """For a study of single networks."""
+    return []
+
+
 @dataclass(frozen=True)
 class Study:
-    """One table or figure. `runs` with seed 0; `tell` gets the finished rows, by (run, test), and the folder of runs."""
+    """One table or figure. `runs` are of all seeds, `fused` the means of scores besides; `tell` sees what is finished."""
 
     name: str
     title: str
     claim: str
     runs: Callable[[Setting], list[Run]]
     tell: Callable[[Setting, Results], Told]
+    fused: Callable[[Setting], list[Fused]] = nothing_fused
+
+    def wanted(self, setting: Setting) -> list[tuple[str, str]]:
+        """The rows it needs, by (run, test)."""
+        of_runs = [(run.name, test.key) for run in in_order(self.runs(setting)) for test in run.tests]
+        return of_runs + [(fused.name, fused.test.key) for fused in self.fused(setting)]
 
 
 @dataclass(frozen=True)
@@ -116,16 +127,16 @@ class Results:
     rows: Mapping[tuple[str, str], Row]
     folder: Path
 
-    def row(self, run: Run, test: Test) -> Row | None:
+    def row(self, run: Run | Fused, test: Test) -> Row | None:
         """The row of one run and test; None where it has not been run."""
         return self.rows.get((run.name, test.key))
 
-    def by_seed(self, runs: Sequence[Run], test: Test, figure: Figure = "video_top1") -> dict[int, float]:
+    def by_seed(self, runs: Sequence[Run | Fused], test: Test, figure: Figure = "video_top1") -> dict[int, float]:
         """One number for every seed that has been run, in percent."""
-        found = {run.settings.seed: self.row(run, test) for run in runs}
+        found = {run.seed: self.row(run, test) for run in runs}
         return {seed: float(row["numbers"][figure]) for seed, row in found.items() if row is not None}
 
-    def estimate(self, runs: Sequence[Run], test: Test, figure: Figure = "video_top1") -> Estimate | None:
+    def estimate(self, runs: Sequence[Run | Fused], test: Test, figure: Figure = "video_top1") -> Estimate | None:
         """The mean over the seeds that have been run."""
         return estimate(list(self.by_seed(runs, test, figure).values()))
 
@@ -155,8 +166,7 @@ def concluded(findings: Sequence[tuple[str, bool | None]]) -> Verdict:
     text = " ".join(f"{sentence}: {said[supported]}." for sentence, supported in findings)
     verdicts = [supported for _, supported in findings]
     overall = False if False in verdicts else True if verdicts and all(verdicts) else None
-    opening = {True: "The runs support the claim.", False: "The runs contradict the claim.", None: "Undecided."}
-    return Verdict(f"{opening[overall]} {text}".strip(), overall)
+    return Verdict(text, overall)
 
 
 def compared(sentence: str, found: Estimate | None) -> tuple[str, bool | None]:
@@ -193,6 +203,26 @@ def to_json(
         "tables": [asdict(table) for table in told.tables],
         "figures": [asdict(figure) for figure in told.figures],
         "images": [asdict(image) for image in told.images],
-        "rows": [dict(row) for row in rows],
+        "rows": [short(row) for row in rows],
         "missing": list(missing),
+    }
+
+
+def short(row: Row) -> dict[str, Any]:
+    """What study.json says of a row; rows.jsonl has its settings and its history too."""
+    numbers, machine = row["numbers"], row["machine"]
+    return {
+        "run": row["run"],
+        "test": row["test"]["key"],
+        "model": row["model"],
+        "seed": row["seed"],
+        "data": row["data"]["key"],
+        **{
+            name: numbers[name] for name in ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")
+        },
+        "training_seconds": row["training"]["seconds"] if row["training"] else None,
+        "commit": row["commit"],
+        "date": row["date"],
+        "processor": machine["processor"],
+        "torch": machine["packages"]["torch"],
     }

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.journal import environment, write_json
-from muybridge.studies.plan import in_order
 from muybridge.studies.study import Results, Row, Setting, Study, to_json
 
 MAX_MISSING_PRINTED = 5
+OPENINGS = {
+    True: "The runs support the claim.",
+    False: "The runs do not support the claim.",
+    None: "The runs do not decide.",
+}
 
 
 def write_study(study: Study, setting: Setting, rows: Mapping[tuple[str, str], Row], folder: Path) -> dict[str, Any]:
     """Writes folder/<study>/study.json from the rows that are there; also what it holds."""
-    wanted = [(run.name, test.key) for run in in_order(study.runs(setting)) for test in run.tests]
+    wanted = study.wanted(setting)
     told = to_json(
         study,
         setting,
@@ -38,7 +42,8 @@ def printed(told: Mapping[str, Any]) -> str:
     if missing:
         more = f" and {len(missing) - MAX_MISSING_PRINTED} more" if len(missing) > MAX_MISSING_PRINTED else ""
         lines += [f"Not run: {', '.join(missing[:MAX_MISSING_PRINTED])}{more}", ""]
-    return "\n".join([*lines, told["verdict"]["text"]])
+    verdict = told["verdict"]
+    return "\n".join([*lines, f"{OPENINGS[verdict['supported']]} {verdict['text']}"])
 
 
 def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -23,8 +23,9 @@ from muybridge.evaluation.scorer import load_scorer, resolve_device
 from muybridge.journal import read_json_lines, write_json
 from muybridge.processes import StopRequested
 from muybridge.settings import TrainSettings
-from muybridge.studies.plan import Test
+from muybridge.studies.plan import Scoring
 from muybridge.studies.recipe import train_settings
+from muybridge.training.checkpoint import checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.start import start
 
@@ -38,6 +39,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
     trained = folder / "tests" / "training.json"
     if not trained.exists():
         began = time.perf_counter(), time.process_time()
+        goes_on = bool(checkpoints(folder / "checkpoints"))
         job = start(settings, resume=True)
         fit(job, console)
         write_json(
@@ -45,13 +47,14 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
             {
                 "seconds": time.perf_counter() - began[0],
                 "processor_seconds": time.process_time() - began[1],
+                "goes_on": goes_on,  # then the seconds are those of the last part alone
                 "device": str(job.device),
                 "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
                 "training_clips": job.schedule.num_clips,
             },
         )
     for asked in plan["tests"]:
-        test = Test(asked["clips"], asked["length"], asked["split"])
+        test = Scoring(asked["clips"], asked["length"], asked["split"])
         path = folder / "tests" / f"{test.key}.json"
         if not path.exists():
             began = time.perf_counter(), time.process_time()
@@ -60,7 +63,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
             write_json(path, {**figures(measured), **seconds})
 
 
-def scored(settings: TrainSettings, test: Test) -> Accuracy:
+def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
     """The run's last weights on the videos of a split, with clips as the test says."""
     folder, device = Path(settings.output), resolve_device(settings.device)
     loaded = load_scorer(folder / WEIGHTS, device)

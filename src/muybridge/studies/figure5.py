@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from muybridge.studies.intervals import Estimate, difference
 from muybridge.studies.paper import FIGURE5A, FIGURE5A_LENGTHS, FIGURE5B_LOSS
-from muybridge.studies.plan import Run, Test
+from muybridge.studies.plan import Run, Scoring
 from muybridge.studies.scales import from_scratch, seeds, uniform
 from muybridge.studies.study import (
     SCALE_NOTES,
@@ -48,7 +48,7 @@ def by_length(setting: Setting) -> dict[int, list[Run]]:
     return {length: seeds(setting, from_scratch(setting, "r2plus1d", length)) for length in LENGTHS[setting.scale]}
 
 
-def averaged(setting: Setting) -> tuple[list[Run], list[Test]]:
+def averaged(setting: Setting) -> tuple[list[Run], list[Scoring]]:
     """(b): one network, tested with more and more clips."""
     length = AVERAGED_LENGTH[setting.scale]
     tests = [uniform(setting, length, clips) for clips in NUM_CLIPS[setting.scale]]

@@ -25,8 +25,8 @@ ENLARGED, GAP = 8, 1  # times, and pixels of the filters' own size between them
 WHITE = 255
 AT_RANDOM = 2 / 3  # of three independent taps' energy lies off their mean
 CLAIM = (
-    "The stem's temporal filters compare frames: more of their energy is change over time than of random filters. (That its "
-    "spatial filters look like those of a 2-D network is for eyes: see the pictures.)"
+    "The stem's temporal filters compare frames: more of their energy is change over time than of random filters. Whether its "
+    "spatial filters look like those of a 2-D network is for eyes: see the pictures."
 )
 Floats = NDArray[np.float32]
 

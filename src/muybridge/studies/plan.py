@@ -44,7 +44,7 @@ def generated(motions: MotionSettings) -> Source:
 
 
 @dataclass(frozen=True)
-class Test:
+class Scoring:
     """One scoring of a run: how many clips of which length, on which videos."""
 
     clips: int
@@ -66,7 +66,7 @@ class Run:
 
     settings: TrainSettings
     source: Source
-    tests: tuple[Test, ...]
+    tests: tuple[Scoring, ...]
     start: Run | None = None
 
     @property
@@ -102,7 +102,7 @@ class Fused:
     """The mean of the scores of several runs in one test: two streams. Nothing is trained for it."""
 
     members: tuple[Run, ...]
-    test: Test
+    test: Scoring
 
     @property
     def name(self) -> str:

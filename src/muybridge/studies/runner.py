@@ -26,7 +26,7 @@ from muybridge.journal import append_json_line, environment, read_json_lines, wr
 from muybridge.processes import StopRequested, stop_on_signals
 from muybridge.settings import to_plain
 from muybridge.studies.execute import WEIGHTS, figures, history
-from muybridge.studies.plan import Fused, Run, Test, row_key
+from muybridge.studies.plan import Fused, Run, Scoring, row_key
 
 Row = Mapping[str, Any]
 POLL_SECONDS = 0.2
@@ -174,7 +174,7 @@ def append_fused(fused: Sequence[Fused], place: Workplace) -> None:
         append_json_line(place.folder / place.rows_name, {**row(mean, mean.test, figures(found.accuracy)), **about})
 
 
-def row(what: Run | Fused, test: Test, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def row(what: Run | Fused, test: Scoring, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """What every row says."""
     run = what if isinstance(what, Run) else what.members[0]
     return {

@@ -1,6 +1,6 @@
 """The same run at two scales: the paper's printed recipe, or small networks on generated motions that keep every form.
 
-Enter: a `Setting` and what a study wants of a network. Leave: `Run`s and `Test`s. Paper scale reads `recipes/`, and says
+Enter: a `Setting` and what a study wants of a network. Leave: `Run`s and `Scoring`s. Paper scale reads `recipes/`, and says
 what it adds to them; laptop scale is `laptop.py`.
 """
 
@@ -13,7 +13,7 @@ from muybridge.models.family import mid_channels
 from muybridge.records import Modality
 from muybridge.settings import TrainSettings
 from muybridge.studies.laptop import STUDY_CLIPS, STUDY_DEEPER, STUDY_DEPTH, STUDY_MOTIONS, study_run
-from muybridge.studies.plan import Run, Source, Test, generated, with_seeds
+from muybridge.studies.plan import Run, Scoring, Source, generated, with_seeds
 from muybridge.studies.recipe import recipe
 from muybridge.studies.study import Setting
 
@@ -47,10 +47,10 @@ def kinetics(family: str, length: int) -> TrainSettings:
     return replace(settings, clips=replace(settings.clips, length=length))
 
 
-def uniform(setting: Setting, length: int, clips: int | None = None) -> Test:
+def uniform(setting: Setting, length: int, clips: int | None = None) -> Scoring:
     """The test of the paper's protocol: uniform centre-crop clips, by default as many as the scale has."""
     usual = PAPER_CLIPS if setting.scale == "paper" else STUDY_CLIPS
-    return Test(usual if clips is None else clips, length, setting.split)
+    return Scoring(usual if clips is None else clips, length, setting.split)
 
 
 def seeds(setting: Setting, run: Run) -> list[Run]:

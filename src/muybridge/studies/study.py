@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muybridge.studies.intervals import Estimate, estimate
-from muybridge.studies.plan import Fused, Run, Source, Split, Test, in_order
+from muybridge.studies.plan import Fused, Run, Scoring, Source, Split, in_order
 
 FORMAT = 1
 Scale = Literal["paper", "laptop"]
@@ -127,16 +127,16 @@ class Results:
     rows: Mapping[tuple[str, str], Row]
     folder: Path
 
-    def row(self, run: Run | Fused, test: Test) -> Row | None:
+    def row(self, run: Run | Fused, test: Scoring) -> Row | None:
         """The row of one run and test; None where it has not been run."""
         return self.rows.get((run.name, test.key))
 
-    def by_seed(self, runs: Sequence[Run | Fused], test: Test, figure: Figure = "video_top1") -> dict[int, float]:
+    def by_seed(self, runs: Sequence[Run | Fused], test: Scoring, figure: Figure = "video_top1") -> dict[int, float]:
         """One number for every seed that has been run, in percent."""
         found = {run.seed: self.row(run, test) for run in runs}
         return {seed: float(row["numbers"][figure]) for seed, row in found.items() if row is not None}
 
-    def estimate(self, runs: Sequence[Run | Fused], test: Test, figure: Figure = "video_top1") -> Estimate | None:
+    def estimate(self, runs: Sequence[Run | Fused], test: Scoring, figure: Figure = "video_top1") -> Estimate | None:
         """The mean over the seeds that have been run."""
         return estimate(list(self.by_seed(runs, test, figure).values()))
 

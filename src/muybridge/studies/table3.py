@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from muybridge.studies.intervals import Estimate, difference, estimate
 from muybridge.studies.paper import TABLE3, Table3Row
-from muybridge.studies.plan import Run, Test
+from muybridge.studies.plan import Run, Scoring
 from muybridge.studies.recipe import recipe
 from muybridge.studies.scales import fine_tuned, from_scratch, seeds, uniform
 from muybridge.studies.study import (
@@ -32,7 +32,7 @@ CLAIM = (
     "Testing with longer clips than trained with loses accuracy; training with long clips is best; fine-tuning with long clips "
     "after training with short ones comes close to it, in less time."
 )
-Line = tuple[Table3Row, list[Run], Test]
+Line = tuple[Table3Row, list[Run], Scoring]
 
 
 def lines(setting: Setting) -> list[Line]:
@@ -53,7 +53,7 @@ def runs(setting: Setting) -> list[Run]:
     return [with_test(run, test) for _, members, test in lines(setting) for run in members]
 
 
-def with_test(run: Run, test: Test) -> Run:
+def with_test(run: Run, test: Scoring) -> Run:
     """A run that is asked for one test."""
     return Run(run.settings, run.source, (test,), run.start)
 
@@ -91,10 +91,13 @@ def tell(setting: Setting, results: Results) -> Told:
     return Told(verdict(setting, results), (Table("Table 3, R(2+1)D", columns, tuple(rows), note),))
 
 
-def seconds(results: Results, members: Sequence[Run], test: Test) -> Cell:
-    """The mean time of the last stage of training."""
-    found = [results.row(run, test) for run in members]
-    times = estimate([float(row["training"]["seconds"]) for row in found if row is not None])
+def seconds(results: Results, members: Sequence[Run], test: Scoring) -> Cell:
+    """The mean time of the last stage of training: the processor's, or a GPU's by the clock. Interrupted runs do not count."""
+    found = [row["training"] for row in (results.row(run, test) for run in members) if row is not None]
+    whole = [training for training in found if not training.get("goes_on")]
+    times = estimate(
+        [training["processor_seconds" if training["device"] == "cpu" else "seconds"] for training in whole]
+    )
     return None if times is None else round(times.mean)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from muybridge.records import Modality
 from muybridge.studies.intervals import difference
 from muybridge.studies.paper import TABLE4
-from muybridge.studies.plan import Fused, Run, Test
+from muybridge.studies.plan import Fused, Run, Scoring
 from muybridge.studies.recipe import recipe
 from muybridge.studies.scales import from_scratch, seeds, stream, uniform
 from muybridge.studies.streams import MODALITIES, best_stream, two_streams
@@ -40,7 +40,7 @@ CLAIM = (
 )
 
 
-def test_of(setting: Setting, length: int) -> Test:
+def test_of(setting: Setting, length: int) -> Scoring:
     """100 clips a video in the paper."""
     return uniform(setting, length, CLIPS[setting.scale])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from muybridge.records import Modality
 from muybridge.studies.intervals import Estimate, difference, estimate, mean_by_seed
 from muybridge.studies.paper import TABLE6
-from muybridge.studies.plan import Fused, Run, Source, Test, generated
+from muybridge.studies.plan import Fused, Run, Scoring, Source, generated
 from muybridge.studies.recipe import recipe
 from muybridge.studies.scales import OTHER_MOTIONS, fine_tuned, from_scratch, needed, seeds, stream, uniform
 from muybridge.studies.streams import MODALITIES, two_streams
@@ -52,7 +52,7 @@ def targets(setting: Setting, name: str) -> list[Target]:
     return [Target(name, fold, generated(replace(given.motions, seed=10 + fold))) for fold in FOLDS]
 
 
-def test_of(setting: Setting) -> Test:
+def test_of(setting: Setting) -> Scoring:
     """UCF101 and HMDB51 are tested on their test split at either scale."""
     return replace(uniform(setting, LENGTHS[setting.scale]), split="test")
 

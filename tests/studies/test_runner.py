@@ -1,0 +1,87 @@
+"""The runner with runs that take no time: what is executed, what is left alone, and what is kept."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from muybridge.journal import read_json_lines
+from muybridge.studies.laptop import study_run
+from muybridge.studies.plan import Run, Scoring, Source, with_seeds
+from muybridge.studies.recipe import train_settings
+from muybridge.studies.runner import Workplace, execute_all, finished_rows, missing_tests, plan
+
+SOURCE = Source("data-1", address="/data/1")
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_run.py")))
+SHORT = Run(study_run("r3d_10", 8), SOURCE, (Scoring(5, 8),))
+TUNED = Run(study_run("r3d_10", 16), SOURCE, (Scoring(5, 16),), SHORT)
+OTHER = Run(study_run("mc3_10", 8), SOURCE, (Scoring(5, 8), Scoring(9, 8)))
+
+
+def place(folder: Path, **changes: object) -> Workplace:
+    return replace(Workplace(folder, jobs=2, launcher=FAKE, say=lambda line: None), **changes)  # type: ignore[arg-type]
+
+
+def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: Path) -> None:
+    told: list[int] = []
+    failed = execute_all(with_seeds(OTHER, 2), place(tmp_path), lambda: told.append(len(finished_rows(tmp_path))))
+    assert failed == []
+    rows = finished_rows(tmp_path)
+    assert len(rows) == 4
+    assert told[-1] == 4
+    row = rows[with_seeds(OTHER, 2)[1].name, "test-9x8f"]
+    assert (row["seed"], row["model"], row["data"]["key"]) == (1, "mc3_10", "data-1")
+    assert row["numbers"]["video_top1"] == 18.0
+    assert row["settings"]["clips"]["length"] == 8
+    assert not {"data", "output", "init"} & row["settings"].keys()
+    assert row["machine"]["cores"] and row["date"].startswith("20")
+    assert row["training"]["parameters"] == 7
+    [point] = row["history"]
+    assert (point["training_loss"], point["training_clip_error"]) == (1.5, 50.0)
+    assert (point["validation_clip_error"], point["validation_video_error"]) == (50.0, 40.0)
+    assert point["epoch"] == pytest.approx(2 / (3000 / 8 / 5))
+
+
+def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
+    execute_all([OTHER], place(tmp_path), lambda: None)
+    before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
+    execute_all([OTHER], place(tmp_path, launcher=("/there/is/no/such/program",)), lambda: None)
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == before
+    more = replace(OTHER, tests=(*OTHER.tests, Scoring(13, 8)))
+    assert missing_tests(more, finished_rows(tmp_path)) == ["test-13x8f"]
+
+
+def test_a_run_follows_the_one_that_it_starts_from(tmp_path: Path) -> None:
+    assert execute_all([TUNED], place(tmp_path), lambda: None) == []
+    rows = finished_rows(tmp_path)
+    assert {run for run, _ in rows} == {SHORT.name, TUNED.name}
+    assert rows[TUNED.name, "test-5x16f"]["start"] == SHORT.name
+    made = plan(TUNED, tmp_path)
+    assert made["settings"]["init"] == str(tmp_path / "runs" / SHORT.name / "last.safetensors")
+    assert train_settings(made["settings"]).data == "/data/1"
+
+
+def test_weights_that_are_gone_are_trained_again_where_another_run_needs_them(tmp_path: Path) -> None:
+    """Rows came from another machine, the folder of runs did not."""
+    execute_all([SHORT], place(tmp_path), lambda: None)
+    for path in sorted((tmp_path / "runs").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert execute_all([TUNED], place(tmp_path), lambda: None) == []
+    assert len(read_json_lines(tmp_path / "rows.jsonl")) == 2
+
+
+def test_a_failure_is_told_and_costs_only_what_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL_MODEL", "r3d_10")
+    failed = execute_all([SHORT, TUNED, OTHER], place(tmp_path), lambda: None)
+    assert len(failed) == 2
+    assert failed[0] == f"{SHORT.name} failed: no such luck"
+    assert TUNED.name in failed[1]
+    assert {run for run, _ in finished_rows(tmp_path)} == {OTHER.name}
+
+
+def test_rows_of_several_machines_lie_side_by_side(tmp_path: Path) -> None:
+    execute_all([SHORT], place(tmp_path, rows_name="rows-1-of-2.jsonl"), lambda: None)
+    execute_all([OTHER], place(tmp_path, rows_name="rows-2-of-2.jsonl"), lambda: None)
+    assert {run for run, _ in finished_rows(tmp_path)} == {SHORT.name, OTHER.name}
+    assert not (tmp_path / "rows.jsonl").exists()

@@ -290,11 +290,12 @@ class EvaluateSettings:
     output: str | None = None
     """The score file to write; by default scores/<split>.parquet in the run folder."""
     fold: int | None = None
-    """Which official fold to use, for data sets that have them."""
+    """Which official fold to use, for data sets that have them. Unset: the one that the run was trained on, where the data is
+    the same, so that no training video is taken for a test video."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    seed: int = 0
-    """The seed of the run, where the data has no validation split of its own."""
+    seed: int | None = None
+    """What draws the validation split where the data has none. Unset: as the run drew it, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.cli.main import main
-from muybridge.data.children import Outcome, transcode_in_children
+from muybridge.data.children import Outcome
 from muybridge.data.datasets import open_data
 from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.prepare import Preparation, Recipe, Source, prepare, read_source, unique_names
@@ -267,20 +267,6 @@ def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="ends after 30 of 45 frames") as caught:
         transcode(Transcoding(str(path), None, None, None, 32, 43))
     assert caught.value.status == "truncated"
-
-
-def test_children_time_out_and_survive_missing_files(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", 40)
-    long = write_video(tmp_path / "long.mp4", 250, height=480, width=640, options={"preset": "ultrafast"})
-    missing = Transcoding(str(tmp_path / "none.mp4"), None, None, None, 32, 43)
-    jobs = [(0, Transcoding(str(path), None, None, None, 32, 43)), (1, missing)]
-    outcomes = dict(transcode_in_children(jobs, num_children=2, timeout_seconds=120))
-    assert outcomes[0].num_frames == 40  # type: ignore[union-attr]
-    assert outcomes[1].status == "missing"  # type: ignore[union-attr]
-    job = (7, Transcoding(str(long), None, None, None, 128, 171))
-    # Where the parent is starved of its processor, a child can be done before anybody looks at the clock: look five times.
-    late = (dict(transcode_in_children([job], num_children=1, timeout_seconds=0.01))[7] for _ in range(5))
-    assert any(getattr(outcome, "status", "ok") == "timed_out" for outcome in late)
 
 
 def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from muybridge.data.clips import random_clip
+from muybridge.data.decode import VideoFiles
 from muybridge.data.shards import ShardFrames, shard_name
-from muybridge.records import VideoError
+from muybridge.randomness import generator
+from muybridge.records import Preprocessing, VideoError
 from stored import HEIGHT, WIDTH, stored_video, write_shard
+from videos import write_sound, write_video
 
 
 def resident_megabytes() -> float:
@@ -41,4 +45,32 @@ def test_clips_from_shards_leave_nothing_behind(tmp_path: Path) -> None:
     files, memory = len(list(Path("/proc/self/fd").iterdir())), resident_megabytes()
     assert read_all(250) > 100
     assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert resident_megabytes() - memory < 8
+
+
+@pytest.mark.long
+def test_clips_from_raw_files_leave_nothing_behind(tmp_path: Path) -> None:
+    files = [write_video(tmp_path / f"{number}.mp4", 40 + number) for number in range(12)]
+    whole = files[0].read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.mp4").write_text("not a video")
+    write_sound(tmp_path / "sound.mp4")
+    names = [path.name for path in files] + ["cut.mp4", "text.mp4", "sound.mp4", "missing.mp4"]
+    source = VideoFiles(str(tmp_path), scale_height=HEIGHT, scale_width=WIDTH)
+
+    def read_all(rounds: int) -> int:
+        num_failed = 0
+        for place in range(rounds * len(names)):
+            video = names[place % len(names)]
+            try:
+                clip = random_clip(source.frame_times(video), Preprocessing(), generator(0, "clip", place))
+                source.read(video, clip.ticks)
+            except VideoError:
+                num_failed += 1
+        return num_failed
+
+    assert read_all(10) == 40
+    files_open, memory = len(list(Path("/proc/self/fd").iterdir())), resident_megabytes()
+    assert read_all(125) == 500
+    assert len(list(Path("/proc/self/fd").iterdir())) == files_open
     assert resident_megabytes() - memory < 8

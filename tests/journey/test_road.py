@@ -97,3 +97,21 @@ def test_the_settings_of_the_run_folder_make_the_same_run_again(
     ours, theirs = load_file(run / "last.safetensors"), load_file(tmp_path / "again" / "last.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_prepared_data_gives_the_same_scores_up_to_the_encoding(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    assert cli("prepare", motions, "-o", tmp_path / "prepared", "--scale", 32, 32, "--workers", 1).code == 0
+    tables = []
+    for data in (motions, tmp_path / "prepared"):
+        path = tmp_path / f"{data.name}.parquet"
+        assert cli("evaluate", finished_run, "--data", data, "-o", path, "--loading.workers", 0).code == 0
+        tables.append(pq.read_table(path))
+    raw, stored = tables
+    for column in ("video", "view", "start_seconds", "labels", "status"):
+        assert raw[column].to_pylist() == stored[column].to_pylist(), column
+    ours, theirs = (softmax(np.array(table["logits"].to_pylist())) for table in tables)
+    differences = np.abs(ours - theirs)
+    assert 0 < differences.mean() < 0.05
+    assert np.corrcoef(ours[:, 0], theirs[:, 0])[0, 1] > 0.6  # of the same clip, not of any

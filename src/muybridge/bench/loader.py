@@ -83,7 +83,7 @@ def verdict(root: str, rates: LoaderRates, wanted: float, cores: int) -> str:
     if rates.planes >= wanted:
         return f"{line} Decoding alone would keep up ({rates.planes:.0f}): convert on a GPU, with --device cuda."
     needed = -(-cores * wanted // max(rates.planes, 1))
-    return f"{line} All {cores} cores are busy; about {needed:.0f} like these would do."
+    return f"{line} All {cores} cores are busy; about {needed:.0f} like these would do where a GPU converts."
 
 
 def to_json(rates: LoaderRates, said: str) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from muybridge.cli.options import parse_settings, verb_parser
 from muybridge.settings import EvaluateSettings
@@ -67,7 +70,8 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     device = resolve_device(settings.device)
     loaded = load_scorer(run_folder, device)
     card = loaded.card
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
+    settings = with_the_splits_of(run_folder, settings)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
     chosen = data.select(settings.split)
     if len(chosen) == 0:
         raise ValueError(
@@ -92,6 +96,22 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
             device=device,
             finished=lambda num_videos: bar.update(task, completed=num_videos),
         )
+
+
+def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateSettings:
+    """The settings with the fold and the seed of a run on the same data where they are unset.
+
+    Otherwise videos that the run was trained on could stand in the split that is scored.
+    """
+    address = Path(run_folder)
+    saved = (address if address.is_dir() else address.parent) / "settings.yaml"
+    if not saved.is_file():
+        return settings
+    trained = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    if trained["data"] != settings.data and Path(trained["data"]).resolve() != Path(settings.data).resolve():
+        return settings
+    unset = {name: trained[name] for name in ("fold", "seed") if getattr(settings, name) is None}
+    return replace(settings, **unset)
 
 
 def _print(result: Result, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional, grad
+from torch.nn import functional
 
 
 def temporal_convolution(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
@@ -36,10 +36,18 @@ class _TemporalConvolution(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         for_rows = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_rows = grad.conv2d_input(rows.shape, weight, gradient, (ctx.stride, 1), (ctx.padding, 0))  # type: ignore[no-untyped-call]
+            for_rows = _rows_gradient(gradient, rows, weight, stride=ctx.stride, padding=ctx.padding)
         if ctx.needs_input_grad[1]:
             for_weight = weight_gradient(rows, gradient, weight.shape[2], stride=ctx.stride, padding=ctx.padding)
         return for_rows, for_weight, None, None
+
+
+def _rows_gradient(gradient: Tensor, rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
+    """As torch.nn.grad.conv2d_input, which does not know the layout of `rows` and gives another: what follows pays for it."""
+    for_rows: Tensor = torch.ops.aten.convolution_backward(
+        gradient, rows, weight, None, (stride, 1), (padding, 0), (1, 1), False, (0, 0), 1, (True, False, False)
+    )[0]
+    return for_rows
 
 
 def weight_gradient(rows: Tensor, gradient: Tensor, num_taps: int, *, stride: int, padding: int) -> Tensor:

@@ -141,7 +141,7 @@ def test_everything_run_leaves_nothing_open(name: str, setting: Setting, tmp_pat
     assert all(one.y and len(one.x) == len(one.y) for chart in told.figures for one in chart.series)
     values = json.loads(json.dumps(to_json(study, setting, told, rows=list(rows.values()), missing=[], environment={})))
     assert values["format"] == 1
-    text = printed(values)
+    text = " ".join(printed(values).split())
     assert study.claim in text and told.verdict.text in text
 
 

@@ -11,6 +11,7 @@ from muybridge.studies.laptop import study_run
 from muybridge.studies.plan import Run, Scoring, Source, with_seeds
 from muybridge.studies.recipe import train_settings
 from muybridge.studies.runner import Workplace, execute_all, finished_rows, missing_tests, plan
+from muybridge.studies.telling import machines
 
 SOURCE = Source("data-1", address="/data/1")
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_run.py")))
@@ -85,3 +86,10 @@ def test_rows_of_several_machines_lie_side_by_side(tmp_path: Path) -> None:
     execute_all([OTHER], place(tmp_path, rows_name="rows-2-of-2.jsonl"), lambda: None)
     assert {run for run, _ in finished_rows(tmp_path)} == {SHORT.name, OTHER.name}
     assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_study_says_where_its_rows_are_from_not_who_tells_it() -> None:
+    here, there = {"machine": {"cores": 2}}, {"machine": {"cores": 64}}
+    assert machines([here, here]) == {"cores": 2}
+    assert machines([here, there, here]) == {"machine 1": {"cores": 2}, "machine 2": {"cores": 64}}
+    assert machines([]) == {}

@@ -21,7 +21,7 @@ from muybridge.studies.study import Picture, Results, Setting, Study, Table, Tol
 from muybridge.weights.card import load_network
 
 LENGTH = 16
-ENLARGED, GAP = 8, 1  # times, and pixels of the filters' own size between them
+ENLARGED, GAP = 3, 1  # times, and pixels of the filters' own size between them
 WHITE = 255
 AT_RANDOM = 2 / 3  # of three independent taps' energy lies off their mean
 CLAIM = (

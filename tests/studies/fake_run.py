@@ -6,10 +6,12 @@ The accuracy is 10 points a seed and the length of the test; a model named in FA
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 plan = json.loads(Path(sys.argv[-1]).read_text(encoding="utf-8"))
 settings = plan["settings"]
+time.sleep(float(os.environ.get("SECONDS_OF_A_RUN", "0")))
 folder = Path(settings["output"])
 if settings["model"] == os.environ.get("FAIL_MODEL"):
     print("no such luck", file=sys.stderr)

@@ -1,5 +1,7 @@
 """The runner with runs that take no time: what is executed, what is left alone, and what is kept."""
 
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from muybridge.journal import read_json_lines
+from muybridge.processes import StopRequested
 from muybridge.studies.laptop import study_run
 from muybridge.studies.plan import Run, Scoring, Source, with_seeds
 from muybridge.studies.recipe import train_settings
@@ -72,6 +75,16 @@ def test_weights_that_are_gone_are_trained_again_where_another_run_needs_them(tm
     assert len(read_json_lines(tmp_path / "rows.jsonl")) == 2
 
 
+def test_a_start_that_was_interrupted_is_finished_first(tmp_path: Path) -> None:
+    """Its newest weights are there, but not its last: a pre-training without a test of its own."""
+    untested = replace(SHORT, tests=())
+    weights = tmp_path / "runs" / SHORT.name / "last.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("half-way", encoding="utf-8")
+    assert execute_all([untested, replace(TUNED, start=untested)], place(tmp_path), lambda: None) == []
+    assert weights.read_text(encoding="utf-8") == "weights"
+
+
 def test_a_failure_is_told_and_costs_only_what_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL_MODEL", "r3d_10")
     failed = execute_all([SHORT, TUNED, OTHER], place(tmp_path), lambda: None)
@@ -86,6 +99,24 @@ def test_rows_of_several_machines_lie_side_by_side(tmp_path: Path) -> None:
     execute_all([OTHER], place(tmp_path, rows_name="rows-2-of-2.jsonl"), lambda: None)
     assert {run for run, _ in finished_rows(tmp_path)} == {SHORT.name, OTHER.name}
     assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_request_to_stop_reaches_what_is_going_and_starts_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDS_OF_A_RUN", "60")
+    begun: list[str] = []
+
+    def stop_at_the_first(line: str) -> None:
+        if not begun:
+            os.kill(os.getpid(), signal.SIGTERM)
+        begun.append(line)
+
+    with pytest.raises(StopRequested) as stopped:
+        execute_all([SHORT, TUNED, OTHER], place(tmp_path, jobs=1, say=stop_at_the_first), lambda: None)
+    assert stopped.value.exit_code == 75
+    assert len(begun) == 1
+    assert finished_rows(tmp_path) == {}
 
 
 def test_a_study_says_where_its_rows_are_from_not_who_tells_it() -> None:

@@ -30,13 +30,14 @@ from muybridge.training.fit import fit
 from muybridge.training.start import start
 
 WEIGHTS = "last.safetensors"
+TRAINED = Path("tests", "training.json")  # in the run folder, once training is through
 
 
 def execute(plan: Mapping[str, Any], console: Console) -> None:
     """Trains to the end, then every test of the plan; `StopRequested` after saving."""
     settings = train_settings(plan["settings"])
     folder = Path(settings.output)
-    trained = folder / "tests" / "training.json"
+    trained = folder / TRAINED
     if not trained.exists():
         began = time.perf_counter(), time.process_time()
         goes_on = bool(checkpoints(folder / "checkpoints"))

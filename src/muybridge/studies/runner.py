@@ -25,7 +25,7 @@ from muybridge.evaluation.score import read_scores
 from muybridge.journal import append_json_line, environment, read_json_lines, write_json
 from muybridge.processes import StopRequested, stop_on_signals
 from muybridge.settings import to_plain
-from muybridge.studies.execute import WEIGHTS, figures, history
+from muybridge.studies.execute import TRAINED, WEIGHTS, figures, history
 from muybridge.studies.plan import Fused, Run, Scoring, row_key
 
 Row = Mapping[str, Any]
@@ -67,6 +67,7 @@ def execute_all(runs: Sequence[Run], place: Workplace, finished: Callable[[], ob
     failed: dict[str, str] = {}
     going: dict[str, tuple[Run, subprocess.Popen[bytes]]] = {}
     done: set[str] = set()
+    asked_to_stop = False
     with stop_on_signals() as stop:
         while waiting or going:
             for run in list(waiting):
@@ -79,7 +80,9 @@ def execute_all(runs: Sequence[Run], place: Workplace, finished: Callable[[], ob
                     place.say(f"{run.name} ({len(waiting)} more wait)")
                     going[run.name] = run, launched(run, place)
             time.sleep(POLL_SECONDS)
-            if stop.signal_number is not None:
+            if stop.signal_number is not None and not asked_to_stop:
+                asked_to_stop = True
+                waiting.clear()
                 for _, process in going.values():
                     process.terminate()
             for name, (run, process) in list(going.items()):
@@ -89,7 +92,7 @@ def execute_all(runs: Sequence[Run], place: Workplace, finished: Callable[[], ob
                 append_rows(run, place)
                 if process.returncode == 0:
                     done.add(name)
-                else:
+                elif not asked_to_stop:
                     failed[name] = f"{name} failed: {last_words(place.folder / 'plans' / f'{name}.log')}"
                     place.say(failed[name])
                 finished()
@@ -99,11 +102,11 @@ def execute_all(runs: Sequence[Run], place: Workplace, finished: Callable[[], ob
 
 
 def with_starts(runs: Sequence[Run], folder: Path) -> list[Run]:
-    """The runs, each after the one it starts from where that has no weights here yet."""
+    """The runs, each after the one it starts from where that has not been trained here to its end."""
     found: dict[str, Run] = {}
     for run in runs:
         chain = [run]
-        while (before := chain[-1].start) is not None and not (folder / "runs" / before.name / WEIGHTS).exists():
+        while (before := chain[-1].start) is not None and not (folder / "runs" / before.name / TRAINED).exists():
             chain.append(before)
         for link in reversed(chain):
             found.setdefault(link.name, link)
@@ -153,7 +156,7 @@ def append_rows(run: Run, place: Workplace) -> None:
         path = folder / "tests" / f"{test.key}.json"
         if (run.name, test.key) in known or not path.exists():
             continue
-        training = json.loads((folder / "tests" / "training.json").read_text(encoding="utf-8"))
+        training = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
         clips, epochs = training["training_clips"], run.settings.training.epochs
         steps_per_epoch = clips / run.settings.training.batch_size / epochs
         numbers = json.loads(path.read_text(encoding="utf-8"))

@@ -33,6 +33,10 @@ class NetworkSettings:
     mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
     """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's per_block; by default that
     of --init, else the paper's."""
+    stem_mid_channels: int | None = None
+    """Channels between the halves of R(2+1)D's stem; by default 45 at width 64, as in the paper, where its rule gives 83."""
+    middle_relu: bool | None = None
+    """ReLU between the halves of a (2+1)D convolution; by default as --init has it, else there, as in the paper."""
     norm_epsilon: float | None = None
     """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
     stem_pool: bool | None = None
@@ -43,6 +47,10 @@ class NetworkSettings:
         _require(
             self.norm_epsilon is None or self.norm_epsilon > 0,
             f"network.norm_epsilon must be positive, not {self.norm_epsilon}",
+        )
+        _require(
+            self.stem_mid_channels is None or self.stem_mid_channels >= 1,
+            f"network.stem_mid_channels must be at least 1, not {self.stem_mid_channels}",
         )
 
 

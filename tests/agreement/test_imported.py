@@ -13,6 +13,7 @@ import torch
 from tests.agreement.torchvision_networks import plain_logits, randomised, torchvision_models
 from torch import Tensor, nn
 
+from muybridge.models.family import specification
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import Preprocessing
 from muybridge.weights.card import load_network, save
@@ -45,7 +46,7 @@ def imported(state: dict[str, Tensor], tmp_path: Path, **options: Any) -> VideoR
 
 def ours(name: str, **changes: Any) -> VideoResNet:
     torch.manual_seed(0)
-    network = create_model(name, num_classes=5, clip_length=8, **changes)
+    network = VideoResNet(specification(name, num_classes=5, clip_length=8, **changes))
     randomised(network)
     return network
 
@@ -99,6 +100,7 @@ def test_networks_that_torchvision_has_no_parts_for_are_refused(tmp_path: Path) 
         ("r3d_18", {"width": 8}, "its width is 64, not 8"),
         ("r3d_18", {"norm_epsilon": 1e-6}, "variances could turn negative"),
         ("r3d_18", {"stem_pool": True}, "no max-pool after the stem"),
+        ("r2plus1d_18", {"middle_relu": False}, "it has ReLU between the halves"),
     ):
         save(ours(name, **changes), tmp_path / "net.safetensors", classes=[*"abcde"], preprocessing=SMALL)
         with pytest.raises(ValueError, match=sentence):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from muybridge.models.convolution import FactorisedConvolution, set_channel_multiple, set_execution
-from muybridge.models.family import FAMILIES
-from muybridge.models.network import create_model
+from muybridge.models.family import FAMILIES, specification
+from muybridge.models.network import VideoResNet
 
 
 def step(net, clips):
@@ -35,7 +35,8 @@ def assert_same(got, expected):
 
 def networks(name, **changes):
     torch.manual_seed(0)
-    net = create_model(name, num_classes=3, **{"width": 4, "clip_length": 7, **changes}).double().train()
+    spec = specification(name, num_classes=3, **{"width": 4, "clip_length": 7, **changes})
+    net = VideoResNet(spec).double().train()
     plain = copy.deepcopy(net)
     set_execution(plain, "plain")
     return net, plain
@@ -53,9 +54,9 @@ def test_every_family_with_padding_and_recomputation(family, channels):
 
 
 @pytest.mark.parametrize("multiple", [None, 3, 8])
-@pytest.mark.parametrize("stem_pool", [False, True])
-def test_padding_at_execution(multiple, stem_pool):
-    net, plain = networks("r2plus1d_18", width=5, stem_pool=stem_pool)
+@pytest.mark.parametrize("changes", [{}, {"stem_pool": True}, {"middle_relu": False}])
+def test_padding_at_execution(multiple, changes):
+    net, plain = networks("r2plus1d_18", width=5, **changes)
     set_channel_multiple(net, multiple)
     clips = torch.randn(2, 3, 5, 33, 48, dtype=torch.float64)
     assert_same(step(net, clips), step(plain, clips))

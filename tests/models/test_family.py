@@ -85,6 +85,18 @@ def test_stem_mid_channels_follow_the_width():
     assert specification("r2plus1d_18", width=16, stem_mid_channels=83).stem_mid_channels == 83
 
 
+def test_a_network_without_relu_between_the_halves_says_so_and_others_do_not():
+    spec = specification("r2plus1d_18", middle_relu=False)
+    values = json.loads(json.dumps(spec.to_json()))
+    assert values["middle_relu"] is False
+    assert Specification.from_json(values) == spec
+    usual = specification("r2plus1d_18").to_json()
+    assert "middle_relu" not in usual  # as in every file written before there was such a thing
+    assert Specification.from_json(usual).middle_relu is True
+    with pytest.raises(ValueError, match="middle_relu must be true or false"):
+        replace(spec, middle_relu=None)
+
+
 def test_defaults_are_written_once_more_only_in_the_signature():
     signature = inspect.signature(specification).parameters
     for field in fields(Specification):

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,9 +7,9 @@ from torch import nn
 
 import muybridge
 from muybridge.models.convolution import set_execution
-from muybridge.models.family import FAMILIES
+from muybridge.models.family import FAMILIES, specification
 from muybridge.models.inference import FoldedConvolution, InferenceNetwork, optimize
-from muybridge.models.network import create_model
+from muybridge.models.network import VideoResNet, create_model
 
 
 def used(name, **changes):
@@ -44,6 +45,19 @@ def test_float64_is_the_plain_network_to_the_last_digits(family):
     assert not any(module.fused for module in folded_convolutions(fast))
     torch.testing.assert_close(fast(clips), logits, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(fast.features(clips), features, rtol=1e-10, atol=1e-11)
+
+
+def test_what_has_no_relu_between_the_halves_gets_none():
+    net = VideoResNet(specification("r2plus1d_10", num_classes=5, width=8, clip_length=5, middle_relu=False)).double()
+    clips = torch.randn(2, 3, 5, 19, 22, dtype=torch.float64)
+    with torch.no_grad():
+        net(clips)  # which moves the statistics of batch norm
+        net.eval()
+        logits, _ = expected_of(net, clips)
+        torch.testing.assert_close(optimize(net)(clips), logits, rtol=1e-10, atol=1e-11)
+        with_relu = VideoResNet(replace(net.specification, middle_relu=True)).double().eval()
+        with_relu.load_state_dict(net.state_dict())  # the same names and shapes
+        assert not torch.allclose(with_relu(clips), logits)
 
 
 @pytest.mark.parametrize("name", [*(f"{family}_10" for family in FAMILIES), "r2plus1d_50", "r3d_50"])

@@ -222,7 +222,7 @@ def test_autocast_takes_fp32_clips():
 def test_create_model_hands_over_every_argument():
     signature = inspect.signature(create_model).parameters
     inner = inspect.signature(specification).parameters
-    assert set(inner) - set(signature) == {"stem_mid_channels"}
+    assert set(inner) - set(signature) == {"stem_mid_channels", "middle_relu"}
     assert all(signature[name].default == inner[name].default for name in signature)
     changed = {
         "num_classes": 5,

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from muybridge.data.datasets import open_data
-from muybridge.models.network import VideoResNet, create_model
+from muybridge.models.family import specification
+from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import to_plain
 from muybridge.training import start as start_module
@@ -188,7 +189,8 @@ def weights(tmp_path: Path) -> Callable[..., Path]:
     def write(classes: tuple[str, ...], model: str = "r2plus1d_10", **changes: Any) -> Path:
         with torch.random.fork_rng():
             torch.manual_seed(99)
-            network = create_model(model, num_classes=len(classes), width=4, clip_length=4, **changes)
+            described = specification(model, num_classes=len(classes), width=4, clip_length=4, **changes)
+            network = VideoResNet(described)
         path = tmp_path / f"{'_'.join(classes)}.safetensors"
         save(network, path, classes=classes, preprocessing=TINY_CLIPS, source="a test")
         return path
@@ -268,6 +270,19 @@ def test_what_the_settings_leave_open_is_as_in_the_weights(
     job = start(tiny_run(motions, tmp_path / "third", told))
     assert job.network.specification.norm_epsilon == 0.01
     assert "epsilon 0.01 where they were trained with 0.001" in job.notes[-1]
+
+
+def test_the_inside_of_a_factorised_convolution_is_a_setting(
+    motions: Path, tmp_path: Path, weights: Callable[..., Path]
+) -> None:
+    changes = {"network.middle_relu": False, "network.stem_mid_channels": 9}
+    found = start(tiny_run(motions, tmp_path / "run", changes)).network.specification
+    assert (found.middle_relu, found.stem_mid_channels) == (False, 9)
+    usual = start(tiny_run(motions, tmp_path / "usual")).network.specification
+    assert (usual.middle_relu, usual.stem_mid_channels) == (True, 3)
+    path = weights(("a", "b"), middle_relu=False, stem_mid_channels=5)
+    inherited = start(tiny_run(motions, tmp_path / "tuned", {"init": str(path)})).network.specification
+    assert (inherited.middle_relu, inherited.stem_mid_channels) == (False, 5)
 
 
 def test_another_length_of_clips_is_free(motions: Path, tmp_path: Path, weights: Callable[..., Path]) -> None:

@@ -10,7 +10,8 @@ import torch
 from tests.videos import write_video
 
 from muybridge.evaluation.scorer import load_scorer
-from muybridge.models.network import VideoResNet, create_model
+from muybridge.models.family import specification
+from muybridge.models.network import VideoResNet
 from muybridge.prediction.predictor import load
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.card import save
@@ -32,12 +33,13 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("rmc4_10", {}),
     ("r2plus1d_50", {"mid_channel_rule": "per_block", "stem_pool": True}),
     ("r3d_10", {"input_channels": 2}),
+    ("r2plus1d_10", {"middle_relu": False, "stem_mid_channels": 7}),
 ]
 
 
 def saved(path: Path, name: str = "r2plus1d_10", seed: int = 0, **changes: Any) -> VideoResNet:
     torch.manual_seed(seed)
-    network = create_model(name, num_classes=3, width=4, clip_length=7, **changes)
+    network = VideoResNet(specification(name, num_classes=3, width=4, clip_length=7, **changes))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.2)

@@ -26,6 +26,7 @@ VERBS = {
     "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
     "predict": "classes of video files and folders, with probabilities",
+    "study": "a table or figure of the paper, rerun",
     "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
     "report": "a run, a score file or a study as one page; runs compared on the same videos",

@@ -107,15 +107,23 @@ def unflattened(maps: Tensor, clips: Tensor, form: Form) -> Tensor:
 class FactorisedConvolution(nn.Sequential):
     """(2+1)D in the four parts of the paper's Figure 1e: 1 x d x d, batch norm, ReLU, t x 1 x 1; then `others`.
 
+    Without `relu` nothing stands in the third place, and the two halves are one linear map up to batch norm.
+
     Between the halves lie 45, 230, 460 or 921 channels, which tensor cores cannot divide by 8: at execution they are
     padded to a multiple with filters of zero, whose maps stay zero through batch norm and ReLU and meet weights of zero.
     `channel_multiple` None is 8 on a GPU and 1 elsewhere. Stored weights and statistics keep their shapes.
     """
 
     def __init__(
-        self, spatial: Convolution3d, norm: nn.BatchNorm3d, temporal: Convolution3d, *others: nn.Module
+        self,
+        spatial: Convolution3d,
+        norm: nn.BatchNorm3d,
+        temporal: Convolution3d,
+        *others: nn.Module,
+        relu: bool = True,
     ) -> None:
-        super().__init__(spatial, norm, nn.ReLU(inplace=True), temporal, *others)
+        between: nn.Module = nn.ReLU(inplace=True) if relu else nn.Identity()
+        super().__init__(spatial, norm, between, temporal, *others)
         self.channel_multiple: int | None = None
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -127,7 +135,7 @@ class FactorisedConvolution(nn.Sequential):
         if extra == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
             return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
         maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra)))
-        maps = functional.relu(padded_norm(norm, maps, extra), inplace=True)
+        maps = self[2](padded_norm(norm, maps, extra))
         maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra)))
         for module in list(self.children())[4:]:
             maps = module(maps)

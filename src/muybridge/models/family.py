@@ -90,6 +90,7 @@ class Specification:
     width: int = PAPER_WIDTH  # channels of conv2; each stage has twice those of the one before
     norm_epsilon: float = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
     clip_length: int = 16  # frames; a shape only where the stem takes time as channels, else the length to sample
+    middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of the paper's two reasons for it (section 3.5)
 
     def __post_init__(self) -> None:
         _check_shape(self)
@@ -101,8 +102,9 @@ class Specification:
             raise ValueError(
                 f"mid_channel_rule must be one of {get_args(MidChannelRule)}, not {self.mid_channel_rule!r}"
             )
-        if type(self.stem_pool) is not bool:
-            raise ValueError(f"stem_pool must be true or false, not {self.stem_pool!r}")
+        for name in ("stem_pool", "middle_relu"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if not (type(self.norm_epsilon) in (int, float) and 0 < self.norm_epsilon < 1):
             raise ValueError(f"norm_epsilon must lie between 0 and 1, not {self.norm_epsilon!r}")
 
@@ -112,18 +114,22 @@ class Specification:
         return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
+        """The record as JSON values. `middle_relu` is written only where there is none: the usual networks have it unsaid."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
             "stem": str(self.stem),
             "stages": [str(kind) for kind in self.stages],
         }
+        if self.middle_relu:
+            del values["middle_relu"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Specification:
         """The record from JSON values; an unknown or missing key, or a value that fits no network, is a ValueError."""
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"a network's specification has the keys {sorted(values)}, expected {sorted(names)}")
+        if set(values) | {"middle_relu"} != names:
+            expected = sorted(names - {"middle_relu"})
+            raise ValueError(f"a network's specification has the keys {sorted(values)}, expected {expected}")
         sequences = ("stages", "blocks", "temporal_strides")
         for name in sequences:
             if not isinstance(values[name], list | tuple):
@@ -179,6 +185,7 @@ def specification(  # noqa: PLR0913  (what a user may change, each by its own na
     norm_epsilon: float = 1e-3,
     stem_pool: bool = False,
     stem_mid_channels: int | None = None,
+    middle_relu: bool = True,
 ) -> Specification:
     """The row of the table for `name`, with what is changed about it; ValueError for an unknown name.
 
@@ -207,6 +214,7 @@ def specification(  # noqa: PLR0913  (what a user may change, each by its own na
         width=width,
         norm_epsilon=norm_epsilon,
         clip_length=clip_length,
+        middle_relu=middle_relu,
     )
 
 

@@ -111,7 +111,7 @@ def stem(spec: Specification) -> nn.Sequential:
             mid = spec.stem_mid_channels
             spatial = Convolution3d(inputs, mid, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
             temporal = Convolution3d(mid, width, kernel=(3, 1, 1), padding=(1, 0, 0))
-            return FactorisedConvolution(spatial, norm(mid, spec), temporal, *then)
+            return FactorisedConvolution(spatial, norm(mid, spec), temporal, *then, relu=spec.middle_relu)
     return nn.Sequential(first, *then)
 
 
@@ -201,6 +201,7 @@ def convolution(
                 Convolution3d(in_channels, mid, kernel=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)),
                 norm(mid, spec),
                 Convolution3d(mid, out_channels, kernel=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)),
+                relu=spec.middle_relu,
             )
         case ConvolutionKind.TIME_AS_CHANNELS:
             raise AssertionError("a specification has this kind in its stem only")

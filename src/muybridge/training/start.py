@@ -153,6 +153,7 @@ def build_network(settings: TrainSettings, num_classes: int, source: Specificati
     """
     wanted = settings.network
     followed = source or specification(settings.model)
+    inherited = source.stem_mid_channels if source and source.width == wanted.width else None
     described = specification(
         settings.model,
         num_classes=num_classes,
@@ -162,7 +163,8 @@ def build_network(settings: TrainSettings, num_classes: int, source: Specificati
         mid_channel_rule=wanted.mid_channel_rule or followed.mid_channel_rule,
         norm_epsilon=followed.norm_epsilon if wanted.norm_epsilon is None else wanted.norm_epsilon,
         stem_pool=followed.stem_pool if wanted.stem_pool is None else wanted.stem_pool,
-        stem_mid_channels=source.stem_mid_channels if source and source.width == wanted.width else None,
+        stem_mid_channels=wanted.stem_mid_channels or inherited,
+        middle_relu=followed.middle_relu if wanted.middle_relu is None else wanted.middle_relu,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -129,6 +129,7 @@ def torchvision_tensors(network: VideoResNet) -> dict[str, Tensor]:
             (spec.input_channels != 3, f"its stem takes 3 channels, not {spec.input_channels}"),
             (spec.stem_pool, "it has no max-pool after the stem"),
             (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 channels inside"),
+            (not spec.middle_relu, "it has ReLU between the halves of (2+1)D"),
         )
         if wrong
     ]

@@ -28,14 +28,16 @@ def frames_as_channels(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 1, 3, 4).flatten(1, 2)
 
 
-def convolutions_with_norms(module: nn.Module) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-    """The convolutions of a stem, a shortcut or a block's path in order, each with the batch norm after it."""
-    found = [part for part in module.modules() if isinstance(part, nn.Conv3d | nn.BatchNorm3d)]
-    pairs = []
-    for convolution, norm in zip(found[::2], found[1::2], strict=True):
-        assert isinstance(convolution, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d), "they alternate"
-        pairs.append((convolution, norm))
-    return pairs
+def convolutions_with_norms(module: nn.Module) -> list[tuple[nn.Conv3d, nn.BatchNorm3d, bool]]:
+    """The convolutions of a stem, a shortcut or a block's path in order, each with its batch norm, and whether ReLU follows."""
+    found = [part for part in module.modules() if not any(part.children())]
+    steps = []
+    for number, convolution in enumerate(found):
+        if isinstance(convolution, nn.Conv3d):
+            norm, following = found[number + 1], found[number + 2 : number + 3]
+            assert isinstance(norm, nn.BatchNorm3d), "a convolution is followed by batch norm"
+            steps.append((convolution, norm, any(isinstance(part, nn.ReLU) for part in following)))
+    return steps
 
 
 def block_path(block: BasicBlock | BottleneckBlock) -> nn.Sequential:
@@ -77,18 +79,19 @@ class FlatConvolution(nn.Module):
 
 
 class FlatPath(nn.Module):
-    """A sequence of convolutions with batch norm, a ReLU after each of them or after all but the last."""
+    """A sequence of convolutions with batch norm, and ReLU where the sequence has it."""
 
-    def __init__(self, modules: nn.Module, *, last_relu: bool) -> None:
+    def __init__(self, modules: nn.Module) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(FlatConvolution(*pair) for pair in convolutions_with_norms(modules))
-        self.last_relu = last_relu
+        found = convolutions_with_norms(modules)
+        self.steps = nn.ModuleList(FlatConvolution(convolution, norm) for convolution, norm, _ in found)
+        self.relus = [relu for _, _, relu in found]
 
     def forward(self, maps: Tensor, length: int) -> tuple[Tensor, int]:
         """As `FlatConvolution`."""
-        for number, step in enumerate(self.steps, start=1):
+        for step, relu in zip(self.steps, self.relus, strict=True):
             maps, length = step(maps, length)
-            if self.last_relu or number < len(self.steps):
+            if relu:
                 maps = functional.relu(maps)
         return maps, length
 
@@ -98,8 +101,8 @@ class FlatBlock(nn.Module):
 
     def __init__(self, block: BasicBlock | BottleneckBlock) -> None:
         super().__init__()
-        self.path = FlatPath(block_path(block), last_relu=False)
-        self.shortcut = None if block.downsample is None else FlatPath(block.downsample, last_relu=False)
+        self.path = FlatPath(block_path(block))
+        self.shortcut = None if block.downsample is None else FlatPath(block.downsample)
 
     def forward(self, maps: Tensor, length: int) -> tuple[Tensor, int]:
         """As `FlatConvolution`."""
@@ -113,7 +116,7 @@ class FlatNetwork(nn.Module):
 
     def __init__(self, network: VideoResNet) -> None:
         super().__init__()
-        self.stem = FlatPath(network.stem, last_relu=True)
+        self.stem = FlatPath(network.stem)
         self.stem_pool = network.specification.stem_pool
         self.blocks = nn.ModuleList(FlatBlock(block) for block in residual_blocks(network))
         self.fc = network.fc

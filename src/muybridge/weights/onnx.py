@@ -73,12 +73,12 @@ def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional:
     if two_dimensional:
         maps = _Maps(_frames(graph, INPUT, size), size)
     convolve = _convolve_flat if two_dimensional else _convolve
-    maps = _path(graph, maps, network.stem, convolve, last_relu=True)
+    maps = _path(graph, maps, network.stem, convolve)
     if network.specification.stem_pool:
         maps = _pool(graph, maps, flat=two_dimensional)
     for block in residual_blocks(network):
-        residual = maps if block.downsample is None else _path(graph, maps, block.downsample, convolve, last_relu=False)
-        out = _path(graph, maps, block_path(block), convolve, last_relu=False)
+        residual = maps if block.downsample is None else _path(graph, maps, block.downsample, convolve)
+        out = _path(graph, maps, block_path(block), convolve)
         maps = _Maps(graph.node("Relu", graph.node("Add", out.name, residual.name)), out.size_cthw)
     _classify(graph, maps, network.fc, flat=two_dimensional)
     model = helper.make_model(
@@ -105,12 +105,11 @@ def _frames(graph: _Graph, clips: str, size: tuple[int, ...]) -> str:
     return graph.node("Reshape", by_frame, graph.integers(-1, channels, height, width))
 
 
-def _path(graph: _Graph, maps: _Maps, module: nn.Module, convolve: Any, *, last_relu: bool) -> _Maps:
-    pairs = convolutions_with_norms(module)
-    for number, (convolution, norm) in enumerate(pairs, start=1):
+def _path(graph: _Graph, maps: _Maps, module: nn.Module, convolve: Any) -> _Maps:
+    for convolution, norm, relu in convolutions_with_norms(module):
         weight, bias = folded(convolution, norm)
         maps = convolve(graph, maps, convolution, weight, graph.constant(bias.numpy()))
-        if last_relu or number < len(pairs):
+        if relu:
             maps = _Maps(graph.node("Relu", maps.name), maps.size_cthw)
     return maps
 

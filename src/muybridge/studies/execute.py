@@ -1,0 +1,139 @@
+"""One run of a study in a process of its own: `python -m muybridge.studies.execute PLAN.json`.
+
+Enters: a plan that `runner.py` wrote: settings, tests, folder. Leave: the run folder, and in its `tests/` one JSON file for
+every test with the numbers of a row. What is finished is not done again, so the same line goes on after any interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from muybridge.data.datasets import open_data
+from muybridge.evaluation.evaluate import Examination, evaluate
+from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.scorer import load_scorer, resolve_device
+from muybridge.journal import read_json_lines, write_json
+from muybridge.processes import StopRequested
+from muybridge.settings import TrainSettings
+from muybridge.studies.plan import Scoring
+from muybridge.studies.recipe import train_settings
+from muybridge.training.checkpoint import checkpoints
+from muybridge.training.fit import fit
+from muybridge.training.start import start
+
+WEIGHTS = "last.safetensors"
+TRAINED = Path("tests", "training.json")  # in the run folder, once training is through
+
+
+def execute(plan: Mapping[str, Any], console: Console) -> None:
+    """Trains to the end, then every test of the plan; `StopRequested` after saving."""
+    settings = train_settings(plan["settings"])
+    folder = Path(settings.output)
+    trained = folder / TRAINED
+    if not trained.exists():
+        began = time.perf_counter(), time.process_time()
+        goes_on = bool(checkpoints(folder / "checkpoints"))
+        job = start(settings, resume=True)
+        fit(job, console)
+        write_json(
+            trained,
+            {
+                "seconds": time.perf_counter() - began[0],
+                "processor_seconds": time.process_time() - began[1],
+                "goes_on": goes_on,  # then the seconds are those of the last part alone
+                "device": str(job.device),
+                "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+                "training_clips": job.schedule.num_clips,
+            },
+        )
+    for asked in plan["tests"]:
+        test = Scoring(asked["clips"], asked["length"], asked["split"])
+        path = folder / "tests" / f"{test.key}.json"
+        if not path.exists():
+            began = time.perf_counter(), time.process_time()
+            measured = scored(settings, test)
+            seconds = {"seconds": time.perf_counter() - began[0], "processor_seconds": time.process_time() - began[1]}
+            write_json(path, {**figures(measured), **seconds})
+
+
+def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
+    """The run's last weights on the videos of a split, with clips as the test says."""
+    folder, device = Path(settings.output), resolve_device(settings.device)
+    loaded = load_scorer(folder / WEIGHTS, device)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
+    chosen = data.select(test.split)
+    if len(chosen) == 0:
+        raise ValueError(f"{settings.data} has no videos in the split {test.split}; it has {', '.join(data.counts())}")
+    examination = Examination(
+        manifest=chosen.relabelled(loaded.card.classes),
+        split=test.split,
+        fold=settings.fold,
+        preprocessing=replace(loaded.card.preprocessing, clip_length=test.length),
+        model_sha256=loaded.card.tensors_sha256,
+        evaluation=replace(settings.evaluation, clips=test.clips),
+        loading=settings.loading,
+    )
+    return evaluate(examination, loaded.scorer, folder / "scores" / f"{test.key}.parquet", device=device).accuracy
+
+
+def figures(measured: Accuracy) -> dict[str, Any]:
+    """The numbers of a row: percent of all videos, counts, and the protocol in a sentence."""
+    return {
+        **{name: 100 * getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")},
+        "num_videos": measured.num_videos,
+        "num_failed_videos": measured.num_failed_videos,
+        "protocol": measured.protocol.sentence(),
+    }
+
+
+def history(folder: Path, steps_per_epoch: float) -> list[dict[str, float]]:
+    """Errors in percent at every validation of a run, from its log: on the clips learnt from since the last one, and on
+    validation's clips and videos."""
+    points: list[dict[str, float]] = []
+    seen: list[Mapping[str, Any]] = []
+    for line in _by_step(read_json_lines(folder / "log.jsonl")):
+        if line["kind"] == "train":
+            seen.append(line)
+        elif seen:
+            points.append(
+                {
+                    "epoch": line["step"] / steps_per_epoch,
+                    "training_loss": sum(step["loss"] for step in seen) / len(seen),
+                    "training_clip_error": 100 - 100 * sum(step["clip_accuracy"] for step in seen) / len(seen),
+                    "validation_clip_error": 100 - 100 * line["clip_top1"],
+                    "validation_video_error": 100 - 100 * line["video_top1"],
+                }
+            )
+            seen = []
+    return points
+
+
+def _by_step(lines: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Training before validation at the same step; steps whose clips were all unreadable have no figures."""
+    known = [line for line in lines if line["kind"] != "train" or "loss" in line]
+    yield from sorted(known, key=lambda line: (line["step"], line["kind"] != "train"))
+
+
+def main(words: Sequence[str]) -> int:
+    """Executes the plan of one file; exit code 75 or 130 when asked to stop."""
+    plan = json.loads(Path(words[0]).read_text(encoding="utf-8"))
+    try:
+        execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
+    except StopRequested as stopped:
+        return stopped.exit_code
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""Figure 4: accuracy against multiply-adds, the runs of Table 2 once more.
+
+Claim (section 4.2): at about equal multiply-adds R(2+1)D gains 3 to 3.8 points over R3D, and no other network of the family
+is both cheaper and better.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from muybridge.models.cost import cost
+from muybridge.models.family import FAMILIES, PAPER_NAMES
+from muybridge.settings import ClipSettings, TrainSettings
+from muybridge.studies.intervals import Estimate, difference
+from muybridge.studies.paper import FIGURE4_GAIN, TABLE2
+from muybridge.studies.scales import from_scratch, num_classes, seeds, uniform
+from muybridge.studies.study import (
+    SCALE_NOTES,
+    Cell,
+    Chart,
+    Results,
+    Setting,
+    Study,
+    Table,
+    Told,
+    Verdict,
+    cell,
+    compared,
+    concluded,
+    points,
+)
+from muybridge.studies.table2 import LENGTHS, by_seed, runs
+from muybridge.training.start import build_network
+
+CLAIM = (
+    f"R(2+1)D gains over R3D ({FIGURE4_GAIN[0]:g} to {FIGURE4_GAIN[1]:g} points of video@1 in the paper) at about the same "
+    "multiply-adds, and no network of the family is both cheaper and more accurate."
+)
+
+
+@cache
+def gmacs(settings: TrainSettings, classes: int) -> float:
+    """10^9 multiply-adds of convolutions and classifier for one clip."""
+    with torch.device("meta"):  # shapes without numbers
+        network = build_network(settings, classes)
+    clip = (settings.preprocessing.input_channels, settings.clips.length, settings.clips.crop, settings.clips.crop)
+    return cost(network, clip).multiply_adds / 1e9
+
+
+def tell(setting: Setting, results: Results) -> Told:
+    """Accuracy over cost: ours, and the paper's."""
+    charts = tuple(chart(setting, results, length) for length in LENGTHS) + (printed_chart(),)
+    return Told(verdict(setting, results), tuple(table(setting, results, length) for length in LENGTHS), charts)
+
+
+def measured(setting: Setting, results: Results, length: int) -> dict[str, tuple[float, Estimate | None]]:
+    """family -> 10^9 multiply-adds, video@1."""
+    found = {}
+    for family in FAMILIES:
+        run = from_scratch(setting, family, length)
+        accuracy = results.estimate(seeds(setting, run), uniform(setting, length))
+        found[family] = gmacs(run.settings, num_classes(setting)), accuracy
+    return found
+
+
+def chart(setting: Setting, results: Results, length: int) -> Chart:
+    """A point a network."""
+    series = tuple(
+        points(PAPER_NAMES[family], [found], "points") for family, found in measured(setting, results, length).items()
+    )
+    said = (
+        "; ".join(f"{one.label} {one.y[0]:.1f} at {one.x[0]:.3f}" for one in series if one.y) or "nothing has been run"
+    )
+    title = f"Figure 4, {length} frames, ours"
+    return Chart(title, "10^9 multiply-adds a clip", "video@1 in percent", series, f"Accuracy over cost: {said}.")
+
+
+def printed_chart() -> Chart:
+    """The paper's: multiply-adds counted by us, accuracies of its Table 2, both lengths."""
+    networks = [
+        (
+            row,
+            [
+                (gmacs(kinetics_like(row.family, length), 400), float(getattr(row, f"video_top1_{length}f")))
+                for length in LENGTHS
+            ],
+        )
+        for row in TABLE2
+    ]
+    series = tuple(
+        points(PAPER_NAMES[row.family], [(x, Estimate(y, None, None, 1)) for x, y in found], "line")
+        for row, found in networks
+    )
+    said = "; ".join(
+        f"{one.label} {one.y[0]:.1f} at {one.x[0]:.1f}, {one.y[1]:.1f} at {one.x[1]:.1f}" for one in series
+    )
+    title = "Figure 4, the paper's accuracies (Table 2, 8 and 16 frames)"
+    return Chart(title, "10^9 multiply-adds a clip", "video@1 in percent", series, f"Accuracy over cost: {said}.")
+
+
+def kinetics_like(family: str, length: int) -> TrainSettings:
+    """The network of the paper's table, without its recipe, which counting does not need."""
+    return TrainSettings(data="", model=f"{family}_18", clips=ClipSettings(length=length))
+
+
+def table(setting: Setting, results: Results, length: int) -> Table:
+    """Cost and accuracy, ours beside the paper's."""
+    printed = {row.family: row for row in TABLE2}
+    rows: list[tuple[Cell, ...]] = [
+        (
+            PAPER_NAMES[family],
+            round(cost_of, 4),
+            cell(accuracy),
+            round(gmacs(kinetics_like(family, length), 400), 3),
+            float(getattr(printed[family], f"video_top1_{length}f")),
+        )
+        for family, (cost_of, accuracy) in measured(setting, results, length).items()
+    ]
+    columns = ("network", "10^9 multiply-adds, ours", "video@1, ours", "10^9 multiply-adds, paper", "video@1, paper")
+    return Table(f"Figure 4, {length} frames", columns, tuple(rows), SCALE_NOTES[setting.scale])
+
+
+def verdict(setting: Setting, results: Results) -> Verdict:
+    """The gain over R3D, and whether anything cheaper is better than R(2+1)D."""
+    findings = []
+    for length in LENGTHS:
+        found = measured(setting, results, length)
+        ours = by_seed(setting, results, "r2plus1d", length)
+        findings.append(
+            compared(f"{length} frames: R(2+1)D above R3D", difference(ours, by_seed(setting, results, "r3d", length)))
+        )
+        cheaper = [
+            (at.mean, family)
+            for family, (cost_of, at) in found.items()
+            if at is not None and cost_of < found["r2plus1d"][0]
+        ]
+        if cheaper:
+            best = max(cheaper)[1]
+            gain = difference(ours, by_seed(setting, results, best, length))
+            findings.append(compared(f"{length} frames: R(2+1)D above the best cheaper one, {PAPER_NAMES[best]}", gain))
+    return concluded(findings)
+
+
+STUDY = Study("figure4", "Figure 4: accuracy against multiply-adds", CLAIM, runs, tell)

@@ -1,0 +1,55 @@
+"""From a recipe file, or a plan, to `TrainSettings`: the runs of studies at paper scale are the recipes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from muybridge.settings import (
+    CheckpointSettings,
+    ClipSettings,
+    EvaluationSettings,
+    LoadingSettings,
+    NetworkSettings,
+    TrainingSettings,
+    TrainSettings,
+)
+
+GROUPS = {
+    "network": NetworkSettings,
+    "clips": ClipSettings,
+    "training": TrainingSettings,
+    "evaluation": EvaluationSettings,
+    "loading": LoadingSettings,
+    "checkpoints": CheckpointSettings,
+}
+FOLDER = Path(__file__).parents[3] / "recipes"  # of the source tree; an installed package has none
+
+
+def train_settings(plain: Mapping[str, Any]) -> TrainSettings:
+    """The settings from their plain form, as `settings.to_plain` writes it; an unknown name is a ValueError."""
+    values = {
+        name: GROUPS[name](**_known(GROUPS[name], value)) if name in GROUPS else value for name, value in plain.items()
+    }
+    return TrainSettings(**_known(TrainSettings, values))
+
+
+def recipe(name: str, folder: Path = FOLDER) -> TrainSettings:
+    """The settings of `recipes/<name>.yaml`, data and output left open; ValueError where the file is not there."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"there is no recipe {path}; recipes come with the source of muybridge: run studies at paper scale from there"
+        )
+    return train_settings({"data": "", **yaml.safe_load(path.read_text(encoding="utf-8"))})
+
+
+def _known(group: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = values.keys() - {field.name for field in fields(group)}
+    if unknown:
+        raise ValueError(f"there is no setting {sorted(unknown)[0]} in {group.__name__}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

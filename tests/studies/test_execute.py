@@ -1,0 +1,91 @@
+"""A study of two runs for real: trained, one from the other, tested, fused, interrupted and told again without training."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.score import read_scores
+from muybridge.journal import environment
+from muybridge.settings import to_plain
+from muybridge.studies.execute import execute, main
+from muybridge.studies.plan import Fused, Run, Scoring, Source, generated
+from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows
+from muybridge.studies.study import Setting, Study, Told, Verdict, to_json
+from muybridge.studies.telling import write_study
+from runs import MOTIONS, tiny_run
+
+SHORT = Run(replace(tiny_run("", Path()), device="cpu"), generated(MOTIONS), (Scoring(2, 4), Scoring(3, 6)))
+LONGER = replace(SHORT.settings, clips=replace(SHORT.settings.clips, length=6))
+TUNED = Run(LONGER, SHORT.source, (Scoring(3, 6),), SHORT)
+MEAN = Fused((SHORT, TUNED), Scoring(3, 6))
+
+
+def test_two_runs_and_their_mean(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, say=lambda line: None)
+    assert execute_all([SHORT, TUNED], place, lambda: None) == []
+    append_fused([MEAN], place)
+    rows = finished_rows(tmp_path)
+    assert rows.keys() == {
+        (SHORT.name, "test-2x4f"),
+        (SHORT.name, "test-3x6f"),
+        (TUNED.name, "test-3x6f"),
+        (MEAN.name, "test-3x6f"),
+    }
+    for (name, test), row in rows.items():
+        if name != MEAN.name:
+            path = tmp_path / "runs" / name / "scores" / f"{test}.parquet"
+            measured = accuracy(video_scores(read_scores(path)))
+            assert row["numbers"]["video_top1"] == 100 * measured.video_top1.of_all.share
+            assert measured.protocol.clip_length == int(test.removesuffix("f").partition("x")[2])
+            assert row["numbers"]["num_videos"] == 6
+            assert [point["epoch"] for point in row["history"]] == [1.0, 2.0]
+    assert rows[TUNED.name, "test-3x6f"]["start"] == SHORT.name
+    shutil.rmtree(tmp_path / "runs")
+    study = Study(
+        "tiny", "Tiny", "It runs.", lambda _: [SHORT, TUNED], lambda *_: Told(Verdict("", None), ()), lambda _: [MEAN]
+    )
+    setting = Setting("laptop", 1, SHORT.source, "test")
+    told = write_study(study, setting, finished_rows(tmp_path), tmp_path)
+    assert told["missing"] == []
+    assert len(told["rows"]) == 4
+    assert json.loads((tmp_path / "tiny" / "study.json").read_text(encoding="utf-8"))["rows"] == told["rows"]
+    assert (
+        to_json(study, setting, study.tell(setting, None), rows=[], missing=[], environment=environment())["format"]
+        == 1
+    )  # type: ignore[arg-type]
+
+
+def plan_of(motions: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    settings = replace(SHORT.settings, data=str(motions), output=str(folder), **changes)
+    return {"settings": to_plain(settings), "tests": [{"clips": 2, "length": 4, "split": "test"}]}
+
+
+def test_a_test_is_added_to_a_run_that_is_finished(motions: Path, tmp_path: Path) -> None:
+    asked = plan_of(motions, tmp_path / "run")
+    execute(asked, Console(quiet=True))
+    weights = (tmp_path / "run" / "last.safetensors").read_bytes()
+    first = (tmp_path / "run" / "tests" / "test-2x4f.json").read_text(encoding="utf-8")
+    asked["tests"].append({"clips": 1, "length": 4, "split": "validation"})
+    execute(asked, Console(quiet=True))
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == weights
+    assert (tmp_path / "run" / "tests" / "test-2x4f.json").read_text(encoding="utf-8") == first
+    added = json.loads((tmp_path / "run" / "tests" / "validation-1x4f.json").read_text(encoding="utf-8"))
+    assert added["num_videos"] == 4
+
+
+def test_what_fails_is_a_sentence(motions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = plan_of(motions, tmp_path / "run", model="r3d_11")
+    (tmp_path / "plan.json").write_text(json.dumps(asked), encoding="utf-8")
+    assert main([str(tmp_path / "plan.json")]) == 1
+    assert "r3d_11" in capsys.readouterr().err
+
+
+def test_given_data_is_named_apart_from_its_place() -> None:
+    assert Source("k", address="/a").to_json() == Source("k", address="/b").to_json()

@@ -1,0 +1,126 @@
+"""The runner with runs that take no time: what is executed, what is left alone, and what is kept."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from muybridge.journal import read_json_lines
+from muybridge.processes import StopRequested
+from muybridge.studies.laptop import study_run
+from muybridge.studies.plan import Run, Scoring, Source, with_seeds
+from muybridge.studies.recipe import train_settings
+from muybridge.studies.runner import Workplace, execute_all, finished_rows, missing_tests, plan
+from muybridge.studies.telling import machines
+
+SOURCE = Source("data-1", address="/data/1")
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_run.py")))
+SHORT = Run(study_run("r3d_10", 8), SOURCE, (Scoring(5, 8),))
+TUNED = Run(study_run("r3d_10", 16), SOURCE, (Scoring(5, 16),), SHORT)
+OTHER = Run(study_run("mc3_10", 8), SOURCE, (Scoring(5, 8), Scoring(9, 8)))
+
+
+def place(folder: Path, **changes: object) -> Workplace:
+    return replace(Workplace(folder, jobs=2, launcher=FAKE, say=lambda line: None), **changes)  # type: ignore[arg-type]
+
+
+def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: Path) -> None:
+    told: list[int] = []
+    failed = execute_all(with_seeds(OTHER, 2), place(tmp_path), lambda: told.append(len(finished_rows(tmp_path))))
+    assert failed == []
+    rows = finished_rows(tmp_path)
+    assert len(rows) == 4
+    assert told[-1] == 4
+    row = rows[with_seeds(OTHER, 2)[1].name, "test-9x8f"]
+    assert (row["seed"], row["model"], row["data"]["key"]) == (1, "mc3_10", "data-1")
+    assert row["numbers"]["video_top1"] == 18.0
+    assert row["settings"]["clips"]["length"] == 8
+    assert not {"data", "output", "init"} & row["settings"].keys()
+    assert row["machine"]["cores"] and row["date"].startswith("20")
+    assert row["training"]["parameters"] == 7
+    [point] = row["history"]
+    assert (point["training_loss"], point["training_clip_error"]) == (1.5, 50.0)
+    assert (point["validation_clip_error"], point["validation_video_error"]) == (50.0, 40.0)
+    assert point["epoch"] == pytest.approx(2 / (3000 / 8 / 5))
+
+
+def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
+    execute_all([OTHER], place(tmp_path), lambda: None)
+    before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
+    execute_all([OTHER], place(tmp_path, launcher=("/there/is/no/such/program",)), lambda: None)
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == before
+    more = replace(OTHER, tests=(*OTHER.tests, Scoring(13, 8)))
+    assert missing_tests(more, finished_rows(tmp_path)) == ["test-13x8f"]
+
+
+def test_a_run_follows_the_one_that_it_starts_from(tmp_path: Path) -> None:
+    assert execute_all([TUNED], place(tmp_path), lambda: None) == []
+    rows = finished_rows(tmp_path)
+    assert {run for run, _ in rows} == {SHORT.name, TUNED.name}
+    assert rows[TUNED.name, "test-5x16f"]["start"] == SHORT.name
+    made = plan(TUNED, tmp_path)
+    assert made["settings"]["init"] == str(tmp_path / "runs" / SHORT.name / "last.safetensors")
+    assert train_settings(made["settings"]).data == "/data/1"
+
+
+def test_weights_that_are_gone_are_trained_again_where_another_run_needs_them(tmp_path: Path) -> None:
+    """Rows came from another machine, the folder of runs did not."""
+    execute_all([SHORT], place(tmp_path), lambda: None)
+    for path in sorted((tmp_path / "runs").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert execute_all([TUNED], place(tmp_path), lambda: None) == []
+    assert len(read_json_lines(tmp_path / "rows.jsonl")) == 2
+
+
+def test_a_start_that_was_interrupted_is_finished_first(tmp_path: Path) -> None:
+    """Its newest weights are there, but not its last: a pre-training without a test of its own."""
+    untested = replace(SHORT, tests=())
+    weights = tmp_path / "runs" / SHORT.name / "last.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("half-way", encoding="utf-8")
+    assert execute_all([untested, replace(TUNED, start=untested)], place(tmp_path), lambda: None) == []
+    assert weights.read_text(encoding="utf-8") == "weights"
+
+
+def test_a_failure_is_told_and_costs_only_what_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL_MODEL", "r3d_10")
+    failed = execute_all([SHORT, TUNED, OTHER], place(tmp_path), lambda: None)
+    assert len(failed) == 2
+    assert failed[0] == f"{SHORT.name} failed: no such luck"
+    assert TUNED.name in failed[1]
+    assert {run for run, _ in finished_rows(tmp_path)} == {OTHER.name}
+
+
+def test_rows_of_several_machines_lie_side_by_side(tmp_path: Path) -> None:
+    execute_all([SHORT], place(tmp_path, rows_name="rows-1-of-2.jsonl"), lambda: None)
+    execute_all([OTHER], place(tmp_path, rows_name="rows-2-of-2.jsonl"), lambda: None)
+    assert {run for run, _ in finished_rows(tmp_path)} == {SHORT.name, OTHER.name}
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_request_to_stop_reaches_what_is_going_and_starts_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDS_OF_A_RUN", "60")
+    begun: list[str] = []
+
+    def stop_at_the_first(line: str) -> None:
+        if not begun:
+            os.kill(os.getpid(), signal.SIGTERM)
+        begun.append(line)
+
+    with pytest.raises(StopRequested) as stopped:
+        execute_all([SHORT, TUNED, OTHER], place(tmp_path, jobs=1, say=stop_at_the_first), lambda: None)
+    assert stopped.value.exit_code == 75
+    assert len(begun) == 1
+    assert finished_rows(tmp_path) == {}
+
+
+def test_a_study_says_where_its_rows_are_from_not_who_tells_it() -> None:
+    here, there = {"machine": {"cores": 2}}, {"machine": {"cores": 64}}
+    assert machines([here, here]) == {"cores": 2}
+    assert machines([here, there, here]) == {"machine 1": {"cores": 2}, "machine 2": {"cores": 64}}
+    assert machines([]) == {}

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from muybridge.settings import (
-    CheckpointSettings,
-    ClipSettings,
-    EvaluationSettings,
-    LoadingSettings,
-    NetworkSettings,
-    TrainingSettings,
-    TrainSettings,
-)
+from muybridge.settings import TrainSettings
 
-GROUPS = {
-    "network": NetworkSettings,
-    "clips": ClipSettings,
-    "training": TrainingSettings,
-    "evaluation": EvaluationSettings,
-    "loading": LoadingSettings,
-    "checkpoints": CheckpointSettings,
+GROUPS: dict[str, type[Any]] = {
+    field.name: field.default_factory
+    for field in fields(TrainSettings)
+    if isinstance(field.default_factory, type) and is_dataclass(field.default_factory)
 }
 FOLDER = Path(__file__).parents[3] / "recipes"  # of the source tree; an installed package has none
 

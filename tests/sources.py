@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +27,22 @@ class Counting:
     """Videos `0`, `1`, ... of NUM_FRAMES frames at 25 a second. Luma of frame f of video v is 16 v + f everywhere.
 
     `broken` maps a video to its first frame that cannot be read; 0 means that the file does not open. A video in `deadly`
-    kills the process that reads it. The failure of a video in `telling` tells of the process that met it. `raising` is what
-    no source should raise.
+    kills the process that reads it; with a file `only_once`, the first time alone. The failure of a video in `telling` tells
+    of the process that met it. `raising` is what no source should raise.
     """
 
     broken: Mapping[str, int] = field(default_factory=dict)
     deadly: frozenset[str] = frozenset()
     telling: frozenset[str] = frozenset()
+    only_once: Path | None = None
     raising: type[Exception] | None = None
 
     def frame_times(self, video: str) -> FrameTimes:
         if self.raising is not None:
             raise self.raising("a bug")
-        if video in self.deadly:
+        if video in self.deadly and not (self.only_once and self.only_once.exists()):
+            if self.only_once:
+                self.only_once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if video in self.telling:
             name = multiprocessing.current_process().name

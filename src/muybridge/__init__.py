@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from muybridge.models.cost import cost
     from muybridge.models.family import list_models
     from muybridge.models.inference import optimize
+    from muybridge.models.int8 import quantize
     from muybridge.models.network import create_model
     from muybridge.prediction.predictor import load
     from muybridge.weights.card import save
@@ -21,11 +22,12 @@ HOMES = {
     "list_models": "muybridge.models.family",
     "cost": "muybridge.models.cost",
     "optimize": "muybridge.models.inference",
+    "quantize": "muybridge.models.int8",
     "save": "muybridge.weights.card",
     "load": "muybridge.prediction.predictor",
 }
 
-__all__ = ["cost", "create_model", "list_models", "load", "optimize", "save"]
+__all__ = ["cost", "create_model", "list_models", "load", "optimize", "quantize", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,11 @@ def place() -> Place:
     )
 
 
+def num_restarts() -> int:
+    """How often torchrun has started this job again after a failure (`--max-restarts`): the run then goes on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 def num_workers(wanted: int | None) -> int:
     """The worker processes to start: as set, else one a core this process may use, at most 16, shared by local ranks."""
     if wanted is not None:

@@ -99,7 +99,9 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     """On convolution and classifier weights and batch-norm scales, not on biases."""
     batch_size: int = 32
-    """Clips a step and process."""
+    """Clips a process takes through the network at once."""
+    global_batch: int | None = None
+    """Clips a step over all processes, by default batch_size for each. More than that are accumulated in several passes."""
     epochs: float = PAPER_EPOCHS
     """Length of the run; warm-up and decay keep their share of it unless given."""
     warmup_epochs: float | None = None
@@ -120,6 +122,12 @@ class TrainingSettings:
     """Run convolutions on channels-last memory, which is measured faster; false runs torch's plain conv3d."""
     activation_checkpointing: bool = False
     """Remember only what enters each block and compute the rest again: long clips in less memory, a third slower."""
+    synchronise_norm: bool = False
+    """Batch norm over the clips of all processes together; by default each process normalises by its own."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What a loss or gradient that is not finite does: it ends the run, or its step moves nothing and is counted."""
+    profile_steps: int = 0
+    """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
     validate_every_epochs: float = 1.0
     """Epochs between validations; 0 validates only at the end."""
     rate_factors: tuple[float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -135,6 +143,11 @@ class TrainingSettings:
             value = getattr(self, name)
             _require(value >= 0, f"training.{name} must not be negative, not {value}")
         _require(self.batch_size >= 1, f"training.batch_size must be at least 1, not {self.batch_size}")
+        _require(
+            self.global_batch is None or self.global_batch >= 1,
+            f"training.global_batch must be at least 1, not {self.global_batch}",
+        )
+        _require(self.profile_steps >= 0, f"training.profile_steps must not be negative, not {self.profile_steps}")
         _require(
             all(factor >= 0 for factor in self.rate_factors),
             f"training.rate_factors must not be negative, not {self.rate_factors}",
@@ -176,6 +189,8 @@ class EvaluationSettings:
     """About how many clips go through the network at once; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
     """What is averaged over the clips of a video."""
+    keep: Literal["views", "videos"] = "views"
+    """What the score file keeps: every view's scores, or each video's mean and how many of its views were right."""
 
     def __post_init__(self) -> None:
         _require(self.clips >= 1, f"evaluation.clips must be at least 1, not {self.clips}")
@@ -197,10 +212,13 @@ class LoadingSettings:
     """Batches each worker keeps ready."""
     max_failed_share: float = 0.1
     """Training stops when more than this share of the clips drawn could not be read."""
+    worker_restarts: int = 3
+    """How often workers are started again after one was killed, before that ends the run."""
 
     def __post_init__(self) -> None:
         _require(self.workers is None or self.workers >= 0, f"loading.workers must be 0 or more, not {self.workers}")
         _require(self.prefetch >= 1, f"loading.prefetch must be at least 1, not {self.prefetch}")
+        _require(self.worker_restarts >= 0, f"loading.worker_restarts must be 0 or more, not {self.worker_restarts}")
         _require(
             0 <= self.max_failed_share <= 1,
             f"loading.max_failed_share must lie between 0 and 1, not {self.max_failed_share}",
@@ -215,10 +233,31 @@ class CheckpointSettings:
     """Minutes between checkpoints; one is also written at every validation and on Ctrl-C."""
     keep: int = 2
     """Checkpoints kept, the newest ones."""
+    keep_best: bool = False
+    """Keep the checkpoint of the best validation too, however old."""
 
     def __post_init__(self) -> None:
         _require(self.every_minutes > 0, f"checkpoints.every_minutes must be positive, not {self.every_minutes}")
         _require(self.keep >= 1, f"checkpoints.keep must be at least 1, not {self.keep}")
+
+
+@dataclass(frozen=True)
+class TimeoutSettings:
+    """How long a process may be in one phase before it ends the run and says where it was: no run hangs."""
+
+    start_minutes: float = 30.0
+    """Meeting the other processes of a torchrun job."""
+    step_minutes: float = 30.0
+    """Reading the clips of one step, or learning from them, the slowest process included."""
+    scoring_minutes: float = 30.0
+    """Between two batches of an evaluation."""
+    checkpoint_minutes: float = 60.0
+    """Waiting for a checkpoint to be on disk."""
+
+    def __post_init__(self) -> None:
+        for name in ("start_minutes", "step_minutes", "scoring_minutes", "checkpoint_minutes"):
+            value = getattr(self, name)
+            _require(value > 0, f"timeouts.{name} must be positive, not {value}")
 
 
 @dataclass(frozen=True)
@@ -247,6 +286,7 @@ class TrainSettings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
@@ -298,6 +338,7 @@ class EvaluateSettings:
     """What draws the validation split where the data has none. Unset: as the run drew it, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
+    timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
 
 def to_plain(settings: Any) -> dict[str, Any]:

@@ -36,6 +36,13 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
 
 
+def test_it_runs_in_one_process(tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = cli("demo", "-o", tmp_path / "demo")
+    assert told.code == 2
+    assert "the demo runs in one process; leave torchrun out" in told.err
+
+
 @pytest.mark.usefixtures("small_demo")
 def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: Callable[..., Any]) -> None:
     folder = tmp_path / "demo"
@@ -45,6 +52,7 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
         "1. rendering",
         "2. training a small f-R2D-10",
         "2. training a small R(2+1)D-10",
+        f"5. to look at: {folder / 'report.html'} and {folder / 'comparison.html'}",
         "next: muybridge train",
     ):
         assert part in told.err
@@ -62,12 +70,15 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
     assert float(table["f-R2D-10"][1]) <= 50
     assert "along an untrimmed video" in told.out
     assert "true motion" in told.out
+    assert "r2plus1d_10" in (folder / "report.html").read_text()
+    assert "Paired tests on the same videos" in (folder / "comparison.html").read_text()
 
     again = cli("demo", "-o", folder, "--epochs", 1, "--json")
     assert again.code == 0
     assert "all 2 steps of the run are done" in again.err
     found = json.loads(again.out)
     assert found["ceiling"] == 50
+    assert found["reports"] == [str(folder / "report.html"), str(folder / "comparison.html")]
     assert {model: round(row["video_top1"], 1) for model, row in found["networks"].items()} == {
         model: float(table[name][1]) for name, model in zip(("f-R2D-10", "R(2+1)D-10"), demo.MODELS, strict=True)
     }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,22 +12,10 @@ from muybridge.data.children import Outcome, transcode_in_children
 from muybridge.data.cluster import transcode_on_ray
 from muybridge.data.prepare import Preparation, Recipe, prepare, read_source
 from muybridge.data.transcode import Transcoding
+from ray_workers import a_worker_killed
 from videos import write_video
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'muybridge[ray]'")
-
-
-def ray_workers() -> list[int]:
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            try:
-                title = (path / "cmdline").read_bytes()
-            except OSError:
-                continue  # it ended in the meantime
-            if title.startswith(b"ray::_one"):  # it runs our task; ray has other processes of its own
-                found.append(int(path.name))
-    return found
 
 
 @pytest.mark.long
@@ -42,19 +28,19 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     source, recipe = read_source(str(tmp_path / "source"), "folder"), Recipe(videos_per_shard=5)
 
     def on_ray(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
-        for place, outcome in enumerate(transcode_on_ray(jobs, address="local", timeout_seconds=120)):
-            if place == 2:
-                deadline = time.monotonic() + 60
-                while not (workers := ray_workers()):
-                    assert time.monotonic() < deadline, "a task is running"
-                os.kill(workers[0], signal.SIGKILL)
+        for outcome in transcode_on_ray(jobs, address="local", timeout_seconds=1000):
+            begin.set()
             yield outcome
 
     def here(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
-        return transcode_in_children(jobs, num_children=1, timeout_seconds=120)
+        return transcode_in_children(jobs, num_children=1, timeout_seconds=1000)
 
-    for name, transcoder in (("ray", on_ray), ("here", here)):
-        prepare(Preparation(source, tmp_path / name, recipe), transcoder)
+    prepare(Preparation(source, tmp_path / "here", recipe), here)
+    killed: list[int] = []
+    while not killed:  # all may be done before a worker is found
+        shutil.rmtree(tmp_path / "ray", ignore_errors=True)
+        with a_worker_killed("_one") as (begin, killed):
+            prepare(Preparation(source, tmp_path / "ray", recipe), on_ray)
     ours, theirs = (
         {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
         for name in ("ray", "here")

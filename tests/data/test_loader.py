@@ -14,15 +14,14 @@ import pytest
 import torch
 
 from muybridge.data import loader as loader_module
+from muybridge.data.batches import StepDraws, WholeVideos
 from muybridge.data.decode import VideoFiles
 from muybridge.data.loader import (
     EvaluationBatch,
     EvaluationViews,
     Failure,
-    StepDraws,
     TrainingBatch,
     TrainingDraws,
-    WholeVideos,
     evaluation_batches,
     training_batches,
 )
@@ -178,8 +177,36 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_told_in_a_sentence() -> None:
     source = Counting(deadly=frozenset(map(str, range(NUM_VIDEOS))))
+    loading = LoadingSettings(workers=1, worker_restarts=0)
     with pytest.raises(RuntimeError, match=r"a data worker was killed, .* lower loading\.workers"):
-        list(batches_of(draws_of(source), steps(), workers=1))
+        list(training_batches(draws_of(source), steps(), loading, pin_memory=False))
+
+
+def test_workers_start_again_where_they_were(tmp_path: Path) -> None:
+    source = Counting(deadly=frozenset({"5"}), only_once=tmp_path / "once")
+    heard: list[str] = []
+    batches = training_batches(
+        draws_of(source), steps(), LoadingSettings(workers=1), pin_memory=False, restarted=heard.append
+    )
+    assert clips(batches) == clips(batches_of(draws_of(Counting()), steps()))
+    assert len(heard) == 1
+    assert heard[0].startswith("a data worker was killed")
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize(("global_batch", "batch_size"), [(8, 2), (8, 8), (7, 3), (5, 1)])
+def test_global_batches_are_the_same_for_any_number_of_ranks(
+    world_size: int, global_batch: int, batch_size: int
+) -> None:
+    ranks = [StepDraws(1, 4, batch_size, Place(rank, world_size), global_batch) for rank in range(world_size)]
+    for step in (1, 2, 3):
+        drawn = sorted(draw for rank in ranks for draw in rank.of_step(step))
+        assert drawn == list(range(step * global_batch, (step + 1) * global_batch))
+    for rank in ranks:
+        batches = list(rank)
+        assert len(batches) == len(rank) == 3 * ranks[0].num_pieces
+        assert max(map(len, batches)) <= batch_size
+        assert [draw for batch in batches for draw in batch] == [draw for n in (1, 2, 3) for draw in rank.of_step(n)]
 
 
 @pytest.mark.parametrize(

@@ -236,12 +236,9 @@ def test_a_damaged_checkpoint(
     content = (newest / "optimizer.pt").read_bytes()
     (newest / "optimizer.pt").write_bytes(content[: len(content) // 2])
     told = cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume")
-    assert told.code == 2
-    assert re.search(r"the checkpoint .*step-00000012 is damaged .*delete that folder", told.err.splitlines()[-1])
-    for path in newest.iterdir():
-        path.unlink()
-    newest.rmdir()
-    assert cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume").code == 0
+    assert told.code == 0
+    assert re.search(r"step-00000012.*damaged", told.err)
+    assert "going on at step 6 of 12" in told.err
     assert steps_done(run / "checkpoints") == 12
 
 
@@ -345,7 +342,7 @@ def test_a_limit_of_the_system_on_what_may_be_written(motions: Path, tiny: Path,
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", program, "train", "--data", str(motions), "--config", str(tiny), "-o"]
-    done = subprocess.run([*command, str(tmp_path / "run")], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([*command, str(tmp_path / "run")], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "muybridge: the system refused to read or write a file: File too large"

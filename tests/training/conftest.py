@@ -32,10 +32,10 @@ def signal_in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None
     """`signal_in_step(number, step)`: this process gets that signal during that step, counted from 1."""
 
     def arrange(number: int, step: int) -> None:
-        def stepped(job: Any, optimizer: Any, batch: Any, steps_done: int) -> tuple[float, int]:
+        def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
             if steps_done + 1 == step:
                 os.kill(os.getpid(), number)
-            return original(job, optimizer, batch, steps_done)
+            return original(learner, pieces, steps_done)
 
         monkeypatch.setattr(fit_module, "training_step", stepped)
 

@@ -13,7 +13,17 @@ from safetensors.torch import load_file
 
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.settings import TrainingSettings
-from muybridge.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint, steps_done
+from muybridge.training.checkpoint import (
+    Progress,
+    checkpoints,
+    load_checkpoint,
+    newest_snapshot,
+    read_checkpoint,
+    save_checkpoint,
+    snapshot,
+    steps_done,
+    write_checkpoint,
+)
 from muybridge.training.optimizer import build_optimizer
 
 
@@ -114,9 +124,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(name: str, damage: str, tmp_p
     else:
         (path / name).write_bytes(content[: len(content) // 2] if damage == "half" else b"nonsense, and more of it")
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    with pytest.raises(
-        ValueError, match=r"^the checkpoint .*step-00000004 is damaged \(.*delete that folder.*$"
-    ) as told:
+    with pytest.raises(ValueError, match=r"^the checkpoint .*step-00000004 is damaged \(.*\)$") as told:
         load_checkpoint(path, network, optimizer)
     assert "\n" not in str(told.value)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
@@ -130,10 +138,65 @@ def test_another_network_or_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of another network than the settings describe"):
         load_checkpoint(path, other, build_optimizer(other, TrainingSettings()))
     state = json.loads((path / "state.json").read_text())
-    for changed in ({**state, "format": 2}, {**state, "more": 1}, {"format": 1, "step": 3}):
+    for changed, words in (
+        ({**state, "format": 2}, "is of format 2; use the version"),
+        ({**state, "more": 1}, "is damaged"),
+        ({"format": 1, "step": 3}, "is damaged"),
+    ):
         (path / "state.json").write_text(json.dumps(changed))
-        with pytest.raises(ValueError, match="of another format than 1"):
+        with pytest.raises(ValueError, match=words):
             load_checkpoint(path, network, optimizer)
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "optimizer.pt", "state.json"])
+def test_one_wrong_bit_anywhere_is_noticed_and_the_checkpoint_before_is_used(name: str, tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
+    stepped(network, optimizer)
+    save_checkpoint(tmp_path, network, optimizer, Progress(3), keep=2)
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=2)
+    content = bytearray((path / name).read_bytes())
+    whole = bytes(content)
+    for place in range(0, len(content), max(1, len(content) // 23)):
+        content[place] ^= 1
+        (path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="step-00000004"):
+            read_checkpoint(path)
+        content[place] ^= 1
+    (path / name).write_bytes(whole)
+    assert read_checkpoint(path).progress.step == 4
+    content[len(content) // 2] ^= 1
+    (path / name).write_bytes(content)
+    taken, told = newest_snapshot(tmp_path)
+    assert taken is not None
+    assert taken.progress.step == 3
+    assert len(told) == 1
+    assert "step-00000004 is damaged" in told[0]
+    assert "the one before is used" in told[0]
+    assert steps_done(tmp_path) == 3
+    assert newest_snapshot(tmp_path)[1] == []  # said once
+
+
+def test_the_best_checkpoint_is_kept_if_asked_for(tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    for step in range(1, 6):
+        taken = snapshot(network, optimizer, Progress(step, best_step=min(step, 2)))
+        write_checkpoint(tmp_path, taken, keep=1, keep_best=True)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000005"]
+
+
+def test_a_snapshot_does_not_follow_the_network(tmp_path: Path) -> None:
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
+    stepped(network, optimizer)
+    taken = snapshot(network, optimizer, Progress(1))
+    before = {name: tensor.clone() for name, tensor in taken.weights.items()}
+    moments = taken.moments["state"][0]["exp_avg"].clone()
+    stepped(network, optimizer)
+    assert all(torch.equal(taken.weights[name], tensor) for name, tensor in before.items())
+    assert torch.equal(taken.moments["state"][0]["exp_avg"], moments)
+    assert not torch.equal(network.state_dict()["fc.weight"], before["fc.weight"])
 
 
 def test_nothing_in_a_checkpoint_can_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from muybridge.data.loader import Failure, TrainingBatch
+from muybridge.data.loader import Failure
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.evaluate import Result, evaluate
 from muybridge.evaluation.metrics import Rate, Rates, accuracy
@@ -25,9 +26,11 @@ from muybridge.processes import StopRequested
 from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import Progress, checkpoints, steps_done
 from muybridge.training.curves import Curves
-from muybridge.training.fit import Outcome, count, save_run, training_step
+from muybridge.training.fit import Outcome, count
+from muybridge.training.keeping import Keeper
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.start import Job, start
+from muybridge.training.step import Learner, StepResult, training_step
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import tensors_sha256
 from runs import tiny_run
@@ -143,12 +146,12 @@ def test_the_log_of_a_run_that_died_has_every_step_once(
     settings = tiny_run(motions, tmp_path / "run")
     original = fit_module.training_step
 
-    def dies(job: Any, optimizer: Any, batch: Any, steps_done: int) -> tuple[float, int]:
+    def dies(learner: Any, pieces: Any, steps_done: int) -> Any:
         if steps_done == 8:
-            with (job.folder / "log.jsonl").open("a") as log:
+            with (learner.job.folder / "log.jsonl").open("a") as log:
                 log.write('{"kind": "train", "st')  # it died while it wrote
             raise MemoryError
-        return original(job, optimizer, batch, steps_done)
+        return original(learner, pieces, steps_done)
 
     monkeypatch.setattr(fit_module, "training_step", dies)
     with pytest.raises(MemoryError):
@@ -256,6 +259,20 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     assert validations[-1]["video_top1"] == accuracy(video_scores(scores)).video_top1.of_all.share
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "recorded"), [(3, 3), (50, 8)]
+)  # of twelve, after five; and what follows the last
+def test_a_trace_of_some_steps(
+    num_steps: int, recorded: int, motions: Path, tmp_path: Path, trained: Trained, uninterrupted: Callable[[str], Path]
+) -> None:
+    trained(tiny_run(motions, tmp_path / "run", {"training.profile_steps": num_steps}))
+    trace = json.loads((tmp_path / "run" / "profile" / "rank-0.json").read_text())
+    names = [event.get("name", "") for event in trace["traceEvents"]]
+    assert len({name for name in names if name.startswith("ProfilerStep#")}) == recorded
+    assert any("convolution_backward" in name for name in names)
+    assert learnt(tmp_path / "run") == learnt(uninterrupted("adamw"))
+
+
 def test_the_first_steps_rate_is_the_schedules(uninterrupted: Callable[[str], Path]) -> None:
     rates = [line["rate"] for line in read_json_lines(uninterrupted("adamw") / "log.jsonl") if line["kind"] == "train"]
     peak = 0.02 * 4 / 32
@@ -298,11 +315,12 @@ def test_a_loss_that_is_not_finite_names_step_and_videos_and_leaves_the_weights_
     batch = next(fit_module.training_batches(*fit_module._draws(job, 0), job.settings.loading, pin_memory=False))
     with torch.no_grad():
         job.network.fc.bias[1] = math.inf
+    learner = Learner(job, job.network, build_optimizer(job.network, job.settings.training))
     before = {name: parameter.detach().clone() for name, parameter in job.network.named_parameters()}
     with pytest.raises(
         FloatingPointError, match=r"the loss is (nan|inf) in step 8 with the clips of (\S+mp4, )*\S+mp4;"
     ):
-        training_step(job, build_optimizer(job.network, job.settings.training), batch, 7)
+        training_step(learner, [batch], 7)
     for name, parameter in job.network.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.grad is None
@@ -321,8 +339,8 @@ def test_weights_that_are_not_finite_are_not_saved(motions: Path, tmp_path: Path
     optimizer = build_optimizer(job.network, job.settings.training)
     with torch.no_grad():
         job.network.stem[0].weight[0] = math.nan
-    with pytest.raises(FloatingPointError, match="not finite after step 5"):
-        save_run(job, optimizer, Progress(5))
+    with Keeper(job, optimizer) as keeper, pytest.raises(FloatingPointError, match="not finite after step 5"):
+        keeper.save(Progress(5))
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -351,6 +369,6 @@ def test_a_few_draws_are_judged_at_the_end_of_the_run_only(motions: Path, tmp_pa
             count(job, replace(progress, step=NUM_STEPS - 1), batch_of(3, 1), curves)
 
 
-def batch_of(num_good: int, num_failed: int) -> TrainingBatch:
+def batch_of(num_good: int, num_failed: int) -> StepResult:
     failures = (Failure("b.mp4", "unreadable", "torn"),) * num_failed
-    return TrainingBatch(None, torch.zeros(num_good, dtype=torch.int64), ("a.mp4",) * num_good, 0, failures)
+    return StepResult(0.7, 0, num_good, 0, failures)

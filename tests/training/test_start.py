@@ -83,12 +83,6 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_training_is_one_process_so_far(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="without torchrun"):
-        start(tiny_run(motions, tmp_path / "run"))
-
-
 def test_an_unknown_model_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="r2plus1d_19"):
         start(tiny_run("nowhere", tmp_path / "run", {"model": "r2plus1d_19"}))

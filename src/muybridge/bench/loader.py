@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from muybridge.data.loader import StepDraws, TrainingDraws, frame_source, training_batches
+from muybridge.data.batches import StepDraws
+from muybridge.data.loader import TrainingDraws, frame_source, training_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepared import is_prepared
 from muybridge.data.views import network_input

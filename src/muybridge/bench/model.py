@@ -12,6 +12,7 @@ from muybridge.bench.peers import Absent, Network, exported_peers, in_channels_l
 from muybridge.bench.tables import Measured, Row
 from muybridge.models.cost import cost
 from muybridge.models.inference import optimize
+from muybridge.models.int8 import has_fast_int8, quantize
 from muybridge.models.network import VideoResNet, create_model
 
 OURS = "muybridge.optimize"
@@ -40,6 +41,10 @@ def measure_model(
 def ways(net: VideoResNet, clips: Tensor, *, compiled: bool, peers: bool) -> tuple[dict[str, Network], dict[str, str]]:
     """Every way to the same logits, and why some are missing."""
     found: dict[str, Network | Absent] = {OURS: optimize(net), "muybridge, not optimized": net}
+    if clips.device.type == "cpu":
+        found["muybridge.quantize, 8 bits"] = (
+            quantize(net, clips) if has_fast_int8() else Absent("no 8-bit dot products")
+        )
     if compiled:
         found["muybridge.optimize, compiled"] = optimize(net, compile=True)
     theirs = torchvision_network(net) if peers else Absent("not asked for")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.cli.options import verb_parser
+from muybridge.processes import place
 from muybridge.settings import EvaluateSettings
 
 EXAMPLES = ("muybridge demo", "muybridge demo -o /tmp/demo --epochs 3")
@@ -20,22 +21,27 @@ CEILING = 50.0  # percent, of any network that averages over frames; tests/journ
 
 
 def run(words: Sequence[str]) -> int:
-    """Renders the data, trains two small networks, scores both, and predicts along an untrimmed video."""
+    """Renders the data, trains two small networks, scores both, predicts along an untrimmed video, and reports."""
     parser = verb_parser("demo", "[-o FOLDER] [--epochs N] [--json]", "The whole road in a few minutes.", EXAMPLES)
     parser.add_argument("-o", "--output", default="demo", help="folder for data and runs")
     parser.add_argument("--epochs", type=float, default=6.0, help="length of each training; 6 take minutes")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     found = parser.parse_args(list(words))
+    if place().world_size > 1:
+        raise ValueError("the demo runs in one process; leave torchrun out")
     folder = Path(found.output)
     began = time.monotonic()
     data = _data(folder / "data")
     results = {model: _train_and_test(model, data, folder / model, found.epochs) for model in MODELS}
     untrimmed = _predict_along(folder / MODELS[-1], folder / "untrimmed.mp4")
+    reports = _report(folder)
     if found.json:
-        print(json.dumps({"networks": results, "ceiling": CEILING, "untrimmed": untrimmed}, indent=2))
+        told = {"networks": results, "ceiling": CEILING, "untrimmed": untrimmed, "reports": reports}
+        print(json.dumps(told, indent=2))
     else:
         _print_results(results)
         _print_segments(untrimmed)
+    _say(f"\n5. to look at: {' and '.join(reports)}")
     _say(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes and lies in {folder}/")
     _say(f"next: muybridge train --data YOUR_VIDEOS -o runs/first   (a folder of videos for every class, as in {data})")
     return 0
@@ -111,6 +117,18 @@ def _predict_along(run_folder: Path, video: Path) -> dict[str, Any]:
         "truth": [segment._asdict() for segment in truth],
         "predicted": [asdict(segment) for segment in segments],
     }
+
+
+def _report(folder: Path) -> list[str]:
+    """A page about the last network, with its mistakes as moving pictures, and one that compares the networks."""
+    from muybridge.cli.report import build
+    from muybridge.report.page import write_page
+
+    runs = [str(folder / model) for model in MODELS]
+    pages = {folder / "report.html": runs[-1:], folder / "comparison.html": runs}
+    for path, addresses in pages.items():
+        write_page(build(addresses, None), path)
+    return [str(path) for path in pages]
 
 
 def _print_segments(untrimmed: dict[str, Any]) -> None:

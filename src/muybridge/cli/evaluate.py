@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.processes import place
 from muybridge.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -37,8 +38,17 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
+    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.training.distribute import fetch_in_turn, meeting, own_device
+
     path = scores_path(found.run, settings)
-    result = score_split(found.run, settings, path)
+    device = own_device(resolve_device(settings.device))
+    with meeting(device, settings.timeouts.start_minutes) as ranks:
+        if not found.run.endswith(".onnx"):
+            fetch_in_turn(found.run, ranks)
+        result = score_split(found.run, settings, path)
+    if not ranks.is_first:
+        return 0
     if found.json:
         told = {"scores": str(path), "num_looped_videos": result.num_looped_videos, **result.accuracy.to_json()}
         print(json.dumps(told, indent=2))
@@ -66,8 +76,10 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     from muybridge.data.datasets import open_data
     from muybridge.evaluation.evaluate import Examination, evaluate
     from muybridge.evaluation.scorer import load_scorer, resolve_device
+    from muybridge.training.distribute import own_device
+    from muybridge.training.phases import Watch
 
-    device = resolve_device(settings.device)
+    device, here, limits = own_device(resolve_device(settings.device)), place(), settings.timeouts
     loaded = load_scorer(run_folder, device)
     card = loaded.card
     settings = with_the_splits_of(run_folder, settings)
@@ -87,15 +99,19 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
         loading=settings.loading,
     )
     console = Console(file=sys.stderr)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    quiet = not console.is_terminal or not here.is_first
+    with (
+        Watch(here) as watch,
+        Progress(console=console, transient=True, disable=quiet) as bar,
+        watch.phase("evaluation", limits.scoring_minutes, "timeouts.scoring_minutes"),
+    ):
         task = bar.add_task("videos", total=len(chosen))
-        return evaluate(
-            examination,
-            loaded.scorer,
-            path,
-            device=device,
-            finished=lambda num_videos: bar.update(task, completed=num_videos),
-        )
+
+        def finished(num_videos: int) -> None:
+            watch.still_going()
+            bar.update(task, completed=num_videos)
+
+        return evaluate(examination, loaded.scorer, path, device=device, finished=finished)
 
 
 def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateSettings:

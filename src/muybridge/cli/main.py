@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from muybridge.processes import StopRequested
+from muybridge.processes import StopRequested, place
 
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
@@ -29,6 +29,7 @@ VERBS = {
     "study": "a table or figure of the paper, rerun",
     "fuse": "one answer from the scores of several networks: RGB and optical flow",
     "extract": "features of video files and folders",
+    "report": "a run, a score file or a study as one page; runs compared on the same videos",
     "bench": "how fast this machine is, beside other libraries",
     "weights": "import and export weights, show their card, list public ones",
     "doctor": "what works on this machine, and why the rest does not",
@@ -119,5 +120,7 @@ def overview() -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"muybridge: {' '.join(sentence.split())}", file=sys.stderr)
+    here = place()
+    who = f"rank {here.rank} of {here.world_size}: " if here.world_size > 1 else ""
+    print(f"muybridge: {who}{' '.join(sentence.split())}", file=sys.stderr)
     return code

@@ -19,9 +19,12 @@ EXAMPLES = (
     "muybridge predict runs/first videos/ --json > predictions.jsonl",
     "muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4",
     "muybridge predict runs/first match.mp4 --timeline",
+    "muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline_mode convolutional",
     "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
     "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
+    "muybridge predict runs/first millions.csv --ray auto -o predictions.parquet",
 )
+MODES = ("windows", "convolutional")
 FORMATS = ("text", "json", "csv", "srt")
 
 
@@ -30,12 +33,12 @@ def run(words: Sequence[str]) -> int:
     parser = verb_parser(
         "predict",
         "RUN VIDEO|FOLDER ... [--top K] [--clips N] [--json] [--with RUN2 [--weights W W]] [--timeline [FORMAT]] "
-        "[-o FILE|FOLDER]",
+        "[-o FILE|FOLDER] [--ray ADDRESS]",
         "Names the classes of video files; folders stand for the videos in them.",
         EXAMPLES,
     )
     parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
-    parser.add_argument("videos", nargs="+", help="video files and folders")
+    parser.add_argument("videos", nargs="+", help="video files, folders, and CSV files with a column path")
     parser.add_argument("--with", dest="other", metavar="RUN2", help="average with this network, e.g. of optical flow")
     parser.add_argument("--weights", nargs=2, type=float, metavar="W", help="of RUN and RUN2 (default: 1 1)")
     parser.add_argument("--top", type=int, default=5, help="classes to name")
@@ -43,15 +46,36 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object for every video")
     parser.add_argument("--timeline", nargs="?", const="text", choices=FORMATS, help="also what happens when")
     parser.add_argument("--step", type=int, help="frames between two windows of the timeline (default: a quarter clip)")
+    parser.add_argument(
+        "--timeline_mode",
+        choices=MODES,
+        default="windows",
+        help="timeline: each window by itself, or one convolutional pass along the video: faster, other scores",
+    )
     parser.add_argument("--minimum_probability", type=float, default=0.0, help="timeline: less probable is a gap")
     parser.add_argument("--minimum_seconds", type=float, default=0.0, help="timeline: shorter segments are merged")
     parser.add_argument(
-        "-o", "--output", help="write the timeline to this file, or into this folder for several videos"
+        "-o",
+        "--output",
+        help="write the timeline to this file, or into this folder for several videos; "
+        "or, named .parquet, the classes of all videos into this table",
+    )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="with -o X.parquet: work on this Ray cluster (auto: the running one)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     found = parser.parse_args(list(words))
+    writes_table = str(found.output).endswith(".parquet")
+    if found.ray and not writes_table:
+        raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
+    if writes_table:
+        from muybridge.cli.predict_table import predict_table
+
+        return predict_table(found)
     if found.output and not found.timeline:
         raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
+    if found.timeline_mode != "windows" and not found.timeline:
+        raise ValueError("--timeline_mode is about a timeline; add --timeline")
     if found.weights and not found.other:
         raise ValueError("--weights are those of two networks; name the second one with --with")
     if found.timeline and found.other:
@@ -92,7 +116,7 @@ def _predictions(members: Sequence[Recognizer], videos: Sequence[str], found: An
         return
     options = None
     if found.timeline:
-        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds)
+        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds, found.timeline_mode)
     for video in videos:
         yield members[0].predict(video, clips=found.clips, top=found.top, timeline=options)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from muybridge.cli.options import VerbParser, parse_settings, verb_parser
+from muybridge.processes import num_restarts, place
 from muybridge.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def run(words: Sequence[str]) -> int:
     from muybridge.evaluation.evaluate import sentence
 
     outcome = train(settings, resume=found.resume)
+    if not place().is_first:
+        return 0
     print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
     if outcome.validation:
         print(f"validation: {sentence(outcome.validation)}")
@@ -48,19 +51,25 @@ def train(settings: TrainSettings, *, resume: bool) -> Outcome:
     """One run, told on standard error."""
     from rich.console import Console
 
+    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.training.distribute import meeting, own_device
     from muybridge.training.fit import fit
     from muybridge.training.start import announcement, start
 
-    console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False)
-    job = start(settings, resume=resume)
-    for line in announcement(job):
-        console.print(line)
-    outcome = fit(job, console)
+    device = own_device(resolve_device(settings.device))
+    with meeting(device, settings.timeouts.start_minutes) as ranks:
+        console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not ranks.is_first)
+        job = start(settings, resume=resume or num_restarts() > 0, ranks=ranks)
+        for line in announcement(job) if ranks.is_first else ():
+            console.print(line)
+        outcome = fit(job, console)
     progress = outcome.progress
     if progress.num_looped:
         console.print(
             f"{progress.num_looped} of {progress.num_drawn} clips are of videos shorter than a clip, repeated in a loop"
         )
+    if progress.num_skipped_steps:
+        console.print(f"{progress.num_skipped_steps} of {progress.step} steps moved nothing: not finite")
     if progress.num_failed:
         console.print(
             f"{progress.num_failed} of {progress.num_drawn} clips could not be read; "

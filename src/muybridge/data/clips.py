@@ -114,14 +114,27 @@ def dense_clips(
         xxfffx
         xxxfff
     """
-    if step_frames < 1:
-        raise ValueError(f"dense clips need a step of at least 1 frame, not {step_frames}")
     grid = _grid(times, preprocessing.frames_per_second)
-    last_start = _last_start(grid, preprocessing)
-    starts = list(range(0, last_start + 1, step_frames))
-    if starts[-1] != last_start:
-        starts.append(last_start)
+    starts = _dense_starts(grid, preprocessing, step_frames)
     return [_place(times, grid, preprocessing, start, origin_tick) for start in starts]
+
+
+def dense_starts(times: FrameTimes, preprocessing: Preprocessing, step_frames: int) -> NDArray[np.int64]:
+    """Where the `dense_clips` start, int64 (W,): places in `moments`, increasing."""
+    grid = _grid(times, preprocessing.frames_per_second)
+    return np.array(_dense_starts(grid, preprocessing, step_frames), np.int64)
+
+
+def moments(times: FrameTimes, preprocessing: Preprocessing) -> NDArray[np.int64]:
+    """What clips are made of, in order: ticks int64 (M, G) of the G frames of each of a video's M frames or flows.
+
+    A clip that starts at place s, and is not looped, is made of the moments s, s + stride, s + 2 stride, ...
+    """
+    ticks = sampling_grid(times, preprocessing.frames_per_second)
+    offsets = np.array(preprocessing.frame_offsets)
+    places = np.arange(max(0, len(ticks) - int(offsets[-1])))
+    found: NDArray[np.int64] = ticks[places[:, None] + offsets]
+    return found
 
 
 def _grid(times: FrameTimes, frames_per_second: float | None) -> _Grid:
@@ -138,6 +151,16 @@ def _grid(times: FrameTimes, frames_per_second: float | None) -> _Grid:
     moments = first + numbers * whole + numbers * rest // step.denominator
     shown = np.searchsorted(times.ticks, moments, side="right") - 1
     return _Grid(times.ticks[shown], np.append(moments, times.end_tick))
+
+
+def _dense_starts(grid: _Grid, preprocessing: Preprocessing, step_frames: int) -> list[int]:
+    if step_frames < 1:
+        raise ValueError(f"dense clips need a step of at least 1 frame, not {step_frames}")
+    last_start = _last_start(grid, preprocessing)
+    starts = list(range(0, last_start + 1, step_frames))
+    if starts[-1] != last_start:
+        starts.append(last_start)
+    return starts
 
 
 def _last_start(grid: _Grid, preprocessing: Preprocessing) -> int:

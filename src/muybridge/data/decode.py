@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -28,8 +28,14 @@ _KEPT_INDEXES = 64
 _WORTH_A_SEEK = 8  # frames; a seek also throws away what the decoder holds back
 
 _Packets: TypeAlias = "Iterator[av.Packet[av.VideoStream]]"  # a string: only the stub is generic
-# done; late: decoding began behind the first frame wanted; disordered: stamps do not increase in the order shown
-_Outcome = Literal["done", "late", "disordered"]
+
+
+class _LateError(Exception):
+    """Decoding began behind the first frame wanted."""
+
+
+class _DisorderedError(Exception):
+    """Stamps do not increase in the order shown."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,28 @@ class VideoFiles:
             )
         planes = ClipPlanes(len(wanted), self.scale_height, self.scale_width)
         path = self._path(video)
-        if index.is_counted or _take_by_stamp(path, index, wanted, planes) == "disordered":
-            _take_by_count(path, index, wanted, planes)
+        try:
+            for place, frame in enumerate(_frames(path, index, wanted)):
+                planes.put(place, frame)
+        except _DisorderedError:
+            for place, frame in enumerate(_frames_by_count(path, index, wanted)):
+                planes.put(place, frame)
         return planes.clip(places)
+
+    def read_in_order(self, video: str, ticks: NDArray[np.int64], num_frames: int) -> Iterator[YuvClip]:
+        """The frames at `ticks` (L,), which increase, `num_frames` a clip: the file is decoded once and no more is held.
+
+        Raises VideoError as `read`, after the clips that are whole before the fault.
+        """
+        index = self._index(video)
+        path = self._path(video)
+        frames = _frames_in_order(path, index, ticks)
+        for first in range(0, len(ticks), num_frames):
+            count = min(num_frames, len(ticks) - first)
+            planes = ClipPlanes(count, self.scale_height, self.scale_width)
+            for place, frame in enumerate(islice(frames, count)):
+                planes.put(place, frame)
+            yield planes.clip(np.arange(count))
 
     def _path(self, video: str) -> str:
         return str(Path(self.root, video))
@@ -119,25 +144,44 @@ def probe(path: str | Path) -> VideoFacts:
     return VideoFacts(len(index.times), seconds, len(index.times) / seconds, height, width)
 
 
-def _take_by_stamp(path: str, index: FrameIndex, wanted: NDArray[np.int64], planes: ClipPlanes) -> _Outcome:
-    """Put the frames at the stamps `wanted` (increasing), from the nearest key frames or else from the beginning."""
-    outcome: _Outcome = "done"
-    with open_pictures(path) as (container, stream):
-        for run in runs(index, wanted):
-            key = index.key_before(int(wanted[run.start]))
-            packets = _packets_from(container, stream, index, key)
-            outcome = "late" if packets is None else _take_frames(packets, stream, index, (wanted, run), planes)
-            if outcome != "done":
-                break
-    if outcome != "late":
-        return outcome
+def _frames(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+    """The frames shown at the stamps `wanted` (increasing), by the way that the file can be trusted in."""
+    return (_frames_by_count if index.is_counted else _frames_by_stamp)(path, index, wanted)
+
+
+def _frames_in_order(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+    """As `_frames`; where stamps turn out to be in disorder, the frames that are left are counted."""
+    num_taken = 0
+    try:
+        for frame in _frames(path, index, wanted):
+            yield frame
+            num_taken += 1
+    except _DisorderedError:
+        yield from _frames_by_count(path, index, wanted[num_taken:])
+
+
+def _frames_by_stamp(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+    """The frames at the stamps `wanted` (increasing), from the nearest key frames or else from the beginning."""
+    num_taken = 0
+    try:
+        with open_pictures(path) as (container, stream):
+            for run in runs(index, wanted):
+                key = index.key_before(int(wanted[run.start]))
+                packets = _packets_from(container, stream, index, key)
+                for frame in _shown_frames(packets, stream, index, wanted[run.start : run.stop]):
+                    yield frame
+                    num_taken += 1
+        return
+    except _LateError:
+        left = wanted[num_taken:]
     with open_pictures(path) as (container, stream):
         packets = indexed_packets(container, stream, index, from_start=True)
-        outcome = _take_frames(packets, stream, index, (wanted, range(len(wanted))), planes)
-    if outcome == "late":
-        seconds = index.times.seconds(int(wanted[0]))
-        raise VideoError("unreadable", f"the file is damaged: no frame up to {seconds:.2f} s can be decoded")
-    return outcome
+        try:
+            yield from _shown_frames(packets, stream, index, left)
+        except _LateError as error:
+            seconds = index.times.seconds(int(left[0]))
+            reason = f"the file is damaged: no frame up to {seconds:.2f} s can be decoded"
+            raise VideoError("unreadable", reason) from error
 
 
 def runs(index: FrameIndex, wanted: NDArray[np.int64]) -> list[range]:
@@ -151,8 +195,8 @@ def runs(index: FrameIndex, wanted: NDArray[np.int64]) -> list[range]:
     return [range(start, stop) for start, stop in pairwise([*starts, len(wanted)])]
 
 
-def _packets_from(container: InputContainer, stream: av.VideoStream, index: FrameIndex, key: int) -> _Packets | None:
-    """Packets from key frame number `key` on, or from one before it; None where the file's index leads nowhere useful."""
+def _packets_from(container: InputContainer, stream: av.VideoStream, index: FrameIndex, key: int) -> _Packets:
+    """Packets from key frame number `key` on, or from one before it; _LateError where the file's index leads nowhere useful."""
     if key == 0:
         return indexed_packets(container, stream, index, from_start=True)
     presented, decoded = (int(stamp) for stamp in index.key_stamps[key])
@@ -168,48 +212,44 @@ def _packets_from(container: InputContainer, stream: av.VideoStream, index: Fram
                 if packet.pts <= presented:
                     return chain((packet,), packets)
                 break
-    return None
+    raise _LateError
 
 
-def _take_frames(
-    packets: _Packets,
-    stream: av.VideoStream,
-    index: FrameIndex,
-    run: tuple[NDArray[np.int64], range],
-    planes: ClipPlanes,
-) -> _Outcome:
-    """Put the frame shown at each tick: the one with that stamp, or the one before it where none comes out of the decoder.
+def _shown_frames(
+    packets: _Packets, stream: av.VideoStream, index: FrameIndex, wanted: NDArray[np.int64]
+) -> Iterator[av.VideoFrame]:
+    """The frame shown at each tick: the one with that stamp, or the one before it where none comes out of the decoder.
 
     The latter are pictures that the codec calls "the same again"; at the end of the file they are missing frames.
     """
-    (wanted, places), key_packet = run, next(packets)
-    place, shown, shown_tick = places.start, None, -math.inf
+    key_packet = next(packets)
+    place, shown, shown_tick = 0, None, -math.inf
     for frame in decoded_frames(chain((key_packet,), packets), stream):
         if frame.pts is None or key_packet.pts is None or frame.pts <= shown_tick:
-            return "disordered"
+            raise _DisorderedError
         if frame.pts < key_packet.pts:
             continue  # leading pictures that refer to what lies before the key frame
-        while place < places.stop and wanted[place] <= frame.pts:
+        while place < len(wanted) and wanted[place] <= frame.pts:
             source = frame if wanted[place] == frame.pts else shown
             if source is None:
-                return "late"
-            planes.put(place, source)
+                raise _LateError
+            yield source
             place += 1
-        if place == places.stop:
-            return "done"
+        if place == len(wanted):
+            return
         shown, shown_tick = frame, frame.pts
     raise _ends_early(index, int(np.sum(index.times.ticks <= shown_tick)))
 
 
-def _take_by_count(path: str, index: FrameIndex, wanted: NDArray[np.int64], planes: ClipPlanes) -> None:
-    """Put the frames at the stamps `wanted` (increasing): the n-th to come out of the decoder is shown at the n-th stamp."""
+def _frames_by_count(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+    """The frames at the stamps `wanted` (increasing): the n-th to come out of the decoder is shown at the n-th stamp."""
     numbers = [int(number) for number in np.searchsorted(index.times.ticks, wanted)]
     place, number = 0, -1
     with open_pictures(path) as (container, stream):
         packets = indexed_packets(container, stream, index, from_start=True)
         for number, frame in enumerate(decoded_frames(packets, stream)):
             if number == numbers[place]:
-                planes.put(place, frame)
+                yield frame
                 place += 1
                 if place == len(numbers):
                     return

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from muybridge.data.batches import StepDraws, WholeVideos
 from muybridge.data.clips import random_clip, uniform_clips, within
 from muybridge.data.decode import VideoFiles
 from muybridge.data.flow import opencv, seen
@@ -31,8 +36,9 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.prepared import is_prepared, read_description
 from muybridge.data.reading import read_views
 from muybridge.data.shards import FlowShards, ShardFrames
+from muybridge.data.store import UnreachableStore
 from muybridge.data.views import AnyBatch, AnyView, batched, drawn_corner, training_view
-from muybridge.processes import Place, num_workers
+from muybridge.processes import num_workers
 from muybridge.randomness import generator, shuffled_position
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
 from muybridge.settings import LoadingSettings
@@ -187,46 +193,49 @@ def frame_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTim
 
 
 @dataclass(frozen=True)
-class StepDraws(Sampler[list[int]]):
-    """The draw numbers of this rank, step by step, from `first_step` to `num_steps`."""
+class _Remaining(Sampler[list[int]]):
+    """What is left of a sampler's batches after the first `num_done`."""
 
-    first_step: int
-    num_steps: int
-    batch_size: int
-    place: Place
+    batches: StepDraws
+    num_done: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.num_steps):
-            first = (step * self.place.world_size + self.place.rank) * self.batch_size
-            yield list(range(first, first + self.batch_size))
+        return islice(self.batches, self.num_done, None)
 
     def __len__(self) -> int:
-        return self.num_steps - self.first_step
-
-
-@dataclass(frozen=True)
-class WholeVideos(Sampler[list[int]]):
-    """Runs of consecutive videos; the runs are fixed by `videos_per_batch` alone, ranks take them in turn."""
-
-    num_videos: int
-    videos_per_batch: int
-    place: Place
-
-    def __iter__(self) -> Iterator[list[int]]:
-        starts = range(0, self.num_videos, self.videos_per_batch)
-        for start in starts[self.place.rank :: self.place.world_size]:
-            yield list(range(start, min(start + self.videos_per_batch, self.num_videos)))
-
-    def __len__(self) -> int:
-        num_batches = -(-self.num_videos // self.videos_per_batch)
-        return len(range(self.place.rank, num_batches, self.place.world_size))
+        return len(self.batches) - self.num_done
 
 
 def training_batches(
-    draws: TrainingDraws, steps: StepDraws, loading: LoadingSettings, *, pin_memory: bool
+    draws: TrainingDraws,
+    steps: StepDraws,
+    loading: LoadingSettings,
+    *,
+    pin_memory: bool,
+    restarted: Callable[[str], None] | None = None,
 ) -> Iterator[TrainingBatch]:
-    """The batches of this rank in order of steps."""
-    return _loaded(draws, steps, collate_training, loading, pin_memory=pin_memory)
+    """The batches of this rank in order of steps, `steps.num_pieces` a step.
+
+    When a worker is killed all are started again where they were, `loading.worker_restarts` times; `restarted` hears why.
+    Then it is a RuntimeError. Draws are functions of their numbers, so the batches are the same.
+    """
+    num_done = num_restarts = 0
+    while num_done < len(steps):
+        remaining = _Remaining(steps, num_done)
+        try:
+            for batch in _loaded(draws, remaining, collate_training, loading, pin_memory=pin_memory):
+                yield batch
+                num_done += 1
+        except WorkerKilled as error:
+            num_restarts += 1
+            if num_restarts > loading.worker_restarts:
+                raise
+            if restarted:
+                restarted(f"{error}; the workers are started again")
+
+
+class WorkerKilled(RuntimeError):
+    """A worker process ended without being asked to."""
 
 
 def evaluation_batches(
@@ -260,22 +269,32 @@ def _loaded(
 ) -> Iterator[Any]:
     workers = num_workers(loading.workers)
     context = _fork_server() if workers else None
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        multiprocessing_context=context,
-        prefetch_factor=loading.prefetch if workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=_begin_worker if workers else None,
-    )
     try:
-        yield from loader
+        with warnings.catch_warnings():
+            # As many workers as were asked for; torch would advise fewer where there are fewer cores.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            batches = iter(
+                DataLoader(
+                    dataset,
+                    batch_sampler=sampler,
+                    collate_fn=collate,
+                    num_workers=workers,
+                    multiprocessing_context=context,
+                    prefetch_factor=loading.prefetch if workers else None,
+                    pin_memory=pin_memory,
+                    worker_init_fn=_begin_worker if workers else None,
+                )
+            )
+        yield from batches
+    except UnreachableStore as error:
+        if not workers:
+            raise
+        told = str(error).rstrip().rpartition(f"{UnreachableStore.__name__}: ")[2]  # behind the worker's traceback
+        raise UnreachableStore(told) from error
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
         if not workers or not _tells_of_a_lost_worker(error):
             raise
-        raise RuntimeError(
+        raise WorkerKilled(
             "a data worker was killed, most often because memory ran out; lower loading.workers, loading.prefetch "
             f"or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
         ) from error
@@ -296,6 +315,7 @@ def _fork_server() -> Any:
 
 def _begin_worker(worker: int) -> None:
     _leave_signals_to_the_parent()
+    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
     _keep_freed_memory()
     facts: Any = get_worker_info()
     stored = isinstance(facts.dataset.source, FlowShards)
@@ -309,6 +329,14 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:  # the numbers are those of malloc.h: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
         mallopt(-1, 64 << 20)
         mallopt(-3, 32 << 20)
+
+
+def _end_with_the_parent() -> None:
+    """torch's workers look after their system parent, which is the fork server: it would outlive a training that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker was started by somebody"
+    parent.join()
+    os._exit(1)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from muybridge.data.manifest import SCHEMA, Manifest
 from muybridge.data.packing import damaged_videos, file_sha256
 from muybridge.data.shards import is_remote, shard_name
+from muybridge.data.store import read_bytes
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
@@ -166,7 +167,7 @@ def _read(address: str, name: str) -> bytes:
     if not is_remote(address):
         return Path(address, name).read_bytes()
     files = fsspec.core.url_to_fs(address)[0]
-    return bytes(files.cat_file(f"{address.rstrip('/')}/{name}"))
+    return read_bytes(files, f"{address.rstrip('/')}/{name}")
 
 
 def _read_manifest(address: str) -> pa.Table:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from muybridge.data.manifest import Member
 from muybridge.data.mp4 import StoredIndex, head_length, read_head
 from muybridge.data.planes import frame_colours
+from muybridge.data.store import read_bytes
 from muybridge.records import ColourMatrix, FrameTimes, VideoError, YuvClip
 
 CACHE_VARIABLE = "MUYBRIDGE_CACHE"
@@ -63,13 +64,13 @@ class ShardFiles:
         return self._pread(str(copy), start, length, name) if copy.exists() else b""
 
     def fetch(self, name: str, start: int, length: int) -> bytes:
-        """The same past the local copy, which is put right."""
+        """The same past the local copy, which is put right. Raises UnreachableStore where the address does not answer."""
         if not is_remote(self.root):
             return self.read(name, start, length)
         if self._files is None:
             self._files = fsspec.core.url_to_fs(self.root)[0]
         try:
-            content = bytes(self._files.cat_file(f"{self.root.rstrip('/')}/{name}", start=start, end=start + length))
+            content = read_bytes(self._files, f"{self.root.rstrip('/')}/{name}", start, start + length)
         except FileNotFoundError as error:
             raise VideoError("missing", f"the shard {name} does not exist at {self.root}") from error
         copy = self._copy(name)

@@ -5,18 +5,22 @@ Enter: a manifest of one split and a `Scorer`. Leave: a score file, and the accu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
-from muybridge.data.loader import EvaluationBatch, EvaluationViews, WholeVideos, evaluation_batches, frame_source
+from muybridge.data.batches import WholeVideos
+from muybridge.data.loader import EvaluationViews, evaluation_batches, frame_source
 from muybridge.data.manifest import Manifest
-from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.gather import first_ones, rounds
 from muybridge.evaluation.metrics import Accuracy, Rate, accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader, read_scores, score_views, write_scores
+from muybridge.evaluation.score import ScoresHeader, score_views, write_scores
+from muybridge.evaluation.videos import VideoFile, of_videos, read_video_scores
 from muybridge.processes import place
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
@@ -63,26 +67,55 @@ def evaluate(
     device: torch.device,
     finished: Callable[[int], None] | None = None,
 ) -> Result:
-    """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far."""
+    """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far.
+
+    With `evaluation.keep videos` the file keeps a row a video, and what an evaluation that ended early has done stays done.
+    Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
+    is then called by all, equally often.
+    """
+    here, header, num_videos = place(), examination.header(), len(examination.manifest)
+    averages = examination.evaluation.keep == "videos"
+    begun = VideoFile(path, header) if averages and here.is_first else None
+    first_video = first_ones(begun.num_done if begun else 0, here)
     source = frame_source(examination.manifest.root, examination.preprocessing)
-    clips = examination.evaluation.clips
-    views = EvaluationViews(examination.manifest, source, examination.preprocessing, clips)
-    videos = WholeVideos(len(examination.manifest), examination.evaluation.videos_per_batch, place())
+    views = EvaluationViews(examination.manifest, source, examination.preprocessing, examination.evaluation.clips)
+    videos = WholeVideos(num_videos, examination.evaluation.videos_per_batch, here, first_video)
     batches = evaluation_batches(views, videos, examination.loading, pin_memory=device.type == "cuda")
-    num_looped = num_done = 0
 
-    def counted() -> Iterator[EvaluationBatch]:
-        nonlocal num_looped, num_done
+    def scored() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            yield batch
-            num_looped += batch.num_looped_videos
-            num_done += len(batch.rows) // clips
-            if finished:
-                finished(num_done)
+            (rows,) = score_views((batch,), scorer, preprocessing=examination.preprocessing, device=device)
+            yield of_videos(rows, header, batch.num_looped_videos) if averages else rows, batch.num_looped_videos
 
-    rows = score_views(counted(), scorer, preprocessing=examination.preprocessing, device=device)
-    write_scores(path, rows, examination.header())
-    return Result(accuracy(video_scores(read_scores(path))), num_looped)
+    def told() -> Iterator[tuple[pa.RecordBatch, int]]:
+        for num_batches, found in rounds(scored(), videos.num_batches, here):
+            yield from found
+            if finished:
+                finished(min(num_videos, first_video + num_batches * videos.videos_per_batch))
+
+    result = None
+    if here.is_first:
+        num_looped = begun.write(rows for rows, _ in told()) if begun else _write_views(path, told(), header)
+        result = Result(accuracy(read_video_scores(path)), num_looped)
+    else:
+        deque(told(), maxlen=0)
+    result = first_ones(result, here)
+    assert result is not None
+    return result
+
+
+def _write_views(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
+    """The file with a row a view; how many videos repeat in a loop."""
+    num_looped = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal num_looped
+        for rows, looped in batches:
+            num_looped += looped
+            yield rows
+
+    write_scores(path, counted(), header)
+    return num_looped
 
 
 def sentence(measured: Accuracy) -> str:

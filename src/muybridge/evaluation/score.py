@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+VIDEOS_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`videos.py`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: what writing holds in memory at once
 
 SCHEMA = pa.schema(
@@ -211,6 +212,11 @@ def read_scores(path: Path) -> Scores:
 
 def _header(schema: pa.Schema) -> ScoresHeader:
     text = (schema.metadata or {}).get(METADATA_KEY)
+    if VIDEOS_KEY in (schema.metadata or {}):
+        raise ValueError(
+            "it has a row a video (evaluation.keep videos), but the views are needed here; evaluate again with "
+            "--evaluation.keep views"
+        )
     if text is None:
         raise ValueError(
             "a Parquet file, but not of scores: it has no muybridge metadata; give a file that "

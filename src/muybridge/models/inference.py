@@ -8,6 +8,7 @@ convolution's own kernel while its output is still in the cache.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.models.convolution import Convolution3d, choose_form, flattened, unflattened
+from muybridge.models.convolution import Convolution3d, Triple, choose_form, flattened, unflattened
 from muybridge.models.network import BasicBlock, BottleneckBlock, VideoResNet, check_clips
 
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorisedConvolution
@@ -36,6 +37,7 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         assert not isinstance(convolution.padding, str), "padding is three numbers"
         self.form = choose_form(convolution.kernel_size, convolution.stride, convolution.padding)
+        self.temporal: Triple = (convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
         self.relu = relu
         weight, bias = folded(convolution, norm)
         weight = functional.pad(weight, (0, 0) * 3 + (0, extra_in) + (0, extra_out))
@@ -58,6 +60,13 @@ class FoldedConvolution(nn.Module):
         added = None if residual is None else flattened(residual, self.form)
         maps = self._fused(view, added) if self.fused else self._in_steps(view, added)
         return unflattened(maps, clips, self.form)
+
+    def without_temporal_padding(self) -> FoldedConvolution:
+        """The same filters, sharing their memory, over those frames alone where all of them lie on something."""
+        twin = copy.copy(self)
+        twin.padding = list(self.padding) if self.form == "frames" else [0, *self.padding[1:]]
+        twin._packed = None
+        return twin
 
     def _in_steps(self, view: Tensor, added: Tensor | None) -> Tensor:
         convolve = functional.conv3d if self.form == "conv3d" else functional.conv2d

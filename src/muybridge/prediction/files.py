@@ -10,6 +10,7 @@ with the same settings goes on from there.
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -42,11 +43,17 @@ SCHEMA = pa.schema(
 def video_files(arguments: Sequence[str | Path]) -> list[str]:
     """Files as given, folders replaced by the videos below them in order of their names; hidden ones are left out.
 
-    Every name stands once, where it is first met. ValueError: nothing given, or a folder without a video.
+    A CSV file stands for the files in its column `path`, relative to itself. Every name stands once, where it is first met.
+    ValueError: nothing given, a folder without a video, or a CSV file without that column or without a row.
     """
     found: list[str] = []
     for argument in map(Path, arguments):
-        found += _videos_below(argument) if argument.is_dir() else [str(argument)]
+        if argument.is_dir():
+            found += _videos_below(argument)
+        elif argument.suffix.lower() == ".csv":
+            found += _videos_listed(argument)
+        else:
+            found.append(str(argument))
     if not found:
         raise ValueError("no video was given; name files or folders")
     return list(dict.fromkeys(found))
@@ -65,6 +72,19 @@ def _videos_below(folder: Path) -> list[str]:
             f"there is no video in the folder {folder}; looked for files such as .mp4, .mkv or .avi below it"
         )
     return [str(path) for path in videos]
+
+
+def _videos_listed(table: Path) -> list[str]:
+    if not table.is_file():
+        raise ValueError(f"there is no file {table}")
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if "path" not in (rows.fieldnames or ()):
+            raise ValueError(f"{table} has no column path; its first line must name the columns")
+        videos = [str(table.parent / row["path"]) for row in rows if row["path"]]
+    if not videos:
+        raise ValueError(f"{table} lists no video")
+    return videos
 
 
 class FeatureFile:

@@ -18,18 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.data.clips import dense_clips, uniform_clips
+from muybridge.data.clips import dense_clips, dense_starts, uniform_clips
 from muybridge.data.loader import frame_source
-from muybridge.data.reading import read_views
+from muybridge.data.reading import blocks, read_views
 from muybridge.data.views import AnyView, batched, network_input
 from muybridge.evaluation.aggregate import mean_scores, softmax
 from muybridge.evaluation.scorer import evaluating, load_scorer, resolve_device
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
+from muybridge.prediction.along import BATCH_CLIPS, WindowReader, check_mode
+from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
 from muybridge.weights.card import Card
-
-BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,14 @@ class _Outputs:
 
     readable: tuple[int, ...]
     rows: NDArray[np.float32]
-    reason: str
+    failures: tuple[VideoError, ...]
+
+    @property
+    def reason(self) -> str:
+        if not self.failures:
+            return ""
+        total = len(self.readable) + len(self.failures)
+        return f"{len(self.failures)} of {total} clips could not be read: {self.failures[0].reason}"
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,13 @@ class Recognizer:
     ) -> Prediction:
         """The `top` classes of a video by `clips` uniform clips, and with `timeline` its windows and segments.
 
-        ValueError: fewer than one clip or class asked for, or a network whose scores are not finite.
+        ValueError: fewer than one clip or class asked for, scores that are not finite, or a network that cannot run in the
+        mode of the timeline.
         """
         if top < 1:
             raise ValueError(f"a prediction names at least 1 class, not {top}")
+        if timeline:
+            check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
             places = uniform_clips(self.source.frame_times(video), self._preprocessing, clips)
@@ -136,7 +145,10 @@ class Recognizer:
         """Windows along the video, the segments they merge into, and what could not be read; a hole there stays one."""
         step = options.step_frames or max(1, self._preprocessing.clip_span // 4)
         places = dense_clips(self.source.frame_times(video), self._preprocessing, step)
-        found = self._outputs(video, places, self.scorer)
+        if places[0].looped:
+            found = self._outputs(video, places, self.scorer)
+        else:
+            found = self._along(video, places, step, options.mode)
         windows = tuple(
             Window(places[number].start_seconds, places[number].end_seconds, tuple(probabilities))
             for number, probabilities in zip(
@@ -153,6 +165,32 @@ class Recognizer:
             )
         return windows, tuple(segments), found.reason
 
+    def _along(self, video: str, clips: Sequence[ClipTimes], step: int, mode: TimelineMode) -> _Outputs:
+        """The logits of windows along a video. Around frames that cannot be read each window is a clip by itself.
+
+        Raises the first VideoError where no window can be read.
+        """
+        starts = dense_starts(self.source.frame_times(video), self._preprocessing, step)
+        reader = WindowReader(self.source, video, self._preprocessing, self.device)
+        rows: dict[int, NDArray[np.float32]] = {}
+        failures: list[VideoError] = []
+        done = 0
+        while done < len(clips):
+            try:
+                for numbers, logits in reader.scores(self.scorer, starts[done:], mode):
+                    rows.update(zip((done + number for number in numbers), logits.numpy(), strict=True))
+                break
+            except VideoError:
+                done = next((number for number in range(done, len(clips)) if number not in rows), len(clips))
+            for block in islice(blocks(clips[done:]), 1):
+                found = self._clip_by_clip(video, block, self.scorer)
+                rows.update(zip((done + number for number in found.readable), found.rows, strict=True))
+                failures += found.failures
+                done += len(block)
+        if not rows:
+            raise failures[0]
+        return _Outputs(tuple(sorted(rows)), np.stack([rows[number] for number in sorted(rows)]), tuple(failures))
+
     @property
     def _preprocessing(self) -> Preprocessing:
         return self.card.preprocessing
@@ -164,7 +202,14 @@ class Recognizer:
             return self.model.features(clips_ncthw)
 
     def _outputs(self, video: str, clips: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]) -> _Outputs:
-        """`network` over the clips of a video, a batch at a time. Raises the first VideoError where no clip can be read."""
+        """`network` over the clips of a video. Raises the first VideoError where no clip can be read."""
+        found = self._clip_by_clip(video, clips, network)
+        if not found.readable:
+            raise found.failures[0]
+        return found
+
+    def _clip_by_clip(self, video: str, clips: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]) -> _Outputs:
+        """Every clip by itself, a batch at a time; perhaps none can be read."""
         readable: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
@@ -181,10 +226,7 @@ class Recognizer:
         while batch := list(islice(waiting, BATCH_CLIPS)):
             outputs = network(network_input(batched(batch), self._preprocessing, self.device))
             rows.append(outputs.float().cpu().numpy())
-        if not readable:
-            raise failures[0]
-        reason = f"{len(failures)} of {len(clips)} clips could not be read: {failures[0].reason}" if failures else ""
-        return _Outputs(tuple(readable), np.concatenate(rows), reason)
+        return _Outputs(tuple(readable), np.concatenate(rows or [np.empty((0, 0), np.float32)]), tuple(failures))
 
     def _finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         if not np.isfinite(logits).all():

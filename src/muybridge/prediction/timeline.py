@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, Literal, get_args
+
+TimelineMode = Literal["windows", "convolutional"]
+TIMELINE_MODES: tuple[str, ...] = get_args(TimelineMode)
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,14 @@ class TimelineOptions:
     """Windows whose best class is less probable leave a gap."""
     minimum_seconds: float = 0.0
     """Shorter segments are given to their neighbours."""
+    mode: TimelineMode = "windows"
+    """How windows are scored: each by itself as a clip, or from one pass along the whole video."""
 
     def __post_init__(self) -> None:
         if self.step_frames is not None and self.step_frames < 1:
             raise ValueError(f"windows follow each other after at least 1 frame, not {self.step_frames}")
+        if self.mode not in TIMELINE_MODES:
+            raise ValueError(f"a timeline's mode is one of {', '.join(TIMELINE_MODES)}, not {self.mode!r}")
         if not 0 <= self.minimum_probability <= 1:
             raise ValueError(f"minimum_probability must lie between 0 and 1, not {self.minimum_probability}")
         if not self.minimum_seconds >= 0:

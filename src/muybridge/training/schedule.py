@@ -43,7 +43,7 @@ class Schedule:
 
 def schedule(training: TrainingSettings, *, num_videos: int, world_size: int = 1) -> Schedule:
     """The schedule of a run over `num_videos` training videos on `world_size` ranks."""
-    global_batch = training.batch_size * world_size
+    global_batch = training.global_batch or training.batch_size * world_size
     clips_per_epoch = training.clips_per_epoch or CLIPS_A_VIDEO_AND_EPOCH * num_videos
     steps_per_epoch = max(1, round(clips_per_epoch / global_batch))
     return Schedule(

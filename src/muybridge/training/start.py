@@ -9,7 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from muybridge.evaluation.scorer import resolve_device
 from muybridge.journal import environment, write_json, write_text
 from muybridge.models.family import Specification, specification
 from muybridge.models.network import VideoResNet
-from muybridge.processes import place
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings, differences, to_plain
 from muybridge.training.checkpoint import checkpoints, steps_done
+from muybridge.training.distribute import Ranks, fetch_in_turn, own_device
 from muybridge.training.execution import check_precision, set_up_execution
 from muybridge.training.progress import spoken_duration
 from muybridge.training.schedule import Schedule, schedule
@@ -36,7 +36,10 @@ from muybridge.weights.surgery import freeze, take_over
 TIMING_REPEATS = 3
 SECONDS_OF_TIMING = 2.0
 NUM_VIDEOS_LOOKED_AT = 32  # before a run: enough to notice a wrong folder or clips that fit nowhere, cheap on any disk
-MAY_DIFFER = ("output", "device", "loading.", "checkpoints.", "evaluation.batch_size")  # on resuming
+MAY_DIFFER = (
+    *("output", "device", "loading.", "checkpoints.", "timeouts."),
+    *("evaluation.batch_size", "evaluation.keep", "training.profile_steps", "training.non_finite"),
+)  # on resuming
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Job:
     schedule: Schedule
     device: torch.device
     notes: tuple[str, ...]
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -58,42 +62,88 @@ class Job:
         return self.settings.preprocessing
 
 
-def start(settings: TrainSettings, *, resume: bool = False) -> Job:
-    """Checks the settings against data and machine and opens the run folder; ValueError says what does not fit."""
-    device = resolve_device(settings.device)
+def start(settings: TrainSettings, *, resume: bool = False, ranks: Ranks | None = None) -> Job:
+    """Checks the settings against data and machine and opens the run folder; ValueError says what does not fit.
+
+    Every rank of a torchrun job comes here; rank 0 alone looks at the run folder and writes to it.
+    """
+    ranks = ranks or Ranks()
+    device = own_device(resolve_device(settings.device))
     check_supported(settings, device)
     folder = Path(settings.output)
-    check_run_folder(folder, settings, resume=resume)
+    settings = ranks.first_ones(with_global_batch(settings, folder, ranks) if ranks.is_first else settings)
+    if ranks.is_first:
+        check_run_folder(folder, settings, resume=resume)
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
     train, validation = data.select("train"), data.select("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.counts())}")
     check_clips_fit(train, settings.preprocessing)
-    notes = list(data.notes)
-    described = folder / "network.json"
-    if settings.init is None:
-        network = build_network(settings, len(data.classes))
-    elif checkpoints(folder / "checkpoints") and described.is_file():  # a run that goes on has weights of its own
-        followed = Specification.from_json(json.loads(described.read_text(encoding="utf-8")))
-        network = build_network(settings, len(data.classes), followed)
-        freeze(network, settings.training.frozen_stages)
-    else:
-        network, told = initialised(settings, settings.init, data.classes)
-        notes.append(told)
-    write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
-    write_json(described, network.specification.to_json())
-    write_json(folder / "environment.json", environment())
-    plan = schedule(settings.training, num_videos=len(train))
+    notes = [*data.notes, *(changes_since(folder, settings) if ranks.is_first else ())]
+    goes_on = ranks.first_ones(network_that_goes_on(folder, ranks))
+    if settings.init is not None and goes_on is None:
+        fetch_in_turn(settings.init, ranks)
+    network, told = first_network(settings, data.classes, goes_on)
+    notes += told
+    if ranks.is_first:
+        write_text(folder / "settings.yaml", yaml.safe_dump(to_plain(settings), sort_keys=False))
+        write_json(folder / "network.json", network.specification.to_json())
+        write_json(folder / "environment.json", {**environment(), "world_size": ranks.world_size})
+    plan = schedule(settings.training, num_videos=len(train), world_size=ranks.world_size)
     notes += set_up_execution(network.to(device), settings, device)
-    return Job(settings, folder, train, validation, network, plan, device, tuple(notes))
+    return Job(settings, folder, train, validation, network, plan, device, tuple(notes), ranks)
+
+
+def network_that_goes_on(folder: Path, ranks: Ranks) -> Specification | None:
+    """What the run in `folder` trains, where it has a checkpoint; only rank 0 looks."""
+    described = folder / "network.json"
+    if not (ranks.is_first and checkpoints(folder / "checkpoints") and described.is_file()):
+        return None
+    return Specification.from_json(json.loads(described.read_text(encoding="utf-8")))
+
+
+def first_network(
+    settings: TrainSettings, classes: Sequence[str], goes_on: Specification | None
+) -> tuple[VideoResNet, list[str]]:
+    """The network of a run, and what a person should know of its weights; one that goes on has weights of its own."""
+    if settings.init is None:
+        return build_network(settings, len(classes)), []
+    if goes_on is None:
+        network, told = initialised(settings, settings.init, classes)
+        return network, [told]
+    network = build_network(settings, len(classes), goes_on)
+    freeze(network, settings.training.frozen_stages)
+    return network, []
+
+
+def with_global_batch(settings: TrainSettings, folder: Path, ranks: Ranks) -> TrainSettings:
+    """With training.global_batch said: as it is in the run that goes on, else batch_size for each rank.
+
+    So a run goes on over another number of ranks with the same global batches.
+    """
+    if settings.training.global_batch is not None:
+        return settings
+    saved = folder / "settings.yaml"
+    theirs = saved_settings(saved) if saved.exists() and checkpoints(folder / "checkpoints") else {}
+    found = theirs.get("training", {}).get("global_batch")
+    chosen = found or settings.training.batch_size * ranks.world_size
+    return replace(settings, training=replace(settings.training, global_batch=chosen))
+
+
+def changes_since(folder: Path, settings: TrainSettings) -> list[str]:
+    """In words, the settings that are others than when the run in `folder` was last started, all of which may be."""
+    saved = folder / "settings.yaml"
+    if not saved.exists() or not checkpoints(folder / "checkpoints"):
+        return []
+    changed = differences(to_plain(settings), saved_settings(saved))
+    listed = "; ".join(f"{name} is {mine}, it was {other}" for name, (mine, other) in changed.items())
+    return [f"going on with other settings: {listed}"] if listed else []
 
 
 def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Refuses what needs no look at the data to be refused, before a long one."""
     specification(settings.model, num_classes=1)  # which knows the names
     check_precision(settings.training, device)
-    if place().world_size > 1:
-        raise ValueError("training runs in one process so far; start it without torchrun")
 
 
 def build_network(settings: TrainSettings, num_classes: int, source: Specification | None = None) -> VideoResNet:

@@ -1,0 +1,114 @@
+"""One rank against two of one thread each on the CPU, by gloo: seconds and processor seconds for the same global batches.
+
+Wall time scales only where two cores are idle; processor seconds show what the second rank adds in work, whoever else runs.
+Run: python benchmarks/ranks.py [-o RESULT.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from muybridge.data.loader import TrainingBatch
+from muybridge.data.views import View, batched
+from muybridge.journal import processor_name
+from muybridge.models.network import create_model
+from muybridge.processes import place
+from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.training.distribute import meeting
+from muybridge.training.optimizer import build_optimizer
+from muybridge.training.schedule import schedule
+from muybridge.training.start import Job
+from muybridge.training.step import Learner, example_clips, training_step
+
+GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56
+
+
+def rank_seconds() -> tuple[float, float]:
+    """Seconds and processor seconds of this rank for the steps."""
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    with meeting(cpu) as ranks:
+        training = TrainingSettings(batch_size=GLOBAL_BATCH // ranks.world_size, global_batch=GLOBAL_BATCH)
+        clips, shape = ClipSettings(length=LENGTH, scale=(64, 64), crop=CROP), NetworkSettings(width=WIDTH)
+        settings = TrainSettings(data="", clips=clips, training=training, network=shape)
+        network = create_model("r2plus1d_18", num_classes=10, clip_length=LENGTH, width=WIDTH)
+        plan = schedule(training, num_videos=100, world_size=ranks.world_size)
+        job = Job(settings, Path(), None, None, network, plan, cpu, (), ranks)  # type: ignore[arg-type]
+        model = ranks.wrap(network, synchronise=False, example=example_clips(job, 2))
+        learner = Learner(job, model, build_optimizer(network, training))
+        batch = made_batch(training.batch_size)
+        training_step(learner, [batch], 0)
+        ranks.tables([0.0])
+        began, worked = time.perf_counter(), time.process_time()
+        for step in range(NUM_STEPS):
+            training_step(learner, [batch], step)
+        return time.perf_counter() - began, time.process_time() - worked
+
+
+def made_batch(num_clips: int) -> TrainingBatch:
+    draw = torch.Generator().manual_seed(place().rank)
+    luma = torch.randint(0, 255, (LENGTH, CROP, CROP), dtype=torch.uint8, generator=draw).numpy()
+    chroma = torch.randint(0, 255, (2, LENGTH, CROP // 2, CROP // 2), dtype=torch.uint8, generator=draw).numpy()
+    view = View(luma, chroma, 0, 0, False, "bt601", False)
+    labels = torch.zeros(num_clips, dtype=torch.int64)
+    return TrainingBatch(batched([view] * num_clips), labels, ("a.mp4",) * num_clips, 0, ())
+
+
+def run(world_size: int) -> tuple[float, float]:
+    """The slowest rank's seconds, and the processor seconds of all."""
+    here = os.environ | {"OMP_NUM_THREADS": "1", "RANKS_WORKER": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={world_size}",
+        __file__,
+    ]
+    lines = subprocess.run(command, env=here, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("[")]
+    assert len(found) == world_size
+    return max(seconds for seconds, _ in found), sum(worked for _, worked in found)
+
+
+def main() -> None:
+    if os.environ.get("RANKS_WORKER"):
+        sys.stdout.write(f"{json.dumps(rank_seconds())}\n")  # at once: two ranks share it
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    rows: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for _ in range(REPEATS):
+        for world_size, found in rows.items():  # alternating
+            found.append(run(world_size))
+    medians = {size: [statistics.median(column) for column in zip(*found, strict=True)] for size, found in rows.items()}
+    result = {
+        "what": f"r2plus1d_18 of width {WIDTH}, {NUM_STEPS} steps of {GLOBAL_BATCH} clips {LENGTH}x{CROP}x{CROP}",
+        "processor": processor_name(),
+        "torch": torch.__version__,
+        "load_average": os.getloadavg(),
+        "seconds": {size: row[0] for size, row in medians.items()},
+        "processor_seconds": {size: row[1] for size, row in medians.items()},
+        "speed_up": medians[1][0] / medians[2][0],
+        "work_ratio": medians[2][1] / medians[1][1],
+        "limit": 2.0,
+        "repeats": rows,
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

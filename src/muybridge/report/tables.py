@@ -1,0 +1,146 @@
+"""A table once, and as HTML (by the page's template), Markdown, LaTeX and CSV.
+
+Enter: columns and rows of text and numbers. Leave: text in each form. CSV has the numbers in full, the others as shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from muybridge.report.wording import number, printable
+
+Cell: TypeAlias = str | int | float | None
+"""None: there is no value."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading; its numbers are shown with `decimals`, None: whole, or four significant digits."""
+
+    title: str
+    decimals: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns. `name` is its file's.
+
+    A page shows the first `num_shown` rows, and no table where that is 0; files have all.
+    """
+
+    kind: ClassVar[str] = "table"
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    num_shown: int | None = None
+
+    def __post_init__(self) -> None:
+        wrong = next((row for row in self.rows if len(row) != len(self.columns)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"the table {self.title!r} has a row of {len(wrong)} cells under {len(self.columns)} columns"
+            )
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers alone, and at least one."""
+        cells = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        return tuple(
+            any(cell is not None for cell in column) and not any(isinstance(cell, str) for cell in column)
+            for column in cells
+        )
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The columns' titles, safe to print."""
+        return tuple(printable(column.title) for column in self.columns)
+
+    def shown(self, num_rows: int | None = None) -> list[list[str]]:
+        """The first rows, or all of them, as text."""
+        return [
+            [_text(cell, column.decimals) for cell, column in zip(row, self.columns, strict=True)]
+            for row in self.rows[:num_rows]
+        ]
+
+
+def titles(*names: str, decimals: int | None = None) -> tuple[Column, ...]:
+    """Columns that are shown alike."""
+    return tuple(Column(name, decimals) for name in names)
+
+
+def markdown(table: Table) -> str:
+    """A table of GitHub's Markdown, its title above and its note below."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    rule = line(["---:" if numeric else "---" for numeric in table.numeric])
+    rows = [line([_markdown_text(cell) for cell in row]) for row in table.shown()]
+    parts = [f"**{_markdown_text(table.title)}**", ""]
+    parts += [line([_markdown_text(title) for title in table.headings]), rule, *rows]
+    return "\n".join([*parts, *(["", _markdown_text(table.note)] if table.note else [])]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A `table` of the packages booktabs and inputenc (UTF-8)."""
+    alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [" & ".join(_latex_text(cell) for cell in row) + r" \\" for row in (table.headings, *table.shown())]
+    caption = f"{table.title}. {table.note}" if table.note else table.title
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"  \caption{{{_latex_text(caption)}}}",
+            rf"  \label{{tab:{table.name}}}",
+            r"  \centering",
+            rf"  \begin{{tabular}}{{{alignment}}}",
+            r"    \toprule",
+            f"    {lines[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in lines[1:]),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(table: Table) -> str:
+    """CSV with a header; numbers in full, no value is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.headings)
+    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows)
+    return text.getvalue()
+
+
+def _text(cell: Cell, decimals: int | None) -> str:
+    if cell is None:
+        return "-"
+    return printable(cell) if isinstance(cell, str) else number(cell, decimals)
+
+
+def _markdown_text(text: str) -> str:
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
+
+
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in printable(text))

@@ -1,0 +1,288 @@
+"""What ranks do in tests: functions at the top of a module, so that other processes can find them."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+from muybridge.data.decode import VideoFiles
+from muybridge.evaluation.evaluate import Examination, evaluate
+from muybridge.evaluation.scorer import NetworkScorer
+from muybridge.settings import TrainSettings
+from muybridge.training import distribute
+from muybridge.training import fit as fit_module
+from muybridge.training.checkpoint import Progress, save_checkpoint
+from muybridge.training.distribute import Ranks, held_back, meeting
+from muybridge.training.fit import fit
+from muybridge.training.optimizer import build_optimizer
+from muybridge.training.phases import Watch
+from muybridge.training.start import start
+from muybridge.training.step import Learner, example_clips, training_step
+from muybridge.weights.address import load_weights
+
+CPU = torch.device("cpu")
+
+
+def train(settings: TrainSettings, resume: bool = False) -> tuple[int, float | None, str]:
+    """A whole run; its steps, best accuracy and what it printed."""
+    told = io.StringIO()
+    with meeting(CPU) as ranks:
+        console = Console(file=told, width=400, quiet=not ranks.is_first)
+        outcome = fit(start(settings, resume=resume, ranks=ranks), console)
+    return outcome.progress.step, outcome.progress.best_accuracy, told.getvalue()
+
+
+def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str) -> Any:
+    """A run in which one rank, in one step, dies, hangs, fails or gets a signal."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done + 1 == step and learner.job.ranks.place.rank == rank:
+            match how:
+                case "dies":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hangs":
+                    time.sleep(3600)
+                case "fails":
+                    raise MemoryError("no memory")
+                case "is asked to stop":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                case "is not finite":
+                    pieces = [
+                        replace(
+                            piece,
+                            views=replace(piece.views, colour_n34=torch.full_like(piece.views.colour_n34, torch.nan)),
+                        )
+                        for piece in pieces
+                    ]
+                case "learns nothing":
+                    with torch.no_grad():
+                        learner.job.network.fc.bias[0] = torch.nan
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    if how == "hangs":
+        be_impatient_in(f"training step {step}")
+    return train(settings)
+
+
+def train_and_leave_workers(settings: TrainSettings, told: Path) -> Any:
+    """A run that is killed in its second step, after it has written down its workers."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done == 1:
+            told.write_text(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    return train(settings)
+
+
+def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
+    """A run that loses a worker in one step, as when memory runs out."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done + 1 == step:
+            multiprocessing.active_children()[0].kill()
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    return train(settings)
+
+
+def be_impatient_in(phase: str) -> None:
+    """One phase may last no longer than a second; the others, which a slow machine may need time for, as long as set."""
+    original = Watch.phase
+
+    def impatient(self: Any, name: str, minutes: float, *arguments: Any, **options: Any) -> Any:
+        return original(self, name, 1 / 60 if name == phase else minutes, *arguments, **options)
+
+    Watch.phase = impatient  # type: ignore[method-assign]
+
+
+def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
+    """A run whose file system never answers in one step."""
+    original, num_reads = VideoFiles.read, 0
+
+    def read(self: Any, video: str, ticks: Any) -> Any:
+        nonlocal num_reads
+        num_reads += 1
+        if num_reads > (step - 1) * settings.training.batch_size:
+            time.sleep(3600)
+        return original(self, video, ticks)
+
+    VideoFiles.read = read  # type: ignore[method-assign]
+    be_impatient_in(f"reading the clips of step {step}")
+    return train(settings)
+
+
+def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:
+    """Losses and gradients of the first steps, without moving anything, and which videos were drawn."""
+    with meeting(CPU) as ranks:
+        job = start(settings, ranks=ranks)
+        model = ranks.wrap(job.network, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2))
+        optimizer = build_optimizer(job.network, settings.training)
+        optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
+        if freeze_norms:
+            job.network.train = lambda mode=True: nn.Module.train(job.network, False)  # type: ignore[method-assign,assignment]
+        draws, steps = fit_module._draws(job, 0)
+        batches = fit_module.training_batches(draws, steps, settings.loading, pin_memory=False)
+        found: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
+        for step in range(num_steps):
+            pieces = [next(batches) for _ in range(steps.num_pieces)]
+            result = training_step(Learner(job, model, optimizer), pieces, step)
+            found["losses"].append(result.loss)
+            found["counts"].append((result.num_clips, result.num_right, sorted(f.video for f in result.failures)))
+            found["gradients"].append(
+                {name: parameter.grad.numpy().copy() for name, parameter in job.network.named_parameters()}
+            )
+            own = [[video for piece in pieces for video in piece.videos]]
+            found["videos"].append([video for part in ranks.everyones(own[0]) for video in part])
+        found["buffers"] = {name: buffer.numpy().copy() for name, buffer in job.network.named_buffers()}
+        return found
+
+
+def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -> tuple[float, float, int]:
+    """Accuracies and looped videos as this rank hears of them."""
+    with meeting(CPU):
+        network, card = load_weights(run)
+        examination = Examination(
+            manifest=data.relabelled(card.classes),
+            split="test",
+            fold=None,
+            preprocessing=card.preprocessing,
+            model_sha256=card.tensors_sha256,
+            evaluation=evaluation,
+            loading=loading,
+        )
+        result = evaluate(examination, NetworkScorer(network, CPU), path, device=CPU)
+    return (
+        result.accuracy.clip_top1.of_all.share,
+        result.accuracy.video_top1.of_all.share,
+        result.num_looped_videos,
+    )
+
+
+def norm_pass(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
+    """This rank's part of a batch through a wrapped, synchronised batch norm: outputs, input gradients, statistics."""
+    with meeting(CPU) as ranks:
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Conv3d(maps.shape[1], 5, 1), nn.BatchNorm3d(5))
+        with torch.no_grad():
+            network[1].weight.uniform_(0.5, 2.0)
+        model = ranks.wrap(network, synchronise=True, example=maps[:1])
+        rank = ranks.place.rank
+        own = maps[cuts[rank] : cuts[rank + 1]].clone().requires_grad_()
+        out = model(own)
+        torch.autograd.backward((out * weights[cuts[rank] : cuts[rank + 1]]).sum())
+        return {
+            "out": out.detach(),
+            "maps": own.grad,
+            "parameters": [parameter.grad * ranks.world_size for parameter in network.parameters()],
+            "mean": network[1].running_mean,
+            "variance": network[1].running_var,
+            "kind": type(network[1]).__name__,
+        }
+
+
+def accumulated(clips: Tensor) -> list[Tensor]:
+    """Gradients after two passes of which the first is held back."""
+    with meeting(CPU) as ranks:
+        torch.manual_seed(3)
+        network = nn.Conv3d(3, 4, 1)
+        model = ranks.wrap(network, synchronise=False, example=clips[:1])
+        own = clips[ranks.place.rank :: ranks.world_size]
+        for number, piece in enumerate(own.split(1)):
+            with held_back(model, number + 1 < len(own)):
+                torch.autograd.backward(functional.relu(model(piece)).sum())
+        return [parameter.grad * ranks.world_size for parameter in network.parameters()]
+
+
+def fetched_in_turn(cache: Path) -> str:
+    """What a rank finds at an address that somebody must fetch first, slowly; and whether it was this rank."""
+
+    def weights_file(address: str) -> None:
+        if not (cache / address).exists():
+            time.sleep(0.3)  # another rank would have all the time to begin as well
+            with (cache / address).open("a") as file:
+                file.write(f"rank {ranks.place.rank} ")
+
+    distribute.weights_file = weights_file  # type: ignore[assignment]
+    with meeting(CPU) as ranks:
+        distribute.fetch_in_turn("name", ranks)
+        return (cache / "name").read_text()
+
+
+def told(value: int) -> tuple[Any, Any, Any]:
+    """What ranks hear of each other."""
+    with meeting(CPU) as ranks:
+        assert isinstance(ranks, Ranks)
+        return (
+            ranks.tables([value, ranks.place.rank]),
+            ranks.everyones(f"rank {ranks.place.rank}"),
+            ranks.first_ones(ranks.place.rank),
+        )
+
+
+def checkpoint_and_die(folder: Path, point: int) -> None:
+    """Replaces the checkpoint of step 4 by one of step 5, but is killed at the `point`-th touch of the disk, if it comes."""
+    touches = 0
+
+    def dying(original: Any) -> Any:
+        def touched(*arguments: Any, **options: Any) -> Any:
+            nonlocal touches
+            if touches == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            touches += 1
+            return original(*arguments, **options)
+
+        return touched
+
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.fill_(5.0)
+    optimizer = torch.optim.AdamW(network.parameters())
+    for owner, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"), (Path, "rename")):
+        setattr(owner, name, dying(getattr(owner, name)))
+    save_checkpoint(folder, network, optimizer, Progress(5), keep=1)
+
+
+def train_with_small_files(settings: TrainSettings, num_bytes: int) -> Any:
+    """A run that may not write a file larger than this, as on a full disk."""
+    original = fit_module.training_step
+
+    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
+        if steps_done == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+        return original(learner, pieces, steps_done)
+
+    fit_module.training_step = stepped
+    return train(settings)
+
+
+def train_while_the_clock_goes_back(settings: TrainSettings) -> Any:
+    """A run in which the wall clock loses an hour at every look."""
+    now = time.time()
+
+    def backwards() -> float:
+        nonlocal now
+        now -= 3600
+        return now
+
+    time.time = backwards
+    return train(settings)

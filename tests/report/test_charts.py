@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from muybridge.report.charts import (
+    MOST_POINTS,
+    Chart,
+    IntervalChart,
+    LineChart,
+    MatrixChart,
+    Series,
+    for_papers,
+    inline_svg,
+    thinned,
+)
+
+HOSTILE = ("<script>alert(1)</script>", "$x_{1$", "日本語", 'a" onload="x', "\\frac{}")
+
+
+def matrix(num_classes: int) -> MatrixChart:
+    counts = np.eye(num_classes, dtype=np.int64) * 3
+    counts[0, 1:] = 1
+    labels = tuple((HOSTILE * num_classes)[:num_classes])
+    return MatrixChart("confusion", "Confusion", labels, counts, counts / counts.sum(axis=1, keepdims=True), "words")
+
+
+CHARTS: dict[str, Chart] = {
+    "lines": LineChart(
+        "loss",
+        "Loss <b>",
+        "epoch",
+        "loss",
+        (
+            Series(HOSTILE[0], (1.0, 2.0, 3.0), (3.0, 2.0, 1.0), low=(2.0, 1.0, 0.0), high=(4.0, 3.0, 2.0)),
+            Series(HOSTILE[1], (2.0,), (2.0,), low=(1.0,), high=(3.0,), style="points"),
+        ),
+        'falls "steadily"',
+    ),
+    "intervals": IntervalChart("accuracy", "Accuracy", "percent", HOSTILE, (1.0,) * 5, (0.0,) * 5, (2.0,) * 5, "words"),
+    "cells": matrix(6),
+    "dots": matrix(120),
+}
+
+
+@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
+def test_a_page_gets_two_drawings_in_its_own_colours(chart: Chart) -> None:
+    text = str(inline_svg(chart))
+    drawings = ET.fromstring(f"<div>{text}</div>")
+    assert [drawing.get("class") for drawing in drawings] == ["wide", "narrow"]
+    assert [drawing.get("width") for drawing in drawings] == [None, None]
+    for drawing in drawings:
+        assert drawing.get("role") == "img"
+        assert drawing.get("aria-label") == f"{chart.title}. {chart.alt}"
+    names = re.findall(r'\bid="([^"]+)"', text)
+    assert len(names) == len(set(names))
+    for used in re.findall(r'(?:xlink:href="|url\()#([\w.-]+)', text):
+        assert used in names
+    assert "var(--ink)" in text
+    assert not re.search(r"#0a0b\d\d", text)
+    assert "<script" not in text
+    assert "metadata" not in text
+    assert not re.search(r'(?:href|src)="(?!#|data:image/png)', text)
+    assert not re.search(r"https?://(?!www\.w3\.org/(?:1999/xlink|2000/svg))", text)
+
+
+@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
+def test_drawings_depend_on_the_chart_alone(chart: Chart) -> None:
+    assert inline_svg(chart) == inline_svg(chart)
+    assert for_papers(chart) == for_papers(chart)
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    wide = ET.fromstring(f"<div>{inline_svg(CHARTS['intervals'])}</div>")[0]
+    drawn = {"".join(element.itertext()).strip() for element in wide.iter() if element.tag.endswith("text")}
+    assert set(HOSTILE) <= drawn
+
+
+def test_files_for_papers_are_what_they_say() -> None:
+    files = for_papers(CHARTS["lines"])
+    assert set(files) == {"svg", "pdf", "png"}
+    assert ET.fromstring(files["svg"]).tag == "{http://www.w3.org/2000/svg}svg"
+    assert b"<text" not in files["svg"]  # letters are shapes: they look the same everywhere
+    assert b"var(" not in files["svg"]
+    assert files["pdf"].startswith(b"%PDF-")
+    assert b"CreationDate" not in files["pdf"]
+    assert Image.open(BytesIO(files["png"])).size == (2040, 900)
+
+
+def test_cells_show_shares_and_not_counts() -> None:
+    text = str(inline_svg(matrix(4)))
+    picture = re.search(r'data:image/png;base64,([^"]+)"', text)
+    assert picture
+    pixels = np.asarray(Image.open(BytesIO(base64.b64decode(re.sub(r"\s", "", picture[1])))).convert("RGBA"))
+    opacity = pixels[..., 3].astype(int)
+    assert opacity[1, 1] > opacity[0, 0] > opacity[0, 1] > opacity[1, 0] == 0
+    assert tuple(pixels[1, 1, :3]) != tuple(pixels[0, 1, :3])
+
+
+def test_a_long_line_becomes_means_of_neighbours() -> None:
+    x, y = thinned(range(10 * MOST_POINTS), [float(number % 10) for number in range(10 * MOST_POINTS)])
+    assert len(x) == len(y) == MOST_POINTS
+    assert set(y) == {4.5}
+    assert x[:2] == (4.5, 14.5)
+    assert thinned([1.0], [2.0]) == ((1.0,), (2.0,))
+
+
+def test_a_series_has_a_value_for_each_place() -> None:
+    with pytest.raises(ValueError, match="'a' has 2 places for 1 values"):
+        Series("a", (1.0, 2.0), (1.0,))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.score import read_scores
+from muybridge.report.mistakes import Mistake, most_confident_mistakes
+from scored import certain, write_score_file
+
+CLASSES = ("kick", "hug", "point")
+
+
+def mistakes(path: Path, num: int = 12) -> tuple[Mistake, ...]:
+    scores = read_scores(path)
+    return most_confident_mistakes(scores, video_scores(scores), num=num)
+
+
+def test_the_surest_come_first_with_the_view_that_says_so(tmp_path: Path) -> None:
+    path = write_score_file(
+        tmp_path / "s.parquet",
+        [
+            ("right.mp4", (0,), [certain(0, 3), certain(0, 3)]),
+            ("unsure.mp4", (0,), [certain(1, 3, 0.5), certain(1, 3, 0.7)]),
+            ("sure.mp4", (0,), [certain(2, 3, 3.0), certain(2, 3, 9.0)]),
+            ("second-view.mp4", (1,), [None, certain(2, 3, 2.0)]),
+            ("two-labels.mp4", (0, 2), [certain(2, 3), certain(2, 3)]),
+            ("unlabelled.mp4", (), [certain(2, 3), certain(2, 3)]),
+            ("unreadable.mp4", (0,), [None, None]),
+        ],
+        CLASSES,
+    )
+    found = mistakes(path)
+    assert [(one.video, one.view, one.taken_for) for one in found] == [
+        ("sure.mp4", 1, "point"),
+        ("second-view.mp4", 1, "point"),
+        ("unsure.mp4", 1, "hug"),
+    ]
+    assert found[0].labels == ("kick",)
+    assert found[0].start_seconds == 0.5
+    assert found[0].probability > found[1].probability > found[2].probability > found[2].label_probability > 0
+    assert [one.video for one in mistakes(path, num=1)] == ["sure.mp4"]
+
+
+def test_a_network_without_mistakes(tmp_path: Path) -> None:
+    assert mistakes(write_score_file(tmp_path / "s.parquet", [("a", (0,), [certain(0, 3)])], CLASSES)) == ()

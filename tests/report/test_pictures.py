@@ -1,0 +1,141 @@
+"""Which frames a picture shows is read from the pixels: test videos carry their frame index."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from muybridge.data.datasets import open_data
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.score import ScoresHeader
+from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
+from muybridge.report.pictures import (
+    LAST_FRAME_MILLISECONDS,
+    clip_reader,
+    moving_picture,
+    plain_picture,
+    still_picture,
+)
+from muybridge.settings import EvaluationSettings
+from videos import read_indices, write_video
+
+PREPROCESSING = Preprocessing(clip_length=4, frame_stride=2, scale_height=48, scale_width=64, crop=48)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("indexed")
+    for label in ("kick", "hug"):
+        (folder / "train" / label).mkdir(parents=True)
+        (folder / "test" / label).mkdir(parents=True)
+        write_video(folder / "train" / label / "a.mp4", 40)
+    write_video(folder / "test" / "kick" / "a.mp4", 40, width=48)
+    write_video(folder / "test" / "hug" / "b.mp4", 40, width=48)
+    (folder / "test" / "hug" / "broken.mp4").write_bytes(b"no video")
+    lines = ["path,label,split,group,start_seconds,end_seconds", "train/kick/a.mp4,kick,train,,,"]
+    lines += ["train/hug/a.mp4,hug,train,,,", "test/kick/a.mp4,kick,test,tall,0.4,"]
+    (folder / "data.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def header(preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, manifest_sha256: str = "") -> ScoresHeader:
+    return ScoresHeader(
+        classes=("kick", "hug"),
+        protocol=EvaluationProtocol.of(EvaluationSettings(clips=clips), preprocessing),
+        split="test",
+        fold=None,
+        model_sha256="",
+        manifest_sha256=manifest_sha256,
+        num_videos=3,
+    )
+
+
+@pytest.mark.parametrize(("view", "first"), [(0, 0), (1, 16), (2, 33)])
+def test_the_clip_is_the_one_that_was_scored(data: Path, view: int, first: int) -> None:
+    """Clips of span 7 in 40 frames begin at 0, 16 and 33."""
+    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", view)
+    assert clip.frames_thwc.shape == (4, 48, 48, 3)
+    assert read_indices(clip.frames_thwc[..., 1]) == [first, first + 2, first + 4, first + 6]
+    assert clip.milliseconds == 80  # two frames of 25 a second
+
+
+def test_segments_and_groups_are_those_of_the_manifest(data: Path) -> None:
+    reader = clip_reader(str(data / "data.csv"), header(), seed=0)
+    assert read_indices(reader.clip("test/kick/a.mp4", 0).frames_thwc[..., 1]) == [10, 12, 14, 16]
+    assert reader.group("test/kick/a.mp4") == "tall"
+    assert reader.group("train/kick/a.mp4") is None
+    assert reader.group("nobody.mp4") is None
+
+
+def test_of_flow_the_frames_are_shown_that_it_begins_at(data: Path) -> None:
+    flow = Preprocessing(
+        modality="flow",
+        clip_length=4,
+        frame_stride=2,
+        scale_height=48,
+        scale_width=64,
+        crop=48,
+        mean=FLOW_MEAN,
+        std=FLOW_STD,
+        flow_gap=3,
+        flow_chain=True,
+    )
+    clip = clip_reader(str(data), header(flow, clips=2), seed=0).clip("test/kick/a.mp4", 1)
+    assert read_indices(clip.frames_thwc[..., 1]) == [30, 32, 34, 36]
+
+
+def test_what_cannot_be_shown_says_why(data: Path) -> None:
+    reader = clip_reader(str(data), header(), seed=0)
+    with pytest.raises(VideoError, match="no video of this name"):
+        reader.clip("test/kick/other.mp4", 0)
+    with pytest.raises(VideoError):
+        reader.clip("test/hug/broken.mp4", 0)
+    with pytest.raises(ValueError, match="there is no folder or CSV file"):
+        clip_reader(str(data / "nowhere"), header(), seed=0)
+
+
+def test_another_list_of_videos_is_noticed(data: Path) -> None:
+    scored = open_data(str(data)).select("test").relabelled(("kick", "hug")).sha256()
+    assert clip_reader(str(data), header(manifest_sha256=scored), seed=0).is_the_scored_list
+    assert not clip_reader(str(data / "data.csv"), header(manifest_sha256=scored), seed=0).is_the_scored_list
+    assert not clip_reader(str(data), header(), seed=0).is_the_scored_list
+
+
+def opened(uri: str, kind: str) -> Image.Image:
+    head, _, content = uri.partition(",")
+    assert head == f"data:image/{kind};base64"
+    return Image.open(BytesIO(base64.b64decode(content)))
+
+
+def test_the_moving_picture_moves_at_the_speed_of_the_video(data: Path) -> None:
+    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", 1)
+    picture = opened(moving_picture(clip), "webp")
+    assert picture.n_frames == 4  # type: ignore[attr-defined]
+    assert picture.info["loop"] == 0
+    durations, shown = [], []
+    for number in range(4):
+        picture.seek(number)
+        frame = np.asarray(picture.convert("RGB"))
+        durations.append(picture.info["duration"])
+        shown.append(frame[..., 1])
+    assert durations == [80, 80, 80, 80 + LAST_FRAME_MILLISECONDS]
+    assert read_indices(np.stack(shown)) == [16, 18, 20, 22]
+
+
+def test_the_still_picture_has_four_frames_in_the_size_of_one(data: Path) -> None:
+    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", 1)
+    sheet = np.asarray(opened(still_picture(clip), "webp").convert("RGB"))[..., 1]
+    assert sheet.shape == (48, 48)
+    quarters = [sheet[:24, :24], sheet[:24, 24:], sheet[24:, :24], sheet[24:, 24:]]
+    assert read_indices(np.stack(quarters)) == [16, 18, 20, 22]
+
+
+def test_plain_pictures_are_exact() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    assert np.array_equal(np.asarray(opened(plain_picture(pixels), "png")), pixels)
+    assert np.array_equal(np.asarray(opened(plain_picture(pixels[..., 0]), "png")), pixels[..., 0])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from muybridge.cli.report import build
+from muybridge.report.charts import LineChart, MatrixChart
+from muybridge.report.document import Gallery, Page, Text
+from muybridge.report.mistake_parts import find_clips
+from muybridge.report.sources import read_run
+from muybridge.report.tables import Table
+from scored import certain, write_score_file
+
+
+def words(page: Page) -> str:
+    blocks = [block for section in page.sections for block in section.blocks]
+    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Text))
+
+
+def table(page: Page, name: str) -> Table:
+    return next(one for one in page.tables if one.name == name)
+
+
+def test_everything_about_a_run_is_there(mistaken_run: Path) -> None:
+    page = build([str(mistaken_run)], None)
+    assert page.title == "run (r2plus1d_10)"
+    names = [section.name for section in page.sections]
+    assert names == [
+        "accuracy",
+        "confusion",
+        "classes",
+        "mistakes",
+        "training",
+        "failures",
+        "speed",
+        "settings",
+        "environment",
+    ]
+    assert "video@1 50.0 % (95 % interval 18.8 to 81.2)" in words(page)
+    assert "10 uniform" not in words(page)
+    assert "2 uniform centre-crop clips of 4 frames" in words(page)
+    rows = {(row[0], row[1]): row for row in table(page, "accuracy").rows}
+    assert rows["test", "video@1"][2] == 50.0
+    assert rows["test", "video@1"][5:7] == (3, 6)
+    assert ("validation", "video@1") in rows
+    assert table(page, "classes").rows[0][:4] == ("left", 3, 0, 0.0)
+    assert table(page, "classes").rows[0][-1] == "right (3)"
+    assert table(page, "confusions").rows == (("left", "right", 3, 3, 100.0),)
+    assert table(page, "speed").rows[0] == ("steps", 12)
+    assert ("training.batch_size", "4") in table(page, "settings").rows
+    assert "Nothing failed" in words(page)
+    assert page.facts["run"] == "run"
+
+
+def test_mistakes_are_shown_as_they_move(mistaken_run: Path, motions: Path) -> None:
+    page = build([str(mistaken_run)], None)
+    (gallery,) = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
+    assert len(gallery.pictures) == 3
+    for picture in gallery.pictures:
+        assert picture.heading.startswith("right, ")
+        assert "labelled left" in picture.lines[0]
+        assert picture.moving
+        assert picture.moving.startswith("data:image/webp;base64,")
+        assert picture.still != picture.moving
+        assert "labelled left, taken for right" in picture.alt
+    assert table(page, "mistakes").num_shown == 0
+
+
+def test_clips_that_are_gone_are_named(mistaken_run: Path, motions: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    copytree(motions, data)
+    lost = sorted((data / "test" / "left").iterdir())[0]
+    lost.unlink()
+    page = build([str(mistaken_run)], str(data))
+    assert f"Not shown: test/left/{lost.name}: the data has no video of this name." in words(page)
+    assert "not the list of videos that was scored" in words(page)
+    with pytest.raises(ValueError, match="there is no folder or CSV file"):
+        build([str(mistaken_run)], str(tmp_path / "nowhere"))
+
+
+def test_a_score_file_alone_says_what_it_lacks(tmp_path: Path) -> None:
+    path = write_score_file(tmp_path / "mine.parquet", [("a", (0,), [certain(1, 2)]), ("b", (1,), [None])], ("x", "y"))
+    page = build([str(path)], None)
+    assert [section.name for section in page.sections] == [
+        "accuracy", "confusion", "classes", "mistakes", "failures", "environment",
+    ]  # fmt: skip
+    assert "name the data with --data" in words(page)
+    assert table(page, "mistakes").rows[0][:3] == ("a", "x", "y")
+    assert "1 of 2 videos could not be read" in words(page)
+    assert table(page, "evaluation-failures").rows == (("b", "unreadable", "broken on purpose", 1),)
+    assert [column.title for column in table(page, "classes").columns][3] == "unreadable"
+
+
+def test_scores_of_which_everything_failed(tmp_path: Path) -> None:
+    path = write_score_file(tmp_path / "s.parquet", [("a", (0,), [None, None]), ("b", (1,), [None, None])], ("x", "y"))
+    page = build([str(path)], None)
+    assert "video@1 0.0 %" in words(page)
+    assert "there is no confusion matrix" in words(page)
+    assert table(page, "accuracy").rows[1][-2:] == (None, 0)
+
+
+def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> None:
+    copytree(finished_run, tmp_path / "run", ignore=lambda folder, names: ["checkpoints", "scores"])
+    page = build([str(tmp_path / "run")], None)
+    assert words(page).count("There are no scores yet") == 2
+    assert any(isinstance(chart, LineChart) for chart in page.charts)
+
+
+def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:
+    num = 40
+    videos = [
+        (f"{label}-{number}", (label,), [certain((label + 20 * (number == 0)) % num, num)])
+        for label in range(num)
+        for number in range(3)
+    ]
+    page = build(
+        [str(write_score_file(tmp_path / "s.parquet", videos, [f"class {label}" for label in range(num)]))], None
+    )
+    matrices = [chart for chart in page.charts if isinstance(chart, MatrixChart)]
+    assert [len(chart.labels) for chart in matrices] == [40, 16, 16]
+    places = {label: place for place, label in enumerate(matrices[0].labels)}
+    assert all(abs(places[f"class {label}"] - places[f"class {label + 20}"]) == 1 for label in range(20))
+    assert "80 of 120 videos lie on the diagonal" in matrices[0].alt
+    assert len(table(page, "confusions").rows) == 40
+    assert table(page, "confusions").num_shown == 20
+
+
+def test_data_that_a_run_remembers_may_be_gone(hostile: Path) -> None:
+    run = read_run(hostile / "first", "first")
+    clips = find_clips(run, None)
+    assert clips.reader is None
+    assert "there is no folder or CSV file" in clips.absent

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muybridge.cli.report import build
+from muybridge.report.charts import LineChart
+from muybridge.report.document import Gallery, Page, Text
+from muybridge.report.page import html
+
+STUDY: dict[str, Any] = {
+    "format": 1,
+    "name": "table2",
+    "title": "Table 2",
+    "claim": "R(2+1)D is ahead.",
+    "verdict": {"text": "By 3 points.", "supported": True},
+    "scale": "laptop",
+    "environment": {"processor": "x"},
+    "tables": [
+        {
+            "title": "Video@1, 8 frames",
+            "columns": ["network", "ours"],
+            "rows": [["R2D", 30.25], ["R3D", None]],
+            "note": "n",
+        }
+    ],
+    "figures": [
+        {
+            "title": "Error",
+            "x_label": "epoch",
+            "y_label": "%",
+            "series": [{"label": "R3D", "x": [1, 2], "y": [3, None], "low": None, "high": None, "style": "line"}],
+            "alt": "falls",
+        }
+    ],
+    "images": [{"title": "f", "pixels": [[0, 255]], "alt": "a"}],
+    "rows": [{"run": "r3d-0", "settings": {"width": 8}}, {"run": "r3d-1", "commit": "abc", "seed": 1}],
+    "missing": [],
+}
+
+
+@pytest.fixture
+def page_of(tmp_path: Path) -> Callable[..., Page]:
+    def build_page(**changes: Any) -> Page:
+        (tmp_path / "study.json").write_text(json.dumps({**STUDY, **changes}))
+        return build([str(tmp_path)], None)
+
+    return build_page
+
+
+def words(page: Page) -> str:
+    blocks = [block for section in page.sections for block in section.blocks]
+    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Text))
+
+
+def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
+    page = page_of()
+    assert [text.text for text in page.lead] == [
+        "Claim: R(2+1)D is ahead.",
+        "The runs support the claim.",
+        "By 3 points.",
+    ]
+    assert "Every planned run is in it." in words(page)
+    tables = {table.name: table for table in page.tables}
+    assert tables["1-video-1-8-frames"].rows == (("R2D", 30.25), ("R3D", None))
+    assert [column.title for column in tables["runs"].columns] == ["run", "settings.width", "commit", "seed"]
+    assert tables["runs"].rows == (("r3d-0", "8", None, None), ("r3d-1", None, "abc", 1))
+    (chart,) = page.charts
+    assert isinstance(chart, LineChart)
+    assert chart.series[0].y[0] == 3
+    assert page.facts["study"] == "table2"
+
+
+@pytest.mark.parametrize(("supported", "said"), [(False, "do not support"), (None, "do not decide")])
+def test_other_verdicts(supported: bool | None, said: str, page_of: Callable[..., Page]) -> None:
+    page = page_of(verdict={"text": "", "supported": supported}, missing=["r3d seed 2", "r2d seed 0"])
+    assert said in page.lead[1].text
+    assert page.lead[1].role == "warning"
+    assert "Not run, 2: r3d seed 2; r2d seed 0." in words(page)
+
+
+def test_nothing_run_yet(page_of: Callable[..., Page]) -> None:
+    page = page_of(tables=[], figures=[], images=[], rows=[], environment={})
+    assert [section.name for section in page.sections] == ["runs-made"]
+
+
+def test_many_missing_runs_are_counted(page_of: Callable[..., Page]) -> None:
+    assert "Not run, 40: run 0; " in words(page_of(missing=[f"run {number}" for number in range(40)]))
+    assert "run 5; and 34 more." in words(page_of(missing=[f"run {number}" for number in range(40)]))
+
+
+def test_what_has_no_run_is_no_chart(page_of: Callable[..., Page]) -> None:
+    empty = {"label": "R3D", "x": [], "y": [], "low": [], "high": [], "style": "line"}
+    page = page_of(figures=[{**STUDY["figures"][0], "series": [empty]}])
+    assert page.charts == ()
+    assert "Error: nothing of it has been run." in words(page)
+    half = page_of(figures=[{**STUDY["figures"][0], "series": [empty, *STUDY["figures"][0]["series"]]}])
+    assert "<svg" in html(half)
+
+
+def test_numbers_of_a_column_have_as_many_decimals(page_of: Callable[..., Page]) -> None:
+    rows = [["a", 68.0, 7, 0.123456], ["b", 59.5, 12, None]]
+    page = page_of(tables=[{"title": "T", "columns": ["n", "x", "k", "y"], "rows": rows, "note": ""}])
+    assert page.tables[0].shown() == [["a", "68.0", "7", "0.123"], ["b", "59.5", "12", "-"]]
+
+
+def test_a_broad_picture_has_a_row_for_itself(page_of: Callable[..., Page]) -> None:
+    page = page_of(images=[{"title": "m", "pixels": [[0] * 9] * 2, "alt": "a"}, *STUDY["images"]])
+    (gallery,) = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
+    assert [picture.broad for picture in gallery.pictures] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tables": {}, "verdict": []}, "verdict of the study is no object"),
+        ({"tables": "x"}, "the study's tables are no list"),
+        ({"tables": [{"title": "T", "columns": ["a"], "rows": [[{}]]}]}, "'T' has a cell that is neither"),
+        ({"tables": [{"title": "T", "columns": ["a"], "rows": [[1, 2]]}]}, "'T' has a row of 2 cells under 1"),
+        ({"tables": [{"title": "T"}]}, "the columns of 'T' are no list"),
+        ({"figures": [{"title": "F", "series": [{"x": ["a"], "y": [1]}]}]}, "'F' has values that are no numbers"),
+        ({"figures": [{"title": "F", "series": [{"label": "s", "x": [1, 2], "y": [1]}]}]}, "'s' has 2 places for 1"),
+        ({"images": [{"title": "I", "pixels": [[1], [1, 2]]}]}, "the picture 'I' is not of rows"),
+        ({"images": [{"title": "I", "pixels": [[300]]}]}, "the picture 'I' is not of rows"),
+        ({"images": [{"title": "I"}]}, "the picture 'I' is not of rows"),
+        ({"missing": "x"}, "the study's missing is no list"),
+        ({"rows": [1]}, "rows 1 of the study is no object"),
+    ],
+)
+def test_parts_of_the_wrong_shape_are_named(changes: dict[str, Any], words: str, page_of: Callable[..., Page]) -> None:
+    with pytest.raises(ValueError, match=words):
+        page_of(**changes)

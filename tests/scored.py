@@ -1,0 +1,55 @@
+"""Score files for tests: names, labels and logits as they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.score import ScoresHeader, record_batch, write_scores
+from muybridge.records import PlannedView, Preprocessing
+from muybridge.settings import EvaluationSettings
+
+Video = tuple[str, tuple[int, ...], Sequence[Sequence[float] | None]]
+"""Name, labels, and for each planned view its logits, or None where it failed."""
+
+
+def write_score_file(
+    path: Path,
+    videos: Sequence[Video],
+    classes: Sequence[str],
+    *,
+    split: str = "test",
+    preprocessing: Preprocessing | None = None,
+    reason: str = "broken on purpose",
+) -> Path:
+    """A score file of these videos in which view n begins at n / 2 seconds."""
+    clips = len(videos[0][2])
+    header = ScoresHeader(
+        classes=tuple(classes),
+        protocol=EvaluationProtocol.of(EvaluationSettings(clips=clips), preprocessing or Preprocessing()),
+        split=split,
+        fold=None,
+        model_sha256="m" * 64,
+        manifest_sha256="d" * 64,
+        num_videos=len(videos),
+    )
+    batches = []
+    for name, labels, views in videos:
+        rows = [
+            PlannedView(name, number, None, labels, "unreadable", reason)
+            if logits is None
+            else PlannedView(name, number, number / 2, labels)
+            for number, logits in enumerate(views)
+        ]
+        logits = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(classes))
+        batches.append(record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
+    write_scores(path, batches, header)
+    return path
+
+
+def certain(number: int, num_classes: int, by: float = 4.0) -> list[float]:
+    """Logits that name one class."""
+    return [by if place == number else 0.0 for place in range(num_classes)]

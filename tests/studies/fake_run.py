@@ -31,8 +31,8 @@ training = {
 }
 (folder / "tests" / "training.json").write_text(json.dumps(training), encoding="utf-8")
 lines = [
-    {"kind": "train", "step": 1, "loss": 2.0, "clip_accuracy": 0.25},
-    {"kind": "train", "step": 2, "loss": 1.0, "clip_accuracy": 0.75},
+    {"kind": "train", "step": 1, "epoch": 0.5, "loss": 2.0, "clip_accuracy": 0.25},
+    {"kind": "train", "step": 2, "epoch": 1.0, "loss": 1.0, "clip_accuracy": 0.75},
     {"kind": "validation", "step": 2, "clip_top1": 0.5, "video_top1": 0.6, "video_top5": 1.0},
 ]
 (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -2,18 +2,21 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.metrics import accuracy
 from muybridge.evaluation.score import read_scores
-from muybridge.journal import environment
+from muybridge.journal import environment, read_json_lines
 from muybridge.settings import to_plain
+from muybridge.studies import execute as execute_module
 from muybridge.studies.execute import execute, main
 from muybridge.studies.plan import Fused, Run, Scoring, Source, generated
 from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows
@@ -64,7 +67,8 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
 
 def plan_of(motions: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     settings = replace(SHORT.settings, data=str(motions), output=str(folder), **changes)
-    return {"settings": to_plain(settings), "tests": [{"clips": 2, "length": 4, "split": "test"}]}
+    tests = [{"clips": 2, "length": 4, "split": "test"}]
+    return {"settings": to_plain(settings), "tests": tests, "launcher": [], "settings_file": ""}
 
 
 def test_a_test_is_added_to_a_run_that_is_finished(motions: Path, tmp_path: Path) -> None:
@@ -85,6 +89,24 @@ def test_what_fails_is_a_sentence(motions: Path, tmp_path: Path, capsys: pytest.
     (tmp_path / "plan.json").write_text(json.dumps(asked), encoding="utf-8")
     assert main([str(tmp_path / "plan.json")]) == 1
     assert "r3d_11" in capsys.readouterr().err
+
+
+def test_a_launcher_trains_in_processes_of_its_own(
+    motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan_of(motions, tmp_path / "run")
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(asked["settings"]), encoding="utf-8")
+    fit_steps: list[int] = []
+    whole = execute_module.fit
+    monkeypatch.setattr(execute_module, "fit", lambda job, console: fit_steps.append(whole(job, console).progress.step))
+    execute(asked | {"launcher": [sys.executable], "settings_file": str(file)}, Console(quiet=True))
+    lines = read_json_lines(tmp_path / "run" / "log.jsonl")
+    assert len([line for line in lines if line["kind"] == "train"]) == fit_steps[0] == 12  # once, elsewhere
+    assert (tmp_path / "run" / "tests" / "test-2x4f.json").exists()
+    asked = plan_of(motions, tmp_path / "other")
+    with pytest.raises(RuntimeError, match="ended with code"):
+        execute(asked | {"launcher": [sys.executable, "-c", "import sys; sys.exit(9)"]}, Console(quiet=True))
 
 
 def test_given_data_is_named_apart_from_its_place() -> None:

@@ -24,7 +24,7 @@ OTHER = Run(study_run("mc3_10", 8), SOURCE, (Scoring(5, 8), Scoring(9, 8)))
 
 
 def place(folder: Path, **changes: object) -> Workplace:
-    return replace(Workplace(folder, jobs=2, launcher=FAKE, say=lambda line: None), **changes)  # type: ignore[arg-type]
+    return replace(Workplace(folder, jobs=2, python=FAKE, say=lambda line: None), **changes)  # type: ignore[arg-type]
 
 
 def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: P
     [point] = row["history"]
     assert (point["training_loss"], point["training_clip_error"]) == (1.5, 50.0)
     assert (point["validation_clip_error"], point["validation_video_error"]) == (50.0, 40.0)
-    assert point["epoch"] == pytest.approx(2 / (3000 / 8 / 5))
+    assert point["epoch"] == 1.0
 
 
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     execute_all([OTHER], place(tmp_path), lambda: None)
     before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
-    execute_all([OTHER], place(tmp_path, launcher=("/there/is/no/such/program",)), lambda: None)
+    execute_all([OTHER], place(tmp_path, python=("/there/is/no/such/program",)), lambda: None)
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == before
     more = replace(OTHER, tests=(*OTHER.tests, Scoring(13, 8)))
     assert missing_tests(more, finished_rows(tmp_path)) == ["test-13x8f"]

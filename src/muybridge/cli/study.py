@@ -56,7 +56,7 @@ def study_parser() -> VerbParser:
     parser.add_argument("--split", choices=("test", "validation"), help="what is scored; paper scale: validation")
     parser.add_argument("--part", help="3/12: the third of twelve shares of the runs, for twelve machines")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    parser.add_argument("--launcher", help="starts a run in place of python: 'torchrun --nproc-per-node 8'")
+    parser.add_argument("--launcher", help="trains each run: 'torchrun --nproc-per-node 8'")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="print runs, hours and disk expected")
     parser.add_argument("--render", action="store_true", help="train nothing: tell what the finished rows say")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -107,7 +107,7 @@ def study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:
     if found.dry_run:
         return dry_run(asked, setting, runs, found)
     folder.mkdir(parents=True, exist_ok=True)
-    place = Workplace(folder, found.jobs, rows_name, tuple(shlex.split(found.launcher or "")), say)
+    place = Workplace(folder, found.jobs, rows_name, launcher=tuple(shlex.split(found.launcher or "")), say=say)
     failed: list[str] = []
     if not found.render:
         failed = execute_all(runs, place, lambda: write_study(asked, setting, finished_rows(folder), folder))

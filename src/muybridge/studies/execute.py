@@ -7,6 +7,8 @@ every test with the numbers of a row. What is finished is not done again, so the
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.scorer import load_scorer, resolve_device
 from muybridge.journal import read_json_lines, write_json
-from muybridge.processes import StopRequested
+from muybridge.processes import StopRequested, stop_on_signals
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Scoring
 from muybridge.studies.recipe import train_settings
@@ -29,6 +31,8 @@ from muybridge.training.checkpoint import checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.start import start
 
+POLL_SECONDS = 0.2
+FINISHED_WITH_FAILURES = 3  # the exit code of a training that could not read some clips
 WEIGHTS = "last.safetensors"
 TRAINED = Path("tests", "training.json")  # in the run folder, once training is through
 
@@ -41,8 +45,10 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
     if not trained.exists():
         began = time.perf_counter(), time.process_time()
         goes_on = bool(checkpoints(folder / "checkpoints"))
+        if plan["launcher"]:
+            train_by(plan["launcher"], Path(plan["settings_file"]))
         job = start(settings, resume=True)
-        fit(job, console)
+        fit(job, console)  # after a launcher there is nothing left to do
         write_json(
             trained,
             {
@@ -62,6 +68,22 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
             measured = scored(settings, test)
             seconds = {"seconds": time.perf_counter() - began[0], "processor_seconds": time.process_time() - began[1]}
             write_json(path, {**figures(measured), **seconds})
+
+
+def train_by(launcher: Sequence[str], settings_file: Path) -> None:
+    """Trains in processes of their own, several for one run: torchrun's. RuntimeError where that fails, `StopRequested`."""
+    words = [*launcher, "-m", "muybridge", "train", "--config", str(settings_file), "--resume"]
+    with stop_on_signals() as stop, subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
+        asked = False
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if stop.signal_number is not None and not asked:
+                asked = True
+                process.terminate()
+    if stop.signal_number is not None:
+        raise StopRequested(stop.signal_number)
+    if process.returncode not in (0, FINISHED_WITH_FAILURES):
+        raise RuntimeError(f"`{shlex.join(words)}` ended with code {process.returncode}")
 
 
 def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
@@ -94,7 +116,7 @@ def figures(measured: Accuracy) -> dict[str, Any]:
     }
 
 
-def history(folder: Path, steps_per_epoch: float) -> list[dict[str, float]]:
+def history(folder: Path) -> list[dict[str, float]]:
     """Errors in percent at every validation of a run, from its log: on the clips learnt from since the last one, and on
     validation's clips and videos."""
     points: list[dict[str, float]] = []
@@ -102,10 +124,10 @@ def history(folder: Path, steps_per_epoch: float) -> list[dict[str, float]]:
     for line in _by_step(read_json_lines(folder / "log.jsonl")):
         if line["kind"] == "train":
             seen.append(line)
-        elif seen:
+        elif line["kind"] == "validation" and seen:
             points.append(
                 {
-                    "epoch": line["step"] / steps_per_epoch,
+                    "epoch": seen[-1]["epoch"],
                     "training_loss": sum(step["loss"] for step in seen) / len(seen),
                     "training_clip_error": 100 - 100 * sum(step["clip_accuracy"] for step in seen) / len(seen),
                     "validation_clip_error": 100 - 100 * line["clip_top1"],

@@ -17,7 +17,7 @@ from muybridge.settings import TrainSettings, differences, to_plain
 
 Split = Literal["test", "validation"]
 DIGEST_LENGTH = 10
-NOT_OF_THE_RUN = ("output", "init", "data", "device", "loading.", "checkpoints.", "evaluation.batch_size")
+NOT_OF_THE_RUN = ("output", "init", "data", "device", "loading.", "checkpoints.", "timeouts.", "evaluation.batch_size")
 
 
 @dataclass(frozen=True)

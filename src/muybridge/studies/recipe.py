@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from muybridge.settings import (
-    CheckpointSettings,
-    ClipSettings,
-    EvaluationSettings,
-    LoadingSettings,
-    NetworkSettings,
-    TrainingSettings,
-    TrainSettings,
-)
+from muybridge.settings import TrainSettings
 
-GROUPS = {
-    "network": NetworkSettings,
-    "clips": ClipSettings,
-    "training": TrainingSettings,
-    "evaluation": EvaluationSettings,
-    "loading": LoadingSettings,
-    "checkpoints": CheckpointSettings,
-}
 FOLDER = Path(__file__).parents[3] / "recipes"  # of the source tree; an installed package has none
+
+
+def groups() -> dict[str, type[Any]]:
+    """The groups of settings by name: `clips`, `training`, ..."""
+    factories: dict[str, Any] = {field.name: field.default_factory for field in fields(TrainSettings)}
+    return {name: kind for name, kind in factories.items() if isinstance(kind, type) and is_dataclass(kind)}
 
 
 def train_settings(plain: Mapping[str, Any]) -> TrainSettings:
     """The settings from their plain form, as `settings.to_plain` writes it; an unknown name is a ValueError."""
+    kinds = groups()
     values = {
-        name: GROUPS[name](**_known(GROUPS[name], value)) if name in GROUPS else value for name, value in plain.items()
+        name: kinds[name](**_known(kinds[name], value)) if name in kinds else value for name, value in plain.items()
     }
     return TrainSettings(**_known(TrainSettings, values))
 

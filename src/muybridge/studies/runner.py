@@ -19,10 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from muybridge.data.motion_files import write_motion_dataset
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.score import read_scores
-from muybridge.journal import append_json_line, environment, read_json_lines, write_json
+from muybridge.journal import append_json_line, environment, read_json_lines, write_json, write_text
 from muybridge.processes import StopRequested, stop_on_signals
 from muybridge.settings import to_plain
 from muybridge.studies.execute import TRAINED, WEIGHTS, figures, history
@@ -35,12 +37,16 @@ LAST_LINE_LENGTH = 300
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and how runs are executed. `launcher` is put before the command, such as torchrun and its options."""
+    """Where and how runs are executed.
+
+    `launcher` trains one run in several processes, such as torchrun and its options; `python` is a run's own process.
+    """
 
     folder: Path
     jobs: int = 1
     rows_name: str = "rows.jsonl"
     launcher: tuple[str, ...] = ()
+    python: tuple[str, ...] = (sys.executable,)
     say: Callable[[str], None] = print
 
 
@@ -116,8 +122,12 @@ def with_starts(runs: Sequence[Run], folder: Path) -> list[Run]:
 def launched(run: Run, place: Workplace) -> subprocess.Popen[bytes]:
     """The process of one run; what it says goes into its log."""
     plans = place.folder / "plans"
-    write_json(plans / f"{run.name}.json", plan(run, place.folder))
-    words = [*(place.launcher or (sys.executable,)), "-m", "muybridge.studies.execute", str(plans / f"{run.name}.json")]
+    made = plan(run, place.folder)
+    settings_file = plans / f"{run.name}.yaml"
+    write_text(settings_file, yaml.safe_dump(made["settings"], sort_keys=False))
+    made |= {"launcher": list(place.launcher), "settings_file": str(settings_file)}
+    write_json(plans / f"{run.name}.json", made)
+    words = [*place.python, "-m", "muybridge.studies.execute", str(plans / f"{run.name}.json")]
     threads = max(1, (os.cpu_count() or 1) // place.jobs)
     with (plans / f"{run.name}.log").open("ab") as log:
         return subprocess.Popen(
@@ -157,10 +167,8 @@ def append_rows(run: Run, place: Workplace) -> None:
         if (run.name, test.key) in known or not path.exists():
             continue
         training = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
-        clips, epochs = training["training_clips"], run.settings.training.epochs
-        steps_per_epoch = clips / run.settings.training.batch_size / epochs
         numbers = json.loads(path.read_text(encoding="utf-8"))
-        about = {"training": training, "history": history(folder, steps_per_epoch)}
+        about = {"training": training, "history": history(folder)}
         append_json_line(place.folder / place.rows_name, {**row(run, test, numbers), **about})
 
 

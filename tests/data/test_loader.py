@@ -178,7 +178,8 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_in_a_sentence() -> None:
     source = Counting(deadly=frozenset(map(str, range(NUM_VIDEOS))))
     loading = LoadingSettings(workers=1, worker_restarts=0)
-    with pytest.raises(RuntimeError, match=r"a data worker was killed, .* lower loading\.workers"):
+    video = draws_of(source).manifest.video(draws_of(source).video_index(0))
+    with pytest.raises(RuntimeError, match=rf"was killed while it read {video}, .* lower loading\.workers"):
         list(training_batches(draws_of(source), steps(), loading, pin_memory=False))
 
 

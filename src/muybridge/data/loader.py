@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import warnings
@@ -165,6 +166,10 @@ class EvaluationViews(Dataset[tuple[tuple[PlannedView, ...], tuple[AnyView, ...]
         self.preprocessing = preprocessing
         self.num_clips = num_clips
 
+    def video_index(self, index: int) -> int:
+        """Which video an item is of: itself."""
+        return index
+
     def __getitem__(self, index: int) -> tuple[tuple[PlannedView, ...], tuple[AnyView, ...], bool]:
         video, labels = self.manifest.video(index), self.manifest.labels(index)
         try:
@@ -269,13 +274,14 @@ def _loaded(
 ) -> Iterator[Any]:
     workers = num_workers(loading.workers)
     context = _fork_server() if workers else None
+    in_hand = _InHand(dataset, torch.full((workers, 2), -1).share_memory_()) if workers else None  # type: ignore[no-untyped-call]  # torch
     try:
         with warnings.catch_warnings():
             # As many workers as were asked for; torch would advise fewer where there are fewer cores.
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             batches = iter(
                 DataLoader(
-                    dataset,
+                    in_hand or dataset,
                     batch_sampler=sampler,
                     collate_fn=collate,
                     num_workers=workers,
@@ -294,10 +300,34 @@ def _loaded(
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
         if not workers or not _tells_of_a_lost_worker(error):
             raise
+        assert in_hand is not None, "there are workers"
         raise WorkerKilled(
-            "a data worker was killed, most often because memory ran out; lower loading.workers, loading.prefetch "
-            f"or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
+            f"a data worker was killed{in_hand.told(str(error))}, most often because memory ran out; lower loading.workers, "
+            f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
         ) from error
+
+
+class _InHand(Dataset[Any]):
+    """A data set whose workers leave word of what they read, in memory that outlives them: `table` (workers, 2) of process
+    and item, or -1 between two items."""
+
+    def __init__(self, dataset: Any, table: Tensor) -> None:
+        self.dataset, self.table = dataset, table
+
+    def __getitem__(self, item: int) -> Any:
+        row = self.table[get_worker_info().id]  # type: ignore[union-attr]  # only workers come here
+        row[0], row[1] = os.getpid(), item
+        found = self.dataset[item]
+        row[1] = -1
+        return found
+
+    def told(self, error: str) -> str:
+        """Which video the worker that `error` names by its process was reading; of all workers where it names none."""
+        lost = set(map(int, re.findall(r"\d+", error)))
+        rows = [(process, item) for process, item in self.table.tolist() if item >= 0]
+        mine = [item for process, item in rows if process in lost] or [item for _, item in rows]
+        videos = [self.dataset.manifest.video(self.dataset.video_index(item)) for item in mine]
+        return f" while it read {' or '.join(videos)}" if videos else ""
 
 
 def _tells_of_a_lost_worker(error: Exception) -> bool:
@@ -318,8 +348,9 @@ def _begin_worker(worker: int) -> None:
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
     _keep_freed_memory()
     facts: Any = get_worker_info()
-    stored = isinstance(facts.dataset.source, FlowShards)
-    if facts.dataset.preprocessing.modality == "flow" and not stored:
+    dataset = facts.dataset.dataset
+    stored = isinstance(dataset.source, FlowShards)
+    if dataset.preprocessing.modality == "flow" and not stored:
         opencv().setNumThreads(1)  # many workers compute side by side
 
 

@@ -13,6 +13,10 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,flow,onnx]'
 	touch $@
 
+.venv/.ray: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,flow,onnx,ray]'
+	touch $@
+
 demo: setup  ## the whole road on a generated data set
 	$(BIN)/muybridge demo
 
@@ -25,7 +29,7 @@ check: setup  ## style, types, the rules of the structure
 test: setup  ## what runs before every commit
 	$(PYTEST) -n 2 --dist loadfile -m "not long"
 
-test-long: setup  ## what is too slow for every run
+test-long: .venv/.ray  ## what is too slow for every run, Ray clusters on this machine among it
 	$(PYTEST) -n 2 --dist loadfile -m long
 
 clean:

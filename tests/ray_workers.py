@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+
+@cache
+def why_no_cluster() -> str:
+    """Why no local cluster starts here, as in some containers; nothing where one does."""
+    words = (
+        "import ray; ray.init(num_cpus=1, include_dashboard=False); print(ray.get(ray.remote(lambda: 'well').remote()))"
+    )
+    try:
+        tried = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=180, check=False)
+    except subprocess.TimeoutExpired:
+        return "a local Ray cluster did not start within 180 s"
+    return "" if "well" in tried.stdout else f"no local Ray cluster starts here: {tried.stderr[-300:]}"
 
 
 def workers_with(task: str) -> list[int]:

@@ -12,10 +12,16 @@ from muybridge.data.children import Outcome, transcode_in_children
 from muybridge.data.cluster import transcode_on_ray
 from muybridge.data.prepare import Preparation, Recipe, prepare, read_source
 from muybridge.data.transcode import Transcoding
-from ray_workers import a_worker_killed
+from ray_workers import a_worker_killed, why_no_cluster
 from videos import write_video
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'muybridge[ray]'")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_cluster_starts_here() -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
 
 
 @pytest.mark.long

@@ -115,3 +115,18 @@ def test_prepared_data_gives_the_same_scores_up_to_the_encoding(
     differences = np.abs(ours - theirs)
     assert 0 < differences.mean() < 0.05
     assert np.corrcoef(ours[:, 0], theirs[:, 0])[0, 1] > 0.6  # of the same clip, not of any
+
+    # `predict` takes a prepared folder for a folder of videos, and gives what `evaluate` gives.
+    told = cli("predict", finished_run, tmp_path / "prepared", "--json")
+    assert told.code == 0
+    predicted = {line["video"]: line for line in map(json.loads, told.out.splitlines())}
+    assert len(predicted) == 16 + 4 + 6
+    means = theirs.reshape(6, 10, 2).mean(1)
+    for name, mean in zip(stored["video"].to_pylist()[::10], means, strict=True):
+        found = predicted[str(tmp_path / "prepared" / name)]["classes"]
+        assert {named["label"]: named["probability"] for named in found}["left"] == pytest.approx(mean[0], abs=1e-5)
+    one = cli("predict", finished_run, tmp_path / "prepared" / name, tmp_path / "prepared" / "no.mp4", "--json")
+    assert one.code == 3
+    first, second = map(json.loads, one.out.splitlines())
+    assert first == predicted[first["video"]]
+    assert (second["status"], "has no video of this name" in second["reason"]) == ("missing", True)

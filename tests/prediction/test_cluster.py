@@ -12,9 +12,15 @@ import pytest
 
 from muybridge.prediction import cluster
 from muybridge.prediction.predictor import Prediction
-from ray_workers import a_worker_killed
+from ray_workers import a_worker_killed, why_no_cluster
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'muybridge[ray]'")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_cluster_starts_here() -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
 
 
 @pytest.mark.long

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 
@@ -131,3 +133,17 @@ def test_studies(tmp_path: Path, finished_run: Path) -> None:
     path.write_text(json.dumps(study))
     with pytest.raises(ValueError, match="lacks claim"):
         read_sources([str(tmp_path)])
+
+
+def test_scores_of_whole_videos_are_read_like_those_of_views(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    for keep in ("views", "videos"):
+        words = ("--data", motions, "--evaluation.keep", keep, "--evaluation.clips=3", "--loading.workers=0")
+        assert cli("evaluate", finished_run, *words, "-o", tmp_path / f"{keep}.parquet").code == 0
+    ((views,), (videos,)) = (run.evaluated for run in runs(tmp_path / "views.parquet", tmp_path / "videos.parquet"))
+    assert videos.measured == views.measured
+    assert [(one.video, one.taken_for) for one in videos.mistakes] == [
+        (one.video, one.taken_for) for one in views.mistakes
+    ]
+    assert {one.view for one in videos.mistakes} <= {1}

@@ -95,13 +95,18 @@ def read_video_scores(path: Path) -> VideoScores:
     Raises ValueError with one sentence where it is absent, not Parquet, damaged, of another format or not complete.
     """
     try:
-        is_of_videos = path.is_file() and VIDEOS_KEY in (pq.read_schema(path).metadata or {})
-        if not is_of_videos:
-            return video_scores(read_scores(path))
-        return _read(path)
+        return _read(path) if keeps_videos(path) else video_scores(read_scores(path))
     except (pa.ArrowException, OSError) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+
+
+def keeps_videos(path: Path) -> bool:
+    """Whether a file has a row a video, not a row a view. False for what is no Parquet file."""
+    try:
+        return path.is_file() and VIDEOS_KEY in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _read(path: Path) -> VideoScores:

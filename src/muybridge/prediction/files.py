@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from muybridge.data.datasets import VIDEO_EXTENSIONS
 from muybridge.journal import written_whole
 from muybridge.prediction.predictor import Features
+from muybridge.prediction.stored import stored_videos
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -43,7 +44,8 @@ SCHEMA = pa.schema(
 def video_files(arguments: Sequence[str | Path]) -> list[str]:
     """Files as given, folders replaced by the videos below them in order of their names; hidden ones are left out.
 
-    A CSV file stands for the files in its column `path`, relative to itself. Every name stands once, where it is first met.
+    A prepared folder stands for its videos, as if they were files in it, a CSV file for the files in its column `path`,
+    relative to itself. Every name stands once, where it is first met.
     ValueError: nothing given, a folder without a video, or a CSV file without that column or without a row.
     """
     found: list[str] = []
@@ -60,6 +62,8 @@ def video_files(arguments: Sequence[str | Path]) -> list[str]:
 
 
 def _videos_below(folder: Path) -> list[str]:
+    if (stored := stored_videos(folder)) is not None:
+        return stored
     videos = sorted(
         path
         for path in folder.rglob("*")

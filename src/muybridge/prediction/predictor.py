@@ -8,7 +8,7 @@ classifier, a row a clip. A video that cannot be read is a `Prediction` that say
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from muybridge.evaluation.aggregate import mean_scores, softmax
 from muybridge.evaluation.scorer import evaluating, load_scorer, resolve_device
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.along import BATCH_CLIPS, WindowReader, check_mode
+from muybridge.prediction.stored import stored_video
 from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
 from muybridge.weights.card import Card
@@ -113,6 +114,9 @@ class Recognizer:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
+            if stored := stored_video(video, self._preprocessing):
+                there = replace(self, source=stored[0]).predict(stored[1], clips=clips, top=top, timeline=timeline)
+                return replace(there, video=video)
             places = uniform_clips(self.source.frame_times(video), self._preprocessing, clips)
             found = self._outputs(video, places, self.scorer)
             windows, segments, hole = self._timeline(video, timeline) if timeline else ((), (), "")
@@ -132,6 +136,9 @@ class Recognizer:
         alone.
         """
         video = str(video)
+        if stored := stored_video(video, self._preprocessing):
+            there = replace(self, source=stored[0]).features(stored[1], clips=clips, step_frames=step_frames)
+            return replace(there, video=video)
         times = self.source.frame_times(video)
         if step_frames is None:
             places = uniform_clips(times, self._preprocessing, clips)

@@ -33,18 +33,26 @@ class Mistake:
     start_seconds: float | None
 
 
-def most_confident_mistakes(scores: Scores, videos: VideoScores, *, num: int = NUM_MISTAKES) -> tuple[Mistake, ...]:
-    """The `num` surest ones, the surest first; among equals in manifest order. Fewer where there are fewer."""
-    classes = scores.header.classes
+def most_confident_mistakes(
+    scores: Scores | None, videos: VideoScores, *, num: int = NUM_MISTAKES
+) -> tuple[Mistake, ...]:
+    """The `num` surest ones, the surest first; among equals in manifest order. Fewer where there are fewer.
+
+    Where the scores of views were not kept, the view is the one in the middle.
+    """
+    classes = videos.header.classes
     wrong = np.flatnonzero(videos.readable & videos.labelled & (video_ranks(videos) > 0))
     if not len(wrong):
         return ()
     surest = wrong[np.argsort(-videos.probabilities[wrong].max(axis=1), kind="stable")][:num]
-    found = []
+    found: list[Mistake] = []
+    start_seconds: float | None
     for number in surest.tolist():
         probabilities = videos.probabilities[number]
         taken_for = int(probabilities.argmax())
-        view, start_seconds = _clearest_view(scores.table, videos.videos[number], taken_for)
+        view, start_seconds = int(videos.num_views[number]) // 2, None
+        if scores is not None:
+            view, start_seconds = _clearest_view(scores.table, videos.videos[number], taken_for)
         labels = videos.labels[number]
         found.append(
             Mistake(

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from muybridge.evaluation.aggregate import VideoScores, video_scores
 from muybridge.evaluation.metrics import Accuracy, accuracy
 from muybridge.evaluation.score import Scores, read_scores
+from muybridge.evaluation.videos import keeps_videos, read_video_scores
 from muybridge.journal import read_json_lines
 from muybridge.report.mistakes import Mistake, most_confident_mistakes
 
@@ -136,19 +138,31 @@ def _study_file(path: Path) -> Path | None:
 
 
 def _evaluated(path: Path) -> Evaluated:
-    scores = read_scores(path)
-    videos = video_scores(scores)
+    scores = None if keeps_videos(path) else read_scores(path)
+    videos = read_video_scores(path) if scores is None else video_scores(scores)
     try:
         measured = accuracy(videos)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Evaluated(path.stem, path, videos, measured, most_confident_mistakes(scores, videos), _failures(scores))
+    failures = _failed_videos(videos) if scores is None else _failures(scores)
+    return Evaluated(path.stem, path, videos, measured, most_confident_mistakes(scores, videos), failures)
 
 
 def _failures(scores: Scores) -> tuple[FailedView, ...]:
     failed = scores.table.filter(scores.table["logits"].is_null())
     rows = failed.select(["video", "view", "status", "reason"]).to_pylist()
     return tuple(FailedView(**row) for row in rows)
+
+
+def _failed_videos(videos: VideoScores) -> tuple[FailedView, ...]:
+    """What is known where the scores of views were not kept: which videos had views that failed."""
+    failed = np.flatnonzero(videos.num_failed_views).tolist()
+    return tuple(
+        FailedView(
+            videos.videos[number], 0, "failed", f"{videos.num_failed_views[number]} of {videos.num_views[number]} clips"
+        )
+        for number in failed
+    )
 
 
 def _telling(evaluated: Evaluated) -> tuple[int, bool, str]:

@@ -1,6 +1,6 @@
 """The authors' networks as a plain evaluation of their operators, without any of our code: an oracle for imported weights.
 
-Follows VMZ's model builder (paper.md 1 and 4: r3d_model.py, builder/video_model.py): ConvNd, SpatialBN in test mode, Relu, Sum,
+Follows VMZ's model builder (r3d_model.py, builder/video_model.py): ConvNd, SpatialBN in test mode, Relu, Sum,
 AveragePool, FC, under its blob names. A blob that is asked for and not there is drawn; so one run of a network
 on a clip makes its weights, and another evaluates them.
 """

@@ -25,10 +25,10 @@ ColourMatrix = Literal["bt601", "bt709"]
 SPLITS: tuple[str, ...] = get_args(Split)
 STATUSES: tuple[str, ...] = get_args(Status)
 
-# Kinetics statistics of the authors' code, in RGB order on the 0-255 scale (paper.md 3.1: C2 video_input_op.h).
+# Kinetics statistics of the authors' code, in RGB order on the 0-255 scale (facebookresearch/VMZ: video_input_op.h).
 RGB_MEAN = (110.201, 100.64, 95.9966)
 RGB_STD = (58.1489, 56.4701, 55.3324)
-# Farneback flow in pixels, x then y (paper.md 3.5: C2 video_input_op.h).
+# Farneback flow in pixels, x then y (facebookresearch/VMZ: video_input_op.h).
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
 

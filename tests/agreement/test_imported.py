@@ -1,4 +1,4 @@
-"""Logits of imported and exported weights against torchvision's own networks (paper.md section 5).
+"""Logits of imported and exported weights against torchvision's own networks.
 
 torchvision is an oracle of the tests alone. Where it is not installed, those tests say so and are skipped; the same
 comparisons with a plain evaluation of the operators always run.

@@ -17,7 +17,7 @@ def test_json_has_a_row_a_network_with_the_papers_numbers(cli: Callable[..., Any
     rows = {row["name"]: row for row in json.loads(told.out)}
     assert list(rows) == [name for name in list_models() if name.endswith("_18")]
     assert len(rows) == 12
-    # paper.md 6: learnable parameters and multiply-adds at 16 frames; accuracies of Table 2.
+    # Learnable parameters and multiply-adds at 16 frames; accuracies of Table 2.
     assert rows["r2plus1d_18"] == {
         "name": "r2plus1d_18",
         "paper_name": "R(2+1)D-18",

@@ -236,7 +236,7 @@ def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) 
     ],
 )
 def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, first: list[int]) -> None:
-    """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video (paper.md 3.5)."""
+    """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video."""
     times = regular(20)
     assert asked.clip_span == span == (asked.clip_length - 1) * asked.frame_stride + asked.flow_gap + 1
     clips = uniform_clips(times, asked, 4)

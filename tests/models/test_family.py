@@ -66,7 +66,7 @@ def test_the_number_of_layers_is_the_depth():
 
 
 def test_mid_channels_match_the_parameters_of_a_full_convolution():
-    # paper.md's list, computed from the paper's formula and found in the authors' weights
+    # The list, computed from the paper's formula and found in the authors' weights
     expected = {(64, 64): 144, (64, 128): 230, (128, 128): 288, (128, 256): 460, (256, 256): 576, (256, 512): 921}
     assert {key: mid_channels(*key) for key in expected} == expected
     assert mid_channels(512, 512) == 1152

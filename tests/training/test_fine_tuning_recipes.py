@@ -1,4 +1,4 @@
-"""The fine-tuning recipes are understood, and hold the published settings (paper.md 3.4)."""
+"""The fine-tuning recipes are understood, and hold the published settings."""
 
 from __future__ import annotations
 

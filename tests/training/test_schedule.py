@@ -7,7 +7,7 @@ from muybridge.training.schedule import schedule
 
 
 def test_the_papers_run() -> None:
-    """64 GPUs with 32 clips each, 1M clips an epoch: 488 steps an epoch, about 22k in all (paper.md 3.2)."""
+    """64 GPUs with 32 clips each, 1M clips an epoch: 488 steps an epoch, about 22k in all."""
     plan = schedule(TrainingSettings(clips_per_epoch=1_000_000), num_videos=240_000, world_size=64)
     assert plan.global_batch == 2048
     assert plan.steps_per_epoch == 488

@@ -52,7 +52,7 @@ def test_short_r2d_clips_are_ambiguous_as_documented() -> None:
 
 
 def torchvisions_r2plus1d_18() -> Shapes:
-    """Names and shapes of torchvision's r2plus1d_18, written down from paper.md (section 5) without our code."""
+    """Names and shapes of torchvision's r2plus1d_18, written down without our code."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def convolution(name: str, *shape: int) -> None:

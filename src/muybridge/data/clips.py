@@ -1,4 +1,4 @@
-"""Where a clip lies in a video: integer arithmetic on time stamps, no I/O, no torch (paper section 4; paper.md 3.1 and 3.6).
+"""Where a clip lies in a video: integer arithmetic on time stamps, no I/O, no torch (paper section 4; docs/protocol.md).
 
 What enters is when each frame of a video is shown (`FrameTimes`), what leaves is which frames make up a clip
 (`ClipTimes`): drawn at random for training, uniformly spaced for the paper's 10-clip evaluation, centred, or dense for a
@@ -85,7 +85,7 @@ def uniform_clips(
 ) -> list[ClipTimes]:
     """`num_clips` clips from the first place to the last, starts floor(i * (M - span) / (num_clips - 1)); one is centred.
 
-    Always `num_clips` of them: in a short video they overlap or are the same (paper.md 3.6, ops/av_decoder.cc).
+    Always `num_clips` of them: in a short video they overlap or are the same (the authors' av_decoder.cc).
     """
     if num_clips < 1:
         raise ValueError(f"a video needs at least 1 clip, not {num_clips}")

@@ -1,4 +1,4 @@
-"""A data address to a manifest: a folder of class folders, or a CSV file (design section 6).
+"""A data address to a manifest: a folder of class folders, or a CSV file (docs/data.md).
 
     DATA/handshake/a.mp4          DATA/train/handshake/a.mp4         path,label,split,group,start_seconds,end_seconds
     DATA/hug/b.avi                DATA/test/hug/b.avi                clips/a.mp4,hug|push,train,seq01,1.5,4

@@ -1,4 +1,4 @@
-"""Optical flow as the authors computed it: Farneback on gray crops, on the fly (paper section 4; paper.md 3.5).
+"""Optical flow as the authors computed it: Farneback on gray crops, on the fly (paper section 4; docs/flow.md).
 
 Enter: a cut `View`, decoded frames of one clip. Leaves: a `FlowView`, float32 (2, T, crop, crop), x then y in pixels to the
 right and down: what is at (x, y) in a frame is at (x, y) + flow in the frame `flow_gap` later. The crop is cut and mirrored

@@ -1,4 +1,4 @@
-"""Which videos there are, what they show and which split they belong to: one Arrow table (design section 6).
+"""Which videos there are, what they show and which split they belong to: one Arrow table (docs/data.md).
 
 Enters: rows from an indexing function (`datasets.py`, or a prepared folder). Leaves: a `Manifest`, the same for every data
 set. A row is read from its columns when it is asked for: no Python object a video, so a million videos cost what their

@@ -230,7 +230,7 @@ def _along_legs(
 def check_symmetric_clips(num_frames: int, *, clip_span: int, num_clips: int) -> None:
     """Raise a ValueError unless the uniform clips of a reversed video are the reversed clips of the video.
 
-    Clips start at floor(i * (num_frames - clip_span) / (num_clips - 1)), i = 0, 1, ... (paper.md 3.6: the authors' code).
+    Clips start at floor(i * (num_frames - clip_span) / (num_clips - 1)), i = 0, 1, ... (the authors' code).
     `clip_span` counts frames from the first to the last of a clip, (length - 1) * stride + 1. Clip i of the reversed video is
     clip num_clips - 1 - i of the video backwards exactly when the division has no rest.
     """

@@ -1,7 +1,7 @@
 """Prepared folders: what dataset.json says, the manifest of their shards, and whether they are still what was written.
 
 What enters is the folder or fsspec address of prepared data, what leaves is a `Manifest` whose `path` is where a video lies
-in the shards. Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (design section 6).
+in the shards. Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What enters are rows, some without a split; what leaves are the same rows, each in one. Videos of one group (a person, a
 recording) stay together. The test split is drawn by a hash of the group's name alone, so that it is the same for everyone
-and for ever; the validation split, which a run may spend as it likes, by the seed (design section 6).
+and for ever; the validation split, which a run may spend as it likes, by the seed (docs/data.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4, paper.md 3.1).
+"""From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4; docs/protocol.md).
 
 Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them, or optical flow that a worker made of them
 (`flow.py`). Leave: normalised float clips (N, C, T, H, W), converted batch by batch on the device that will use them.

@@ -1,4 +1,4 @@
-"""The scores of several networks fused: two streams, RGB and optical flow, or any number (paper section 4; paper.md 3.5, 3.6).
+"""The scores of several networks fused: two streams, RGB and optical flow, or any number (paper section 4).
 
 Enter: score files of the same videos. Leaves: a `Fusion`, the weighted mean of their probabilities. Where all files have as
 many views a video, views are matched by (video, number of the view): the k-th clip of the flow network begins where the k-th

@@ -1,7 +1,7 @@
 """The protocol a number was measured by. A number never travels without it.
 
 Enter: evaluation settings and the preprocessing of a network. Leaves: one record that goes into every score file, and one
-sentence for people. The default is the paper's (section 4; paper.md 3.6): ten uniformly spaced clips a video, one centre
+sentence for people. The default is the paper's (section 4): ten uniformly spaced clips a video, one centre
 crop of each, softmax averaged. Protocols differ silently in this field; here two numbers compare only with their records.
 """
 

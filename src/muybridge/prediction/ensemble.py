@@ -1,4 +1,4 @@
-"""Several networks on one video: their probabilities averaged, as for two streams (paper section 4; paper.md 3.6).
+"""Several networks on one video: their probabilities averaged, as for two streams (paper section 4).
 
 Enter: recognizers of the same classes, by name, and the path of a video. Leaves: one `Prediction`. Each network sees its own
 clips of the video, RGB or optical flow; a video that one of them cannot read is a failed one.

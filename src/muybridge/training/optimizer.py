@@ -13,7 +13,7 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
     """SGD with Nesterov momentum, or AdamW, over the parameters that take part in training.
 
     Weight decay is on convolution and classifier weights and on batch-norm scales, not on biases, as in the authors' code
-    (Caffe2's AddWeightDecay goes over `model.weights`, which hold the scales; paper.md 3.2). Parts of the network with
+    (Caffe2's AddWeightDecay goes over `model.weights`, which hold the scales). Parts of the network with
     another factor of the rate are groups of their own.
     """
     groups = []

@@ -1,6 +1,6 @@
 """Weights of others brought to where `predict` can use them: `muybridge weights import`.
 
-Enters: a file; its format is recognised by its content (paper.md sections 4 and 5):
+Enters: a file; its format is recognised by its content:
 
     Caffe2 pickle of the authors (VMZ)      arrays by blob name                      epsilon 1e-3
     torchvision's state dict                mid-channels per block in R(2+1)D        epsilon 1e-5
@@ -37,7 +37,7 @@ EPSILONS: dict[Source, float] = {
     "vmz": PAPER_EPSILON,
     "muybridge": PAPER_EPSILON,
 }
-# The authors' released models and torchvision's saw 15 frames a second (paper.md 3.1 and section 5).
+# The authors' released models and torchvision's saw 15 frames a second.
 RATES: dict[Source, float | None] = {"torchvision": 15.0, "ig65m": None, "vmz": 15.0, "muybridge": None}
 TORCHVISION_PLAIN = ("r3d_18", "mc3_18")  # same shapes in torchvision and here
 # How torch.save begins: a zip, or in its old format a pickle that starts with this number.

@@ -2,7 +2,7 @@
 
 Enter: the shapes of a state dict with our names, which are torchvision's. Leaves: the `Specification` of the network that
 has exactly these tensors, or a ValueError with the shapes that fit none. Families differ in the temporal size of their
-kernels (Figure 1 of the paper), depths in their blocks; the two rules for the channels inside R(2+1)D (paper.md, section 5)
+kernels (Figure 1 of the paper), depths in their blocks; the two rules for the channels inside R(2+1)D
 differ where a stage begins.
 
 What shapes do not show is asked for: epsilon of batch norm, a max-pool after the stem, and the length of a clip, except

@@ -1,7 +1,7 @@
 """The authors' Caffe2 weights (VMZ, 2018 and 2019): a pickle of arrays by blob name, brought to torchvision's names.
 
 Enters: a `.pkl` file as VMZ's minidb_to_pickle.py writes it: protocol 2 of Python 2, `{"blobs": {name: array}}` or the bare
-dictionary (paper.md 4.4). Leaves: tensors under our names, every blob used once. A pickle is a program; this one is run by
+dictionary. Leaves: tensors under our names, every blob used once. A pickle is a program; this one is run by
 a reader that knows nothing but numbers in arrays. Not even numpy's own loaders are reached: a hostile type description could
 make them read foreign memory, so arrays are put together here, from their bytes.
 """

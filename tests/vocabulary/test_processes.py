@@ -1,7 +1,10 @@
 """Signals become a flag; exit codes tell a scheduler what to do."""
 
+import ctypes
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -41,3 +44,22 @@ def test_workers_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.Monkey
     assert num_workers(0) == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert num_workers(None) == 2
+
+
+def test_freed_memory_is_kept_and_asked_for_once() -> None:
+    """Page faults of buffers that come and go, in a process of their own: glibc's settings are for good."""
+    words = (
+        "import ctypes, resource, sys; from muybridge.processes import keep_freed_memory\n"
+        "if sys.argv[1] == 'keep': keep_freed_memory(1 << 28)\n"
+        "for number in range(21):\n"
+        "    if number == 1: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    bytearray(b'x') * (1 << 26)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    told = [
+        int(subprocess.run([sys.executable, "-c", words, how], capture_output=True, check=True).stdout)
+        for how in ("keep", "leave")
+    ]
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("this C library has no mallopt")
+    assert told[0] < told[1] / 5

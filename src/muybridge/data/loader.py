@@ -10,7 +10,6 @@ Workers come from a fork server that has opened nothing: no decoder and no file 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import re
@@ -39,7 +38,7 @@ from muybridge.data.reading import read_views
 from muybridge.data.shards import FlowShards, ShardFrames
 from muybridge.data.store import UnreachableStore
 from muybridge.data.views import AnyBatch, AnyView, batched, drawn_corner, training_view
-from muybridge.processes import num_workers
+from muybridge.processes import keep_freed_memory, num_workers
 from muybridge.randomness import generator, shuffled_position
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Preprocessing, VideoError
 from muybridge.settings import LoadingSettings
@@ -346,20 +345,12 @@ def _fork_server() -> Any:
 def _begin_worker(worker: int) -> None:
     _leave_signals_to_the_parent()
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
-    _keep_freed_memory()
+    keep_freed_memory(32 << 20)  # the planes of one clip serve the next: a fifth more clips
     facts: Any = get_worker_info()
     dataset = facts.dataset.dataset
     stored = isinstance(dataset.source, FlowShards)
     if dataset.preprocessing.modality == "flow" and not stored:
         opencv().setNumThreads(1)  # many workers compute side by side
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc reuse the planes of one clip for the next: given back and asked for again they cost a fifth of a worker."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # the numbers are those of malloc.h: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
-        mallopt(-1, 64 << 20)
-        mallopt(-3, 32 << 20)
 
 
 def _end_with_the_parent() -> None:

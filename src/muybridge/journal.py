@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 _PARTIAL = ".partial"
 
@@ -68,6 +70,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings.yaml of a run folder in plain form. ValueError with a sentence where it is damaged."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file any more ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings any more")
+    return found
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:

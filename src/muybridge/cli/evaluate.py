@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.journal import read_settings
 from muybridge.processes import place
 from muybridge.settings import EvaluateSettings
 
@@ -123,11 +122,15 @@ def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateS
     saved = (address if address.is_dir() else address.parent) / "settings.yaml"
     if not saved.is_file():
         return settings
-    trained = yaml.safe_load(saved.read_text(encoding="utf-8"))
-    if trained["data"] != settings.data and Path(trained["data"]).resolve() != Path(settings.data).resolve():
+    trained = read_settings(saved)
+    data = str(trained.get("data"))
+    if data != settings.data and Path(data).resolve() != Path(settings.data).resolve():
         return settings
-    unset = {name: trained[name] for name in ("fold", "seed") if getattr(settings, name) is None}
-    return replace(settings, **unset)
+    return replace(
+        settings,
+        fold=trained.get("fold") if settings.fold is None else settings.fold,
+        seed=trained.get("seed") if settings.seed is None else settings.seed,
+    )
 
 
 def _print(result: Result, path: Path) -> None:

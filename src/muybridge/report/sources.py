@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from muybridge.evaluation.aggregate import VideoScores, video_scores
 from muybridge.evaluation.metrics import Accuracy, accuracy
 from muybridge.evaluation.score import Scores, read_scores
 from muybridge.evaluation.videos import keeps_videos, read_video_scores
-from muybridge.journal import read_json_lines
+from muybridge.journal import read_json_lines, read_settings
 from muybridge.report.mistakes import Mistake, most_confident_mistakes
 
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")
@@ -108,7 +107,7 @@ def read_run(path: Path, name: str) -> Run:
     return Run(
         name=name,
         evaluated=tuple(sorted(evaluated, key=_telling)),
-        settings=_settings(path / "settings.yaml"),
+        settings=read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {},
         network=_json_object(path / "network.json"),
         environment=_json_object(path / "environment.json"),
         log=log,
@@ -170,18 +169,6 @@ def _telling(evaluated: Evaluated) -> tuple[int, bool, str]:
     split = evaluated.measured.split
     place = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
     return place, evaluated.name != split, evaluated.name
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file any more ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no settings any more")
-    return found
 
 
 def _json_object(path: Path) -> dict[str, Any]:

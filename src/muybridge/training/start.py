@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -20,7 +19,7 @@ from muybridge.data.datasets import open_data
 from muybridge.data.loader import frame_source, frame_times
 from muybridge.data.manifest import Manifest, match_classes
 from muybridge.evaluation.scorer import resolve_device
-from muybridge.journal import environment, write_json, write_text
+from muybridge.journal import environment, read_settings, write_json, write_text
 from muybridge.models.family import Specification, specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing, VideoError
@@ -124,7 +123,7 @@ def with_global_batch(settings: TrainSettings, folder: Path, ranks: Ranks) -> Tr
     if settings.training.global_batch is not None:
         return settings
     saved = folder / "settings.yaml"
-    theirs = saved_settings(saved) if saved.exists() and checkpoints(folder / "checkpoints") else {}
+    theirs = read_settings(saved) if saved.exists() and checkpoints(folder / "checkpoints") else {}
     found = theirs.get("training", {}).get("global_batch")
     chosen = found or settings.training.batch_size * ranks.world_size
     return replace(settings, training=replace(settings.training, global_batch=chosen))
@@ -135,7 +134,7 @@ def changes_since(folder: Path, settings: TrainSettings) -> list[str]:
     saved = folder / "settings.yaml"
     if not saved.exists() or not checkpoints(folder / "checkpoints"):
         return []
-    changed = differences(to_plain(settings), saved_settings(saved))
+    changed = differences(to_plain(settings), read_settings(saved))
     listed = "; ".join(f"{name} is {mine}, it was {other}" for name, (mine, other) in changed.items())
     return [f"going on with other settings: {listed}"] if listed else []
 
@@ -238,24 +237,13 @@ def check_run_folder(folder: Path, settings: TrainSettings, *, resume: bool) -> 
         return
     if not resume:
         raise ValueError(f"{folder} already holds a run; add --resume to go on with it, or name another folder with -o")
-    differing = differences(to_plain(settings), saved_settings(saved))
+    differing = differences(to_plain(settings), read_settings(saved))
     changed = {name: pair for name, pair in differing.items() if not name.startswith(MAY_DIFFER)}
     if changed:
         listed = "; ".join(f"{name} is {mine}, the run has {other}" for name, (mine, other) in changed.items())
         raise ValueError(
             f"{folder} was trained with other settings ({listed}); repeat them, or name another folder with -o"
         )
-
-
-def saved_settings(path: Path) -> dict[str, Any]:
-    """The settings of a run folder, in plain form."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file any more ({error}); name another folder with -o") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no settings any more; name another folder with -o")
-    return found
 
 
 def seconds_per_clip(job: Job) -> float:

@@ -3,7 +3,8 @@
 Enters: a `VideoResNet` with its weights. Leaves: a module that gives the same logits and features up to rounding. Every batch
 norm is folded into the convolution before it (its scale into the filters, its shift into a bias), weights are laid out once
 for the form that runs them (`muybridge.models.convolution`), and on a CPU ReLU and the sum of a block are done by the
-convolution's own kernel while its output is still in the cache.
+convolution's own kernel while its output is still in the cache, or 3x3 filters by a quarter of the multiplications
+(`muybridge.models.winograd`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muybridge.models import winograd
 from muybridge.models.convolution import Convolution3d, Triple, choose_form, flattened, unflattened
 from muybridge.models.network import BasicBlock, BottleneckBlock, VideoResNet, check_clips
 
@@ -41,6 +43,7 @@ class FoldedConvolution(nn.Module):
         self.relu = relu
         weight, bias = folded(convolution, norm)
         weight = functional.pad(weight, (0, 0) * 3 + (0, extra_in) + (0, extra_out))
+        self.winograd_applies = winograd.applies(weight, convolution.stride, convolution.padding)
         kept = {"frames": (1, 2), "pixels": (0,), "conv3d": (0, 1, 2)}[self.form]
         if self.form == "conv3d":
             weight = weight.contiguous(memory_format=torch.channels_last_3d)
@@ -51,11 +54,14 @@ class FoldedConvolution(nn.Module):
         self.padding = [convolution.padding[axis] for axis in kept] + [0] * (self.form == "pixels")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", functional.pad(bias, (0, extra_out)))
-        self.fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel
+        self.fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's way
         self._packed: Tensor | None = None
+        self._winograd: winograd.WinogradConvolution | None = None
 
     def forward(self, clips: Tensor, residual: Tensor | None = None) -> Tensor:
         """Channels-last (N, C, T, H, W) -> (N, C', T', H', W'); `residual` is added before ReLU, and may be overwritten."""
+        if self.fused and self.winograd_applies and winograd.pays(clips):
+            return self._by_winograd(clips, residual)
         view = flattened(clips, self.form)
         added = None if residual is None else flattened(residual, self.form)
         maps = self._fused(view, added) if self.fused else self._in_steps(view, added)
@@ -67,6 +73,13 @@ class FoldedConvolution(nn.Module):
         twin.padding = list(self.padding) if self.form == "frames" else [0, *self.padding[1:]]
         twin._packed = None
         return twin
+
+    def _by_winograd(self, clips: Tensor, residual: Tensor | None) -> Tensor:
+        if self._winograd is None:
+            weight = self.weight.unsqueeze(2) if self.form == "frames" else self.weight
+            self._winograd = winograd.WinogradConvolution(weight, self.bias)
+        stride, padding = (1, 0) if self.form == "frames" else (self.stride[0], self.padding[0])
+        return self._winograd(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
 
     def _in_steps(self, view: Tensor, added: Tensor | None) -> Tensor:
         convolve = functional.conv3d if self.form == "conv3d" else functional.conv2d

@@ -1,0 +1,169 @@
+"""3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), for inference on a CPU.
+
+Enters: clips (N, C, T, H, W) and the folded weight of a t x 3 x 3 convolution of spatial stride 1. Leaves: its maps, up to
+rounding. Four outputs of a filter of three taps are six products of transformed inputs and filters (Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", 2016); in two dimensions a tile of 4x4 outputs is 36 products instead of 144:
+
+    tiles of 6x6 pixels     (frames, tiles, 36, C)   every fourth pixel, overlapping by two
+    B . tile                (frames, tiles, 36, C)   what the filters were transformed to meet
+    each of the 36          (frames, tiles, 36, K)   its own matrix C x K, and t taps in time: one convolution in 36 groups
+    A . products            (frames, tiles, 16, K)   4x4 outputs
+
+so that all the arithmetic is done by torch's kernels. Tiles are taken in portions that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from muybridge.models.convolution import Triples
+
+OUTPUTS = 4  # a side of a tile of outputs
+SPAN = OUTPUTS + 2  # a side of the tile of inputs that they are made of
+# The polynomials are evaluated at these points and at infinity: those that lose least in floating point (Barabasz et al.,
+# "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020, F(4, 3)).
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+ONE = POINTS.index(1.0)
+
+# Measured (docs/performance.md): with less, the transforms cost more than is saved, or the filters, four times as large, do.
+LEAST_USE = 38.0  # multiplications a transformed number is used for: 64 to 96 channels with one tap in time
+CHANNEL_MULTIPLE = 16  # what oneDNN's grouped kernels are fast for
+FEWEST_TILES = 32  # of a clip
+PORTION_BYTES = 8 * 2**20  # of transformed inputs and products
+
+
+def applies(weight: Tensor, stride: Triples, padding: Triples) -> bool:
+    """Whether a convolution with this weight (K, C, t, k, k) has the form, and channels enough to gain."""
+    leaving, entering, taps = weight.shape[:3]
+    has_form = (*weight.shape[3:], *stride[1:], *padding[1:]) == (3, 3, 1, 1, 1, 1)
+    use = taps * leaving * entering / (leaving + entering)
+    return has_form and use >= LEAST_USE and leaving % CHANNEL_MULTIPLE == 0 == entering % CHANNEL_MULTIPLE
+
+
+def tiles_of(clips: Tensor) -> tuple[int, int]:
+    """Rows and columns of tiles in a frame of clips (N, C, T, H, W)."""
+    return -(-clips.shape[3] // OUTPUTS), -(-clips.shape[4] // OUTPUTS)
+
+
+def pays(clips: Tensor) -> bool:
+    """Whether clips (N, C, T, H, W) are large enough. It asks for one clip's size alone: a batch changes no result."""
+    return clips.shape[2] * math.prod(tiles_of(clips)) >= FEWEST_TILES
+
+
+def transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """A (4, 6), G (6, 3) and B (6, 6), float64, with A @ ((G @ filter) * (B @ inputs)) the 4 outputs of 3 taps over 6 inputs.
+
+    Toom and Cook's product of polynomials, transposed: values at `POINTS`, products, and interpolation.
+    """
+
+    def values(coefficients: int) -> Tensor:
+        powers = [[point**power for power in range(coefficients)] for point in POINTS]
+        at_infinity = [0.0] * (coefficients - 1) + [1.0]
+        return torch.tensor([*powers, at_infinity], dtype=torch.float64)
+
+    # What interpolation divides by goes with the filters, which are transformed once.
+    divisors = [math.prod(point - other for other in POINTS if other != point) for point in POINTS]
+    scale = torch.tensor([*divisors, 1.0], dtype=torch.float64)[:, None]
+    return values(OUTPUTS).T, values(3) / scale, torch.linalg.inv(values(SPAN)).T * scale
+
+
+class WinogradConvolution:
+    """The convolution of a weight (K, C, t, 3, 3) and a bias (K,) by the way above. The filters are transformed here, once."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        outputs, filters, inputs = transforms()
+        self._out_channels, _, self._taps = weight.shape[:3]
+        transformed = torch.einsum("ai,kctij,bj->abkct", filters, weight.double(), filters)
+        self._filters = transformed.flatten(0, 2).unsqueeze(3).to(weight.dtype)  # (36 K, C, t, 1)
+        self._inputs = torch.kron(inputs, inputs).to(weight.dtype)  # (36, 36)
+        self._outputs = torch.kron(outputs, outputs).to(weight.dtype)  # (16, 36)
+        # The product at the point (1, 1) enters every output once: what is added there is added to each.
+        shift = torch.zeros(SPAN, SPAN, len(bias), dtype=bias.dtype)
+        shift[ONE, ONE] = bias
+        self._shift = shift.flatten()
+        self._packed: Tensor | None = None
+
+    def __call__(self, clips: Tensor, *, stride: int, padding: int, relu: bool, residual: Tensor | None) -> Tensor:
+        """Channels-last (N, C, T, H, W) -> (N, K, T', H, W); stride and padding in time; `residual` is added before ReLU."""
+        pixels = clips.permute(0, 2, 3, 4, 1)  # (N, T, H, W, C)
+        added = None if residual is None else residual.permute(0, 2, 3, 4, 1)
+        num_clips, num_frames, height, width, _ = pixels.shape
+        num_rows, num_columns = tiles_of(clips)
+        steps = (num_frames + 2 * padding - self._taps) // stride + 1
+        maps = pixels.new_empty(num_clips, steps, height, width, self._out_channels)
+        tiles = tiled(pixels, num_rows, num_columns)
+        for portion, rows in self._portions(tiles):
+            products = self._products(tiles[portion, :, rows], stride, padding)
+            top, bottom = rows.start * OUTPUTS, min(rows.stop * OUTPUTS, height)
+            here = (portion, slice(None), slice(top, bottom))
+            self._finish(products, maps[here], relu=relu, added=None if added is None else added[here])
+        return maps.permute(0, 4, 1, 2, 3)
+
+    def _portions(self, tiles: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Clips and rows of tiles, some clips whole or some rows of one; the last ones may be done twice."""
+        num_clips, num_frames, num_rows, num_columns = tiles.shape[:4]
+        channels = tiles.shape[-1] + self._out_channels
+        most = PORTION_BYTES // (SPAN * SPAN * channels * tiles.element_size() * num_frames * num_columns)  # rows
+        for clips in _parts(num_clips, most // num_rows):
+            for rows in _parts(num_rows, most):
+                yield clips, rows
+
+    def _products(self, tiles: Tensor, stride: int, padding: int) -> Tensor:
+        """Tiles (n, T, rows, columns, 6, 6, C) -> their products with the filters (n, T', rows, columns, 36, K)."""
+        num_clips, num_frames, num_rows, num_columns, *_, channels = tiles.shape
+        given = tiles.reshape(-1, SPAN * SPAN, channels)
+        values = torch.bmm(self._inputs.expand(len(given), -1, -1), given)
+        view = values.view(num_clips, num_frames, num_rows * num_columns, -1).permute(0, 3, 1, 2)
+        shape = (self._shift, [padding, 0], [stride, 1], [1, 1], SPAN * SPAN)
+        if self._packed is None:
+            reorder: Any = torch.ops.aten.mkldnn_reorder_conv2d_weight
+            self._packed = reorder(self._filters.to_mkldnn(), *shape[1:], list(view.shape))
+        operators: Any = torch.ops.mkldnn
+        products: Tensor = operators._convolution_pointwise(view, self._packed, *shape, "none", [], "")
+        laid_out = products.permute(0, 2, 3, 1)
+        return laid_out.reshape(num_clips, -1, num_rows, num_columns, SPAN * SPAN, self._out_channels)
+
+    def _finish(self, products: Tensor, target: Tensor, *, relu: bool, added: Tensor | None) -> None:
+        """Products to outputs in their places (n, T', H, W, K) in `target`."""
+        num_rows, num_columns = products.shape[2:4]
+        given = products.flatten(0, 3)
+        outputs = torch.bmm(self._outputs.expand(len(given), -1, -1), given)
+        tiles = outputs.view(*products.shape[:4], OUTPUTS, OUTPUTS, -1).transpose(3, 4)  # rows, 4, columns, 4
+        height, width = target.shape[2:4]
+        if (height, width) == (num_rows * OUTPUTS, num_columns * OUTPUTS):
+            target, added = _by_tiles(target), None if added is None else _by_tiles(added)
+        else:
+            tiles = tiles.flatten(2, 3).flatten(3, 4)[:, :, :height, :width]
+        if added is not None:
+            torch.add(tiles, added, out=target)
+            tiles = target
+        if relu:
+            torch.clamp_min(tiles, 0.0, out=target)
+        elif added is None:
+            target.copy_(tiles)
+
+
+def tiled(pixels: Tensor, num_rows: int, num_columns: int) -> Tensor:
+    """Pixels (N, T, H, W, C) as overlapping tiles (N, T, rows, columns, 6, 6, C) of a copy with zeros around."""
+    below, right = num_rows * OUTPUTS + 1 - pixels.shape[2], num_columns * OUTPUTS + 1 - pixels.shape[3]
+    padded = functional.pad(pixels, (0, 0, 1, right, 1, below))
+    return padded.unfold(2, SPAN, OUTPUTS).unfold(3, SPAN, OUTPUTS).movedim(4, -1)
+
+
+def _parts(length: int, most: int) -> Iterator[slice]:
+    """Slices of one length, at most `most` (but 1 at least), over all of `length`; the last one may overlap."""
+    size = -(-length // -(-length // max(1, min(most, length))))
+    for begin in range(0, length, size):
+        first = min(begin, length - size)
+        yield slice(first, first + size)
+
+
+def _by_tiles(pixels: Tensor) -> Tensor:
+    """(n, T, H, W, K) as (n, T, rows, 4, columns, 4, K)."""
+    return torch.unflatten(torch.unflatten(pixels, 3, (-1, OUTPUTS)), 2, (-1, OUTPUTS))

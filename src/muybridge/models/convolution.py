@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muybridge.models import winograd
 from muybridge.models.temporal import temporal_convolution
 
 Execution = Literal["fast", "plain"]
@@ -47,6 +48,8 @@ class Convolution3d(nn.Conv3d):
                 return convolve_frames(clips, weight, stride=self.stride, padding=self.padding)
             case "pixels":
                 return convolve_pixels(clips, weight, stride=self.stride, padding=self.padding)
+            case "conv3d" if by_winograd(clips, weight, self.stride, self.padding):
+                return winograd.winograd_convolution(clips, weight, stride=self.stride[0], padding=self.padding[0])
             case "conv3d":
                 return functional.conv3d(clips, weight, None, self.stride, self.padding)
 
@@ -62,7 +65,11 @@ def choose_form(kernel: Triples, stride: Triples, padding: Triples) -> Form:
 
 def convolve_frames(clips: Tensor, weight: Tensor, *, stride: Triples, padding: Triples) -> Tensor:
     """A 1 x k x k convolution, frame by frame. Channels-last clips (N, C, T, H, W) are not copied."""
-    maps = functional.conv2d(flattened(clips, "frames"), weight.squeeze(2), None, stride[1:], padding[1:])
+    frames, filters = flattened(clips, "frames"), weight.squeeze(2)
+    if by_winograd(clips, weight, stride, padding):
+        maps = winograd.winograd_convolution(frames, filters)
+    else:
+        maps = functional.conv2d(frames, filters, None, stride[1:], padding[1:])
     return unflattened(maps, clips, "frames")
 
 
@@ -70,11 +77,34 @@ def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: Triples, padding: 
     """A t x 1 x 1 convolution, pixel by pixel. Channels-last clips (N, C, T, H, W) are not copied."""
     rows, taps = flattened(clips, "pixels"), weight.squeeze(4)
     # Elsewhere torch's own weight gradient stands: on a GPU it is not known to be slow, and a compiler sees through it.
-    if clips.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
+    if runs_step_by_step_on_cpu(clips):
         maps = temporal_convolution(rows, taps, stride=stride[0], padding=padding[0])
     else:
         maps = functional.conv2d(rows, taps, None, (stride[0], 1), (padding[0], 0))
     return unflattened(maps, clips, "pixels")
+
+
+def runs_step_by_step_on_cpu(clips: Tensor) -> bool:
+    """Neither on a GPU, nor in another precision than its own, nor seen by a compiler."""
+    on_cpu = clips.device.type == "cpu"
+    return on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+
+
+def by_winograd(clips: Tensor, weight: Tensor, stride: Triples, padding: Triples) -> bool:
+    """Whether a quarter of the multiplications is also less time, filters that have to be transformed for it included."""
+    return (
+        clips.dtype == torch.float32
+        and winograd.applies(weight, stride, padding)
+        and winograd.pays_in_training(clips)
+        and runs_step_by_step_on_cpu(clips)
+        and has_onednn()
+    )
+
+
+def has_onednn() -> bool:
+    """Whether this build of torch has the CPU kernels that are called by name here and in `muybridge.models.inference`."""
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
 def flattened(clips: Tensor, form: Form) -> Tensor:

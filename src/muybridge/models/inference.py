@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muybridge.models import winograd
-from muybridge.models.convolution import Convolution3d, Triple, choose_form, flattened, unflattened
+from muybridge.models.convolution import Convolution3d, Triple, choose_form, flattened, has_onednn, unflattened
 from muybridge.models.network import BasicBlock, BottleneckBlock, VideoResNet, check_clips
 
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorisedConvolution
@@ -77,7 +77,8 @@ class FoldedConvolution(nn.Module):
     def _by_winograd(self, clips: Tensor, residual: Tensor | None) -> Tensor:
         if self._winograd is None:
             weight = self.weight.unsqueeze(2) if self.form == "frames" else self.weight
-            self._winograd = winograd.WinogradConvolution(weight, self.bias)
+            filters = winograd.transformed_filters(weight.double()).to(weight.dtype)
+            self._winograd = winograd.WinogradConvolution(filters, self.bias)
         stride, padding = (1, 0) if self.form == "frames" else (self.stride[0], self.padding[0])
         return self._winograd(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
 
@@ -196,12 +197,6 @@ class InferenceNetwork(nn.Module):
 def _block(module: nn.Module) -> BasicBlock | BottleneckBlock:
     assert isinstance(module, BasicBlock | BottleneckBlock), "stages are made of residual blocks"
     return module
-
-
-def has_onednn() -> bool:
-    """Whether this build of torch has the CPU kernels that `FoldedConvolution` can fuse with."""
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
 def optimize(net: VideoResNet, *, compile: bool = False) -> InferenceNetwork:

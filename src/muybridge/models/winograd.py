@@ -1,6 +1,6 @@
-"""3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), for inference on a CPU.
+"""3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), on a CPU.
 
-Enters: clips (N, C, T, H, W) and the folded weight of a t x 3 x 3 convolution of spatial stride 1. Leaves: its maps, up to
+Enters: clips (N, C, T, H, W) and the weight of a t x 3 x 3 convolution of spatial stride 1. Leaves: its maps, up to
 rounding. Four outputs of a filter of three taps are six products of transformed inputs and filters (Lavin and Gray, "Fast
 Algorithms for Convolutional Neural Networks", 2016); in two dimensions a tile of 4x4 outputs is 36 products instead of 144:
 
@@ -9,11 +9,13 @@ Algorithms for Convolutional Neural Networks", 2016); in two dimensions a tile o
     each of the 36          (frames, tiles, 36, K)   its own matrix C x K, and t taps in time: one convolution in 36 groups
     A . products            (frames, tiles, 16, K)   4x4 outputs
 
-so that all the arithmetic is done by torch's kernels. Tiles are taken in portions that stay in the cache.
+so that all the arithmetic is done by torch's kernels. Tiles are taken in portions that stay in the cache. In training the
+gradient of the input is such a convolution too; that of the weight is torch's.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from muybridge.models.convolution import Triples
 
 OUTPUTS = 4  # a side of a tile of outputs
 SPAN = OUTPUTS + 2  # a side of the tile of inputs that they are made of
@@ -35,10 +35,11 @@ ONE = POINTS.index(1.0)
 LEAST_USE = 38.0  # multiplications a transformed number is used for: 64 to 96 channels with one tap in time
 CHANNEL_MULTIPLE = 16  # what oneDNN's grouped kernels are fast for
 FEWEST_TILES = 32  # of a clip
+FEWEST_TILES_OF_A_STEP = 256  # of all clips together, where the filters change with every step
 PORTION_BYTES = 8 * 2**20  # of transformed inputs and products
 
 
-def applies(weight: Tensor, stride: Triples, padding: Triples) -> bool:
+def applies(weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
     """Whether a convolution with this weight (K, C, t, k, k) has the form, and channels enough to gain."""
     leaving, entering, taps = weight.shape[:3]
     has_form = (*weight.shape[3:], *stride[1:], *padding[1:]) == (3, 3, 1, 1, 1, 1)
@@ -56,6 +57,12 @@ def pays(clips: Tensor) -> bool:
     return clips.shape[2] * math.prod(tiles_of(clips)) >= FEWEST_TILES
 
 
+def pays_in_training(clips: Tensor) -> bool:
+    """The same where the filters are to be transformed for this one use."""
+    return pays(clips) and clips.shape[0] * clips.shape[2] * math.prod(tiles_of(clips)) >= FEWEST_TILES_OF_A_STEP
+
+
+@functools.cache
 def transforms() -> tuple[Tensor, Tensor, Tensor]:
     """A (4, 6), G (6, 3) and B (6, 6), float64, with A @ ((G @ filter) * (B @ inputs)) the 4 outputs of 3 taps over 6 inputs.
 
@@ -73,23 +80,33 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
     return values(OUTPUTS).T, values(3) / scale, torch.linalg.inv(values(SPAN)).T * scale
 
 
-class WinogradConvolution:
-    """The convolution of a weight (K, C, t, 3, 3) and a bias (K,) by the way above. The filters are transformed here, once."""
+def transformed_filters(weight: Tensor) -> Tensor:
+    """Filters (K, C, t, 3, 3) -> (36 K, C, t, 1), in the precision of `weight`."""
+    _, filters, _ = transforms()
+    squares = torch.kron(filters, filters).to(weight.dtype)  # (36, 9)
+    return torch.mm(squares, weight.reshape(-1, 9).t()).view(-1, *weight.shape[1:3], 1)
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        outputs, filters, inputs = transforms()
-        self._out_channels, _, self._taps = weight.shape[:3]
-        transformed = torch.einsum("ai,kctij,bj->abkct", filters, weight.double(), filters)
-        self._filters = transformed.flatten(0, 2).unsqueeze(3).to(weight.dtype)  # (36 K, C, t, 1)
-        self._inputs = torch.kron(inputs, inputs).to(weight.dtype)  # (36, 36)
-        self._outputs = torch.kron(outputs, outputs).to(weight.dtype)  # (16, 36)
-        # The product at the point (1, 1) enters every output once: what is added there is added to each.
-        shift = torch.zeros(SPAN, SPAN, len(bias), dtype=bias.dtype)
-        shift[ONE, ONE] = bias
-        self._shift = shift.flatten()
+
+class WinogradConvolution:
+    """The convolution of `transformed_filters` with taps in time, and perhaps a bias (K,), by the way above."""
+
+    def __init__(self, filters: Tensor, bias: Tensor | None = None) -> None:
+        outputs, _, inputs = transforms()
+        self._filters = filters
+        self._out_channels, self._taps = len(filters) // SPAN**2, filters.shape[2]
+        self._inputs = torch.kron(inputs, inputs).to(filters.dtype)  # (36, 36)
+        self._outputs = torch.kron(outputs, outputs).to(filters.dtype)  # (16, 36)
+        self._shift: Tensor | None = None
+        if bias is not None:
+            # The product at the point (1, 1) enters every output once: what is added there is added to each.
+            shift = bias.new_zeros(SPAN, SPAN, len(bias))
+            shift[ONE, ONE] = bias
+            self._shift = shift.flatten()
         self._packed: Tensor | None = None
 
-    def __call__(self, clips: Tensor, *, stride: int, padding: int, relu: bool, residual: Tensor | None) -> Tensor:
+    def __call__(
+        self, clips: Tensor, *, stride: int, padding: int, relu: bool = False, residual: Tensor | None = None
+    ) -> Tensor:
         """Channels-last (N, C, T, H, W) -> (N, K, T', H, W); stride and padding in time; `residual` is added before ReLU."""
         pixels = clips.permute(0, 2, 3, 4, 1)  # (N, T, H, W, C)
         added = None if residual is None else residual.permute(0, 2, 3, 4, 1)
@@ -167,3 +184,49 @@ def _parts(length: int, most: int) -> Iterator[slice]:
 def _by_tiles(pixels: Tensor) -> Tensor:
     """(n, T, H, W, K) as (n, T, rows, 4, columns, 4, K)."""
     return torch.unflatten(torch.unflatten(pixels, 3, (-1, OUTPUTS)), 2, (-1, OUTPUTS))
+
+
+def winograd_convolution(maps: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """Frames (F, C, H, W) and (K, C, 3, 3), or clips (N, C, T, H, W) and (K, C, t, 3, 3); stride and padding in time.
+
+    The same as conv2d or conv3d up to rounding, gradients and theirs included. Channels lie last in what enters and leaves.
+    """
+    found: Tensor = _Winograd.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Winograd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return _convolved(maps, weight, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        maps, weight = ctx.saved_tensors
+        for_maps, for_weight = ctx.needs_input_grad[:2]
+        # A stride in time, and what is to be differentiated again, is left to torch.
+        ours = for_maps and ctx.stride == 1 and not torch.is_grad_enabled()
+        in_time = maps.dim() == 5
+        strides, paddings = ([ctx.stride] * in_time + [1, 1], [ctx.padding] * in_time + [1, 1])
+        maps_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            gradient, maps, weight, None, strides, paddings, [1] * len(strides), False, [0] * len(strides), 1,
+            (for_maps and not ours, for_weight, False),
+        )  # fmt: skip
+        if ours:
+            turned = weight.transpose(0, 1).flip(*range(2, weight.dim()))
+            padding = weight.shape[2] - 1 - ctx.padding if in_time else 0
+            maps_gradient = _convolved(_channels_last(gradient), turned, 1, padding)
+        return maps_gradient, weight_gradient, None, None
+
+
+def _convolved(maps: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    if maps.dim() == 5:
+        return WinogradConvolution(transformed_filters(weight))(maps, stride=stride, padding=padding)
+    convolve = WinogradConvolution(transformed_filters(weight.unsqueeze(2)))
+    return convolve(maps.unsqueeze(2), stride=1, padding=0).squeeze(2)
+
+
+def _channels_last(maps: Tensor) -> Tensor:
+    return maps.contiguous(memory_format=torch.channels_last if maps.dim() == 4 else torch.channels_last_3d)

@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from muybridge.report.series import Series
 from muybridge.report.wording import counted, printable, shortened
 
 MOST_POINTS = 300  # of a line: more are not told apart on a page, and a night's run has a million steps
@@ -46,22 +47,6 @@ _PAPER = {"ink": "#1b1b1a", "quiet": "#595956", "grid": "#d8d8d4"} | {
     for number, colour in enumerate(("#1f6fb2", "#c2410c", "#2e7d32", "#7b3fa0", "#8a5d00", "#5f6b6d"))
 }
 _STAND_IN = {name: f"#0a0b{number:02x}" for number, name in enumerate(_PAPER)}
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line or set of points; `low` and `high` are ends of intervals, where it has any."""
-
-    label: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    style: Literal["line", "points"] = "line"
-
-    def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.low or self.y) == len(self.high or self.y):
-            raise ValueError(f"the series {self.label!r} has {len(self.x)} places for {len(self.y)} values")
 
 
 @dataclass(frozen=True)

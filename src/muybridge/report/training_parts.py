@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muybridge.report.charts import LineChart, Series, spoken, thinned
+from muybridge.report.charts import LineChart, spoken, thinned
 from muybridge.report.document import Block, Text
+from muybridge.report.series import Series
 from muybridge.report.sources import FailedView, Run
 from muybridge.report.tables import Column, Table, titles
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from muybridge.models.family import PAPER_NAMES
+from muybridge.report.series import Series
 from muybridge.studies.intervals import difference, estimate
 from muybridge.studies.plan import Run
 from muybridge.studies.scales import from_scratch, seeds, uniform
@@ -16,7 +17,6 @@ from muybridge.studies.study import (
     Cell,
     Chart,
     Results,
-    Series,
     Setting,
     Study,
     Table,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from muybridge.report.series import Series
 from muybridge.studies.intervals import Estimate, difference
 from muybridge.studies.paper import FIGURE5A, FIGURE5A_LENGTHS, FIGURE5B_LOSS
 from muybridge.studies.plan import Run, Scoring
@@ -18,7 +19,6 @@ from muybridge.studies.study import (
     Chart,
     Figure,
     Results,
-    Series,
     Setting,
     Study,
     Table,

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from muybridge.report.series import Series
 from muybridge.studies.intervals import Estimate, estimate
 from muybridge.studies.plan import Fused, Run, Scoring, Source, Split, in_order
 
@@ -46,18 +47,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Series:
-    """Points of a figure, with the ends of their intervals where there are any."""
-
-    label: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    style: Literal["line", "points"] = "line"
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,19 @@ class FoldedConvolution(nn.Module):
         return twin
 
     def _by_winograd(self, clips: Tensor, residual: Tensor | None) -> Tensor:
+        in_time = self.form == "conv3d"
         if self._winograd is None:
-            weight = self.weight.unsqueeze(2) if self.form == "frames" else self.weight
+            weight = self.weight if in_time else self.weight.unsqueeze(2)
             filters = winograd.transformed_filters(weight.double()).to(weight.dtype)
             self._winograd = winograd.WinogradConvolution(filters, self.bias)
-        stride, padding = (1, 0) if self.form == "frames" else (self.stride[0], self.padding[0])
-        return self._winograd(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
+        if in_time:
+            stride, padding = self.stride[0], self.padding[0]
+            return self._winograd(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
+        # Frames as clips of one: what a frame is padded to is still in the cache when its tiles are taken.
+        frames = flattened(clips, "frames").unsqueeze(2)
+        added = None if residual is None else flattened(residual, "frames").unsqueeze(2)
+        maps = self._winograd(frames, stride=1, padding=0, relu=self.relu, residual=added)
+        return unflattened(maps.squeeze(2), clips, "frames")
 
     def _in_steps(self, view: Tensor, added: Tensor | None) -> Tensor:
         convolve = functional.conv3d if self.form == "conv3d" else functional.conv2d

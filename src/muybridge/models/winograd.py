@@ -114,22 +114,15 @@ class WinogradConvolution:
         num_rows, num_columns = tiles_of(clips)
         steps = (num_frames + 2 * padding - self._taps) // stride + 1
         maps = pixels.new_empty(num_clips, steps, height, width, self._out_channels)
-        tiles = tiled(pixels, num_rows, num_columns)
-        for portion, rows in self._portions(tiles):
-            products = self._products(tiles[portion, :, rows], stride, padding)
-            top, bottom = rows.start * OUTPUTS, min(rows.stop * OUTPUTS, height)
-            here = (portion, slice(None), slice(top, bottom))
-            self._finish(products, maps[here], relu=relu, added=None if added is None else added[here])
-        return maps.permute(0, 4, 1, 2, 3)
-
-    def _portions(self, tiles: Tensor) -> Iterator[tuple[slice, slice]]:
-        """Clips and rows of tiles, some clips whole or some rows of one; the last ones may be done twice."""
-        num_clips, num_frames, num_rows, num_columns = tiles.shape[:4]
-        channels = tiles.shape[-1] + self._out_channels
-        most = PORTION_BYTES // (SPAN * SPAN * channels * tiles.element_size() * num_frames * num_columns)  # rows
-        for clips in _parts(num_clips, most // num_rows):
+        channels = pixels.shape[-1] + self._out_channels
+        most = PORTION_BYTES // (SPAN**2 * channels * pixels.element_size() * num_frames * num_columns)  # rows at once
+        for portion in _parts(num_clips, most // num_rows):
+            tiles = tiled(pixels[portion], num_rows, num_columns)
             for rows in _parts(num_rows, most):
-                yield clips, rows
+                products = self._products(tiles[:, :, rows], stride, padding)
+                here = (portion, slice(None), slice(rows.start * OUTPUTS, min(rows.stop * OUTPUTS, height)))
+                self._finish(products, maps[here], relu=relu, added=None if added is None else added[here])
+        return maps.permute(0, 4, 1, 2, 3)
 
     def _products(self, tiles: Tensor, stride: int, padding: int) -> Tensor:
         """Tiles (n, T, rows, columns, 6, 6, C) -> their products with the filters (n, T', rows, columns, 36, K)."""

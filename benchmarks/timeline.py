@@ -5,7 +5,8 @@
 naive: each window read, converted and run by itself. windows: the default, exact, of which windows share frames and the layers
 that see single frames. convolutional: one pass along the video. All run the optimized network with random weights on a
 generated video of 340x256 pixels, H.264 with a key frame in 250, as Kinetics has it. Of the long video the naive way takes 100
-windows spread over it; the others take all. Each long run is a process of its own, which tells its peak memory.
+windows spread over it; the others take all. Each long run is a process of its own, which tells its peak memory. Freed memory is
+kept, as `muybridge predict` has it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from muybridge.journal import environment
 from muybridge.models.inference import optimize
 from muybridge.models.network import create_model
 from muybridge.prediction.along import WindowReader
+from muybridge.processes import keep_freed_memory
 from muybridge.records import Preprocessing
 
 CPU = torch.device("cpu")
@@ -79,6 +81,7 @@ def run(way: str, video: str, scorer: NetworkScorer, step: int, sampled: int | N
 
 def long_run(way: str, video: str, name: str, width: int, step: int) -> dict[str, float]:
     """Windows a processor second, and peak memory beyond the network's, in this process."""
+    keep_freed_memory(1 << 30)
     torch.set_num_threads(1)
     scorer = scorer_of(name, width)
     scorer(torch.zeros(1, 3, PREPROCESSING.clip_length, PREPROCESSING.crop, PREPROCESSING.crop))  # lays out the weights
@@ -124,6 +127,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--full_seconds", type=float, default=10, help="of video for R(2+1)D-18 at full width; 0: none")
     options = parser.parse_args()
+    keep_freed_memory(1 << 30)
     torch.set_num_threads(1)
     results: dict[str, Any] = {"step": options.step, "minutes": options.minutes}
     with tempfile.TemporaryDirectory() as folder:

@@ -49,3 +49,11 @@ def test_differences_are_taken_seed_by_seed() -> None:
 def test_a_mean_needs_all_members() -> None:
     assert mean_by_seed([{0: 1.0, 1: 2.0}, {0: 3.0, 2: 9.0}]) == {0: 2.0}
     assert mean_by_seed([]) == {}
+
+
+def test_an_interval_of_a_share_ends_at_its_bounds() -> None:
+    wide = estimate([40.0, 60.0])
+    assert wide is not None and wide.low is not None and wide.low < 0
+    assert wide.within(0.0, 100.0) == Estimate(50.0, 0.0, 100.0, 2)
+    single = estimate([40.0])
+    assert single is not None and single.within(50.0, 100.0) == single

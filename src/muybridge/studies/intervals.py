@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Student's t: the 97.5 % quantile for 1, 2, ... degrees of freedom (any table of it); beyond, the last is a little too wide.
 T_975 = (
@@ -32,6 +32,12 @@ class Estimate:
         if self.low is None or self.high is None:
             return f"{self.mean:.{digits}f}"
         return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    def within(self, least: float, most: float) -> Estimate:
+        """The same, of a number that cannot lie outside of [least, most]: a share in percent."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
     @property
     def is_positive(self) -> bool | None:

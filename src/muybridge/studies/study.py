@@ -127,7 +127,8 @@ class Results:
 
     def estimate(self, runs: Sequence[Run | Fused], test: Scoring, figure: Figure = "video_top1") -> Estimate | None:
         """The mean over the seeds that have been run."""
-        return estimate(list(self.by_seed(runs, test, figure).values()))
+        found = estimate(list(self.by_seed(runs, test, figure).values()))
+        return None if found is None else found.within(0.0, 100.0)
 
 
 def cell(found: Estimate | None) -> str:

@@ -1,4 +1,5 @@
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -117,6 +118,14 @@ def test_the_network_stays_as_it_was_and_shares_nothing():
     twin = used("mc3_10")
     assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
     torch.testing.assert_close(fast(clips).double(), expected_of(twin, clips)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_it_can_be_copied_and_pickled_after_its_first_clip():
+    fast = optimize(create_model("r3d_10", num_classes=5, width=64, clip_length=4).eval())
+    clips = torch.randn(1, 3, 4, 48, 48)
+    logits = fast(clips)
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        torch.testing.assert_close(twin(clips), logits)
 
 
 def test_it_asks_for_no_gradients_and_checks_its_clips():

@@ -111,6 +111,20 @@ def test_a_network_that_uses_it_agrees_up_to_rounding(name: str) -> None:
 
 
 @needs_onednn
+def test_twins_share_the_filters() -> None:
+    """Along a video each has its own: made anew for every video, they would cost a second each."""
+    fast = optimize(create_model("r3d_10", num_classes=5, width=64, clip_length=4).eval())
+    layer = next(
+        module for module in fast.modules() if isinstance(module, FoldedConvolution) and module.winograd_applies
+    )
+    twins = [layer.without_temporal_padding() for _ in range(2)]
+    for twin in twins:
+        twin(clips_of(1, 64, 6, 16, 16))
+    assert len(layer._winograd) == 1 and all(twin._winograd is layer._winograd for twin in twins)
+    assert layer(clips_of(1, 64, 6, 16, 16)).shape == (1, 64, 6, 16, 16)
+
+
+@needs_onednn
 def test_its_rounding_is_of_the_order_of_direct_convolution() -> None:
     torch.manual_seed(0)
     clips = clips_of(1, 64, 4, 28, 28).relu()

@@ -56,7 +56,7 @@ class FoldedConvolution(nn.Module):
         self.register_buffer("bias", functional.pad(bias, (0, extra_out)))
         self.fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's way
         self._packed: Tensor | None = None
-        self._winograd: winograd.WinogradConvolution | None = None
+        self._winograd: list[winograd.WinogradConvolution] = []  # none yet, or one, which twins share
 
     def forward(self, clips: Tensor, residual: Tensor | None = None) -> Tensor:
         """Channels-last (N, C, T, H, W) -> (N, C', T', H', W'); `residual` is added before ReLU, and may be overwritten."""
@@ -71,22 +71,27 @@ class FoldedConvolution(nn.Module):
         """The same filters, sharing their memory, over those frames alone where all of them lie on something."""
         twin = copy.copy(self)
         twin.padding = list(self.padding) if self.form == "frames" else [0, *self.padding[1:]]
-        twin._packed = None
+        twin._winograd = self._winograd
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: what is laid out for this machine is memory that cannot be read, and is made again."""
+        return {**self.__dict__, "_packed": None, "_winograd": []}
 
     def _by_winograd(self, clips: Tensor, residual: Tensor | None) -> Tensor:
         in_time = self.form == "conv3d"
-        if self._winograd is None:
+        if not self._winograd:
             weight = self.weight if in_time else self.weight.unsqueeze(2)
             filters = winograd.transformed_filters(weight.double()).to(weight.dtype)
-            self._winograd = winograd.WinogradConvolution(filters, self.bias)
+            self._winograd.append(winograd.WinogradConvolution(filters, self.bias))
+        (convolve,) = self._winograd
         if in_time:
             stride, padding = self.stride[0], self.padding[0]
-            return self._winograd(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
+            return convolve(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
         # Frames as clips of one: what a frame is padded to is still in the cache when its tiles are taken.
         frames = flattened(clips, "frames").unsqueeze(2)
         added = None if residual is None else flattened(residual, "frames").unsqueeze(2)
-        maps = self._winograd(frames, stride=1, padding=0, relu=self.relu, residual=added)
+        maps = convolve(frames, stride=1, padding=0, relu=self.relu, residual=added)
         return unflattened(maps.squeeze(2), clips, "frames")
 
     def _in_steps(self, view: Tensor, added: Tensor | None) -> Tensor:

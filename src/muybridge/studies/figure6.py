@@ -42,7 +42,7 @@ def tell(setting: Setting, results: Results) -> Told:
     stems = {seed: stem_filters(path) for seed, path in weights.items() if path.exists()}
     shares = {seed: share_of_change(temporal) for seed, (_, temporal) in stems.items()}
     found = estimate([100 * share for share in shares.values()])
-    rows = (("share of change in temporal filters, percent", cell(found), 100 * AT_RANDOM),)
+    rows = (("share of change in temporal filters, percent", cell(found), round(100 * AT_RANDOM, 1)),)
     note = "mean over seeds [95 % t-interval]; read from the weights of the runs, so it needs their folders"
     table = Table("Figure 6, temporal filters", ("", "ours", "at random"), rows, note)
     above = None if found is None else shifted(found, -100 * AT_RANDOM)

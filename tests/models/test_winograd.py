@@ -92,6 +92,21 @@ def test_where_it_applies(
     assert applies(torch.empty(shape), stride, padding) is expected
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 64, 16, 56, 56), True),
+        ((8, 64, 4, 14, 14), True),
+        ((8, 64, 2, 7, 7), False),  # 8 tiles a clip, however many clips there are
+        ((1, 64, 8, 7, 7), True),
+        ((1, 64, 32, 5, 5), False),  # 25 of 64 pixels are wanted
+        ((1, 64, 32, 2, 2), False),
+    ],
+)
+def test_where_it_pays(size: tuple[int, ...], expected: bool) -> None:
+    assert winograd.pays(torch.empty(size)) is expected
+
+
 @needs_onednn
 @pytest.mark.parametrize("name", ["r2plus1d_10", "r3d_10", "mc3_10", "rmc3_10"])
 def test_a_network_that_uses_it_agrees_up_to_rounding(name: str) -> None:

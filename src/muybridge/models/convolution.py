@@ -3,7 +3,8 @@
 Enters: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Leaves: the same maps whatever the form, up to
 rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a free view of the frames and a
 t x 1 x 1 convolution a 2-D one on a free view of the pixels, and torch's 2-D kernels are better than its 3-D ones for such
-filters. `choose_form` is the one place that decides which form runs.
+filters. `choose_form` decides which form runs, and `by_winograd` whether its 3x3 filters take a quarter of the
+multiplications.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ ONE = POINTS.index(1.0)
 LEAST_USE = 38.0  # multiplications a transformed number is used for: 64 to 96 channels with one tap in time
 CHANNEL_MULTIPLE = 16  # what oneDNN's grouped kernels are fast for
 FEWEST_TILES = 32  # of a clip
+LEAST_FILLED = 0.75  # of the pixels of its tiles: maps of 5x5 pixels took twice as long in tiles of 4x4
 FEWEST_TILES_OF_A_STEP = 256  # of all clips together, where the filters change with every step
 PORTION_BYTES = 8 * 2**20  # of transformed inputs and products
 
@@ -53,8 +54,10 @@ def tiles_of(clips: Tensor) -> tuple[int, int]:
 
 
 def pays(clips: Tensor) -> bool:
-    """Whether clips (N, C, T, H, W) are large enough. It asks for one clip's size alone: a batch changes no result."""
-    return clips.shape[2] * math.prod(tiles_of(clips)) >= FEWEST_TILES
+    """Whether clips (N, C, T, H, W) are large enough, and fill their tiles. How many they are does not matter."""
+    tiles = math.prod(tiles_of(clips))
+    filled = clips.shape[3] * clips.shape[4] / (OUTPUTS**2 * tiles)
+    return clips.shape[2] * tiles >= FEWEST_TILES and filled >= LEAST_FILLED
 
 
 def pays_in_training(clips: Tensor) -> bool:

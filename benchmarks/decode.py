@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from muybridge.bench.decode import make_prepared, measure
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
-from muybridge.journal import environment
+from muybridge.files.run_folder import environment
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 
 
 def materials(folder: Path) -> dict[str, list[Path]]:

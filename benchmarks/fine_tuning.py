@@ -20,11 +20,12 @@ from pathlib import Path
 
 from muybridge.cli.evaluate import score_split
 from muybridge.cli.train import train
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
-from muybridge.journal import environment, write_json
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import environment
 from muybridge.settings import ClipSettings, EvaluateSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.studies.laptop import motion_run
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 
 MODEL = "r2plus1d_10"
 WIDTH = 8

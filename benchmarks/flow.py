@@ -26,21 +26,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.data.clips import random_clip, sampling_grid, uniform_clips
-from muybridge.data.decode import VideoFiles
-from muybridge.data.flow import farneback, gray_frame, opencv, seen
-from muybridge.data.flow_store import BOUND, coded_flow, flow_of_codes, stored_flow_view, stored_ticks
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_untrimmed_video
-from muybridge.data.motion_scene import render_motion
-from muybridge.data.mp4 import write_mp4
-from muybridge.data.reading import read_views
-from muybridge.data.shards import Member, ShardFrames, shard_name
-from muybridge.data.transcode import encode
-from muybridge.data.views import View, batched, network_input, training_view
-from muybridge.journal import environment, write_json
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import environment
+from muybridge.loading.evaluation_clips import read_views
+from muybridge.prepared.mp4 import write_mp4
+from muybridge.prepared.shards import Member, ShardFrames, shard_name
+from muybridge.prepared.stored_flow import BOUND, coded_flow, flow_of_codes, stored_flow_view, stored_ticks
+from muybridge.prepared.transcode import encode
 from muybridge.randomness import generator
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, FrameTimes, Preprocessing, YuvClip
+from muybridge.synthetic.dataset import write_untrimmed_video
+from muybridge.synthetic.motions import MotionSettings
+from muybridge.synthetic.scenes import render_motion
+from muybridge.video.decode import VideoFiles
+from muybridge.video.flow import farneback, gray_frame, opencv, seen
+from muybridge.video.sampling import random_clip, sampling_grid, uniform_clips
+from muybridge.video.views import View, batched, network_input, training_view
 
 RGB = Preprocessing()
 FLOW = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD)

@@ -25,11 +25,11 @@ from muybridge.bench.measure import gemm_gflops, in_turn, machine, peak_bytes
 from muybridge.bench.model import difference
 from muybridge.bench.peers import Absent
 from muybridge.bench.train import built, network_and_clips, step_gflop, step_of
-from muybridge.data.loader import TrainingBatch
-from muybridge.data.views import View, batched, network_input
-from muybridge.models.inference import optimize
+from muybridge.inference.folded import optimize
+from muybridge.loading.loader import TrainingBatch
 from muybridge.records import Preprocessing
 from muybridge.training.execution import ahead, check_bf16, cudnn_version, cudnn_warnings
+from muybridge.video.views import View, batched, network_input
 
 TRAINING_WAYS = (
     "muybridge",

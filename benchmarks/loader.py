@@ -15,14 +15,14 @@ import tempfile
 from pathlib import Path
 
 from muybridge.bench.loader import LoaderRates, measure, verdict
-from muybridge.data.children import transcode_in_children
-from muybridge.data.datasets import open_data
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
-from muybridge.data.prepare import Preparation, Recipe, prepare, read_source
-from muybridge.journal import environment
-from muybridge.processes import num_workers
+from muybridge.distributed.rank import num_workers
+from muybridge.files.run_folder import environment
+from muybridge.loading.open_data import open_data
+from muybridge.prepared.prepare import Preparation, Recipe, prepare, read_source
+from muybridge.prepared.worker_pool import transcode_in_children
 from muybridge.records import Preprocessing
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 
 _COPIES = 20
 _WANTED = 1050.0  # clips a second that one H200 can train on, by a third of its bf16 matrix rate

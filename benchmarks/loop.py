@@ -20,16 +20,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from muybridge.data.loader import TrainingBatch
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
-from muybridge.journal import processor_name
+from muybridge.files.run_folder import processor_name
+from muybridge.loading.loader import TrainingBatch
 from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings, TrainingSettings, TrainSettings
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 from muybridge.training import fit as loop
 from muybridge.training.checkpoint import Progress
-from muybridge.training.keeping import Keeper
+from muybridge.training.checkpointer import Keeper
+from muybridge.training.job import Job, start
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.start import Job, start
 from muybridge.training.step import StepResult
 
 STEP_SECONDS, NUM_STEPS, REPEATS = 0.05, 100, 3

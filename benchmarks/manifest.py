@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muybridge.data.datasets import open_data
-from muybridge.data.loader import TrainingDraws, frame_source
-from muybridge.data.manifest import SCHEMA
-from muybridge.data.prepared import STORED_COLUMNS, Description, manifest_sha256
-from muybridge.journal import environment
+from muybridge.datasets.manifest import SCHEMA
+from muybridge.files.run_folder import environment
+from muybridge.loading.loader import TrainingDraws, frame_source
+from muybridge.loading.open_data import open_data
+from muybridge.prepared.dataset import STORED_COLUMNS, Description, manifest_sha256
 from muybridge.records import Preprocessing
 
 

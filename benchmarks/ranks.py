@@ -17,17 +17,18 @@ from pathlib import Path
 
 import torch
 
-from muybridge.data.loader import TrainingBatch
-from muybridge.data.views import View, batched
-from muybridge.journal import processor_name
+from muybridge.distributed.process_group import meeting
+from muybridge.distributed.rank import current_rank
+from muybridge.files.run_folder import processor_name
+from muybridge.loading.loader import TrainingBatch
 from muybridge.models.network import create_model
-from muybridge.processes import place
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
-from muybridge.training.distribute import meeting
+from muybridge.training.data_parallel import wrap_for_training
+from muybridge.training.job import Job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.schedule import schedule
-from muybridge.training.start import Job
 from muybridge.training.step import Learner, example_clips, training_step
+from muybridge.video.views import View, batched
 
 GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56
 
@@ -43,7 +44,7 @@ def rank_seconds() -> tuple[float, float]:
         network = create_model("r2plus1d_18", num_classes=10, clip_length=LENGTH, width=WIDTH)
         plan = schedule(training, num_videos=100, world_size=ranks.world_size)
         job = Job(settings, Path(), None, None, network, plan, cpu, (), ranks)  # type: ignore[arg-type]
-        model = ranks.wrap(network, synchronise=False, example=example_clips(job, 2))
+        model = wrap_for_training(network, ranks, synchronise=False, example=example_clips(job, 2))
         learner = Learner(job, model, build_optimizer(network, training))
         batch = made_batch(training.batch_size)
         training_step(learner, [batch], 0)
@@ -55,7 +56,7 @@ def rank_seconds() -> tuple[float, float]:
 
 
 def made_batch(num_clips: int) -> TrainingBatch:
-    draw = torch.Generator().manual_seed(place().rank)
+    draw = torch.Generator().manual_seed(current_rank().rank)
     luma = torch.randint(0, 255, (LENGTH, CROP, CROP), dtype=torch.uint8, generator=draw).numpy()
     chroma = torch.randint(0, 255, (2, LENGTH, CROP // 2, CROP // 2), dtype=torch.uint8, generator=draw).numpy()
     view = View(luma, chroma, 0, 0, False, "bt601", False)

@@ -25,16 +25,16 @@ import numpy as np
 import torch
 
 from muybridge.bench.measure import alone, clocked, in_turn, peak_bytes
-from muybridge.data.clips import dense_clips, dense_starts
-from muybridge.data.decode import VideoFiles
-from muybridge.data.views import batched, evaluation_view, network_input
-from muybridge.evaluation.scorer import NetworkScorer
-from muybridge.journal import environment
-from muybridge.models.inference import optimize
+from muybridge.files.run_folder import environment
+from muybridge.inference.folded import optimize
+from muybridge.inference.scorer import NetworkScorer
+from muybridge.memory import keep_freed_memory
 from muybridge.models.network import create_model
-from muybridge.prediction.along import WindowReader
-from muybridge.processes import keep_freed_memory
+from muybridge.prediction.sliding_window import WindowReader
 from muybridge.records import Preprocessing
+from muybridge.video.decode import VideoFiles
+from muybridge.video.sampling import dense_clips, dense_starts
+from muybridge.video.views import batched, evaluation_view, network_input
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing()

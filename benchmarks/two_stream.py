@@ -26,21 +26,18 @@ import torch
 from rich.console import Console
 
 from muybridge.cli.evaluate import score_split
-from muybridge.data.clips import sampling_grid, uniform_clips
-from muybridge.data.datasets import open_data
-from muybridge.data.flow_store import coded_flow, stored_flow_view, stored_ticks
-from muybridge.data.loader import frame_source, frame_times
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
-from muybridge.data.mp4 import write_mp4
-from muybridge.data.shards import Member, ShardFrames, shard_name
-from muybridge.data.transcode import encode
-from muybridge.data.views import batched, network_input
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.fuse import fuse
-from muybridge.evaluation.score import read_scores
-from muybridge.evaluation.scorer import NetworkScorer
-from muybridge.journal import environment, write_json
+from muybridge.evaluation.scores import read_scores
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import environment
+from muybridge.inference.scorer import NetworkScorer
+from muybridge.loading.loader import frame_source, frame_times
+from muybridge.loading.open_data import open_data
+from muybridge.prepared.mp4 import write_mp4
+from muybridge.prepared.shards import Member, ShardFrames, shard_name
+from muybridge.prepared.stored_flow import coded_flow, stored_flow_view, stored_ticks
+from muybridge.prepared.transcode import encode
 from muybridge.records import FrameTimes, Modality
 from muybridge.settings import (
     ClipSettings,
@@ -51,8 +48,12 @@ from muybridge.settings import (
     TrainingSettings,
     TrainSettings,
 )
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.fit import fit
-from muybridge.training.start import start
+from muybridge.training.job import start
+from muybridge.video.sampling import sampling_grid, uniform_clips
+from muybridge.video.views import batched, network_input
 from muybridge.weights.address import load_weights
 
 MOTIONS = {

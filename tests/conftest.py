@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from muybridge.cli.main import main
-from muybridge.data.motion_files import write_motion_dataset
+from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.training.fit import fit
-from muybridge.training.start import start
+from muybridge.training.job import start
 from runs import MOTIONS, tiny_run
 
 

@@ -17,19 +17,20 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.data.decode import VideoFiles
+from muybridge.distributed.process_group import Ranks, meeting
+from muybridge.distributed.watchdog import Watch
 from muybridge.evaluation.evaluate import Examination, evaluate
-from muybridge.evaluation.scorer import NetworkScorer
+from muybridge.inference.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
-from muybridge.training import distribute
 from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import Progress, save_checkpoint
-from muybridge.training.distribute import Ranks, held_back, meeting
+from muybridge.training.data_parallel import held_back, wrap_for_training
 from muybridge.training.fit import fit
+from muybridge.training.job import start
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.phases import Watch
-from muybridge.training.start import start
 from muybridge.training.step import Learner, example_clips, training_step
+from muybridge.video.decode import VideoFiles
+from muybridge.weights import address as weights_address
 from muybridge.weights.address import load_weights
 
 CPU = torch.device("cpu")
@@ -135,7 +136,9 @@ def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> 
     """Losses and gradients of the first steps, without moving anything, and which videos were drawn."""
     with meeting(CPU) as ranks:
         job = start(settings, ranks=ranks)
-        model = ranks.wrap(job.network, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2))
+        model = wrap_for_training(
+            job.network, ranks, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2)
+        )
         optimizer = build_optimizer(job.network, settings.training)
         optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
         if freeze_norms:
@@ -185,7 +188,7 @@ def norm_pass(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
         network = nn.Sequential(nn.Conv3d(maps.shape[1], 5, 1), nn.BatchNorm3d(5))
         with torch.no_grad():
             network[1].weight.uniform_(0.5, 2.0)
-        model = ranks.wrap(network, synchronise=True, example=maps[:1])
+        model = wrap_for_training(network, ranks, synchronise=True, example=maps[:1])
         rank = ranks.place.rank
         own = maps[cuts[rank] : cuts[rank + 1]].clone().requires_grad_()
         out = model(own)
@@ -205,7 +208,7 @@ def accumulated(clips: Tensor) -> list[Tensor]:
     with meeting(CPU) as ranks:
         torch.manual_seed(3)
         network = nn.Conv3d(3, 4, 1)
-        model = ranks.wrap(network, synchronise=False, example=clips[:1])
+        model = wrap_for_training(network, ranks, synchronise=False, example=clips[:1])
         own = clips[ranks.place.rank :: ranks.world_size]
         for number, piece in enumerate(own.split(1)):
             with held_back(model, number + 1 < len(own)):
@@ -222,9 +225,9 @@ def fetched_in_turn(cache: Path) -> str:
             with (cache / address).open("a") as file:
                 file.write(f"rank {ranks.place.rank} ")
 
-    distribute.weights_file = weights_file  # type: ignore[assignment]
+    weights_address.weights_file = weights_file  # type: ignore[assignment]
     with meeting(CPU) as ranks:
-        distribute.fetch_in_turn("name", ranks)
+        weights_address.fetch_in_turn("name", ranks)
         return (cache / "name").read_text()
 
 

@@ -26,7 +26,7 @@ def free_port() -> int:
 
 def preload() -> None:
     """Ranks are forked from a process that has imported what they need."""
-    CONTEXT.set_forkserver_preload(["rank_work", "muybridge.training.fit", "muybridge.data.loader"])
+    CONTEXT.set_forkserver_preload(["rank_work", "muybridge.training.fit", "muybridge.loading.loader"])
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None) -> list[Any]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from muybridge.data.motion import MotionSettings
 from muybridge.settings import (
     ClipSettings,
     EvaluationSettings,
@@ -16,6 +15,7 @@ from muybridge.settings import (
     TrainingSettings,
     TrainSettings,
 )
+from muybridge.synthetic.motions import MotionSettings
 
 MOTIONS = MotionSettings(
     classes=2,

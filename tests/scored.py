@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader, record_batch, write_scores
+from muybridge.evaluation.scores import ScoresHeader, record_batch, write_scores
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 

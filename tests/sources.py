@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.data.manifest import Manifest
+from muybridge.datasets.manifest import Manifest
 from muybridge.records import FrameTimes, Preprocessing, VideoError, YuvClip
 
 NUM_FRAMES = 12

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from muybridge.data.manifest import Member
-from muybridge.data.mp4 import write_mp4
-from muybridge.data.shards import shard_name
-from muybridge.data.transcode import encode
+from muybridge.datasets.manifest import Member
+from muybridge.prepared.mp4 import write_mp4
+from muybridge.prepared.shards import shard_name
+from muybridge.prepared.transcode import encode
 from muybridge.records import FrameTimes, YuvClip
 from videos import index_picture
 

@@ -9,22 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from muybridge.inference.folded import optimize
+    from muybridge.inference.int8 import quantize
     from muybridge.models.cost import cost
     from muybridge.models.family import list_models
-    from muybridge.models.inference import optimize
-    from muybridge.models.int8 import quantize
     from muybridge.models.network import create_model
-    from muybridge.prediction.predictor import load
+    from muybridge.prediction.recognizer import load
     from muybridge.weights.card import save
 
 HOMES = {
     "create_model": "muybridge.models.network",
     "list_models": "muybridge.models.family",
     "cost": "muybridge.models.cost",
-    "optimize": "muybridge.models.inference",
-    "quantize": "muybridge.models.int8",
+    "optimize": "muybridge.inference.folded",
+    "quantize": "muybridge.inference.int8",
     "save": "muybridge.weights.card",
-    "load": "muybridge.prediction.predictor",
+    "load": "muybridge.prediction.recognizer",
 }
 
 __all__ = ["cost", "create_model", "list_models", "load", "optimize", "quantize", "save"]

@@ -13,11 +13,11 @@ import torch
 from tests.agreement.torchvision_networks import plain_logits, randomised, torchvision_models
 from torch import Tensor, nn
 
+from muybridge.inference.export import export_weights
 from muybridge.models.family import specification
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import Preprocessing
 from muybridge.weights.card import load_network, save
-from muybridge.weights.exporting import export_weights
 from muybridge.weights.importing import ImportOptions, import_weights
 
 NAMES = ("r3d_18", "mc3_18", "r2plus1d_18")

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from muybridge.cli import demo
-from muybridge.data import loader, motion
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.metrics import accuracy
-from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scores import read_scores
+from muybridge.loading import loader
 from muybridge.studies import laptop
+from muybridge.synthetic import motions
 
 
 @pytest.fixture
@@ -27,11 +28,11 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(settings, training=replace(settings.training, clips_per_epoch=16, batch_size=8))
 
     original = laptop.motion_run
-    few = motion.MotionSettings(
+    few = motions.MotionSettings(
         classes=2, train_videos_per_class=4, validation_videos_per_class=1, test_videos_per_class=2
     )
     monkeypatch.setattr(laptop, "motion_run", run)
-    monkeypatch.setattr(motion, "MotionSettings", lambda: few)
+    monkeypatch.setattr(motions, "MotionSettings", lambda: few)
     monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
     monkeypatch.setattr(loader, "num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
 

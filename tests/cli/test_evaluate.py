@@ -16,7 +16,7 @@ import yaml
 from muybridge.cli.evaluate import with_the_splits_of
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.metrics import accuracy
-from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scores import read_scores
 from muybridge.settings import EvaluateSettings
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.data import datasets
-from muybridge.data.datasets import open_data
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.metrics import accuracy
-from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scores import read_scores
+from muybridge.loading import open_data as open_data_module
+from muybridge.loading.open_data import open_data
 from muybridge.settings import to_plain
-from muybridge.training import start as start_module
+from muybridge.training import job as job_module
 from runs import tiny_run
 
 
@@ -36,8 +36,8 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert fold in (1, 2, 3)
         return open_data(f"{address}/{fold}", seed=seed)
 
-    monkeypatch.setattr(datasets, "open_data", opened)
-    monkeypatch.setattr(start_module, "open_data", opened)
+    monkeypatch.setattr(open_data_module, "open_data", opened)
+    monkeypatch.setattr(job_module, "open_data", opened)
     return root
 
 

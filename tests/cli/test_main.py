@@ -16,7 +16,7 @@ import torch
 
 from muybridge.cli import doctor
 from muybridge.cli.main import VERBS, exit_code, main
-from muybridge.processes import StopRequested
+from muybridge.distributed.stop import StopRequested
 
 SUBVERBS = (("weights", "import"), ("weights", "export"), ("weights", "show"))
 EVERY_HELP = [[], *([verb] for verb in VERBS), *(list(words) for words in SUBVERBS)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from muybridge.prediction.predictor import load
+from muybridge.prediction.recognizer import load
 from videos import write_picture, write_sound
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muybridge.journal import append_json_line
+from muybridge.files.run_folder import append_json_line
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import generated, in_order

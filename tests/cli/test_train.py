@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.journal import read_json_lines
+from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import to_plain
 from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import checkpoints, steps_done

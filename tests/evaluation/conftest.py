@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from muybridge.evaluation.protocol import Average, EvaluationProtocol
-from muybridge.evaluation.score import SCHEMA, Scores, ScoresHeader, record_batch
+from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, record_batch
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 

@@ -10,7 +10,7 @@ import pytest
 
 from muybridge.evaluation import aggregate
 from muybridge.evaluation.aggregate import UNRANKED, best_ranks, video_scores
-from muybridge.evaluation.score import Scores, ScoresHeader, read_scores, record_batch, write_scores
+from muybridge.evaluation.scores import Scores, ScoresHeader, read_scores, record_batch, write_scores
 from muybridge.records import PlannedView
 
 Video = tuple[str, tuple[int, ...], list[list[float] | None]]

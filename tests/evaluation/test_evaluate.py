@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from muybridge.data.datasets import open_data
 from muybridge.evaluation.evaluate import Examination, evaluate, percent, sentence
 from muybridge.evaluation.metrics import Rate
-from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scores import read_scores
+from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluationSettings, LoadingSettings
 from videos import write_video

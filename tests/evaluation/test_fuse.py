@@ -12,7 +12,7 @@ import pytest
 
 from muybridge.evaluation import fuse as fuse_module
 from muybridge.evaluation.fuse import fuse, mean_shares
-from muybridge.evaluation.score import Scores
+from muybridge.evaluation.scores import Scores
 
 NewScores = Callable[..., Scores]
 Video = tuple[str, tuple[int, ...], list[list[float] | None]]

@@ -9,7 +9,7 @@ import pytest
 
 from muybridge.evaluation.aggregate import UNRANKED, video_scores
 from muybridge.evaluation.metrics import accuracy, confusion, video_ranks, wilson_interval
-from muybridge.evaluation.score import Scores
+from muybridge.evaluation.scores import Scores
 
 FIRST, SECOND, THIRD = [2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, 2.0]
 

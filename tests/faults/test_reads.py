@@ -12,12 +12,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import rank_work
-from muybridge.data import store
-from muybridge.data.children import Outcome
-from muybridge.data.prepare import Preparation, Recipe, prepare, read_source
-from muybridge.data.prepared import open_prepared
-from muybridge.data.transcode import transcode
-from muybridge.journal import read_json_lines
+from muybridge.files.run_folder import read_json_lines
+from muybridge.prepared import object_store
+from muybridge.prepared.dataset import open_prepared
+from muybridge.prepared.prepare import Preparation, Recipe, prepare, read_source
+from muybridge.prepared.transcode import transcode
+from muybridge.prepared.worker_pool import Outcome
 from muybridge.training.checkpoint import steps_done
 from ranks import run_ranks
 from runs import tiny_run
@@ -83,7 +83,7 @@ class Unsteady(MemoryFileSystem):
 def unsteady(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of the shards in such a store, without a copy on this machine, and without waiting."""
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
     fsspec.register_implementation("unsteady", Unsteady, clobber=True)
     files = Unsteady()
     for path in shards.rglob("*.*"):
@@ -109,7 +109,7 @@ def test_a_store_that_is_gone_ends_the_run_which_goes_on_when_it_is_back(unstead
     settings = tiny_run(unsteady, tmp_path / "run")
     Unsteady.num_reads, Unsteady.patience = 0, Unsteady.num_reads - 2  # all but the last reads of all
     with pytest.raises(
-        store.UnreachableStore, match=r"could not be read in 8 attempts \(connection reset by the store"
+        object_store.UnreachableStore, match=r"could not be read in 8 attempts \(connection reset by the store"
     ):
         rank_work.train(settings)
     assert 0 < steps_done(tmp_path / "run" / "checkpoints") < 12

@@ -18,8 +18,8 @@ import yaml
 
 from muybridge.settings import to_plain
 from muybridge.training.checkpoint import checkpoints, load_checkpoint, steps_done
+from muybridge.training.job import build_network
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.start import build_network
 from muybridge.weights.address import load_weights
 from runs import tiny_run
 from videos import write_picture, write_sound

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.data.clips import random_clip
-from muybridge.data.decode import VideoFiles
-from muybridge.data.shards import ShardFrames, shard_name
+from muybridge.prepared.shards import ShardFrames, shard_name
 from muybridge.randomness import generator
 from muybridge.records import Preprocessing, VideoError
+from muybridge.video.decode import VideoFiles
+from muybridge.video.sampling import random_clip
 from stored import HEIGHT, WIDTH, stored_video, write_shard
 from videos import write_sound, write_video
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from muybridge.journal import read_json_lines
+from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import to_plain
 from muybridge.training.checkpoint import steps_done
 from ranks import free_port

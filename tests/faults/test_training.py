@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import rank_work
-from muybridge.journal import read_json_lines
+from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import TrainSettings
 from muybridge.training.checkpoint import (
     Progress,
@@ -24,7 +24,7 @@ from muybridge.training.checkpoint import (
     save_checkpoint,
     steps_done,
 )
-from muybridge.training.start import check_supported
+from muybridge.training.job import check_supported
 from ranks import CONTEXT, SECONDS, preload, run_ranks, started_ranks
 from runs import tiny_run
 

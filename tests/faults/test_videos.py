@@ -13,9 +13,9 @@ from pathlib import Path
 import av
 import pytest
 
-from muybridge.data import decode
-from muybridge.data.decode import VideoFiles, probe
 from muybridge.records import VideoError
+from muybridge.video import decode
+from muybridge.video.decode import VideoFiles, probe
 from videos import read_indices, rewrite, write_picture, write_sound, write_video
 
 

@@ -22,19 +22,19 @@ from torch import nn
 from muybridge.cli.demo import MODELS
 from muybridge.cli.evaluate import score_split
 from muybridge.cli.train import train
-from muybridge.data.clips import uniform_clips
-from muybridge.data.datasets import open_data
-from muybridge.data.decode import VideoFiles
-from muybridge.data.motion import MotionSettings, check_symmetric_clips, partner
-from muybridge.data.motion_files import write_motion_dataset
 from muybridge.evaluation.aggregate import VideoScores, video_scores
 from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.metrics import accuracy
-from muybridge.evaluation.score import read_scores
-from muybridge.evaluation.scorer import NetworkScorer
+from muybridge.evaluation.scores import read_scores
+from muybridge.inference.scorer import NetworkScorer
+from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.settings import EvaluateSettings, LoadingSettings
 from muybridge.studies.laptop import motion_run
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips, partner
+from muybridge.video.decode import VideoFiles
+from muybridge.video.sampling import uniform_clips
 
 DEMO = MotionSettings()
 DEMO_RUN = motion_run("f_r2d_10", "data", "run")

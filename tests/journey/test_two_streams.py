@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from muybridge.cli.main import main
-from muybridge.data.motion import MotionSettings
-from muybridge.data.motion_files import write_motion_dataset
 from muybridge.models.network import create_model
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.synthetic.motions import MotionSettings
 from muybridge.weights.address import load_weights
 
 MOTIONS = MotionSettings(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.models.convolution import FactorisedConvolution, set_channel_multiple, set_execution
+from muybridge.kernels.convolution import FactorisedConvolution, set_channel_multiple, set_execution
 from muybridge.models.family import FAMILIES, specification
 from muybridge.models.network import VideoResNet
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.models.convolution import set_execution
+from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES, specification
 from muybridge.models.network import VideoResNet, create_model
 

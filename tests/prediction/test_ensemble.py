@@ -9,7 +9,7 @@ import torch
 from muybridge.cli.main import main
 from muybridge.models.network import create_model
 from muybridge.prediction.ensemble import ensemble
-from muybridge.prediction.predictor import Recognizer, load
+from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.card import save
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from muybridge.cli.report import build
-from muybridge.evaluation.score import read_scores, video_numbers
+from muybridge.evaluation.scores import read_scores, video_numbers
 from muybridge.report.document import Gallery, Page, Text
 from scored import Video, certain, write_score_file
 

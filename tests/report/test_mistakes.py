@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.score import read_scores
+from muybridge.evaluation.scores import read_scores
 from muybridge.report.mistakes import Mistake, most_confident_mistakes
 from scored import certain, write_score_file
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from muybridge.data.datasets import open_data
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader
+from muybridge.evaluation.scores import ScoresHeader
+from muybridge.loading.open_data import open_data
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.report.pictures import (
     LAST_FRAME_MILLISECONDS,

@@ -8,7 +8,7 @@ import pytest
 from muybridge.cli.report import build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Text
-from muybridge.report.mistake_parts import find_clips
+from muybridge.report.sections.mistakes import find_clips
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
 from scored import certain, write_score_file

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.metrics import accuracy
-from muybridge.evaluation.score import read_scores
-from muybridge.journal import environment, read_json_lines
+from muybridge.evaluation.scores import read_scores
+from muybridge.files.run_folder import environment, read_json_lines
 from muybridge.settings import to_plain
 from muybridge.studies import execute as execute_module
 from muybridge.studies.execute import execute, main

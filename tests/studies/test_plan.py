@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from muybridge.data.motion import MotionSettings
 from muybridge.settings import LoadingSettings
 from muybridge.studies.laptop import STUDY_MOTIONS, study_run
 from muybridge.studies.plan import Fused, Run, Scoring, Source, generated, in_order, part_of, with_seeds
+from muybridge.synthetic.motions import MotionSettings
 
 SOURCE = Source("some-data", address="/somewhere")
 TEST = Scoring(5, 16)

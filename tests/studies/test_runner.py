@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.journal import read_json_lines
-from muybridge.processes import StopRequested
+from muybridge.distributed.stop import StopRequested
+from muybridge.files.run_folder import read_json_lines
 from muybridge.studies.laptop import study_run
 from muybridge.studies.plan import Run, Scoring, Source, with_seeds
 from muybridge.studies.recipe import train_settings

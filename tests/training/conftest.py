@@ -11,7 +11,7 @@ from rich.console import Console
 from muybridge.settings import TrainSettings
 from muybridge.training import fit as fit_module
 from muybridge.training.fit import Outcome, fit
-from muybridge.training.start import start
+from muybridge.training.job import start
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.data.loader import TrainingBatch
-from muybridge.data.views import View, batched
-from muybridge.models.convolution import Convolution3d
+from muybridge.kernels.convolution import Convolution3d
+from muybridge.loading.loader import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training import execution
@@ -21,6 +20,7 @@ from muybridge.training.execution import (
     on_device,
     set_up_execution,
 )
+from muybridge.video.views import View, batched
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ import torch
 from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train_parser
 from muybridge.settings import TrainSettings
+from muybridge.training.job import build_network
 from muybridge.training.schedule import schedule
-from muybridge.training.start import build_network
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "fine_tuning"
 # rate for 32 clips, epochs, decays, clips an epoch, weight decay; what the paper reports

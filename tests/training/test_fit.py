@@ -16,20 +16,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from muybridge.data.loader import Failure
+from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.aggregate import video_scores
 from muybridge.evaluation.evaluate import Result, evaluate
 from muybridge.evaluation.metrics import Rate, Rates, accuracy
-from muybridge.evaluation.score import read_scores
-from muybridge.journal import read_json_lines
-from muybridge.processes import StopRequested
+from muybridge.evaluation.scores import read_scores
+from muybridge.files.run_folder import read_json_lines
+from muybridge.loading.loader import Failure
 from muybridge.training import fit as fit_module
 from muybridge.training.checkpoint import Progress, checkpoints, steps_done
-from muybridge.training.curves import Curves
+from muybridge.training.checkpointer import Keeper
 from muybridge.training.fit import Outcome, count
-from muybridge.training.keeping import Keeper
+from muybridge.training.job import Job, start
+from muybridge.training.metrics_log import Curves
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.start import Job, start
 from muybridge.training.step import Learner, StepResult, training_step
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import tensors_sha256

@@ -14,7 +14,7 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train_parser
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.training.start import build_network
+from muybridge.training.job import build_network
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

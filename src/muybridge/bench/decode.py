@@ -18,14 +18,14 @@ import av
 import numpy as np
 import torch
 
-from muybridge.data.clips import random_clip
-from muybridge.data.decode import VideoFiles
-from muybridge.data.manifest import Member
-from muybridge.data.mp4 import head_length, read_head
-from muybridge.data.shards import ShardFrames, shard_name
-from muybridge.data.transcode import Transcoding, transcode
-from muybridge.data.views import batched, evaluation_view, network_input
+from muybridge.datasets.manifest import Member
+from muybridge.prepared.mp4 import head_length, read_head
+from muybridge.prepared.shards import ShardFrames, shard_name
+from muybridge.prepared.transcode import Transcoding, transcode
 from muybridge.records import ClipTimes, Preprocessing, VideoError
+from muybridge.video.decode import VideoFiles
+from muybridge.video.sampling import random_clip
+from muybridge.video.views import batched, evaluation_view, network_input
 
 _COPIES = 8  # of each video in the shard, so that reading one is rarely reading it again
 _CPU = torch.device("cpu")

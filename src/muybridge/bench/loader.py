@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from muybridge.data.batches import StepDraws
-from muybridge.data.loader import TrainingDraws, frame_source, training_batches
-from muybridge.data.manifest import Manifest
-from muybridge.data.prepared import is_prepared
-from muybridge.data.views import network_input
-from muybridge.processes import Place
+from muybridge.datasets.manifest import Manifest
+from muybridge.distributed.rank import Rank
+from muybridge.loading.draws import StepDraws
+from muybridge.loading.loader import TrainingDraws, frame_source, training_batches
+from muybridge.prepared.dataset import is_prepared
 from muybridge.records import Preprocessing
 from muybridge.settings import LoadingSettings
+from muybridge.video.views import network_input
 
 _BATCH = 16
 _WARM_UP_BATCHES = 4
@@ -49,7 +49,7 @@ def _rate(
     manifest: Manifest, preprocessing: Preprocessing, *, workers: int, seconds: float, device: torch.device | None
 ) -> float:
     draws = TrainingDraws(manifest, frame_source(manifest.root, preprocessing), preprocessing, mirror=True, seed=0)
-    steps = StepDraws(0, 1_000_000, _BATCH, Place())
+    steps = StepDraws(0, 1_000_000, _BATCH, Rank())
     pinned = device is not None and device.type == "cuda"
     batches = training_batches(draws, steps, LoadingSettings(workers=workers), pin_memory=pinned)
     num_clips, began = 0, time.perf_counter()

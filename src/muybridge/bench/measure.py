@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from muybridge.journal import processor_name
+from muybridge.files.run_folder import processor_name
 
 Run = Callable[[], object]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from muybridge.bench.measure import gemm_gflops, in_turn, machine
 from muybridge.bench.peers import Absent, Network, exported_peers, in_channels_last, torchvision_network
 from muybridge.bench.tables import Measured, Row
+from muybridge.inference.folded import optimize
+from muybridge.inference.int8 import has_fast_int8, quantize
 from muybridge.models.cost import cost
-from muybridge.models.inference import optimize
-from muybridge.models.int8 import has_fast_int8, quantize
 from muybridge.models.network import VideoResNet, create_model
 
 OURS = "muybridge.optimize"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from muybridge.journal import write_text
+from muybridge.files.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from muybridge.bench.measure import Run, alone, gemm_gflops, in_turn, machine, peak_bytes
 from muybridge.bench.peers import Absent, in_channels_last, torchvision_network
 from muybridge.bench.tables import Measured, Row
-from muybridge.models.convolution import set_channel_multiple, set_execution
+from muybridge.kernels.convolution import set_channel_multiple, set_execution
 from muybridge.models.cost import cost
 from muybridge.models.network import VideoResNet, create_model
 

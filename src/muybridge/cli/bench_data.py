@@ -64,8 +64,8 @@ def _loader(parser: VerbParser, words: Sequence[str]) -> int:
     found: Any = parser.parse_args(list(words))
 
     from muybridge.bench.loader import measure, to_json, verdict
-    from muybridge.data.datasets import open_data
-    from muybridge.processes import num_workers
+    from muybridge.distributed.rank import num_workers
+    from muybridge.loading.open_data import open_data
     from muybridge.records import Preprocessing
 
     data = open_data(found.data)

@@ -46,7 +46,7 @@ def _bench(found: object) -> int:
     from muybridge.bench.model import measure_model
     from muybridge.bench.tables import told
     from muybridge.bench.train import measure_training
-    from muybridge.evaluation.scorer import resolve_device
+    from muybridge.inference.scorer import resolve_device
 
     options = vars(found)
     device = resolve_device(options["device"])

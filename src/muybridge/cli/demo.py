@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.cli.options import verb_parser
-from muybridge.processes import place
+from muybridge.distributed.rank import current_rank
 from muybridge.settings import EvaluateSettings
 
 EXAMPLES = ("muybridge demo", "muybridge demo -o /tmp/demo --epochs 3")
@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=float, default=6.0, help="length of each training; 6 take minutes")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     found = parser.parse_args(list(words))
-    if place().world_size > 1:
+    if current_rank().world_size > 1:
         raise ValueError("the demo runs in one process; leave torchrun out")
     folder = Path(found.output)
     began = time.monotonic()
@@ -51,9 +51,9 @@ def _data(folder: Path) -> Path:
     from rich.console import Console
     from rich.progress import Progress
 
-    from muybridge.data.motion import MotionSettings, check_symmetric_clips
-    from muybridge.data.motion_files import write_motion_dataset
     from muybridge.studies.laptop import motion_run
+    from muybridge.synthetic.dataset import write_motion_dataset
+    from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips
 
     settings = MotionSettings()
     run_settings = motion_run(MODELS[0], str(folder), str(folder))
@@ -105,10 +105,10 @@ def _print_results(results: dict[str, dict[str, float]]) -> None:
 
 def _predict_along(run_folder: Path, video: Path) -> dict[str, Any]:
     """An untrimmed video of several motions: its path, what it shows when, and what the network says."""
-    from muybridge.data.motion import MotionSettings
-    from muybridge.data.motion_files import write_untrimmed_video
-    from muybridge.prediction.predictor import load
+    from muybridge.prediction.recognizer import load
     from muybridge.prediction.timeline import TimelineOptions
+    from muybridge.synthetic.dataset import write_untrimmed_video
+    from muybridge.synthetic.motions import MotionSettings
 
     truth = write_untrimmed_video(video, MotionSettings(), labels=UNTRIMMED)
     segments = load(run_folder).predict(video, timeline=TimelineOptions()).segments

@@ -56,8 +56,8 @@ def _packages() -> list[Finding]:
 def _devices() -> list[Finding]:
     import torch
 
-    from muybridge.journal import processor_name
-    from muybridge.processes import num_workers
+    from muybridge.distributed.rank import num_workers
+    from muybridge.files.run_folder import processor_name
 
     findings = [Finding("cpu", True, f"{processor_name()}, {num_workers(None)} cores for workers", needed=True)]
     if not torch.cuda.is_available():

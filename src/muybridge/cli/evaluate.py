@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.cli.options import parse_settings, verb_parser
-from muybridge.journal import read_settings
-from muybridge.processes import place
+from muybridge.distributed.rank import current_rank
+from muybridge.files.run_folder import read_settings
 from muybridge.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
-    from muybridge.evaluation.scorer import resolve_device
-    from muybridge.training.distribute import fetch_in_turn, meeting, own_device
+    from muybridge.distributed.process_group import meeting, own_device
+    from muybridge.inference.scorer import resolve_device
+    from muybridge.weights.address import fetch_in_turn
 
     path = scores_path(found.run, settings)
     device = own_device(resolve_device(settings.device))
@@ -72,13 +73,13 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
     from rich.console import Console
     from rich.progress import Progress
 
-    from muybridge.data.datasets import open_data
+    from muybridge.distributed.process_group import own_device
+    from muybridge.distributed.watchdog import Watch
     from muybridge.evaluation.evaluate import Examination, evaluate
-    from muybridge.evaluation.scorer import load_scorer, resolve_device
-    from muybridge.training.distribute import own_device
-    from muybridge.training.phases import Watch
+    from muybridge.inference.scorer import load_scorer, resolve_device
+    from muybridge.loading.open_data import open_data
 
-    device, here, limits = own_device(resolve_device(settings.device)), place(), settings.timeouts
+    device, here, limits = own_device(resolve_device(settings.device)), current_rank(), settings.timeouts
     loaded = load_scorer(run_folder, device)
     card = loaded.card
     settings = with_the_splits_of(run_folder, settings)

@@ -32,8 +32,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _extract(found: Any) -> int:
-    from muybridge.prediction.files import FeatureFile, video_files
-    from muybridge.prediction.predictor import load
+    from muybridge.prediction.inputs import FeatureFile, video_files
+    from muybridge.prediction.recognizer import load
     from muybridge.records import VideoError
 
     videos = video_files(found.videos)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from muybridge.cli.options import VerbParser, parse_settings, verb_parser
-from muybridge.processes import place
+from muybridge.distributed.rank import current_rank
 from muybridge.settings import EvaluateSettings, TrainSettings
 
 EXAMPLES = (
@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     settings, found = parse_settings(parser, TrainSettings, words)
     if settings.fold is not None:
         raise ValueError("folds goes over all three; leave --fold out, or use `muybridge train --fold` for one")
-    if place().world_size > 1:
+    if current_rank().world_size > 1:
         raise ValueError("folds runs in one process; with torchrun use train and evaluate with --fold 1, 2 and 3")
 
     rows = [

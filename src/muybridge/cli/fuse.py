@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     found = parser.parse_args(list(words))
 
     from muybridge.evaluation.fuse import fuse
-    from muybridge.evaluation.score import read_scores
+    from muybridge.evaluation.scores import read_scores
 
     members = [read_scores(Path(path)) for path in found.scores]
     fusion = fuse(members, found.weights or [1.0] * len(members), names=found.scores)

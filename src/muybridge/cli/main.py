@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from muybridge.processes import StopRequested, keep_freed_memory, place
+from muybridge.distributed.rank import current_rank
+from muybridge.distributed.stop import StopRequested
+from muybridge.memory import keep_freed_memory
 
 VERBS = {
     "demo": "the whole road on a generated data set, in minutes",
@@ -122,7 +124,7 @@ def overview() -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    here = place()
+    here = current_rank()
     who = f"rank {here.rank} of {here.world_size}: " if here.world_size > 1 else ""
     print(f"muybridge: {who}{' '.join(sentence.split())}", file=sys.stderr)
     return code

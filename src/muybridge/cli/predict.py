@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from muybridge.cli.options import verb_parser
 
 if TYPE_CHECKING:
-    from muybridge.prediction.predictor import Prediction, Recognizer
+    from muybridge.prediction.recognizer import Prediction, Recognizer
 
 EXAMPLES = (
     "muybridge predict runs/first holiday.mp4",
@@ -84,8 +84,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _predict(found: Any) -> int:
-    from muybridge.prediction.files import video_files
-    from muybridge.prediction.predictor import load
+    from muybridge.prediction.inputs import video_files
+    from muybridge.prediction.recognizer import load
 
     videos = video_files(found.videos)
     tells_timeline_alone = found.timeline not in (None, "text") and not found.output and not found.json
@@ -158,7 +158,7 @@ def _timeline_file(video: str, videos: Sequence[str], found: Any) -> Path | None
 
 
 def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, target: Path | None) -> None:
-    from muybridge.journal import write_text
+    from muybridge.files.atomic import write_text
     from muybridge.prediction.timeline import to_csv, to_json, to_srt
 
     match found.timeline:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.prediction.predictor import Prediction
+    from muybridge.prediction.recognizer import Prediction
 
 
 def predict_table(found: Any) -> int:
@@ -17,8 +17,8 @@ def predict_table(found: Any) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from muybridge.prediction.files import video_files
-    from muybridge.prediction.table import PredictionFile
+    from muybridge.prediction.inputs import video_files
+    from muybridge.prediction.prediction_table import PredictionFile
     from muybridge.weights.address import load_weights
 
     if found.other or found.timeline:
@@ -51,13 +51,13 @@ def predict_table(found: Any) -> int:
 
 def _predictions(found: Any, videos: Sequence[str]) -> Iterator[Prediction]:
     if found.ray:
-        from muybridge.prediction.cluster import predict_on_ray
+        from muybridge.prediction.ray import predict_on_ray
 
         run = str(Path(found.run).absolute()) if Path(found.run).exists() else found.run
         device = "cpu" if found.device == "auto" else found.device
         yield from predict_on_ray(run, videos, address=found.ray, device=device, clips=found.clips, top=found.top)
         return
-    from muybridge.prediction.predictor import load
+    from muybridge.prediction.recognizer import load
 
     recognizer = load(found.run, found.device)
     for video in videos:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from muybridge.cli.options import verb_parser
 
 if TYPE_CHECKING:
-    from muybridge.data.coverage import Coverage
-    from muybridge.data.prepare import Preparation, Transcoder
+    from muybridge.prepared.coverage import Coverage
+    from muybridge.prepared.prepare import Preparation, Transcoder
 
 EXAMPLES = (
     "muybridge prepare my_videos -o prepared",
@@ -58,14 +58,14 @@ def run(words: Sequence[str]) -> int:
 
 
 def _prepare(found: Any) -> int:
-    from muybridge.data.prepare import Preparation, Recipe, read_source
+    from muybridge.prepared.prepare import Preparation, Recipe, read_source
 
     if found.fps is not None and not found.fps > 0:
         raise ValueError(f"--fps must be positive, not {found.fps}")
     if min(found.scale) < 16:
         raise ValueError(f"--scale must be at least 16 16, not {found.scale[0]} {found.scale[1]}")
     if found.flow:
-        from muybridge.data.flow import opencv
+        from muybridge.video.flow import opencv
 
         opencv()  # before the work, where it is not installed
     kind = found.format or ("csv" if found.source.lower().endswith(".csv") else "folder")
@@ -86,12 +86,12 @@ def _prepare(found: Any) -> int:
 
 def _transcoder(found: Any) -> Transcoder:
     if found.ray:
-        from muybridge.data.cluster import transcode_on_ray
+        from muybridge.prepared.ray import transcode_on_ray
 
         return lambda jobs: transcode_on_ray(jobs, address=found.ray, timeout_seconds=found.timeout_seconds)
 
-    from muybridge.data.children import transcode_in_children
-    from muybridge.processes import num_workers
+    from muybridge.distributed.rank import num_workers
+    from muybridge.prepared.worker_pool import transcode_in_children
 
     number = max(1, num_workers(found.workers))
     return lambda jobs: transcode_in_children(jobs, num_children=number, timeout_seconds=found.timeout_seconds)
@@ -101,7 +101,7 @@ def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from muybridge.data.prepare import prepare
+    from muybridge.prepared.prepare import prepare
 
     columns = (
         TextColumn("videos"),
@@ -122,7 +122,7 @@ def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
 
 
 def _check(found: Any) -> int:
-    from muybridge.data.prepared import check_prepared
+    from muybridge.prepared.dataset import check_prepared
 
     problems = list(check_prepared(found.check))
     if found.json:

@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
         raise ValueError(f"{output} is a folder; name the page to write with -o, such as {output / 'report.html'}")
 
     from muybridge.report.page import write_figures, write_page
-    from muybridge.report.wording import printable
+    from muybridge.text import printable
 
     page = build(found.addresses, found.data)
     files = write_figures(page, Path(found.figures)) if found.figures else []
@@ -57,8 +57,8 @@ def run(words: Sequence[str]) -> int:
 def build(addresses: Sequence[str], data: str | None) -> Page:
     """The page about what lies at the addresses."""
     from muybridge.report.comparison_page import comparison_page
-    from muybridge.report.mistake_parts import find_clips
     from muybridge.report.run_page import run_page
+    from muybridge.report.sections.mistakes import find_clips
     from muybridge.report.sources import Study, read_sources
     from muybridge.report.study_page import study_page
 

@@ -87,7 +87,7 @@ def setting_of(found: argparse.Namespace) -> Setting:
 
 def given(address: str) -> Source:
     """The data at an address; its name is a hash of its manifest, so that it is the same data wherever it lies."""
-    from muybridge.data.datasets import open_data
+    from muybridge.loading.open_data import open_data
     from muybridge.studies.plan import DIGEST_LENGTH, Source
 
     return Source(f"{Path(address).stem}-{open_data(address).sha256()[:DIGEST_LENGTH]}", address)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from muybridge.cli.options import VerbParser, parse_settings, verb_parser
-from muybridge.processes import num_restarts, place
+from muybridge.distributed.rank import current_rank, num_restarts
 from muybridge.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     from muybridge.evaluation.evaluate import sentence
 
     outcome = train(settings, resume=found.resume)
-    if not place().is_first:
+    if not current_rank().is_first:
         return 0
     print(f"trained {settings.model} for {outcome.progress.step} steps; the run is in {settings.output}")
     if outcome.validation:
@@ -51,10 +51,10 @@ def train(settings: TrainSettings, *, resume: bool) -> Outcome:
     """One run, told on standard error."""
     from rich.console import Console
 
-    from muybridge.evaluation.scorer import resolve_device
-    from muybridge.training.distribute import meeting, own_device
+    from muybridge.distributed.process_group import meeting, own_device
+    from muybridge.inference.scorer import resolve_device
     from muybridge.training.fit import fit
-    from muybridge.training.start import announcement, start
+    from muybridge.training.job import announcement, start
 
     device = own_device(resolve_device(settings.device))
     with meeting(device, settings.timeouts.start_minutes) as ranks:

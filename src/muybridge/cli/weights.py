@@ -93,7 +93,7 @@ def export(words: Sequence[str]) -> int:
     )
     found = parser.parse_args(list(words))
 
-    from muybridge.weights.exporting import export_weights
+    from muybridge.inference.export import export_weights
 
     exported = export_weights(found.run, found.output, to=found.to, two_dimensional=found.two_dimensional)
     print(

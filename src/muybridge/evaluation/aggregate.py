@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from muybridge.evaluation.protocol import Average
-from muybridge.evaluation.score import Scores, ScoresHeader, video_numbers
+from muybridge.evaluation.scores import Scores, ScoresHeader, video_numbers
 
 BLOCK_ROWS = 8192  # 26 MB of float64 for 400 classes: what averaging holds in memory besides its result
 UNRANKED = np.iinfo(np.int64).max  # rank of what has no label or no scores: outside any first k

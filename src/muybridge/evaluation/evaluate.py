@@ -13,15 +13,15 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from muybridge.data.batches import WholeVideos
-from muybridge.data.loader import EvaluationViews, evaluation_batches, frame_source
-from muybridge.data.manifest import Manifest
-from muybridge.evaluation.gather import first_ones, rounds
+from muybridge.datasets.manifest import Manifest
+from muybridge.distributed.gather import first_ones, rounds
+from muybridge.distributed.rank import current_rank
 from muybridge.evaluation.metrics import Accuracy, Rate, accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader, score_views, write_scores
-from muybridge.evaluation.videos import VideoFile, of_videos, read_video_scores
-from muybridge.processes import place
+from muybridge.evaluation.scores import ScoresHeader, score_views, write_scores
+from muybridge.evaluation.video_scores import VideoFile, of_videos, read_video_scores
+from muybridge.loading.draws import WholeVideos
+from muybridge.loading.loader import EvaluationViews, evaluation_batches, frame_source
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
 
@@ -73,7 +73,7 @@ def evaluate(
     Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
     is then called by all, equally often.
     """
-    here, header, num_videos = place(), examination.header(), len(examination.manifest)
+    here, header, num_videos = current_rank(), examination.header(), len(examination.manifest)
     averages = examination.evaluation.keep == "videos"
     begun = VideoFile(path, header) if averages and here.is_first else None
     first_video = first_ones(begun.num_done if begun else 0, here)

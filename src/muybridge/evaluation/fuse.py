@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muybridge.data.manifest import match_classes
+from muybridge.datasets.manifest import match_classes
 from muybridge.evaluation.aggregate import BLOCK_ROWS, VideoScores, best_ranks, mean_scores, softmax, video_scores
 from muybridge.evaluation.metrics import Accuracy, accuracy
-from muybridge.evaluation.score import Scores, video_numbers
+from muybridge.evaluation.scores import Scores, video_numbers
 
 Level = Literal["view", "video"]
 NUM_NAMED = 3  # videos named in a sentence

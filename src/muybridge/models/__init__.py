@@ -1,1 +1,1 @@
-"""From clips to logits: the family as a table, the networks, how convolutions are executed, what they cost."""
+"""The family of networks as a table, the networks themselves, what they cost."""

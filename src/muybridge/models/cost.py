@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from muybridge.models.convolution import Triple, Triples
+from muybridge.kernels.convolution import Triple, Triples
 
 LayerKind = Literal["convolution", "linear"]
 

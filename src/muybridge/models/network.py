@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from muybridge.models.convolution import Convolution3d, FactorisedConvolution, Triple
+from muybridge.kernels.convolution import Convolution3d, FactorisedConvolution, Triple
 from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
     STRIDES,

@@ -1,1 +1,1 @@
-"""Use: a recogniser for files and folders, timelines, features."""
+"""Networks applied to video files: a recognizer, timelines, features."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.data.manifest import match_classes
+from muybridge.datasets.manifest import match_classes
 from muybridge.evaluation.fuse import mean_shares
-from muybridge.prediction.predictor import Prediction, Recognizer
+from muybridge.prediction.recognizer import Prediction, Recognizer
 
 
 @dataclass(frozen=True)

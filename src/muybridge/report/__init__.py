@@ -1,1 +1,1 @@
-"""Results told to people: one self-contained page, and its figures and tables as files for papers."""
+"""Results as one self-contained HTML page, and as figures and tables for papers."""

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from muybridge.report.series import Series
-from muybridge.report.wording import counted, printable, shortened
+from muybridge.text import counted, printable, shortened
 
 MOST_POINTS = 300  # of a line: more are not told apart on a page, and a night's run has a million steps
 WIDE, NARROW = 680, 328  # CSS pixels: a column of text, and a phone's width without its margins

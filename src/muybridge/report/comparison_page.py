@@ -13,16 +13,16 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.data.manifest import plain_name
+from muybridge.datasets.manifest import plain_name
 from muybridge.evaluation.metrics import video_ranks
-from muybridge.report.accuracy_parts import accuracy_table, interval_chart, protocol_sentence
 from muybridge.report.comparison import PairedTest, holm, paired_test
 from muybridge.report.document import Block, Page, Section, Text
-from muybridge.report.mistake_parts import Clips, how_shown, mistake_blocks
+from muybridge.report.sections.accuracy import accuracy_table, interval_chart, protocol_sentence
+from muybridge.report.sections.mistakes import Clips, how_shown, mistake_blocks
+from muybridge.report.sections.training import failure_blocks, flattened, line_of_runs, speed
 from muybridge.report.sources import Evaluated, Run
 from muybridge.report.tables import Column, Table, titles
-from muybridge.report.training_parts import failure_blocks, flattened, line_of_runs, speed
-from muybridge.report.wording import counted, percent, probability
+from muybridge.text import counted, percent, probability
 
 CURVES = (
     ("loss", ("Training loss", "loss"), ("train", "loss")),

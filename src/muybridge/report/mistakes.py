@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from muybridge.evaluation.aggregate import VideoScores, softmax
 from muybridge.evaluation.metrics import video_ranks
-from muybridge.evaluation.score import Scores
+from muybridge.evaluation.scores import Scores
 
 NUM_MISTAKES = 12
 

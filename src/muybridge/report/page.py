@@ -14,11 +14,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from muybridge.journal import write_text, written_whole
+from muybridge.files.atomic import atomic_write, write_text
 from muybridge.report.charts import for_papers, inline_svg
 from muybridge.report.document import Page
 from muybridge.report.tables import comma_separated, latex, markdown
-from muybridge.report.wording import printable
+from muybridge.text import printable
 
 
 def html(page: Page) -> str:
@@ -56,7 +56,7 @@ def write_figures(page: Page, folder: Path) -> list[Path]:
         texts = {"md": markdown(table), "tex": latex(table), "csv": comma_separated(table)}
         files |= {folder / f"{table.name}-table.{kind}": text.encode() for kind, text in texts.items()}
     for path, content in files.items():
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     return list(files)
 

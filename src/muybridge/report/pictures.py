@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from muybridge.data.clips import uniform_clips
-from muybridge.data.datasets import open_data
-from muybridge.data.loader import frame_source, frame_times
-from muybridge.data.manifest import Manifest
-from muybridge.data.views import batched, evaluation_view, network_input
+from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.score import ScoresHeader
+from muybridge.evaluation.scores import ScoresHeader
+from muybridge.loading.loader import frame_source, frame_times
+from muybridge.loading.open_data import open_data
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, Preprocessing, VideoError
+from muybridge.video.sampling import uniform_clips
+from muybridge.video.views import batched, evaluation_view, network_input
 
 SIDE = 128  # pixels of a picture at most; ten clips of 8 frames of 64x64 are 33 kB together
 QUALITY = 60

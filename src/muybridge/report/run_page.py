@@ -5,19 +5,19 @@ Enter: a `Run`, and a reader of its clips or the reason why there is none. Leave
 
 from __future__ import annotations
 
-from muybridge.report.accuracy_parts import (
+from muybridge.report.document import Block, Page, Section, Text
+from muybridge.report.sections.accuracy import (
     accuracy_blocks,
     class_blocks,
     confusion_blocks,
     protocol_sentence,
     top1_sentence,
 )
-from muybridge.report.document import Block, Page, Section, Text
-from muybridge.report.mistake_parts import Clips, how_shown, mistake_blocks
+from muybridge.report.sections.mistakes import Clips, how_shown, mistake_blocks
+from muybridge.report.sections.training import curve_blocks, failure_blocks, settings_table, speed, speed_blocks
 from muybridge.report.sources import Evaluated, Run
 from muybridge.report.tables import Table, titles
-from muybridge.report.training_parts import curve_blocks, failure_blocks, settings_table, speed, speed_blocks
-from muybridge.report.wording import counted
+from muybridge.text import counted
 
 NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` on this run."
 

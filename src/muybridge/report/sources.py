@@ -16,9 +16,9 @@ import numpy as np
 
 from muybridge.evaluation.aggregate import VideoScores, video_scores
 from muybridge.evaluation.metrics import Accuracy, accuracy
-from muybridge.evaluation.score import Scores, read_scores
-from muybridge.evaluation.videos import keeps_videos, read_video_scores
-from muybridge.journal import read_json_lines, read_settings
+from muybridge.evaluation.scores import Scores, read_scores
+from muybridge.evaluation.video_scores import keeps_videos, read_video_scores
+from muybridge.files.run_folder import read_json_lines, read_settings
 from muybridge.report.mistakes import Mistake, most_confident_mistakes
 
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from muybridge.report.charts import LineChart
 from muybridge.report.document import Block, Gallery, Page, Picture, Section, Text
 from muybridge.report.pictures import plain_picture
+from muybridge.report.sections.training import flattened, settings_table
 from muybridge.report.series import Series
 from muybridge.report.sources import Study
 from muybridge.report.tables import Cell, Column, Table, titles
-from muybridge.report.training_parts import flattened, settings_table
-from muybridge.report.wording import counted
+from muybridge.text import counted
 
 VERDICTS = {
     True: "The runs support the claim.",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from muybridge.report.wording import number, printable
+from muybridge.text import number, printable
 
 Cell: TypeAlias = str | int | float | None
 """None: there is no value."""

@@ -18,18 +18,19 @@ from typing import Any
 
 from rich.console import Console
 
-from muybridge.data.datasets import open_data
+from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.evaluation.evaluate import Examination, evaluate
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.evaluation.scorer import load_scorer, resolve_device
-from muybridge.journal import read_json_lines, write_json
-from muybridge.processes import StopRequested, stop_on_signals
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import read_json_lines
+from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.loading.open_data import open_data
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Scoring
 from muybridge.studies.recipe import train_settings
 from muybridge.training.checkpoint import checkpoints
 from muybridge.training.fit import fit
-from muybridge.training.start import start
+from muybridge.training.job import start
 
 POLL_SECONDS = 0.2
 FINISHED_WITH_FAILURES = 3  # the exit code of a training that could not read some clips

@@ -17,7 +17,7 @@ from muybridge.models.family import ConvolutionKind, specification
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Run
 from muybridge.studies.study import Scale
-from muybridge.training.start import build_network
+from muybridge.training.job import build_network
 
 # 10^9 multiply-adds a second of training on one thread: 2 cores of an AMD EPYC with AVX-512, width 8, 2026-11-22.
 SPEED = {

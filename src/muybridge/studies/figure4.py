@@ -33,7 +33,7 @@ from muybridge.studies.study import (
     points,
 )
 from muybridge.studies.table2 import LENGTHS, by_seed, runs
-from muybridge.training.start import build_network
+from muybridge.training.job import build_network
 
 KINDS = {
     "R2D, f-R2D": ("r2d", "f_r2d"),

@@ -6,7 +6,6 @@ smaller. Its motions are hard enough that networks differ; how they were chosen 
 
 from __future__ import annotations
 
-from muybridge.data.motion import CLASS_NAMES, MotionSettings
 from muybridge.settings import (
     ClipSettings,
     EvaluationSettings,
@@ -15,6 +14,7 @@ from muybridge.settings import (
     TrainingSettings,
     TrainSettings,
 )
+from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings
 
 STUDY_DEPTH = 10
 STUDY_DEEPER = 18  # where a study compares two depths, as the paper does 18 and 34

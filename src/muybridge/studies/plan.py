@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from muybridge.data.motion import MotionSettings
 from muybridge.settings import TrainSettings, differences, to_plain
+from muybridge.synthetic.motions import MotionSettings
 
 Split = Literal["test", "validation"]
 DIGEST_LENGTH = 10

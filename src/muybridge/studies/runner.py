@@ -21,14 +21,15 @@ from typing import Any
 
 import yaml
 
-from muybridge.data.motion_files import write_motion_dataset
+from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.evaluation.fuse import fuse
-from muybridge.evaluation.score import read_scores
-from muybridge.journal import append_json_line, environment, read_json_lines, write_json, write_text
-from muybridge.processes import StopRequested, stop_on_signals
+from muybridge.evaluation.scores import read_scores
+from muybridge.files.atomic import write_json, write_text
+from muybridge.files.run_folder import append_json_line, environment, read_json_lines
 from muybridge.settings import to_plain
 from muybridge.studies.execute import TRAINED, WEIGHTS, figures, history
 from muybridge.studies.plan import Fused, Run, Scoring, row_key
+from muybridge.synthetic.dataset import write_motion_dataset
 
 Row = Mapping[str, Any]
 POLL_SECONDS = 0.2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from muybridge.data.motion import CLASS_NAMES
 from muybridge.models.family import mid_channels
 from muybridge.records import Modality
 from muybridge.settings import TrainSettings
@@ -16,6 +15,7 @@ from muybridge.studies.laptop import STUDY_CLIPS, STUDY_DEEPER, STUDY_DEPTH, STU
 from muybridge.studies.plan import Run, Scoring, Source, generated, with_seeds
 from muybridge.studies.recipe import recipe
 from muybridge.studies.study import Setting
+from muybridge.synthetic.motions import CLASS_NAMES
 
 PAPER_CLIPS = 10  # a video, of the paper's protocol
 PAPER_DEPTH, PAPER_DEEPER = 18, 34

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muybridge.journal import write_json
+from muybridge.files.atomic import write_json
 from muybridge.studies.study import Results, Row, Setting, Study, to_json
 
 MAX_MISSING_PRINTED = 5

@@ -1,1 +1,1 @@
-"""Learning: from settings to a job, schedule, optimiser, checkpoints, the loop."""
+"""From settings to a trained network: job, schedule, optimizer, checkpoints, the loop."""

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from muybridge.data.loader import TrainingBatch
-from muybridge.models.convolution import set_execution
+from muybridge.kernels.convolution import set_execution
+from muybridge.loading.loader import TrainingBatch
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainingSettings, TrainSettings
 

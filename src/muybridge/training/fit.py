@@ -16,22 +16,23 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from muybridge.data.batches import StepDraws
-from muybridge.data.loader import TrainingBatch, TrainingDraws, frame_source, training_batches
+from muybridge.distributed.process_group import Ranks
+from muybridge.distributed.stop import StopFlag, StopRequested, stop_on_signals
+from muybridge.distributed.watchdog import Watch
 from muybridge.evaluation.evaluate import Examination, evaluate, sentence
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.evaluation.scorer import NetworkScorer
-from muybridge.processes import StopFlag, StopRequested, stop_on_signals
+from muybridge.inference.scorer import NetworkScorer
+from muybridge.loading.draws import StepDraws
+from muybridge.loading.loader import TrainingBatch, TrainingDraws, frame_source, training_batches
 from muybridge.training.checkpoint import Progress, newest_snapshot, put_in_place
-from muybridge.training.curves import Curves
-from muybridge.training.distribute import Ranks
+from muybridge.training.checkpointer import Keeper, save_weights
+from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.execution import ahead
-from muybridge.training.keeping import Keeper, save_weights
+from muybridge.training.job import Job
+from muybridge.training.metrics_log import Curves
 from muybridge.training.optimizer import build_optimizer, set_rate
-from muybridge.training.phases import Watch
-from muybridge.training.profile import Profile
+from muybridge.training.profiler import Profile
 from muybridge.training.progress import ProgressBar, StepReport
-from muybridge.training.start import Job
 from muybridge.training.step import Learner, StepResult, example_clips, training_step
 from muybridge.weights.card import tensors_sha256
 
@@ -51,7 +52,9 @@ def fit(job: Job, console: Console) -> Outcome:
     schedule, limits, training = job.schedule, job.settings.timeouts, job.settings.training
     optimizer = build_optimizer(job.network, training)
     progress, measured = newest_progress(job, optimizer, console), None
-    model = job.ranks.wrap(job.network, synchronise=training.synchronise_norm, example=example_clips(job, 2))
+    model = wrap_for_training(
+        job.network, job.ranks, synchronise=training.synchronise_norm, example=example_clips(job, 2)
+    )
     learner = Learner(job, model, optimizer)
     saved, saved_at = progress, time.monotonic()
     with (

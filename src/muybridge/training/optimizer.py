@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from muybridge.settings import TrainingSettings
-from muybridge.weights.surgery import PARTS
+from muybridge.weights.transfer import PARTS
 
 
 def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.data.loader import Failure, TrainingBatch
-from muybridge.data.views import network_input
-from muybridge.training.distribute import held_back
-from muybridge.training.start import Job
-from muybridge.weights.surgery import learning_mode
+from muybridge.loading.loader import Failure, TrainingBatch
+from muybridge.training.data_parallel import held_back
+from muybridge.training.job import Job
+from muybridge.video.views import network_input
+from muybridge.weights.transfer import learning_mode
 
 CALM_DOWN = "lower training.learning_rate or lengthen training.warmup_epochs"
 

@@ -1,1 +1,1 @@
-"""A network's papers: its card, reading and recognising state dicts, fitting weights to another task."""
+"""Weights and their card: reading, recognizing, importing, downloading, transfer to another task."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from muybridge.distributed.process_group import Ranks
 from muybridge.models.network import VideoResNet
 from muybridge.weights.card import SUFFIX, Card, load_network
 from muybridge.weights.catalogue import find, nearest
@@ -46,3 +47,14 @@ def weights_file(address: str | Path) -> Path:
 def load_weights(address: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:
     """`load_network` of the file that `address`, a run folder, a file or a name of the catalogue, means."""
     return load_network(weights_file(address), device)
+
+
+def fetch_in_turn(address: str, ranks: Ranks) -> None:
+    """Weights with a name of the catalogue are fetched by rank 0, then by the first rank of every other machine.
+
+    Those find it where machines share a cache; all other ranks find it in any case.
+    """
+    for has_turn in (ranks.is_first, ranks.place.local_rank == 0):
+        if has_turn:
+            weights_file(address)
+        ranks.everyones(None)

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from muybridge.journal import written_whole
+from muybridge.files.atomic import atomic_write
 from muybridge.models.family import Specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
@@ -131,7 +131,7 @@ def save(
         tensors_sha256=tensors_sha256(tensors),
     )
     metadata = {METADATA_KEY: json.dumps(card.to_json())}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         # Not safetensors' own save_file: a full or read-only disk then is an OSError, as everywhere else.
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
     return card

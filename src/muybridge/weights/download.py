@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from muybridge.journal import write_text
+from muybridge.files.atomic import write_text
 from muybridge.weights.card import SUFFIX, load_card
 from muybridge.weights.catalogue import Entry
 from muybridge.weights.importing import ImportOptions, file_sha256, import_weights

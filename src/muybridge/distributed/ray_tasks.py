@@ -1,0 +1,58 @@
+"""Work on single videos as tasks of a Ray cluster (extra `ray`): jobs in, results out as they are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+Name = TypeVar("Name")
+
+
+Result = TypeVar("Result")
+
+
+_IN_FLIGHT_A_CORE = 4  # enough that no worker waits for its next video
+
+
+_RETRIES = 5
+
+
+def on_ray(
+    work: Callable[..., Result],
+    jobs: Iterable[tuple[Name, tuple[Any, ...]]],
+    *,
+    address: str,
+    num_gpus: float = 0,
+    lost: Callable[[Name, str], Result],
+) -> Iterator[tuple[Name, Result]]:
+    """Each job's name and what `work` made of its arguments, as they are done, on a core or on `num_gpus` each.
+
+    `address` as `ray.init` takes it, or "local" for this machine alone. `lost` says what comes of a job whose workers died
+    again and again, from its name and the reason.
+    """
+    import ray  # noqa: PLC0415 - an extra
+
+    paths = {"PYTHONPATH": ":".join(path for path in sys.path if path)}  # workers import what this process imports
+    ray.init(address, ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": paths})
+    task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_RETRIES)(work)
+    waiting = iter(jobs)
+    running: dict[Any, Name] = {}
+    try:
+        while True:
+            room = _IN_FLIGHT_A_CORE * int(ray.cluster_resources().get("CPU", 1)) - len(running)
+            for name, arguments in islice(waiting, max(0, room)):
+                running[task.remote(*arguments)] = name
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                name = running.pop(reference)
+                try:
+                    outcome: Result = ray.get(reference)
+                except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                    outcome = lost(name, f"the Ray worker that had it died again and again ({type(error).__name__})")
+                yield name, outcome
+    finally:
+        ray.shutdown()

@@ -1,0 +1,151 @@
+"""Scores of whole videos on disk, for data too large to keep every view of (`evaluation.keep videos`).
+
+Sports-1M by 100 clips is 22 million views of 487 classes, 43 GB of logits; averaged, 220 thousand videos are 0.9 GB. Enter:
+rows of views as `score.py` makes them. Leave: a row a video: the mean over its readable views in float64, how many there
+were, how many were right. The file grows in parts, in manifest order; an evaluation that ended early goes on behind the last.
+`read_video_scores` reads files of both kinds, so every figure of videos is computed alike from either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from muybridge.evaluation.aggregate import VideoScores, video_scores
+from muybridge.evaluation.scores import VIDEOS_KEY, Scores, ScoresHeader, read_scores
+from muybridge.files.atomic import atomic_write
+from muybridge.files.resumable_table import Parts
+
+PART_VIDEOS = 256  # what a kill may cost
+COUNTS = ("num_views", "num_failed_views", "num_right_views")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.int32()), nullable=False),
+        *(pa.field(name, pa.int32(), nullable=False) for name in COUNTS),
+        pa.field("looped", pa.int32(), nullable=False),  # videos of the row's batch that repeat, told in its first row
+        pa.field("probabilities", pa.list_(pa.float64())),  # null: no view was readable
+        pa.field("reason", pa.string(), nullable=False),  # of the first view that failed
+    ]
+)
+
+
+def of_videos(views: pa.RecordBatch, header: ScoresHeader, num_looped: int) -> pa.RecordBatch:
+    """The rows of some whole videos' views averaged into a row a video, as the protocol says; they are checked."""
+    table = pa.Table.from_batches([views])
+    names = table["video"].unique()
+    found = video_scores(Scores(table, replace(header, num_videos=len(names))))
+    values = pa.array(found.probabilities[found.readable].reshape(-1))
+    lengths = np.where(found.readable, len(header.classes), 0)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    failed = table.filter(pc.not_equal(table["status"], "ok"))
+    reasons = dict(zip(reversed(failed["video"].to_pylist()), reversed(failed["reason"].to_pylist()), strict=True))
+    columns = [
+        pa.array(found.videos, pa.string()),
+        pa.array(found.labels, pa.list_(pa.int32())),
+        *(pa.array(getattr(found, name), pa.int32()) for name in COUNTS),
+        pa.array([num_looped] + [0] * (len(names) - 1), pa.int32()),
+        pa.ListArray.from_arrays(offsets, values, mask=pa.array(~found.readable)),
+        pa.array([reasons.get(name, "") for name in found.videos], pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+class VideoFile:
+    """The file of an evaluation in the making. What another model, data set or protocol left unfinished is removed."""
+
+    def __init__(self, path: Path, header: ScoresHeader) -> None:
+        self.path, self.header = path, header
+        self._parts = Parts(path, SCHEMA, header.to_json(), part_rows=PART_VIDEOS)
+        self._parts.tidy()
+        if not self._parts.belong:
+            self._parts.remove()
+        self.num_done = len(self._parts.column("video"))
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Takes the rows that are still to come and writes the file; the number of videos that repeat in a loop."""
+        with self._parts:
+            for rows in batches:
+                self._parts.add(rows)
+        num_looped = sum(map(int, self._parts.column("looped")))
+        metadata = {VIDEOS_KEY: json.dumps(self.header.to_json())}
+        with atomic_write(self.path) as temporary:
+            with pq.ParquetWriter(
+                temporary, SCHEMA.with_metadata(metadata), compression="zstd", write_page_checksum=True
+            ) as writer:
+                for part in self._parts.tables():
+                    writer.write_table(part)
+            _read(temporary)
+        self._parts.remove()
+        return num_looped
+
+
+def read_video_scores(path: Path) -> VideoScores:
+    """The scores of videos from a file with a row a view or a row a video.
+
+    Raises ValueError with one sentence where it is absent, not Parquet, damaged, of another format or not complete.
+    """
+    try:
+        return _read(path) if keeps_videos(path) else video_scores(read_scores(path))
+    except (pa.ArrowException, OSError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+
+
+def keeps_videos(path: Path) -> bool:
+    """Whether a file has a row a video, not a row a view. False for what is no Parquet file."""
+    try:
+        return path.is_file() and VIDEOS_KEY in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _read(path: Path) -> VideoScores:
+    """A row group at a time: besides the result no more of it is in memory."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        schema = file.schema_arrow
+        if not schema.remove_metadata().equals(SCHEMA):
+            raise ValueError(f"{path} has other columns than {', '.join(SCHEMA.names)}; evaluate again")
+        header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEOS_KEY]))
+        num_rows = file.metadata.num_rows
+        if num_rows != header.num_videos:
+            raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
+        probabilities = np.full((num_rows, len(header.classes)), np.nan)
+        columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNTS)}
+        place = 0
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number)
+            readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
+            values = pc.list_flatten(table["probabilities"]).to_numpy()
+            if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():
+                raise ValueError(f"{path} has scores that are not of {len(header.classes)} classes; evaluate again")
+            probabilities[place + readable] = values.reshape(len(readable), -1)
+            place += len(table)
+            for name, found in columns.items():
+                found += table[name].to_pylist()
+    _check(path, header, columns, np.isnan(probabilities[:, 0]))
+    counts = {name: np.array(columns[name], np.int64) for name in COUNTS}
+    return VideoScores(header, tuple(columns["video"]), tuple(map(tuple, columns["labels"])), probabilities, **counts)
+
+
+def _check(path: Path, header: ScoresHeader, columns: dict[str, list[Any]], failed: Any) -> None:
+    if len(set(columns["video"])) != header.num_videos:
+        raise ValueError(f"{path}: a video is there more than once; evaluate again")
+    views, failures, right = (np.array(columns[name]) for name in COUNTS)
+    if (
+        (views != header.protocol.clips).any()
+        or (right + failures > views).any()
+        or ((failures == views) != failed).any()
+    ):
+        raise ValueError(f"{path}: the counts of views contradict the scores; evaluate again")
+    if any(not 0 <= label < len(header.classes) for labels in columns["labels"] for label in labels):
+        raise ValueError(f"{path}: there are labels beyond the {len(header.classes)} classes; evaluate again")

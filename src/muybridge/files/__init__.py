@@ -1,0 +1,1 @@
+"""Files that the library owns: written atomically, resumable, hashed, cached."""

@@ -1,0 +1,72 @@
+"""Run folders: what is written, where, and so that it is whole or absent.
+
+A run folder holds settings.yaml, network.json, environment.json, log.jsonl, failures.jsonl, tensorboard/, checkpoints/,
+last.safetensors, best.safetensors and scores/<split>.parquet (docs/training.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings.yaml of a run folder in plain form. ValueError with a sentence where it is damaged."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file any more ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings any more")
+    return found
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds one line to a .jsonl file; a line torn by a crash is skipped by `read_json_lines`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a .jsonl file; none if it is not there."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the process died
+    return records
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides the settings: versions, machine, command."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor_name() -> str:
+    """The processor as the system names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Networks made for use: batch norm folded, 8-bit, streaming, ONNX, export."""

@@ -1,0 +1,214 @@
+"""Weights taken out: `muybridge weights export`.
+
+Enters: an address of weights. Leaves: a file that other software runs, and a JSON beside it with labels and preprocessing. The
+file is read back and its outputs are compared with ours before it gets its name: an export that fails leaves nothing.
+
+    onnx          a graph, for ONNX Runtime and most other engines (`onnx.py`)
+    torch-export  a torch.export program (.pt2), for torch, AOTInductor, ExecuTorch
+    torchvision   a state dict for torchvision's VideoResNet (docs/weights.md shows the class)
+    state-dict    the plain tensors, for whoever builds the same network
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from muybridge.files.atomic import atomic_write, write_json
+from muybridge.inference.flat import two_dimensional as flattened
+from muybridge.inference.onnx import OnnxScorer, write_onnx
+from muybridge.kernels.convolution import set_execution
+from muybridge.models.network import VideoResNet
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import Card, network_of
+from muybridge.weights.importing import TORCHVISION_EPSILON
+
+Target = Literal["onnx", "torchvision", "torch-export", "state-dict"]
+SUFFIXES: dict[Target, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "torchvision": (".pth", ".pt"),
+    "torch-export": (".pt2",),
+    "state-dict": (".pth", ".pt"),
+}
+TORCHVISION_FAMILIES = ("r3d", "mc3", "r2plus1d")  # what its VideoResNet has stems and convolutions for
+TOLERANCE = 1e-4  # of the largest output; folding and another order of summation cost about 1e-6
+BATCHES = (1, 3)  # of the clips that are compared: the batch is free
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how far its outputs are from ours."""
+
+    file: Path
+    json_file: Path
+    largest_difference: float
+    largest_output: float
+    notes: tuple[str, ...]
+
+
+def export_weights(address: str | Path, output: str | Path, *, to: Target, two_dimensional: bool = False) -> Exported:
+    """Writes the weights at `address` to `output` in the format `to`, compared with ours.
+
+    ValueError: the format cannot hold this network. RuntimeError: the outputs differ, and nothing was written.
+    """
+    output = Path(output)
+    if output.suffix not in SUFFIXES[to]:
+        raise ValueError(f"{to} files end in {' or '.join(SUFFIXES[to])}, not in {output.suffix or 'nothing'}")
+    if two_dimensional and to not in ("onnx", "torch-export"):
+        raise ValueError(f"--two-dimensional is a form of execution, and {to} holds weights alone; leave it out")
+    network, card = load_weights(address)
+    notes: list[str] = []
+    with atomic_write(output) as temporary:
+        match to:
+            case "onnx":
+                write_onnx(network, card, temporary, two_dimensional=two_dimensional)
+                run: Run = OnnxScorer(temporary, torch.device("cpu"))
+            case "torch-export":
+                run = _write_program(network, card, temporary, two_dimensional=two_dimensional)
+            case "torchvision":
+                tensors = torchvision_tensors(network)
+                notes += _torchvision_notes(card)
+                run = _write_tensors(tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary)
+            case "state-dict":
+                notes.append(f"epsilon of batch norm, {card.specification.norm_epsilon:g}, is not in the file: set it")
+                run = _write_tensors(network.state_dict(), card.specification, temporary)
+        difference, largest = compare(network, run, card)
+    told = Exported(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
+    write_json(told.json_file, _description(told, card, to, two_dimensional=two_dimensional))
+    return told
+
+
+def compare(network: VideoResNet, run: Run, card: Card) -> tuple[float, float]:
+    """The largest difference between both's outputs for random clips, and our largest output.
+
+    RuntimeError where they differ by more than `TOLERANCE` of the latter.
+    """
+    given = card.preprocessing
+    chance = torch.Generator().manual_seed(0)
+    difference = largest = 0.0
+    for num_clips in BATCHES:
+        shape = (num_clips, given.input_channels, given.clip_length, given.crop, given.crop)
+        clips = torch.randn(shape, generator=chance)
+        with torch.inference_mode():
+            ours = network(clips)
+        theirs = run(clips)
+        if theirs.shape != ours.shape:
+            raise RuntimeError(f"the exported network gives outputs {tuple(theirs.shape)}, ours {tuple(ours.shape)}")
+        difference = max(difference, float((theirs - ours).abs().max()))
+        largest = max(largest, float(ours.abs().max()))
+    if not difference <= TOLERANCE * largest:
+        raise RuntimeError(
+            f"the exported network's outputs differ from ours by {difference:.2g} where the largest is {largest:.2g}; "
+            "nothing was written"
+        )
+    return difference, largest
+
+
+def torchvision_tensors(network: VideoResNet) -> dict[str, Tensor]:
+    """A state dict that gives the same outputs under torchvision's epsilon of 1e-5.
+
+    Batch norm divides by sqrt(variance + epsilon): what our epsilon is larger goes into the running variance. ValueError for a
+    network that torchvision's VideoResNet has no parts for.
+    """
+    spec = network.specification
+    family = spec.name.rpartition("_")[0]
+    problems = [
+        problem
+        for wrong, problem in (
+            (family not in TORCHVISION_FAMILIES, f"it has parts for {', '.join(TORCHVISION_FAMILIES)} alone"),
+            (spec.width != 64, f"its width is 64, not {spec.width}"),
+            (spec.input_channels != 3, f"its stem takes 3 channels, not {spec.input_channels}"),
+            (spec.stem_pool, "it has no max-pool after the stem"),
+            (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 channels inside"),
+            (not spec.middle_relu, "it has ReLU between the halves of (2+1)D"),
+        )
+        if wrong
+    ]
+    if problems:
+        raise ValueError(f"torchvision's VideoResNet cannot hold this {spec.name}: {'; '.join(problems)}")
+    more = spec.norm_epsilon - TORCHVISION_EPSILON
+    if more < 0:
+        raise ValueError(
+            f"epsilon {spec.norm_epsilon:g} is below torchvision's {TORCHVISION_EPSILON:g}: variances could turn negative"
+        )
+    return {
+        name: (tensor.double() + more).float() if more and name.endswith("running_var") else tensor
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _torchvision_notes(card: Card) -> list[str]:
+    spec, notes = card.specification, []
+    if spec.norm_epsilon != TORCHVISION_EPSILON:
+        notes.append(
+            f"{spec.norm_epsilon - TORCHVISION_EPSILON:g} was added to every running variance, so that outputs are equal at "
+            f"torchvision's epsilon {TORCHVISION_EPSILON:g}; import it again with --source torchvision"
+        )
+    if spec.name.startswith("r2plus1d") and spec.mid_channel_rule == "per_convolution":
+        where = "three places" if spec.block == "basic" else "some places"
+        notes.append(f"torchvision's class needs other convolutions in {where}: docs/weights.md shows them")
+    return notes
+
+
+def _write_tensors(tensors: dict[str, Tensor], spec: object, path: Path) -> Run:
+    torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    again = network_of(spec, torch.load(path, weights_only=True))  # type: ignore[arg-type]
+    return _inference(again)
+
+
+def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool) -> Run:
+    module: nn.Module
+    if two_dimensional:
+        module = flattened(network)
+    else:
+        module = copy.deepcopy(network)
+        set_execution(module, "plain")  # torch's own operators, for whatever compiles the program
+    given = card.preprocessing
+    clips = torch.zeros(2, given.input_channels, given.clip_length, given.crop, given.crop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter warns of its own use of pytree
+        program = torch.export.export(module, (clips,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        with path.open("wb") as file:
+            torch.export.save(program, file)
+        with path.open("rb") as file:
+            again = torch.export.load(file).module()
+    return _inference(again)
+
+
+def _inference(module: nn.Module) -> Run:
+    def run(clips_ncthw: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = module(clips_ncthw)
+        return logits
+
+    return run
+
+
+def _description(told: Exported, card: Card, to: Target, *, two_dimensional: bool) -> dict[str, object]:
+    given = card.preprocessing
+    return {
+        "file": told.file.name,
+        "format": to,
+        "two_dimensional": two_dimensional,
+        "input": {
+            "name": "clips",
+            "shape": ["N", given.input_channels, given.clip_length, given.crop, given.crop],
+            "range": "pixels 0 to 255, less the mean, divided by std, channels in the order of the means"
+            if given.modality == "rgb"
+            else "displacements in pixels, x then y, less the mean, divided by std",
+        },
+        "output": {"name": "logits", "shape": ["N", card.specification.num_classes]},
+        "largest_difference": told.largest_difference,
+        "largest_output": told.largest_output,
+        "notes": list(told.notes),
+        "card": card.to_json(),
+    }

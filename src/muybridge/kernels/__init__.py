@@ -1,0 +1,1 @@
+"""How convolutions run on a device: forms, Winograd filtering, temporal convolution."""

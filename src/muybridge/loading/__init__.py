@@ -1,0 +1,1 @@
+"""A manifest to batches of clips: worker processes, draws, evaluation clips."""

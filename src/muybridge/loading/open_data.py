@@ -1,0 +1,25 @@
+"""A data address to a manifest, prepared data included."""
+
+from __future__ import annotations
+
+from muybridge.datasets.folders import build_manifest, check_classes, check_names, read_address
+from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import with_splits
+from muybridge.prepared.dataset import is_prepared, open_prepared
+
+
+def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manifest:
+    """The manifest of a data address; `seed` draws the validation split where none is given.
+
+    Raises ValueError with a sentence for people for everything that is wrong with the address, the classes or the splits.
+    """
+    if is_prepared(address):
+        return open_prepared(address, fold=fold)
+    root, rows, notes = read_address(address)
+    if fold is not None:
+        raise ValueError(f"{address} has no official folds; leave --fold out, or give the split in a CSV column")
+    check_names(address, rows)
+    rows, drawn = with_splits(rows, seed)
+    classes = sorted({label for row in rows for label in row.labels})
+    check_classes(address, rows, classes)
+    return build_manifest(rows, classes, root, (*notes, *drawn))

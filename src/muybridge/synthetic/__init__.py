@@ -1,0 +1,1 @@
+"""Generated videos whose classes only the order of frames tells apart."""

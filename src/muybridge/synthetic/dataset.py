@@ -1,0 +1,118 @@
+"""Generated motions as real video files: a data set in class folders, and an untrimmed video of several motions.
+
+In: `MotionSettings`. Out: H.264 in MP4. Every frame is coded by itself at a constant quantiser, so that the decoded
+frames of a reversed video are exactly the reversed decoded frames; ordinary compression predicts frames from
+earlier ones and so leaks the arrow of time. One encoder thread and no dates: one seed gives the same bytes (with one
+version of the encoder).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from numpy.typing import NDArray
+
+from muybridge.randomness import generator
+from muybridge.synthetic.motions import MotionSettings, pair_of
+from muybridge.synthetic.scenes import draw_scene, frames_of
+
+_QUANTISER = 24  # about 25 kB for 24 frames of 80x80 with the default noise; the noise survives, so it matters
+MotionSplit = Literal["train", "validation", "test"]
+
+
+class MotionSegment(NamedTuple):
+    """What happens from start_seconds to end_seconds of an untrimmed video."""
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+
+
+def video_generator(settings: MotionSettings, split: MotionSplit, label: str, number: int) -> np.random.Generator:
+    """The generator that file `number` of a class in a split is drawn from: `render_motion` with it gives its frames.
+
+    Partner classes of validation and test share it, which makes their files twins; in training each has its own.
+    """
+    owner = label if split == "train" else " and ".join(pair_of(label))
+    return generator(settings.seed, f"motion/{split}/{owner}", number)
+
+
+def write_motion_dataset(
+    folder: Path, settings: MotionSettings, *, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write folder/<split>/<class>/<number>.mp4 for train, validation and test.
+
+    `progress` is called with (videos written, videos in all). The folder appears under its name when it is complete; until
+    then its name ends in `.partial`, and what an interrupted call left there is replaced. A folder that already
+    holds something is a ValueError.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} already exists and is not an empty folder; delete it or choose another one")
+    videos_per_class: dict[MotionSplit, int] = {
+        "train": settings.train_videos_per_class,
+        "validation": settings.validation_videos_per_class,
+        "test": settings.test_videos_per_class,
+    }
+    planned = [
+        (split, label, number)
+        for split, count in videos_per_class.items()
+        for label in settings.class_names
+        for number in range(count)
+    ]
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    for done, (split, label, number) in enumerate(planned, start=1):
+        scene = draw_scene(label, video_generator(settings, split, label, number), settings=settings)
+        path = partial / split / label / f"{number:05d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_intra_video(path, frames_of(scene), frames_per_second=settings.frames_per_second)
+        if progress is not None:
+            progress(done, len(planned))
+    if folder.exists():
+        folder.rmdir()
+    partial.replace(folder)
+
+
+def write_untrimmed_video(
+    path: Path, settings: MotionSettings, *, labels: Sequence[str], videos_per_segment: int = 2
+) -> list[MotionSegment]:
+    """Write one video that shows `labels` one after another, and return what is seen when.
+
+    A segment is `videos_per_segment` new videos of its class, cut one to the next, `settings.num_frames` frames each. They
+    share no draw with the data set of the same settings.
+    """
+    if not labels or videos_per_segment < 1:
+        raise ValueError("an untrimmed video needs at least one label and one video a segment")
+    pieces = []
+    for number, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
+        rng = generator(settings.seed, "motion/untrimmed", number)
+        pieces.append(frames_of(draw_scene(label, rng, settings=settings)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_intra_video(path, np.concatenate(pieces), frames_per_second=settings.frames_per_second)
+    seconds = videos_per_segment * settings.num_frames / settings.frames_per_second
+    return [MotionSegment(label, index * seconds, (index + 1) * seconds) for index, label in enumerate(labels)]
+
+
+def write_intra_video(path: Path, frames_thwc: NDArray[np.uint8], *, frames_per_second: int) -> None:
+    """Write RGB frames uint8 (T, H, W, 3), H and W even, as H.264 in MP4: key frames only, constant quantiser."""
+    reformatter = VideoReformatter()
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        options = {"g": "1", "qp": str(_QUANTISER), "preset": "ultrafast"}
+        stream = container.add_stream("libx264", rate=frames_per_second, options=options)
+        stream.height, stream.width, stream.pix_fmt = frames_thwc.shape[1], frames_thwc.shape[2], "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.colorspace = Colorspace.SMPTE170M
+        stream.codec_context.color_range = ColorRange.MPEG
+        for frame_hwc in frames_thwc:
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_hwc), format="rgb24")
+            container.mux(
+                stream.encode(reformatter.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.SMPTE170M))
+            )
+        container.mux(stream.encode(None))

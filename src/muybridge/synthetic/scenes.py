@@ -1,0 +1,211 @@
+"""Pictures of a motion: textured objects over a soft background, and their exact displacement field.
+
+In: a class name, a random generator and `MotionSettings`. Out: frames uint8 (T, H, W, 3) and the displacement of what is seen
+at each pixel, float32 (T-1, H, W, 2). The paper has no such data; the displacement is the truth that its optical flow
+(section 4) only estimates.
+
+Every pixel of a frame depends on the poses and the noise of that frame alone, so frames drawn backwards are, bit for bit,
+the frames in reverse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.synthetic.motions import MotionSettings, Poses, draw_poses, pair_of
+
+_RADIUS = (0.17, 0.23)  # of the object, as a share of the shorter side
+_DISTRACTOR_SCALE = 0.45  # grown by an approach it is still smaller than the object at its usual size
+_REACH = 1.3  # no outline is further from the centre than this many radii
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A flat object and its path: patch_hwc float32 (P, P, 4), red, green, blue in 0 to 255 and coverage in 0 to 1."""
+
+    patch_hwc: NDArray[np.float32]
+    poses: Poses
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a video shows.
+
+    background_hwc float32 (H, W, 3); sprites from back to front; noise_thw float32 (T, H, W) in gray levels; contrast is the
+    opacity of the sprites.
+    """
+
+    background_hwc: NDArray[np.float32]
+    sprites: tuple[Sprite, ...]
+    noise_thw: NDArray[np.float32]
+    contrast: float
+
+    def reversed(self) -> Scene:
+        """The same scene backwards in time, its noise too."""
+        sprites = tuple(replace(sprite, poses=sprite.poses.reversed()) for sprite in self.sprites)
+        return replace(self, sprites=sprites, noise_thw=self.noise_thw[::-1])
+
+
+@dataclass(frozen=True)
+class RenderedMotion:
+    """A video and what moves in it.
+
+    frames_thwc uint8 (T, H, W, 3), RGB. displacement_thwc float32 (T-1, H, W, 2): what is seen at pixel (x, y) of frame t is
+    at (x, y) + displacement in frame t + 1, in pixels, x to the right, y down, unless something covers it there.
+    """
+
+    frames_thwc: NDArray[np.uint8]
+    displacement_thwc: NDArray[np.float32]
+
+
+def render_motion(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> RenderedMotion:
+    """Draw one video of class `label`. The partner class with an equal generator gives exactly the reversed frames."""
+    scene = draw_scene(label, rng, settings=settings)
+    return RenderedMotion(frames_of(scene), displacement_of(scene))
+
+
+def draw_scene(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> Scene:
+    """Draw what a video of class `label` shows: background, distractors, the object, noise."""
+    forward, _ = pair_of(label)
+    background_hwc = _draw_background(rng, settings.height, settings.width)
+    # A distractor has either direction with equal chance: were it always drawn forwards, it would tell the class.
+    distractors = tuple(
+        _draw_sprite(str(rng.choice(settings.class_names)), rng, scale=_DISTRACTOR_SCALE, spread=1.0, settings=settings)
+        for _ in range(settings.distractors)
+    )
+    sprite = _draw_sprite(forward, rng, scale=1.0, spread=settings.spread, settings=settings)
+    shape = (settings.num_frames, settings.height, settings.width)
+    noise_thw = rng.standard_normal(shape, dtype=np.float32) * np.float32(settings.noise)
+    scene = Scene(background_hwc, (*distractors, sprite), noise_thw, settings.contrast)
+    return scene if label == forward else scene.reversed()
+
+
+def frames_of(scene: Scene) -> NDArray[np.uint8]:
+    """Frames of a scene, uint8 (T, H, W, 3)."""
+    canvas_thwc = np.repeat(scene.background_hwc[None], len(scene.noise_thw), axis=0)
+    pixels = canvas_thwc.reshape(-1, 3)
+    for sprite in scene.sprites:
+        where, rgba = _sample(sprite, canvas_thwc.shape[1:3])
+        behind = pixels[where]
+        pixels[where] = behind + (rgba[:, :3] - behind) * (rgba[:, 3:] * np.float32(scene.contrast))
+    canvas_thwc += scene.noise_thw[..., None]
+    np.rint(canvas_thwc, out=canvas_thwc)
+    return np.clip(canvas_thwc, 0, 255, out=canvas_thwc).astype(np.uint8)
+
+
+def displacement_of(scene: Scene) -> NDArray[np.float32]:
+    """Displacement of a scene, float32 (T-1, H, W, 2), as `RenderedMotion` describes it; the background rests.
+
+    At a pixel that an object covers by half or more, the object counts, however low its contrast.
+    """
+    num_frames, height, width = scene.noise_thw.shape
+    field_thwc = np.zeros((num_frames - 1, height, width, 2), dtype=np.float32)
+    for sprite in scene.sprites:
+        where, rgba = _sample(sprite, (height, width))
+        where = where[(rgba[:, 3] >= 0.5) & (where < (num_frames - 1) * height * width)]
+        times, rows, columns = np.unravel_index(where, field_thwc.shape[:3])
+        linear_t22, centres_t2 = sprite.poses.linear_t22, sprite.poses.centres_t2
+        onwards_t22 = linear_t22[1:] @ np.linalg.inv(linear_t22[:-1])
+        points = np.stack([columns, rows], axis=1) - centres_t2[times]
+        moved = np.einsum("nij,nj->ni", onwards_t22[times], points) + centres_t2[times + 1]
+        field_thwc.reshape(-1, 2)[where] = moved - centres_t2[times] - points
+    return field_thwc
+
+
+def _sample(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Flat indices (N,) into (T, H, W) of the pixels that see the sprite, and its interpolated patch there, (N, 4).
+
+    All frames at once; only sums and products act on a pixel, so its value does not depend on where it stands in memory.
+    """
+    linear = sprite.poses.linear_t22
+    determinant = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
+    inverse = np.stack([linear[:, 1, 1], -linear[:, 0, 1], -linear[:, 1, 0], linear[:, 0, 0]]) / determinant
+    a, b, c, d = inverse.astype(np.float32)[..., None]  # each (T, 1)
+    x = (np.arange(size[1]) - sprite.poses.centres_t2[:, :1]).astype(np.float32)
+    y = (np.arange(size[0]) - sprite.poses.centres_t2[:, 1:]).astype(np.float32)
+    num_cells = len(sprite.patch_hwc)
+    middle = np.float32((num_cells - 1) / 2)
+    u = (a * x)[:, None, :] + (b * y + middle)[:, :, None]
+    v = (c * x)[:, None, :] + (d * y + middle)[:, :, None]
+    where = np.flatnonzero((u >= 0) & (u < num_cells - 1) & (v >= 0) & (v < num_cells - 1))
+    u, v = u.reshape(-1)[where], v.reshape(-1)[where]
+    column, row = np.floor(u), np.floor(v)
+    right, below = (u - column)[:, None], (v - row)[:, None]
+    cells, corner = sprite.patch_hwc.reshape(-1, 4), (row * num_cells + column).astype(np.intp)
+    upper = cells.take(corner, axis=0) * (1 - right) + cells.take(corner + 1, axis=0) * right
+    corner += num_cells
+    lower = cells.take(corner, axis=0) * (1 - right) + cells.take(corner + 1, axis=0) * right
+    rgba = upper * (1 - below) + lower * below
+    seen = rgba[:, 3] > 0
+    return where[seen], rgba[seen]
+
+
+def _draw_background(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """A soft picture of middle gray levels, float32 (H, W, 3)."""
+    hills = np.stack([_soft_noise(rng, height, width, cells=4) for _ in range(3)], axis=-1)
+    return (rng.uniform(100, 150, size=3) + 35 * hills).astype(np.float32)
+
+
+def _draw_sprite(
+    label: str, rng: np.random.Generator, *, scale: float, spread: float, settings: MotionSettings
+) -> Sprite:
+    height, width = settings.height, settings.width
+    radius = scale * rng.uniform(*_RADIUS) * min(height, width)
+    reach = int(np.ceil(_REACH * radius)) + 2
+    x, y = np.meshgrid(np.arange(-reach, reach + 1.0), np.arange(-reach, reach + 1.0))
+    coverage = np.clip(_draw_outline(rng, np.arctan2(y, x)) * radius - np.hypot(x, y) + 0.5, 0, 1)
+    mixture = _draw_texture(rng, x / radius, y / radius)[..., None]
+    # Dark and bright in one object: it stands out from middle gray, and its inside shows motion as well as its outline.
+    colours = mixture * rng.uniform(0, 70, size=3) + (1 - mixture) * rng.uniform(185, 255, size=3)
+    patch_hwc = np.concatenate([colours, coverage[..., None]], axis=-1).astype(np.float32)
+    poses = draw_poses(label, rng, settings=settings, spread=spread)
+    return Sprite(patch_hwc, poses)
+
+
+def _draw_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance from centre to outline in radii, at most `_REACH`, by angle. None is a circle: a turn must be seen."""
+    angles = angles + rng.uniform(0, 2 * np.pi)
+    match int(rng.integers(3)):
+        case 0:  # an irregular blob
+            waves = range(1, 5)
+            sizes, phases = rng.uniform(0.03, 0.11, size=4), rng.uniform(0, 2 * np.pi, size=4)
+            return 0.85 + sum(
+                (size * np.cos(k * angles + phase) for k, size, phase in zip(waves, sizes, phases, strict=True)),
+                start=np.zeros_like(angles),
+            )
+        case 1:  # a triangle, a square or a pentagon
+            sector = 2 * np.pi / int(rng.integers(3, 6))
+            side = np.cos(sector / 2) / np.cos(np.mod(angles, sector) - sector / 2)
+            return np.asarray(1.15 * side, dtype=np.float64)
+        case _:  # an ellipse
+            short = rng.uniform(0.45, 0.7)
+            return np.asarray(1.15 * short / np.hypot(short * np.cos(angles), np.sin(angles)), dtype=np.float64)
+
+
+def _draw_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of the dark colour there is, 0 to 1, at points given in radii. Coarse, so that no step passes half a period."""
+    angle, phase = rng.uniform(0, 2 * np.pi, size=2)
+    across = x * np.cos(angle) + y * np.sin(angle)
+    match int(rng.integers(3)):
+        case 0:  # stripes
+            return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * across / rng.uniform(0.9, 1.5) + phase), dtype=np.float64)
+        case 1:  # two halves
+            return np.asarray(0.5 + 0.5 * np.tanh((across + rng.uniform(-0.3, 0.3)) / 0.15), dtype=np.float64)
+        case _:  # patches
+            return np.asarray(np.clip(0.5 + 0.9 * _soft_noise(rng, *x.shape, cells=6), 0, 1), dtype=np.float64)
+
+
+def _soft_noise(rng: np.random.Generator, height: int, width: int, *, cells: int) -> NDArray[np.float64]:
+    """Random hills between -1 and 1, (height, width): a grid of cells x cells values, smoothly interpolated."""
+    grid = rng.uniform(-1, 1, size=(cells, cells))
+    return np.asarray(_smooth_weights(height, cells) @ grid @ _smooth_weights(width, cells).T, dtype=np.float64)
+
+
+def _smooth_weights(length: int, cells: int) -> NDArray[np.float64]:
+    """Interpolation weights (length, cells) with flat tangents at the grid's points."""
+    places = np.linspace(0, cells - 1, length)
+    distance = np.minimum(np.abs(places[:, None] - np.arange(cells)), 1)
+    return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float64)

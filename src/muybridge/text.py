@@ -1,0 +1,71 @@
+"""Words and numbers as they are shown to people. Names of classes, videos and reasons come from outside, so they are cleaned.
+
+Escaping for HTML is the template's; here goes what no escaping covers: characters that no file can hold, that break a line,
+or that turn the direction of the text around them.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+# Marks that reorder the text after them: a file name could show itself as another one.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def printable(text: str) -> str:
+    """The text on one line, with a replacement sign for each character that cannot or must not be shown."""
+    return "".join(_shown(sign) for sign in text)
+
+
+def _shown(sign: str) -> str:
+    if sign in "\t\n\r\u2028\u2029":
+        return " "
+    return _REPLACEMENT if sign in _REORDERING or unicodedata.category(sign) in ("Cc", "Cs") else sign
+
+
+def shortened(text: str, length: int) -> str:
+    """At most `length` characters; the middle goes, since names differ at their beginnings and ends."""
+    if len(text) <= length:
+        return text
+    left = (length - 1) // 2
+    return f"{text[: length - 1 - left]}…{text[len(text) - left :]}"
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """A number as it is shown: whole numbers with thousands apart, others with `decimals`, else four significant digits."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "-"
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """`52.8 %`, or a dash where there was nothing to count."""
+    return f"{100 * share:.1f} %" if math.isfinite(share) else "-"
+
+
+def counted(num: int, noun: str) -> str:
+    """`1 video`, `2 videos`, `3 classes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{num:,} {noun if num == 1 else plural}"
+
+
+def probability(value: float) -> str:
+    """A p-value: two significant digits, and no more zeros than anybody reads."""
+    if value < 1e-4:
+        return "< 0.0001"
+    return f"{min(value, 1.0):.2g}"
+
+
+def join_names(names: Sequence[Any], separator: str = ", ", *, most: int = 5) -> str:
+    """The first `most` names, and how many more there are: `a, b and 3 more`."""
+    shown = separator.join(map(str, names[:most]))
+    before_last = " " if separator == ", " else separator
+    return f"{shown}{before_last}and {len(names) - most} more" if len(names) > most else shown

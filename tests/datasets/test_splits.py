@@ -1,0 +1,99 @@
+"""Drawn splits: the shares they promise, for any mixture of classes and groups."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+
+import pytest
+
+from muybridge.datasets.splits import VideoRow, with_splits
+
+
+def rows_of(groups_per_class: dict[str, int], videos_per_group: int = 3) -> list[VideoRow]:
+    return [
+        VideoRow(f"{label}/g{group}_{video}.mp4", (label,), group=f"{label}-g{group}")
+        for label, groups in groups_per_class.items()
+        for group in range(groups)
+        for video in range(videos_per_group)
+    ]
+
+
+def groups_by(rows: list[VideoRow], split: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.split == split:
+            for label in row.labels:
+                found[label].add(row.kept_together)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_class_with_two_groups_is_tested_and_trained(seed: int) -> None:
+    counts = random.Random(seed)
+    groups = {f"class{number}": counts.randint(1, 12) for number in range(10)}
+    rows, _ = with_splits(rows_of(groups), seed)
+    test, train = groups_by(rows, "test"), groups_by(rows, "train")
+    for label, number in groups.items():
+        assert train[label], label
+        assert bool(test[label]) == (number >= 2), label
+        assert len(test[label]) <= max(1, round(0.2 * number) + 1)
+
+
+@pytest.mark.parametrize("number", [10, 25, 100])
+def test_shares_are_a_fifth_and_a_tenth_class_by_class(number: int) -> None:
+    rows, notes = with_splits(rows_of({"a": number, "b": number, "c": 2 * number}), 0)
+    test, validation = groups_by(rows, "test"), groups_by(rows, "validation")
+    for label, groups in (("a", number), ("b", number), ("c", 2 * number)):
+        assert abs(len(test[label]) - groups / 5) <= 1
+        assert abs(len(validation[label]) - 0.08 * groups) <= 1.5
+    assert len(notes) == 2
+
+
+def test_groups_that_span_classes_are_never_torn() -> None:
+    draws = random.Random(3)
+    for _ in range(30):
+        rows = [
+            VideoRow(f"{number}.mp4", tuple(draws.sample("abcd", draws.randint(1, 2))), group=f"g{draws.randint(0, 9)}")
+            for number in range(60)
+        ]
+        split, _ = with_splits(rows, 1)
+        sides: dict[str, set[str | None]] = defaultdict(set)
+        for row in split:
+            sides[row.kept_together].add(row.split)
+        assert all(len(side) == 1 for side in sides.values())
+        trained = {label for row in split if row.split == "train" for label in row.labels}
+        assert trained == {label for row in rows for label in row.labels}
+
+
+def test_the_test_split_depends_on_nothing_but_the_names() -> None:
+    rows = rows_of({"a": 9, "b": 14})
+    first, _ = with_splits(rows, 0)
+    other_seed, _ = with_splits(rows, 7)
+    other_order, _ = with_splits(rows[::-1], 0)
+    assert groups_by(first, "test") == groups_by(other_seed, "test") == groups_by(other_order, "test")
+    assert groups_by(first, "validation") == groups_by(other_order, "validation")
+    assert groups_by(first, "validation") != groups_by(other_seed, "validation")
+
+
+def test_small_sets_hold_out_one_group_for_validation() -> None:
+    rows, notes = with_splits([VideoRow(f"{label}/{n}.mp4", (label,), "train") for label in "ab" for n in range(2)], 0)
+    assert sum(row.split == "validation" for row in rows) == 1
+    assert notes == [
+        "No validation split given: 1 of 4 training videos are held out for it, a tenth of the groups, drawn by seed 0."
+    ]
+
+
+def test_given_splits_stay() -> None:
+    rows = [VideoRow(f"{split}.mp4", ("a",), split) for split in ("train", "validation", "test", "unused")]
+    assert with_splits(rows, 0) == (rows, [])
+    evaluation_only = [VideoRow("x.mp4", ("a",), "test")]
+    assert with_splits(evaluation_only, 0) == (evaluation_only, [])
+
+
+def test_the_path_is_the_group_where_there_is_none() -> None:
+    rows, notes = with_splits([VideoRow(f"{label}/{n}.mp4", (label,)) for label in "ab" for n in range(10)], 0)
+    assert sum(row.split == "test" for row in rows) == 4
+    assert notes[0] == "No split given: 4 of 20 videos are the test split, drawn by a hash of their path."
+    segments = [VideoRow("long.mp4", ("a",), start_seconds=float(n)) for n in range(5)] + [VideoRow("b.mp4", ("a",))]
+    assert len({row.split for row in with_splits(segments, 0)[0] if row.path == "long.mp4"}) == 1

@@ -1,0 +1,39 @@
+"""Files of a run folder are whole or as they were."""
+
+from pathlib import Path
+
+import pytest
+
+from muybridge.files.atomic import atomic_write, write_json, write_text
+from muybridge.files.run_folder import append_json_line, environment, read_json_lines
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "scores.txt"
+    write_text(target, "old")
+    with pytest.raises(OSError, match="full"), atomic_write(target) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["scores.txt"]
+
+
+def test_a_written_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    (tmp_path / "b.json").write_text("{}")
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b.json").stat().st_mode
+
+
+def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_json_line(log, {"step": 1})
+    with log.open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert read_json_lines(log) == [{"step": 1}]
+    assert read_json_lines(tmp_path / "none.jsonl") == []
+
+
+def test_the_environment_names_what_results_depend_on() -> None:
+    found = environment()
+    assert found["packages"]["torch"]
+    assert found["processor"]

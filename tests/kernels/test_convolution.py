@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from muybridge.kernels import convolution
+from muybridge.kernels.convolution import Convolution3d, choose_form, set_execution
+from muybridge.models.family import FAMILIES
+from muybridge.models.network import create_model
+
+# kernel, stride, padding and form of every convolution of the family, and of some that are not in it
+CONVOLUTIONS = [
+    ((1, 7, 7), (1, 2, 2), (0, 3, 3), "frames"),
+    ((1, 3, 3), (1, 1, 1), (0, 1, 1), "frames"),
+    ((1, 3, 3), (1, 2, 2), (0, 1, 1), "frames"),
+    ((1, 3, 1), (1, 1, 2), (0, 1, 0), "frames"),
+    ((3, 1, 1), (1, 1, 1), (1, 0, 0), "pixels"),
+    ((3, 1, 1), (2, 1, 1), (1, 0, 0), "pixels"),
+    ((3, 3, 3), (2, 2, 2), (1, 1, 1), "conv3d"),
+    ((3, 7, 7), (1, 2, 2), (1, 3, 3), "conv3d"),
+    ((5, 7, 7), (1, 2, 2), (0, 3, 3), "conv3d"),
+    ((1, 1, 1), (1, 1, 1), (0, 0, 0), "conv3d"),
+    ((1, 1, 1), (2, 2, 2), (0, 0, 0), "conv3d"),
+    ((1, 1, 1), (1, 2, 2), (0, 0, 0), "frames"),
+    ((1, 3, 3), (2, 1, 1), (0, 1, 1), "conv3d"),
+    ((1, 3, 3), (1, 1, 1), (1, 1, 1), "conv3d"),
+    ((3, 1, 1), (1, 2, 2), (1, 0, 0), "conv3d"),
+]
+SIZES = [(2, 5, 5, 7, 9), (1, 3, 5, 8, 6), (1, 1, 5, 1, 1), (3, 2, 6, 1, 4), (1, 4, 5, 6, 1)]
+
+
+def seeded(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def outputs_and_gradients(module, clips):
+    clips = clips.clone(memory_format=torch.preserve_format).requires_grad_()
+    maps = module(clips)
+    weighting = seeded(*maps.shape)
+    return maps, *torch.autograd.grad((maps * weighting).sum(), (clips, *module.parameters()))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "form"), CONVOLUTIONS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_form_is_the_plain_convolution(kernel, stride, padding, form, size):
+    assert choose_form(kernel, stride, padding) == form
+    ours = Convolution3d(size[1], 6, kernel=kernel, stride=stride, padding=padding).double()
+    theirs = nn.Conv3d(size[1], 6, kernel, stride, padding, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    channels_first = seeded(*size)
+    for clips in (channels_first, channels_first.contiguous(memory_format=torch.channels_last_3d)):
+        for got, expected in zip(
+            outputs_and_gradients(ours, clips), outputs_and_gradients(theirs, channels_first), strict=True
+        ):
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_single_frame_goes_through_both_forms():
+    for kernel, padding in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
+        module = Convolution3d(4, 3, kernel=kernel, padding=padding).double()
+        clips = seeded(2, 4, 1, 5, 5)
+        expected = functional.conv3d(clips, module.weight, padding=padding)
+        torch.testing.assert_close(module(clips), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_clips", [1, 2])
+@pytest.mark.parametrize(("kernel", "padding"), [((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))])
+def test_views_are_free_and_recognisably_channels_last(monkeypatch, num_clips, kernel, padding):
+    """A batch of one with an odd batch stride is correct but copied inside torch; the strides here are the usual ones."""
+    seen = []
+    conv2d = functional.conv2d
+
+    def spy(maps, *rest):
+        seen.append(maps)
+        return conv2d(maps, *rest)
+
+    monkeypatch.setattr(convolution.functional, "conv2d", spy)
+    clips = torch.randn(num_clips, 8, 4, 6, 6).contiguous(memory_format=torch.channels_last_3d)
+    out = Convolution3d(8, 16, kernel=kernel, padding=padding)(clips)
+    (maps,) = seen
+    assert maps.data_ptr() == clips.data_ptr()
+    _, channels, height, width = maps.shape
+    assert maps.stride() == (channels * height * width, 1, width * channels, channels)
+    assert out.is_contiguous(memory_format=torch.channels_last_3d)
+    assert out.stride()[0] == out[0].numel()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_networks_agree_with_plain_execution_in_output_and_all_gradients(family):
+    torch.manual_seed(0)
+    net = create_model(f"{family}_10", width=4, num_classes=3, clip_length=7).double().train()
+    clips = seeded(2, 3, 7, 19, 22)
+    fast = outputs_and_gradients(net, clips)
+    set_execution(net, "plain")
+    plain = outputs_and_gradients(net, clips)
+    for got, expected in zip(fast, plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_plain_execution_calls_no_other_form(monkeypatch):
+    net = create_model("r2plus1d_10", width=4, num_classes=3).eval()
+    set_execution(net, "plain")
+    monkeypatch.setattr(convolution, "choose_form", None)
+    assert net(torch.zeros(1, 3, 4, 16, 16)).shape == (1, 3)
+
+
+def test_weights_are_stored_as_torch_stores_them():
+    module = Convolution3d(5, 6, kernel=(3, 1, 1), padding=(1, 0, 0))
+    assert {key: tuple(value.shape) for key, value in module.state_dict().items()} == {"weight": (6, 5, 3, 1, 1)}
+    assert module.weight.is_contiguous()

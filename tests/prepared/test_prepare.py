@@ -1,0 +1,348 @@
+"""Preparing: every row accounted for, the same bytes however often it was stopped, and scores as from the raw files."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.cli.main import main
+from muybridge.datasets.splits import VideoRow
+from muybridge.distributed.stop import StopRequested
+from muybridge.loading.loader import frame_source, frame_times
+from muybridge.loading.open_data import open_data
+from muybridge.prepared.dataset import check_prepared
+from muybridge.prepared.prepare import Preparation, Recipe, Source, prepare, read_source, unique_names
+from muybridge.prepared.transcode import Transcoding, transcode
+from muybridge.prepared.worker_pool import Outcome
+from muybridge.records import Preprocessing, VideoError
+from videos import index_picture, read_indices, write_sound, write_video
+
+SMALL = Recipe(scale_height=32, scale_width=43, videos_per_shard=3)
+
+
+def one_by_one(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    for number, wanted in jobs:
+        try:
+            yield number, transcode(wanted)
+        except VideoError as error:
+            yield number, error
+
+
+@pytest.fixture(scope="module")
+def source_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("source")
+    for split in ("train", "validation", "test"):
+        for label in ("hug", "kick"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            first = 100 * (label == "kick")
+            paint = lambda number, first=first: index_picture(first + number, 48, 64)  # noqa: E731
+            write_video(folder / f"{split}_{label}.mp4", 30 + 5 * len(split), paint=paint)
+    whole = root / "train" / "hug" / "train_hug.mp4"
+    (root / "train" / "kick" / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (root / "train" / "kick" / "text.mp4").write_text("not a video")
+    write_sound(root / "test" / "hug" / "sound.mp4")
+    shutil.copy(root / "train" / "hug" / "train_hug.mp4", root / "test" / "hug" / "copy.mp4")
+    return root
+
+
+def prepared(source: Path, output: Path) -> Path:
+    prepare(Preparation(read_source(str(source), "folder"), output, SMALL), one_by_one)
+    return output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def data_folder(source_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(source_folder, tmp_path_factory.mktemp("prepared") / "data")
+
+
+def test_every_row_ends_in_the_manifest(data_folder: Path) -> None:
+    rows = {row["video"]: row for row in pq.read_table(data_folder / "manifest.parquet").to_pylist()}
+    assert len(rows) == 10
+    statuses = {name.split("/")[-1]: row["status"] for name, row in rows.items() if row["status"] != "ok"}
+    assert statuses == {"cut.mp4": "unreadable", "text.mp4": "unreadable", "sound.mp4": "no_video"}
+    assert all(row["reason"] for row in rows.values() if row["status"] != "ok")
+    assert rows["train/hug/train_hug.mp4"]["num_frames"] == 55
+    assert (rows["train/hug/train_hug.mp4"]["width"], rows["train/hug/train_hug.mp4"]["height"]) == (64, 48)
+
+
+def test_coverage_counts_and_warns_of_leaks(data_folder: Path) -> None:
+    told = json.loads((data_folder / "coverage.json").read_text())
+    assert told["splits"]["train"] == {"ok": 2, "failed": 2}
+    assert told["classes"]["hug"] == {"ok": 4, "failed": 1}
+    assert {row["status"] for row in told["failed"]} == {"unreadable", "no_video"}
+    (leak,) = told["duplicates"]
+    assert sorted(map(tuple, leak)) == [("test/hug/copy.mp4", "test"), ("train/hug/train_hug.mp4", "train")]
+    assert told["num_leaks"] == 1
+
+
+def test_shards_are_webdatasets(data_folder: Path) -> None:
+    names = []
+    for path in sorted((data_folder / "shards").iterdir()):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+            names += [member.name for member in members]
+            assert all((member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "") for member in members)
+    assert len(names) == 14
+    assert all(a[:-4] == b[:-5] for a, b in zip(names[::2], names[1::2], strict=True))
+
+
+def test_the_same_frames_as_from_the_raw_files(source_folder: Path, data_folder: Path) -> None:
+    raw, stored = open_data(str(source_folder)), open_data(str(data_folder))
+    sizes = Preprocessing(scale_height=32, scale_width=43, crop=24)
+    sources = [frame_source(data.root, sizes) for data in (raw, stored)]
+    for split in ("validation", "test"):
+        ours, theirs = raw.select(split), stored.select(split)
+        assert [ours.video(n) for n in range(len(ours))] == [theirs.video(n) for n in range(len(theirs))]
+        for index in range(len(ours)):
+            if ours.video(index).endswith("sound.mp4"):
+                with pytest.raises(VideoError, match="sound and no video"):
+                    frame_times(sources[1], theirs, index)
+                continue
+            times = [frame_times(source, data, index) for source, data in zip(sources, (ours, theirs), strict=True)]
+            assert [t.seconds(tick) for t in times for tick in t.ticks[:20]][:20] == [
+                times[1].seconds(tick) for tick in times[1].ticks[:20]
+            ]
+            assert times[0].duration_seconds == times[1].duration_seconds
+            clips = [
+                source.read(data.path(index), t.ticks)
+                for source, data, t in zip(sources, (ours, theirs), times, strict=True)
+            ]
+            assert read_indices(clips[0].luma_thw) == read_indices(clips[1].luma_thw)
+            assert np.abs(clips[0].luma_thw.astype(int) - clips[1].luma_thw).mean() < 3
+
+
+def test_failed_training_videos_are_set_aside_with_a_note(data_folder: Path) -> None:
+    data = open_data(str(data_folder))
+    assert len(data.select("train")) == 2
+    assert len(data.select("test")) == 4
+    assert any("2 training videos failed" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+def test_stopped_and_taken_up_it_is_the_same_bytes(
+    source_folder: Path, data_folder: Path, tmp_path: Path, stop_after: int
+) -> None:
+    source = read_source(str(source_folder), "folder")
+
+    def stopped(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+        for number, outcome in one_by_one(jobs):
+            if number == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield number, outcome
+
+    with pytest.raises(StopRequested):
+        prepare(Preparation(source, tmp_path / "data", SMALL), stopped)
+
+    def backwards(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+        return one_by_one(reversed(list(jobs)))
+
+    prepare(Preparation(source, tmp_path / "data", SMALL), backwards)
+    assert contents(tmp_path / "data") == contents(data_folder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("options", [(), ("--flow",)])
+def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    def line(output: str) -> list[str]:
+        words = ["prepare", str(source_folder), "-o", str(tmp_path / output), "--workers", "2", *options]
+        return [sys.executable, "-m", "muybridge", *words]
+
+    subprocess.run(line("whole"), check=False)
+    results = tmp_path / "killed" / "work" / "results.jsonl"
+    for num_done in (0, 1, 4, 6):
+        process = subprocess.Popen(line("killed"))
+        while process.poll() is None and num_done > (len(results.read_text().splitlines()) if results.exists() else 0):
+            time.sleep(0.01)
+        assert process.poll() is None, "it is killed before it has ended"
+        process.kill()
+        process.wait()
+    assert subprocess.run(line("killed"), check=False).returncode == 3
+    killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
+    assert sorted(killed) == sorted(whole)
+    assert [name for name in whole if killed[name] != whole[name]] == []
+
+
+@pytest.mark.parametrize("left", [("work/.plan.json.a1.partial",), ("shards/.000000.tar.b2.partial", "work/plan.json")])
+def test_what_a_killed_run_left_half_written_is_removed(
+    source_folder: Path, data_folder: Path, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    preparation = Preparation(read_source(str(source_folder), "folder"), tmp_path / "data", SMALL)
+    preparation.open()
+    (tmp_path / "data" / "work" / "plan.json").rename(tmp_path / "plan.json")
+    for name in left:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "plan.json", path)
+    prepared(source_folder, tmp_path / "data")
+    assert contents(tmp_path / "data") == contents(data_folder)
+
+
+def test_a_full_disk_is_a_sentence_and_can_be_taken_up(
+    source_folder: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = read_source(str(source_folder), "folder")
+
+    def full(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+        for number, outcome in one_by_one(jobs):
+            if number == 5:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            yield number, outcome
+
+    with pytest.raises(RuntimeError, match=r"no space is left .* after 5 of 10 videos; free some and run"):
+        prepare(Preparation(source, tmp_path / "data", SMALL), full)
+    prepare(Preparation(source, tmp_path / "data", SMALL), one_by_one)
+    assert contents(tmp_path / "data") == contents(data_folder)
+
+
+def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
+    source_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "source"
+    shutil.copytree(source_folder, copy)
+    away = tmp_path / "away"
+
+    def vanishing(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+        for number, wanted in jobs:
+            if number == 4:
+                copy.rename(away)
+            yield from one_by_one([(number, wanted)])
+
+    preparation = Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL)
+    with pytest.raises(RuntimeError, match=r"has gone: .* bring it back and run the same line again"):
+        prepare(preparation, vanishing)
+    away.rename(copy)
+    prepare(Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL), one_by_one)
+    assert contents(tmp_path / "data" / "shards") == contents(data_folder / "shards")
+
+
+def test_other_options_on_a_begun_folder_are_refused(source_folder: Path, tmp_path: Path) -> None:
+    source = read_source(str(source_folder), "folder")
+    Preparation(source, tmp_path / "data", SMALL).open()
+    with pytest.raises(ValueError, match="begun from another source or with other options"):
+        Preparation(source, tmp_path / "data", Recipe(frames_per_second=5.0)).open()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").touch()
+    with pytest.raises(ValueError, match="holds something else"):
+        Preparation(source, tmp_path / "full", SMALL).open()
+
+
+def test_a_rate_by_time_stamps(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 50, frames_per_second=25)
+    video = transcode(Transcoding(str(path), None, None, 15.0, 32, 43))
+    assert (video.num_frames, video.frames_per_second, video.duration_seconds) == (30, 15.0, 2.0)
+
+
+def test_segments_are_cut_out(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 50, frames_per_second=25)
+    assert transcode(Transcoding(str(path), 0.4, 1.2, None, 32, 43)).num_frames == 20
+    with pytest.raises(VideoError, match="no frames between 9 s and its end") as caught:
+        transcode(Transcoding(str(path), 9.0, None, None, 32, 43))
+    assert caught.value.status == "too_short"
+
+
+def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 30, codec="mjpeg", pixel_format="yuvj420p")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    content[place : place + 4] = (45).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="ends after 30 of 45 frames") as caught:
+        transcode(Transcoding(str(path), None, None, None, 32, 43))
+    assert caught.value.status == "truncated"
+
+
+def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data_folder, copy)
+    assert list(check_prepared(str(copy))) == []
+    rows = pq.read_table(copy / "manifest.parquet").to_pylist()
+    victim = next(row for row in rows if row["shard"] == 0)
+    shard = copy / "shards" / "000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[victim["offset"] + victim["num_bytes"] - 5] ^= 4
+    shard.write_bytes(content)
+    assert list(check_prepared(str(copy))) == [f"shards/000000.tar is damaged; damaged videos: {victim['video']}"]
+    (copy / "shards" / "000001.tar").unlink()
+    assert "shards/000001.tar does not exist" in list(check_prepared(str(copy)))
+    (copy / "manifest.parquet").write_bytes(b"PAR1")
+    assert list(check_prepared(str(copy))) == ["manifest.parquet is damaged: its checksum does not match"]
+    assert main(["prepare", "--check", str(copy)]) == 1
+    assert main(["prepare", "--check", str(data_folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": 2}, "prepared data of format 2, this version reads format 1"),
+        ({"extra": 1}, "has the keys"),
+        (None, "is damaged"),
+    ],
+)
+def test_other_versions_and_damage_of_the_description(
+    data_folder: Path, tmp_path: Path, change: dict[str, int] | None, sentence: str
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data_folder, copy)
+    path = copy / "dataset.json"
+    path.write_text("{" if change is None else json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=sentence):
+        open_data(str(copy))
+
+
+def test_a_manifest_with_missing_columns(data_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data_folder, copy)
+    pq.write_table(
+        pq.read_table(copy / "manifest.parquet").drop_columns(["offset", "labels"]), copy / "manifest.parquet"
+    )
+    with pytest.raises(ValueError, match=r"lacks the columns labels, offset; it has"):
+        open_data(str(copy))
+
+
+def test_folds_and_sizes_that_are_not_there(data_folder: Path) -> None:
+    with pytest.raises(ValueError, match="has no official folds, not fold 2"):
+        open_data(str(data_folder), fold=2)
+    with pytest.raises(ValueError, match=r"holds frames of 32x43, but 128x171 are wanted; prepare it with --scale"):
+        frame_source(str(data_folder), Preprocessing())
+
+
+def test_names_are_unique() -> None:
+    rows = [
+        VideoRow("a.mp4", ("x",), "train"),
+        VideoRow("a.mp4", ("x",), "test"),
+        VideoRow("b.mp4", ("x",), "train", start_seconds=1.0),
+        VideoRow("b.mp4", ("x",), "train", start_seconds=2.5),
+        VideoRow("c.mp4", ("x",), "train"),
+    ]
+    assert unique_names(rows) == ("a.mp4#train", "a.mp4#test", "b.mp4#1-", "b.mp4#2.5-", "c.mp4")
+
+
+def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", str(source_folder), "-o", str(tmp_path / "data"), "--workers", "1"]
+    assert main(words) == 3
+    out, err = capsys.readouterr()
+    assert "BOTH SIDES OF A SPLIT" in out
+    assert "WARNING: 1 videos stand on both sides" in err
+    assert main(words) == 2
+    assert "is prepared already" in capsys.readouterr().err
+    assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2
+    assert "there is no format 'imagenet'" in capsys.readouterr().err
+    assert isinstance(read_source(str(source_folder), "folder"), Source)

@@ -1,0 +1,69 @@
+"""Child processes that hang, die or are told of missing files: the video is what failed, and the others are done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muybridge.prepared.transcode import StoredVideo, Transcoding
+from muybridge.prepared.worker_pool import Outcome, transcode_in_children
+from muybridge.records import VideoError
+from videos import write_video
+
+
+@dataclass(frozen=True)
+class Trap:
+    """A job that does something to the process that receives it, as a decoder's fault would."""
+
+    call: Any
+    value: int
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return self.call, (self.value,)
+
+
+def crash(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Transcoding:
+    return Transcoding(str(write_video(tmp_path / "a.mp4", 40)), None, None, None, 32, 43)
+
+
+def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, Outcome]:
+    return dict(transcode_in_children(enumerate(jobs), num_children=2, timeout_seconds=timeout_seconds))
+
+
+@pytest.mark.parametrize(
+    ("trap", "reason"),
+    [
+        (Trap(crash, signal.SIGSEGV), "was ended by SIGSEGV"),
+        (Trap(crash, signal.SIGKILL), "was ended by SIGKILL"),
+        (Trap(os._exit, 7), "ended with exit code 7"),
+    ],
+)
+def test_a_video_that_ends_its_process_has_failed_and_the_others_are_done(
+    good: Transcoding, trap: Trap, reason: str
+) -> None:
+    found = outcomes([good, trap, good, trap, good])
+    assert [number for number, outcome in sorted(found.items()) if isinstance(outcome, StoredVideo)] == [0, 2, 4]
+    for number in (1, 3):
+        assert isinstance(error := found[number], VideoError)
+        assert (error.status, error.reason) == ("unreadable", f"the process that decoded it {reason}")
+
+
+def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: Transcoding) -> None:
+    found = outcomes([good, Trap(time.sleep, 3600), good], timeout_seconds=20)
+    assert [getattr(found[number], "status", "ok") for number in range(3)] == ["ok", "timed_out", "ok"]
+
+
+def test_a_missing_file_is_told(good: Transcoding, tmp_path: Path) -> None:
+    found = outcomes([good, Transcoding(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
+    assert [getattr(found[number], "status", "ok") for number in range(2)] == ["ok", "missing"]

@@ -1,0 +1,176 @@
+"""Time stamps of containers: which are trusted, and what is made of those that are missing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from muybridge.records import VideoError
+from muybridge.video.containers import index_frames, open_pictures, spread_stamps, vop_kinds
+from videos import index_picture, read_index, write_picture, write_silence, write_video
+
+STORED: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"gop": 250},
+    "h264.mkv": {},
+    "h264.ts": {},
+    "h264.flv": {},
+    "mpeg4_b.mp4": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "mpeg2_b.ts": {"codec": "mpeg2video", "options": {"bf": "2"}},
+}
+DECODING_ORDER: dict[str, dict[str, Any]] = {
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mjpeg.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "wmv.wmv": {"codec": "wmv2", "container": "asf"},
+}
+COUNTED: dict[str, dict[str, Any]] = {
+    "h264.avi": {},
+    "mpeg4_b.avi": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "mpeg2_b.mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
+    "bare.h264": {"container": "h264"},
+    "bare.m2v": {"codec": "mpeg2video", "container": "mpeg2video", "options": {"bf": "2"}},
+    "moving.gif": {"codec": "gif", "pixel_format": "rgb8"},
+}
+
+
+@pytest.mark.parametrize("name", [*STORED, *DECODING_ORDER, *COUNTED])
+def test_stamps_are_trusted_only_where_they_are_stored(tmp_path: Path, name: str) -> None:
+    options = {**STORED, **DECODING_ORDER, **COUNTED}[name]
+    index = index_frames(str(write_video(tmp_path / name, 30, **options)))
+    assert index.is_counted == (name in COUNTED)
+    assert index.uses_dts == (name in DECODING_ORDER)
+    assert len(index.times) == 30
+    assert np.unique(np.diff(index.times.ticks) * float(index.times.tick_seconds)) == pytest.approx(0.04)
+    assert index.times.duration_seconds == pytest.approx(1.2)
+
+
+def test_uneven_stamps(tmp_path: Path) -> None:
+    ticks = [0, 1, 5, 6, 20, 21, 22, 40, 41, 90]
+    mp4 = write_video(tmp_path / "a.mp4", 10, ticks=ticks, tick_seconds=Fraction(1, 100))
+    times = index_frames(str(mp4)).times
+    assert (times.ticks * times.tick_seconds * 100).tolist() == ticks
+    avi = write_video(tmp_path / "a.avi", 10, codec="mpeg4", ticks=ticks)
+    assert index_frames(str(avi)).times.ticks.tolist() == ticks
+    gif = write_video(
+        tmp_path / "a.gif", 4, codec="gif", pixel_format="rgb8", ticks=[0, 10, 40, 50], tick_seconds=Fraction(1, 100)
+    )
+    assert index_frames(str(gif)).times.ticks.tolist() == [0, 10, 40, 50]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_late_start(tmp_path: Path, name: str) -> None:
+    times = index_frames(str(write_video(tmp_path / name, 10, ticks=[50 + n for n in range(10)]))).times
+    assert times.ticks[0] * times.tick_seconds >= 2
+    assert times.seconds(int(times.ticks[3])) == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("frames", ["0", "2"])
+def test_frames_cut_off_by_an_edit_list_are_not_there(tmp_path: Path, frames: str) -> None:
+    path = write_video(
+        tmp_path / "a.mp4",
+        30,
+        ticks=[n - 5 for n in range(30)],
+        gop=250,
+        options={"bf": frames},
+        container_options={"use_editlist": "1", "avoid_negative_ts": "disabled"},
+    )
+    index = index_frames(str(path))
+    assert len(index.times) == 25
+    assert index.times.ticks[0] == 0
+    assert index.key_stamps[0, 0] < 0  # decoding starts at what is cut off
+
+
+def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 30, gop=250)
+    data = path.read_bytes()
+    place = data.index(b"elst") + 12  # behind version, flags and the number of entries: the duration shown, in ms
+    assert int.from_bytes(data[place : place + 4]) == 1200
+    path.write_bytes(data[:place] + (800).to_bytes(4) + data[place + 4 :])
+    assert len(index_frames(str(path)).times) == 20
+    assert index_frames(str(path)).times.duration_seconds == pytest.approx(0.8)
+
+
+def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 30, codec="mpeg2video", gop=10)
+    data = path.read_bytes()
+    with open_pictures(str(path)) as (container, stream):
+        second_key = [packet.pos for packet in container.demux(stream) if packet.is_keyframe][1]
+        assert second_key is not None
+    cut = next(place for place in range(second_key - 188 * 8, 0, -188) if data[place] == 0x47)
+    tables = data[: 3 * 188]
+    (tmp_path / "b.ts").write_bytes(tables + data[cut:])
+    index = index_frames(str(tmp_path / "b.ts"))
+    assert len(index.times) == 20
+    assert index.num_leading > 0
+
+
+def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        cover = output.add_stream("mjpeg")
+        cover.height, cover.width, cover.pix_fmt = 48, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = output.add_stream("aac", rate=44100)
+        streams = [output.add_stream("mpeg4", rate=25) for _ in range(2)]
+        packets = cover.encode(av.VideoFrame.from_ndarray(index_picture(99, 48, 64))) + cover.encode(None)
+        for number, stream in enumerate(streams):
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for place in range(5):
+                packets += stream.encode(av.VideoFrame.from_ndarray(index_picture(10 * number + place, 48, 64)))
+            packets += stream.encode(None)
+        write_silence(output, sound, 0.2)
+        output.mux(packets)
+    with open_pictures(str(tmp_path / "a.mp4")) as (container, stream):
+        assert read_index(next(container.decode(stream)).to_ndarray(format="gray")) == 0
+    assert len(index_frames(str(tmp_path / "a.mp4")).times) == 5
+
+
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="sound and no video"):
+        index_frames(str(write_picture(tmp_path / "a.mp4", "mjpeg", "yuvj420p", cover=True)))
+
+
+def test_names_and_notes_in_any_encoding(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "ü %d *.mp4", 5, metadata={"title": "caf@"})
+    path.write_bytes(path.read_bytes().replace(b"caf@", b"caf\xe9"))  # not UTF-8
+    assert len(index_frames(str(path)).times) == 5
+
+
+def test_kinds_of_mpeg4_pictures() -> None:
+    start = b"\0\0\1\xb6"
+    assert vop_kinds(b"\0\0\1\xb0abc" + start + b"\x10xyz") == "I"
+    assert vop_kinds(start + b"\x50" + start + b"\x90") == "PB"
+    assert vop_kinds(start + b"\xd0") == "S"
+    assert vop_kinds(b"\x7f") == ""
+    assert vop_kinds(start) == ""
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([5, 6, 7], [5, 6, 7]),
+        ([5, 9, 10], [5, 9, 10]),
+        ([None, None, None], [0, 100, 200]),
+        ([7, None, None], [7, 107, 207]),
+        ([None, 300, None], [200, 300, 400]),
+        ([2, None, 6, None, None], [2, 4, 6, 8, 10]),
+        ([None, 10, None, None, 40, None], [0, 10, 20, 30, 40, 50]),
+        ([3, 2, 1], [3, 103, 203]),
+        ([3, 3, 4], [3, 103, 203]),
+        ([0, None, None, 1], [0, 100, 200, 300]),
+        ([8], [8]),
+        ([], []),
+    ],
+)
+def test_missing_stamps_are_spread_evenly(stamps: list[int | None], expected: list[int]) -> None:
+    assert spread_stamps(stamps, 100).tolist() == expected
+
+
+def test_a_single_frame_lasts_as_long_as_its_rate_says(tmp_path: Path) -> None:
+    for name, options in (("a.mp4", {}), ("a.avi", {"codec": "mpeg4"}), ("a.h264", {"container": "h264"})):
+        times = index_frames(str(write_video(tmp_path / name, 1, frames_per_second=10, **options))).times
+        assert times.duration_seconds == pytest.approx(0.1), name

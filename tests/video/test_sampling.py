@@ -1,0 +1,255 @@
+"""Clip placement against what the definitions say, by brute force over small videos."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+
+from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, FrameTimes, Preprocessing, VideoError
+from muybridge.video.sampling import centre_clip, dense_clips, random_clip, sampling_grid, uniform_clips, within
+
+UNEVEN = (3, 4, 9, 10, 24, 25, 26, 44)  # a variable frame rate
+
+
+def regular(num_frames: int, step: int = 10, start: int = 0, tick_seconds: Fraction = Fraction(1, 100)) -> FrameTimes:
+    ticks = start + step * np.arange(num_frames, dtype=np.int64)
+    return FrameTimes(ticks, tick_seconds, start + step * num_frames)
+
+
+def uneven() -> FrameTimes:
+    return FrameTimes(np.array(UNEVEN, np.int64), Fraction(1, 30), 50)
+
+
+def shape(length: int, stride: int = 1, frames_per_second: float | None = None) -> Preprocessing:
+    return Preprocessing(clip_length=length, frame_stride=stride, frames_per_second=frames_per_second)
+
+
+def places(clip: ClipTimes, times: FrameTimes) -> list[int]:
+    return np.searchsorted(times.ticks, clip.ticks).tolist()
+
+
+def picture(clip: ClipTimes, times: FrameTimes) -> str:
+    taken = places(clip, times)
+    return "".join("f" if place in taken else "x" for place in range(len(times)))
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "length", "stride", "num_clips", "pictures"),
+    [
+        (7, 3, 3, 1, ["fxxfxxf"]),
+        (7, 3, 2, 2, ["fxfxfxx", "xxfxfxf"]),
+        (7, 3, 1, 3, ["fffxxxx", "xxfffxx", "xxxxfff"]),
+        (7, 3, 1, 1, ["xxfffxx"]),
+        (6, 2, 1, 4, ["ffxxxx", "xffxxx", "xxffxx", "xxxxff"]),
+        (3, 3, 1, 2, ["fff", "fff"]),
+        (2, 5, 1, 2, ["ff", "ff"]),
+    ],
+)
+def test_uniform_clips_as_drawn(num_frames: int, length: int, stride: int, num_clips: int, pictures: list[str]) -> None:
+    times = regular(num_frames)
+    assert [picture(clip, times) for clip in uniform_clips(times, shape(length, stride), num_clips)] == pictures
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "step", "pictures"),
+    [
+        (6, 2, ["fffxxx", "xxfffx", "xxxfff"]),
+        (6, 3, ["fffxxx", "xxxfff"]),
+        (7, 3, ["fffxxxx", "xxxfffx", "xxxxfff"]),
+        (5, 1, ["fffxx", "xfffx", "xxfff"]),
+        (3, 9, ["fff"]),
+        (2, 1, ["ff"]),
+    ],
+)
+def test_dense_clips_as_drawn(num_frames: int, step: int, pictures: list[str]) -> None:
+    times = regular(num_frames)
+    assert [picture(clip, times) for clip in dense_clips(times, shape(3), step)] == pictures
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "length", "stride", "order"),
+    [
+        (3, 5, 1, [0, 1, 2, 0, 1]),
+        (3, 5, 2, [0, 2, 1, 0, 2]),
+        (1, 4, 3, [0, 0, 0, 0]),
+        (4, 3, 2, [0, 2, 0]),
+    ],
+)
+def test_short_videos_repeat_in_a_loop(num_frames: int, length: int, stride: int, order: list[int]) -> None:
+    times = regular(num_frames)
+    clips = [
+        random_clip(times, shape(length, stride), np.random.default_rng(0)),
+        centre_clip(times, shape(length, stride)),
+        *uniform_clips(times, shape(length, stride), 3),
+        *dense_clips(times, shape(length, stride), 2),
+    ]
+    for clip in clips:
+        assert places(clip, times) == order
+        assert clip.looped
+        assert (clip.start_seconds, clip.end_seconds) == (0.0, pytest.approx(times.duration_seconds))
+
+
+@pytest.mark.parametrize("times", [regular(n) for n in range(1, 14)] + [uneven()], ids=len)
+def test_every_clip_is_where_the_definition_says(times: FrameTimes) -> None:
+    for length, stride, num_clips in product((1, 2, 3, 4, 7), (1, 2, 3), (1, 2, 3, 5, 10)):
+        asked, num_frames = shape(length, stride), len(times)
+        span = (length - 1) * stride + 1
+        clips = uniform_clips(times, asked, num_clips)
+        assert len(clips) == num_clips
+        for number, clip in enumerate(clips):
+            if num_frames < span:
+                assert clip.looped
+                continue
+            exact = (
+                Fraction(num_frames - span, 2)
+                if num_clips == 1
+                else Fraction(number * (num_frames - span), num_clips - 1)
+            )
+            start = math.floor(exact)
+            assert places(clip, times) == [start + place * stride for place in range(length)]
+            assert not clip.looped
+
+
+@pytest.mark.parametrize(("num_frames", "length", "stride"), list(product((5, 6, 9, 16), (1, 2, 4), (1, 2))))
+def test_random_clips_reach_every_place_about_equally(num_frames: int, length: int, stride: int) -> None:
+    times, asked = regular(num_frames), shape(length, stride)
+    generator = np.random.default_rng(5)
+    num_places, draws = max(1, num_frames - asked.clip_span + 1), 1500
+    starts = Counter(places(random_clip(times, asked, generator), times)[0] for _ in range(draws))
+    assert set(starts) == set(range(num_places))
+    # Five standard deviations of a fair draw.
+    share = draws / num_places
+    assert all(abs(count - share) <= 5 * math.sqrt(share) for count in starts.values())
+
+
+@pytest.mark.parametrize(
+    "times", [regular(7), regular(5, step=512, start=-1024, tick_seconds=Fraction(1, 12800)), uneven()]
+)
+@pytest.mark.parametrize("rate", [1, 4, 7.5, 10, 12, 15, 23.976, 25, 29.97, 30, 30000 / 1001, 60, 1000, 0.3])
+def test_the_grid_shows_the_latest_frame_of_every_moment(times: FrameTimes, rate: float) -> None:
+    exact_rate = Fraction(rate).limit_denominator(1_000_000)
+    expected = []
+    moment = Fraction(0)
+    while moment < (times.end_tick - int(times.ticks[0])) * times.tick_seconds:
+        shown = [tick for tick in times.ticks.tolist() if (tick - int(times.ticks[0])) * times.tick_seconds <= moment]
+        expected.append(max(shown))
+        moment += 1 / exact_rate
+    assert sampling_grid(times, rate).tolist() == expected
+
+
+def test_the_native_grid_is_every_frame() -> None:
+    assert sampling_grid(uneven(), None).tolist() == list(UNEVEN)
+
+
+def test_halving_the_rate_takes_every_other_frame() -> None:
+    times = FrameTimes(np.arange(300, dtype=np.int64) * 1001, Fraction(1, 30000), 300300)
+    assert sampling_grid(times, 30000 / 1001 / 2).tolist() == times.ticks[::2].tolist()
+
+
+def test_the_grid_of_a_long_video_with_fine_ticks_does_not_overflow() -> None:
+    num_frames = 300_000  # nearly three hours
+    times = FrameTimes(np.arange(num_frames, dtype=np.int64) * 40_000_000, Fraction(1, 10**9), num_frames * 40_000_000)
+    grid = sampling_grid(times, 14.985)
+    assert len(grid) == math.ceil(12000 * Fraction("14.985"))
+    assert grid[-1] == (len(grid) - 1) / Fraction("14.985") // Fraction(1, 25) * 40_000_000
+
+
+def test_an_impossible_rate_is_refused() -> None:
+    with pytest.raises(ValueError, match="frames_per_second must be at least 1e-06"):
+        sampling_grid(uneven(), 1e-9)
+
+
+@pytest.mark.parametrize("times", [regular(8, step=1001, start=77, tick_seconds=Fraction(1, 30000)), uneven()])
+def test_bounds_computed_from_time_stamps_find_those_frames(times: FrameTimes) -> None:
+    for first in range(len(times)):
+        for last in range(first + 1, len(times)):
+            bounds = times.seconds(int(times.ticks[first])), times.seconds(int(times.ticks[last]))
+            kept = within(times, *bounds)
+            assert kept.ticks.tolist() == times.ticks[first:last].tolist()
+            assert kept.end_tick == times.ticks[last]
+
+
+def test_bounds_as_people_write_them() -> None:
+    times = regular(25, step=512, tick_seconds=Fraction(1, 12800))  # 25 frames a second
+    assert len(within(times, None, None)) == 25
+    assert within(times, 0.2, 0.4).ticks.tolist() == [512 * place for place in range(5, 10)]
+    assert within(times, 0.21, None).ticks.tolist() == [512 * place for place in range(6, 25)]
+    beyond = within(times, 0.9, 7.0)
+    assert (len(beyond), beyond.end_tick) == (2, times.end_tick)
+
+
+def test_bounds_without_frames_are_too_short() -> None:
+    with pytest.raises(VideoError, match=r"no frames between 3 s and its end: the video lasts 0.80 s") as caught:
+        within(regular(8), 3.0, None)
+    assert caught.value.status == "too_short"
+    with pytest.raises(VideoError, match=r"no frames between 0.11 s and 0.19 s"):
+        within(regular(8), 0.11, 0.19)
+
+
+def test_seconds_are_counted_from_the_origin() -> None:
+    whole = regular(10, start=500)
+    part = within(whole, 0.4, 0.8)
+    clip = centre_clip(part, shape(2))
+    assert (clip.start_seconds, clip.end_seconds) == (pytest.approx(0.1), pytest.approx(0.3))
+    clip = centre_clip(part, shape(2), origin_tick=int(whole.ticks[0]))
+    assert (clip.start_seconds, clip.end_seconds) == (pytest.approx(0.5), pytest.approx(0.7))
+
+
+@pytest.mark.parametrize("rate", [None, 5.0, 10.0, 20.0])
+def test_clips_side_by_side_cover_the_video_without_gaps(rate: float | None) -> None:
+    times = regular(12, start=30)  # 10 frames a second
+    clips = dense_clips(times, shape(3, frames_per_second=rate), 3)
+    assert clips[0].start_seconds == 0
+    assert clips[-1].end_seconds == pytest.approx(times.duration_seconds)
+    assert [clip.end_seconds for clip in clips[:-1]] == [clip.start_seconds for clip in clips[1:]]
+
+
+def test_a_clip_at_a_lower_rate_passes_over_frames() -> None:
+    times = regular(9)
+    assert picture(uniform_clips(times, shape(3, frames_per_second=5), 2)[0], times) == "fxfxfxxxx"
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 clip, not 0"):
+        uniform_clips(regular(4), shape(2), 0)
+    with pytest.raises(ValueError, match="step of at least 1 frame, not 0"):
+        dense_clips(regular(4), shape(2), 0)
+
+
+def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) -> Preprocessing:
+    return Preprocessing("flow", length, stride, mean=FLOW_MEAN, std=FLOW_STD, flow_gap=gap, flow_chain=chain)
+
+
+@pytest.mark.parametrize(
+    ("asked", "span", "first"),
+    [
+        (flow_shape(3), 4, [0, 1, 1, 2, 2, 3]),
+        (flow_shape(2, 3), 5, [0, 1, 3, 4]),
+        (flow_shape(2, 3, 2), 6, [0, 2, 3, 5]),
+        (flow_shape(2, 3, 2, True), 6, [0, 1, 2, 3, 4, 5]),
+        (flow_shape(2, 1, 3, True), 5, [0, 1, 2, 3, 1, 2, 3, 4]),
+    ],
+)
+def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, first: list[int]) -> None:
+    """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video."""
+    times = regular(20)
+    assert asked.clip_span == span == (asked.clip_length - 1) * asked.frame_stride + asked.flow_gap + 1
+    clips = uniform_clips(times, asked, 4)
+    assert places(clips[0], times) == first
+    for number, clip in enumerate(clips):
+        start = number * (20 - span) // 3
+        assert places(clip, times) == [start + place for place in first]
+        assert not clip.looped
+        assert clip.end_seconds == pytest.approx((start + span) * 0.1)
+    assert places(clips[-1], times)[-1] == 19
+
+
+def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
+    assert places(centre_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
+    assert places(centre_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert places(centre_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]

@@ -1,0 +1,106 @@
+"""Planes to pixels: against the standards' formula, against swscale, and crop by crop."""
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from muybridge.randomness import generator
+from muybridge.records import Preprocessing, YuvClip
+from muybridge.video.views import batched, evaluation_view, network_input, training_view, yuv_to_rgb_matrix
+
+UNNORMALISED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def random_clip(num_frames: int, height: int, width: int, **colour) -> YuvClip:
+    chance = np.random.default_rng(0)
+    chroma = chance.integers(16, 240, (2, num_frames, (height + 1) // 2, (width + 1) // 2), dtype=np.uint8)
+    return YuvClip(
+        chance.integers(16, 235, (num_frames, height, width), dtype=np.uint8),
+        chroma,
+        **{"matrix": "bt601", "full_range": False, **colour},
+    )
+
+
+def plain_rgb(clip: YuvClip) -> np.ndarray:
+    """The formula written out pixel by pixel, float64 (3, T, H, W)."""
+    red, blue = (0.299, 0.114) if clip.matrix == "bt601" else (0.2126, 0.0722)
+    green = 1 - red - blue
+    _, height, width = clip.luma_thw.shape
+    chroma = clip.chroma_cthw.astype(float).repeat(2, 2).repeat(2, 3)[:, :, :height, :width] - 128
+    luma = clip.luma_thw.astype(float)
+    if not clip.full_range:
+        luma, chroma = (luma - 16) * 255 / 219, chroma * 255 / 224
+    r = luma + 2 * (1 - red) * chroma[1]
+    b = luma + 2 * (1 - blue) * chroma[0]
+    return np.clip(np.stack([r, (luma - red * r - blue * b) / green, b]), 0, 255)
+
+
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_colours_follow_the_formula(matrix: str, full_range: bool) -> None:
+    clip = random_clip(3, 16, 16, matrix=matrix, full_range=full_range)
+    preprocessing = Preprocessing(scale_height=16, scale_width=16, crop=16, clip_length=3, **UNNORMALISED)
+    ours = network_input(batched([evaluation_view(clip, 16)]), preprocessing, torch.device("cpu"))[0].numpy()
+    inside = (plain_rgb(clip) > 0) & (plain_rgb(clip) < 255)  # the plain form clips r and b before it makes g
+    assert np.abs(ours - plain_rgb(clip))[inside].max() < 1e-3 or np.abs(ours - plain_rgb(clip)).max() < 1e-3
+
+
+def test_named_colours() -> None:
+    """Black, white and the BT.601 primaries as ITU-R gives their codes."""
+    codes = {(16, 128, 128): (0, 0, 0), (235, 128, 128): (255, 255, 255), (81, 90, 240): (255, 0, 0)}
+    codes |= {(145, 54, 34): (0, 255, 0), (41, 240, 110): (0, 0, 255)}
+    for yuv, rgb in codes.items():
+        found = yuv_to_rgb_matrix("bt601", False) @ np.array([*yuv, 1.0])
+        assert np.abs(found - rgb).max() < 2, yuv
+
+
+def test_close_to_swscale() -> None:
+    clip = random_clip(1, 32, 32)
+    frame = av.VideoFrame(32, 32, "yuv420p")
+    for plane, values in zip(frame.planes, (clip.luma_thw[0], *clip.chroma_cthw[:, 0]), strict=True):
+        padded = np.zeros((plane.height, plane.line_size), np.uint8)
+        padded[:, : plane.width] = values
+        plane.update(padded.tobytes())
+    theirs = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)
+    preprocessing = Preprocessing(scale_height=32, scale_width=32, crop=32, clip_length=1, **UNNORMALISED)
+    ours = network_input(batched([evaluation_view(clip, 32)]), preprocessing, torch.device("cpu"))[0, :, 0].numpy()
+    difference = np.abs(ours - theirs)
+    assert difference.max() <= 4
+    assert difference.mean() <= 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop"), [(128, 171, 112), (17, 23, 12), (16, 16, 16), (15, 15, 15), (9, 9, 8)]
+)
+def test_every_crop_is_that_part_of_the_whole_frame(height: int, width: int, crop: int) -> None:
+    clip = random_clip(2, height, width, full_range=True)
+    sizes = {"scale_height": height, "scale_width": width, "crop": crop, "clip_length": 2}
+    whole = plain_rgb(clip)
+    preprocessing = Preprocessing(**sizes)
+    mean, std = np.array(preprocessing.mean)[:, None, None, None], np.array(preprocessing.std)[:, None, None, None]
+    views, expected = [], []
+    for number in range(12):
+        view = training_view(clip, crop, mirror=True, generator=generator(0, "test", number))
+        chance = generator(0, "test", number)  # the same draws in the same order
+        top, left = int(chance.integers(0, height - crop + 1)), int(chance.integers(0, width - crop + 1))
+        part = whole[:, :, top : top + crop, left : left + crop]
+        views.append(view)
+        expected.append((part[..., ::-1] if chance.random() < 0.5 else part) - mean)
+    ours = network_input(batched(views), preprocessing, torch.device("cpu")).numpy()
+    agrees = np.abs(ours - np.stack(expected) / std) < 0.01
+    assert agrees.mean() > 0.7  # the rest: green where the plain form clipped red or blue first
+    assert agrees[:, [0, 2]].all()
+    assert {view.mirror for view in views} == {True, False}
+
+
+def test_the_centre_is_where_the_authors_crop() -> None:
+    clip = random_clip(1, 128, 171)
+    view = evaluation_view(clip, 112)
+    assert np.array_equal(view.luma_thw[0, view.top :, view.left :][:112, :112], clip.luma_thw[0, 8:120, 29:141])
+
+
+def test_mirroring_can_be_switched_off() -> None:
+    clip = random_clip(1, 20, 20)
+    views = [training_view(clip, 16, mirror=False, generator=generator(0, "m", n)) for n in range(30)]
+    assert not any(view.mirror for view in views)

@@ -11,8 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from muybridge.bench.decode import make_prepared, measure
-from muybridge.files.run_folder import environment
+from muybridge.bench.decode import make_benchmark_videos, measure_decoding
+from muybridge.files.run_folder import collect_environment
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 
@@ -36,9 +36,9 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, videos) in enumerate(materials(Path(folder, "motions")).items()):
-            prepared = make_prepared(videos, Path(folder, str(number)))
-            results[name] = measure(videos, prepared, clips=options.clips, rounds=options.rounds)
-    told = {"environment": {k: v for k, v in environment().items() if k != "command"}, "results": results}
+            prepared = make_benchmark_videos(videos, Path(folder, str(number)))
+            results[name] = measure_decoding(videos, prepared, num_clips=options.clips, num_rounds=options.rounds)
+    told = {"environment": {k: v for k, v in collect_environment().items() if k != "command"}, "results": results}
     print(json.dumps(results, indent=2))
     if options.output:
         Path(options.output).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from pathlib import Path
 from muybridge.cli.evaluate import score_split
 from muybridge.cli.train import train
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import environment
+from muybridge.files.run_folder import collect_environment
 from muybridge.settings import ClipSettings, EvaluateSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
@@ -103,7 +103,7 @@ def main() -> None:
             "rows": rows,
             **told,
             "differences": differences,
-            "environment": {name: value for name, value in environment().items() if name != "command"},
+            "environment": {name: value for name, value in collect_environment().items() if name != "command"},
         },
     )
     print(json.dumps({**told, "differences": differences}, indent=2))

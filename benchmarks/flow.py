@@ -27,21 +27,27 @@ import numpy as np
 import torch
 
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import environment
+from muybridge.files.run_folder import collect_environment
 from muybridge.loading.evaluation_clips import read_views
-from muybridge.prepared.mp4 import write_mp4
-from muybridge.prepared.shards import Member, ShardFrames, shard_name
-from muybridge.prepared.stored_flow import BOUND, coded_flow, flow_of_codes, stored_flow_view, stored_ticks
-from muybridge.prepared.transcode import encode
-from muybridge.randomness import generator
+from muybridge.prepared.mp4 import mux_mp4
+from muybridge.prepared.shards import ShardFrameSource, ShardMember, format_shard_path
+from muybridge.prepared.stored_flow import (
+    FLOW_BOUND,
+    compute_encoded_flow,
+    decode_flow,
+    make_stored_flow_view,
+    select_stored_ticks,
+)
+from muybridge.prepared.transcode import encode_h264
+from muybridge.randomness import make_generator
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, FrameTimes, Preprocessing, YuvClip
 from muybridge.synthetic.dataset import write_untrimmed_video
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.synthetic.scenes import render_motion
 from muybridge.video.decode import VideoFiles
-from muybridge.video.flow import farneback, gray_frame, opencv, seen
-from muybridge.video.sampling import random_clip, sampling_grid, uniform_clips
-from muybridge.video.views import View, batched, network_input, training_view
+from muybridge.video.flow import compute_modality, convert_frame_to_gray, farneback, import_opencv
+from muybridge.video.sampling import compute_sampling_grid, sample_random_clip, sample_uniform_clips
+from muybridge.video.views import View, collate_views, make_training_view, prepare_network_input
 
 RGB = Preprocessing()
 FLOW = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
@@ -60,57 +66,57 @@ Ways = dict[str, Callable[[int], int]]  # each turns the number of a turn into a
 def prepared(video: Path, folder: Path) -> tuple[YuvClip, FrameTimes, dict[str, int]]:
     """Stores at most 10 s of a video and its flow in a shard each; the frames, their times, and the bytes of both."""
     source = VideoFiles("", scale_height=128, scale_width=171)
-    ticks = sampling_grid(source.frame_times(str(video)), RATE)[:150]
+    ticks = compute_sampling_grid(source.read_frame_times(str(video)), RATE)[:150]
     clip = source.read(str(video), ticks)
     times = FrameTimes(np.arange(len(ticks), dtype=np.int64), Fraction(1, 15), len(ticks))
     sizes = {}
     for name, (content, sha256) in {
-        "rgb": write_mp4(encode(iter([clip]), times)),
-        "flow": write_mp4(encode(coded_flow([clip]), times)),
+        "rgb": mux_mp4(encode_h264(iter([clip]), times)),
+        "flow": mux_mp4(encode_h264(compute_encoded_flow([clip]), times)),
     }.items():
-        path = folder / name / shard_name(0)
+        path = folder / name / format_shard_path(0)
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-        (folder / f"{name}.member").write_text(str(Member(0, 0, len(content), sha256)))
+        (folder / f"{name}.member").write_text(str(ShardMember(0, 0, len(content), sha256)))
         sizes[f"{name}_bytes"] = len(content)
     return clip, times, sizes
 
 
-def stored(folder: Path, name: str) -> tuple[ShardFrames, str]:
+def stored(folder: Path, name: str) -> tuple[ShardFrameSource, str]:
     height = 128 if name == "rgb" else 256
-    return ShardFrames(str(folder / name), scale_height=height, scale_width=171), (
+    return ShardFrameSource(str(folder / name), scale_height=height, scale_width=171), (
         folder / f"{name}.member"
     ).read_text()
 
 
 def drawn(source: FrameSource, video: str, preprocessing: Preprocessing, number: int) -> int:
     """One training clip from frames, up to what the network sees."""
-    chance = generator(0, "clip", number)
-    clip_times = random_clip(source.frame_times(video), preprocessing, chance)
-    view = training_view(source.read(video, clip_times.ticks), 112, mirror=True, generator=chance)
-    network_input(batched([seen(view, clip_times.ticks, preprocessing)]), preprocessing, CPU)
+    chance = make_generator(0, "clip", number)
+    clip_times = sample_random_clip(source.read_frame_times(video), preprocessing, chance)
+    view = make_training_view(source.read(video, clip_times.ticks), 112, mirror=True, generator=chance)
+    prepare_network_input(collate_views([compute_modality(view, clip_times.ticks, preprocessing)]), preprocessing, CPU)
     return 1
 
 
 def drawn_of_stored_flow(source: FrameSource, video: str, number: int) -> int:
     """One training clip from stored flow."""
-    chance = generator(0, "clip", number)
-    ticks = stored_ticks(random_clip(source.frame_times(video), FLOW, chance).ticks, FLOW)
+    chance = make_generator(0, "clip", number)
+    ticks = select_stored_ticks(sample_random_clip(source.read_frame_times(video), FLOW, chance).ticks, FLOW)
     corner = int(chance.integers(0, 17)), int(chance.integers(0, 60))
-    view = stored_flow_view(source.read(video, ticks), corner, FLOW, mirror=bool(chance.random() < 0.5))
-    network_input(batched([view]), FLOW, CPU)
+    view = make_stored_flow_view(source.read(video, ticks), corner, FLOW, mirror=bool(chance.random() < 0.5))
+    prepare_network_input(collate_views([view]), FLOW, CPU)
     return 1
 
 
 def evaluated(source: FrameSource, video: str, *, share: bool) -> int:
     """The 10 uniform clips of a video, with or without sharing."""
     preprocessing = replace(FLOW, clip_length=32)
-    clips = uniform_clips(source.frame_times(video), preprocessing, 10)
+    clips = sample_uniform_clips(source.read_frame_times(video), preprocessing, 10)
     groups = [clips] if share else [[clip] for clip in clips]
     for group in groups:
         for view in read_views(source, video, group, preprocessing):
             assert not isinstance(view, Exception), "the video can be read"
-            network_input(batched([view]), preprocessing, CPU)
+            prepare_network_input(collate_views([view]), preprocessing, CPU)
     return len(clips)
 
 
@@ -146,7 +152,7 @@ def difference(clip: YuvClip, folder: Path) -> dict[str, float]:
     """Stored flow against flow computed on the centre crop, in pixels, and the part of it that encoding makes."""
     top, left, crop = 8, 29, 112
     whole = View(clip.luma_thw, clip.chroma_cthw, 0, 0, False, clip.matrix, clip.full_range)
-    grays = [gray_frame(whole, number) for number in range(len(clip.luma_thw))]
+    grays = [convert_frame_to_gray(whole, number) for number in range(len(clip.luma_thw))]
     pairs = list(pairwise(grays))
     part = (slice(top, top + crop), slice(left, left + crop))
     of_whole = np.stack([farneback(first, second)[part] for first, second in pairs])
@@ -154,14 +160,14 @@ def difference(clip: YuvClip, folder: Path) -> dict[str, float]:
         [farneback(np.ascontiguousarray(first[part]), np.ascontiguousarray(second[part])) for first, second in pairs]
     )
     source, member = stored(folder, "flow")
-    found = flow_of_codes(source.read(member, source.frame_times(member).ticks[:-1]).luma_thw)
+    found = decode_flow(source.read(member, source.read_frame_times(member).ticks[:-1]).luma_thw)
     found = found[:, part[0], part[1]]
     return {
         "whole_frame_against_crop_mean": float(np.abs(of_whole - of_crop).mean()),
-        "encoding_mean": float(np.abs(found - np.clip(of_whole, -BOUND, BOUND)).mean()),
+        "encoding_mean": float(np.abs(found - np.clip(of_whole, -FLOW_BOUND, FLOW_BOUND)).mean()),
         "stored_against_crop_mean": float(np.abs(found - of_crop).mean()),
         "stored_against_crop_median": float(np.median(np.abs(found - of_crop))),
-        "beyond_bound_share": float((np.abs(of_whole) > BOUND).mean()),
+        "beyond_bound_share": float((np.abs(of_whole) > FLOW_BOUND).mean()),
         "mean_magnitude": float(np.abs(of_crop).mean()),
     }
 
@@ -174,7 +180,7 @@ def end_point_error(noise: float, contrast: float) -> dict[str, float]:
         motion = render_motion(label, np.random.default_rng(number), settings=settings)
         for time_index in range(0, settings.num_frames - 1, 4):
             first, second = (
-                opencv().cvtColor(motion.frames_thwc[place], opencv().COLOR_RGB2GRAY)
+                import_opencv().cvtColor(motion.frames_thwc[place], import_opencv().COLOR_RGB2GRAY)
                 for place in (time_index, time_index + 1)
             )
             truth = motion.displacement_thwc[time_index]
@@ -211,7 +217,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help="the JSON file to write")
     found = parser.parse_args()
     torch.set_num_threads(1)
-    opencv().setNumThreads(1)
+    import_opencv().setNumThreads(1)
     result: dict[str, Any] = {"videos": {}}
     with tempfile.TemporaryDirectory() as temporary:
         for name, video in videos(Path(temporary)).items():
@@ -227,9 +233,9 @@ def main() -> None:
     levels = ((3.0, 1.0), (16.0, 1.0), (16.0, 0.5), (24.0, 0.3))
     result["end_point_error"] = [end_point_error(noise, contrast) for noise, contrast in levels]
     print(json.dumps(result["end_point_error"], indent=2))
-    facts = {key: value for key, value in environment().items() if key != "command"}
+    facts = {key: value for key, value in collect_environment().items() if key != "command"}
     if found.result:
-        write_json(found.result, {"environment": facts, "opencv": opencv().__version__, **result})
+        write_json(found.result, {"environment": facts, "opencv": import_opencv().__version__, **result})
 
 
 if __name__ == "__main__":

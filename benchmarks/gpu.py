@@ -21,15 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.bench.measure import gemm_gflops, in_turn, machine, peak_bytes
-from muybridge.bench.model import difference
-from muybridge.bench.peers import Absent
-from muybridge.bench.train import built, network_and_clips, step_gflop, step_of
+from muybridge.bench.measure import describe_machine, measure_gemm_gflops, measure_peak_bytes, time_interleaved
+from muybridge.bench.model import compute_relative_difference
+from muybridge.bench.peers import UnavailablePeer
+from muybridge.bench.train import build_variant, compute_step_gflop, create_network_and_clips, make_step
 from muybridge.inference.folded import optimize
 from muybridge.loading.loader import TrainingBatch
 from muybridge.records import Preprocessing
-from muybridge.training.execution import ahead, check_bf16, cudnn_version, cudnn_warnings
-from muybridge.video.views import View, batched, network_input
+from muybridge.training.execution import (
+    compare_bf16_to_fp32,
+    get_cudnn_version,
+    list_cudnn_warnings,
+    prefetch_to_device,
+)
+from muybridge.video.views import View, collate_views, prepare_network_input
 
 TRAINING_WAYS = (
     "muybridge",
@@ -97,36 +102,39 @@ def main() -> None:
 
 def about(session: Session) -> dict[str, Any]:
     """The machine, its GEMM rate, and whether a step in bf16 is right on it."""
-    net, clips = network_and_clips(session.network, (2, *session.clip), session.device)
-    check = check_bf16(net, clips)
+    net, clips = create_network_and_clips(session.network, (2, *session.clip), session.device)
+    check = compare_bf16_to_fp32(net, clips)
     return {
-        "machine": machine(session.device),
-        "cudnn": cudnn_version(),
+        "machine": describe_machine(session.device),
+        "cudnn": get_cudnn_version(),
         "network": session.network,
         "clip": session.clip,
-        "bf16_gemm_gflops": gemm_gflops(session.device, torch.bfloat16),
-        "bf16_check": {"cosine": check.cosine, "warnings": check.warnings() + cudnn_warnings(cudnn_version())},
+        "bf16_gemm_gflops": measure_gemm_gflops(session.device, torch.bfloat16),
+        "bf16_check": {
+            "cosine": check.cosine,
+            "warnings": check.list_warnings() + list_cudnn_warnings(get_cudnn_version()),
+        },
     }
 
 
 def train(session: Session, way: str, batch: int) -> dict[str, Any]:
-    net, clips = network_and_clips(session.network, (batch, *session.clip), session.device)
-    network = built(way, net)
-    if isinstance(network, Absent):
+    net, clips = create_network_and_clips(session.network, (batch, *session.clip), session.device)
+    network = build_variant(way, net)
+    if isinstance(network, UnavailablePeer):
         return {"absent": network.reason}
-    step = step_of(network, clips, way, "bf16")
+    step = make_step(network, clips, way, "bf16")
     for _ in range(3):
         step()
     with torch._dynamo.config.patch(error_on_recompile=True):
-        seconds = in_turn({way: step}, 10, session.device)[way]
-    return told(seconds, batch, step_gflop(net, clips.shape), peak_bytes(step, session.device))
+        seconds = time_interleaved({way: step}, 10, session.device)[way]
+    return told(seconds, batch, compute_step_gflop(net, clips.shape), measure_peak_bytes(step, session.device))
 
 
 def infer(session: Session, way: str, batch: int) -> dict[str, Any]:
-    net, clips = network_and_clips(session.network, (batch, *session.clip), session.device)
+    net, clips = create_network_and_clips(session.network, (batch, *session.clip), session.device)
     net.eval()
-    network = optimize(net) if way == "muybridge.optimize" else built(way, net)
-    if isinstance(network, Absent):
+    network = optimize(net) if way == "muybridge.optimize" else build_variant(way, net)
+    if isinstance(network, UnavailablePeer):
         return {"absent": network.reason}
     given = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in way else clips
 
@@ -135,36 +143,39 @@ def infer(session: Session, way: str, batch: int) -> dict[str, Any]:
             return network(given)
 
     with torch.inference_mode():
-        far = difference(run().float(), net(clips))
-    seconds = in_turn({way: run}, 10, session.device)[way]
+        far = compute_relative_difference(run().float(), net(clips))
+    seconds = time_interleaved({way: run}, 10, session.device)[way]
     return {
-        **told(seconds, batch, step_gflop(net, clips.shape) / 3, peak_bytes(run, session.device)),
+        **told(seconds, batch, compute_step_gflop(net, clips.shape) / 3, measure_peak_bytes(run, session.device)),
         "difference": far,
     }
 
 
 def copies(session: Session, batch: int) -> dict[str, Any]:
     """Seconds a step with planes that lie on the GPU already, and with planes that are copied as in a run."""
-    net, _ = network_and_clips(session.network, (1, *session.clip), session.device)
+    net, _ = create_network_and_clips(session.network, (1, *session.clip), session.device)
     _, frames, crop, _ = session.clip
     preprocessing = Preprocessing(clip_length=frames, crop=crop, scale_height=crop, scale_width=crop)
     luma = np.zeros((frames, crop, crop), np.uint8)
     view = View(luma, np.zeros((2, frames, crop // 2, crop // 2), np.uint8), 0, 0, False, "bt601", True)
-    planes = batched([view] * batch)
+    planes = collate_views([view] * batch)
     pinned = session.device.type == "cuda"
     one = TrainingBatch(planes, torch.zeros(batch, dtype=torch.int64), (), 0, ())
-    there = next(iter(ahead([one.pin_memory() if pinned else one], session.device)))
+    there = next(iter(prefetch_to_device([one.pin_memory() if pinned else one], session.device)))
 
     def steps(batches: Iterator[TrainingBatch]) -> None:
         for got in batches:
             assert got.views is not None
-            step_of(net, network_input(got.views, preprocessing, session.device), "muybridge", "bf16")()
+            make_step(net, prepare_network_input(got.views, preprocessing, session.device), "muybridge", "bf16")()
 
     def fresh() -> Iterator[TrainingBatch]:
         return (one.pin_memory() if pinned else one for _ in range(8))
 
-    runs = {"there": lambda: steps(there for _ in range(8)), "copied": lambda: steps(ahead(fresh(), session.device))}
-    seconds = in_turn(runs, 3, session.device)
+    runs = {
+        "there": lambda: steps(there for _ in range(8)),
+        "copied": lambda: steps(prefetch_to_device(fresh(), session.device)),
+    }
+    seconds = time_interleaved(runs, 3, session.device)
     return {name: float(np.median(values)) / 8 for name, values in seconds.items()}
 
 

@@ -14,12 +14,12 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from muybridge.bench.loader import LoaderRates, measure, verdict
-from muybridge.distributed.rank import num_workers
-from muybridge.files.run_folder import environment
+from muybridge.bench.loader import LoaderRates, format_verdict, measure_loading
+from muybridge.distributed.rank import resolve_num_workers
+from muybridge.files.run_folder import collect_environment
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.prepare import Preparation, Recipe, prepare, read_source
-from muybridge.prepared.worker_pool import transcode_in_children
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.worker_pool import transcode_in_workers
 from muybridge.records import Preprocessing
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
@@ -45,7 +45,7 @@ def source(folder: Path) -> tuple[str, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output")
-    parser.add_argument("--workers", type=int, default=num_workers(None))
+    parser.add_argument("--workers", type=int, default=resolve_num_workers(None))
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -54,13 +54,15 @@ def main() -> None:
         name, videos = source(Path(folder, "source"))
         data = Path(folder, "data")
         prepare(
-            Preparation(read_source(str(videos), "folder"), data, Recipe()),
-            lambda jobs: transcode_in_children(jobs, num_children=options.workers, timeout_seconds=600),
+            Preparation(read_source(str(videos), "folder"), data, PreparationOptions()),
+            lambda jobs: transcode_in_workers(jobs, num_workers=options.workers, timeout_seconds=600),
         )
-        training = open_data(str(data)).select("train")
+        training = open_data(str(data)).select_split("train")
         rounds = [
             [
-                measure(training, Preprocessing(), workers=workers, seconds=options.seconds, device=options.device)
+                measure_loading(
+                    training, Preprocessing(), num_workers=workers, seconds=options.seconds, device=options.device
+                )
                 for workers in (1, options.workers)
             ]
             for _ in range(options.rounds)
@@ -70,7 +72,7 @@ def main() -> None:
             for way in ("planes", "converted")
         )
         rates = LoaderRates(options.workers, planes[1], converted[1])
-        said = verdict(str(data), rates, _WANTED, num_workers(None))
+        said = format_verdict(str(data), rates, _WANTED, resolve_num_workers(None))
     results = {
         "material": name,
         "device": options.device,
@@ -87,7 +89,7 @@ def main() -> None:
         },
         "verdict": said,
     }
-    told = {"environment": {k: v for k, v in environment().items() if k != "command"}, "results": results}
+    told = {"environment": {k: v for k, v in collect_environment().items() if k != "command"}, "results": results}
     print(json.dumps(results, indent=2))
     if options.output:
         Path(options.output).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

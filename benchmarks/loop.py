@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from muybridge.files.run_folder import processor_name
+from muybridge.files.run_folder import get_processor_name
 from muybridge.loading.loader import TrainingBatch
 from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings, TrainingSettings, TrainSettings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training import fit as loop
-from muybridge.training.checkpoint import Progress
-from muybridge.training.checkpointer import Keeper
-from muybridge.training.job import Job, start
+from muybridge.training.checkpoint import TrainState
+from muybridge.training.checkpointer import AsyncCheckpointer
+from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepResult
 
@@ -44,7 +44,7 @@ DATA = MotionSettings(
 )
 
 
-def job_of(folder: Path, name: str) -> Job:
+def job_of(folder: Path, name: str) -> TrainingJob:
     settings = TrainSettings(
         data=str(folder / "data"),
         output=str(folder / name),
@@ -53,10 +53,10 @@ def job_of(folder: Path, name: str) -> Job:
         loading=LoadingSettings(workers=0),
         checkpoints=CheckpointSettings(every_minutes=60),
     )
-    return start(settings)
+    return prepare_job(settings)
 
 
-def overhead_seconds(job: Job) -> float:
+def overhead_seconds(job: TrainingJob) -> float:
     """Processor seconds a step outside of learning and reading."""
     batch = TrainingBatch(None, torch.zeros(4, dtype=torch.int64), ("a.mp4",) * 4, 0, ())
     marks: list[float] = []
@@ -70,23 +70,23 @@ def overhead_seconds(job: Job) -> float:
         time.sleep(STEP_SECONDS)
         return StepResult(0.7, 2, 4, 0, ())
 
-    loop.training_batches, loop.training_step = batches, step  # type: ignore[assignment]
-    loop.validation_is_due = lambda *_: False
+    loop.load_training_batches, loop.training_step = batches, step  # type: ignore[assignment]
+    loop.is_validation_due = lambda *_: False
     loop.fit(job, Console(file=io.StringIO(), width=200))
     return statistics.median(after - before for before, after in pairwise(marks))
 
 
-def save_seconds(job: Job) -> list[float]:
+def save_seconds(job: TrainingJob) -> list[float]:
     """Processor seconds for which training stands still at a save, the disk not waited for."""
     optimizer = build_optimizer(job.network, job.settings.training)
     for parameter in job.network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     found = []
-    with Keeper(job, optimizer) as keeper:
+    with AsyncCheckpointer(job, optimizer) as keeper:
         for number in range(REPEATS):
             began = time.thread_time()
-            keeper.save(Progress(number + 1))
+            keeper.save(TrainState(number + 1))
             found.append(time.thread_time() - began)
             keeper.wait()
     return found
@@ -105,7 +105,7 @@ def main() -> None:
     overhead, stall = statistics.median(overheads), statistics.median(stalls)
     result = {
         "what": "training loop besides learning, r2plus1d_18: processor seconds, medians",
-        "processor": processor_name(),
+        "processor": get_processor_name(),
         "torch": torch.__version__,
         "overhead_ms_a_step": 1000 * overhead,
         "share_of_a_50_ms_step": overhead / STEP_SECONDS,

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import SCHEMA
-from muybridge.files.run_folder import environment
-from muybridge.loading.loader import TrainingDraws, frame_source
+from muybridge.files.run_folder import collect_environment
+from muybridge.loading.loader import TrainingDataset, open_frame_source
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.dataset import STORED_COLUMNS, Description, manifest_sha256
+from muybridge.prepared.dataset import STORED_COLUMNS, DatasetDescription, compute_manifest_sha256
 from muybridge.records import Preprocessing
 
 
@@ -56,8 +56,8 @@ def write_manifest(folder: Path, number: int) -> None:
         [column.cast(field.type) for column, field in zip(columns, fields, strict=True)], schema=pa.schema(fields)
     )
     pq.write_table(table, folder / "manifest.parquet", compression="zstd", row_group_size=65536)
-    described = Description(
-        tuple(f"class {n}" for n in range(487)), 128, 171, 15.0, 0, (), manifest_sha256(str(folder)), ()
+    described = DatasetDescription(
+        tuple(f"class {n}" for n in range(487)), 128, 171, 15.0, 0, (), compute_manifest_sha256(str(folder)), ()
     )
     (folder / "dataset.json").write_text(json.dumps(described.to_json()), encoding="utf-8")
 
@@ -75,18 +75,18 @@ def measure_opening(folder: str) -> dict[str, float]:
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
     opened = memory_now()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    train = data.select("train")
+    train = data.select_split("train")
     del data
-    draws = TrainingDraws(train, frame_source(folder, Preprocessing()), Preprocessing(), mirror=True, seed=0)
+    draws = TrainingDataset(train, open_frame_source(folder, Preprocessing()), Preprocessing(), mirror=True, seed=0)
     began_draw = time.process_time()
     for draw in range(2000):
-        train.path(draws.video_index(draw))
+        train.get_path(draws.find_video_index(draw))
     draw_seconds = (time.process_time() - began_draw) / 2000
     sent = pickle.dumps(draws)
     before_worker = memory_now()
     copy = pickle.loads(sent)
     for draw in range(2000):
-        copy.manifest.path(copy.video_index(draw))
+        copy.manifest.get_path(copy.find_video_index(draw))
     return {
         "open_seconds": seconds[0],
         "open_processor_seconds": seconds[1],
@@ -116,7 +116,7 @@ def main() -> None:
             results[str(number)] = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     print(json.dumps(results, indent=2))
     if options.output:
-        told = {"environment": {k: v for k, v in environment().items() if k != "command"}, "results": results}
+        told = {"environment": {k: v for k, v in collect_environment().items() if k != "command"}, "results": results}
         Path(options.output).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import sys
 
 from measuring import benchmark_options
 from muybridge.bench.model import measure_model
-from muybridge.bench.tables import told
+from muybridge.bench.results import print_results
 
 SIZES = [
     ("r2plus1d_18", (1, 3, 16, 112, 112)),
@@ -22,4 +22,4 @@ if __name__ == "__main__":
         measure_model(name, shape, device=options.device, repeats=options.repeats, compiled=options.compile)
         for name, shape in SIZES
     ]
-    told(results, as_json=False, output=options.output)
+    print_results(results, as_json=False, output=options.output)

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import torch
 
-from muybridge.distributed.process_group import meeting
+from muybridge.distributed.process_group import join_process_group
 from muybridge.distributed.rank import current_rank
-from muybridge.files.run_folder import processor_name
+from muybridge.files.run_folder import get_processor_name
 from muybridge.loading.loader import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training.data_parallel import wrap_for_training
-from muybridge.training.job import Job
+from muybridge.training.job import TrainingJob
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.schedule import schedule
-from muybridge.training.step import Learner, example_clips, training_step
-from muybridge.video.views import View, batched
+from muybridge.training.schedule import build_schedule
+from muybridge.training.step import StepContext, make_example_clips, training_step
+from muybridge.video.views import View, collate_views
 
 GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56
 
@@ -37,18 +37,18 @@ def rank_seconds() -> tuple[float, float]:
     """Seconds and processor seconds of this rank for the steps."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    with meeting(cpu) as ranks:
+    with join_process_group(cpu) as ranks:
         training = TrainingSettings(batch_size=GLOBAL_BATCH // ranks.world_size, global_batch=GLOBAL_BATCH)
         clips, shape = ClipSettings(length=LENGTH, scale=(64, 64), crop=CROP), NetworkSettings(width=WIDTH)
         settings = TrainSettings(data="", clips=clips, training=training, network=shape)
         network = create_model("r2plus1d_18", num_classes=10, clip_length=LENGTH, width=WIDTH)
-        plan = schedule(training, num_videos=100, world_size=ranks.world_size)
-        job = Job(settings, Path(), None, None, network, plan, cpu, (), ranks)  # type: ignore[arg-type]
-        model = wrap_for_training(network, ranks, synchronise=False, example=example_clips(job, 2))
-        learner = Learner(job, model, build_optimizer(network, training))
+        plan = build_schedule(training, num_videos=100, world_size=ranks.world_size)
+        job = TrainingJob(settings, Path(), None, None, network, plan, cpu, (), ranks)  # type: ignore[arg-type]
+        model = wrap_for_training(network, ranks, sync_batch_norm=False, example_clips=make_example_clips(job, 2))
+        learner = StepContext(job, model, build_optimizer(network, training))
         batch = made_batch(training.batch_size)
         training_step(learner, [batch], 0)
-        ranks.tables([0.0])
+        ranks.all_gather_floats([0.0])
         began, worked = time.perf_counter(), time.process_time()
         for step in range(NUM_STEPS):
             training_step(learner, [batch], step)
@@ -61,7 +61,7 @@ def made_batch(num_clips: int) -> TrainingBatch:
     chroma = torch.randint(0, 255, (2, LENGTH, CROP // 2, CROP // 2), dtype=torch.uint8, generator=draw).numpy()
     view = View(luma, chroma, 0, 0, False, "bt601", False)
     labels = torch.zeros(num_clips, dtype=torch.int64)
-    return TrainingBatch(batched([view] * num_clips), labels, ("a.mp4",) * num_clips, 0, ())
+    return TrainingBatch(collate_views([view] * num_clips), labels, ("a.mp4",) * num_clips, 0, ())
 
 
 def run(world_size: int) -> tuple[float, float]:
@@ -95,7 +95,7 @@ def main() -> None:
     medians = {size: [statistics.median(column) for column in zip(*found, strict=True)] for size, found in rows.items()}
     result = {
         "what": f"r2plus1d_18 of width {WIDTH}, {NUM_STEPS} steps of {GLOBAL_BATCH} clips {LENGTH}x{CROP}x{CROP}",
-        "processor": processor_name(),
+        "processor": get_processor_name(),
         "torch": torch.__version__,
         "load_average": os.getloadavg(),
         "seconds": {size: row[0] for size, row in medians.items()},

@@ -24,17 +24,17 @@ import av
 import numpy as np
 import torch
 
-from muybridge.bench.measure import alone, clocked, in_turn, peak_bytes
-from muybridge.files.run_folder import environment
+from muybridge.bench.measure import measure_peak_bytes, measure_seconds, run_in_fresh_process, time_interleaved
+from muybridge.files.run_folder import collect_environment
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.memory import keep_freed_memory
 from muybridge.models.network import create_model
-from muybridge.prediction.sliding_window import WindowReader
+from muybridge.prediction.sliding_window import WindowScorer
 from muybridge.records import Preprocessing
 from muybridge.video.decode import VideoFiles
-from muybridge.video.sampling import dense_clips, dense_starts
-from muybridge.video.views import batched, evaluation_view, network_input
+from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
+from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing()
@@ -66,16 +66,16 @@ def scorer_of(name: str, width: int) -> NetworkScorer:
 def run(way: str, video: str, scorer: NetworkScorer, step: int, sampled: int | None = None) -> int:
     """Scores the windows of a video; how many there were."""
     source = VideoFiles("", scale_height=PREPROCESSING.scale_height, scale_width=PREPROCESSING.scale_width)
-    times = source.frame_times(video)
+    times = source.read_frame_times(video)
     if way != "naive":
-        starts = dense_starts(times, PREPROCESSING, step)
-        reader = WindowReader(source, video, PREPROCESSING, CPU)
-        return sum(len(numbers) for numbers, _ in reader.scores(scorer, starts, way))  # type: ignore[arg-type]
-    places = dense_clips(times, PREPROCESSING, step)
+        starts = compute_dense_starts(times, PREPROCESSING, step)
+        reader = WindowScorer(source, video, PREPROCESSING, CPU)
+        return sum(len(numbers) for numbers, _ in reader.score_windows(scorer, starts, way))  # type: ignore[arg-type]
+    places = sample_dense_clips(times, PREPROCESSING, step)
     chosen = places if sampled is None else places[:: max(1, len(places) // sampled)]
     for place in chosen:
-        view = evaluation_view(source.read(video, place.ticks), PREPROCESSING.crop)
-        scorer(network_input(batched([view]), PREPROCESSING, CPU))
+        view = make_evaluation_view(source.read(video, place.ticks), PREPROCESSING.crop)
+        scorer(prepare_network_input(collate_views([view]), PREPROCESSING, CPU))
     return len(chosen)
 
 
@@ -89,10 +89,10 @@ def long_run(way: str, video: str, name: str, width: int, step: int) -> dict[str
 
     def measured() -> None:
         counted: list[int] = []
-        seconds = clocked(lambda: counted.append(run(way, video, scorer, step, SAMPLED_WINDOWS)), CPU)
+        seconds = measure_seconds(lambda: counted.append(run(way, video, scorer, step, SAMPLED_WINDOWS)), CPU)
         told.update(windows=counted[0], windows_a_second=counted[0] / seconds, seconds=seconds)
 
-    peak = peak_bytes(measured, CPU)
+    peak = measure_peak_bytes(measured, CPU)
     return {**told, "peak_MiB": round(peak / 2**20)}
 
 
@@ -101,7 +101,7 @@ def short_runs(video: str, name: str, width: int, *, step: int, repeats: int) ->
     scorer = scorer_of(name, width)
     runs: dict[str, Callable[[], object]] = {way: partial(run, way, video, scorer, step) for way in WAYS}
     num_windows = run("windows", video, scorer, step)
-    seconds = {way: statistics.median(found) for way, found in in_turn(runs, repeats, CPU).items()}
+    seconds = {way: statistics.median(found) for way, found in time_interleaved(runs, repeats, CPU).items()}
     return {
         "windows": num_windows,
         "windows_a_second": {way: num_windows / spent for way, spent in seconds.items()},
@@ -113,7 +113,7 @@ def tell(results: dict[str, Any], output: str | None) -> None:
     """Prints, and writes what there is so far."""
     print(json.dumps(results, indent=2), flush=True)
     if output:
-        told = {"environment": {k: v for k, v in environment().items() if k != "command"}, "results": results}
+        told = {"environment": {k: v for k, v in collect_environment().items() if k != "command"}, "results": results}
         Path(output).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
@@ -139,13 +139,15 @@ def main() -> None:
         )
         tell(results, options.output)
         for length, video in (("a tenth", short), ("all of the video", long)):
-            found = {way: alone(long_run, way, video, *small, options.step) for way in WAYS}  # type: ignore[arg-type]
+            found = {way: run_in_fresh_process(long_run, way, video, *small, options.step) for way in WAYS}  # type: ignore[arg-type]
             results[f"{length}, each in a process of its own"] = found
             tell(results, options.output)
         if options.full_seconds:
             stretch = str(write_video(Path(folder, "stretch.mp4"), options.full_seconds))
             key = f"{options.full_seconds:g} s, r2plus1d_18 at width 64"
-            results[key] = {way: alone(long_run, way, stretch, "r2plus1d_18", 64, options.step) for way in WAYS}  # type: ignore[arg-type]
+            results[key] = {
+                way: run_in_fresh_process(long_run, way, stretch, "r2plus1d_18", 64, options.step) for way in WAYS
+            }  # type: ignore[arg-type]
             tell(results, options.output)
 
 

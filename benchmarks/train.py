@@ -6,7 +6,7 @@ python benchmarks/train.py -o benchmarks/results/DATE-MACHINE-train.json
 import sys
 
 from measuring import benchmark_options
-from muybridge.bench.tables import told
+from muybridge.bench.results import print_results
 from muybridge.bench.train import measure_training
 
 SIZES = [
@@ -24,4 +24,4 @@ if __name__ == "__main__":
         )
         for name, shape in SIZES
     ]
-    told(results, as_json=False, output=options.output)
+    print_results(results, as_json=False, output=options.output)

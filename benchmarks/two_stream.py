@@ -26,18 +26,18 @@ import torch
 from rich.console import Console
 
 from muybridge.cli.evaluate import score_split
-from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import environment
+from muybridge.files.run_folder import collect_environment
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.loading.loader import frame_source, frame_times
+from muybridge.loading.loader import open_frame_source, read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.mp4 import write_mp4
-from muybridge.prepared.shards import Member, ShardFrames, shard_name
-from muybridge.prepared.stored_flow import coded_flow, stored_flow_view, stored_ticks
-from muybridge.prepared.transcode import encode
+from muybridge.prepared.mp4 import mux_mp4
+from muybridge.prepared.shards import ShardFrameSource, ShardMember, format_shard_path
+from muybridge.prepared.stored_flow import compute_encoded_flow, make_stored_flow_view, select_stored_ticks
+from muybridge.prepared.transcode import encode_h264
 from muybridge.records import FrameTimes, Modality
 from muybridge.settings import (
     ClipSettings,
@@ -51,9 +51,9 @@ from muybridge.settings import (
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.fit import fit
-from muybridge.training.job import start
-from muybridge.video.sampling import sampling_grid, uniform_clips
-from muybridge.video.views import batched, network_input
+from muybridge.training.job import prepare_job
+from muybridge.video.sampling import compute_sampling_grid, sample_uniform_clips
+from muybridge.video.views import collate_views, prepare_network_input
 from muybridge.weights.address import load_weights
 
 MOTIONS = {
@@ -101,7 +101,7 @@ def scored(run: TrainSettings) -> Path:
     scores = Path(run.output) / "scores" / "test.parquet"
     if not scores.exists():
         began = time.process_time()
-        fit(start(run, resume=True), Console(file=sys.stderr))
+        fit(prepare_job(run, resume=True), Console(file=sys.stderr))
         asked = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
         score_split(str(Path(run.output) / "last.safetensors"), asked, scores)
         print(f"{run.output}: {time.process_time() - began:.0f} processor seconds", file=sys.stderr)
@@ -112,29 +112,33 @@ def right_on_stored_flow(run: TrainSettings) -> dict[str, int]:
     """The test videos scored once more from stored flow: how many are right, and how many get the same first class."""
     network, card = load_weights(Path(run.output) / "last.safetensors")
     asked = replace(card.preprocessing, frames_per_second=None)  # the stored frames are those of the grid
-    videos = open_data(run.data, seed=run.seed).select("test").relabelled(card.classes)
-    source = frame_source(videos.root, asked)
+    videos = open_data(run.data, seed=run.seed).select_split("test").remap_labels(card.classes)
+    source = open_frame_source(videos.root, asked)
     corner = (asked.scale_height - asked.crop) // 2, (asked.scale_width - asked.crop) // 2
-    first_classes = video_scores(read_scores(Path(run.output) / "scores" / "test.parquet"))
+    first_classes = compute_video_scores(read_scores(Path(run.output) / "scores" / "test.parquet"))
     counts = {"of": len(videos), "right": 0, "same_first_class": 0}
     for index in range(len(videos)):
-        ticks = sampling_grid(frame_times(source, videos, index), card.preprocessing.frames_per_second)
+        ticks = compute_sampling_grid(read_segment_times(source, videos, index), card.preprocessing.frames_per_second)
         times = FrameTimes(np.arange(len(ticks), dtype=np.int64), Fraction(1, 15), len(ticks))
-        content, sha256 = write_mp4(encode(coded_flow([source.read(videos.path(index), ticks)]), times))
+        content, sha256 = mux_mp4(
+            encode_h264(compute_encoded_flow([source.read(videos.get_path(index), ticks)]), times)
+        )
         with tempfile.TemporaryDirectory() as folder:
-            shard = Path(folder) / shard_name(0)
+            shard = Path(folder) / format_shard_path(0)
             shard.parent.mkdir()
             shard.write_bytes(content)
-            stored = ShardFrames(folder, scale_height=2 * asked.scale_height, scale_width=asked.scale_width)
-            member = str(Member(0, 0, len(content), sha256))
+            stored = ShardFrameSource(folder, scale_height=2 * asked.scale_height, scale_width=asked.scale_width)
+            member = str(ShardMember(0, 0, len(content), sha256))
             views = [
-                stored_flow_view(stored.read(member, stored_ticks(clip.ticks, asked)), corner, asked, mirror=False)
-                for clip in uniform_clips(times, asked, EvaluationSettings().clips)
+                make_stored_flow_view(
+                    stored.read(member, select_stored_ticks(clip.ticks, asked)), corner, asked, mirror=False
+                )
+                for clip in sample_uniform_clips(times, asked, EvaluationSettings().clips)
             ]
-        logits = NetworkScorer(network, CPU)(network_input(batched(views), asked, CPU))
+        logits = NetworkScorer(network, CPU)(prepare_network_input(collate_views(views), asked, CPU))
         found = int(torch.softmax(logits, 1).mean(0).argmax())
-        counts["right"] += found in videos.labels(index)
-        place = first_classes.videos.index(videos.video(index))
+        counts["right"] += found in videos.get_labels(index)
+        place = first_classes.videos.index(videos.get_video(index))
         counts["same_first_class"] += found == int(first_classes.probabilities[place].argmax())
     return counts
 
@@ -188,7 +192,7 @@ def main() -> None:
         name: compared(name, data, found.output, seeds=found.seeds, num_clips=found.clips)
         for name, data in addresses.items()
     }
-    facts = {key: value for key, value in environment().items() if key != "command"}
+    facts = {key: value for key, value in collect_environment().items() if key != "command"}
     text = {"environment": facts, **result}
     if found.result:
         write_json(found.result, text)

@@ -12,7 +12,7 @@ from rich.console import Console
 from muybridge.cli.main import main
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.training.fit import fit
-from muybridge.training.job import start
+from muybridge.training.job import prepare_job
 from runs import MOTIONS, tiny_run
 
 
@@ -36,7 +36,7 @@ def motions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole `tiny_run` on `motions`. Nobody writes into it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    fit(start(tiny_run(motions, folder)), Console(quiet=True))
+    fit(prepare_job(tiny_run(motions, folder)), Console(quiet=True))
     return folder
 
 

@@ -24,7 +24,7 @@ class GrayFrames:
         self.textured = textured
         self.reads: list[list[int]] = []
 
-    def frame_times(self, video: str) -> FrameTimes:
+    def read_frame_times(self, video: str) -> FrameTimes:
         return self.times
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:

@@ -17,18 +17,18 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.distributed.process_group import Ranks, meeting
-from muybridge.distributed.watchdog import Watch
-from muybridge.evaluation.evaluate import Examination, evaluate
+from muybridge.distributed.process_group import ProcessGroup, join_process_group
+from muybridge.distributed.watchdog import Watchdog
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
 from muybridge.training import fit as fit_module
-from muybridge.training.checkpoint import Progress, save_checkpoint
-from muybridge.training.data_parallel import held_back, wrap_for_training
+from muybridge.training.checkpoint import TrainState, save_checkpoint
+from muybridge.training.data_parallel import no_sync_if, wrap_for_training
 from muybridge.training.fit import fit
-from muybridge.training.job import start
+from muybridge.training.job import prepare_job
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.step import Learner, example_clips, training_step
+from muybridge.training.step import StepContext, make_example_clips, training_step
 from muybridge.video.decode import VideoFiles
 from muybridge.weights import address as weights_address
 from muybridge.weights.address import load_weights
@@ -39,10 +39,10 @@ CPU = torch.device("cpu")
 def train(settings: TrainSettings, resume: bool = False) -> tuple[int, float | None, str]:
     """A whole run; its steps, best accuracy and what it printed."""
     told = io.StringIO()
-    with meeting(CPU) as ranks:
-        console = Console(file=told, width=400, quiet=not ranks.is_first)
-        outcome = fit(start(settings, resume=resume, ranks=ranks), console)
-    return outcome.progress.step, outcome.progress.best_accuracy, told.getvalue()
+    with join_process_group(CPU) as ranks:
+        console = Console(file=told, width=400, quiet=not ranks.is_rank0)
+        outcome = fit(prepare_job(settings, resume=resume, process_group=ranks), console)
+    return outcome.train_state.step, outcome.train_state.best_accuracy, told.getvalue()
 
 
 def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str) -> Any:
@@ -50,7 +50,7 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
     original = fit_module.training_step
 
     def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
-        if steps_done + 1 == step and learner.job.ranks.place.rank == rank:
+        if steps_done + 1 == step and learner.job.process_group.rank.rank == rank:
             match how:
                 case "dies":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -64,7 +64,7 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
                     pieces = [
                         replace(
                             piece,
-                            views=replace(piece.views, colour_n34=torch.full_like(piece.views.colour_n34, torch.nan)),
+                            views=replace(piece.views, color_matrices_n34=torch.full_like(piece.views.color_matrices_n34, torch.nan)),
                         )
                         for piece in pieces
                     ]
@@ -108,12 +108,12 @@ def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
 
 def be_impatient_in(phase: str) -> None:
     """One phase may last no longer than a second; the others, which a slow machine may need time for, as long as set."""
-    original = Watch.phase
+    original = Watchdog.limit_phase
 
-    def impatient(self: Any, name: str, minutes: float, *arguments: Any, **options: Any) -> Any:
-        return original(self, name, 1 / 60 if name == phase else minutes, *arguments, **options)
+    def impatient(self: Any, name: str, limit_minutes: float, *arguments: Any, **options: Any) -> Any:
+        return original(self, name, 1 / 60 if name == phase else limit_minutes, *arguments, **options)
 
-    Watch.phase = impatient  # type: ignore[method-assign]
+    Watchdog.limit_phase = impatient  # type: ignore[method-assign]
 
 
 def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
@@ -134,38 +134,41 @@ def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
 
 def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:
     """Losses and gradients of the first steps, without moving anything, and which videos were drawn."""
-    with meeting(CPU) as ranks:
-        job = start(settings, ranks=ranks)
+    with join_process_group(CPU) as ranks:
+        job = prepare_job(settings, process_group=ranks)
         model = wrap_for_training(
-            job.network, ranks, synchronise=settings.training.synchronise_norm, example=example_clips(job, 2)
+            job.network,
+            ranks,
+            sync_batch_norm=settings.training.synchronise_norm,
+            example_clips=make_example_clips(job, 2),
         )
         optimizer = build_optimizer(job.network, settings.training)
         optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
         if freeze_norms:
             job.network.train = lambda mode=True: nn.Module.train(job.network, False)  # type: ignore[method-assign,assignment]
-        draws, steps = fit_module._draws(job, 0)
-        batches = fit_module.training_batches(draws, steps, settings.loading, pin_memory=False)
+        draws, steps = fit_module._build_dataset_and_sampler(job, 0)
+        batches = fit_module.load_training_batches(draws, steps, settings.loading, pin_memory=False)
         found: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
         for step in range(num_steps):
-            pieces = [next(batches) for _ in range(steps.num_pieces)]
-            result = training_step(Learner(job, model, optimizer), pieces, step)
+            pieces = [next(batches) for _ in range(steps.num_micro_batches)]
+            result = training_step(StepContext(job, model, optimizer), pieces, step)
             found["losses"].append(result.loss)
             found["counts"].append((result.num_clips, result.num_right, sorted(f.video for f in result.failures)))
             found["gradients"].append(
                 {name: parameter.grad.numpy().copy() for name, parameter in job.network.named_parameters()}
             )
             own = [[video for piece in pieces for video in piece.videos]]
-            found["videos"].append([video for part in ranks.everyones(own[0]) for video in part])
+            found["videos"].append([video for part in ranks.all_gather_object(own[0]) for video in part])
         found["buffers"] = {name: buffer.numpy().copy() for name, buffer in job.network.named_buffers()}
         return found
 
 
 def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -> tuple[float, float, int]:
     """Accuracies and looped videos as this rank hears of them."""
-    with meeting(CPU):
+    with join_process_group(CPU):
         network, card = load_weights(run)
-        examination = Examination(
-            manifest=data.relabelled(card.classes),
+        examination = EvaluationJob(
+            manifest=data.remap_labels(card.classes),
             split="test",
             fold=None,
             preprocessing=card.preprocessing,
@@ -183,13 +186,13 @@ def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -
 
 def norm_pass(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
     """This rank's part of a batch through a wrapped, synchronised batch norm: outputs, input gradients, statistics."""
-    with meeting(CPU) as ranks:
+    with join_process_group(CPU) as ranks:
         torch.manual_seed(3)
         network = nn.Sequential(nn.Conv3d(maps.shape[1], 5, 1), nn.BatchNorm3d(5))
         with torch.no_grad():
             network[1].weight.uniform_(0.5, 2.0)
-        model = wrap_for_training(network, ranks, synchronise=True, example=maps[:1])
-        rank = ranks.place.rank
+        model = wrap_for_training(network, ranks, sync_batch_norm=True, example_clips=maps[:1])
+        rank = ranks.rank.rank
         own = maps[cuts[rank] : cuts[rank + 1]].clone().requires_grad_()
         out = model(own)
         torch.autograd.backward((out * weights[cuts[rank] : cuts[rank + 1]]).sum())
@@ -205,13 +208,13 @@ def norm_pass(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
 
 def accumulated(clips: Tensor) -> list[Tensor]:
     """Gradients after two passes of which the first is held back."""
-    with meeting(CPU) as ranks:
+    with join_process_group(CPU) as ranks:
         torch.manual_seed(3)
         network = nn.Conv3d(3, 4, 1)
-        model = wrap_for_training(network, ranks, synchronise=False, example=clips[:1])
-        own = clips[ranks.place.rank :: ranks.world_size]
+        model = wrap_for_training(network, ranks, sync_batch_norm=False, example_clips=clips[:1])
+        own = clips[ranks.rank.rank :: ranks.world_size]
         for number, piece in enumerate(own.split(1)):
-            with held_back(model, number + 1 < len(own)):
+            with no_sync_if(model, number + 1 < len(own)):
                 torch.autograd.backward(functional.relu(model(piece)).sum())
         return [parameter.grad * ranks.world_size for parameter in network.parameters()]
 
@@ -223,22 +226,22 @@ def fetched_in_turn(cache: Path) -> str:
         if not (cache / address).exists():
             time.sleep(0.3)  # another rank would have all the time to begin as well
             with (cache / address).open("a") as file:
-                file.write(f"rank {ranks.place.rank} ")
+                file.write(f"rank {ranks.rank.rank} ")
 
-    weights_address.weights_file = weights_file  # type: ignore[assignment]
-    with meeting(CPU) as ranks:
-        weights_address.fetch_in_turn("name", ranks)
+    weights_address.resolve_weights_file = weights_file  # type: ignore[assignment]
+    with join_process_group(CPU) as ranks:
+        weights_address.download_once_per_node("name", ranks)
         return (cache / "name").read_text()
 
 
 def told(value: int) -> tuple[Any, Any, Any]:
     """What ranks hear of each other."""
-    with meeting(CPU) as ranks:
-        assert isinstance(ranks, Ranks)
+    with join_process_group(CPU) as ranks:
+        assert isinstance(ranks, ProcessGroup)
         return (
-            ranks.tables([value, ranks.place.rank]),
-            ranks.everyones(f"rank {ranks.place.rank}"),
-            ranks.first_ones(ranks.place.rank),
+            ranks.all_gather_floats([value, ranks.rank.rank]),
+            ranks.all_gather_object(f"rank {ranks.rank.rank}"),
+            ranks.broadcast_from_rank0(ranks.rank.rank),
         )
 
 
@@ -262,7 +265,7 @@ def checkpoint_and_die(folder: Path, point: int) -> None:
     optimizer = torch.optim.AdamW(network.parameters())
     for owner, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"), (Path, "rename")):
         setattr(owner, name, dying(getattr(owner, name)))
-    save_checkpoint(folder, network, optimizer, Progress(5), keep=1)
+    save_checkpoint(folder, network, optimizer, TrainState(5), keep=1)
 
 
 def train_with_small_files(settings: TrainSettings, num_bytes: int) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, record_batch, write_scores
+from muybridge.evaluation.scores import ScoresHeader, make_record_batch, write_scores
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 
@@ -29,7 +29,7 @@ def write_score_file(
     clips = len(videos[0][2])
     header = ScoresHeader(
         classes=tuple(classes),
-        protocol=EvaluationProtocol.of(EvaluationSettings(clips=clips), preprocessing or Preprocessing()),
+        protocol=EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), preprocessing or Preprocessing()),
         split=split,
         fold=None,
         model_sha256="m" * 64,
@@ -45,7 +45,7 @@ def write_score_file(
             for number, logits in enumerate(views)
         ]
         logits = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(classes))
-        batches.append(record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
+        batches.append(make_record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
     write_scores(path, batches, header)
     return path
 

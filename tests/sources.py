@@ -37,7 +37,7 @@ class Counting:
     only_once: Path | None = None
     raising: type[Exception] | None = None
 
-    def frame_times(self, video: str) -> FrameTimes:
+    def read_frame_times(self, video: str) -> FrameTimes:
         if self.raising is not None:
             raise self.raising("a bug")
         if video in self.deadly and not (self.only_once and self.only_once.exists()):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from muybridge.datasets.manifest import Member
-from muybridge.prepared.mp4 import write_mp4
-from muybridge.prepared.shards import shard_name
-from muybridge.prepared.transcode import encode
+from muybridge.datasets.manifest import ShardMember
+from muybridge.prepared.mp4 import mux_mp4
+from muybridge.prepared.shards import format_shard_path
+from muybridge.prepared.transcode import encode_h264
 from muybridge.records import FrameTimes, YuvClip
 from videos import index_picture
 
@@ -30,17 +30,17 @@ def even_times(num_frames: int) -> FrameTimes:
 
 def stored_video(first: int = 0, num_frames: int = 40, *, full_range: bool = False) -> tuple[bytes, str]:
     clip = planes(first, num_frames, full_range=full_range)
-    return write_mp4(encode(iter([clip]), even_times(num_frames)))
+    return mux_mp4(encode_h264(iter([clip]), even_times(num_frames)))
 
 
-def write_shard(root: Path, *videos: tuple[bytes, str]) -> list[Member]:
+def write_shard(root: Path, *videos: tuple[bytes, str]) -> list[ShardMember]:
     """The videos one behind the other, with something between them, as in a tar."""
-    path = root / shard_name(0)
+    path = root / format_shard_path(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     content, members = b"", []
     for video, sha256 in videos:
         content += b"\xaa" * 512
-        members.append(Member(0, len(content), len(video), sha256))
+        members.append(ShardMember(0, len(content), len(video), sha256))
         content += video
     path.write_bytes(content)
     return members

@@ -1,7 +1,7 @@
 """The one home of random draws: every draw is a pure function of (seed, purpose, number).
 
 Counter-based generators (Philox) need no state to be saved or sent: a worker, a rank or a resumed run that knows the number
-of a draw makes the same draw. `shuffled_position` is a permutation that is computed one place at a time, so a data set of
+of a draw makes the same draw. `shuffle_index` is a permutation that is computed one place at a time, so a data set of
 a million videos is shuffled without a list of a million numbers and without ranks talking to each other.
 """
 
@@ -14,35 +14,35 @@ import numpy as np
 
 
 @lru_cache(maxsize=64)
-def _key(seed: int, purpose: str) -> int:
+def _derive_key(seed: int, purpose: str) -> int:
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:16], "little")
 
 
-def generator(seed: int, purpose: str, number: int) -> np.random.Generator:
+def make_generator(seed: int, purpose: str, draw_index: int) -> np.random.Generator:
     """The random generator of one draw. `number` >= 0 counts the draws of that purpose."""
     # The high half of the 256-bit counter holds the number: draws never run into each other's stream.
-    return np.random.Generator(np.random.Philox(key=_key(seed, purpose), counter=number << 128))
+    return np.random.Generator(np.random.Philox(key=_derive_key(seed, purpose), counter=draw_index << 128))
 
 
-def fraction(seed: int, purpose: str, name: str) -> float:
+def hash_to_fraction(seed: int, purpose: str, name: str) -> float:
     """A number in [0, 1) that depends on nothing but its arguments: for splits drawn by a hash of a name."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def shuffled_position(position: int, size: int, *, seed: int, purpose: str, number: int) -> int:
+def shuffle_index(index: int, size: int, *, seed: int, purpose: str, permutation_index: int) -> int:
     """Where `position` goes in permutation `number` of range(size): O(1), a bijection.
 
     A four-round Feistel network over the next even power of two, walked until it falls inside (cycle walking; fewer than
     four steps on average).
     """
-    if not 0 <= position < size:
-        raise ValueError(f"position {position} is outside of a permutation of {size}")
+    if not 0 <= index < size:
+        raise ValueError(f"position {index} is outside of a permutation of {size}")
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half_bits) - 1
-    keys = _round_keys(seed, purpose, number)
-    value = position
+    keys = _derive_round_keys(seed, purpose, permutation_index)
+    value = index
     while True:
         left, right = value >> half_bits, value & mask
         for key in keys:
@@ -53,8 +53,8 @@ def shuffled_position(position: int, size: int, *, seed: int, purpose: str, numb
 
 
 @lru_cache(maxsize=16)
-def _round_keys(seed: int, purpose: str, number: int) -> tuple[int, int, int, int]:
-    keys = generator(seed, f"{purpose}/permutation", number).integers(0, 2**63, size=4)
+def _derive_round_keys(seed: int, purpose: str, permutation_index: int) -> tuple[int, int, int, int]:
+    keys = make_generator(seed, f"{purpose}/permutation", permutation_index).integers(0, 2**63, size=4)
     return int(keys[0]), int(keys[1]), int(keys[2]), int(keys[3])
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Modality = Literal["rgb", "flow"]
 Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
-ColourMatrix = Literal["bt601", "bt709"]
+ColorMatrix = Literal["bt601", "bt709"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -106,18 +106,18 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `flow_` keys are there for flow only."""
-        return {name: value for name, value in asdict(self).items() if name not in absent_keys(self.modality)}
+        return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
         """The record from JSON values; an unknown or missing key is a ValueError."""
-        names = {field.name for field in fields(cls)} - absent_keys(values.get("modality"))
+        names = {field.name for field in fields(cls)} - list_omitted_keys(values.get("modality"))
         if set(values) != names:
             raise ValueError(f"preprocessing has the keys {sorted(values)}, expected {sorted(names)}")
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
-def absent_keys(modality: object) -> set[str]:
+def list_omitted_keys(modality: object) -> set[str]:
     """The fields that a record of this modality does not write: RGB has no gap."""
     return set() if modality == "flow" else {"flow_gap", "flow_chain"}
 
@@ -143,14 +143,14 @@ class FrameTimes:
     def __len__(self) -> int:
         return len(self.ticks)
 
-    def seconds(self, tick: int) -> float:
+    def to_seconds(self, tick: int) -> float:
         """Seconds from the first frame to `tick`."""
         return float((int(tick) - int(self.ticks[0])) * self.tick_seconds)
 
     @property
     def duration_seconds(self) -> float:
         """From the start of the first frame to the end of the last."""
-        return self.seconds(self.end_tick)
+        return self.to_seconds(self.end_tick)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class YuvClip:
 
     luma_thw: NDArray[np.uint8]
     chroma_cthw: NDArray[np.uint8]
-    matrix: ColourMatrix
+    matrix: ColorMatrix
     full_range: bool
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class PlannedView:
 class FrameSource(Protocol):
     """Where frames come from. `video` is the manifest's name of a video. Both methods raise `VideoError`."""
 
-    def frame_times(self, video: str) -> FrameTimes:
+    def read_frame_times(self, video: str) -> FrameTimes:
         """The time stamps of every frame, without decoding them where the container allows it."""
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:

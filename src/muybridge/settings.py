@@ -17,9 +17,9 @@ PAPER_WARMUP_EPOCHS = 10.0
 PAPER_DECAY_EPOCHS = (20.0, 30.0, 40.0)
 
 
-def _require(condition: bool, sentence: str) -> None:
+def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(sentence)
+        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -341,25 +341,25 @@ class EvaluateSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
 
-def to_plain(settings: Any) -> dict[str, Any]:
+def settings_to_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as nested dicts, lists and scalars, the shape of a YAML file."""
     assert is_dataclass(settings) and not isinstance(settings, type)
-    return {key: _plain_value(value) for key, value in asdict(settings).items()}
+    return {key: _convert_tuples(value) for key, value in asdict(settings).items()}
 
 
-def _plain_value(value: Any) -> Any:
+def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain_value(inner) for key, inner in value.items()}
+        return {key: _convert_tuples(inner) for key, inner in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """The settings in which two plain forms differ: `group.name` -> (ours, theirs)."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(name), theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            found |= differences(mine, other, f"{prefix}{name}.")
-        elif mine != other:
-            found[f"{prefix}{name}"] = (mine, other)
-    return found
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(left.keys() | right.keys()):
+        left_value, right_value = left.get(name), right.get(name)
+        if isinstance(left_value, dict) and isinstance(right_value, dict):
+            changed |= diff_settings(left_value, right_value, f"{prefix}{name}.")
+        elif left_value != right_value:
+            changed[f"{prefix}{name}"] = (left_value, right_value)
+    return changed

@@ -14,7 +14,7 @@ from tests.agreement.torchvision_networks import plain_logits, randomised, torch
 from torch import Tensor, nn
 
 from muybridge.inference.export import export_weights
-from muybridge.models.family import specification
+from muybridge.models.family import build_specification
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import Preprocessing
 from muybridge.weights.card import load_network, save
@@ -46,7 +46,7 @@ def imported(state: dict[str, Tensor], tmp_path: Path, **options: Any) -> VideoR
 
 def ours(name: str, **changes: Any) -> VideoResNet:
     torch.manual_seed(0)
-    network = VideoResNet(specification(name, num_classes=5, clip_length=8, **changes))
+    network = VideoResNet(build_specification(name, num_classes=5, clip_length=8, **changes))
     randomised(network)
     return network
 
@@ -87,7 +87,7 @@ def test_ig65m_weights_compute_with_the_authors_epsilon(tmp_path: Path) -> None:
 def test_exported_to_torchvision_the_outputs_are_equal_at_its_epsilon(tmp_path: Path, epsilon: float) -> None:
     network = ours("r2plus1d_18", norm_epsilon=epsilon)
     save(network, tmp_path / "net.safetensors", classes=[*"abcde"], preprocessing=SMALL)
-    told = export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", to="torchvision")
+    told = export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format="torchvision")
     state = torch.load(tmp_path / "out.pth", weights_only=True)
     with torch.no_grad():
         assert close(plain_logits(state, clips()), network(clips()))
@@ -104,7 +104,7 @@ def test_networks_that_torchvision_has_no_parts_for_are_refused(tmp_path: Path) 
     ):
         save(ours(name, **changes), tmp_path / "net.safetensors", classes=[*"abcde"], preprocessing=SMALL)
         with pytest.raises(ValueError, match=sentence):
-            export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", to="torchvision")
+            export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format="torchvision")
     assert not (tmp_path / "out.pth").exists()
 
 
@@ -124,7 +124,7 @@ def test_exported_weights_load_in_torchvisions_class_as_the_docs_show(tmp_path: 
     rule = "per_convolution" if source else "per_block"
     network = ours(name, mid_channel_rule=rule)
     save(network, tmp_path / "net.safetensors", classes=[*"abcde"], preprocessing=SMALL)
-    export_weights(tmp_path / "net.safetensors", tmp_path / "exported.pth", to="torchvision")
+    export_weights(tmp_path / "net.safetensors", tmp_path / "exported.pth", export_format="torchvision")
     theirs: nn.Module
     if name == "r2plus1d_18" and source:
         program = documented_class().replace('"exported.pth"', repr(str(tmp_path / "exported.pth"))).replace("400", "5")
@@ -147,7 +147,7 @@ def test_import_export_import_is_bit_identical(tmp_path: Path, to: Any, epsilon:
     first = ours("r2plus1d_18", norm_epsilon=epsilon, mid_channel_rule=rule).state_dict()
     network = imported(first, tmp_path, source=source)
     assert network.specification.norm_epsilon == epsilon
-    export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", to=to)
+    export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format=to)
     second = torch.load(tmp_path / "out.pth", weights_only=True)
     assert second.keys() == first.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

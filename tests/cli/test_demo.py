@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from muybridge.cli import demo
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading import loader
 from muybridge.studies import laptop
@@ -34,7 +34,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laptop, "motion_run", run)
     monkeypatch.setattr(motions, "MotionSettings", lambda: few)
     monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
-    monkeypatch.setattr(loader, "num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
+    monkeypatch.setattr(loader, "resolve_num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
 
 
 def test_it_runs_in_one_process(tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
     assert list(table) == ["f-R2D-10", "R(2+1)D-10", "ceiling"]
     assert table["ceiling"][0] == "50.0"
     for name, model in zip(("f-R2D-10", "R(2+1)D-10"), demo.MODELS, strict=True):
-        measured = accuracy(video_scores(read_scores(folder / model / "scores" / "test.parquet")))
+        measured = compute_accuracy(compute_video_scores(read_scores(folder / model / "scores" / "test.parquet")))
         assert float(table[name][1]) == round(100 * measured.video_top1.of_all.share, 1)
         assert measured.num_videos == 4
     assert float(table["f-R2D-10"][1]) <= 50

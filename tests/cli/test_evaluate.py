@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from muybridge.cli.evaluate import with_the_splits_of
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.settings import EvaluateSettings
 
@@ -30,7 +30,7 @@ def test_json_is_the_accuracy_of_the_file(
     assert found == {
         "scores": str(target),
         "num_looped_videos": 0,
-        **json.loads(json.dumps(accuracy(video_scores(read_scores(target))).to_json())),
+        **json.loads(json.dumps(compute_accuracy(compute_video_scores(read_scores(target))).to_json())),
     }
     assert (found["num_videos"], found["num_views"], found["split"]) == (6, 60, "test")
 
@@ -52,7 +52,7 @@ def test_people_read_the_protocol_and_both_denominators(
         "--loading.workers=0",
     )
     assert told.code == 3
-    measured = accuracy(video_scores(read_scores(target)))
+    measured = compute_accuracy(compute_video_scores(read_scores(target)))
     lines = told.out.splitlines()
     assert lines[0] == "4 uniform centre-crop clips of 4 frames a video, softmax averaged, 28x28 of 32x32; split test"
     row = next(line for line in lines if line.startswith("video@1"))

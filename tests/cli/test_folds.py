@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading import open_data as open_data_module
 from muybridge.loading.open_data import open_data
-from muybridge.settings import to_plain
+from muybridge.settings import settings_to_dict
 from muybridge.training import job as job_module
 from runs import tiny_run
 
@@ -43,7 +43,7 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     runs = tmp_path / "runs"
-    plain = to_plain(tiny_run(three_folds, runs, {"training.epochs": 0.5}))
+    plain = settings_to_dict(tiny_run(three_folds, runs, {"training.epochs": 0.5}))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     told = cli("folds", "--config", str(tmp_path / "recipe.yaml"), "--json")
     assert told.code == 0, told.err
@@ -51,7 +51,7 @@ def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Call
     found = []
     for fold, row in zip((1, 2, 3), values["folds"], strict=True):
         scores = read_scores(runs / f"fold-{fold}" / "scores" / "test.parquet")
-        measured = accuracy(video_scores(scores))
+        measured = compute_accuracy(compute_video_scores(scores))
         assert (scores.header.fold, measured.num_videos) == (fold, 2 * fold) == (row["fold"], row["num_videos"])
         assert row["video_top1"] == pytest.approx(100 * measured.video_top1.of_all.share)
         found.append(row["video_top1"])

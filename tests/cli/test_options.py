@@ -12,7 +12,7 @@ import yaml
 
 from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train_parser
-from muybridge.settings import ClipSettings, TrainSettings, to_plain
+from muybridge.settings import ClipSettings, TrainSettings, settings_to_dict
 
 
 def parsed(*words: object) -> TrainSettings:
@@ -40,7 +40,7 @@ def test_options_count_more_than_the_file_wherever_they_stand(place: int, tmp_pa
 
 def test_the_settings_of_a_run_are_enough_to_run_it_again(tmp_path: Path) -> None:
     settings = parsed("--data", "d", "--training.decay_epochs", "[1,2.5]", "--clips.frames_per_second=15", "--fold=1")
-    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(to_plain(settings)))
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings_to_dict(settings)))
     assert parsed("--config", tmp_path / "settings.yaml") == settings
 
 

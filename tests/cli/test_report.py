@@ -81,7 +81,7 @@ def test_a_page_that_fails_leaves_the_old_one(
         raise OSError("no more")
 
     (tmp_path / "page.html").write_text("old")
-    monkeypatch.setattr(page_module, "inline_svg", fails)
+    monkeypatch.setattr(page_module, "render_inline_svg", fails)
     assert cli("report", scores, "-o", tmp_path / "page.html").code == 1
     assert (tmp_path / "page.html").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.parquet", "page.html"]

@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from muybridge.files.run_folder import read_json_lines
-from muybridge.settings import to_plain
+from muybridge.settings import settings_to_dict
 from muybridge.training import fit as fit_module
-from muybridge.training.checkpoint import checkpoints, steps_done
+from muybridge.training.checkpoint import find_last_step, list_checkpoints
 from runs import tiny_run
 
 SECONDS_TO_WAIT = 600
@@ -27,7 +27,7 @@ SECONDS_TO_WAIT = 600
 
 def config(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     """A file of the tiny run's settings, without data and output."""
-    plain = to_plain(tiny_run("", folder, changes))
+    plain = settings_to_dict(tiny_run("", folder, changes))
     for name in ("data", "output"):
         del plain[name]
     (folder / "tiny.yaml").write_text(yaml.safe_dump(plain))
@@ -49,7 +49,7 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
     assert second == validations[-1].replace("epoch 2.0", "validation")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
-    assert saved == to_plain(tiny_run(motions, tmp_path / "run", {"training.global_batch": 4}))
+    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {"training.global_batch": 4}))
 
 
 def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
@@ -194,7 +194,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
         f"muybridge: stopped by {number.name}; everything is saved, run the same line with --resume to go on"
     )
     assert "Traceback" not in err
-    done = steps_done(tmp_path / "run" / "checkpoints")
+    done = find_last_step(tmp_path / "run" / "checkpoints")
     assert 2 <= done < 90
     lines = read_json_lines(tmp_path / "run" / "log.jsonl")
     assert [line["step"] for line in lines] == list(range(1, done + 1))
@@ -203,4 +203,4 @@ def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
         assert told.code == 0
         assert f"going on at step {done} of 90" in told.err
         assert "trained r2plus1d_10 for 90 steps" in told.out
-        assert len(checkpoints(tmp_path / "run" / "checkpoints")) == 2
+        assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 2

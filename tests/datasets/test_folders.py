@@ -29,8 +29,8 @@ def write_csv(root: Path, text: str, *videos: str, encoding: str = "utf-8") -> s
 
 
 def videos(manifest: Manifest, split: str) -> list[str]:
-    part = manifest.select(split)
-    return [part.video(place) for place in range(len(part))]
+    part = manifest.select_split(split)
+    return [part.get_video(place) for place in range(len(part))]
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
@@ -40,12 +40,12 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     )
     data = open_data(str(tmp_path))
     assert data.classes == ("hug", "kick")
-    names = [data.video(place) for place in range(len(data))]
+    names = [data.get_video(place) for place in range(len(data))]
     assert names == [f"hug/{n}.mp4" for n in range(10)] + [f"kick/{n}.mp4" for n in range(10)] + ["kick/day/A.MKV"]
-    assert data.labels(0) == (0,)
-    assert data.labels(20) == (1,)
+    assert data.get_labels(0) == (0,)
+    assert data.get_labels(20) == (1,)
     assert data.root == str(tmp_path)
-    assert [len(data.select(split)) for split in ("test", "validation", "train")] == [4, 2, 15]
+    assert [len(data.select_split(split)) for split in ("test", "validation", "train")] == [4, 2, 15]
     assert len(data.notes) == 2
 
 
@@ -64,8 +64,8 @@ def test_split_folders_without_validation_hold_some_out(tmp_path: Path) -> None:
     classes_of(tmp_path, "train/", number=10)
     classes_of(tmp_path, "test/")
     data = open_data(str(tmp_path), seed=3)
-    assert len(data.select("validation")) == 2
-    assert len(data.select("train")) == 18
+    assert len(data.select_split("validation")) == 2
+    assert len(data.select_split("train")) == 18
     assert data.notes == (
         "No validation split given: 2 of 20 training videos are held out for it, a tenth of the groups, drawn by seed 3.",
     )
@@ -79,7 +79,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes_of(tmp_path, number=5)
-    expected = open_data(str(tmp_path)).sha256()
+    expected = open_data(str(tmp_path)).compute_sha256()
     scandir = os.scandir
 
     class Reversed:
@@ -93,7 +93,7 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    assert open_data(str(tmp_path)).sha256() == expected
+    assert open_data(str(tmp_path)).compute_sha256() == expected
 
 
 def test_loose_videos_are_mentioned(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_a_csv_with_everything(tmp_path: Path) -> None:
     assert data.classes == ("hug", "kick")
     assert data.notes == ()
     assert data.root == str(tmp_path)
-    assert [data.video(place) for place in range(6)] == [
+    assert [data.get_video(place) for place in range(6)] == [
         *("clips/a.mp4", "clips/b,c.mp4", "clips/long.mp4#0-2", "clips/long.mp4#2-", "clips/d.mp4", "clips/e.mp4")
     ]
-    assert [data.path(place) for place in (2, 3)] == ["clips/long.mp4", "clips/long.mp4"]
-    assert data.labels(0) == (0, 1)
-    assert [data.bounds(place) for place in range(5)] == [
+    assert [data.get_path(place) for place in (2, 3)] == ["clips/long.mp4", "clips/long.mp4"]
+    assert data.get_labels(0) == (0, 1)
+    assert [data.get_bounds(place) for place in range(5)] == [
         (None, None),
         (1.5, 4.0),
         (0.0, 2.0),
@@ -148,12 +148,12 @@ def test_paths_may_be_absolute_or_beside_the_csv(tmp_path: Path) -> None:
     text = f"path,label,split\n{tmp_path}/elsewhere/a.mp4,hug,train\n../elsewhere/b.mp4,kick,train\n"
     (tmp_path / "lists").mkdir()
     data = open_data(write_csv(tmp_path / "lists", text))
-    assert {data.path(place) for place in range(2)} == {f"{tmp_path}/elsewhere/a.mp4", "../elsewhere/b.mp4"}
+    assert {data.get_path(place) for place in range(2)} == {f"{tmp_path}/elsewhere/a.mp4", "../elsewhere/b.mp4"}
 
 
 def test_data_for_evaluation_alone_may_have_one_class(tmp_path: Path) -> None:
     data = open_data(write_csv(tmp_path, "path,label,split\na.mp4,hug,test\n", "a.mp4"))
-    assert data.counts() == {"test": {"hug": 1}}
+    assert data.count_videos() == {"test": {"hug": 1}}
 
 
 def refused(address: Path | str, **options: int) -> str:

@@ -31,29 +31,29 @@ EXAMPLE = (
 def test_rows_come_back() -> None:
     data = manifest(*EXAMPLE)
     assert len(data) == 3
-    assert [data.video(i) for i in range(3)] == ["a.mp4", "b.mp4#1-2", "c.mp4"]
-    assert [data.path(i) for i in range(3)] == ["a.mp4", "b.mp4", "c.mp4"]
-    assert [data.labels(i) for i in range(3)] == [(0,), (1, 2), (2,)]
-    assert [data.bounds(i) for i in range(3)] == [(None, None), (1.0, 2.0), (None, None)]
+    assert [data.get_video(i) for i in range(3)] == ["a.mp4", "b.mp4#1-2", "c.mp4"]
+    assert [data.get_path(i) for i in range(3)] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [data.get_labels(i) for i in range(3)] == [(0,), (1, 2), (2,)]
+    assert [data.get_bounds(i) for i in range(3)] == [(None, None), (1.0, 2.0), (None, None)]
     assert data.table["status"].to_pylist() == ["ok", "ok", "unreadable"]
     assert data.table["group"].to_pylist() == [None, "x", None]
 
 
 def test_selection_keeps_order_failures_and_all_else() -> None:
-    test = manifest(*EXAMPLE).select("test")
-    assert [test.video(i) for i in range(len(test))] == ["b.mp4#1-2", "c.mp4"]
+    test = manifest(*EXAMPLE).select_split("test")
+    assert [test.get_video(i) for i in range(len(test))] == ["b.mp4#1-2", "c.mp4"]
     assert (test.classes, test.root) == (CLASSES, "/data")
-    assert len(manifest(*EXAMPLE).select("validation")) == 0
+    assert len(manifest(*EXAMPLE).select_split("validation")) == 0
     with pytest.raises(ValueError, match="no split 'val'; the splits are train, validation, test, unused"):
-        manifest(*EXAMPLE).select("val")
+        manifest(*EXAMPLE).select_split("val")
 
 
 def test_counts_count_every_label() -> None:
-    assert manifest(*EXAMPLE).counts() == {
+    assert manifest(*EXAMPLE).count_videos() == {
         "train": {"hug": 1, "kick": 0, "push": 0},
         "test": {"hug": 0, "kick": 1, "push": 2},
     }
-    assert manifest().counts() == {}
+    assert manifest().count_videos() == {}
 
 
 def test_everything_wrong_is_said_at_once() -> None:
@@ -91,16 +91,19 @@ def test_missing_and_wrong_columns_are_named() -> None:
 
 def test_further_columns_are_kept() -> None:
     table = manifest(*EXAMPLE).table.append_column("shard", pa.array(["s0", "s0", "s1"]))
-    assert Manifest(table, CLASSES, "/data").select("test").table["shard"].to_pylist() == ["s0", "s1"]
+    assert Manifest(table, CLASSES, "/data").select_split("test").table["shard"].to_pylist() == ["s0", "s1"]
 
 
 def test_the_hash_is_of_the_content_alone() -> None:
     data = manifest(*EXAMPLE)
     chunks = pa.concat_tables([data.table.slice(place, 1) for place in range(3)])
-    assert Manifest(chunks, CLASSES, "/elsewhere", ("a note",)).sha256() == data.sha256()
-    assert pickle.loads(pickle.dumps(data)).sha256() == data.sha256()
+    assert Manifest(chunks, CLASSES, "/elsewhere", ("a note",)).compute_sha256() == data.compute_sha256()
+    assert pickle.loads(pickle.dumps(data)).compute_sha256() == data.compute_sha256()
     # A slice of a larger table shares its memory, offsets and all.
-    assert manifest(row("z.mp4", 1), *EXAMPLE).select("test").sha256() == data.select("test").sha256()
+    assert (
+        manifest(row("z.mp4", 1), *EXAMPLE).select_split("test").compute_sha256()
+        == data.select_split("test").compute_sha256()
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,12 +122,12 @@ def test_the_hash_is_of_the_content_alone() -> None:
     ],
 )
 def test_the_hash_sees_every_change(changed: tuple[dict[str, Any], ...]) -> None:
-    assert manifest(*changed).sha256() != manifest(*EXAMPLE).sha256()
+    assert manifest(*changed).compute_sha256() != manifest(*EXAMPLE).compute_sha256()
 
 
 def test_the_hash_sees_the_classes() -> None:
     other = Manifest.from_rows(EXAMPLE, classes=("hug", "kick", "pull"), root="/data")
-    assert other.sha256() != manifest(*EXAMPLE).sha256()
+    assert other.compute_sha256() != manifest(*EXAMPLE).compute_sha256()
 
 
 def test_the_schema_is_the_designs() -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from muybridge.datasets.splits import VideoRow, with_splits
+from muybridge.datasets.splits import VideoRow, assign_splits
 
 
 def rows_of(groups_per_class: dict[str, int], videos_per_group: int = 3) -> list[VideoRow]:
@@ -24,7 +24,7 @@ def groups_by(rows: list[VideoRow], split: str) -> dict[str, set[str]]:
     for row in rows:
         if row.split == split:
             for label in row.labels:
-                found[label].add(row.kept_together)
+                found[label].add(row.group_key)
     return found
 
 
@@ -32,7 +32,7 @@ def groups_by(rows: list[VideoRow], split: str) -> dict[str, set[str]]:
 def test_every_class_with_two_groups_is_tested_and_trained(seed: int) -> None:
     counts = random.Random(seed)
     groups = {f"class{number}": counts.randint(1, 12) for number in range(10)}
-    rows, _ = with_splits(rows_of(groups), seed)
+    rows, _ = assign_splits(rows_of(groups), seed)
     test, train = groups_by(rows, "test"), groups_by(rows, "train")
     for label, number in groups.items():
         assert train[label], label
@@ -42,7 +42,7 @@ def test_every_class_with_two_groups_is_tested_and_trained(seed: int) -> None:
 
 @pytest.mark.parametrize("number", [10, 25, 100])
 def test_shares_are_a_fifth_and_a_tenth_class_by_class(number: int) -> None:
-    rows, notes = with_splits(rows_of({"a": number, "b": number, "c": 2 * number}), 0)
+    rows, notes = assign_splits(rows_of({"a": number, "b": number, "c": 2 * number}), 0)
     test, validation = groups_by(rows, "test"), groups_by(rows, "validation")
     for label, groups in (("a", number), ("b", number), ("c", 2 * number)):
         assert abs(len(test[label]) - groups / 5) <= 1
@@ -57,10 +57,10 @@ def test_groups_that_span_classes_are_never_torn() -> None:
             VideoRow(f"{number}.mp4", tuple(draws.sample("abcd", draws.randint(1, 2))), group=f"g{draws.randint(0, 9)}")
             for number in range(60)
         ]
-        split, _ = with_splits(rows, 1)
+        split, _ = assign_splits(rows, 1)
         sides: dict[str, set[str | None]] = defaultdict(set)
         for row in split:
-            sides[row.kept_together].add(row.split)
+            sides[row.group_key].add(row.split)
         assert all(len(side) == 1 for side in sides.values())
         trained = {label for row in split if row.split == "train" for label in row.labels}
         assert trained == {label for row in rows for label in row.labels}
@@ -68,16 +68,18 @@ def test_groups_that_span_classes_are_never_torn() -> None:
 
 def test_the_test_split_depends_on_nothing_but_the_names() -> None:
     rows = rows_of({"a": 9, "b": 14})
-    first, _ = with_splits(rows, 0)
-    other_seed, _ = with_splits(rows, 7)
-    other_order, _ = with_splits(rows[::-1], 0)
+    first, _ = assign_splits(rows, 0)
+    other_seed, _ = assign_splits(rows, 7)
+    other_order, _ = assign_splits(rows[::-1], 0)
     assert groups_by(first, "test") == groups_by(other_seed, "test") == groups_by(other_order, "test")
     assert groups_by(first, "validation") == groups_by(other_order, "validation")
     assert groups_by(first, "validation") != groups_by(other_seed, "validation")
 
 
 def test_small_sets_hold_out_one_group_for_validation() -> None:
-    rows, notes = with_splits([VideoRow(f"{label}/{n}.mp4", (label,), "train") for label in "ab" for n in range(2)], 0)
+    rows, notes = assign_splits(
+        [VideoRow(f"{label}/{n}.mp4", (label,), "train") for label in "ab" for n in range(2)], 0
+    )
     assert sum(row.split == "validation" for row in rows) == 1
     assert notes == [
         "No validation split given: 1 of 4 training videos are held out for it, a tenth of the groups, drawn by seed 0."
@@ -86,14 +88,14 @@ def test_small_sets_hold_out_one_group_for_validation() -> None:
 
 def test_given_splits_stay() -> None:
     rows = [VideoRow(f"{split}.mp4", ("a",), split) for split in ("train", "validation", "test", "unused")]
-    assert with_splits(rows, 0) == (rows, [])
+    assert assign_splits(rows, 0) == (rows, [])
     evaluation_only = [VideoRow("x.mp4", ("a",), "test")]
-    assert with_splits(evaluation_only, 0) == (evaluation_only, [])
+    assert assign_splits(evaluation_only, 0) == (evaluation_only, [])
 
 
 def test_the_path_is_the_group_where_there_is_none() -> None:
-    rows, notes = with_splits([VideoRow(f"{label}/{n}.mp4", (label,)) for label in "ab" for n in range(10)], 0)
+    rows, notes = assign_splits([VideoRow(f"{label}/{n}.mp4", (label,)) for label in "ab" for n in range(10)], 0)
     assert sum(row.split == "test" for row in rows) == 4
     assert notes[0] == "No split given: 4 of 20 videos are the test split, drawn by a hash of their path."
     segments = [VideoRow("long.mp4", ("a",), start_seconds=float(n)) for n in range(5)] + [VideoRow("b.mp4", ("a",))]
-    assert len({row.split for row in with_splits(segments, 0)[0] if row.path == "long.mp4"}) == 1
+    assert len({row.split for row in assign_splits(segments, 0)[0] if row.path == "long.mp4"}) == 1

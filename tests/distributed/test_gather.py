@@ -25,7 +25,7 @@ def test_one_to_four_ranks_write_the_same_scores(
         target = data / path.relative_to(motions)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"torn" if target.match("test/left/*1.mp4") else path.read_bytes())
-    chosen = open_data(str(data)).select("test")
+    chosen = open_data(str(data)).select_split("test")
     evaluation, loading = EvaluationSettings(clips=2, batch_size=2, keep=keep), LoadingSettings(workers=0)
     found = {}
     for world_size in (1, *world_sizes):
@@ -46,7 +46,7 @@ def test_one_to_four_ranks_write_the_same_scores(
 @pytest.mark.parametrize("world_size", [2])
 def test_a_rank_that_cannot_score_ends_all(world_size: int, motions: Path, finished_run: Path, tmp_path: Path) -> None:
     """Rank 0 cannot write: nobody waits."""
-    chosen = open_data(str(motions)).select("test")
+    chosen = open_data(str(motions)).select_split("test")
     (tmp_path / "file").write_text("no folder")
     told = run_ranks(
         world_size,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from muybridge.distributed.rank import Rank, current_rank, num_workers
+from muybridge.distributed.rank import Rank, current_rank, resolve_num_workers
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 
 
@@ -19,7 +19,7 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert current_rank() == Rank(3, 4, 0)
-    assert not current_rank().is_first
+    assert not current_rank().is_rank0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
@@ -41,16 +41,16 @@ def test_a_second_interrupt_is_immediate() -> None:
 
 def test_workers_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert num_workers(None) == 8
-    assert num_workers(0) == 0
+    assert resolve_num_workers(None) == 8
+    assert resolve_num_workers(0) == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert num_workers(None) == 2
+    assert resolve_num_workers(None) == 2
 
 
 def test_freed_memory_is_kept_and_asked_for_once() -> None:
     """Page faults of buffers that come and go, in a process of their own: glibc's settings are for good."""
     words = (
-        "import ctypes, resource, sys; from muybridge.distributed.rank import keep_freed_memory\n"
+        "import ctypes, resource, sys; from muybridge.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': keep_freed_memory(1 << 28)\n"
         "for number in range(21):\n"
         "    if number == 1: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from muybridge.evaluation.protocol import Average, EvaluationProtocol
-from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, record_batch
+from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, make_record_batch
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 
@@ -21,7 +21,7 @@ def new_header() -> Callable[..., ScoresHeader]:
         settings = EvaluationSettings(clips=clips, average=average)
         return ScoresHeader(
             classes=tuple(f"class {number}" for number in range(num_classes)),
-            protocol=EvaluationProtocol.of(settings, Preprocessing()),
+            protocol=EvaluationProtocol.from_settings(settings, Preprocessing()),
             split="test",
             fold=2,
             model_sha256="m" * 64,
@@ -43,7 +43,7 @@ def new_batch() -> Callable[[Video], pa.RecordBatch]:
             for number, logits in enumerate(views)
         ]
         logits = np.array([view for view in views if view is not None], dtype=np.float32)
-        return record_batch(rows, logits.reshape(len(logits), -1 if len(logits) else 0))
+        return make_record_batch(rows, logits.reshape(len(logits), -1 if len(logits) else 0))
 
     return build
 

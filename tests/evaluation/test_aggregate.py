@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from muybridge.evaluation import aggregate
-from muybridge.evaluation.aggregate import UNRANKED, best_ranks, video_scores
-from muybridge.evaluation.scores import Scores, ScoresHeader, read_scores, record_batch, write_scores
+from muybridge.evaluation.aggregate import UNRANKED, compute_best_ranks, compute_video_scores
+from muybridge.evaluation.scores import Scores, ScoresHeader, make_record_batch, read_scores, write_scores
 from muybridge.records import PlannedView
 
 Video = tuple[str, tuple[int, ...], list[list[float] | None]]
@@ -47,7 +47,7 @@ def test_against_plain_arithmetic(
     num_classes, clips = int(chance.integers(2, 8)), int(chance.integers(1, 5))
     videos = random_videos(chance, num_videos=int(chance.integers(1, 12)), clips=clips, num_classes=num_classes)
     monkeypatch.setattr(aggregate, "BLOCK_ROWS", int(chance.integers(1, 12)))
-    found = video_scores(new_scores(videos, num_classes=num_classes, average=average))
+    found = compute_video_scores(new_scores(videos, num_classes=num_classes, average=average))
 
     assert found.videos == tuple(name for name, _, _ in videos)
     assert found.labels == tuple(labels for _, labels, _ in videos)
@@ -56,7 +56,7 @@ def test_against_plain_arithmetic(
         read = [logits for logits in views if logits is not None]
         assert found.num_views[number] == clips
         assert found.num_failed_views[number] == clips - len(read)
-        assert found.readable[number] == (len(read) > 0)
+        assert found.readable_mask[number] == (len(read) > 0)
         assert found.num_right_views[number] == sum(logits.index(max(logits)) in labels for logits in read)
         if not read:
             assert np.isnan(found.probabilities[number]).all()
@@ -68,14 +68,14 @@ def test_against_plain_arithmetic(
 
 def test_a_video_is_the_mean_of_its_own_views_not_of_its_batch(new_scores: Callable[..., Scores]) -> None:
     sure, unsure = [math.log(8.0), 0.0, 0.0], [0.0, 0.0, 0.0]
-    found = video_scores(
+    found = compute_video_scores(
         new_scores(
             [("a", (0,), [sure, sure, unsure]), ("b", (0,), [None, sure, None]), ("c", (0,), [None, None, None])]
         )
     )
     assert found.probabilities[0] == pytest.approx([(0.8 + 0.8 + 1 / 3) / 3, (0.2 + 1 / 3) / 3, (0.2 + 1 / 3) / 3])
     assert found.probabilities[1] == pytest.approx([0.8, 0.1, 0.1])  # its one readable view, not that divided by three
-    assert found.readable.tolist() == [True, True, False]
+    assert found.readable_mask.tolist() == [True, True, False]
 
 
 def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
@@ -86,14 +86,14 @@ def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
         (f"{number}", (number % 7,), [chance.normal(0, 5, 7).tolist() for _ in range(10)]) for number in range(40)
     ]
     scores = new_scores(videos, num_classes=7)
-    expected = video_scores(scores)
+    expected = compute_video_scores(scores)
     by_name = np.argsort(expected.videos)
     order = np.arange(400).reshape(40, 10)[:, chance.permutation(10)].reshape(10, 4, 10).transpose(1, 0, 2).reshape(-1)
     monkeypatch.setattr(aggregate, "BLOCK_ROWS", 33)
     for table in (scores.table.combine_chunks(), pa.Table.from_batches(scores.table.combine_chunks().to_batches(7))):
-        found = video_scores(Scores(table, scores.header))
+        found = compute_video_scores(Scores(table, scores.header))
         assert np.array_equal(found.probabilities, expected.probabilities)  # to the last bit
-    shuffled = video_scores(Scores(scores.table.take(pa.array(order)), scores.header))
+    shuffled = compute_video_scores(Scores(scores.table.take(pa.array(order)), scores.header))
     assert shuffled.videos != expected.videos
     by_name_shuffled = np.argsort(shuffled.videos)
     assert np.array_equal(shuffled.probabilities[by_name_shuffled], expected.probabilities[by_name])
@@ -101,7 +101,7 @@ def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
 
 
 def test_large_logits_do_not_overflow(new_scores: Callable[..., Scores]) -> None:
-    found = video_scores(new_scores([("a", (1,), [[-3e38, 3e38, 3e38]])]))
+    found = compute_video_scores(new_scores([("a", (1,), [[-3e38, 3e38, 3e38]])]))
     assert found.probabilities[0].tolist() == [0, 0.5, 0.5]
 
 
@@ -110,7 +110,7 @@ def test_the_rank_of_a_label() -> None:
 
     def ranks(*pairs: tuple[int, int]) -> list[int]:
         rows, labels = np.array(pairs, np.int64).reshape(-1, 2).T
-        return best_ranks(scores, rows, labels).tolist()
+        return compute_best_ranks(scores, rows, labels).tolist()
 
     assert ranks((0, 0), (1, 1), (2, 2)) == [2, 2, 2]  # an equal score places the lower number first
     assert ranks((0, 1), (1, 0), (2, 0)) == [0, 1, 0]
@@ -121,7 +121,7 @@ def test_the_rank_of_a_label() -> None:
 def test_exactly_k_classes_are_among_the_first_k() -> None:
     chance = np.random.default_rng(0)
     scores = chance.integers(0, 3, (200, 6)).astype(np.float64)
-    ranks = [best_ranks(scores, np.arange(200), np.full(200, label)) for label in range(6)]
+    ranks = [compute_best_ranks(scores, np.arange(200), np.full(200, label)) for label in range(6)]
     assert (np.sort(np.stack(ranks), axis=0) == np.arange(6)[:, None]).all()
 
 
@@ -141,12 +141,12 @@ def test_many_rows(tmp_path: Path, new_header: Callable[..., ScoresHeader]) -> N
             for video in range(first, first + 50)
             for view in range(clips)
         ]
-        return record_batch(rows, logits[first : first + 50][~failed[first : first + 50]])
+        return make_record_batch(rows, logits[first : first + 50][~failed[first : first + 50]])
 
     path = tmp_path / "scores.parquet"
     header = new_header(num_videos, clips=clips, num_classes=num_classes)
     write_scores(path, map(batch, range(0, num_videos, 50)), header)
-    found = video_scores(read_scores(path))
+    found = compute_video_scores(read_scores(path))
 
     powers = np.exp(logits.astype(np.float64))
     kept = np.where(failed[..., None], 0, powers / powers.sum(-1, keepdims=True))

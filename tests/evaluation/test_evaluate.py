@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from muybridge.evaluation.evaluate import Examination, evaluate, percent, sentence
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy, format_percent
 from muybridge.evaluation.metrics import Rate
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
@@ -35,7 +35,7 @@ class Darkness:
 
 
 @pytest.fixture
-def examination(tmp_path: Path) -> Examination:
+def examination(tmp_path: Path) -> EvaluationJob:
     """Five dark and light videos; the fourth is shorter than a clip, the last is no video."""
     lines = ["path,label,split"]
     for number, (label, level, num_frames) in enumerate(
@@ -48,8 +48,8 @@ def examination(tmp_path: Path) -> Examination:
         lines.append(f"{number}.mp4,{label},test")
     (tmp_path / "4.mp4").write_bytes(b"no video at all")
     (tmp_path / "data.csv").write_text("\n".join(lines))
-    return Examination(
-        manifest=open_data(str(tmp_path / "data.csv")).select("test"),
+    return EvaluationJob(
+        manifest=open_data(str(tmp_path / "data.csv")).select_split("test"),
         split="test",
         fold=None,
         preprocessing=CLIPS,
@@ -59,9 +59,9 @@ def examination(tmp_path: Path) -> Examination:
     )
 
 
-def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: Examination, tmp_path: Path) -> None:
+def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: EvaluationJob, tmp_path: Path) -> None:
     scorer, heard = Darkness(), list[int]()
-    result = evaluate(examination, scorer, tmp_path / "s.parquet", device=CPU, finished=heard.append)
+    result = evaluate(examination, scorer, tmp_path / "s.parquet", device=CPU, on_progress=heard.append)
     measured = result.accuracy
     assert (measured.video_top1.of_all.right, measured.video_top1.of_all.of) == (3, 5)
     assert (measured.video_top1.of_readable.right, measured.video_top1.of_readable.of) == (3, 4)
@@ -69,12 +69,12 @@ def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: Exami
     assert result.num_looped_videos == 1
     assert heard == [2, 4, 5]  # whole videos, two at once
     assert scorer.sizes == [6, 6]
-    line = sentence(measured)
+    line = format_accuracy(measured)
     assert line.startswith("clip@1 60.0 %  video@1 60.0 % [23.1, 88.2]  video@5 80.0 %  of 5 videos")
     assert line.endswith("1 of them unreadable")
 
 
-def test_the_batch_size_is_no_part_of_the_result(examination: Examination, tmp_path: Path) -> None:
+def test_the_batch_size_is_no_part_of_the_result(examination: EvaluationJob, tmp_path: Path) -> None:
     tables = []
     for batch_size in (1, 6, 100):
         settings = replace(examination.evaluation, batch_size=batch_size)
@@ -88,18 +88,18 @@ def test_the_batch_size_is_no_part_of_the_result(examination: Examination, tmp_p
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_what_is_broken_off_leaves_no_scores(
-    error: type[BaseException], examination: Examination, tmp_path: Path
+    error: type[BaseException], examination: EvaluationJob, tmp_path: Path
 ) -> None:
     def stop(num_videos: int) -> None:
         raise error
 
     (tmp_path / "scores").mkdir()
     with pytest.raises(error):
-        evaluate(examination, Darkness(), tmp_path / "scores" / "s.parquet", device=CPU, finished=stop)
+        evaluate(examination, Darkness(), tmp_path / "scores" / "s.parquet", device=CPU, on_progress=stop)
     assert list((tmp_path / "scores").iterdir()) == []
 
 
-def test_scores_that_are_not_finite_are_refused_with_the_video(examination: Examination, tmp_path: Path) -> None:
+def test_scores_that_are_not_finite_are_refused_with_the_video(examination: EvaluationJob, tmp_path: Path) -> None:
     broken: Callable[[Tensor], Tensor] = lambda clips: torch.full((len(clips), 2), torch.nan)  # noqa: E731
     with pytest.raises(ValueError, match=r"not finite for 0\.mp4, view 0"):
         evaluate(examination, broken, tmp_path / "s.parquet", device=CPU)
@@ -107,5 +107,5 @@ def test_scores_that_are_not_finite_are_refused_with_the_video(examination: Exam
 
 
 def test_shares_in_words() -> None:
-    assert percent(Rate(1, 3, 0.0, 1.0)) == "33.3 %"
-    assert percent(Rate(0, 0, 0.0, 1.0)) == "-"
+    assert format_percent(Rate(1, 3, 0.0, 1.0)) == "33.3 %"
+    assert format_percent(Rate(0, 0, 0.0, 1.0)) == "-"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from muybridge.evaluation import fuse as fuse_module
-from muybridge.evaluation.fuse import fuse, mean_shares
+from muybridge.evaluation.fuse import fuse, normalize_weights
 from muybridge.evaluation.scores import Scores
 
 NewScores = Callable[..., Scores]
@@ -160,7 +160,7 @@ def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None
 )
 def test_impossible_weights_are_refused(weights: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        mean_shares(weights, 2)
+        normalize_weights(weights, 2)
 
 
 def test_json_says_how(new_scores: NewScores) -> None:

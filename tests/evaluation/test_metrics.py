@@ -7,8 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from muybridge.evaluation.aggregate import UNRANKED, video_scores
-from muybridge.evaluation.metrics import accuracy, confusion, video_ranks, wilson_interval
+from muybridge.evaluation.aggregate import UNRANKED, compute_video_scores
+from muybridge.evaluation.metrics import (
+    compute_accuracy,
+    compute_confusion_matrix,
+    compute_video_ranks,
+    wilson_interval,
+)
 from muybridge.evaluation.scores import Scores
 
 FIRST, SECOND, THIRD = [2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, 2.0]
@@ -40,8 +45,8 @@ def test_nothing_tried_says_nothing() -> None:
 
 
 def test_both_denominators_and_uneven_numbers_of_views(new_scores: Callable[..., Scores]) -> None:
-    found = accuracy(
-        video_scores(
+    found = compute_accuracy(
+        compute_video_scores(
             new_scores(
                 [
                     ("a", (0,), [FIRST, FIRST, FIRST, SECOND]),
@@ -66,7 +71,7 @@ def test_both_denominators_and_uneven_numbers_of_views(new_scores: Callable[...,
 
 
 def test_intervals_count_videos_not_views(new_scores: Callable[..., Scores]) -> None:
-    found = accuracy(video_scores(new_scores([("a", (0,), [FIRST] * 10), ("b", (0,), [SECOND] * 10)])))
+    found = compute_accuracy(compute_video_scores(new_scores([("a", (0,), [FIRST] * 10), ("b", (0,), [SECOND] * 10)])))
     assert found.clip_top1.of_all.of == 20
     assert (found.clip_top1.of_all.low, found.clip_top1.of_all.high) == wilson_interval(0.5, 2)
     assert (found.video_top1.of_all.low, found.video_top1.of_all.high) == wilson_interval(0.5, 2)
@@ -75,7 +80,7 @@ def test_intervals_count_videos_not_views(new_scores: Callable[..., Scores]) -> 
 def test_a_network_that_knows_nothing_scores_chance(new_scores: Callable[..., Scores]) -> None:
     constant = [0.0] * 8
     videos = [(f"{number}", (number % 8,), [constant, constant]) for number in range(80)]
-    found = accuracy(video_scores(new_scores(videos, num_classes=8)))
+    found = compute_accuracy(compute_video_scores(new_scores(videos, num_classes=8)))
     assert found.clip_top1.of_all.share == 1 / 8
     assert found.video_top1.of_all.share == 1 / 8
     assert found.video_top5.of_all.share == 5 / 8
@@ -90,8 +95,8 @@ def test_against_plain_counting(seed: int, new_scores: Callable[..., Scores]) ->
         labels = tuple(int(label) for label in chance.permutation(num_classes)[: chance.integers(0, 3)])
         views = [None if chance.random() < 0.4 else chance.integers(-2, 3, num_classes).tolist() for _ in range(3)]
         videos.append((f"{number}.mp4", labels, views))
-    scores = video_scores(new_scores(videos, num_classes=num_classes))
-    found = accuracy(scores)
+    scores = compute_video_scores(new_scores(videos, num_classes=num_classes))
+    found = compute_accuracy(scores)
 
     right = {1: 0, 5: 0}
     labelled = readable = 0
@@ -112,41 +117,41 @@ def test_against_plain_counting(seed: int, new_scores: Callable[..., Scores]) ->
         if read and len(labels) == 1:
             pairs[labels[0], best[0]] += 1
         expected_rank = min((best.index(label) for label in labels), default=UNRANKED) if read else UNRANKED
-        assert video_ranks(scores)[number] == expected_rank
+        assert compute_video_ranks(scores)[number] == expected_rank
     for k, rates in ((1, found.video_top1), (5, found.video_top5)):
         assert (rates.of_all.right, rates.of_all.of) == (right[k], labelled)
         assert (rates.of_readable.right, rates.of_readable.of) == (right[k], readable)
     assert [[row.right, row.of, row.failed] for row in found.per_class] == table
     assert [row.name for row in found.per_class] == list(scores.header.classes)
-    assert np.array_equal(confusion(scores), pairs)
+    assert np.array_equal(compute_confusion_matrix(scores), pairs)
 
 
 def test_any_of_several_labels_is_enough(new_scores: Callable[..., Scores]) -> None:
-    scores = video_scores(new_scores([("a", (1, 0), [FIRST]), ("b", (2, 1), [FIRST])]))
-    found = accuracy(scores)
+    scores = compute_video_scores(new_scores([("a", (1, 0), [FIRST]), ("b", (2, 1), [FIRST])]))
+    found = compute_accuracy(scores)
     assert found.clip_top1.of_all.right == 1
     assert found.video_top1.of_all.right == 1
     assert [(row.right, row.of) for row in found.per_class] == [(1, 1), (1, 2), (0, 1)]
-    assert confusion(scores).sum() == 0
+    assert compute_confusion_matrix(scores).sum() == 0
 
 
 def test_all_failed_is_nothing_right_not_an_error(new_scores: Callable[..., Scores]) -> None:
-    scores = video_scores(new_scores([("a", (0,), [None, None]), ("b", (1,), [None, None])]))
-    found = accuracy(scores)
+    scores = compute_video_scores(new_scores([("a", (0,), [None, None]), ("b", (1,), [None, None])]))
+    found = compute_accuracy(scores)
     assert found.video_top5.of_all.share == 0.0
     assert math.isnan(found.video_top1.of_readable.share)
     assert (found.clip_top1.of_readable.low, found.clip_top1.of_readable.high) == (0.0, 1.0)
     assert found.to_json()["video_top1"]["of_readable"]["share"] is None
-    assert confusion(scores).tolist() == [[0] * 3] * 3
+    assert compute_confusion_matrix(scores).tolist() == [[0] * 3] * 3
 
 
 def test_no_labels_is_refused(new_scores: Callable[..., Scores]) -> None:
     with pytest.raises(ValueError, match="none of the 2 videos of split test has a label"):
-        accuracy(video_scores(new_scores([("a", (), [FIRST]), ("b", (), [THIRD])])))
+        compute_accuracy(compute_video_scores(new_scores([("a", (), [FIRST]), ("b", (), [THIRD])])))
 
 
 def test_json_carries_the_protocol(new_scores: Callable[..., Scores]) -> None:
-    found = accuracy(video_scores(new_scores([("a", (0,), [FIRST, THIRD])])))
+    found = compute_accuracy(compute_video_scores(new_scores([("a", (0,), [FIRST, THIRD])])))
     values = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert values["protocol"]["sentence"] == "2 uniform centre-crop clips of 16 frames a video, softmax averaged"
     assert (values["split"], values["fold"]) == ("test", 2)

@@ -10,8 +10,8 @@ from muybridge.settings import EvaluationSettings
 
 
 def test_the_default_is_the_papers() -> None:
-    protocol = EvaluationProtocol.of(EvaluationSettings(), Preprocessing())
-    assert protocol.sentence() == "10 uniform centre-crop clips of 16 frames a video, softmax averaged"
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing())
+    assert protocol.format_sentence() == "10 uniform centre-crop clips of 16 frames a video, softmax averaged"
 
 
 def test_what_is_not_the_papers_is_said() -> None:
@@ -26,8 +26,8 @@ def test_what_is_not_the_papers_is_said() -> None:
         mean=FLOW_MEAN,
         std=FLOW_STD,
     )
-    protocol = EvaluationProtocol.of(EvaluationSettings(clips=1, average="logits"), preprocessing)
-    assert protocol.sentence() == (
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=1, average="logits"), preprocessing)
+    assert protocol.format_sentence() == (
         "1 uniform centre-crop clip of 8 frames (one frame in 2, 15 frames a second) a video, logits averaged, "
         "56x56 of 64x80, optical flow"
     )
@@ -35,19 +35,19 @@ def test_what_is_not_the_papers_is_said() -> None:
 
 def test_the_gap_of_flow_is_said_and_survives_json() -> None:
     flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, flow_gap=2, flow_chain=True)
-    protocol = EvaluationProtocol.of(EvaluationSettings(), flow)
-    assert protocol.sentence().endswith("optical flow over 2 frames, chained")
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(), flow)
+    assert protocol.format_sentence().endswith("optical flow over 2 frames, chained")
     assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 @pytest.mark.parametrize("rate", [None, 29.97])
 def test_it_survives_json(rate: float | None) -> None:
-    protocol = EvaluationProtocol.of(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))
     assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 def test_unknown_keys_and_values_are_refused() -> None:
-    values = EvaluationProtocol.of(EvaluationSettings(), Preprocessing()).to_json()
+    values = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing()).to_json()
     with pytest.raises(ValueError, match=r"keys.*expected"):
         EvaluationProtocol.from_json({**values, "flip": True})
     with pytest.raises(ValueError, match=r"keys.*expected"):

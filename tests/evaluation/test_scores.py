@@ -15,7 +15,7 @@ from muybridge.evaluation import scores as scores_module
 from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, read_scores, score_views, write_scores
 from muybridge.loading.loader import EvaluationBatch
 from muybridge.records import PlannedView, Preprocessing, YuvClip
-from muybridge.video.views import batched, evaluation_view
+from muybridge.video.views import collate_views, make_evaluation_view
 
 PREPROCESSING = Preprocessing(
     clip_length=2, scale_height=8, scale_width=8, crop=6, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
@@ -31,8 +31,8 @@ def gray_batch(rows: list[PlannedView]) -> EvaluationBatch:
             level = 10 * int(row.video.removesuffix(".mp4")) + row.view
             luma = np.full((2, 8, 8), level, np.uint8)
             clip = YuvClip(luma, np.full((2, 2, 4, 4), 128, np.uint8), "bt601", full_range=True)
-            views.append(evaluation_view(clip, PREPROCESSING.crop))
-    return EvaluationBatch(tuple(rows), batched(views) if views else None, num_looped_videos=0)
+            views.append(make_evaluation_view(clip, PREPROCESSING.crop))
+    return EvaluationBatch(tuple(rows), collate_views(views) if views else None, num_looped_videos=0)
 
 
 def gray_scorer(clips_ncthw: torch.Tensor) -> torch.Tensor:

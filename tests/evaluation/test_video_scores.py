@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.evaluation import video_scores as videos_module
-from muybridge.evaluation.aggregate import VideoScores, video_scores
+from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.fuse import fuse
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import Scores, ScoresHeader, read_scores
-from muybridge.evaluation.video_scores import VideoFile, of_videos, read_video_scores
+from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 
 draw = np.random.default_rng(4)
 VIDEOS = [
@@ -39,7 +39,9 @@ def header(new_header: Callable[..., ScoresHeader]) -> ScoresHeader:
 @pytest.fixture
 def batches(header: ScoresHeader, new_batch: Callable[..., pa.RecordBatch]) -> list[pa.RecordBatch]:
     """Seven videos, one in three loops."""
-    return [of_videos(new_batch(video), header, int(number % 3 == 0)) for number, video in enumerate(VIDEOS)]
+    return [
+        aggregate_record_batch(new_batch(video), header, int(number % 3 == 0)) for number, video in enumerate(VIDEOS)
+    ]
 
 
 def same(ours: VideoScores, theirs: VideoScores) -> None:
@@ -51,10 +53,10 @@ def same(ours: VideoScores, theirs: VideoScores) -> None:
 def test_figures_are_those_of_the_views(
     batches: list[pa.RecordBatch], header: ScoresHeader, new_scores: Callable[..., Scores], tmp_path: Path
 ) -> None:
-    assert VideoFile(tmp_path / "s.parquet", header).write(batches) == 3
-    of_views = video_scores(new_scores(VIDEOS, num_classes=5))
+    assert VideoScoresWriter(tmp_path / "s.parquet", header).write(batches) == 3
+    of_views = compute_video_scores(new_scores(VIDEOS, num_classes=5))
     same(read_video_scores(tmp_path / "s.parquet"), of_views)
-    assert accuracy(read_video_scores(tmp_path / "s.parquet")) == accuracy(of_views)
+    assert compute_accuracy(read_video_scores(tmp_path / "s.parquet")) == compute_accuracy(of_views)
     table = pq.read_table(tmp_path / "s.parquet")
     assert table["probabilities"][2].as_py() is None
     assert table["reason"][2].as_py() == "broken on purpose"
@@ -66,17 +68,17 @@ def test_what_ended_early_is_taken_up(
     num_done: int, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(videos_module, "PART_VIDEOS", 2)
-    VideoFile(tmp_path / "whole.parquet", header).write(batches)
+    VideoScoresWriter(tmp_path / "whole.parquet", header).write(batches)
 
     def ends() -> object:
         yield from batches[:num_done]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        VideoFile(tmp_path / "s.parquet", header).write(ends())  # type: ignore[arg-type]
+        VideoScoresWriter(tmp_path / "s.parquet", header).write(ends())  # type: ignore[arg-type]
     assert not (tmp_path / "s.parquet").exists()
     (next((tmp_path / ".s.parquet.parts").iterdir()).parent / ".000009.parquet.x.partial").write_bytes(b"half")
-    other = VideoFile(tmp_path / "s.parquet", header)
+    other = VideoScoresWriter(tmp_path / "s.parquet", header)
     assert other.num_done == num_done
     assert other.write(batches[num_done:]) == 3
     assert pq.read_table(tmp_path / "s.parquet").equals(pq.read_table(tmp_path / "whole.parquet"))
@@ -87,15 +89,15 @@ def test_what_another_model_began_is_not_gone_on_with(
     batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="of 2 videos, expected 7"):
-        VideoFile(tmp_path / "s.parquet", header).write(batches[:2])
-    assert VideoFile(tmp_path / "s.parquet", header).num_done == 2
-    assert VideoFile(tmp_path / "s.parquet", replace(header, model_sha256="n" * 64)).num_done == 0
-    assert VideoFile(tmp_path / "s.parquet", header).num_done == 0
+        VideoScoresWriter(tmp_path / "s.parquet", header).write(batches[:2])
+    assert VideoScoresWriter(tmp_path / "s.parquet", header).num_done == 2
+    assert VideoScoresWriter(tmp_path / "s.parquet", replace(header, model_sha256="n" * 64)).num_done == 0
+    assert VideoScoresWriter(tmp_path / "s.parquet", header).num_done == 0
 
 
 def test_what_needs_views_says_so(batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
-    VideoFile(path, header).write(batches)
+    VideoScoresWriter(path, header).write(batches)
     with pytest.raises(ValueError, match=r"s\.parquet: it has a row a video .* again with --evaluation\.keep views$"):
         fuse([read_scores(path)] * 2, [1.0, 1.0])
 
@@ -124,7 +126,7 @@ def test_contradictions_are_refused(
     column: str, value: object, words: str, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.parquet"
-    VideoFile(path, header).write(batches)
+    VideoScoresWriter(path, header).write(batches)
     table = pq.read_table(path)
     readable = table["probabilities"].is_valid().to_pylist().index(True, 1)
     values = table[column].to_pylist()

@@ -15,10 +15,10 @@ import rank_work
 from muybridge.files.run_folder import read_json_lines
 from muybridge.prepared import object_store
 from muybridge.prepared.dataset import open_prepared
-from muybridge.prepared.prepare import Preparation, Recipe, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
 from muybridge.prepared.transcode import transcode
-from muybridge.prepared.worker_pool import Outcome
-from muybridge.training.checkpoint import steps_done
+from muybridge.prepared.worker_pool import TranscodeResult
+from muybridge.training.checkpoint import find_last_step
 from ranks import run_ranks
 from runs import tiny_run
 
@@ -27,12 +27,15 @@ from runs import tiny_run
 def shards(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The motions, prepared."""
 
-    def here(jobs: Any) -> Iterator[tuple[int, Outcome]]:
+    def here(jobs: Any) -> Iterator[tuple[int, TranscodeResult]]:
         for number, wanted in jobs:
             yield number, transcode(wanted)
 
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(Preparation(read_source(str(motions), "folder"), folder, Recipe(scale_height=32, scale_width=32)), here)
+    prepare(
+        Preparation(read_source(str(motions), "folder"), folder, PreparationOptions(scale_height=32, scale_width=32)),
+        here,
+    )
     return folder
 
 
@@ -43,7 +46,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
 def test_videos_in_a_broken_shard_are_counted_named_and_left_out_alike(shards: Path, tmp_path: Path) -> None:
     """One rank and two, that meet wrong bytes in some draws: the same failures, and nobody stops."""
     shutil.copytree(shards, tmp_path / "data")
-    train = open_prepared(str(shards)).select("train")
+    train = open_prepared(str(shards)).select_split("train")
     row = train.table.slice(3, 1).to_pylist()[0]
     path = tmp_path / "data" / "shards" / f"{row['shard']:06d}.tar"
     content = bytearray(path.read_bytes())
@@ -109,10 +112,10 @@ def test_a_store_that_is_gone_ends_the_run_which_goes_on_when_it_is_back(unstead
     settings = tiny_run(unsteady, tmp_path / "run")
     Unsteady.num_reads, Unsteady.patience = 0, Unsteady.num_reads - 2  # all but the last reads of all
     with pytest.raises(
-        object_store.UnreachableStore, match=r"could not be read in 8 attempts \(connection reset by the store"
+        object_store.ObjectStoreError, match=r"could not be read in 8 attempts \(connection reset by the store"
     ):
         rank_work.train(settings)
-    assert 0 < steps_done(tmp_path / "run" / "checkpoints") < 12
+    assert 0 < find_last_step(tmp_path / "run" / "checkpoints") < 12
     Unsteady.patience = None
     rank_work.train(settings, True)
     assert losses(tmp_path / "run") == losses(tmp_path / "steady")

@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from muybridge.settings import to_plain
-from muybridge.training.checkpoint import checkpoints, load_checkpoint, steps_done
+from muybridge.settings import settings_to_dict
+from muybridge.training.checkpoint import find_last_step, list_checkpoints, load_checkpoint
 from muybridge.training.job import build_network
 from muybridge.training.optimizer import build_optimizer
 from muybridge.weights.address import load_weights
@@ -28,7 +28,7 @@ from videos import write_picture, write_sound
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A file of the tiny run's settings, without data and output."""
-    plain = to_plain(tiny_run("", tmp_path))
+    plain = settings_to_dict(tiny_run("", tmp_path))
     for name in ("data", "output"):
         del plain[name]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
@@ -177,7 +177,7 @@ def wrong_weights(finished_run: Path, tmp_path: Path) -> Callable[[str], Path]:
             case "flipped.safetensors":
                 path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
             case "checkpoint.safetensors":
-                copyfile(checkpoints(finished_run / "checkpoints")[-1] / "network.safetensors", path)
+                copyfile(list_checkpoints(finished_run / "checkpoints")[-1] / "network.safetensors", path)
             case "folder":
                 path.mkdir()
             case "run_without_weights":
@@ -232,14 +232,14 @@ def test_a_damaged_checkpoint(
     finished_run: Path, motions: Path, tiny: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     run = copytree(finished_run, tmp_path / "run")
-    newest = checkpoints(run / "checkpoints")[-1]
+    newest = list_checkpoints(run / "checkpoints")[-1]
     content = (newest / "optimizer.pt").read_bytes()
     (newest / "optimizer.pt").write_bytes(content[: len(content) // 2])
     told = cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume")
     assert told.code == 0
     assert re.search(r"step-00000012.*damaged", told.err)
     assert "going on at step 6 of 12" in told.err
-    assert steps_done(run / "checkpoints") == 12
+    assert find_last_step(run / "checkpoints") == 12
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_a_full_disk_stops_a_run_and_leaves_what_was_whole(
         if (run / name).exists():
             load_weights(run / name)
     settings = tiny_run(motions, run)
-    for checkpoint in checkpoints(run / "checkpoints"):
+    for checkpoint in list_checkpoints(run / "checkpoints"):
         network = build_network(settings, 2)
         load_checkpoint(checkpoint, network, build_optimizer(network, settings.training))
     hidden = [path for path in files(run) if path.name.startswith(".")] if run.exists() else []
@@ -349,4 +349,4 @@ def test_a_limit_of_the_system_on_what_may_be_written(motions: Path, tiny: Path,
     )
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "run").rglob("*.safetensors"))
-    assert checkpoints(tmp_path / "run" / "checkpoints") == []
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.shards import ShardFrames, shard_name
-from muybridge.randomness import generator
+from muybridge.prepared.shards import ShardFrameSource, format_shard_path
+from muybridge.randomness import make_generator
 from muybridge.records import Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
-from muybridge.video.sampling import random_clip
+from muybridge.video.sampling import sample_random_clip
 from stored import HEIGHT, WIDTH, stored_video, write_shard
 from videos import write_sound, write_video
 
@@ -24,19 +24,19 @@ def resident_megabytes() -> float:
 @pytest.mark.long
 def test_clips_from_shards_leave_nothing_behind(tmp_path: Path) -> None:
     members = write_shard(tmp_path, *(stored_video(10 * n, 40, full_range=n % 2 == 1) for n in range(20)))
-    path = tmp_path / shard_name(0)
+    path = tmp_path / format_shard_path(0)
     content = bytearray(path.read_bytes())
     for member in members[::5]:
         content[member.offset + member.num_bytes - 9] ^= 1
     path.write_bytes(content)
-    source = ShardFrames(str(tmp_path), scale_height=HEIGHT, scale_width=WIDTH)
+    source = ShardFrameSource(str(tmp_path), scale_height=HEIGHT, scale_width=WIDTH)
 
     def read_all(rounds: int) -> int:
         num_failed = 0
         for place in range(rounds * len(members)):
             video = str(members[place % len(members)])
             try:
-                source.read(video, source.frame_times(video).ticks[place % 24 : place % 24 + 16])
+                source.read(video, source.read_frame_times(video).ticks[place % 24 : place % 24 + 16])
             except VideoError:
                 num_failed += 1
         return num_failed
@@ -63,7 +63,9 @@ def test_clips_from_raw_files_leave_nothing_behind(tmp_path: Path) -> None:
         for place in range(rounds * len(names)):
             video = names[place % len(names)]
             try:
-                clip = random_clip(source.frame_times(video), Preprocessing(), generator(0, "clip", place))
+                clip = sample_random_clip(
+                    source.read_frame_times(video), Preprocessing(), make_generator(0, "clip", place)
+                )
                 source.read(video, clip.ticks)
             except VideoError:
                 num_failed += 1

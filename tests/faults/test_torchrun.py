@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from muybridge.files.run_folder import read_json_lines
-from muybridge.settings import to_plain
-from muybridge.training.checkpoint import steps_done
+from muybridge.settings import settings_to_dict
+from muybridge.training.checkpoint import find_last_step
 from ranks import free_port
 from runs import tiny_run
 
@@ -32,14 +32,14 @@ def torchrun(motions: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]
     """A run of 120 steps over two ranks that saves after every one, when it has saved five; what it says goes to `told`."""
     changes = {"training.batch_size": 2, "training.epochs": 20, "checkpoints.every_minutes": 1e-9}
     settings = tiny_run(motions, tmp_path / "run", {**changes, "training.validate_every_epochs": 0})
-    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(to_plain(settings)))
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings_to_dict(settings)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     command = [*launch, "--master-port", str(free_port()), "-m", "muybridge", "train", "--config"]
     with (tmp_path / "told").open("w") as told:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         agent = subprocess.Popen([*command, str(tmp_path / "settings.yaml")], stdout=told, stderr=told, env=environment)
         try:
-            while agent.poll() is None and steps_done(tmp_path / "run" / "checkpoints") < 5:
+            while agent.poll() is None and find_last_step(tmp_path / "run" / "checkpoints") < 5:
                 time.sleep(0.01)
             yield agent
         finally:
@@ -70,4 +70,4 @@ def test_torchrun_hands_a_request_to_stop_to_the_ranks_and_says_1(
     for rank in (0, 1):
         assert f"rank {rank} of 2: stopped by SIGTERM; everything is saved" in told
     steps = [line["step"] for line in read_json_lines(tmp_path / "run" / "log.jsonl")]
-    assert 5 <= steps_done(tmp_path / "run" / "checkpoints") == max(steps) < 120
+    assert 5 <= find_last_step(tmp_path / "run" / "checkpoints") == max(steps) < 120

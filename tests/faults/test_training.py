@@ -17,12 +17,12 @@ import rank_work
 from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import TrainSettings
 from muybridge.training.checkpoint import (
-    Progress,
-    checkpoints,
-    newest_snapshot,
+    TrainState,
+    find_last_step,
+    list_checkpoints,
     read_checkpoint,
+    read_newest_snapshot,
     save_checkpoint,
-    steps_done,
 )
 from muybridge.training.job import check_supported
 from ranks import CONTEXT, SECONDS, preload, run_ranks, started_ranks
@@ -33,14 +33,14 @@ EVERY_STEP = {"checkpoints.every_minutes": 1e-9}
 
 def same_run(ours: Path, theirs: Path) -> None:
     """Losses, weights, optimiser state and scores, bit for bit."""
-    found, expected = (read_checkpoint(checkpoints(run / "checkpoints")[-1]) for run in (ours, theirs))
-    assert found.progress == expected.progress
+    found, expected = (read_checkpoint(list_checkpoints(run / "checkpoints")[-1]) for run in (ours, theirs))
+    assert found.train_state == expected.train_state
     assert set(found.weights) == set(expected.weights)
     for name, tensor in expected.weights.items():
         assert torch.equal(found.weights[name], tensor), name
-    for number, moments in expected.moments["state"].items():
+    for number, moments in expected.optimizer_state["state"].items():
         for name, tensor in moments.items():
-            assert torch.equal(found.moments["state"][number][name], tensor), (number, name)
+            assert torch.equal(found.optimizer_state["state"][number][name], tensor), (number, name)
     logs = [
         [
             (line["kind"], line["step"], line.get("loss"), line.get("video_top1"))
@@ -70,7 +70,7 @@ def killed_until_done(settings: TrainSettings, draw: random.Random, num_kills: i
     """
     run, num_met = Path(settings.output), 0
     while num_met < num_kills:
-        wanted = steps_done(run / "checkpoints") + draw.choice((0, 1, 1, 2))
+        wanted = find_last_step(run / "checkpoints") + draw.choice((0, 1, 1, 2))
         process = CONTEXT.Process(target=rank_work.train, args=(settings, True))
         process.start()
         while process.is_alive() and num_logged(run) < wanted:
@@ -156,15 +156,15 @@ def test_a_process_killed_anywhere_in_a_save_leaves_a_whole_checkpoint(stride: i
         network = nn.Linear(2, 2)
         with torch.no_grad():
             network.weight.fill_(4.0)
-        save_checkpoint(folder, network, torch.optim.AdamW(network.parameters()), Progress(4), keep=1)
+        save_checkpoint(folder, network, torch.optim.AdamW(network.parameters()), TrainState(4), keep=1)
         process = CONTEXT.Process(target=rank_work.checkpoint_and_die, args=(folder, point))
         process.start()
         process.join()
-        taken, told = newest_snapshot(folder)
+        taken, told = read_newest_snapshot(folder)
         assert taken is not None
         assert told == []
-        assert torch.equal(taken.weights["weight"], torch.full((2, 2), float(taken.progress.step)))
-        seen.add(taken.progress.step)
+        assert torch.equal(taken.weights["weight"], torch.full((2, 2), float(taken.train_state.step)))
+        seen.add(taken.train_state.step)
         if process.exitcode == 0:
             break
         assert process.exitcode == -9
@@ -177,9 +177,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_checkpoint(motions
     settings = tiny_run(motions, tmp_path / "run", EVERY_STEP)
     ((kind, _),) = run_ranks(1, rank_work.train_with_small_files, settings, 30_000)
     assert kind == "OSError"
-    taken, told = newest_snapshot(tmp_path / "run" / "checkpoints")
+    taken, told = read_newest_snapshot(tmp_path / "run" / "checkpoints")
     assert taken is not None
-    assert taken.progress.step in (2, 3)  # the save of step 3 may still have been under way
+    assert taken.train_state.step in (2, 3)  # the save of step 3 may still have been under way
     assert told == []
     ((steps, _, _),) = run_ranks(1, rank_work.train, settings, True)
     assert steps == 12
@@ -221,6 +221,6 @@ def test_a_loss_that_is_not_finite(non_finite: str, motions: Path, tmp_path: Pat
         return
     steps, _, _ = found
     assert steps == 6
-    taken = read_checkpoint(checkpoints(tmp_path / "run" / "checkpoints")[-1])
-    assert taken.progress.num_skipped_steps == 1
+    taken = read_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert taken.train_state.num_skipped_steps == 1
     assert all(bool(tensor.isfinite().all()) for tensor in taken.weights.values())

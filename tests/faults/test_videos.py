@@ -26,7 +26,7 @@ def source(folder: Path) -> VideoFiles:
 def fault(folder: Path, name: str) -> tuple[str, str]:
     """Status and reason of a file that cannot be opened, the same from every way in."""
     found = []
-    for attempt in (lambda: source(folder).frame_times(name), lambda: probe(folder / name)):
+    for attempt in (lambda: source(folder).read_frame_times(name), lambda: probe(folder / name)):
         with pytest.raises(VideoError) as caught:
             attempt()
         found.append((caught.value.status, caught.value.reason))
@@ -135,7 +135,7 @@ def test_streams_that_stop_are_read_as_far_as_they_go(tmp_path: Path, name: str)
     )
     shortened(write_video(tmp_path / name, 40, **codec), 0.6)
     files = source(tmp_path)
-    ticks = files.frame_times(name).ticks
+    ticks = files.read_frame_times(name).ticks
     assert 5 < len(ticks) < 40
     assert read_indices(files.read(name, ticks[:5]).luma_thw) == [0, 1, 2, 3, 4]
 
@@ -147,7 +147,7 @@ def test_damage_in_the_middle_is_named_and_spares_what_lies_before(
     rewrite(tmp_path / "a.mp4", tmp_path / "b.mp4", lambda number, _: bytes(40) if number == 20 else None)
     capfd.readouterr()
     files = source(tmp_path)
-    ticks = files.frame_times("b.mp4").ticks
+    ticks = files.read_frame_times("b.mp4").ticks
     assert read_indices(files.read("b.mp4", ticks[[3, 19]]).luma_thw) == [3, 19]
     for places in ([20], [45], [3, 30]):
         with pytest.raises(VideoError) as caught:
@@ -171,16 +171,16 @@ def test_frames_that_never_come_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     name = "a.avi" if counted else "a.mp4"
     write_video(tmp_path / name, 30)
     files = source(tmp_path)
-    ticks = files.frame_times(name).ticks
-    decoded_frames = decode.decoded_frames
+    ticks = files.read_frame_times(name).ticks
+    decoded_frames = decode.decode_frames
 
     def swallowed(*arguments: object) -> Iterator[av.VideoFrame]:
         for number, frame in enumerate(decoded_frames(*arguments)):  # type: ignore[arg-type]
             if number < 12:
                 yield frame
 
-    monkeypatch.setattr(decode, "decoded_frames", swallowed)
-    monkeypatch.setattr(decode, "runs", lambda index, wanted: [range(len(wanted))])
+    monkeypatch.setattr(decode, "decode_frames", swallowed)
+    monkeypatch.setattr(decode, "split_at_seeks", lambda index, wanted: [range(len(wanted))])
     assert read_indices(files.read(name, ticks[[0, 11]]).luma_thw) == [0, 11]
     with pytest.raises(VideoError, match="the file ends after 12 of 30 frames") as caught:
         files.read(name, ticks[[0, 12]])
@@ -208,7 +208,7 @@ def test_any_damage_gives_frames_or_a_reason(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(data)
         try:
             files = source(tmp_path)
-            ticks = files.frame_times(name).ticks
+            ticks = files.read_frame_times(name).ticks
             clip = files.read(name, ticks[[0, len(ticks) // 2, -1]])
         except VideoError as error:
             statuses.add(error.status)
@@ -226,7 +226,7 @@ def test_nothing_can_be_decoded(tmp_path: Path) -> None:
     assert caught.value.status == "unreadable"
     files = source(tmp_path)
     with pytest.raises(VideoError, match="the file is damaged"):
-        files.read("b.mp4", files.frame_times("b.mp4").ticks)
+        files.read("b.mp4", files.read_frame_times("b.mp4").ticks)
 
 
 def test_a_video_stream_without_frames(tmp_path: Path) -> None:
@@ -309,5 +309,5 @@ def test_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPa
     write_video(tmp_path / "a.mp4", 7).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for root in (tmp_path, Path()):
-        assert len(source(root).frame_times(name)) == 7
+        assert len(source(root).read_frame_times(name)) == 7
     assert probe(name).num_frames == 7

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from muybridge.files.atomic import atomic_write, write_json, write_text
-from muybridge.files.run_folder import append_json_line, environment, read_json_lines
+from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -34,6 +34,6 @@ def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
 
 
 def test_the_environment_names_what_results_depend_on() -> None:
-    found = environment()
+    found = collect_environment()
     assert found["packages"]["torch"]
     assert found["processor"]

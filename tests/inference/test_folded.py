@@ -9,7 +9,7 @@ from torch import nn
 import muybridge
 from muybridge.inference.folded import FoldedConvolution, InferenceNetwork, optimize
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import FAMILIES, specification
+from muybridge.models.family import FAMILIES, build_specification
 from muybridge.models.network import VideoResNet, create_model
 
 
@@ -43,13 +43,15 @@ def test_float64_is_the_plain_network_to_the_last_digits(family):
     clips = torch.randn(2, 3, 5, 19, 22, dtype=torch.float64)
     logits, features = expected_of(net, clips)
     fast = optimize(net)
-    assert not any(module.fused for module in folded_convolutions(fast))
+    assert not any(module.is_fused for module in folded_convolutions(fast))
     torch.testing.assert_close(fast(clips), logits, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(fast.features(clips), features, rtol=1e-10, atol=1e-11)
 
 
 def test_what_has_no_relu_between_the_halves_gets_none():
-    net = VideoResNet(specification("r2plus1d_10", num_classes=5, width=8, clip_length=5, middle_relu=False)).double()
+    net = VideoResNet(
+        build_specification("r2plus1d_10", num_classes=5, width=8, clip_length=5, middle_relu=False)
+    ).double()
     clips = torch.randn(2, 3, 5, 19, 22, dtype=torch.float64)
     with torch.no_grad():
         net(clips)  # which moves the statistics of batch norm
@@ -101,7 +103,7 @@ def test_any_memory_format_and_two_channels():
 def test_padding_for_tensor_cores_changes_nothing():
     net = used("r2plus1d_18", width=9).double()
     clips = torch.randn(2, 3, 5, 19, 22, dtype=torch.float64)
-    fast = InferenceNetwork(net, multiple=8)
+    fast = InferenceNetwork(net, channel_multiple=8)
     assert {module.weight.shape[0] % 8 for block in fast.blocks for module in block.convolutions[:-1:2]} == {0}
     torch.testing.assert_close(fast(clips), expected_of(net, clips)[0], rtol=1e-10, atol=1e-11)
 

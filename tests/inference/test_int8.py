@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from muybridge.inference.folded import optimize
-from muybridge.inference.int8 import Levels, has_fast_int8, quantize
+from muybridge.inference.int8 import QuantizationParams, has_fast_int8, quantize
 from muybridge.models.network import VideoResNet, create_model
 
 needs_int8 = pytest.mark.skipif(not has_fast_int8(), reason="this processor has no 8-bit dot products")
@@ -68,7 +68,7 @@ def test_without_the_instructions_it_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("smallest", "largest"), [(-2.0, 3.0), (0.0, 5.0), (1.0, 2.0), (-3.0, -1.0), (0.0, 0.0)])
 def test_levels_cover_the_range_and_hold_zero(smallest: float, largest: float) -> None:
-    levels = Levels.covering(smallest, largest)
+    levels = QuantizationParams.from_range(smallest, largest)
     values = torch.linspace(min(smallest, 0), max(largest, 0), 99)
-    assert (levels.values(levels.codes(values)) - values).abs().max() <= levels.step / 2 + 1e-6
-    assert levels.values(levels.codes(torch.zeros(1))) == 0
+    assert (levels.dequantize(levels.quantize(values)) - values).abs().max() <= levels.scale / 2 + 1e-6
+    assert levels.dequantize(levels.quantize(torch.zeros(1))) == 0

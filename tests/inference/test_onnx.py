@@ -12,7 +12,7 @@ from tests.videos import write_video
 from muybridge.inference.export import export_weights
 from muybridge.inference.onnx import OnnxScorer
 from muybridge.inference.scorer import load_scorer
-from muybridge.models.family import specification
+from muybridge.models.family import build_specification
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.recognizer import load
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
@@ -39,7 +39,7 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
 
 def saved(path: Path, name: str = "r2plus1d_10", seed: int = 0, **changes: Any) -> VideoResNet:
     torch.manual_seed(seed)
-    network = VideoResNet(specification(name, num_classes=3, width=4, clip_length=7, **changes))
+    network = VideoResNet(build_specification(name, num_classes=3, width=4, clip_length=7, **changes))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.2)
@@ -60,7 +60,7 @@ def test_the_graph_computes_our_logits(
 ) -> None:
     network = saved(tmp_path / "net.safetensors", name, **changes)
     told = export_weights(
-        tmp_path / "net.safetensors", tmp_path / "net.onnx", to="onnx", two_dimensional=two_dimensional
+        tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx", two_dimensional=two_dimensional
     )
     scorer = OnnxScorer(tmp_path / "net.onnx", CPU)
     for num_clips in (1, 2, 5):
@@ -79,7 +79,7 @@ def test_the_graph_computes_our_logits(
 
 def test_the_json_beside_it_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     saved(tmp_path / "net.safetensors")
-    told = export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", to="onnx")
+    told = export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
     values = json.loads(told.json_file.read_text(encoding="utf-8"))
     assert told.json_file == tmp_path / "net.onnx.json"
     assert values["input"]["shape"] == ["N", 3, 7, 30, 30]
@@ -92,7 +92,7 @@ def test_the_json_beside_it_says_what_goes_in_and_comes_out(tmp_path: Path) -> N
 
 def test_predictions_from_a_graph_are_those_of_the_network(tmp_path: Path) -> None:
     saved(tmp_path / "net.safetensors")
-    export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", to="onnx")
+    export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
     video = write_video(tmp_path / "video.mp4", 30)
     ours = load(tmp_path / "net.safetensors", "cpu").predict(video)
     recognizer = load(tmp_path / "net.onnx", "cpu")
@@ -129,5 +129,5 @@ def test_a_graph_that_computes_something_else_is_not_kept(tmp_path: Path, monkey
         OnnxScorer, "__call__", lambda self, clips: torch.from_numpy(np.ones((len(clips), 3), np.float32))
     )
     with pytest.raises(RuntimeError, match=r"outputs differ from ours by .* nothing was written"):
-        export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", to="onnx")
+        export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.inference.scorer import NetworkScorer, evaluating
+from muybridge.inference.scorer import NetworkScorer, eval_mode
 from muybridge.models.network import create_model
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def test_every_module_is_afterwards_as_it_was(fails: bool) -> None:
     modes = [module.training for module in net.modules()]
     assert len(set(modes)) == 2
     try:
-        with evaluating(net):
+        with eval_mode(net):
             assert not any(module.training for module in net.modules())
             assert torch.is_inference_mode_enabled()
             if fails:

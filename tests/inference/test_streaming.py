@@ -86,8 +86,8 @@ def streamed(fast: InferenceNetwork, frames: Tensor, starts: Sequence[int], leng
     split = SplitNetwork(fast)
     stream = FeatureStream(split, starts, length)
     found = []
-    for first in range(stream.begin, frames.shape[2], chunk):
-        found += stream.push(rows(split.frame_maps(frames[:, :, first : first + chunk])))
+    for first in range(stream.first_frame, frames.shape[2], chunk):
+        found += stream.push(rows(split.compute_frame_maps(frames[:, :, first : first + chunk])))
     found += stream.finish()
     assert sorted(number for number, _ in found) == list(range(len(starts))), "each window once"
     return torch.stack([features for _, features in sorted(found, key=lambda pair: pair[0])])
@@ -136,7 +136,7 @@ def test_a_stream_begins_where_its_first_window_can_see() -> None:
     """A window late in the video: what lies before its reach changes nothing, and is not asked for."""
     net = network("r2plus1d_10")
     fast, frames = optimize(net), video(120)
-    assert FeatureStream(SplitNetwork(fast), [101], 16).begin == 101 - 24  # 1 + 2 + (1 + 2) + (2 + 4) + (4 + 8)
+    assert FeatureStream(SplitNetwork(fast), [101], 16).first_frame == 101 - 24  # 1 + 2 + (1 + 2) + (2 + 4) + (4 + 8)
     found = streamed(fast, frames, [101], 16, chunk=9)
     assert torch.allclose(found, expected_features(net, frames, [101], 16), atol=1e-5)
     # Among early windows of other phases, too, where a branch of its own begins late.
@@ -162,7 +162,9 @@ def test_frame_layers_are_all_that_see_single_frames() -> None:
         frames = video(8)
         changed = frames.clone()
         changed[:, :, 3] += 1
-        differ = (split.frame_maps(frames) != split.frame_maps(changed)).any(dim=(0, 1)).flatten(1).any(1)
+        differ = (
+            (split.compute_frame_maps(frames) != split.compute_frame_maps(changed)).any(dim=(0, 1)).flatten(1).any(1)
+        )
         assert differ.nonzero().flatten().tolist() == [3]
 
 
@@ -172,7 +174,7 @@ def test_both_parts_together_are_the_network(name: str) -> None:
     net = network(name, stem_pool=name == "r2plus1d_50", clip_length=9)
     frames = video(9, 32)
     split = SplitNetwork(optimize(net))
-    assert torch.allclose(split.logits(split.frame_maps(frames)), net(frames), atol=1e-4)
+    assert torch.allclose(split.compute_logits(split.compute_frame_maps(frames)), net(frames), atol=1e-4)
 
 
 def test_time_as_channels_cannot_stream() -> None:
@@ -187,7 +189,7 @@ def test_what_a_stream_keeps_does_not_grow() -> None:
     stream = FeatureStream(split, list(range(0, 985, 3)), 16)
     kept = []
     for first in range(0, 960, 20):
-        stream.push(rows(split.frame_maps(video(20))))
+        stream.push(rows(split.compute_frame_maps(video(20))))
         kept.append((first, num_held(stream)))
     assert max(count for first, count in kept[5:]) <= max(count for first, count in kept[5:11])
 

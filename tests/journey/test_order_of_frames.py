@@ -22,9 +22,9 @@ from torch import nn
 from muybridge.cli.demo import MODELS
 from muybridge.cli.evaluate import score_split
 from muybridge.cli.train import train
-from muybridge.evaluation.aggregate import VideoScores, video_scores
-from muybridge.evaluation.evaluate import Examination, evaluate
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.loading.open_data import open_data
@@ -32,9 +32,9 @@ from muybridge.models.network import VideoResNet, create_model
 from muybridge.settings import EvaluateSettings, LoadingSettings
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
-from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips, partner
+from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips, find_partner
 from muybridge.video.decode import VideoFiles
-from muybridge.video.sampling import uniform_clips
+from muybridge.video.sampling import sample_uniform_clips
 
 DEMO = MotionSettings()
 DEMO_RUN = motion_run("f_r2d_10", "data", "run")
@@ -53,14 +53,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def twins(data: Path) -> list[tuple[str, str]]:
     """Every pair of test videos that are reversals of each other, as named in the manifest."""
-    manifest = open_data(str(data)).select("test")
-    names = [manifest.video(index) for index in range(len(manifest))]
+    manifest = open_data(str(data)).select_split("test")
+    names = [manifest.get_video(index) for index in range(len(manifest))]
     pairs = []
     for name in names:
         split, label, file = name.split("/")
-        twin = f"{split}/{partner(label)}/{file}"
+        twin = f"{split}/{find_partner(label)}/{file}"
         assert twin in names
-        if label < partner(label):
+        if label < find_partner(label):
             pairs.append((name, twin))
     assert len(pairs) == len(names) // 2 == 8
     return pairs
@@ -80,7 +80,7 @@ def test_the_demos_own_settings_make_the_proof_hold() -> None:
     check_symmetric_clips(DEMO.num_frames, clip_span=DEMO_RUN.preprocessing.clip_span, num_clips=10)
     assert DEMO_RUN.preprocessing.frames_per_second is None
     assert not DEMO_RUN.clips.mirror
-    assert all(partner(label) in DEMO.class_names for label in DEMO.class_names)
+    assert all(find_partner(label) in DEMO.class_names for label in DEMO.class_names)
     assert MODELS == ("f_r2d_10", "r2plus1d_10")
     for model in MODELS:
         assert motion_run(model, "data", "run").preprocessing == DEMO_RUN.preprocessing
@@ -106,11 +106,13 @@ def test_a_twins_decoded_frames_are_exactly_the_reversed_ones(data: Path) -> Non
 def test_a_twins_clips_are_exactly_the_reversed_ones(data: Path) -> None:
     source = VideoFiles(str(data), scale_height=64, scale_width=64)
     for video, twin in twins(data):
-        times, twin_times = source.frame_times(video), source.frame_times(twin)
+        times, twin_times = source.read_frame_times(video), source.read_frame_times(twin)
         assert np.array_equal(times.ticks, twin_times.ticks)
-        clips = [clip.ticks for clip in uniform_clips(times, DEMO_RUN.preprocessing, 10)]
+        clips = [clip.ticks for clip in sample_uniform_clips(times, DEMO_RUN.preprocessing, 10)]
         backwards = [times.ticks[0] + times.ticks[-1] - ticks[::-1] for ticks in reversed(clips)]
-        for ticks, twin_clip in zip(backwards, uniform_clips(twin_times, DEMO_RUN.preprocessing, 10), strict=True):
+        for ticks, twin_clip in zip(
+            backwards, sample_uniform_clips(twin_times, DEMO_RUN.preprocessing, 10), strict=True
+        ):
             assert np.array_equal(ticks, twin_clip.ticks)
         luma, twin_luma = source.read(video, clips[0]).luma_thw, source.read(twin, clips[-1]).luma_thw
         assert np.array_equal(luma, twin_luma[::-1])
@@ -139,8 +141,8 @@ def scored(data: Path, tmp_path: Path) -> Callable[[VideoResNet], VideoScores]:
     """The scores of all test videos, from files through decoding, clips, network and average."""
 
     def score(network: VideoResNet) -> VideoScores:
-        examination = Examination(
-            manifest=open_data(str(data)).select("test"),
+        examination = EvaluationJob(
+            manifest=open_data(str(data)).select_split("test"),
             split="test",
             fold=None,
             preprocessing=DEMO_RUN.preprocessing,
@@ -149,7 +151,7 @@ def scored(data: Path, tmp_path: Path) -> Callable[[VideoResNet], VideoScores]:
             loading=LoadingSettings(workers=0),
         )
         evaluate(examination, NetworkScorer(network, CPU), tmp_path / "scores.parquet", device=CPU)
-        return video_scores(read_scores(tmp_path / "scores.parquet"))
+        return compute_video_scores(read_scores(tmp_path / "scores.parquet"))
 
     return score
 
@@ -167,7 +169,7 @@ def test_f_r2d_gives_twins_the_same_score_and_cannot_pass_50_percent(
     scores = scored(random_network(name, seed))
     assert differences(scores, data).max() < SAME
     assert np.ptp(scores.probabilities, axis=0).max() > 1e-3  # it does look at the videos
-    measured = accuracy(scores)
+    measured = compute_accuracy(scores)
     assert measured.num_videos == 16
     assert measured.video_top1.of_all.share <= 0.5
 

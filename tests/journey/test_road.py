@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from muybridge.settings import to_plain
+from muybridge.settings import settings_to_dict
 from runs import tiny_run
 
 
@@ -31,7 +31,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.fixture
 def road(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> tuple[Path, Path, dict[str, Any]]:
     """The run folder, the score file and the accuracy that was reported, all by the command line."""
-    plain = to_plain(tiny_run(motions, tmp_path / "run"))
+    plain = settings_to_dict(tiny_run(motions, tmp_path / "run"))
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
     assert cli("train", "--config", tmp_path / "tiny.yaml").code == 0
     told = cli("evaluate", tmp_path / "run", "--data", motions, "--json", "--loading.workers", 1)

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from muybridge.kernels import convolution
-from muybridge.kernels.convolution import Convolution3d, choose_form, set_execution
+from muybridge.kernels.convolution import Convolution3d, choose_execution_form, set_execution
 from muybridge.models.family import FAMILIES
 from muybridge.models.network import create_model
 
@@ -43,8 +43,8 @@ def outputs_and_gradients(module, clips):
 @pytest.mark.parametrize(("kernel", "stride", "padding", "form"), CONVOLUTIONS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_form_is_the_plain_convolution(kernel, stride, padding, form, size):
-    assert choose_form(kernel, stride, padding) == form
-    ours = Convolution3d(size[1], 6, kernel=kernel, stride=stride, padding=padding).double()
+    assert choose_execution_form(kernel, stride, padding) == form
+    ours = Convolution3d(size[1], 6, kernel_size=kernel, stride=stride, padding=padding).double()
     theirs = nn.Conv3d(size[1], 6, kernel, stride, padding, bias=False).double()
     theirs.load_state_dict(ours.state_dict())
     channels_first = seeded(*size)
@@ -57,7 +57,7 @@ def test_every_form_is_the_plain_convolution(kernel, stride, padding, form, size
 
 def test_a_single_frame_goes_through_both_forms():
     for kernel, padding in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
-        module = Convolution3d(4, 3, kernel=kernel, padding=padding).double()
+        module = Convolution3d(4, 3, kernel_size=kernel, padding=padding).double()
         clips = seeded(2, 4, 1, 5, 5)
         expected = functional.conv3d(clips, module.weight, padding=padding)
         torch.testing.assert_close(module(clips), expected, rtol=1e-12, atol=1e-12)
@@ -76,7 +76,7 @@ def test_views_are_free_and_recognisably_channels_last(monkeypatch, num_clips, k
 
     monkeypatch.setattr(convolution.functional, "conv2d", spy)
     clips = torch.randn(num_clips, 8, 4, 6, 6).contiguous(memory_format=torch.channels_last_3d)
-    out = Convolution3d(8, 16, kernel=kernel, padding=padding)(clips)
+    out = Convolution3d(8, 16, kernel_size=kernel, padding=padding)(clips)
     (maps,) = seen
     assert maps.data_ptr() == clips.data_ptr()
     _, channels, height, width = maps.shape
@@ -100,11 +100,11 @@ def test_networks_agree_with_plain_execution_in_output_and_all_gradients(family)
 def test_plain_execution_calls_no_other_form(monkeypatch):
     net = create_model("r2plus1d_10", width=4, num_classes=3).eval()
     set_execution(net, "plain")
-    monkeypatch.setattr(convolution, "choose_form", None)
+    monkeypatch.setattr(convolution, "choose_execution_form", None)
     assert net(torch.zeros(1, 3, 4, 16, 16)).shape == (1, 3)
 
 
 def test_weights_are_stored_as_torch_stores_them():
-    module = Convolution3d(5, 6, kernel=(3, 1, 1), padding=(1, 0, 0))
+    module = Convolution3d(5, 6, kernel_size=(3, 1, 1), padding=(1, 0, 0))
     assert {key: tuple(value.shape) for key, value in module.state_dict().items()} == {"weight": (6, 5, 3, 1, 1)}
     assert module.weight.is_contiguous()

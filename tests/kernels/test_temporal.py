@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from muybridge.kernels.temporal import temporal_convolution, weight_gradient
+from muybridge.kernels.temporal import compute_weight_gradient, convolve_temporal
 
 # clips, in-channels, frames, pixels, out-channels, taps, stride, padding
 CASES = [
@@ -32,7 +32,7 @@ def inputs(case, layout):
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_output_and_gradients_are_those_of_conv2d(case, layout):
     rows, weight, stride, padding = inputs(case, layout)
-    got = temporal_convolution(rows, weight, stride=stride, padding=padding)
+    got = convolve_temporal(rows, weight, stride=stride, padding=padding)
     expected = functional.conv2d(rows, weight, None, (stride, 1), (padding, 0))
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
     weighting = seeded(*expected.shape)
@@ -49,7 +49,7 @@ def test_gradients_of_gradients(case):
     rows, weight, stride, padding = inputs(case, torch.channels_last)
 
     def convolve(rows, weight):
-        return temporal_convolution(rows, weight, stride=stride, padding=padding)
+        return convolve_temporal(rows, weight, stride=stride, padding=padding)
 
     assert torch.autograd.gradcheck(convolve, (rows, weight))
     assert torch.autograd.gradgradcheck(convolve, (rows, weight))
@@ -57,13 +57,13 @@ def test_gradients_of_gradients(case):
 
 def test_a_gradient_that_nobody_wants_is_not_computed(monkeypatch):
     rows, weight, stride, padding = inputs(CASES[0], torch.channels_last)
-    monkeypatch.setattr("muybridge.kernels.temporal.weight_gradient", None)
-    temporal_convolution(rows, weight.detach(), stride=stride, padding=padding).sum().backward()
+    monkeypatch.setattr("muybridge.kernels.temporal.compute_weight_gradient", None)
+    convolve_temporal(rows, weight.detach(), stride=stride, padding=padding).sum().backward()
     assert rows.grad is not None
 
 
 def test_taps_that_meet_only_padding_have_no_gradient():
     rows, _, stride, padding = inputs((2, 3, 1, 4, 3, 3, 1, 1), torch.channels_last)
-    gradient = weight_gradient(rows.detach(), seeded(2, 3, 1, 4), 3, stride=stride, padding=padding)
+    gradient = compute_weight_gradient(rows.detach(), seeded(2, 3, 1, 4), 3, stride=stride, padding=padding)
     assert torch.count_nonzero(gradient[:, :, [0, 2]]) == 0
     assert torch.count_nonzero(gradient[:, :, 1]) > 0

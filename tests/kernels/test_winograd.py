@@ -12,10 +12,10 @@ from muybridge.kernels import winograd
 from muybridge.kernels.convolution import has_onednn, set_execution
 from muybridge.kernels.winograd import (
     WinogradConvolution,
-    applies,
-    transformed_filters,
-    transforms,
-    winograd_convolution,
+    build_transforms,
+    convolve_winograd,
+    is_applicable,
+    transform_filters,
 )
 from muybridge.models.family import FAMILIES
 from muybridge.models.network import create_model
@@ -28,7 +28,7 @@ def clips_of(*shape: int) -> torch.Tensor:
 
 
 def test_the_transforms_are_exact() -> None:
-    outputs, filters, inputs = transforms()
+    outputs, filters, inputs = build_transforms()
     taps, signal = torch.randn(3, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     expected = functional.conv1d(signal[None, None], taps[None, None])[0, 0]
     torch.testing.assert_close(outputs @ ((filters @ taps) * (inputs @ signal)), expected, rtol=1e-13, atol=1e-13)
@@ -46,13 +46,13 @@ def test_it_is_the_convolution_up_to_rounding(
     padding: int,
     portion_bytes: int,
 ) -> None:
-    monkeypatch.setattr(winograd, "PORTION_BYTES", portion_bytes)
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", portion_bytes)
     num_clips, num_frames, height, width = size
     clips = clips_of(num_clips, 16, num_frames, height, width)
     weight, bias = torch.randn(32, 16, taps, 3, 3) / (9 * 16 * taps) ** 0.5, torch.randn(32)
     expected = functional.conv3d(clips.double(), weight.double(), bias.double(), (stride, 1, 1), (padding, 1, 1))
     before = clips.clone()
-    convolve = WinogradConvolution(transformed_filters(weight), bias)
+    convolve = WinogradConvolution(transform_filters(weight), bias)
     for residual in (None, clips_of(*expected.shape)):
         for relu in (False, True):
             found = convolve(clips, stride=stride, padding=padding, relu=relu, residual=residual)
@@ -65,7 +65,7 @@ def test_it_is_the_convolution_up_to_rounding(
 @needs_onednn
 def test_a_batch_and_other_sizes_after_it_change_nothing() -> None:
     weight, bias = torch.randn(32, 16, 3, 3, 3), torch.randn(32)
-    convolve = WinogradConvolution(transformed_filters(weight), bias)
+    convolve = WinogradConvolution(transform_filters(weight), bias)
     for size in ((4, 16, 4, 9, 14), (1, 16, 2, 20, 5), (2, 16, 4, 9, 14)):
         clips = clips_of(*size)
         together = convolve(clips, stride=1, padding=1, relu=False, residual=None)
@@ -90,7 +90,7 @@ def test_a_batch_and_other_sizes_after_it_change_nothing() -> None:
 def test_where_it_applies(
     shape: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], expected: bool
 ) -> None:
-    assert applies(torch.empty(shape), stride, padding) is expected
+    assert is_applicable(torch.empty(shape), stride, padding) is expected
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_where_it_applies(
     ],
 )
 def test_where_it_pays(size: tuple[int, ...], expected: bool) -> None:
-    assert winograd.pays(torch.empty(size)) is expected
+    assert winograd.is_worthwhile(torch.empty(size)) is expected
 
 
 @needs_onednn
@@ -132,9 +132,9 @@ def test_twins_share_the_filters() -> None:
     """Along a video each has its own: made anew for every video, they would cost a second each."""
     fast = optimize(create_model("r3d_10", num_classes=5, width=64, clip_length=4).eval())
     layer = next(
-        module for module in fast.modules() if isinstance(module, FoldedConvolution) and module.winograd_applies
+        module for module in fast.modules() if isinstance(module, FoldedConvolution) and module.is_winograd_applicable
     )
-    twins = [layer.without_temporal_padding() for _ in range(2)]
+    twins = [layer.copy_without_temporal_padding() for _ in range(2)]
     for twin in twins:
         twin(clips_of(1, 64, 6, 16, 16))
     assert len(layer._winograd) == 1 and all(twin._winograd is layer._winograd for twin in twins)
@@ -148,9 +148,7 @@ def test_its_rounding_is_of_the_order_of_direct_convolution() -> None:
     weight, bias = torch.randn(144, 64, 1, 3, 3) / 24, torch.randn(144)
     expected = functional.conv3d(clips.double(), weight.double(), bias.double(), padding=(0, 1, 1))
     direct = functional.conv3d(clips, weight, bias, padding=(0, 1, 1))
-    found = WinogradConvolution(transformed_filters(weight), bias)(
-        clips, stride=1, padding=0, relu=False, residual=None
-    )
+    found = WinogradConvolution(transform_filters(weight), bias)(clips, stride=1, padding=0, relu=False, residual=None)
 
     def error(maps: torch.Tensor) -> float:
         return nn.functional.mse_loss(maps.double(), expected).sqrt().item()
@@ -175,7 +173,7 @@ def test_gradients_of_clips(taps: int, stride: int, padding: int) -> None:
 
     upward = torch.randn_like(expected_of(clips, weight))
     expected = gradients(expected_of, clips.double(), weight.double(), upward)
-    found = gradients(lambda c, w: winograd_convolution(c, w, stride=stride, padding=padding), clips, weight, upward)
+    found = gradients(lambda c, w: convolve_winograd(c, w, stride=stride, padding=padding), clips, weight, upward)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
@@ -192,7 +190,7 @@ def test_gradients_of_frames_and_of_gradients() -> None:
 
     upward = torch.randn_like(expected_of(frames, weight))
     expected = gradients(expected_of, frames.double(), weight.double(), upward)
-    found = gradients(winograd_convolution, frames, weight, upward)
+    found = gradients(convolve_winograd, frames, weight, upward)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
@@ -203,7 +201,7 @@ def test_gradients_of_frames_and_of_gradients() -> None:
         return torch.autograd.grad(slope.square().sum(), weight)[0]
 
     theirs = penalty(expected_of, frames.double(), weight.double())
-    ours = penalty(winograd_convolution, frames, weight)
+    ours = penalty(convolve_winograd, frames, weight)
     torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
@@ -212,8 +210,8 @@ def test_gradients_of_frames_and_of_gradients() -> None:
 def test_a_step_of_a_network_that_uses_it_agrees_with_the_plain_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     used = []
-    convolve = winograd.winograd_convolution
-    monkeypatch.setattr(winograd, "winograd_convolution", lambda *a, **k: used.append(1) or convolve(*a, **k))
+    convolve = winograd.convolve_winograd
+    monkeypatch.setattr(winograd, "convolve_winograd", lambda *a, **k: used.append(1) or convolve(*a, **k))
     net = create_model(name, num_classes=5, width=64, clip_length=4).train()
     clips, labels = torch.randn(3, 3, 4, 48, 48), torch.tensor([0, 3, 1])
     plain = copy.deepcopy(net).double()

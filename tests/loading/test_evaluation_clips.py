@@ -6,9 +6,9 @@ import pytest
 
 from gray_frames import GrayFrames
 from muybridge.loading import evaluation_clips
-from muybridge.loading.evaluation_clips import blocks, read_views
+from muybridge.loading.evaluation_clips import group_into_blocks, read_views
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, Preprocessing, VideoError
-from muybridge.video.sampling import dense_clips, uniform_clips
+from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
 from muybridge.video.views import AnyView, FlowView, View
 
 
@@ -43,7 +43,10 @@ def wanted(clips: Sequence[ClipTimes]) -> list[list[int]]:
 )
 def test_every_clip_gets_its_own_frames(preprocessing: Preprocessing) -> None:
     source = GrayFrames(100)
-    for clips in (dense_clips(source.times, preprocessing, 3), uniform_clips(source.times, preprocessing, 7)):
+    for clips in (
+        sample_dense_clips(source.times, preprocessing, 3),
+        sample_uniform_clips(source.times, preprocessing, 7),
+    ):
         views = list(read_views(source, "x", clips, preprocessing))
         assert [numbers_of(view) for view in views] == wanted(clips)
 
@@ -51,7 +54,7 @@ def test_every_clip_gets_its_own_frames(preprocessing: Preprocessing) -> None:
 def test_shared_frames_are_read_once() -> None:
     source = GrayFrames(100)
     preprocessing = shape(clip_length=16)
-    list(read_views(source, "x", dense_clips(source.times, preprocessing, 2), preprocessing))
+    list(read_views(source, "x", sample_dense_clips(source.times, preprocessing, 2), preprocessing))
     assert source.reads == [list(range(100))]
 
 
@@ -59,7 +62,7 @@ def test_memory_is_bounded_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_clips, "BLOCK_FRAMES", 40)
     source = GrayFrames(200)
     preprocessing = shape(clip_length=16)
-    clips = dense_clips(source.times, preprocessing, 4)
+    clips = sample_dense_clips(source.times, preprocessing, 4)
     views = list(read_views(source, "x", clips, preprocessing))
     assert [numbers_of(view) for view in views] == wanted(clips)
     assert max(len(numbers) for numbers in source.reads) <= 40
@@ -70,7 +73,7 @@ def test_views_come_before_the_whole_video_was_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(evaluation_clips, "BLOCK_FRAMES", 40)
     source = GrayFrames(200)
     preprocessing = shape(clip_length=16)
-    views = read_views(source, "x", dense_clips(source.times, preprocessing, 4), preprocessing)
+    views = read_views(source, "x", sample_dense_clips(source.times, preprocessing, 4), preprocessing)
     next(views)
     assert len(source.reads) == 1
 
@@ -78,22 +81,28 @@ def test_views_come_before_the_whole_video_was_read(monkeypatch: pytest.MonkeyPa
 def test_a_clip_longer_than_a_block_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_clips, "BLOCK_FRAMES", 8)
     times = GrayFrames(100).times
-    assert [len(block) for block in blocks(dense_clips(times, shape(clip_length=16), 42))] == [1, 1, 1]
+    assert [len(block) for block in group_into_blocks(sample_dense_clips(times, shape(clip_length=16), 42))] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_clips_far_apart_are_read_alone() -> None:
     times = GrayFrames(100).times
     preprocessing = shape(clip_length=4)
-    assert [len(block) for block in blocks(uniform_clips(times, preprocessing, 5))] == [1] * 5
-    assert [len(block) for block in blocks(dense_clips(times, preprocessing, 4))] == [25]  # touching
-    assert [len(block) for block in blocks(dense_clips(times, preprocessing, 6))] == [17]  # gaps shorter than a clip
-    assert list(blocks([])) == []
+    assert [len(block) for block in group_into_blocks(sample_uniform_clips(times, preprocessing, 5))] == [1] * 5
+    assert [len(block) for block in group_into_blocks(sample_dense_clips(times, preprocessing, 4))] == [25]  # touching
+    assert [len(block) for block in group_into_blocks(sample_dense_clips(times, preprocessing, 6))] == [
+        17
+    ]  # gaps shorter than a clip
+    assert list(group_into_blocks([])) == []
 
 
 def test_a_fault_costs_the_clips_that_hold_it_and_no_others() -> None:
     source = GrayFrames(40, broken=[21])
     preprocessing = shape(clip_length=4)
-    clips = dense_clips(source.times, preprocessing, 2)
+    clips = sample_dense_clips(source.times, preprocessing, 2)
     views = list(read_views(source, "x", clips, preprocessing))
     for view, numbers in zip(views, wanted(clips), strict=True):
         if 21 in numbers:
@@ -117,7 +126,7 @@ def test_a_flow_is_computed_once_however_many_clips_share_it(
 
     monkeypatch.setattr("muybridge.video.flow.farneback", noted)
     source, preprocessing = GrayFrames(num_frames), flow(clip_length=8, **sampling)
-    clips = uniform_clips(source.times, preprocessing, 10)
+    clips = sample_uniform_clips(source.times, preprocessing, 10)
     views = list(read_views(source, "x", clips, preprocessing))
     assert all(isinstance(view, FlowView) and view.flow_cthw.shape == (2, 8, 16, 16) for view in views)
     assert len(computed) == len(set(computed))
@@ -128,7 +137,7 @@ def test_a_flow_is_computed_once_however_many_clips_share_it(
 
 def test_flow_is_the_same_alone_and_beside_other_clips() -> None:
     source, preprocessing = GrayFrames(30, textured=True), flow(clip_length=4, flow_gap=2, flow_chain=True)
-    clips = dense_clips(source.times, preprocessing, 3)
+    clips = sample_dense_clips(source.times, preprocessing, 3)
     together = read_views(source, "x", clips, preprocessing)
     for clip, view in zip(clips, together, strict=True):
         (alone,) = read_views(source, "x", [clip], preprocessing)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from gray_frames import GrayFrames
-from muybridge.loading.frame_stream import CHUNK_MOMENTS, read_in_order, read_moments
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order, read_timesteps
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles
-from muybridge.video.sampling import dense_clips, dense_starts, moments
+from muybridge.video.sampling import compute_dense_starts, compute_timestep_ticks, sample_dense_clips
 from muybridge.video.views import View
 from videos import read_indices, write_video
 
@@ -31,9 +31,9 @@ FILES = {
 @pytest.mark.parametrize("num_frames", [1, 7, 36, 100])
 def test_frames_in_order_are_those_read_at_will(tmp_path: Path, name: str, num_frames: int) -> None:
     video = str(write_video(tmp_path / name, 36, **FILES[name]))  # type: ignore[arg-type]
-    assert index_frames(video).is_counted == (name == "counted.avi")
+    assert index_frames(video).uses_counting == (name == "counted.avi")
     source = VideoFiles("", scale_height=20, scale_width=24)
-    ticks = source.frame_times(video).ticks[3:34]
+    ticks = source.read_frame_times(video).ticks[3:34]
     clips = list(read_in_order(source, video, ticks, num_frames))
     assert [len(clip.luma_thw) for clip in clips[:-1]] == [num_frames] * (len(clips) - 1)
     luma = np.concatenate([clip.luma_thw for clip in clips])
@@ -45,14 +45,14 @@ def test_frames_wanted_here_and_there_are_sought(tmp_path: Path) -> None:
     video = str(write_video(tmp_path / "video.mp4", 120, gop=10))
     source = VideoFiles("", scale_height=20, scale_width=24)
     wanted = [0, 1, 40, 44, 90, 119]
-    clips = read_in_order(source, video, source.frame_times(video).ticks[wanted], 4)
+    clips = read_in_order(source, video, source.read_frame_times(video).ticks[wanted], 4)
     assert [read_indices(clip.luma_thw) for clip in clips] == [wanted[:4], wanted[4:]]
 
 
 def test_what_is_whole_comes_before_the_fault(tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.ts", 60, gop=10, options={"bf": "0"})
     source = VideoFiles("", scale_height=20, scale_width=24)
-    ticks = source.frame_times(str(video)).ticks
+    ticks = source.read_frame_times(str(video)).ticks
     stored = video.stat()
     data = bytearray(video.read_bytes())
     data[len(data) * 3 // 4 :] = bytes(len(data) - len(data) * 3 // 4)
@@ -70,8 +70,8 @@ def test_what_is_whole_comes_before_the_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preprocessing", [PREPROCESSING, FLOW, replace(PREPROCESSING, frames_per_second=40.0)])
 def test_dense_clips_are_made_of_moments(preprocessing: Preprocessing) -> None:
     times = GrayFrames(50).times
-    starts, ticks = dense_starts(times, preprocessing, 3), moments(times, preprocessing)
-    clips = dense_clips(times, preprocessing, 3)
+    starts, ticks = compute_dense_starts(times, preprocessing, 3), compute_timestep_ticks(times, preprocessing)
+    clips = sample_dense_clips(times, preprocessing, 3)
     assert len(starts) == len(clips) > 10
     for start, clip in zip(starts, clips, strict=True):
         own = ticks[start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride]
@@ -80,9 +80,9 @@ def test_dense_clips_are_made_of_moments(preprocessing: Preprocessing) -> None:
 
 def test_views_follow_each_other() -> None:
     source = GrayFrames(100)
-    ticks = moments(source.times, PREPROCESSING)[::2]
-    views = [view for view in read_moments(source, "x", ticks, PREPROCESSING) if isinstance(view, View)]
-    assert [len(view.luma_thw) for view in views] == [CHUNK_MOMENTS, 50 - CHUNK_MOMENTS]
+    ticks = compute_timestep_ticks(source.times, PREPROCESSING)[::2]
+    views = [view for view in read_timesteps(source, "x", ticks, PREPROCESSING) if isinstance(view, View)]
+    assert [len(view.luma_thw) for view in views] == [TIMESTEPS_PER_CHUNK, 50 - TIMESTEPS_PER_CHUNK]
     assert np.concatenate([view.luma_thw[:, 0, 0] for view in views]).tolist() == list(range(0, 100, 2))
     assert [frame for read in source.reads for frame in read] == list(range(0, 100, 2))
 
@@ -90,7 +90,7 @@ def test_views_follow_each_other() -> None:
 def test_a_frame_that_stands_twice_is_read_once() -> None:
     source = GrayFrames(100)
     preprocessing = replace(PREPROCESSING, frames_per_second=50.0)
-    views = list(read_moments(source, "x", moments(source.times, preprocessing), preprocessing))
+    views = list(read_timesteps(source, "x", compute_timestep_ticks(source.times, preprocessing), preprocessing))
     levels = [int(level) for view in views if isinstance(view, View) for level in view.luma_thw[:, 0, 0]]
     assert levels == [number // 2 for number in range(200)]
     assert [frame for read in source.reads for frame in read] == list(range(100))

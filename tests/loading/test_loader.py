@@ -16,15 +16,15 @@ import torch
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
 from muybridge.loading import loader as loader_module
-from muybridge.loading.draws import StepDraws, WholeVideos
+from muybridge.loading.draws import TrainingBatchSampler, VideoBatchSampler
 from muybridge.loading.loader import (
     EvaluationBatch,
-    EvaluationViews,
+    EvaluationDataset,
     Failure,
     TrainingBatch,
-    TrainingDraws,
-    evaluation_batches,
-    training_batches,
+    TrainingDataset,
+    load_evaluation_batches,
+    load_training_batches,
 )
 from muybridge.settings import LoadingSettings
 from muybridge.video.decode import VideoFiles
@@ -36,16 +36,16 @@ NUM_VIDEOS, NUM_STEPS, BATCH = 7, 6, 4
 
 def draws_of(
     source: Counting, *, seed: int = 5, mirror: bool = True, manifest: Manifest | None = None
-) -> TrainingDraws:
-    return TrainingDraws(manifest or counted_manifest(NUM_VIDEOS), source, SMALL, mirror=mirror, seed=seed)
+) -> TrainingDataset:
+    return TrainingDataset(manifest or counted_manifest(NUM_VIDEOS), source, SMALL, mirror=mirror, seed=seed)
 
 
-def steps(first: int = 0, *, batch: int = BATCH, place: Rank | None = None) -> StepDraws:
-    return StepDraws(first, NUM_STEPS, batch, place or Rank())
+def steps(first: int = 0, *, batch: int = BATCH, place: Rank | None = None) -> TrainingBatchSampler:
+    return TrainingBatchSampler(first, NUM_STEPS, batch, place or Rank())
 
 
-def batches_of(draws: TrainingDraws, sampler: StepDraws, *, workers: int = 0) -> Iterator[TrainingBatch]:
-    return training_batches(draws, sampler, LoadingSettings(workers=workers), pin_memory=False)
+def batches_of(draws: TrainingDataset, sampler: TrainingBatchSampler, *, workers: int = 0) -> Iterator[TrainingBatch]:
+    return load_training_batches(draws, sampler, LoadingSettings(workers=workers), pin_memory=False)
 
 
 def clips(batches: Iterable[TrainingBatch]) -> list[tuple[Any, ...]]:
@@ -93,7 +93,7 @@ def test_ranks_together_draw_what_one_rank_draws(world_size: int) -> None:
 
 def test_every_pass_visits_every_video_once_in_an_order_of_its_own() -> None:
     draws = draws_of(Counting(), manifest=counted_manifest(50))
-    passes = [[draws.video_index(50 * number + place) for place in range(50)] for number in range(3)]
+    passes = [[draws.find_video_index(50 * number + place) for place in range(50)] for number in range(3)]
     for order in passes:
         assert sorted(order) == list(range(50))
     assert passes[0] != passes[1] != passes[2] != passes[0]
@@ -166,7 +166,7 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
         [{"video": "a.mp4", "labels": [0], "split": "train"}], classes=["a", "b"], root=str(tmp_path)
     )
     source = VideoFiles(str(tmp_path), scale_height=20, scale_width=24)
-    draws = TrainingDraws(manifest, source, SMALL, mirror=False, seed=0)
+    draws = TrainingDataset(manifest, source, SMALL, mirror=False, seed=0)
     before = pickle.dumps(draws)
     first = draws[0]
     assert not isinstance(first, Failure)
@@ -178,16 +178,16 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_in_a_sentence() -> None:
     source = Counting(deadly=frozenset(map(str, range(NUM_VIDEOS))))
     loading = LoadingSettings(workers=1, worker_restarts=0)
-    video = draws_of(source).manifest.video(draws_of(source).video_index(0))
+    video = draws_of(source).manifest.get_video(draws_of(source).find_video_index(0))
     with pytest.raises(RuntimeError, match=rf"was killed while it read {video}, .* lower loading\.workers"):
-        list(training_batches(draws_of(source), steps(), loading, pin_memory=False))
+        list(load_training_batches(draws_of(source), steps(), loading, pin_memory=False))
 
 
 def test_workers_start_again_where_they_were(tmp_path: Path) -> None:
     source = Counting(deadly=frozenset({"5"}), only_once=tmp_path / "once")
     heard: list[str] = []
-    batches = training_batches(
-        draws_of(source), steps(), LoadingSettings(workers=1), pin_memory=False, restarted=heard.append
+    batches = load_training_batches(
+        draws_of(source), steps(), LoadingSettings(workers=1), pin_memory=False, on_restart=heard.append
     )
     assert clips(batches) == clips(batches_of(draws_of(Counting()), steps()))
     assert len(heard) == 1
@@ -199,15 +199,15 @@ def test_workers_start_again_where_they_were(tmp_path: Path) -> None:
 def test_global_batches_are_the_same_for_any_number_of_ranks(
     world_size: int, global_batch: int, batch_size: int
 ) -> None:
-    ranks = [StepDraws(1, 4, batch_size, Rank(rank, world_size), global_batch) for rank in range(world_size)]
+    ranks = [TrainingBatchSampler(1, 4, batch_size, Rank(rank, world_size), global_batch) for rank in range(world_size)]
     for step in (1, 2, 3):
-        drawn = sorted(draw for rank in ranks for draw in rank.of_step(step))
+        drawn = sorted(draw for rank in ranks for draw in rank.list_draws(step))
         assert drawn == list(range(step * global_batch, (step + 1) * global_batch))
     for rank in ranks:
         batches = list(rank)
-        assert len(batches) == len(rank) == 3 * ranks[0].num_pieces
+        assert len(batches) == len(rank) == 3 * ranks[0].num_micro_batches
         assert max(map(len, batches)) <= batch_size
-        assert [draw for batch in batches for draw in batch] == [draw for n in (1, 2, 3) for draw in rank.of_step(n)]
+        assert [draw for batch in batches for draw in batch] == [draw for n in (1, 2, 3) for draw in rank.list_draws(n)]
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ def test_errors_of_the_data_itself_pass_through(error: type[Exception]) -> None:
 def plan(
     source: Counting, *, place: Rank | None = None, videos_per_batch: int = 2, workers: int = 0
 ) -> list[EvaluationBatch]:
-    views = EvaluationViews(counted_manifest(NUM_VIDEOS), source, SMALL, num_clips=3)
-    videos = WholeVideos(NUM_VIDEOS, videos_per_batch, place or Rank())
-    batches = list(evaluation_batches(views, videos, LoadingSettings(workers=workers), pin_memory=False))
+    views = EvaluationDataset(counted_manifest(NUM_VIDEOS), source, SMALL, num_clips=3)
+    videos = VideoBatchSampler(NUM_VIDEOS, videos_per_batch, place or Rank())
+    batches = list(load_evaluation_batches(views, videos, LoadingSettings(workers=workers), pin_memory=False))
     assert len(batches) == len(videos)
     return batches
 
@@ -251,11 +251,11 @@ def test_every_view_of_every_video_is_planned_once(world_size: int, videos_per_b
         for rank in range(world_size)
         for batch in plan(Counting(), place=Rank(rank, world_size), videos_per_batch=videos_per_batch)
     ]
-    planned = sorted((row.video, row.view) for batch in batches for row in batch.rows)
+    planned = sorted((row.video, row.view) for batch in batches for row in batch.planned_views)
     assert planned == [(str(video), view) for video in range(NUM_VIDEOS) for view in range(3)]
     # What goes through the network together does not depend on the number of ranks either.
     alone = plan(Counting(), videos_per_batch=videos_per_batch)
-    assert {batch.rows for batch in batches} == {batch.rows for batch in alone}
+    assert {batch.planned_views for batch in batches} == {batch.planned_views for batch in alone}
     assert sum(len(batch.views or ()) for batch in batches) == 3 * NUM_VIDEOS
 
 
@@ -264,7 +264,7 @@ def test_views_are_uniform_and_their_frames_are_the_planned_ones() -> None:
     assert batch.views is not None
     assert batch.num_looped_videos == 0
     starts = [0, 3, 7]  # floor(i * (12 - 5) / 2)
-    for row, luma in zip(batch.rows, batch.views.luma_nthw, strict=True):
+    for row, luma in zip(batch.planned_views, batch.views.luma_nthw, strict=True):
         frames = [starts[row.view] + 2 * number for number in range(3)]
         assert torch.unique_consecutive(luma[:, 0, 0]).tolist() == [16 * int(row.video) + frame for frame in frames]
         assert row.start_seconds == starts[row.view] / 25
@@ -273,7 +273,7 @@ def test_views_are_uniform_and_their_frames_are_the_planned_ones() -> None:
 
 def test_a_corrupted_video_keeps_its_rows_and_every_one_has_failed() -> None:
     batch = plan(Counting({"1": 0}))[0]
-    rows = [row for row in batch.rows if row.video == "1"]
+    rows = [row for row in batch.planned_views if row.video == "1"]
     assert [(row.view, row.status, row.start_seconds) for row in rows] == [(n, "unreadable", None) for n in range(3)]
     assert {row.reason for row in rows} == {"broken on purpose"}
     assert len(batch.views or ()) == 3  # those of the other video
@@ -281,8 +281,8 @@ def test_a_corrupted_video_keeps_its_rows_and_every_one_has_failed() -> None:
 
 def test_of_a_truncated_video_the_whole_views_are_kept() -> None:
     batch = plan(Counting({"0": 8}))[0]
-    assert [row.status for row in batch.rows if row.video == "0"] == ["ok", "ok", "truncated"]
-    assert [row.start_seconds is None for row in batch.rows if row.video == "0"] == [False] * 3
+    assert [row.status for row in batch.planned_views if row.video == "0"] == ["ok", "ok", "truncated"]
+    assert [row.start_seconds is None for row in batch.planned_views if row.video == "0"] == [False] * 3
     assert batch.views is not None
     assert len(batch.views) == 5
 
@@ -290,4 +290,4 @@ def test_of_a_truncated_video_the_whole_views_are_kept() -> None:
 def test_a_batch_without_a_readable_view_has_rows_only() -> None:
     batch = plan(Counting({"0": 0, "1": 0}))[0]
     assert batch.views is None
-    assert len(batch.rows) == 6
+    assert len(batch.planned_views) == 6

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from muybridge.models.cost import cost
-from muybridge.models.family import FAMILIES, specification
+from muybridge.models.family import FAMILIES, build_specification
 from muybridge.models.network import VideoResNet, create_model
 
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text())
@@ -65,7 +65,7 @@ def test_other_mid_channels():
     """31,505,325 is torchvision's published num_params of r2plus1d_18; 83 is what M_i would give the stem."""
     assert cost(on_meta("r2plus1d_18", mid_channel_rule="per_block"), (3, 16, 112, 112)).parameters == 31_505_325
     with torch.device("meta"):
-        net = VideoResNet(specification("r2plus1d_18", stem_mid_channels=83))
+        net = VideoResNet(build_specification("r2plus1d_18", stem_mid_channels=83))
     assert cost(net, (3, 16, 112, 112)).parameters == 33_383_797
 
 

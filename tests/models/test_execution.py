@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.kernels.convolution import FactorisedConvolution, set_channel_multiple, set_execution
-from muybridge.models.family import FAMILIES, specification
+from muybridge.kernels.convolution import FactorizedConvolution, set_channel_multiple, set_execution
+from muybridge.models.family import FAMILIES, build_specification
 from muybridge.models.network import VideoResNet
 
 
@@ -35,7 +35,7 @@ def assert_same(got, expected):
 
 def networks(name, **changes):
     torch.manual_seed(0)
-    spec = specification(name, num_classes=3, **{"width": 4, "clip_length": 7, **changes})
+    spec = build_specification(name, num_classes=3, **{"width": 4, "clip_length": 7, **changes})
     net = VideoResNet(spec).double().train()
     plain = copy.deepcopy(net)
     set_execution(plain, "plain")
@@ -70,7 +70,7 @@ def test_padded_maps_have_whole_multiples_of_channels():
     set_channel_multiple(net, 8)
     seen = []
     for module in net.modules():
-        if isinstance(module, FactorisedConvolution):
+        if isinstance(module, FactorizedConvolution):
             spatial = module[0]
             convolve = spatial.convolve
             spatial.convolve = lambda clips, weight, convolve=convolve: (
@@ -78,7 +78,7 @@ def test_padded_maps_have_whole_multiples_of_channels():
             )
     net(torch.randn(2, 3, 4, 16, 16, dtype=torch.float64))
     padded = [count for count in seen if count % 8 == 0]
-    assert len(padded) == sum(isinstance(module, FactorisedConvolution) for module in net.modules())
+    assert len(padded) == sum(isinstance(module, FactorizedConvolution) for module in net.modules())
 
 
 def test_frozen_norms_stay_frozen_in_every_way_of_running():

@@ -12,10 +12,10 @@ from muybridge.models.family import (
     PAPER_NAMES,
     ConvolutionKind,
     Specification,
+    build_specification,
+    compute_mid_channels,
+    format_paper_name,
     list_models,
-    mid_channels,
-    paper_name,
-    specification,
 )
 
 FULL_3D, FRAME_2D = ConvolutionKind.FULL_3D, ConvolutionKind.FRAME_2D
@@ -56,7 +56,7 @@ def test_mixed_networks_change_kind_at_their_group(group):
     ],
 )
 def test_a_stage_turned_2d_loses_its_temporal_stride(family, strides):
-    assert specification(f"{family}_18").temporal_strides == strides
+    assert build_specification(f"{family}_18").temporal_strides == strides
 
 
 def test_the_number_of_layers_is_the_depth():
@@ -68,29 +68,29 @@ def test_the_number_of_layers_is_the_depth():
 def test_mid_channels_match_the_parameters_of_a_full_convolution():
     # The list, computed from the paper's formula and found in the authors' weights
     expected = {(64, 64): 144, (64, 128): 230, (128, 128): 288, (128, 256): 460, (256, 256): 576, (256, 512): 921}
-    assert {key: mid_channels(*key) for key in expected} == expected
-    assert mid_channels(512, 512) == 1152
-    assert mid_channels(3, 64, t=3, d=7) == 83  # what the rule would give the stem, which has 45
+    assert {key: compute_mid_channels(*key) for key in expected} == expected
+    assert compute_mid_channels(512, 512) == 1152
+    assert compute_mid_channels(3, 64, t=3, d=7) == 83  # what the rule would give the stem, which has 45
     for in_channels, out_channels in expected:
         full = 27 * in_channels * out_channels
-        both = mid_channels(in_channels, out_channels) * (9 * in_channels + 3 * out_channels)
+        both = compute_mid_channels(in_channels, out_channels) * (9 * in_channels + 3 * out_channels)
         assert full - (9 * in_channels + 3 * out_channels) < both <= full
 
 
 def test_stem_mid_channels_follow_the_width():
-    assert specification("r2plus1d_18").stem_mid_channels == 45
-    assert specification("r2plus1d_18", input_channels=2).stem_mid_channels == 45
-    assert specification("r2plus1d_18", width=16).stem_mid_channels == 11
-    assert specification("r2plus1d_18", width=1).stem_mid_channels == 1
-    assert specification("r2plus1d_18", width=16, stem_mid_channels=83).stem_mid_channels == 83
+    assert build_specification("r2plus1d_18").stem_mid_channels == 45
+    assert build_specification("r2plus1d_18", input_channels=2).stem_mid_channels == 45
+    assert build_specification("r2plus1d_18", width=16).stem_mid_channels == 11
+    assert build_specification("r2plus1d_18", width=1).stem_mid_channels == 1
+    assert build_specification("r2plus1d_18", width=16, stem_mid_channels=83).stem_mid_channels == 83
 
 
 def test_a_network_without_relu_between_the_halves_says_so_and_others_do_not():
-    spec = specification("r2plus1d_18", middle_relu=False)
+    spec = build_specification("r2plus1d_18", middle_relu=False)
     values = json.loads(json.dumps(spec.to_json()))
     assert values["middle_relu"] is False
     assert Specification.from_json(values) == spec
-    usual = specification("r2plus1d_18").to_json()
+    usual = build_specification("r2plus1d_18").to_json()
     assert "middle_relu" not in usual  # as in every file written before there was such a thing
     assert Specification.from_json(usual).middle_relu is True
     with pytest.raises(ValueError, match="middle_relu must be true or false"):
@@ -98,7 +98,7 @@ def test_a_network_without_relu_between_the_halves_says_so_and_others_do_not():
 
 
 def test_defaults_are_written_once_more_only_in_the_signature():
-    signature = inspect.signature(specification).parameters
+    signature = inspect.signature(build_specification).parameters
     for field in fields(Specification):
         if field.name in signature and field.name not in ("name", "stem_mid_channels"):
             assert signature[field.name].default == field.default, field.name
@@ -121,21 +121,23 @@ def test_defaults_are_written_once_more_only_in_the_signature():
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(written, meant):
-    for function in (specification, paper_name):
+    for function in (build_specification, format_paper_name):
         with pytest.raises(ValueError, match="no network is called") as refused:
             function(written)
         assert meant in str(refused.value)
 
 
 def test_paper_names():
-    assert paper_name("r2plus1d_18") == "R(2+1)D-18"
-    assert paper_name(specification("f_r2d_34")) == "f-R2D-34"
-    assert [paper_name(family) for family in ("r2d", "mc4", "rmc4", "r3d")] == ["R2D", "MC4", "rMC4", "R3D"]
+    assert format_paper_name("r2plus1d_18") == "R(2+1)D-18"
+    assert format_paper_name(build_specification("f_r2d_34")) == "f-R2D-34"
+    assert [format_paper_name(family) for family in ("r2d", "mc4", "rmc4", "r3d")] == ["R2D", "MC4", "rMC4", "R3D"]
 
 
 @pytest.mark.parametrize("name", ["r2d_18", "r2plus1d_152", "mc3_34"])
 def test_a_specification_survives_json(name):
-    spec = specification(name, num_classes=7, clip_length=9, width=8, stem_pool=True, mid_channel_rule="per_block")
+    spec = build_specification(
+        name, num_classes=7, clip_length=9, width=8, stem_pool=True, mid_channel_rule="per_block"
+    )
     values = json.loads(json.dumps(spec.to_json()))
     assert Specification.from_json(values) == spec
     assert Specification.from_json(spec.to_json()) == spec
@@ -161,11 +163,11 @@ def test_a_specification_survives_json(name):
 )
 def test_json_that_fits_no_network_is_refused(change, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Specification.from_json({**specification("r3d_18").to_json(), **change})
+        Specification.from_json({**build_specification("r3d_18").to_json(), **change})
 
 
 def test_json_with_a_key_missing_is_refused():
-    values = specification("r3d_18").to_json()
+    values = build_specification("r3d_18").to_json()
     del values["norm_epsilon"]
     with pytest.raises(ValueError, match="norm_epsilon"):
         Specification.from_json(values)
@@ -190,7 +192,7 @@ def test_json_with_a_key_missing_is_refused():
 )
 def test_a_specification_cannot_be_built_inconsistent(name, change):
     with pytest.raises(ValueError, match=next(iter(change)).split("_")[0]):
-        replace(specification(name), **change)
+        replace(build_specification(name), **change)
 
 
 def test_the_table_needs_no_torch():

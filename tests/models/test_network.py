@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import FAMILIES, specification
+from muybridge.models.family import FAMILIES, build_specification
 from muybridge.models.network import VideoResNet, create_model
 
 
@@ -221,7 +221,7 @@ def test_autocast_takes_fp32_clips():
 
 def test_create_model_hands_over_every_argument():
     signature = inspect.signature(create_model).parameters
-    inner = inspect.signature(specification).parameters
+    inner = inspect.signature(build_specification).parameters
     assert set(inner) - set(signature) == {"stem_mid_channels", "middle_relu"}
     assert all(signature[name].default == inner[name].default for name in signature)
     changed = {
@@ -234,7 +234,7 @@ def test_create_model_hands_over_every_argument():
         "stem_pool": True,
     }
     spec = create_model("r2plus1d_10", **changed).specification
-    assert spec == specification("r2plus1d_10", **changed)
+    assert spec == build_specification("r2plus1d_10", **changed)
     assert {name: getattr(spec, name) for name in changed} == changed
 
 

@@ -8,7 +8,7 @@ import torch
 
 from muybridge.cli.main import main
 from muybridge.models.network import create_model
-from muybridge.prediction.ensemble import ensemble
+from muybridge.prediction.ensemble import create_ensemble
 from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.card import save
@@ -31,7 +31,7 @@ def recognizer(folder: Path, preprocessing: Preprocessing, classes: Sequence[str
 def test_the_mean_of_two_streams(tmp_path: Path, new_video: Callable[..., Path]) -> None:
     video = new_video(tmp_path / "video.mp4", 20)
     rgb, flow = recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("Jump", "clap", "WAVE"))
-    found = ensemble([rgb, flow], [3, 1]).predict(video, clips=3, top=3)
+    found = create_ensemble([rgb, flow], [3, 1]).predict(video, clips=3, top=3)
     one, two = (dict(member.predict(video, clips=3, top=3).classes) for member in (rgb, flow))
     expected = {
         "clap": (one["clap"], two["clap"]),
@@ -41,17 +41,19 @@ def test_the_mean_of_two_streams(tmp_path: Path, new_video: Callable[..., Path])
     assert found.status == "ok"
     assert [probability for _, probability in found.classes] == sorted(dict(found.classes).values(), reverse=True)
     assert dict(found.classes) == pytest.approx({name: 0.75 * a + 0.25 * b for name, (a, b) in expected.items()})
-    assert len(ensemble([rgb, flow], [1, 1]).predict(video, clips=3, top=1).classes) == 1
+    assert len(create_ensemble([rgb, flow], [1, 1]).predict(video, clips=3, top=1).classes) == 1
 
 
 def test_a_video_that_cannot_be_read_is_failed(tmp_path: Path) -> None:
-    found = ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)], [1, 1]).predict(tmp_path / "no.mp4")
+    found = create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)], [1, 1]).predict(
+        tmp_path / "no.mp4"
+    )
     assert (found.status, found.reason, found.classes) == ("missing", "rgb: the file does not exist", ())
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not of the same classes: .*jump is not among clap, wave, run"):
-        ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("clap", "wave", "run"))], [1, 1])
+        create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("clap", "wave", "run"))], [1, 1])
 
 
 def test_on_the_command_line(tmp_path: Path, new_video: Callable[..., Path], capsys: Any) -> None:
@@ -59,7 +61,7 @@ def test_on_the_command_line(tmp_path: Path, new_video: Callable[..., Path], cap
     rgb, flow = recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)
     words = ["predict", str(tmp_path / "rgb.safetensors"), "--with", str(tmp_path / "flow.safetensors")]
     assert main([*words, "--weights", "1", "3", "--top", "1", "--clips", "2", video]) == 0
-    ((label, probability),) = ensemble([rgb, flow], [1, 3]).predict(video, clips=2, top=1).classes
+    ((label, probability),) = create_ensemble([rgb, flow], [1, 3]).predict(video, clips=2, top=1).classes
     assert capsys.readouterr().out == f"{video}\n  {100 * probability:5.1f} %  {label}\n"
     assert main([*words, video, "--timeline"]) == 2
     assert "leave out --with" in capsys.readouterr().err

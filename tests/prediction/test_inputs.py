@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.prediction import inputs
-from muybridge.prediction.inputs import FeatureFile, video_files
+from muybridge.prediction.inputs import FeaturesWriter, list_video_files
 from muybridge.prediction.recognizer import Features
 
 SETTINGS = {"model_sha256": "abc", "clips": 3}
@@ -24,27 +24,27 @@ def test_folders_become_the_videos_below_them(tmp_path: Path) -> None:
     touch(folder / "b.mp4", folder / "a.AVI", folder / "deep" / "er" / "c.mkv", folder / "notes.txt", folder / "d.jpg")
     touch(folder / ".hidden.mp4", folder / ".trash" / "e.mp4", folder / "deep" / ".f" / "g.mp4")
     (folder / "z.mp4").mkdir()
-    found = [Path(name).relative_to(folder).as_posix() for name in video_files([folder])]
+    found = [Path(name).relative_to(folder).as_posix() for name in list_video_files([folder])]
     assert found == ["a.AVI", "b.mp4", "deep/er/c.mkv"]
 
 
 def test_files_stay_as_given_whatever_they_are(tmp_path: Path) -> None:
     touch(tmp_path / "odd.name", tmp_path / "clips" / "a.mp4")
     given = [tmp_path / "odd.name", tmp_path / "absent.mp4", tmp_path / "clips", str(tmp_path / "clips" / "a.mp4")]
-    assert video_files(given) == [str(given[0]), str(given[1]), str(given[3])]
+    assert list_video_files(given) == [str(given[0]), str(given[1]), str(given[3])]
 
 
 def test_a_hidden_folder_may_be_named_itself(tmp_path: Path) -> None:
     touch(tmp_path / ".secret" / "a.mp4")
-    assert len(video_files([tmp_path / ".secret"])) == 1
+    assert len(list_video_files([tmp_path / ".secret"])) == 1
 
 
 def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match=r"there is no video in the folder .*; looked for files such as \.mp4"):
-        video_files([tmp_path])
+        list_video_files([tmp_path])
     with pytest.raises(ValueError, match="no video was given"):
-        video_files([])
+        list_video_files([])
 
 
 def features(video: str, num_views: int = 3, seed: int = 0) -> Features:
@@ -60,7 +60,7 @@ def features(video: str, num_views: int = 3, seed: int = 0) -> Features:
 def test_rows_are_what_was_added(tmp_path: Path) -> None:
     path = tmp_path / "out" / "features.parquet"
     given = [features("b", 3, seed=1), features("a", 2, seed=2)]
-    with FeatureFile(path, SETTINGS) as file:
+    with FeaturesWriter(path, SETTINGS) as file:
         for item in given:
             file.add(item)
         assert file.finish(["a", "b"]) == 5
@@ -81,45 +81,45 @@ def test_rows_are_what_was_added(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "PART_VIDEOS", 2)
     path = tmp_path / "features.parquet"
-    with pytest.raises(KeyboardInterrupt), FeatureFile(path, SETTINGS) as file:
+    with pytest.raises(KeyboardInterrupt), FeaturesWriter(path, SETTINGS) as file:
         for name in "abc":
             file.add(features(name))
         raise KeyboardInterrupt
     assert not path.exists()
-    with FeatureFile(path, SETTINGS) as file:
-        assert file.done == {"a", "b", "c"}
+    with FeaturesWriter(path, SETTINGS) as file:
+        assert file.done_videos == {"a", "b", "c"}
         file.add(features("d"))
         file.finish("abcd")
     assert list(dict.fromkeys(pq.read_table(path)["video"].to_pylist())) == ["a", "b", "c", "d"]
-    with FeatureFile(path, SETTINGS) as file:
-        assert file.done == frozenset()
+    with FeaturesWriter(path, SETTINGS) as file:
+        assert file.done_videos == frozenset()
 
 
 def test_a_killed_run_loses_only_what_was_not_yet_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "PART_VIDEOS", 2)
     path = tmp_path / "features.parquet"
-    killed = FeatureFile(path, SETTINGS)
+    killed = FeaturesWriter(path, SETTINGS)
     for name in "abc":
         killed.add(features(name))
-    assert FeatureFile(path, SETTINGS).done == {"a", "b"}
+    assert FeaturesWriter(path, SETTINGS).done_videos == {"a", "b"}
 
 
 def test_videos_of_another_list_stay_out(tmp_path: Path) -> None:
     path = tmp_path / "features.parquet"
-    with FeatureFile(path, SETTINGS) as file:
+    with FeaturesWriter(path, SETTINGS) as file:
         file.add(features("a"))
         file.add(features("b"))
-    with FeatureFile(path, SETTINGS) as file:
+    with FeaturesWriter(path, SETTINGS) as file:
         assert file.finish(["b", "never read"]) == 3
     assert set(pq.read_table(path)["video"].to_pylist()) == {"b"}
 
 
 def test_parts_of_other_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "features.parquet"
-    with FeatureFile(path, SETTINGS) as file:
+    with FeaturesWriter(path, SETTINGS) as file:
         file.add(features("a"))
     with pytest.raises(ValueError, match=r"unfinished features.parquet in .* other settings; delete that folder"):
-        FeatureFile(path, {**SETTINGS, "clips": 4})
+        FeaturesWriter(path, {**SETTINGS, "clips": 4})
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +130,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         def __init__(self, *arguments: Any, **options: Any) -> None:
             raise OSError(28, "No space left on device")
 
-    with FeatureFile(path, SETTINGS) as file:
+    with FeaturesWriter(path, SETTINGS) as file:
         file.add(features("a"))
         monkeypatch.setattr(pq, "ParquetWriter", Full)
-        monkeypatch.setattr(inputs.FeatureFile, "_write_part", lambda self: None)
+        monkeypatch.setattr(inputs.FeaturesWriter, "_write_part", lambda self: None)
         with pytest.raises(OSError, match="No space"):
             file.finish("a")
     assert path.read_text() == "the old one"

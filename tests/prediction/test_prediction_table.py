@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.prediction import prediction_table
-from muybridge.prediction.prediction_table import PredictionFile
+from muybridge.prediction.prediction_table import PredictionsWriter
 from muybridge.prediction.recognizer import Prediction, load
 
 SETTINGS = {"model_sha256": "abc", "clips": 3, "top": 2}
@@ -28,13 +28,13 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
 ) -> None:
     monkeypatch.setattr(prediction_table, "PART_VIDEOS", 2)
     path = tmp_path / "p.parquet"
-    with pytest.raises(KeyboardInterrupt), PredictionFile(path, SETTINGS) as file:
+    with pytest.raises(KeyboardInterrupt), PredictionsWriter(path, SETTINGS) as file:
         for number in (4, 1, 3):
             file.add(prediction(number))
         raise KeyboardInterrupt
     assert not path.exists()
-    with PredictionFile(path, SETTINGS) as file:
-        assert file.done == {"4.mp4", "1.mp4", "3.mp4"}
+    with PredictionsWriter(path, SETTINGS) as file:
+        assert file.done_videos == {"4.mp4", "1.mp4", "3.mp4"}
         with pytest.raises(AssertionError, match="is done already"):
             file.add(prediction(1))
         for number in (0, 2):
@@ -49,10 +49,10 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
 
 
 def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:
-    with PredictionFile(tmp_path / "p.parquet", SETTINGS) as file:
+    with PredictionsWriter(tmp_path / "p.parquet", SETTINGS) as file:
         file.add(prediction(1))
     with pytest.raises(ValueError, match=r"unfinished p\.parquet in .* was made by another network"):
-        PredictionFile(tmp_path / "p.parquet", {**SETTINGS, "clips": 4})
+        PredictionsWriter(tmp_path / "p.parquet", {**SETTINGS, "clips": 4})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from muybridge.loading.frame_stream import CHUNK_MOMENTS
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.prediction import recognizer as recognizer_module
 from muybridge.prediction.recognizer import Recognizer, load
@@ -19,8 +19,8 @@ from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
 from muybridge.video.flow import farneback
-from muybridge.video.sampling import dense_clips, uniform_clips
-from muybridge.video.views import batched, evaluation_view, network_input
+from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
+from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 from muybridge.weights.card import Card, save
 
 NewFrames = Callable[..., Any]  # of conftest.py
@@ -72,10 +72,10 @@ def test_a_real_video_is_predicted_as_clip_by_clip(tmp_path: Path, new_video: Ca
 
     source = VideoFiles(str(tmp_path), scale_height=20, scale_width=24)
     probabilities = []
-    for place in uniform_clips(source.frame_times("video.mp4"), PREPROCESSING, 7):
-        view = evaluation_view(source.read("video.mp4", place.ticks), 16)
+    for place in sample_uniform_clips(source.read_frame_times("video.mp4"), PREPROCESSING, 7):
+        view = make_evaluation_view(source.read("video.mp4", place.ticks), 16)
         with torch.no_grad():
-            logits = built(network_input(batched([view]), PREPROCESSING, CPU))
+            logits = built(prepare_network_input(collate_views([view]), PREPROCESSING, CPU))
         probabilities.append(torch.softmax(logits[0].double(), 0))
     expected = torch.stack(probabilities).mean(0)
 
@@ -181,7 +181,7 @@ def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
     recognizer(source, scorer).predict("x", clips=1, timeline=TimelineOptions(step_frames=1))
     assert sizes == [1] + [recognizer_module.BATCH_CLIPS] * 24 + [7]
     assert [frame for read in source.reads[1:] for frame in read] == list(range(250)), "each frame once, in order"
-    assert max(map(len, source.reads)) == CHUNK_MOMENTS
+    assert max(map(len, source.reads)) == TIMESTEPS_PER_CHUNK
 
 
 def test_scores_that_are_not_finite_are_an_error(frames: NewFrames) -> None:
@@ -201,15 +201,15 @@ def test_features_are_what_enters_the_classifier(frames: NewFrames, step_frames:
     used = recognizer(source)
     found = used.features("x", clips=3, step_frames=step_frames)
     if step_frames is None:
-        places = uniform_clips(source.times, PREPROCESSING, 3)
+        places = sample_uniform_clips(source.times, PREPROCESSING, 3)
     else:
-        places = dense_clips(source.times, PREPROCESSING, step_frames)
+        places = sample_dense_clips(source.times, PREPROCESSING, step_frames)
     assert found.views.tolist() == list(range(len(places)))
     assert found.start_seconds.tolist() == [place.start_seconds for place in places]
     assert (found.features.shape, found.features.dtype) == ((len(places), 32), np.float32)
-    views = [evaluation_view(source.read("x", place.ticks), 16) for place in places]
+    views = [make_evaluation_view(source.read("x", place.ticks), 16) for place in places]
     with torch.no_grad():
-        logits = used.model(network_input(batched(views), PREPROCESSING, CPU))
+        logits = used.model(prepare_network_input(collate_views(views), PREPROCESSING, CPU))
         again = used.model.fc(torch.from_numpy(found.features))
     assert torch.allclose(again, logits, atol=1e-5)
     assert logits.std(0).max() > 1e-3, "clips so alike would hide a mistake"
@@ -263,7 +263,7 @@ def test_a_network_that_sees_flow_gets_flow(tmp_path: Path, new_video: Callable[
     source = VideoFiles("", scale_height=20, scale_width=24)
     logits = []
     for start in (0, 7):  # of 12 frames, five each: four flows
-        frames = source.read(str(video), source.frame_times(str(video)).ticks[start : start + 5])
+        frames = source.read(str(video), source.read_frame_times(str(video)).ticks[start : start + 5])
         gray = np.clip(np.rint((frames.luma_thw[:, 2:18, 4:20] - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
         flow = np.stack([farneback(gray[place], gray[place + 1]) for place in range(4)]).transpose(3, 0, 1, 2)
         clip = (flow - np.array(FLOW_MEAN)[:, None, None, None]) / np.array(FLOW_STD)[:, None, None, None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.loading.frame_stream import CHUNK_MOMENTS, read_moments
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_timesteps
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.prediction import sliding_window
 from muybridge.prediction.recognizer import Recognizer
@@ -22,8 +22,8 @@ from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video import decode
 from muybridge.video.decode import VideoFiles
-from muybridge.video.sampling import dense_clips, dense_starts, moments
-from muybridge.video.views import batched, evaluation_view, network_input
+from muybridge.video.sampling import compute_dense_starts, compute_timestep_ticks, sample_dense_clips
+from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 from muybridge.weights.card import Card
 
 NewFrames = Callable[..., Any]  # of conftest.py
@@ -63,10 +63,10 @@ def probabilities(source: Any, net: VideoResNet, options: TimelineOptions, prepr
 def one_by_one(source: Any, net: VideoResNet, step: int, preprocessing: Preprocessing) -> Tensor:
     """Every window read for itself, one at a time through the plain network."""
     rows = []
-    for place in dense_clips(source.frame_times("x"), preprocessing, step):
-        view = evaluation_view(source.read("x", place.ticks), preprocessing.crop)
+    for place in sample_dense_clips(source.read_frame_times("x"), preprocessing, step):
+        view = make_evaluation_view(source.read("x", place.ticks), preprocessing.crop)
         with torch.no_grad():
-            rows.append(net(network_input(batched([view]), preprocessing, CPU))[0])
+            rows.append(net(prepare_network_input(collate_views([view]), preprocessing, CPU))[0])
     return torch.softmax(torch.stack(rows), 1)
 
 
@@ -106,12 +106,12 @@ def test_convolutional_is_one_pass_over_all_frames(frames: NewFrames, step: int,
     net = network("r2plus1d_10")
     source = frames(num_frames, textured=True)
     found = probabilities(source, net, TimelineOptions(step, mode="convolutional"), preprocessing)
-    starts = dense_starts(source.times, preprocessing, step)
+    starts = compute_dense_starts(source.times, preprocessing, step)
     expected = {}
     for phase in range(stride):
-        view = evaluation_view(source.read("x", source.times.ticks[phase::stride]), 16)
+        view = make_evaluation_view(source.read("x", source.times.ticks[phase::stride]), 16)
         with torch.no_grad():
-            maps = net.stem(network_input(batched([view]), preprocessing, CPU))
+            maps = net.stem(prepare_network_input(collate_views([view]), preprocessing, CPU))
             maps = net.layer4(net.layer3(net.layer2(net.layer1(maps))))
             steps = torch.softmax(net.fc(maps.mean(dim=(3, 4))[0].T), 1)
         for place in range(steps.shape[0]):
@@ -126,8 +126,8 @@ def test_chunks_leave_no_mark(frames: NewFrames, monkeypatch: pytest.MonkeyPatch
     net = network("r2plus1d_10")
     preprocessing = replace(PREPROCESSING, frame_stride=3)
     found = {}
-    for chunk in (1, 7, CHUNK_MOMENTS, 1000):
-        monkeypatch.setattr("muybridge.loading.frame_stream.CHUNK_MOMENTS", chunk)
+    for chunk in (1, 7, TIMESTEPS_PER_CHUNK, 1000):
+        monkeypatch.setattr("muybridge.loading.frame_stream.TIMESTEPS_PER_CHUNK", chunk)
         for mode in ("windows", "convolutional"):
             options = TimelineOptions(4, mode=mode)  # type: ignore[arg-type]
             found[mode, chunk] = probabilities(frames(101, textured=True), net, options, preprocessing)
@@ -140,24 +140,24 @@ def test_chunks_leave_no_mark(frames: NewFrames, monkeypatch: pytest.MonkeyPatch
 def test_frames_are_read_once_and_few_are_held(frames: NewFrames, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the network is given is counted too: a frame of the video goes through the stem's spatial half once."""
     lengths: list[int] = []
-    of_frames = sliding_window.SplitNetwork.frame_maps
+    of_frames = sliding_window.SplitNetwork.compute_frame_maps
     monkeypatch.setattr(
         sliding_window.SplitNetwork,
-        "frame_maps",
+        "compute_frame_maps",
         lambda split, clip: (lengths.append(clip.shape[2]), of_frames(split, clip))[1],
     )
     source = frames(250)
     probabilities(source, network("r2plus1d_10"), TimelineOptions(2, mode=mode), PREPROCESSING)  # type: ignore[arg-type]
     assert [frame for read in source.reads[1:] for frame in read] == list(range(250))
-    assert max(map(len, source.reads)) <= CHUNK_MOMENTS
+    assert max(map(len, source.reads)) <= TIMESTEPS_PER_CHUNK
     assert sum(lengths) == 250
-    assert max(lengths) <= CHUNK_MOMENTS
+    assert max(lengths) <= TIMESTEPS_PER_CHUNK
 
 
 def test_a_file_is_decoded_once(
     tmp_path: Path, new_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames_of, count = decode.decoded_frames, 0
+    frames_of, count = decode.decode_frames, 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal count
@@ -167,11 +167,11 @@ def test_a_file_is_decoded_once(
 
     video = new_video(tmp_path / "long.mp4", 200, gop=250)
     source = VideoFiles("", scale_height=20, scale_width=24)
-    ticks = moments(source.frame_times(str(video)), PREPROCESSING)
-    monkeypatch.setattr(decode, "decoded_frames", counted)
-    views = list(read_moments(source, str(video), ticks, PREPROCESSING))
+    ticks = compute_timestep_ticks(source.read_frame_times(str(video)), PREPROCESSING)
+    monkeypatch.setattr(decode, "decode_frames", counted)
+    views = list(read_timesteps(source, str(video), ticks, PREPROCESSING))
     assert count == 200
-    expected = evaluation_view(source.read(str(video), ticks[:, 0]), 16)
+    expected = make_evaluation_view(source.read(str(video), ticks[:, 0]), 16)
     assert np.array_equal(np.concatenate([view.luma_thw for view in views]), expected.luma_thw)  # type: ignore[union-attr]
     assert np.array_equal(np.concatenate([view.chroma_cthw for view in views], axis=1), expected.chroma_cthw)  # type: ignore[union-attr]
 
@@ -185,8 +185,8 @@ def test_flow_along_a_video_is_that_of_clips(tmp_path: Path, new_video: Callable
     used = recognizer(VideoFiles("", scale_height=20, scale_width=24), net, flow)
     options = TimelineOptions(5, mode=mode)  # type: ignore[arg-type]
     windows = used.predict(video, clips=1, timeline=options).windows
-    places = dense_clips(used.source.frame_times(str(video)), flow, 5)
-    plain = used._outputs(str(video), places, used.scorer)  # read as the clips of an evaluation are
+    places = sample_dense_clips(used.source.read_frame_times(str(video)), flow, 5)
+    plain = used._run_clips(str(video), places, used.scorer)  # read as the clips of an evaluation are
     expected = torch.softmax(torch.from_numpy(plain.rows), 1)
     assert len(windows) == len(places) > 10
     assert torch.allclose(torch.tensor([window.probabilities for window in windows]), expected, atol=1e-5)
@@ -199,7 +199,7 @@ def test_damage_costs_the_windows_it_touches(frames: NewFrames, mode: str) -> No
     source = frames(300, broken, textured=True)
     options = TimelineOptions(4, mode=mode)  # type: ignore[arg-type]
     found = recognizer(source, net).predict("x", clips=3, timeline=options)
-    starts = dense_starts(source.times, PREPROCESSING, 4)
+    starts = compute_dense_starts(source.times, PREPROCESSING, 4)
     whole = [n for n, start in enumerate(starts) if not set(broken) & set(range(start, start + 8))]
     assert [window.start_seconds * 25 for window in found.windows] == pytest.approx([starts[n] for n in whole])
     expected = one_by_one(frames(300, textured=True), net, 4, PREPROCESSING)[whole]
@@ -210,9 +210,9 @@ def test_damage_costs_the_windows_it_touches(frames: NewFrames, mode: str) -> No
 
 def test_nothing_readable_is_a_failure(frames: NewFrames) -> None:
     used = recognizer(frames(60, range(60)), network("r2plus1d_10"))
-    places = dense_clips(used.source.frame_times("x"), PREPROCESSING, 4)
+    places = sample_dense_clips(used.source.read_frame_times("x"), PREPROCESSING, 4)
     with pytest.raises(VideoError, match="frame 0 is damaged"):
-        used._along("x", places, 4, "windows")
+        used._score_windows("x", places, 4, "windows")
 
 
 def test_scorers_that_take_whole_clips_alone_share_frames(frames: NewFrames) -> None:

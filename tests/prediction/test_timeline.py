@@ -10,9 +10,9 @@ import pytest
 from muybridge.prediction.timeline import (
     Segment,
     Window,
-    borders_seconds,
+    compute_borders_seconds,
+    format_srt_time,
     merge_windows,
-    srt_time,
     to_csv,
     to_json,
     to_srt,
@@ -52,7 +52,7 @@ def test_one_window_is_one_segment() -> None:
 
 def test_borders_lie_midway_between_centres() -> None:
     windows = [window(0.0, 1.0), window(1.0, 1.0), window(4.0, 1.0, length=4.0)]
-    assert borders_seconds(windows) == [0.0, 1.5, 4.0, 8.0]
+    assert compute_borders_seconds(windows) == [0.0, 1.5, 4.0, 8.0]
 
 
 def test_equal_neighbours_are_one_segment() -> None:
@@ -123,7 +123,7 @@ def check_tiling(letters: str) -> None:
     """No overlap, no two equal neighbours that touch, and gaps exactly where windows are nobody's."""
     windows = windows_of(letters)
     found = merge_windows(windows, CLASSES, minimum_probability=0.5)
-    borders = borders_seconds(windows)
+    borders = compute_borders_seconds(windows)
     covered = {}
     for segment in found:
         first, last = borders.index(segment.start_seconds), borders.index(segment.end_seconds)
@@ -139,7 +139,7 @@ def check_tiling(letters: str) -> None:
 def slow_reference(windows: list[Window], minimum_seconds: float) -> list[tuple[int, int, int]]:
     """The rule for short segments, round by round over single windows: (label, first, last)."""
     labels = [max(range(3), key=lambda index: (window.probabilities[index], -index)) for window in windows]
-    borders = borders_seconds(windows)
+    borders = compute_borders_seconds(windows)
     while True:
         runs, first = [], 0
         for label, group in itertools.groupby(labels):
@@ -168,7 +168,7 @@ def test_random_timelines_agree_with_a_slow_reading_of_the_rule(seed: int) -> No
         windows.append(window(start, *(value / sum(row) for value in row)))
     minimum = draw.choice([0.0, 0.5, 1.0, 3.0, 8.0])
     found = merge_windows(windows, CLASSES, minimum_seconds=minimum)
-    borders = borders_seconds(windows)
+    borders = compute_borders_seconds(windows)
     expected = [
         (CLASSES[label], borders[first], borders[last]) for label, first, last in slow_reference(windows, minimum)
     ]
@@ -212,7 +212,7 @@ def test_windows_out_of_order_or_without_probabilities_are_refused() -> None:
     ],
 )
 def test_srt_times_carry(seconds: float, expected: str) -> None:
-    assert srt_time(seconds) == expected
+    assert format_srt_time(seconds) == expected
 
 
 SEGMENTS = (Segment("left, slow", 0.0, 2.5, 0.8123456), Segment('say "b"\nloud', 2.5, 61.0, 0.5))

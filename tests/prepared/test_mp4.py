@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from muybridge.prepared.mp4 import head_length, nal_units, read_head, write_mp4
-from muybridge.prepared.transcode import GROUP_FRAMES, encode
+from muybridge.prepared.mp4 import mux_mp4, parse_header, parse_header_length, split_nal_units
+from muybridge.prepared.transcode import GOP_FRAMES, encode_h264
 from muybridge.records import FrameTimes
 from stored import HEIGHT, WIDTH, planes, stored_video
 from videos import read_index
@@ -36,7 +36,7 @@ def test_ffmpeg_reads_what_was_written() -> None:
     frames, keys, tick_seconds, _ = ffmpeg_reads(content)
     assert [read_index(frame.to_ndarray(format="gray")) for frame in frames] == list(range(7, 47))
     assert [frame.pts * tick_seconds for frame in frames] == [Fraction(n, 25) for n in range(40)]
-    assert [number for number, key in enumerate(keys) if key] == [0, GROUP_FRAMES, 2 * GROUP_FRAMES]
+    assert [number for number, key in enumerate(keys) if key] == [0, GOP_FRAMES, 2 * GOP_FRAMES]
     assert (frames[0].height, frames[0].width) == (HEIGHT, WIDTH + 1)
 
 
@@ -47,11 +47,11 @@ def test_odd_sizes_repeat_the_last_line() -> None:
 
 def test_uneven_times_and_the_last_duration_survive() -> None:
     times = FrameTimes(np.array([1000, 1003, 1010, 1011]), Fraction(1001, 30000), 1020)
-    content, _ = write_mp4(encode(iter([planes(0, 4)]), times))
+    content, _ = mux_mp4(encode_h264(iter([planes(0, 4)]), times))
     frames, _, tick_seconds, _ = ffmpeg_reads(content)
     seconds = [(tick - 1000) * Fraction(1001, 30000) for tick in (1000, 1003, 1010, 1011)]
     assert [frame.pts * tick_seconds for frame in frames] == seconds
-    found = read_head(content[: head_length(content)]).times
+    found = parse_header(content[: parse_header_length(content)]).times
     assert [int(tick) * found.tick_seconds for tick in found.ticks] == seconds
     assert found.end_tick * found.tick_seconds == 20 * Fraction(1001, 30000)
 
@@ -73,17 +73,19 @@ def test_the_colours_of_the_clip_are_those_of_the_file() -> None:
 
 def test_the_index_says_where_everything_lies() -> None:
     content, sha256 = stored_video(0, 40)
-    length = head_length(content)
+    length = parse_header_length(content)
     assert length is not None
     assert hashlib.sha256(content[:length]).hexdigest() == sha256
-    index = read_head(content[:length])
-    assert index.keys == [0, 16, 32]
-    assert index.places[0] == length
-    assert index.places[-1] == len(content)
+    index = parse_header(content[:length])
+    assert index.keyframe_indices == [0, 16, 32]
+    assert index.byte_offsets[0] == length
+    assert index.byte_offsets[-1] == len(content)
     for group in range(3):
-        piece = content[index.places[index.group_start(group)] : index.places[index.group_start(group + 1)]]
-        assert index.is_group(group, piece)
-        assert not index.is_group(group, piece[:-1] + bytes([piece[-1] ^ 1]))
+        piece = content[
+            index.byte_offsets[index.get_gop_start(group)] : index.byte_offsets[index.get_gop_start(group + 1)]
+        ]
+        assert index.is_gop_intact(group, piece)
+        assert not index.is_gop_intact(group, piece[:-1] + bytes([piece[-1] ^ 1]))
 
 
 @pytest.mark.parametrize(
@@ -98,19 +100,19 @@ def test_the_index_says_where_everything_lies() -> None:
 )
 def test_runs_skip_groups_without_a_frame(numbers: list[int], expected: list[tuple[range, int]]) -> None:
     content, _ = stored_video(0, 64)
-    assert read_head(content[: head_length(content)]).runs(numbers) == expected
+    assert parse_header(content[: parse_header_length(content)]).plan_decoding(numbers) == expected
 
 
 @pytest.mark.parametrize("beginning", [b"", b"\0" * 8192, b"RIFF" + bytes(60), stored_video(0, 2)[0][:20]])
 def test_something_else_has_no_head(beginning: bytes) -> None:
-    assert head_length(beginning) is None
+    assert parse_header_length(beginning) is None
 
 
 def test_units_are_split_at_start_codes_of_both_lengths() -> None:
-    assert nal_units(b"\0\0\0\1\x67ab\0\0\1\x68c\0\0\0\1\x65d") == [b"\x67ab", b"\x68c", b"\x65d"]
+    assert split_nal_units(b"\0\0\0\1\x67ab\0\0\1\x68c\0\0\0\1\x65d") == [b"\x67ab", b"\x68c", b"\x65d"]
 
 
 def test_times_beyond_32_bits_are_refused() -> None:
     times = FrameTimes(np.array([0, 2**33]), Fraction(1, 90000), 2**33 + 1)
     with pytest.raises(ValueError, match="too long for one file of a shard"):
-        write_mp4(encode(iter([planes(0, 2)]), times))
+        mux_mp4(encode_h264(iter([planes(0, 2)]), times))

@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from muybridge.prepared import object_store
-from muybridge.prepared.object_store import UnreachableStore, read_bytes
+from muybridge.prepared.object_store import ObjectStoreError, read_bytes
 
 
 class Failing(MemoryFileSystem):
@@ -46,7 +46,7 @@ def test_it_is_asked_again_after_longer_and_longer_pauses(num_failures: int, pau
 
 def test_in_the_end_it_is_a_sentence(pauses: list[float]) -> None:
     with pytest.raises(
-        UnreachableStore, match=r"^there could not be read in 8 attempts \(the store is busy\); look at .*$"
+        ObjectStoreError, match=r"^there could not be read in 8 attempts \(the store is busy\); look at .*$"
     ):
         read_bytes(Failing(8), "there")
     assert 60 < sum(pauses) < 130

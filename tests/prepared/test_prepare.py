@@ -21,19 +21,26 @@ import pytest
 from muybridge.cli.main import main
 from muybridge.datasets.splits import VideoRow
 from muybridge.distributed.stop import StopRequested
-from muybridge.loading.loader import frame_source, frame_times
+from muybridge.loading.loader import open_frame_source, read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.dataset import check_prepared
-from muybridge.prepared.prepare import Preparation, Recipe, Source, prepare, read_source, unique_names
-from muybridge.prepared.transcode import Transcoding, transcode
-from muybridge.prepared.worker_pool import Outcome
+from muybridge.prepared.dataset import find_damage
+from muybridge.prepared.prepare import (
+    Preparation,
+    PreparationOptions,
+    SourceListing,
+    make_unique_names,
+    prepare,
+    read_source,
+)
+from muybridge.prepared.transcode import TranscodeJob, transcode
+from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.records import Preprocessing, VideoError
 from videos import index_picture, read_indices, write_sound, write_video
 
-SMALL = Recipe(scale_height=32, scale_width=43, videos_per_shard=3)
+SMALL = PreparationOptions(scale_height=32, scale_width=43, videos_per_shard=3)
 
 
-def one_by_one(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+def one_by_one(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
     for number, wanted in jobs:
         try:
             yield number, transcode(wanted)
@@ -107,22 +114,24 @@ def test_shards_are_webdatasets(data_folder: Path) -> None:
 def test_the_same_frames_as_from_the_raw_files(source_folder: Path, data_folder: Path) -> None:
     raw, stored = open_data(str(source_folder)), open_data(str(data_folder))
     sizes = Preprocessing(scale_height=32, scale_width=43, crop=24)
-    sources = [frame_source(data.root, sizes) for data in (raw, stored)]
+    sources = [open_frame_source(data.root, sizes) for data in (raw, stored)]
     for split in ("validation", "test"):
-        ours, theirs = raw.select(split), stored.select(split)
-        assert [ours.video(n) for n in range(len(ours))] == [theirs.video(n) for n in range(len(theirs))]
+        ours, theirs = raw.select_split(split), stored.select_split(split)
+        assert [ours.get_video(n) for n in range(len(ours))] == [theirs.get_video(n) for n in range(len(theirs))]
         for index in range(len(ours)):
-            if ours.video(index).endswith("sound.mp4"):
+            if ours.get_video(index).endswith("sound.mp4"):
                 with pytest.raises(VideoError, match="sound and no video"):
-                    frame_times(sources[1], theirs, index)
+                    read_segment_times(sources[1], theirs, index)
                 continue
-            times = [frame_times(source, data, index) for source, data in zip(sources, (ours, theirs), strict=True)]
-            assert [t.seconds(tick) for t in times for tick in t.ticks[:20]][:20] == [
-                times[1].seconds(tick) for tick in times[1].ticks[:20]
+            times = [
+                read_segment_times(source, data, index) for source, data in zip(sources, (ours, theirs), strict=True)
+            ]
+            assert [t.to_seconds(tick) for t in times for tick in t.ticks[:20]][:20] == [
+                times[1].to_seconds(tick) for tick in times[1].ticks[:20]
             ]
             assert times[0].duration_seconds == times[1].duration_seconds
             clips = [
-                source.read(data.path(index), t.ticks)
+                source.read(data.get_path(index), t.ticks)
                 for source, data, t in zip(sources, (ours, theirs), times, strict=True)
             ]
             assert read_indices(clips[0].luma_thw) == read_indices(clips[1].luma_thw)
@@ -131,8 +140,8 @@ def test_the_same_frames_as_from_the_raw_files(source_folder: Path, data_folder:
 
 def test_failed_training_videos_are_set_aside_with_a_note(data_folder: Path) -> None:
     data = open_data(str(data_folder))
-    assert len(data.select("train")) == 2
-    assert len(data.select("test")) == 4
+    assert len(data.select_split("train")) == 2
+    assert len(data.select_split("test")) == 4
     assert any("2 training videos failed" in note for note in data.notes)
 
 
@@ -142,7 +151,7 @@ def test_stopped_and_taken_up_it_is_the_same_bytes(
 ) -> None:
     source = read_source(str(source_folder), "folder")
 
-    def stopped(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    def stopped(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
         for number, outcome in one_by_one(jobs):
             if number == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -151,7 +160,7 @@ def test_stopped_and_taken_up_it_is_the_same_bytes(
     with pytest.raises(StopRequested):
         prepare(Preparation(source, tmp_path / "data", SMALL), stopped)
 
-    def backwards(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    def backwards(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
         return one_by_one(reversed(list(jobs)))
 
     prepare(Preparation(source, tmp_path / "data", SMALL), backwards)
@@ -200,7 +209,7 @@ def test_a_full_disk_is_a_sentence_and_can_be_taken_up(
 ) -> None:
     source = read_source(str(source_folder), "folder")
 
-    def full(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    def full(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
         for number, outcome in one_by_one(jobs):
             if number == 5:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -219,7 +228,7 @@ def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
     shutil.copytree(source_folder, copy)
     away = tmp_path / "away"
 
-    def vanishing(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    def vanishing(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
         for number, wanted in jobs:
             if number == 4:
                 copy.rename(away)
@@ -237,7 +246,7 @@ def test_other_options_on_a_begun_folder_are_refused(source_folder: Path, tmp_pa
     source = read_source(str(source_folder), "folder")
     Preparation(source, tmp_path / "data", SMALL).open()
     with pytest.raises(ValueError, match="begun from another source or with other options"):
-        Preparation(source, tmp_path / "data", Recipe(frames_per_second=5.0)).open()
+        Preparation(source, tmp_path / "data", PreparationOptions(frames_per_second=5.0)).open()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
     with pytest.raises(ValueError, match="holds something else"):
@@ -246,15 +255,15 @@ def test_other_options_on_a_begun_folder_are_refused(source_folder: Path, tmp_pa
 
 def test_a_rate_by_time_stamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 50, frames_per_second=25)
-    video = transcode(Transcoding(str(path), None, None, 15.0, 32, 43))
+    video = transcode(TranscodeJob(str(path), None, None, 15.0, 32, 43))
     assert (video.num_frames, video.frames_per_second, video.duration_seconds) == (30, 15.0, 2.0)
 
 
 def test_segments_are_cut_out(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 50, frames_per_second=25)
-    assert transcode(Transcoding(str(path), 0.4, 1.2, None, 32, 43)).num_frames == 20
+    assert transcode(TranscodeJob(str(path), 0.4, 1.2, None, 32, 43)).num_frames == 20
     with pytest.raises(VideoError, match="no frames between 9 s and its end") as caught:
-        transcode(Transcoding(str(path), 9.0, None, None, 32, 43))
+        transcode(TranscodeJob(str(path), 9.0, None, None, 32, 43))
     assert caught.value.status == "too_short"
 
 
@@ -265,25 +274,25 @@ def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:
     content[place : place + 4] = (45).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(VideoError, match="ends after 30 of 45 frames") as caught:
-        transcode(Transcoding(str(path), None, None, None, 32, 43))
+        transcode(TranscodeJob(str(path), None, None, None, 32, 43))
     assert caught.value.status == "truncated"
 
 
 def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(data_folder, copy)
-    assert list(check_prepared(str(copy))) == []
+    assert list(find_damage(str(copy))) == []
     rows = pq.read_table(copy / "manifest.parquet").to_pylist()
     victim = next(row for row in rows if row["shard"] == 0)
     shard = copy / "shards" / "000000.tar"
     content = bytearray(shard.read_bytes())
     content[victim["offset"] + victim["num_bytes"] - 5] ^= 4
     shard.write_bytes(content)
-    assert list(check_prepared(str(copy))) == [f"shards/000000.tar is damaged; damaged videos: {victim['video']}"]
+    assert list(find_damage(str(copy))) == [f"shards/000000.tar is damaged; damaged videos: {victim['video']}"]
     (copy / "shards" / "000001.tar").unlink()
-    assert "shards/000001.tar does not exist" in list(check_prepared(str(copy)))
+    assert "shards/000001.tar does not exist" in list(find_damage(str(copy)))
     (copy / "manifest.parquet").write_bytes(b"PAR1")
-    assert list(check_prepared(str(copy))) == ["manifest.parquet is damaged: its checksum does not match"]
+    assert list(find_damage(str(copy))) == ["manifest.parquet is damaged: its checksum does not match"]
     assert main(["prepare", "--check", str(copy)]) == 1
     assert main(["prepare", "--check", str(data_folder)]) == 0
 
@@ -321,7 +330,7 @@ def test_folds_and_sizes_that_are_not_there(data_folder: Path) -> None:
     with pytest.raises(ValueError, match="has no official folds, not fold 2"):
         open_data(str(data_folder), fold=2)
     with pytest.raises(ValueError, match=r"holds frames of 32x43, but 128x171 are wanted; prepare it with --scale"):
-        frame_source(str(data_folder), Preprocessing())
+        open_frame_source(str(data_folder), Preprocessing())
 
 
 def test_names_are_unique() -> None:
@@ -332,7 +341,7 @@ def test_names_are_unique() -> None:
         VideoRow("b.mp4", ("x",), "train", start_seconds=2.5),
         VideoRow("c.mp4", ("x",), "train"),
     ]
-    assert unique_names(rows) == ("a.mp4#train", "a.mp4#test", "b.mp4#1-", "b.mp4#2.5-", "c.mp4")
+    assert make_unique_names(rows) == ("a.mp4#train", "a.mp4#test", "b.mp4#1-", "b.mp4#2.5-", "c.mp4")
 
 
 def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,4 +354,4 @@ def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys:
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2
     assert "there is no format 'imagenet'" in capsys.readouterr().err
-    assert isinstance(read_source(str(source_folder), "folder"), Source)
+    assert isinstance(read_source(str(source_folder), "folder"), SourceListing)

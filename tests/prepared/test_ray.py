@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.prepare import Preparation, Recipe, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
 from muybridge.prepared.ray import transcode_on_ray
-from muybridge.prepared.transcode import Transcoding
-from muybridge.prepared.worker_pool import Outcome, transcode_in_children
+from muybridge.prepared.transcode import TranscodeJob
+from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from ray_workers import a_worker_killed, why_no_cluster
 from videos import write_video
 
@@ -31,15 +31,15 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
         (tmp_path / "source" / label).mkdir(parents=True)
         for number in range(6):
             write_video(tmp_path / "source" / label / f"{number}.mp4", 40 + number)
-    source, recipe = read_source(str(tmp_path / "source"), "folder"), Recipe(videos_per_shard=5)
+    source, recipe = read_source(str(tmp_path / "source"), "folder"), PreparationOptions(videos_per_shard=5)
 
-    def on_ray(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
+    def on_ray(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
         for outcome in transcode_on_ray(jobs, address="local", timeout_seconds=1000):
             begin.set()
             yield outcome
 
-    def here(jobs: Iterable[tuple[int, Transcoding]]) -> Iterator[tuple[int, Outcome]]:
-        return transcode_in_children(jobs, num_children=1, timeout_seconds=1000)
+    def here(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
+        return transcode_in_workers(jobs, num_workers=1, timeout_seconds=1000)
 
     prepare(Preparation(source, tmp_path / "here", recipe), here)
     killed: list[int] = []

@@ -11,15 +11,15 @@ import fsspec
 import numpy as np
 import pytest
 
-from muybridge.datasets.manifest import Member
-from muybridge.prepared.shards import ShardFrames, shard_name
+from muybridge.datasets.manifest import ShardMember
+from muybridge.prepared.shards import ShardFrameSource, format_shard_path
 from muybridge.records import VideoError
 from stored import HEIGHT, WIDTH, planes, stored_video, write_shard
 from videos import read_indices
 
 
-def frames_of(root: Path | str) -> ShardFrames:
-    return ShardFrames(str(root), scale_height=HEIGHT, scale_width=WIDTH)
+def frames_of(root: Path | str) -> ShardFrameSource:
+    return ShardFrameSource(str(root), scale_height=HEIGHT, scale_width=WIDTH)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def flip(path: Path, place: int) -> None:
 def test_the_frames_asked_for(prepared: tuple[Path, list[str]], numbers: list[int]) -> None:
     root, videos = prepared
     source = frames_of(root)
-    ticks = source.frame_times(videos[0]).ticks
+    ticks = source.read_frame_times(videos[0]).ticks
     clip = source.read(videos[0], ticks[numbers])
     assert read_indices(clip.luma_thw) == numbers
     assert clip.luma_thw.shape == (len(numbers), HEIGHT, WIDTH)
@@ -50,7 +50,7 @@ def test_videos_in_any_order_and_colours_as_stored(prepared: tuple[Path, list[st
     root, videos = prepared
     source = frames_of(root)
     for video, first, matrix, full_range in [(2, 200, "bt709", True), (1, 100, "bt601", False)] * 2:
-        clip = source.read(videos[video], source.frame_times(videos[video]).ticks[4:20])
+        clip = source.read(videos[video], source.read_frame_times(videos[video]).ticks[4:20])
         assert read_indices(clip.luma_thw) == list(range(first + 4, first + 20))
         assert (clip.matrix, clip.full_range) == (matrix, full_range)
 
@@ -58,7 +58,7 @@ def test_videos_in_any_order_and_colours_as_stored(prepared: tuple[Path, list[st
 def test_pixels_are_the_encoded_ones(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
-    clip, original = source.read(videos[0], source.frame_times(videos[0]).ticks), planes(0, 40)
+    clip, original = source.read(videos[0], source.read_frame_times(videos[0]).ticks), planes(0, 40)
     assert np.abs(clip.luma_thw.astype(int) - original.luma_thw).mean() < 3
     assert np.abs(clip.chroma_cthw.astype(int) - original.chroma_cthw).max() <= 3
 
@@ -66,7 +66,7 @@ def test_pixels_are_the_encoded_ones(prepared: tuple[Path, list[str]]) -> None:
 def test_a_time_stamp_that_is_not_there(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
-    ticks = source.frame_times(videos[0]).ticks
+    ticks = source.read_frame_times(videos[0]).ticks
     for wrong in (ticks[-1] + 1, ticks[3] - 1):
         with pytest.raises(VideoError, match="no frame at a time stamp"):
             source.read(videos[0], np.array([wrong]))
@@ -75,21 +75,21 @@ def test_a_time_stamp_that_is_not_there(prepared: tuple[Path, list[str]]) -> Non
 @pytest.mark.parametrize("part", ["head", "group"])
 def test_a_flipped_byte_is_found_and_named(prepared: tuple[Path, list[str]], part: str) -> None:
     root, videos = prepared
-    member = Member.parse(videos[1])
-    flip(root / shard_name(0), member.offset + (100 if part == "head" else member.num_bytes - 10))
+    member = ShardMember.parse(videos[1])
+    flip(root / format_shard_path(0), member.offset + (100 if part == "head" else member.num_bytes - 10))
     source = frames_of(root)
     with pytest.raises(VideoError, match=r"000000\.tar is damaged near byte \d+ \(wrong checksum\)") as caught:
-        source.read(videos[1], source.frame_times(videos[1]).ticks[-1:])
+        source.read(videos[1], source.read_frame_times(videos[1]).ticks[-1:])
     assert caught.value.status == "unreadable"
-    assert read_indices(source.read(videos[0], source.frame_times(videos[0]).ticks[:2]).luma_thw) == [0, 1]
+    assert read_indices(source.read(videos[0], source.read_frame_times(videos[0]).ticks[:2]).luma_thw) == [0, 1]
 
 
 def test_a_truncated_shard_is_named(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
-    path = root / shard_name(0)
+    path = root / format_shard_path(0)
     path.write_bytes(path.read_bytes()[:-20])
     source = frames_of(root)
-    ticks = source.frame_times(videos[2]).ticks
+    ticks = source.read_frame_times(videos[2]).ticks
     assert read_indices(source.read(videos[2], ticks[:16]).luma_thw) == list(range(200, 216))
     with pytest.raises(VideoError, match=r"000000\.tar ends before") as caught:
         source.read(videos[2], ticks[30:])
@@ -98,17 +98,17 @@ def test_a_truncated_shard_is_named(prepared: tuple[Path, list[str]]) -> None:
 
 def test_a_missing_shard_is_named(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
-    (root / shard_name(0)).unlink()
+    (root / format_shard_path(0)).unlink()
     with pytest.raises(VideoError, match=r"000000\.tar does not exist") as caught:
-        frames_of(root).frame_times(videos[0])
+        frames_of(root).read_frame_times(videos[0])
     assert caught.value.status == "missing"
 
 
 def test_frames_of_another_size_are_refused(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
-    source = ShardFrames(str(root), scale_height=HEIGHT, scale_width=WIDTH + 2)
+    source = ShardFrameSource(str(root), scale_height=HEIGHT, scale_width=WIDTH + 2)
     with pytest.raises(VideoError, match="32x44 were stored where 32x45 were expected"):
-        source.read(videos[0], source.frame_times(videos[0]).ticks[:1])
+        source.read(videos[0], source.read_frame_times(videos[0]).ticks[:1])
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def remote(
     root, videos = prepared
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
     memory = fsspec.filesystem("memory")
-    memory.pipe(f"/bucket/{shard_name(0)}", (root / shard_name(0)).read_bytes())
+    memory.pipe(f"/bucket/{format_shard_path(0)}", (root / format_shard_path(0)).read_bytes())
     yield "memory://bucket", videos
     memory.rm("/bucket", recursive=True)
 
@@ -126,30 +126,30 @@ def remote(
 def test_an_address_is_read_once_and_then_from_its_copy(remote: tuple[str, list[str]]) -> None:
     address, videos = remote
     source = frames_of(address)
-    ticks = source.frame_times(videos[1]).ticks
+    ticks = source.read_frame_times(videos[1]).ticks
     assert read_indices(source.read(videos[1], ticks[2:6]).luma_thw) == [102, 103, 104, 105]
-    fsspec.filesystem("memory").pipe(f"/bucket/{shard_name(0)}", b"")
+    fsspec.filesystem("memory").pipe(f"/bucket/{format_shard_path(0)}", b"")
     again = frames_of(address)
     assert read_indices(again.read(videos[1], ticks[2:6]).luma_thw) == [102, 103, 104, 105]
     with pytest.raises(VideoError, match="ends before"):
-        again.frame_times(videos[0])
+        again.read_frame_times(videos[0])
 
 
 def test_a_damaged_copy_is_fetched_again(remote: tuple[str, list[str]], tmp_path: Path) -> None:
     address, videos = remote
-    ticks = frames_of(address).frame_times(videos[0]).ticks
+    ticks = frames_of(address).read_frame_times(videos[0]).ticks
     (copy,) = (tmp_path / "cache").rglob("*.tar")
-    flip(copy, Member.parse(videos[0]).offset + 50)
+    flip(copy, ShardMember.parse(videos[0]).offset + 50)
     assert read_indices(frames_of(address).read(videos[0], ticks[:3]).luma_thw) == [0, 1, 2]
 
 
 def test_a_shard_missing_at_an_address_is_named(remote: tuple[str, list[str]]) -> None:
     with pytest.raises(VideoError, match=r"000000\.tar does not exist at memory://nowhere"):
-        frames_of("memory://nowhere").frame_times(remote[1][0])
+        frames_of("memory://nowhere").read_frame_times(remote[1][0])
 
 
-def read_in_child(source: ShardFrames, video: str, results: object) -> None:
-    ticks = source.frame_times(video).ticks
+def read_in_child(source: ShardFrameSource, video: str, results: object) -> None:
+    ticks = source.read_frame_times(video).ticks
     results.put(read_indices(source.read(video, ticks[10:26]).luma_thw))  # type: ignore[attr-defined]
 
 
@@ -157,7 +157,7 @@ def read_in_child(source: ShardFrames, video: str, results: object) -> None:
 def test_no_decoder_survives_a_fork(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
-    source.read(videos[0], source.frame_times(videos[0]).ticks[:20])
+    source.read(videos[0], source.read_frame_times(videos[0]).ticks[:20])
     before = dict(source._decoders)
     context = multiprocessing.get_context("fork")
     results = context.Queue()
@@ -166,15 +166,15 @@ def test_no_decoder_survives_a_fork(prepared: tuple[Path, list[str]]) -> None:
     assert results.get(timeout=60) == list(range(10, 26))
     child.join(60)
     assert source._decoders == before
-    source._process = -1  # as a forked child sees it
-    assert source._decoder(next(iter(before))) is not next(iter(before.values()))
+    source._owner_pid = -1  # as a forked child sees it
+    assert source._get_decoder(next(iter(before))) is not next(iter(before.values()))
 
 
 def test_it_travels_without_what_is_open(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
-    source.read(videos[0], source.frame_times(videos[0]).ticks[:2])
+    source.read(videos[0], source.read_frame_times(videos[0]).ticks[:2])
     copy = pickle.loads(pickle.dumps(source))
     assert not copy._decoders
     assert not copy._files._open
-    assert read_indices(copy.read(videos[1], copy.frame_times(videos[1]).ticks[:2]).luma_thw) == [100, 101]
+    assert read_indices(copy.read(videos[1], copy.read_frame_times(videos[1]).ticks[:2]).luma_thw) == [100, 101]

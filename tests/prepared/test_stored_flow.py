@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muybridge.prepared.mp4 import write_mp4
-from muybridge.prepared.shards import ShardFrames
-from muybridge.prepared.stored_flow import BOUND, coded_flow, flow_codes, flow_of_codes, stored_flow_view, stored_ticks
-from muybridge.prepared.transcode import encode
+from muybridge.prepared.mp4 import mux_mp4
+from muybridge.prepared.shards import ShardFrameSource
+from muybridge.prepared.stored_flow import (
+    FLOW_BOUND,
+    compute_encoded_flow,
+    decode_flow,
+    encode_flow,
+    make_stored_flow_view,
+    select_stored_ticks,
+)
+from muybridge.prepared.transcode import encode_h264
 from muybridge.records import FLOW_MEAN, FLOW_STD, FrameTimes, Preprocessing, YuvClip
-from muybridge.video.flow import flow_view, gray_frame
-from muybridge.video.sampling import uniform_clips
-from muybridge.video.views import View, evaluation_view
+from muybridge.video.flow import compute_flow_view, convert_frame_to_gray
+from muybridge.video.sampling import sample_uniform_clips
+from muybridge.video.views import View, make_evaluation_view
 from stored import write_shard
 
 HEIGHT, WIDTH, CROP = 64, 81, 48  # an odd width, as 171 is
@@ -38,10 +45,10 @@ def asked(**sampling: Any) -> Preprocessing:
     return Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, **sizes, **sampling)
 
 
-def read_back(tmp_path: Path, blocks: list[YuvClip]) -> tuple[ShardFrames, str]:
+def read_back(tmp_path: Path, blocks: list[YuvClip]) -> tuple[ShardFrameSource, str]:
     num_frames = sum(len(block.luma_thw) for block in blocks)
-    (member,) = write_shard(tmp_path, write_mp4(encode(coded_flow(blocks), times_of(num_frames))))
-    return ShardFrames(str(tmp_path), scale_height=2 * HEIGHT, scale_width=WIDTH), str(member)
+    (member,) = write_shard(tmp_path, mux_mp4(encode_h264(compute_encoded_flow(blocks), times_of(num_frames))))
+    return ShardFrameSource(str(tmp_path), scale_height=2 * HEIGHT, scale_width=WIDTH), str(member)
 
 
 def taken(clip: YuvClip, ticks: NDArray[np.int64]) -> YuvClip:
@@ -51,10 +58,10 @@ def taken(clip: YuvClip, ticks: NDArray[np.int64]) -> YuvClip:
 
 def test_codes_are_within_half_a_step_up_to_the_bound() -> None:
     flows = np.random.default_rng(0).uniform(-25, 25, (3, 6, 7, 2)).astype(np.float32)
-    found = flow_of_codes(flow_codes(flows).luma_thw)
-    step = BOUND / 127
-    assert np.abs(found - np.clip(flows, -BOUND, BOUND)).max() <= step / 2 + 1e-6
-    assert not flow_of_codes(flow_codes(np.zeros((1, 4, 4, 2), np.float32)).luma_thw).any()
+    found = decode_flow(encode_flow(flows).luma_thw)
+    step = FLOW_BOUND / 127
+    assert np.abs(found - np.clip(flows, -FLOW_BOUND, FLOW_BOUND)).max() <= step / 2 + 1e-6
+    assert not decode_flow(encode_flow(np.zeros((1, 4, 4, 2), np.float32)).luma_thw).any()
 
 
 @pytest.mark.parametrize("block_frames", [9, 4])
@@ -62,8 +69,8 @@ def test_stored_flow_is_that_of_the_frames(tmp_path: Path, block_frames: int) ->
     video = moving(9, 3, -2)
     blocks = [taken(video, 4 * np.arange(first, min(9, first + block_frames))) for first in range(0, 9, block_frames)]
     source, member = read_back(tmp_path, blocks)
-    assert source.frame_times(member).ticks.tolist() == (4 * np.arange(9)).tolist()
-    flows = flow_of_codes(source.read(member, 4 * np.arange(9)).luma_thw)
+    assert source.read_frame_times(member).ticks.tolist() == (4 * np.arange(9)).tolist()
+    flows = decode_flow(source.read(member, 4 * np.arange(9)).luma_thw)
     for channel, pixels in ((0, 3), (1, -2)):
         inside = flows[:8, 8:-8, 8:-8, channel]
         assert np.mean(np.abs(inside - pixels) < 0.4) > 0.85
@@ -76,12 +83,12 @@ def test_stored_and_computed_flow_agree(tmp_path: Path, mirror: bool, sampling: 
     """Mirroring stored flow turns x around: the same as flow computed on mirrored frames, away from the crop's border."""
     video, preprocessing = moving(12, 2, 1), asked(clip_length=4, **sampling)
     source, member = read_back(tmp_path, [video])
-    (clip,) = uniform_clips(source.frame_times(member), preprocessing, 1)
-    codes = source.read(member, stored_ticks(clip.ticks, preprocessing))
-    stored = stored_flow_view(codes, (8, 16), preprocessing, mirror=mirror).flow_cthw
-    view = evaluation_view(taken(video, clip.ticks), CROP)
+    (clip,) = sample_uniform_clips(source.read_frame_times(member), preprocessing, 1)
+    codes = source.read(member, select_stored_ticks(clip.ticks, preprocessing))
+    stored = make_stored_flow_view(codes, (8, 16), preprocessing, mirror=mirror).flow_cthw
+    view = make_evaluation_view(taken(video, clip.ticks), CROP)
     view = View(view.luma_thw, view.chroma_cthw, view.top, view.left, mirror, view.matrix, view.full_range)
-    computed = flow_view(view, clip.ticks, preprocessing, {}).flow_cthw
+    computed = compute_flow_view(view, clip.ticks, preprocessing, {}).flow_cthw
     assert stored.shape == computed.shape == (2, 4, CROP, CROP)
     assert stored.dtype == np.float32
     inside = np.abs(stored - computed)[..., 10:-10, 10:-10]
@@ -93,15 +100,15 @@ def test_stored_and_computed_flow_agree(tmp_path: Path, mirror: bool, sampling: 
 
 def test_flow_over_a_gap_at_once_is_refused() -> None:
     with pytest.raises(ValueError, match="flow_chain true"):
-        stored_ticks(np.array([0, 2]), asked(clip_length=1, flow_gap=2))
+        select_stored_ticks(np.array([0, 2]), asked(clip_length=1, flow_gap=2))
 
 
 def test_one_frame_has_no_flow(tmp_path: Path) -> None:
     source, member = read_back(tmp_path, [moving(1, 0, 0)])
-    assert not flow_of_codes(source.read(member, np.array([0])).luma_thw).any()
+    assert not decode_flow(source.read(member, np.array([0])).luma_thw).any()
 
 
 def test_gray_of_a_whole_frame() -> None:
     clip = moving(2, 1, 0)
     whole = View(clip.luma_thw, clip.chroma_cthw, 0, 0, False, "bt709", True)
-    assert gray_frame(whole, 1).shape == (HEIGHT, WIDTH)
+    assert convert_frame_to_gray(whole, 1).shape == (HEIGHT, WIDTH)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from muybridge.prepared.transcode import StoredVideo, Transcoding
-from muybridge.prepared.worker_pool import Outcome, transcode_in_children
+from muybridge.prepared.transcode import StoredVideo, TranscodeJob
+from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from muybridge.records import VideoError
 from videos import write_video
 
@@ -33,12 +33,12 @@ def crash(number: int) -> None:
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> Transcoding:
-    return Transcoding(str(write_video(tmp_path / "a.mp4", 40)), None, None, None, 32, 43)
+def good(tmp_path: Path) -> TranscodeJob:
+    return TranscodeJob(str(write_video(tmp_path / "a.mp4", 40)), None, None, None, 32, 43)
 
 
-def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, Outcome]:
-    return dict(transcode_in_children(enumerate(jobs), num_children=2, timeout_seconds=timeout_seconds))
+def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, TranscodeResult]:
+    return dict(transcode_in_workers(enumerate(jobs), num_workers=2, timeout_seconds=timeout_seconds))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, Outc
     ],
 )
 def test_a_video_that_ends_its_process_has_failed_and_the_others_are_done(
-    good: Transcoding, trap: Trap, reason: str
+    good: TranscodeJob, trap: Trap, reason: str
 ) -> None:
     found = outcomes([good, trap, good, trap, good])
     assert [number for number, outcome in sorted(found.items()) if isinstance(outcome, StoredVideo)] == [0, 2, 4]
@@ -59,11 +59,11 @@ def test_a_video_that_ends_its_process_has_failed_and_the_others_are_done(
         assert (error.status, error.reason) == ("unreadable", f"the process that decoded it {reason}")
 
 
-def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: Transcoding) -> None:
+def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: TranscodeJob) -> None:
     found = outcomes([good, Trap(time.sleep, 3600), good], timeout_seconds=20)
     assert [getattr(found[number], "status", "ok") for number in range(3)] == ["ok", "timed_out", "ok"]
 
 
-def test_a_missing_file_is_told(good: Transcoding, tmp_path: Path) -> None:
-    found = outcomes([good, Transcoding(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
+def test_a_missing_file_is_told(good: TranscodeJob, tmp_path: Path) -> None:
+    found = outcomes([good, TranscodeJob(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
     assert [getattr(found[number], "status", "ok") for number in range(2)] == ["ok", "missing"]

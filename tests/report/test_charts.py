@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from muybridge.report.charts import (
-    MOST_POINTS,
+    MAX_POINTS,
     Chart,
     IntervalChart,
     LineChart,
     MatrixChart,
     Series,
-    for_papers,
-    inline_svg,
-    thinned,
+    downsample,
+    render_files,
+    render_inline_svg,
 )
 
 HOSTILE = ("<script>alert(1)</script>", "$x_{1$", "日本語", 'a" onload="x', "\\frac{}")
@@ -51,7 +51,7 @@ CHARTS: dict[str, Chart] = {
 
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_a_page_gets_two_drawings_in_its_own_colours(chart: Chart) -> None:
-    text = str(inline_svg(chart))
+    text = str(render_inline_svg(chart))
     drawings = ET.fromstring(f"<div>{text}</div>")
     assert [drawing.get("class") for drawing in drawings] == ["wide", "narrow"]
     assert [drawing.get("width") for drawing in drawings] == [None, None]
@@ -72,18 +72,18 @@ def test_a_page_gets_two_drawings_in_its_own_colours(chart: Chart) -> None:
 
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_drawings_depend_on_the_chart_alone(chart: Chart) -> None:
-    assert inline_svg(chart) == inline_svg(chart)
-    assert for_papers(chart) == for_papers(chart)
+    assert render_inline_svg(chart) == render_inline_svg(chart)
+    assert render_files(chart) == render_files(chart)
 
 
 def test_names_are_drawn_as_they_are() -> None:
-    wide = ET.fromstring(f"<div>{inline_svg(CHARTS['intervals'])}</div>")[0]
+    wide = ET.fromstring(f"<div>{render_inline_svg(CHARTS['intervals'])}</div>")[0]
     drawn = {"".join(element.itertext()).strip() for element in wide.iter() if element.tag.endswith("text")}
     assert set(HOSTILE) <= drawn
 
 
 def test_files_for_papers_are_what_they_say() -> None:
-    files = for_papers(CHARTS["lines"])
+    files = render_files(CHARTS["lines"])
     assert set(files) == {"svg", "pdf", "png"}
     assert ET.fromstring(files["svg"]).tag == "{http://www.w3.org/2000/svg}svg"
     assert b"<text" not in files["svg"]  # letters are shapes: they look the same everywhere
@@ -94,7 +94,7 @@ def test_files_for_papers_are_what_they_say() -> None:
 
 
 def test_cells_show_shares_and_not_counts() -> None:
-    text = str(inline_svg(matrix(4)))
+    text = str(render_inline_svg(matrix(4)))
     picture = re.search(r'data:image/png;base64,([^"]+)"', text)
     assert picture
     pixels = np.asarray(Image.open(BytesIO(base64.b64decode(re.sub(r"\s", "", picture[1])))).convert("RGBA"))
@@ -104,11 +104,11 @@ def test_cells_show_shares_and_not_counts() -> None:
 
 
 def test_a_long_line_becomes_means_of_neighbours() -> None:
-    x, y = thinned(range(10 * MOST_POINTS), [float(number % 10) for number in range(10 * MOST_POINTS)])
-    assert len(x) == len(y) == MOST_POINTS
+    x, y = downsample(range(10 * MAX_POINTS), [float(number % 10) for number in range(10 * MAX_POINTS)])
+    assert len(x) == len(y) == MAX_POINTS
     assert set(y) == {4.5}
     assert x[:2] == (4.5, 14.5)
-    assert thinned([1.0], [2.0]) == ((1.0,), (2.0,))
+    assert downsample([1.0], [2.0]) == ((1.0,), (2.0,))
 
 
 def test_a_series_has_a_value_for_each_place() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from muybridge.cli.report import build
-from muybridge.evaluation.scores import read_scores, video_numbers
-from muybridge.report.document import Gallery, Page, Text
+from muybridge.evaluation.scores import compute_video_indices, read_scores
+from muybridge.report.document import Gallery, Page, Paragraph
 from scored import Video, certain, write_score_file
 
 CLASSES = ("kick", "hug")
@@ -24,7 +24,7 @@ def scored(path: Path, right: str, *, first: int = 0, classes: tuple[str, ...] =
 
 def words(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
-    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Text))
+    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
 
 def paired(page: Page) -> tuple[object, ...]:
@@ -44,7 +44,7 @@ def test_two_runs_on_the_same_videos(tmp_path: Path) -> None:
     other_way = build([str(second), str(first)], None)
     assert paired(other_way)[2] == -50.0
     assert "b is right more often than a by 50.0 points (95 % interval 20.0 to 80.0)" in words(other_way)
-    (fact,) = page.facts["paired"]  # type: ignore[misc]
+    (fact,) = page.summary["paired"]  # type: ignore[misc]
     assert fact["difference"] == 0.5  # type: ignore[index]
 
 
@@ -95,7 +95,7 @@ def test_three_runs_are_tested_two_by_two(tmp_path: Path) -> None:
         for name, right in (("a", "1" * 10), ("b", "0" * 10), ("c", "0" * 9 + "1"))
     ]
     page = build([str(path) for path in paths], None)
-    tests = page.facts["paired"]
+    tests = page.summary["paired"]
     assert [(test["second"], test["first"]) for test in tests] == [("b", "a"), ("c", "a"), ("c", "b")]  # type: ignore[attr-defined]
     assert [test["p_value"] for test in tests] == [2 / 2**10, 2 / 2**9, 1.0]  # type: ignore[attr-defined]
     assert tests[0]["p_value_holm"] == 3 * 2 / 2**10  # type: ignore[index]
@@ -109,14 +109,14 @@ def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "0.mp4").write_bytes(b"no video")
     page = build([str(path) for path in paths], str(tmp_path / "data.csv"))
-    (test,) = page.facts["paired"]  # type: ignore[misc]
+    (test,) = page.summary["paired"]  # type: ignore[misc]
     assert test["num_groups"] == 6  # type: ignore[index]
     assert test["low"] == test["high"] == 0.5  # type: ignore[index]  # one of two in each group
     note = next(table for table in page.tables if table.name == "paired").note
     assert "whole groups of videos that belong together (6)" in note
     (tmp_path / "data.csv").write_text("\n".join([*lines[:-1], "11.mp4,hug,test,"]) + "\n")
     partly = build([str(path) for path in paths], str(tmp_path / "data.csv"))
-    assert partly.facts["paired"][0]["num_groups"] is None  # type: ignore[index]
+    assert partly.summary["paired"][0]["num_groups"] is None  # type: ignore[index]
     assert (
         "no groups of videos that belong together are known"
         in next(table for table in partly.tables if table.name == "paired").note
@@ -126,7 +126,7 @@ def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
 def test_mistakes_that_the_other_run_does_not_make(mistaken_run: Path, tmp_path: Path) -> None:
     """A run that says `right` always, beside one that is right about all but one of `left` and wrong about `right`."""
     scores = read_scores(mistaken_run / "scores" / "test.parquet")
-    _, names = video_numbers(scores.table)
+    _, names = compute_video_indices(scores.table)
     videos = [
         (name, (int("/right/" in name),), [certain(int(number == 0), 2)] * 2) for number, name in enumerate(names)
     ]
@@ -138,7 +138,7 @@ def test_mistakes_that_the_other_run_does_not_make(mistaken_run: Path, tmp_path:
     assert {row[0] for row in tables["mistakes-1"].rows} == set(names[1:3])
     assert {row[0] for row in tables["mistakes-2"].rows} == set(names[3:])
     galleries = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
-    assert [len(gallery.pictures) for gallery in galleries] == [
+    assert [len(gallery.items) for gallery in galleries] == [
         2,
         3,
     ]  # the score file's data is that of the run beside it

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muybridge.evaluation.aggregate import video_scores
+from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.scores import read_scores
-from muybridge.report.mistakes import Mistake, most_confident_mistakes
+from muybridge.report.mistakes import Mistake, find_confident_mistakes
 from scored import certain, write_score_file
 
 CLASSES = ("kick", "hug", "point")
@@ -12,7 +12,7 @@ CLASSES = ("kick", "hug", "point")
 
 def mistakes(path: Path, num: int = 12) -> tuple[Mistake, ...]:
     scores = read_scores(path)
-    return most_confident_mistakes(scores, video_scores(scores), num=num)
+    return find_confident_mistakes(scores, compute_video_scores(scores), num_mistakes=num)
 
 
 def test_the_surest_come_first_with_the_view_that_says_so(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_surest_come_first_with_the_view_that_says_so(tmp_path: Path) -> Non
         CLASSES,
     )
     found = mistakes(path)
-    assert [(one.video, one.view, one.taken_for) for one in found] == [
+    assert [(one.video, one.view, one.predicted_class) for one in found] == [
         ("sure.mp4", 1, "point"),
         ("second-view.mp4", 1, "point"),
         ("unsure.mp4", 1, "hug"),

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from muybridge.cli.report import build
-from muybridge.report.charts import MOST_OPAQUE, RIGHT, WRONG
+from muybridge.report.charts import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
 from muybridge.report.document import Page, Section
-from muybridge.report.page import html, write_figures
-from muybridge.report.tables import Table, titles
+from muybridge.report.page import render_html, write_figures
+from muybridge.report.tables import Table, make_columns
 
 # fmt: off
 ALLOWED = {
@@ -66,7 +66,7 @@ def text(request: pytest.FixtureRequest, hostile: Path, mistaken_run: Path) -> s
         "study": [hostile / "study"],
         "mistakes": [mistaken_run],
     }[request.param]
-    return html(build([str(address) for address in addresses], None))
+    return render_html(build([str(address) for address in addresses], None))
 
 
 def test_hostile_names_are_text_and_nothing_else(text: str) -> None:
@@ -115,16 +115,16 @@ def test_it_can_be_read_without_eyes_and_without_a_mouse(text: str) -> None:
 
 
 def test_the_same_page_every_time(hostile: Path) -> None:
-    pages = [html(build([str(hostile / "first"), str(hostile / "second")], None)) for _ in range(2)]
+    pages = [render_html(build([str(hostile / "first"), str(hostile / "second")], None)) for _ in range(2)]
     assert pages[0] == pages[1]
 
 
 def test_only_some_rows_are_shown_and_files_have_all(tmp_path: Path) -> None:
     rows = tuple((f"row {number}",) for number in range(5))
-    shown = Table("shown", "Shown", titles("name"), rows, num_shown=2)
-    hidden = Table("hidden", "Hidden", titles("name"), rows, num_shown=0)
+    shown = Table("shown", "Shown", make_columns("name"), rows, num_shown=2)
+    hidden = Table("hidden", "Hidden", make_columns("name"), rows, num_shown=0)
     page = Page("title", (), (Section("s", "S", (shown, hidden)),))
-    text = Outline(html(page)).text
+    text = Outline(render_html(page)).text
     assert "row 1" in text
     assert "row 2" not in text
     assert "Hidden" not in text
@@ -150,7 +150,7 @@ def contrast(one: str, other: str) -> float:
 def test_colours_stand_out(scheme: int) -> None:
     """Text at 4.5 and lines at 3, as WCAG 2 asks, in both schemes."""
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    style = html(Page("title", (), ()))
+    style = render_html(Page("title", (), ()))
     blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(blocks) == 2
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme]))
@@ -165,11 +165,13 @@ def test_colours_stand_out(scheme: int) -> None:
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_numbers_on_the_fullest_cells_stand_out(scheme: int) -> None:
     colours = dict(
-        re.findall(r"--([\w-]+): (#\w{6})", re.findall(r":root \{(.*?)\}", html(Page("", (), ())), re.DOTALL)[scheme])
+        re.findall(
+            r"--([\w-]+): (#\w{6})", re.findall(r":root \{(.*?)\}", render_html(Page("", (), ())), re.DOTALL)[scheme]
+        )
     )
     paper = [int(colours["paper"][place : place + 2], 16) for place in (1, 3, 5)]
-    for cell in (RIGHT, WRONG):
-        mixed = [round(MOST_OPAQUE * part + (1 - MOST_OPAQUE) * below) for part, below in zip(cell, paper, strict=True)]
+    for cell in (CORRECT_COLOR, WRONG_COLOR):
+        mixed = [round(MAX_OPACITY * part + (1 - MAX_OPACITY) * below) for part, below in zip(cell, paper, strict=True)]
         assert contrast("#" + "".join(f"{part:02x}" for part in mixed), colours["ink"]) >= 4.5
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from muybridge.cli.report import build
 from muybridge.report.charts import LineChart, MatrixChart
-from muybridge.report.document import Gallery, Page, Text
+from muybridge.report.document import Gallery, Page, Paragraph
 from muybridge.report.sections.mistakes import find_clips
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
@@ -16,7 +16,7 @@ from scored import certain, write_score_file
 
 def words(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
-    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Text))
+    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
 
 def table(page: Page, name: str) -> Table:
@@ -51,19 +51,19 @@ def test_everything_about_a_run_is_there(mistaken_run: Path) -> None:
     assert table(page, "speed").rows[0] == ("steps", 12)
     assert ("training.batch_size", "4") in table(page, "settings").rows
     assert "Nothing failed" in words(page)
-    assert page.facts["run"] == "run"
+    assert page.summary["run"] == "run"
 
 
 def test_mistakes_are_shown_as_they_move(mistaken_run: Path, motions: Path) -> None:
     page = build([str(mistaken_run)], None)
     (gallery,) = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
-    assert len(gallery.pictures) == 3
-    for picture in gallery.pictures:
+    assert len(gallery.items) == 3
+    for picture in gallery.items:
         assert picture.heading.startswith("right, ")
         assert "labelled left" in picture.lines[0]
-        assert picture.moving
-        assert picture.moving.startswith("data:image/webp;base64,")
-        assert picture.still != picture.moving
+        assert picture.animation
+        assert picture.animation.startswith("data:image/webp;base64,")
+        assert picture.still != picture.animation
         assert "labelled left, taken for right" in picture.alt
     assert table(page, "mistakes").num_shown == 0
 
@@ -131,4 +131,4 @@ def test_data_that_a_run_remembers_may_be_gone(hostile: Path) -> None:
     run = read_run(hostile / "first", "first")
     clips = find_clips(run, None)
     assert clips.reader is None
-    assert "there is no folder or CSV file" in clips.absent
+    assert "there is no folder or CSV file" in clips.missing_reason

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muybridge.report.sources import Run, Study, read_run, read_sources
+from muybridge.report.sources import RunRecord, StudyRecord, read_run, read_sources
 from scored import certain, write_score_file
 
 CLASSES = ("kick", "hug")
@@ -19,7 +19,7 @@ def scores(path: Path, split: str = "test") -> Path:
     return write_score_file(path, VIDEOS, CLASSES, split=split)
 
 
-def runs(*addresses: Path | str) -> list[Run]:
+def runs(*addresses: Path | str) -> list[RunRecord]:
     found = read_sources([str(address) for address in addresses])
     assert isinstance(found, list)
     return found
@@ -28,11 +28,11 @@ def runs(*addresses: Path | str) -> list[Run]:
 def test_a_score_file_is_a_run_of_which_nothing_else_is_known(tmp_path: Path) -> None:
     (run,) = runs(scores(tmp_path / "mine.parquet"))
     assert run.name == "mine"
-    assert run.evaluated[0].measured.video_top1.of_all.right == 1
-    assert [(view.video, view.view, view.reason) for view in run.evaluated[0].failures] == [
+    assert run.evaluations[0].accuracy.video_top1.of_all.right == 1
+    assert [(view.video, view.view, view.reason) for view in run.evaluations[0].failures] == [
         ("a.mp4", 1, "broken on purpose")
     ]
-    assert [one.video for one in run.evaluated[0].mistakes] == ["b.mp4"]
+    assert [one.video for one in run.evaluations[0].mistakes] == ["b.mp4"]
     assert (run.data, run.settings, run.log) == (None, {}, ())
 
 
@@ -43,7 +43,7 @@ def test_a_run_folder_is_read_whole(finished_run: Path) -> None:
     assert run.network
     assert run.environment["packages"]["torch"]
     assert sum(line["kind"] == "train" for line in run.log) == 12
-    assert [one.name for one in run.evaluated] == ["validation"]
+    assert [one.name for one in run.evaluations] == ["validation"]
 
 
 def test_test_scores_come_before_validation(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_test_scores_come_before_validation(tmp_path: Path) -> None:
     for name, split in (("a-better-one", "test"), ("test", "test"), ("train", "train"), ("validation", "validation")):
         scores(folder / f"{name}.parquet", split)
     (run,) = runs(tmp_path / "run")
-    assert [one.name for one in run.evaluated] == ["test", "a-better-one", "validation", "train"]
+    assert [one.name for one in run.evaluations] == ["test", "a-better-one", "validation", "train"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_studies(tmp_path: Path, finished_run: Path) -> None:
     path.write_text(json.dumps(study))
     for address in (tmp_path, path):
         found = read_sources([str(address)])
-        assert isinstance(found, Study)
+        assert isinstance(found, StudyRecord)
         assert found.values == study
     with pytest.raises(ValueError, match="it is reported alone"):
         read_sources([str(finished_run), str(tmp_path)])
@@ -141,9 +141,9 @@ def test_scores_of_whole_videos_are_read_like_those_of_views(
     for keep in ("views", "videos"):
         words = ("--data", motions, "--evaluation.keep", keep, "--evaluation.clips=3", "--loading.workers=0")
         assert cli("evaluate", finished_run, *words, "-o", tmp_path / f"{keep}.parquet").code == 0
-    ((views,), (videos,)) = (run.evaluated for run in runs(tmp_path / "views.parquet", tmp_path / "videos.parquet"))
-    assert videos.measured == views.measured
-    assert [(one.video, one.taken_for) for one in videos.mistakes] == [
-        (one.video, one.taken_for) for one in views.mistakes
+    ((views,), (videos,)) = (run.evaluations for run in runs(tmp_path / "views.parquet", tmp_path / "videos.parquet"))
+    assert videos.accuracy == views.accuracy
+    assert [(one.video, one.predicted_class) for one in videos.mistakes] == [
+        (one.video, one.predicted_class) for one in views.mistakes
     ]
     assert {one.view for one in videos.mistakes} <= {1}

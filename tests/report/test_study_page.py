@@ -9,8 +9,8 @@ import pytest
 
 from muybridge.cli.report import build
 from muybridge.report.charts import LineChart
-from muybridge.report.document import Gallery, Page, Text
-from muybridge.report.page import html
+from muybridge.report.document import Gallery, Page, Paragraph
+from muybridge.report.page import render_html
 
 STUDY: dict[str, Any] = {
     "format": 1,
@@ -54,7 +54,7 @@ def page_of(tmp_path: Path) -> Callable[..., Page]:
 
 def words(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
-    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Text))
+    return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
 
 def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
@@ -72,7 +72,7 @@ def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
     (chart,) = page.charts
     assert isinstance(chart, LineChart)
     assert chart.series[0].y[0] == 3
-    assert page.facts["study"] == "table2"
+    assert page.summary["study"] == "table2"
 
 
 @pytest.mark.parametrize(("supported", "said"), [(False, "do not support"), (None, "do not decide")])
@@ -99,19 +99,19 @@ def test_what_has_no_run_is_no_chart(page_of: Callable[..., Page]) -> None:
     assert page.charts == ()
     assert "Error: nothing of it has been run." in words(page)
     half = page_of(figures=[{**STUDY["figures"][0], "series": [empty, *STUDY["figures"][0]["series"]]}])
-    assert "<svg" in html(half)
+    assert "<svg" in render_html(half)
 
 
 def test_numbers_of_a_column_have_as_many_decimals(page_of: Callable[..., Page]) -> None:
     rows = [["a", 68.0, 7, 0.123456], ["b", 59.5, 12, None]]
     page = page_of(tables=[{"title": "T", "columns": ["n", "x", "k", "y"], "rows": rows, "note": ""}])
-    assert page.tables[0].shown() == [["a", "68.0", "7", "0.123"], ["b", "59.5", "12", "-"]]
+    assert page.tables[0].format_rows() == [["a", "68.0", "7", "0.123"], ["b", "59.5", "12", "-"]]
 
 
 def test_a_broad_picture_has_a_row_for_itself(page_of: Callable[..., Page]) -> None:
     page = page_of(images=[{"title": "m", "pixels": [[0] * 9] * 2, "alt": "a"}, *STUDY["images"]])
     (gallery,) = [block for section in page.sections for block in section.blocks if isinstance(block, Gallery)]
-    assert [picture.broad for picture in gallery.pictures] == [True, False]
+    assert [picture.is_wide for picture in gallery.items] == [True, False]
 
 
 @pytest.mark.parametrize(

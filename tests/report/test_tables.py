@@ -6,19 +6,19 @@ import re
 
 import pytest
 
-from muybridge.report.tables import Column, Table, comma_separated, latex, markdown, titles
+from muybridge.report.tables import Column, Table, format_csv, format_latex, format_markdown, make_columns
 
 TABLE = Table(
     "t",
     "Accuracy & more",
-    (*titles("class"), Column("video@1, %", 1), *titles("videos", "taken for")),
+    (*make_columns("class"), Column("video@1, %", 1), *make_columns("videos", "taken for")),
     (("a|b_c", 41.456, 1200, "<script>"), ("50 % {x}\\y", None, 3, None)),
     note="95 % Wilson",
 )
 
 
 def test_markdown_keeps_its_columns_and_lets_nothing_through() -> None:
-    lines = markdown(TABLE).splitlines()
+    lines = format_markdown(TABLE).splitlines()
     assert lines[0] == "**Accuracy &amp; more**"
     assert lines[2:4] == ["| class | video@1, % | videos | taken for |", "| --- | ---: | ---: | --- |"]
     assert lines[4] == r"| a\|b\_c | 41.5 | 1,200 | &lt;script&gt; |"
@@ -29,7 +29,7 @@ def test_markdown_keeps_its_columns_and_lets_nothing_through() -> None:
 
 
 def test_latex_has_no_sign_that_acts() -> None:
-    text = latex(TABLE)
+    text = format_latex(TABLE)
     assert r"\caption{Accuracy \& more. 95 \% Wilson}" in text
     assert r"\begin{tabular}{lrrl}" in text
     assert r"a\textbar{}b\_c & 41.5 & 1,200 & \textless{}script\textgreater{} \\" in text
@@ -38,7 +38,7 @@ def test_latex_has_no_sign_that_acts() -> None:
 
 
 def test_csv_has_the_numbers_in_full() -> None:
-    rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
+    rows = list(csv.reader(io.StringIO(format_csv(TABLE))))
     assert rows == [
         ["class", "video@1, %", "videos", "taken for"],
         ["a|b_c", "41.456", "1200", "<script>"],
@@ -47,18 +47,18 @@ def test_csv_has_the_numbers_in_full() -> None:
 
 
 def test_a_line_break_in_a_name_breaks_no_row() -> None:
-    table = Table("t", "t", titles("name"), (("two\nlines",),))
-    assert "two lines" in markdown(table)
-    assert len(list(csv.reader(io.StringIO(comma_separated(table))))) == 2
+    table = Table("t", "t", make_columns("name"), (("two\nlines",),))
+    assert "two lines" in format_markdown(table)
+    assert len(list(csv.reader(io.StringIO(format_csv(table))))) == 2
 
 
 def test_what_is_shown_and_what_is_numeric() -> None:
-    table = Table("t", "t", titles("a", "b", "c"), ((1, None, "x"), (2, None, 3)), num_shown=1)
+    table = Table("t", "t", make_columns("a", "b", "c"), ((1, None, "x"), (2, None, 3)), num_shown=1)
     assert table.numeric == (True, False, False)
-    assert table.shown(table.num_shown) == [["1", "-", "x"]]
-    assert Table("t", "t", titles("a"), ()).numeric == (False,)
+    assert table.format_rows(table.num_shown) == [["1", "-", "x"]]
+    assert Table("t", "t", make_columns("a"), ()).numeric == (False,)
 
 
 def test_rows_fit_their_columns() -> None:
     with pytest.raises(ValueError, match="'t' has a row of 1 cells under 2 columns"):
-        Table("t", "t", titles("a", "b"), ((1,),))
+        Table("t", "t", make_columns("a", "b"), ((1,),))

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
-from muybridge.files.run_folder import environment, read_json_lines
-from muybridge.settings import to_plain
+from muybridge.files.run_folder import collect_environment, read_json_lines
+from muybridge.settings import settings_to_dict
 from muybridge.studies import execute as execute_module
 from muybridge.studies.execute import execute, main
 from muybridge.studies.plan import Fused, Run, Scoring, Source, generated
@@ -44,7 +44,7 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
     for (name, test), row in rows.items():
         if name != MEAN.name:
             path = tmp_path / "runs" / name / "scores" / f"{test}.parquet"
-            measured = accuracy(video_scores(read_scores(path)))
+            measured = compute_accuracy(compute_video_scores(read_scores(path)))
             assert row["numbers"]["video_top1"] == 100 * measured.video_top1.of_all.share
             assert measured.protocol.clip_length == int(test.removesuffix("f").partition("x")[2])
             assert row["numbers"]["num_videos"] == 6
@@ -60,7 +60,9 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
     assert len(told["rows"]) == 4
     assert json.loads((tmp_path / "tiny" / "study.json").read_text(encoding="utf-8"))["rows"] == told["rows"]
     assert (
-        to_json(study, setting, study.tell(setting, None), rows=[], missing=[], environment=environment())["format"]
+        to_json(study, setting, study.tell(setting, None), rows=[], missing=[], environment=collect_environment())[
+            "format"
+        ]
         == 1
     )  # type: ignore[arg-type]
 
@@ -68,7 +70,7 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
 def plan_of(motions: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     settings = replace(SHORT.settings, data=str(motions), output=str(folder), **changes)
     tests = [{"clips": 2, "length": 4, "split": "test"}]
-    return {"settings": to_plain(settings), "tests": tests, "launcher": [], "settings_file": ""}
+    return {"settings": settings_to_dict(settings), "tests": tests, "launcher": [], "settings_file": ""}
 
 
 def test_a_test_is_added_to_a_run_that_is_finished(motions: Path, tmp_path: Path) -> None:
@@ -99,7 +101,9 @@ def test_a_launcher_trains_in_processes_of_its_own(
     file.write_text(yaml.safe_dump(asked["settings"]), encoding="utf-8")
     fit_steps: list[int] = []
     whole = execute_module.fit
-    monkeypatch.setattr(execute_module, "fit", lambda job, console: fit_steps.append(whole(job, console).progress.step))
+    monkeypatch.setattr(
+        execute_module, "fit", lambda job, console: fit_steps.append(whole(job, console).train_state.step)
+    )
     execute(asked | {"launcher": [sys.executable], "settings_file": str(file)}, Console(quiet=True))
     lines = read_json_lines(tmp_path / "run" / "log.jsonl")
     assert len([line for line in lines if line["kind"] == "train"]) == fit_steps[0] == 12  # once, elsewhere

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
-from muybridge.synthetic.dataset import video_generator, write_intra_video, write_motion_dataset, write_untrimmed_video
+from muybridge.randomness import make_generator
+from muybridge.synthetic.dataset import (
+    create_video_generator,
+    write_intra_video,
+    write_motion_dataset,
+    write_untrimmed_video,
+)
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.synthetic.scenes import render_motion
 
@@ -89,7 +94,7 @@ def test_training_videos_and_splits_share_no_draw(dataset: Path) -> None:
 
 def test_files_show_what_was_rendered(dataset: Path) -> None:
     for split, label, number in (("train", "left", 1), ("test", "recede", 2)):
-        rng = video_generator(SMALL, split, label, number)  # type: ignore[arg-type]
+        rng = create_video_generator(SMALL, split, label, number)  # type: ignore[arg-type]
         rendered = render_motion(label, rng, settings=SMALL).frames_thwc
         decoded = decode(dataset / split / label / f"{number:05d}.mp4")
         assert np.abs(decoded.astype(int) - rendered).mean() < 6
@@ -140,7 +145,7 @@ def test_untrimmed_video_shows_its_segments_in_order(tmp_path: Path) -> None:
     assert [tuple(segment) for segment in segments] == [("left", 0.0, 1.0), ("recede", 1.0, 2.0), ("left", 2.0, 3.0)]
     decoded = decode(tmp_path / "new" / "long.mp4")
     assert len(decoded) == 3 * 12
-    rendered = render_motion("recede", generator(SMALL.seed, "motion/untrimmed", 2), settings=SMALL).frames_thwc
+    rendered = render_motion("recede", make_generator(SMALL.seed, "motion/untrimmed", 2), settings=SMALL).frames_thwc
     assert np.abs(decoded[12:18].astype(int) - rendered).mean() < 6
     with pytest.raises(ValueError, match="at least one label"):
         write_untrimmed_video(tmp_path / "none.mp4", SMALL, labels=[])

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
+from muybridge.randomness import make_generator
 from muybridge.synthetic.motions import (
     CLASS_NAMES,
-    PAIRS,
+    CLASS_PAIRS,
     MotionSettings,
     Poses,
     check_symmetric_clips,
-    draw_poses,
-    pair_of,
-    partner,
+    find_pair,
+    find_partner,
+    sample_poses,
 )
 
 
 def draw(label: str, number: int, *, num_frames: int = 24, spread: float = 1.0) -> Poses:
     settings = MotionSettings(num_frames=num_frames, height=80, width=96)
-    return draw_poses(label, generator(0, "test", number), settings=settings, spread=spread)
+    return sample_poses(label, make_generator(0, "test", number), settings=settings, spread=spread)
 
 
 def steps_of(label: str, number: int, *, num_frames: int = 25) -> NDArray[np.float64]:
@@ -31,12 +31,12 @@ def steps_of(label: str, number: int, *, num_frames: int = 25) -> NDArray[np.flo
 
 
 def test_every_class_has_one_partner_and_a_name_of_its_own() -> None:
-    assert len({name.replace("_", "") for name in CLASS_NAMES}) == len(CLASS_NAMES) == 2 * len(PAIRS)
+    assert len({name.replace("_", "") for name in CLASS_NAMES}) == len(CLASS_NAMES) == 2 * len(CLASS_PAIRS)
     for name in CLASS_NAMES:
-        assert partner(partner(name)) == name != partner(name)
-        assert name in pair_of(name) == pair_of(partner(name))
+        assert find_partner(find_partner(name)) == name != find_partner(name)
+        assert name in find_pair(name) == find_pair(find_partner(name))
     with pytest.raises(ValueError, match="no motion named sideways"):
-        partner("sideways")
+        find_partner("sideways")
 
 
 def test_first_eight_classes_are_the_plain_motions() -> None:
@@ -96,7 +96,7 @@ def test_default_length_suits_ten_clips_of_eight_frames_at_stride_two() -> None:
 @pytest.mark.parametrize("label", CLASS_NAMES)
 def test_partner_takes_the_path_backwards_and_inside_the_frame(label: str) -> None:
     for number in range(20):
-        poses, backwards = draw(label, number), draw(partner(label), number)
+        poses, backwards = draw(label, number), draw(find_partner(label), number)
         np.testing.assert_array_equal(poses.linear_t22, backwards.linear_t22[::-1])
         np.testing.assert_array_equal(poses.centres_t2, backwards.centres_t2[::-1])
         assert (poses.centres_t2 > 0.15 * 80).all()

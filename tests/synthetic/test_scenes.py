@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
-from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings, partner
-from muybridge.synthetic.scenes import Scene, displacement_of, draw_scene, frames_of, render_motion
+from muybridge.randomness import make_generator
+from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings, find_partner
+from muybridge.synthetic.scenes import Scene, compute_displacement, render_frames, render_motion, sample_scene
 
 QUIET = MotionSettings(noise=0.0, height=64, width=72)
 HARD = MotionSettings(num_frames=9, height=48, width=40, distractors=2, contrast=0.5, noise=8.0)
 
 
 def scene_of(label: str, number: int, settings: MotionSettings = QUIET) -> Scene:
-    return draw_scene(label, generator(0, "test", number), settings=settings)
+    return sample_scene(label, make_generator(0, "test", number), settings=settings)
 
 
 def differs_from_background(scene: Scene, frames_thwc: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -62,7 +62,7 @@ def test_pixels_keep_their_colour_along_the_displacement(label: str) -> None:
     changes = []  # along the field, against it, and standing still
     for number in range(4):
         scene = scene_of(label, number)
-        frames_thwc, field_thwc = frames_of(scene), displacement_of(scene)
+        frames_thwc, field_thwc = render_frames(scene), compute_displacement(scene)
         mask_thw = differs_from_background(scene, frames_thwc)
         changes.append([mean_change_along(frames_thwc, sign * field_thwc, mask_thw) for sign in (1, -1, 0)])
         assert changes[-1][0] < 1.5  # rounding to whole levels and bilinear reading
@@ -75,7 +75,7 @@ def test_pixels_keep_their_colour_along_the_displacement(label: str) -> None:
 @pytest.mark.parametrize("label", ["left", "right", "up", "down"])
 def test_displacement_is_the_shift_of_the_outline(label: str) -> None:
     scene = scene_of(label, 4)
-    frames_thwc, field_thwc = frames_of(scene), displacement_of(scene)
+    frames_thwc, field_thwc = render_frames(scene), compute_displacement(scene)
     mask_thw = differs_from_background(scene, frames_thwc)
     centroids = [np.array([np.mean(np.nonzero(mask)[1]), np.mean(np.nonzero(mask)[0])]) for mask in mask_thw]
     measured = (centroids[-1] - centroids[0]) / (len(mask_thw) - 1)
@@ -88,12 +88,12 @@ def test_displacement_is_the_shift_of_the_outline(label: str) -> None:
 def test_background_rests_and_the_front_object_counts() -> None:
     settings = replace(QUIET, distractors=3, contrast=0.4)
     scene = scene_of("left", 1, settings)
-    nothing = ~differs_from_background(scene, frames_of(replace(scene, contrast=1.0)))
-    field_thwc = displacement_of(scene)
+    nothing = ~differs_from_background(scene, render_frames(replace(scene, contrast=1.0)))
+    field_thwc = compute_displacement(scene)
     assert field_thwc.dtype == np.float32
     assert field_thwc.shape == (23, 64, 72, 2)
     assert not field_thwc[nothing[:-1]].any()
-    alone = displacement_of(replace(scene, sprites=scene.sprites[-1:]))
+    alone = compute_displacement(replace(scene, sprites=scene.sprites[-1:]))
     moving = alone.any(axis=-1)
     np.testing.assert_array_equal(field_thwc[moving], alone[moving])
     assert field_thwc.any(axis=-1).sum() > moving.sum()
@@ -102,21 +102,21 @@ def test_background_rests_and_the_front_object_counts() -> None:
 @pytest.mark.parametrize("settings", [HARD, replace(HARD, classes=28)])
 def test_partner_has_exactly_the_reversed_frames(settings: MotionSettings) -> None:
     for number, label in enumerate(settings.class_names):
-        video = render_motion(label, generator(5, "test", number), settings=settings)
-        twin = render_motion(partner(label), generator(5, "test", number), settings=settings)
+        video = render_motion(label, make_generator(5, "test", number), settings=settings)
+        twin = render_motion(find_partner(label), make_generator(5, "test", number), settings=settings)
         np.testing.assert_array_equal(video.frames_thwc, twin.frames_thwc[::-1])
         assert not np.array_equal(video.frames_thwc, twin.frames_thwc)
 
 
 def test_displacement_of_the_partner_points_the_other_way() -> None:
-    right, left = displacement_of(scene_of("right", 2)), displacement_of(scene_of("left", 2))
+    right, left = compute_displacement(scene_of("right", 2)), compute_displacement(scene_of("left", 2))
     assert right[..., 0].max() > 0.5
     np.testing.assert_allclose(np.unique(right.round(4)), np.unique(-left.round(4)), atol=1e-3)
 
 
 def test_draws_decide_everything() -> None:
     first, again, other = (
-        render_motion("up", generator(seed, "test", 0), settings=HARD).frames_thwc for seed in (1, 1, 2)
+        render_motion("up", make_generator(seed, "test", 0), settings=HARD).frames_thwc for seed in (1, 1, 2)
     )
     assert first.dtype == np.uint8
     assert first.shape == (9, 48, 40, 3)
@@ -137,15 +137,15 @@ def test_distractors_move_in_either_direction_whatever_the_label() -> None:
 
 def test_contrast_scales_the_difference_to_the_background() -> None:
     scene = scene_of("up", 3)
-    full = frames_of(scene) - scene.background_hwc
-    faint = frames_of(replace(scene, contrast=0.25)) - scene.background_hwc
+    full = render_frames(scene) - scene.background_hwc
+    faint = render_frames(replace(scene, contrast=0.25)) - scene.background_hwc
     np.testing.assert_allclose(faint, 0.25 * full, atol=1.0)
     assert np.abs(full).max() > 60
 
 
 def test_noise_has_its_deviation_and_is_new_in_every_frame() -> None:
     noisy = replace(QUIET, noise=5.0)
-    difference = frames_of(scene_of("up", 3, noisy)).astype(float) - frames_of(scene_of("up", 3))
+    difference = render_frames(scene_of("up", 3, noisy)).astype(float) - render_frames(scene_of("up", 3))
     untouched = difference[:, :8, :8, 1]  # a corner away from black and white
     assert 4.7 < untouched.std() < 5.4
     assert abs(np.corrcoef(untouched[0].ravel(), untouched[1].ravel())[0, 1]) < 0.4

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from muybridge.settings import TrainSettings
 from muybridge.training import fit as fit_module
-from muybridge.training.fit import Outcome, fit
-from muybridge.training.job import start
+from muybridge.training.fit import FitResult, fit
+from muybridge.training.job import prepare_job
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def console() -> Console:
 
 
 @pytest.fixture
-def trained(console: Console) -> Callable[..., Outcome]:
-    def run(settings: TrainSettings, *, resume: bool = False) -> Outcome:
-        return fit(start(settings, resume=resume), console)
+def trained(console: Console) -> Callable[..., FitResult]:
+    def run(settings: TrainSettings, *, resume: bool = False) -> FitResult:
+        return fit(prepare_job(settings, resume=resume), console)
 
     return run
 

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.settings import TrainingSettings
 from muybridge.training.checkpoint import (
-    Progress,
-    checkpoints,
+    TrainState,
+    find_last_step,
+    list_checkpoints,
     load_checkpoint,
-    newest_snapshot,
     read_checkpoint,
+    read_newest_snapshot,
     save_checkpoint,
-    snapshot,
-    steps_done,
+    take_snapshot,
     write_checkpoint,
 )
 from muybridge.training.optimizer import build_optimizer
@@ -50,7 +50,7 @@ def test_what_is_loaded_goes_on_as_what_was_saved(training: TrainingSettings, tm
     network = new_network(0)
     optimizer = build_optimizer(network, training)
     stepped(network, optimizer)
-    progress = Progress(3, num_drawn=12, num_failed=1, num_looped=2, best_accuracy=0.5, validated_step=2)
+    progress = TrainState(3, num_drawn=12, num_failed=1, num_looped=2, best_accuracy=0.5, validated_step=2)
     path = save_checkpoint(tmp_path, network, optimizer, progress, keep=2)
     assert sorted(file.name for file in path.iterdir()) == ["network.safetensors", "optimizer.pt", "state.json"]
 
@@ -67,19 +67,19 @@ def test_what_is_loaded_goes_on_as_what_was_saved(training: TrainingSettings, tm
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
-    assert steps_done(tmp_path / "none") == 0
+    assert find_last_step(tmp_path / "none") == 0
     for step in (8, 9, 10, 100):
-        save_checkpoint(tmp_path, network, optimizer, Progress(step), keep=2)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000010", "step-00000100"]
+        save_checkpoint(tmp_path, network, optimizer, TrainState(step), keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000010", "step-00000100"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
-    assert steps_done(tmp_path) == 100
+    assert find_last_step(tmp_path) == 100
 
 
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
-    save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4, validated_step=4), keep=1)
+    save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4, validated_step=4), keep=1)
     assert load_checkpoint(path, network, optimizer).validated_step == 4
     assert list(tmp_path.iterdir()) == [path]
 
@@ -87,7 +87,7 @@ def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=1)
     before = {file.name: file.read_bytes() for file in path.iterdir()}
 
     def full(descriptor: int) -> None:
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", full)
     for step in (4, 5):
         with pytest.raises(OSError, match="No space"):
-            save_checkpoint(tmp_path, network, optimizer, Progress(step), keep=1)
+            save_checkpoint(tmp_path, network, optimizer, TrainState(step), keep=1)
     assert list(tmp_path.iterdir()) == [path]
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
@@ -105,9 +105,9 @@ def test_what_a_killed_process_left_is_no_checkpoint_and_is_cleared_away(tmp_pat
     leftover = tmp_path / ".step-00000007.partial"
     leftover.mkdir()
     (leftover / "network.safetensors").write_bytes(b"half")
-    assert checkpoints(tmp_path) == []
+    assert list_checkpoints(tmp_path) == []
     network = new_network(0)
-    save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), Progress(7), keep=1)
+    save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), TrainState(7), keep=1)
     assert not leftover.exists()
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(name: str, damage: str, tmp_p
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
     stepped(network, optimizer)
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=1)
     content = (path / name).read_bytes()
     if damage == "absent":
         (path / name).unlink()
@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(name: str, damage: str, tmp_p
 def test_another_network_or_format_is_refused(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=1)
     other = new_network(0, num_classes=5)
     with pytest.raises(ValueError, match="of another network than the settings describe"):
         load_checkpoint(path, other, build_optimizer(other, TrainingSettings()))
@@ -153,8 +153,8 @@ def test_one_wrong_bit_anywhere_is_noticed_and_the_checkpoint_before_is_used(nam
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
     stepped(network, optimizer)
-    save_checkpoint(tmp_path, network, optimizer, Progress(3), keep=2)
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=2)
+    save_checkpoint(tmp_path, network, optimizer, TrainState(3), keep=2)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=2)
     content = bytearray((path / name).read_bytes())
     whole = bytes(content)
     for place in range(0, len(content), max(1, len(content) // 23)):
@@ -164,38 +164,38 @@ def test_one_wrong_bit_anywhere_is_noticed_and_the_checkpoint_before_is_used(nam
             read_checkpoint(path)
         content[place] ^= 1
     (path / name).write_bytes(whole)
-    assert read_checkpoint(path).progress.step == 4
+    assert read_checkpoint(path).train_state.step == 4
     content[len(content) // 2] ^= 1
     (path / name).write_bytes(content)
-    taken, told = newest_snapshot(tmp_path)
+    taken, told = read_newest_snapshot(tmp_path)
     assert taken is not None
-    assert taken.progress.step == 3
+    assert taken.train_state.step == 3
     assert len(told) == 1
     assert "step-00000004 is damaged" in told[0]
     assert "the one before is used" in told[0]
-    assert steps_done(tmp_path) == 3
-    assert newest_snapshot(tmp_path)[1] == []  # said once
+    assert find_last_step(tmp_path) == 3
+    assert read_newest_snapshot(tmp_path)[1] == []  # said once
 
 
 def test_the_best_checkpoint_is_kept_if_asked_for(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
     for step in range(1, 6):
-        taken = snapshot(network, optimizer, Progress(step, best_step=min(step, 2)))
+        taken = take_snapshot(network, optimizer, TrainState(step, best_step=min(step, 2)))
         write_checkpoint(tmp_path, taken, keep=1, keep_best=True)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000005"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000005"]
 
 
 def test_a_snapshot_does_not_follow_the_network(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
     stepped(network, optimizer)
-    taken = snapshot(network, optimizer, Progress(1))
+    taken = take_snapshot(network, optimizer, TrainState(1))
     before = {name: tensor.clone() for name, tensor in taken.weights.items()}
-    moments = taken.moments["state"][0]["exp_avg"].clone()
+    moments = taken.optimizer_state["state"][0]["exp_avg"].clone()
     stepped(network, optimizer)
     assert all(torch.equal(taken.weights[name], tensor) for name, tensor in before.items())
-    assert torch.equal(taken.moments["state"][0]["exp_avg"], moments)
+    assert torch.equal(taken.optimizer_state["state"][0]["exp_avg"], moments)
     assert not torch.equal(network.state_dict()["fc.weight"], before["fc.weight"])
 
 
@@ -203,7 +203,7 @@ def test_nothing_in_a_checkpoint_can_run(tmp_path: Path) -> None:
     """optimizer.pt with a pickled call in it, as an attacker would write it, is refused and not run."""
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
-    path = save_checkpoint(tmp_path, network, optimizer, Progress(4), keep=1)
+    path = save_checkpoint(tmp_path, network, optimizer, TrainState(4), keep=1)
     torch.save(_Attack(tmp_path / "ran"), path / "optimizer.pt")
     with pytest.raises(ValueError, match="is damaged"):
         load_checkpoint(path, network, optimizer)
@@ -220,6 +220,6 @@ class _Attack:
 
 def test_tensors_are_stored_as_they_are(tmp_path: Path) -> None:
     network = new_network(0).to(memory_format=torch.channels_last_3d)
-    path = save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), Progress(1), keep=1)
+    path = save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), TrainState(1), keep=1)
     stored = load_file(path / "network.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in network.state_dict().items())

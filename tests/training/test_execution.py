@@ -11,16 +11,16 @@ from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training import execution
 from muybridge.training.execution import (
-    PrecisionCheck,
-    ahead,
-    check_bf16,
+    PrecisionComparison,
     check_precision,
-    cudnn_warnings,
+    compare_bf16_to_fp32,
     has_fast_bf16,
-    on_device,
+    list_cudnn_warnings,
+    move_to_device,
+    prefetch_to_device,
     set_up_execution,
 )
-from muybridge.video.views import View, batched
+from muybridge.video.views import View, collate_views
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def settings(**training):
 def batch(num_clips):
     luma = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6)
     view = View(luma, np.full((2, 2, 2, 3), 128, np.uint8), 0, 0, False, "bt601", True)
-    views = batched([view] * num_clips) if num_clips else None
+    views = collate_views([view] * num_clips) if num_clips else None
     return TrainingBatch(views, torch.arange(num_clips), ("video",) * num_clips, 0, ())
 
 
@@ -84,7 +84,7 @@ def test_compile_is_in_place_and_keeps_names(monkeypatch):
 def test_bf16_is_compared_with_fp32_without_touching_the_network():
     net = network()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    check = check_bf16(net, torch.randn(4, 3, 4, 48, 48))
+    check = compare_bf16_to_fp32(net, torch.randn(4, 3, 4, 48, 48))
     assert 0.9 < check.cosine < 1
     assert min(check.fp32_seconds, check.bf16_seconds) > 0
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -100,7 +100,7 @@ def test_a_wrong_bf16_kernel_is_noticed(monkeypatch):
         return maps.flip(1) if torch.is_autocast_enabled("cpu") and module.out_channels == 8 else maps
 
     monkeypatch.setattr(Convolution3d, "forward", wrong)
-    (warning, *_) = check_bf16(net, torch.randn(4, 3, 4, 48, 48)).warnings()
+    (warning, *_) = compare_bf16_to_fp32(net, torch.randn(4, 3, 4, 48, 48)).list_warnings()
     assert "points elsewhere" in warning
 
 
@@ -109,7 +109,7 @@ def test_a_wrong_bf16_kernel_is_noticed(monkeypatch):
     [(0.95, 0.5, []), (0.5, 0.5, ["elsewhere"]), (float("nan"), 0.5, ["elsewhere"]), (0.99, 3, ["3.0 times as long"])],
 )
 def test_what_a_check_says(cosine, seconds, words):
-    warnings = PrecisionCheck(cosine, 1.0, seconds).warnings()
+    warnings = PrecisionComparison(cosine, 1.0, seconds).list_warnings()
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
 
@@ -118,7 +118,7 @@ def test_what_a_check_says(cosine, seconds, words):
     ("version", "bad"), [(None, False), (90100, False), (90800, True), (91002, True), (91300, True), (91500, False)]
 )
 def test_known_bad_versions_of_cudnn(version, bad):
-    warnings = cudnn_warnings(version)
+    warnings = list_cudnn_warnings(version)
     assert bool(warnings) == bad
     if version == 91002:
         assert "cuDNN 9.10 " in warnings[0]
@@ -126,8 +126,8 @@ def test_known_bad_versions_of_cudnn(version, bad):
 
 def test_batches_come_in_order_and_whole():
     batches = [batch(2), batch(0), batch(1)]
-    assert list(ahead(iter(batches), CPU)) == batches
-    moved = [on_device(one, torch.device("meta")) for one in batches]
+    assert list(prefetch_to_device(iter(batches), CPU)) == batches
+    moved = [move_to_device(one, torch.device("meta")) for one in batches]
     assert [one.views.luma_nthw.device.type if one.views else None for one in moved] == ["meta", None, "meta"]
     assert moved[0].labels_n.device.type == "meta"
     assert [len(one.videos) for one in moved] == [2, 0, 1]
@@ -156,8 +156,8 @@ def test_a_batch_is_copied_while_the_one_before_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
-    monkeypatch.setattr(execution, "on_device", lambda one, device: notes.append(f"copy {len(one.videos)}") or one)
-    steps = ahead(iter([batch(1), batch(2), batch(3)]), torch.device("cuda"))
+    monkeypatch.setattr(execution, "move_to_device", lambda one, device: notes.append(f"copy {len(one.videos)}") or one)
+    steps = prefetch_to_device(iter([batch(1), batch(2), batch(3)]), torch.device("cuda"))
     notes.extend(f"step {len(one.videos)}" for one in steps)
     expected = "copy 1, copy 2, wait for 1, step 1, copy 3, wait for 2, step 2, wait for 3, step 3"
     assert ", ".join(notes) == expected

@@ -11,7 +11,7 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train_parser
 from muybridge.settings import TrainSettings
 from muybridge.training.job import build_network
-from muybridge.training.schedule import schedule
+from muybridge.training.schedule import build_schedule
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "fine_tuning"
 # rate for 32 clips, epochs, decays, clips an epoch, weight decay; what the paper reports
@@ -43,8 +43,8 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert settings.clips.length == 32
     assert settings.clips.frames_per_second == (15 if name.startswith("kinetics") else None)
     assert settings.modality == ("flow" if name.endswith("flow") else "rgb")
-    plan = schedule(training, num_videos=1, world_size=32 // training.batch_size)
-    assert plan.rate(0) == pytest.approx(rate)
+    plan = build_schedule(training, num_videos=1, world_size=32 // training.batch_size)
+    assert plan.compute_learning_rate(0) == pytest.approx(rate)
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert all(claim in text for claim in claims)
     assert f"recipes/fine_tuning/{name}" not in text

@@ -17,26 +17,26 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from muybridge.distributed.stop import StopRequested
-from muybridge.evaluation.aggregate import video_scores
-from muybridge.evaluation.evaluate import Result, evaluate
-from muybridge.evaluation.metrics import Rate, Rates, accuracy
+from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.evaluate import EvaluationResult, evaluate
+from muybridge.evaluation.metrics import Rate, Rates, compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import read_json_lines
 from muybridge.loading.loader import Failure
 from muybridge.training import fit as fit_module
-from muybridge.training.checkpoint import Progress, checkpoints, steps_done
-from muybridge.training.checkpointer import Keeper
-from muybridge.training.fit import Outcome, count
-from muybridge.training.job import Job, start
-from muybridge.training.metrics_log import Curves
+from muybridge.training.checkpoint import TrainState, find_last_step, list_checkpoints
+from muybridge.training.checkpointer import AsyncCheckpointer
+from muybridge.training.fit import FitResult, update_train_state
+from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.metrics_log import MetricsLog
 from muybridge.training.optimizer import build_optimizer
-from muybridge.training.step import Learner, StepResult, training_step
+from muybridge.training.step import StepContext, StepResult, training_step
 from muybridge.weights.address import load_weights
-from muybridge.weights.card import tensors_sha256
+from muybridge.weights.card import compute_tensors_sha256
 from runs import tiny_run
 
 NUM_STEPS = 12  # of `tiny_run`
-Trained = Callable[..., Outcome]
+Trained = Callable[..., FitResult]
 SGD = {"training.optimizer": "sgd", "training.learning_rate": 0.1}
 
 
@@ -46,7 +46,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
 
 def learnt(run: Path) -> tuple[dict[str, bytes], Any]:
     """Weights and optimiser state of the newest checkpoint, bit for bit."""
-    newest = checkpoints(run / "checkpoints")[-1]
+    newest = list_checkpoints(run / "checkpoints")[-1]
     weights = {name: t.numpy().tobytes() for name, t in load_file(newest / "network.safetensors").items()}
     moments = torch.load(newest / "optimizer.pt", weights_only=True)
     state = {
@@ -67,7 +67,7 @@ def uninterrupted(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
         if optimizer not in folders:
             folders[optimizer] = tmp_path_factory.mktemp("whole") / optimizer
             settings = tiny_run(motions, folders[optimizer], SGD if optimizer == "sgd" else None)
-            fit_module.fit(start(settings), Console(quiet=True))
+            fit_module.fit(prepare_job(settings), Console(quiet=True))
         return folders[optimizer]
 
     return whole
@@ -88,9 +88,9 @@ def test_it_learns(motions: Path, tmp_path: Path, trained: Trained) -> None:
     assert len(found) == 36
     assert sum(found[:4]) / 4 > 0.5  # two classes: chance is ln 2 = 0.69
     assert sum(found[-8:]) / 8 < 0.2
-    assert outcome.progress.num_drawn == 36 * 8
-    assert outcome.validation is not None
-    assert outcome.validation.num_videos == 4
+    assert outcome.train_state.num_drawn == 36 * 8
+    assert outcome.validation_accuracy is not None
+    assert outcome.validation_accuracy.num_videos == 4
     assert [kind for kind, _ in entries(tmp_path / "run")].count("validation") == 1  # at the end alone
 
 
@@ -119,7 +119,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(
     with pytest.raises(StopRequested) as stopped:
         trained(settings)
     assert stopped.value.exit_code == (130 if number == signal.SIGINT else 75)
-    assert steps_done(tmp_path / "run" / "checkpoints") == step
+    assert find_last_step(tmp_path / "run" / "checkpoints") == step
     assert losses(tmp_path / "run") == losses(whole)[:step]
     signal_in_step(number, 0)
     trained(settings, resume=True)
@@ -156,7 +156,7 @@ def test_the_log_of_a_run_that_died_has_every_step_once(
     monkeypatch.setattr(fit_module, "training_step", dies)
     with pytest.raises(MemoryError):
         trained(settings)
-    assert steps_done(tmp_path / "run" / "checkpoints") == 6
+    assert find_last_step(tmp_path / "run" / "checkpoints") == 6
     monkeypatch.setattr(fit_module, "training_step", original)
     trained(settings, resume=True)
     assert entries(tmp_path / "run") == entries(uninterrupted("adamw"))
@@ -173,23 +173,23 @@ def test_a_stop_during_validation_is_obeyed_at_once_and_validation_comes_again(
     settings = tiny_run(motions, tmp_path / "run", {"evaluation.batch_size": 2})
     num_scored = 0
 
-    def interrupted(*arguments: Any, finished: Callable[[int], None], **options: Any) -> Result:
+    def interrupted(*arguments: Any, on_progress: Callable[[int], None], **options: Any) -> EvaluationResult:
         def counting(num_videos: int) -> None:
             nonlocal num_scored
             num_scored = num_videos
             signal.raise_signal(signal.SIGTERM)
-            finished(num_videos)
+            on_progress(num_videos)
 
-        return evaluate(*arguments, finished=counting, **options)
+        return evaluate(*arguments, on_progress=counting, **options)
 
     monkeypatch.setattr(fit_module, "evaluate", interrupted)
     with pytest.raises(StopRequested):
         trained(settings)
     assert num_scored == 1  # of four videos
-    assert steps_done(tmp_path / "run" / "checkpoints") == 6
+    assert find_last_step(tmp_path / "run" / "checkpoints") == 6
     assert not (tmp_path / "run" / "scores" / "validation.parquet").exists()
     monkeypatch.setattr(fit_module, "evaluate", evaluate)
-    assert trained(settings, resume=True).validation is not None
+    assert trained(settings, resume=True).validation_accuracy is not None
     assert entries(tmp_path / "run") == entries(uninterrupted("adamw"))
 
 
@@ -204,13 +204,13 @@ def test_workers_that_end_by_the_signal_that_stops_the_run_are_no_failure(
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("a data worker was killed")
 
-    original = fit_module.training_batches
-    monkeypatch.setattr(fit_module, "training_batches", batches)
+    original = fit_module.load_training_batches
+    monkeypatch.setattr(fit_module, "load_training_batches", batches)
     # The signal comes in the first step, so that the loop looks for it; then it waits for a second batch that never comes.
     with pytest.raises(StopRequested) as stopped:
         trained(tiny_run(motions, tmp_path / "run"))
     assert stopped.value.exit_code == 75
-    assert steps_done(tmp_path / "run" / "checkpoints") == 1
+    assert find_last_step(tmp_path / "run" / "checkpoints") == 1
 
 
 def test_a_run_whose_worker_was_killed_is_saved_before_it_fails(
@@ -222,11 +222,11 @@ def test_a_run_whose_worker_was_killed_is_saved_before_it_fails(
         yield next(given)
         raise RuntimeError("a data worker was killed")
 
-    original = fit_module.training_batches
-    monkeypatch.setattr(fit_module, "training_batches", batches)
+    original = fit_module.load_training_batches
+    monkeypatch.setattr(fit_module, "load_training_batches", batches)
     with pytest.raises(RuntimeError, match="a data worker was killed"):
         trained(tiny_run(motions, tmp_path / "run"))
-    assert steps_done(tmp_path / "run" / "checkpoints") == 2
+    assert find_last_step(tmp_path / "run" / "checkpoints") == 2
 
 
 def test_a_finished_run_has_nothing_to_resume(
@@ -235,7 +235,7 @@ def test_a_finished_run_has_nothing_to_resume(
     copytree(uninterrupted("adamw"), tmp_path / "run")
     before = learnt(tmp_path / "run")
     outcome = trained(tiny_run(motions, tmp_path / "run"), resume=True)
-    assert outcome.progress.step == NUM_STEPS
+    assert outcome.train_state.step == NUM_STEPS
     assert learnt(tmp_path / "run") == before
     assert entries(tmp_path / "run") == entries(uninterrupted("adamw"))
 
@@ -249,14 +249,14 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
     network, card = load_weights(run / "last.safetensors")
-    assert tensors_sha256(network.state_dict()) == card.tensors_sha256
+    assert compute_tensors_sha256(network.state_dict()) == card.tensors_sha256
     assert card.classes == ("left", "right")
-    newest = load_file(checkpoints(run / "checkpoints")[-1] / "network.safetensors")
-    assert tensors_sha256(newest) == card.tensors_sha256
+    newest = load_file(list_checkpoints(run / "checkpoints")[-1] / "network.safetensors")
+    assert compute_tensors_sha256(newest) == card.tensors_sha256
     scores = read_scores(run / "scores" / "validation.parquet")
     assert scores.header.model_sha256 == card.tensors_sha256
     validations = [line for line in read_json_lines(run / "log.jsonl") if line["kind"] == "validation"]
-    assert validations[-1]["video_top1"] == accuracy(video_scores(scores)).video_top1.of_all.share
+    assert validations[-1]["video_top1"] == compute_accuracy(compute_video_scores(scores)).video_top1.of_all.share
 
 
 @pytest.mark.parametrize(
@@ -289,12 +289,12 @@ def test_the_best_weights_are_those_of_the_best_validation(
     pretended = iter([0.5, 0.75, 0.75, 0.25])
     hashes = []
 
-    def lying(examination: Any, *arguments: Any, **options: Any) -> Result:
+    def lying(examination: Any, *arguments: Any, **options: Any) -> EvaluationResult:
         assert examination.split == "validation"
         result = evaluate(examination, *arguments, **options)
         hashes.append(examination.model_sha256)
         rate = Rate(right=round(4 * next(pretended)), of=4, low=0.0, high=1.0)
-        return Result(replace(result.accuracy, video_top1=Rates(rate, rate)), 0)
+        return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0)
 
     monkeypatch.setattr(fit_module, "evaluate", lying)
     trained(tiny_run(motions, tmp_path / "run", {"training.validate_every_epochs": 0.5}))
@@ -304,18 +304,22 @@ def test_the_best_weights_are_those_of_the_best_validation(
     assert load_weights(tmp_path / "run" / "last.safetensors")[1].tensors_sha256 == hashes[3]
 
 
-def job_of(motions: Path, output: Path, changes: dict[str, Any] | None = None) -> Job:
-    return start(tiny_run(motions, output, changes))
+def job_of(motions: Path, output: Path, changes: dict[str, Any] | None = None) -> TrainingJob:
+    return prepare_job(tiny_run(motions, output, changes))
 
 
 def test_a_loss_that_is_not_finite_names_step_and_videos_and_leaves_the_weights_alone(
     motions: Path, tmp_path: Path
 ) -> None:
     job = job_of(motions, tmp_path / "run")
-    batch = next(fit_module.training_batches(*fit_module._draws(job, 0), job.settings.loading, pin_memory=False))
+    batch = next(
+        fit_module.load_training_batches(
+            *fit_module._build_dataset_and_sampler(job, 0), job.settings.loading, pin_memory=False
+        )
+    )
     with torch.no_grad():
         job.network.fc.bias[1] = math.inf
-    learner = Learner(job, job.network, build_optimizer(job.network, job.settings.training))
+    learner = StepContext(job, job.network, build_optimizer(job.network, job.settings.training))
     before = {name: parameter.detach().clone() for name, parameter in job.network.named_parameters()}
     with pytest.raises(
         FloatingPointError, match=r"the loss is (nan|inf) in step 8 with the clips of (\S+mp4, )*\S+mp4;"
@@ -330,7 +334,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_whole(motions: Path, tmp_path:
     changes = {"training.optimizer": "sgd", "training.learning_rate": 1e30, "checkpoints.every_minutes": 1e-9}
     with pytest.raises(FloatingPointError, match=r"(step \d+).*lower training\.learning_rate"):
         trained(tiny_run(motions, tmp_path / "run", changes))
-    for path in checkpoints(tmp_path / "run" / "checkpoints"):
+    for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
         assert all(bool(t.isfinite().all()) for t in load_file(path / "network.safetensors").values())
 
 
@@ -339,23 +343,26 @@ def test_weights_that_are_not_finite_are_not_saved(motions: Path, tmp_path: Path
     optimizer = build_optimizer(job.network, job.settings.training)
     with torch.no_grad():
         job.network.stem[0].weight[0] = math.nan
-    with Keeper(job, optimizer) as keeper, pytest.raises(FloatingPointError, match="not finite after step 5"):
-        keeper.save(Progress(5))
+    with (
+        AsyncCheckpointer(job, optimizer) as keeper,
+        pytest.raises(FloatingPointError, match="not finite after step 5"),
+    ):
+        keeper.save(TrainState(5))
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_too_many_failures_end_a_run(motions: Path, tmp_path: Path) -> None:
     job = job_of(motions, tmp_path / "run", {"training.epochs": 100, "loading.max_failed_share": 0.25})
-    with Curves(job.folder, 0) as curves:
+    with MetricsLog(job.folder, 0) as curves:
         ours, theirs = batch_of(3, 1), batch_of(2, 2)
-        progress = Progress(0)
+        progress = TrainState(0)
         for _ in range(25):  # exactly the share that is allowed
-            progress = count(job, progress, ours, curves)
+            progress = update_train_state(job, progress, ours, curves)
         assert (progress.step, progress.num_drawn, progress.num_failed) == (25, 100, 25)
         with pytest.raises(
             RuntimeError, match=r"27 of 104 clips .*max_failed_share 0\.25 allows; .*failures\.jsonl .* b\.mp4: torn"
         ):
-            count(job, progress, theirs, curves)
+            update_train_state(job, progress, theirs, curves)
     lines = read_json_lines(job.folder / "failures.jsonl")
     assert len(lines) == 27
     assert lines[-1] == {"step": 26, "video": "b.mp4", "status": "unreadable", "reason": "torn"}
@@ -363,10 +370,10 @@ def test_too_many_failures_end_a_run(motions: Path, tmp_path: Path) -> None:
 
 def test_a_few_draws_are_judged_at_the_end_of_the_run_only(motions: Path, tmp_path: Path) -> None:
     job = job_of(motions, tmp_path / "run")
-    with Curves(job.folder, 0) as curves:
-        progress = count(job, Progress(0), batch_of(0, 4), curves)
+    with MetricsLog(job.folder, 0) as curves:
+        progress = update_train_state(job, TrainState(0), batch_of(0, 4), curves)
         with pytest.raises(RuntimeError, match="5 of 8 clips"):
-            count(job, replace(progress, step=NUM_STEPS - 1), batch_of(3, 1), curves)
+            update_train_state(job, replace(progress, step=NUM_STEPS - 1), batch_of(3, 1), curves)
 
 
 def batch_of(num_good: int, num_failed: int) -> StepResult:

@@ -6,7 +6,7 @@ from torch import nn
 
 from muybridge.models.network import create_model
 from muybridge.settings import TrainingSettings
-from muybridge.training.optimizer import build_optimizer, set_rate
+from muybridge.training.optimizer import build_optimizer, set_learning_rate
 
 
 def test_biases_do_not_decay_and_everything_else_does() -> None:
@@ -27,7 +27,7 @@ def test_sgd_is_nesterov_with_decay_added_to_the_gradient() -> None:
     with torch.no_grad():
         layer.weight.fill_(weight)
     optimizer = build_optimizer(layer, TrainingSettings(momentum=momentum, weight_decay=decay))
-    set_rate(optimizer, rate)
+    set_learning_rate(optimizer, rate)
     velocity = 0.0
     for _ in range(3):
         layer.weight.grad = torch.full_like(layer.weight, gradient)
@@ -46,7 +46,7 @@ def test_every_part_of_the_network_has_a_rate_of_its_own() -> None:
     network = create_model("r2plus1d_10", width=4, num_classes=3)
     factors = (0.0, 0.1, 0.2, 0.1, 1.0, 10.0)
     optimizer = build_optimizer(network, TrainingSettings(rate_factors=factors))
-    set_rate(optimizer, 0.5)
+    set_learning_rate(optimizer, 0.5)
     rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     decays = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     parts = ("stem.", "layer1.", "layer2.", "layer3.", "layer4.", "fc.")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from muybridge.records import VideoError
-from muybridge.video.containers import index_frames, open_pictures, spread_stamps, vop_kinds
+from muybridge.video.containers import index_frames, interpolate_stamps, open_video_stream, parse_vop_types
 from videos import index_picture, read_index, write_picture, write_silence, write_video
 
 STORED: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ COUNTED: dict[str, dict[str, Any]] = {
 def test_stamps_are_trusted_only_where_they_are_stored(tmp_path: Path, name: str) -> None:
     options = {**STORED, **DECODING_ORDER, **COUNTED}[name]
     index = index_frames(str(write_video(tmp_path / name, 30, **options)))
-    assert index.is_counted == (name in COUNTED)
+    assert index.uses_counting == (name in COUNTED)
     assert index.uses_dts == (name in DECODING_ORDER)
     assert len(index.times) == 30
     assert np.unique(np.diff(index.times.ticks) * float(index.times.tick_seconds)) == pytest.approx(0.04)
@@ -66,7 +66,7 @@ def test_uneven_stamps(tmp_path: Path) -> None:
 def test_a_late_start(tmp_path: Path, name: str) -> None:
     times = index_frames(str(write_video(tmp_path / name, 10, ticks=[50 + n for n in range(10)]))).times
     assert times.ticks[0] * times.tick_seconds >= 2
-    assert times.seconds(int(times.ticks[3])) == pytest.approx(0.12)
+    assert times.to_seconds(int(times.ticks[3])) == pytest.approx(0.12)
 
 
 @pytest.mark.parametrize("frames", ["0", "2"])
@@ -82,7 +82,7 @@ def test_frames_cut_off_by_an_edit_list_are_not_there(tmp_path: Path, frames: st
     index = index_frames(str(path))
     assert len(index.times) == 25
     assert index.times.ticks[0] == 0
-    assert index.key_stamps[0, 0] < 0  # decoding starts at what is cut off
+    assert index.key_frame_stamps[0, 0] < 0  # decoding starts at what is cut off
 
 
 def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> 
 def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.ts", 30, codec="mpeg2video", gop=10)
     data = path.read_bytes()
-    with open_pictures(str(path)) as (container, stream):
+    with open_video_stream(str(path)) as (container, stream):
         second_key = [packet.pos for packet in container.demux(stream) if packet.is_keyframe][1]
         assert second_key is not None
     cut = next(place for place in range(second_key - 188 * 8, 0, -188) if data[place] == 0x47)
@@ -106,7 +106,7 @@ def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None
     (tmp_path / "b.ts").write_bytes(tables + data[cut:])
     index = index_frames(str(tmp_path / "b.ts"))
     assert len(index.times) == 20
-    assert index.num_leading > 0
+    assert index.num_leading_packets > 0
 
 
 def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
             packets += stream.encode(None)
         write_silence(output, sound, 0.2)
         output.mux(packets)
-    with open_pictures(str(tmp_path / "a.mp4")) as (container, stream):
+    with open_video_stream(str(tmp_path / "a.mp4")) as (container, stream):
         assert read_index(next(container.decode(stream)).to_ndarray(format="gray")) == 0
     assert len(index_frames(str(tmp_path / "a.mp4")).times) == 5
 
@@ -142,11 +142,11 @@ def test_names_and_notes_in_any_encoding(tmp_path: Path) -> None:
 
 def test_kinds_of_mpeg4_pictures() -> None:
     start = b"\0\0\1\xb6"
-    assert vop_kinds(b"\0\0\1\xb0abc" + start + b"\x10xyz") == "I"
-    assert vop_kinds(start + b"\x50" + start + b"\x90") == "PB"
-    assert vop_kinds(start + b"\xd0") == "S"
-    assert vop_kinds(b"\x7f") == ""
-    assert vop_kinds(start) == ""
+    assert parse_vop_types(b"\0\0\1\xb0abc" + start + b"\x10xyz") == "I"
+    assert parse_vop_types(start + b"\x50" + start + b"\x90") == "PB"
+    assert parse_vop_types(start + b"\xd0") == "S"
+    assert parse_vop_types(b"\x7f") == ""
+    assert parse_vop_types(start) == ""
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_kinds_of_mpeg4_pictures() -> None:
     ],
 )
 def test_missing_stamps_are_spread_evenly(stamps: list[int | None], expected: list[int]) -> None:
-    assert spread_stamps(stamps, 100).tolist() == expected
+    assert interpolate_stamps(stamps, 100).tolist() == expected
 
 
 def test_a_single_frame_lasts_as_long_as_its_rate_says(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from muybridge.records import FrameTimes, Preprocessing, VideoError
 from muybridge.video import decode
 from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles, probe
-from muybridge.video.planes import ClipPlanes
-from muybridge.video.sampling import dense_clips, random_clip
+from muybridge.video.planes import YuvClipBuilder
+from muybridge.video.sampling import sample_dense_clips, sample_random_clip
 from videos import index_picture, needs_encoder, read_index, read_indices, rewrite, write_video
 
 NO_LOG = {"x265-params": "log-level=none"}
@@ -80,19 +80,19 @@ class Decoded:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
-    count, frames, put = Decoded(), decode.decoded_frames, ClipPlanes.put
+    count, frames, put = Decoded(), decode.decode_frames, YuvClipBuilder.write_frame
 
     def counted_frames(*arguments: Any) -> Iterator[av.VideoFrame]:
         for frame in frames(*arguments):
             count.frames += 1
             yield frame
 
-    def counted_put(planes: ClipPlanes, place: int, frame: av.VideoFrame) -> None:
+    def counted_put(planes: YuvClipBuilder, place: int, frame: av.VideoFrame) -> None:
         count.scaled += 1
         put(planes, place, frame)
 
-    monkeypatch.setattr(decode, "decoded_frames", counted_frames)
-    monkeypatch.setattr(ClipPlanes, "put", counted_put)
+    monkeypatch.setattr(decode, "decode_frames", counted_frames)
+    monkeypatch.setattr(YuvClipBuilder, "write_frame", counted_put)
     return count
 
 
@@ -108,7 +108,7 @@ def test_every_frame_of_every_kind_of_file(tmp_path: Path, name: str, monkeypatc
     needs_encoder(FILES[name].get("codec", "libx264"))
     path = write_video(tmp_path / name, NUM_FRAMES, **FILES[name])
     files = source(tmp_path)
-    times = files.frame_times(name)
+    times = files.read_frame_times(name)
     expected = np.array(one_after_the_other(path))
     assert len(times) == len(expected)
     assert expected.tolist() == list(range(NUM_FRAMES))[-len(expected) :]
@@ -126,14 +126,14 @@ def test_decoding_starts_at_the_key_frame_and_stops_at_the_last_one_wanted(
 ) -> None:
     write_video(tmp_path / "a.mp4", 30, gop=10, options={"bf": "0", "x264-params": "scenecut=0"})
     files = source(tmp_path)
-    files.read("a.mp4", files.frame_times("a.mp4").ticks[[place]])
+    files.read("a.mp4", files.read_frame_times("a.mp4").ticks[[place]])
     assert (decoded.frames, decoded.scaled) == (place % 10 + 1, 1)
 
 
 def test_frames_between_are_decoded_but_not_scaled(tmp_path: Path, decoded: Decoded) -> None:
     write_video(tmp_path / "a.mp4", 30, gop=30, options={"bf": "0", "x264-params": "scenecut=0"})
     files = source(tmp_path)
-    files.read("a.mp4", files.frame_times("a.mp4").ticks[[4, 8, 12, 8]])
+    files.read("a.mp4", files.read_frame_times("a.mp4").ticks[[4, 8, 12, 8]])
     assert (decoded.frames, decoded.scaled) == (13, 3)
 
 
@@ -141,7 +141,7 @@ def test_frames_between_are_decoded_but_not_scaled(tmp_path: Path, decoded: Deco
 def test_b_frames_cost_no_longer_way(tmp_path: Path, decoded: Decoded, name: str) -> None:
     write_video(tmp_path / name, 60, gop=20, options={"x264-params": "scenecut=0:bframes=3"})
     files = source(tmp_path)
-    ticks = files.frame_times(name).ticks
+    ticks = files.read_frame_times(name).ticks
     for place in range(60):
         decoded.frames = 0
         files.read(name, ticks[[place]])
@@ -153,7 +153,7 @@ def test_far_apart_frames_are_read_with_a_seek_between(tmp_path: Path, decoded: 
     codec = {"codec": "mpeg4"} if name.endswith("avi") else {"options": {"bf": "0", "x264-params": "scenecut=0"}}
     write_video(tmp_path / name, 90, gop=10, **codec)
     files = source(tmp_path)
-    ticks = files.frame_times(name).ticks
+    ticks = files.read_frame_times(name).ticks
     clip = files.read(name, ticks[[2, 35, 36, 81]])
     assert read_indices(clip.luma_thw) == [2, 35, 36, 81]
     assert decoded.frames == 3 + 7 + 2
@@ -168,8 +168,8 @@ def test_time_stamps_cost_no_decoding_where_they_are_stored(tmp_path: Path, monk
 
     write_video(tmp_path / "a.mp4", 20)
     write_video(tmp_path / "a.avi", 20, codec="mpeg4")
-    monkeypatch.setattr("muybridge.video.containers.decoded_frames", refuse)
-    assert [len(source(tmp_path).frame_times(name)) for name in ("a.mp4", "a.avi")] == [20, 20]
+    monkeypatch.setattr("muybridge.video.containers.decode_frames", refuse)
+    assert [len(source(tmp_path).read_frame_times(name)) for name in ("a.mp4", "a.avi")] == [20, 20]
 
 
 def test_clips_of_a_video(tmp_path: Path) -> None:
@@ -178,20 +178,20 @@ def test_clips_of_a_video(tmp_path: Path) -> None:
         source(tmp_path),
         Preprocessing(clip_length=4, frame_stride=2, crop=32, scale_height=32, scale_width=43),
     )
-    times = files.frame_times("a.mp4")
-    clip = random_clip(times, asked, np.random.default_rng(3))
+    times = files.read_frame_times("a.mp4")
+    clip = sample_random_clip(times, asked, np.random.default_rng(3))
     start = int(np.searchsorted(times.ticks, clip.ticks[0]))
     pixels = files.read("a.mp4", clip.ticks)
     assert read_indices(pixels.luma_thw) == [start, start + 2, start + 4, start + 6]
     assert pixels.chroma_cthw.shape == (2, 4, 16, 22)
     slower = Preprocessing(clip_length=4, frames_per_second=5, crop=32, scale_height=32, scale_width=43)
-    assert read_indices(files.read("a.mp4", dense_clips(times, slower, 4)[1].ticks).luma_thw) == [20, 25, 30, 35]
+    assert read_indices(files.read("a.mp4", sample_dense_clips(times, slower, 4)[1].ticks).luma_thw) == [20, 25, 30, 35]
 
 
 def test_short_videos_loop(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 3)
     files = source(tmp_path)
-    clip = random_clip(files.frame_times("a.mp4"), Preprocessing(clip_length=8), np.random.default_rng(0))
+    clip = sample_random_clip(files.read_frame_times("a.mp4"), Preprocessing(clip_length=8), np.random.default_rng(0))
     assert read_indices(files.read("a.mp4", clip.ticks).luma_thw) == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
@@ -204,7 +204,7 @@ def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 30, gop=250)
     rewrite(tmp_path / "a.mp4", tmp_path / "b.mp4", stamp)
     files = source(tmp_path)
-    ticks = files.frame_times("b.mp4").ticks
+    ticks = files.read_frame_times("b.mp4").ticks
     assert len(ticks) == 30
     for places in ([7], [11, 3, 29], list(range(30))):
         assert read_indices(files.read("b.mp4", ticks[places]).luma_thw) == places
@@ -222,7 +222,7 @@ def test_vp8_pictures_that_are_not_shown_are_no_frames(tmp_path: Path) -> None:
         tmp_path / "a.webm", tmp_path / "b.webm", lambda n, packet: hidden(packet, 0x10) if n in (8, 13, 19) else None
     )
     files = source(tmp_path)
-    ticks = files.frame_times("b.webm").ticks
+    ticks = files.read_frame_times("b.webm").ticks
     expected = [n for n in range(20) if n not in (8, 13, 19)]
     assert ticks.tolist() == [40 * n for n in expected]
     assert read_indices(files.read("b.webm", ticks).luma_thw) == expected
@@ -237,7 +237,7 @@ def test_where_no_frame_comes_out_the_one_before_is_still_shown(tmp_path: Path, 
     rewrite(first, tmp_path / name, lambda number, _: NOT_CODED if number == 9 else None)
     assert one_after_the_other(tmp_path / name) == [n for n in range(20) if n != 9]
     files = source(tmp_path)
-    ticks = files.frame_times(name).ticks
+    ticks = files.read_frame_times(name).ticks
     assert len(ticks) == 20
     for places in ([9], [8, 9], [9, 10], list(range(20))):
         assert read_indices(files.read(name, ticks[places]).luma_thw) == [place - (place == 9) for place in places]
@@ -253,9 +253,9 @@ def test_place_holders_of_packed_streams_are_no_frames(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", 30, codec="mpeg4", gop=10)
     rewrite(tmp_path / "a.avi", tmp_path / "b.avi", change)
     files = source(tmp_path)
-    ticks = files.frame_times("b.avi").ticks
+    ticks = files.read_frame_times("b.avi").ticks
     assert ticks.tolist() == [n for n in range(30) if n not in (5, 15)]
-    assert index_frames(str(tmp_path / "b.avi")).key_stamps[:, 0].tolist() == [0, 10, 20]
+    assert index_frames(str(tmp_path / "b.avi")).key_frame_stamps[:, 0].tolist() == [0, 10, 20]
     assert read_indices(files.read("b.avi", ticks[[14]]).luma_thw) == [16]
 
 
@@ -266,7 +266,7 @@ def test_the_size_may_change_within_a_video(tmp_path: Path) -> None:
         larger = [bytes(packet) for packet in other.demux(video=0) if packet.size]
     rewrite(tmp_path / "a.mkv", tmp_path / "c.mkv", lambda number, _: larger[number] if number >= 5 else None)
     files = source(tmp_path)
-    assert read_indices(files.read("c.mkv", files.frame_times("c.mkv").ticks).luma_thw) == list(range(10))
+    assert read_indices(files.read("c.mkv", files.read_frame_times("c.mkv").ticks).luma_thw) == list(range(10))
 
 
 def turn_tkhd(path: Path, matrix: tuple[int, int, int, int]) -> Path:
@@ -299,7 +299,7 @@ def test_frames_come_out_upright(tmp_path: Path, matrix: tuple[int, int, int, in
     write_video(tmp_path / "a.mp4", 12, height=64 if lying else 96, width=96 if lying else 64, paint=paint)
     turn_tkhd(tmp_path / "a.mp4", matrix)
     files = source(tmp_path, 33, 20)
-    clip = files.read("a.mp4", files.frame_times("a.mp4").ticks)
+    clip = files.read("a.mp4", files.read_frame_times("a.mp4").ticks)
     assert clip.luma_thw.shape == (12, 33, 20)
     assert clip.chroma_cthw.shape == (2, 12, 17, 10)
     assert read_indices(clip.luma_thw) == list(range(11, 23))
@@ -313,7 +313,7 @@ def test_colour_marks_of_the_file_reach_the_clip(tmp_path: Path) -> None:
     files = source(tmp_path)
     found = {}
     for name in ("hd.mp4", "sd.mp4"):
-        clip = files.read(name, files.frame_times(name).ticks)
+        clip = files.read(name, files.read_frame_times(name).ticks)
         found[name] = (clip.matrix, clip.full_range)
     assert found == {"hd.mp4": ("bt709", True), "sd.mp4": ("bt601", False)}
 
@@ -328,10 +328,10 @@ def test_facts_of_a_file(tmp_path: Path, decoded: Decoded) -> None:
 def test_it_travels_to_other_processes_without_its_memory(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 5)
     files = source(tmp_path)
-    ticks = files.frame_times("a.mp4").ticks
+    ticks = files.read_frame_times("a.mp4").ticks
     size = len(pickle.dumps(files))
     for number in range(5):
-        files.frame_times(str(write_video(tmp_path / f"{number}.mp4", 5)))
+        files.read_frame_times(str(write_video(tmp_path / f"{number}.mp4", 5)))
     assert len(pickle.dumps(files)) == size
     assert read_indices(pickle.loads(pickle.dumps(files)).read("a.mp4", ticks).luma_thw) == [0, 1, 2, 3, 4]
 
@@ -340,21 +340,21 @@ def test_time_stamps_are_remembered_for_some_files(tmp_path: Path, monkeypatch: 
     calls: list[str] = []
     index_frames = decode.index_frames
     monkeypatch.setattr(decode, "index_frames", lambda path: (calls.append(path), index_frames(path))[1])
-    monkeypatch.setattr(decode, "_KEPT_INDEXES", 2)
+    monkeypatch.setattr(decode, "_MAX_CACHED_INDEXES", 2)
     files = source(tmp_path)
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         write_video(tmp_path / name, 3)
     for name in ("a.mp4", "a.mp4", "b.mp4", "a.mp4", "c.mp4", "c.mp4", "a.mp4"):
-        files.read(name, files.frame_times(name).ticks)
+        files.read(name, files.read_frame_times(name).ticks)
     assert [Path(path).name for path in calls] == ["a.mp4", "b.mp4", "c.mp4", "a.mp4"]
 
 
 def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 9)
     files = source(tmp_path)
-    ticks = files.frame_times("a.mp4").ticks
+    ticks = files.read_frame_times("a.mp4").ticks
     write_video(tmp_path / "a.mp4", 5)
-    assert len(files.frame_times("a.mp4")) == 5
+    assert len(files.read_frame_times("a.mp4")) == 5
     with pytest.raises(VideoError, match="changed while it was used"):
         files.read("a.mp4", ticks)
 
@@ -368,7 +368,7 @@ def test_paths_are_relative_to_the_root_or_absolute(tmp_path: Path, monkeypatch:
         (source(tmp_path), "deep/a.mp4"),
         (source(Path("/")), str(path)),
     ):
-        assert len(files.frame_times(name)) == 3
+        assert len(files.read_frame_times(name)) == 3
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
@@ -379,9 +379,9 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     files = source(tmp_path)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(20):
-        files.read("a.mp4", files.frame_times("a.mp4").ticks[[3, 20]])
+        files.read("a.mp4", files.read_frame_times("a.mp4").ticks[[3, 20]])
         with pytest.raises(VideoError):
-            files.frame_times("broken.mp4")
+            files.read_frame_times("broken.mp4")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -397,15 +397,15 @@ def test_real_files_agree_with_decoding_them_from_the_beginning() -> None:
     asked = Preprocessing()
     files = source(folder, 128, 171)
     for name in sorted(path.name for path in folder.iterdir() if path.stem != "corrupted"):
-        times = files.frame_times(name)
-        expected = ClipPlanes(len(times), 128, 171)
+        times = files.read_frame_times(name)
+        expected = YuvClipBuilder(len(times), 128, 171)
         with av.open(str(folder / name)) as container:
             for place, frame in enumerate(container.decode(video=0)):
-                expected.put(place, frame)
+                expected.write_frame(place, frame)
         assert place == len(times) - 1, name
-        whole = expected.clip(np.arange(len(times)))
+        whole = expected.build_clip(np.arange(len(times)))
         for draw in range(3):
-            ticks = random_clip(times, asked, np.random.default_rng(draw)).ticks
+            ticks = sample_random_clip(times, asked, np.random.default_rng(draw)).ticks
             clip = files.read(name, ticks)
             places = np.searchsorted(times.ticks, ticks)
             assert np.array_equal(clip.luma_thw, whole.luma_thw[places]), name
@@ -414,7 +414,7 @@ def test_real_files_agree_with_decoding_them_from_the_beginning() -> None:
 
 def test_a_real_corrupted_file_can_be_used_up_to_where_it_fails() -> None:
     files = source(real_videos(), 128, 171)
-    times: FrameTimes = files.frame_times("corrupted.mp4")
+    times: FrameTimes = files.read_frame_times("corrupted.mp4")
     assert files.read("corrupted.mp4", times.ticks[:10]).luma_thw.shape == (10, 128, 171)
     with pytest.raises(VideoError, match=r"decoding fails at \d\.\d\d s") as caught:
         files.read("corrupted.mp4", times.ticks[-10:])

@@ -8,10 +8,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
+from muybridge.randomness import make_generator
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, YuvClip
-from muybridge.video.flow import chained, farneback, flow_view, gray_frame
-from muybridge.video.views import FlowBatch, View, batched, evaluation_view, network_input, training_view
+from muybridge.video.flow import chain_flows, compute_flow_view, convert_frame_to_gray, farneback
+from muybridge.video.views import (
+    FlowBatch,
+    View,
+    collate_views,
+    make_evaluation_view,
+    make_training_view,
+    prepare_network_input,
+)
 
 CPU = torch.device("cpu")
 
@@ -31,7 +38,7 @@ def moving(num_frames: int, right: float, down: float, **colour: Any) -> YuvClip
 
 def view_of(clip: YuvClip, places: list[int]) -> View:
     """The frames at `places`, as a source gives them for a clip."""
-    return evaluation_view(YuvClip(clip.luma_thw[places], clip.chroma_cthw[:, places], "bt601", True), 48)
+    return make_evaluation_view(YuvClip(clip.luma_thw[places], clip.chroma_cthw[:, places], "bt601", True), 48)
 
 
 def preprocessing(**sampling: Any) -> Preprocessing:
@@ -51,7 +58,7 @@ def test_sign_and_scale_of_a_known_translation(right: float, down: float) -> Non
     """Pixels to the right, then pixels down, from a frame to the next one."""
     asked = preprocessing(clip_length=3)
     places = [0, 1, 1, 2, 2, 3]
-    flow = flow_view(view_of(moving(6, right, down), places), np.array(places), asked, {})
+    flow = compute_flow_view(view_of(moving(6, right, down), places), np.array(places), asked, {})
     assert flow.flow_cthw.shape == (2, 3, 48, 48)
     assert flow.flow_cthw.dtype == np.float32
     require_about(flow.flow_cthw[0], right)
@@ -60,8 +67,8 @@ def test_sign_and_scale_of_a_known_translation(right: float, down: float) -> Non
 
 def test_mirrored_frames_flow_the_other_way() -> None:
     clip = moving(2, 2, 1)
-    views = [training_view(clip, 48, mirror=True, generator=generator(0, "mirror", n)) for n in range(20)]
-    flows = {view.mirror: flow_view(view, np.array([0, 1]), preprocessing(clip_length=1), {}) for view in views}
+    views = [make_training_view(clip, 48, mirror=True, generator=make_generator(0, "mirror", n)) for n in range(20)]
+    flows = {view.mirror: compute_flow_view(view, np.array([0, 1]), preprocessing(clip_length=1), {}) for view in views}
     assert set(flows) == {True, False}
     for mirror, flow in flows.items():
         require_about(flow.flow_cthw[0], (-2 if mirror else 2))
@@ -83,7 +90,7 @@ def plainly_chained(first: NDArray[np.float32], second: NDArray[np.float32]) -> 
 def test_chaining_follows_the_first_flow() -> None:
     chance = np.random.default_rng(0)
     first, second = chance.normal(0, 6, (2, 20, 30, 2)).astype(np.float32)
-    assert np.array_equal(chained(first, second), plainly_chained(first, second))
+    assert np.array_equal(chain_flows(first, second), plainly_chained(first, second))
 
 
 def test_a_chain_over_a_gap_is_the_way_along_all_of_it() -> None:
@@ -93,7 +100,7 @@ def test_a_chain_over_a_gap_is_the_way_along_all_of_it() -> None:
     places = [0, 1, 2, 3, 1, 2, 3, 4]
     view = view_of(clip, places)
     known: dict[Any, Any] = {}
-    flow = flow_view(view, np.array(places), asked, known).flow_cthw
+    flow = compute_flow_view(view, np.array(places), asked, known).flow_cthw
     require_about(flow[0, ..., :40, :40], 6)
     require_about(flow[1, ..., :40, :40], 3)
     assert sorted(known) == [(0, 1), (1, 2), (2, 3), (3, 4)]
@@ -105,7 +112,7 @@ def test_without_a_chain_one_flow_leads_over_the_gap() -> None:
     places = [0, 3]
     view = view_of(clip, places)
     known: dict[Any, Any] = {}
-    flow = flow_view(view, np.array(places), asked, known).flow_cthw
+    flow = compute_flow_view(view, np.array(places), asked, known).flow_cthw
     require_about(flow[0], 3)
     assert list(known) == [(0, 3)]
 
@@ -124,22 +131,27 @@ def test_gray_is_that_of_rgb_frames(matrix: Any, full_range: bool, mirror: bool)
     chance = np.random.default_rng(1)
     luma = chance.integers(60, 190, (1, 17, 23), dtype=np.uint8)
     chroma = chance.integers(110, 146, (2, 1, 9, 12), dtype=np.uint8)
-    view = training_view(YuvClip(luma, chroma, matrix, full_range), 12, mirror=False, generator=generator(0, "gray", 3))
+    view = make_training_view(
+        YuvClip(luma, chroma, matrix, full_range), 12, mirror=False, generator=make_generator(0, "gray", 3)
+    )
     view = View(view.luma_thw, view.chroma_cthw, view.top, view.left, mirror, view.matrix, view.full_range)
     rgb_as_is = Preprocessing(scale_height=17, scale_width=23, crop=12, mean=(0.0,) * 3, std=(1.0,) * 3)
-    rgb = network_input(batched([view]), rgb_as_is, CPU)[0, :, 0].permute(1, 2, 0).numpy()
+    rgb = prepare_network_input(collate_views([view]), rgb_as_is, CPU)[0, :, 0].permute(1, 2, 0).numpy()
     theirs = cv2.cvtColor(np.ascontiguousarray(np.rint(rgb).astype(np.uint8)), cv2.COLOR_RGB2GRAY)
-    difference = gray_frame(view, 0, 12).astype(int) - theirs
+    difference = convert_frame_to_gray(view, 0, 12).astype(int) - theirs
     assert np.abs(difference).max() <= 1
     assert abs(difference.mean()) < 0.3
 
 
 def test_the_network_sees_normalised_flow() -> None:
     asked = preprocessing(clip_length=1)
-    views = [flow_view(evaluation_view(moving(2, right, 0), 48), np.array([0, 1]), asked, {}) for right in (1, 2)]
-    batch = batched(views)
+    views = [
+        compute_flow_view(make_evaluation_view(moving(2, right, 0), 48), np.array([0, 1]), asked, {})
+        for right in (1, 2)
+    ]
+    batch = collate_views(views)
     assert isinstance(batch, FlowBatch)
-    clips = network_input(batch, asked, CPU).numpy()
+    clips = prepare_network_input(batch, asked, CPU).numpy()
     assert clips.shape == (2, 2, 1, 48, 48)
     for clip, view in zip(clips, views, strict=True):
         for channel in (0, 1):

@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from muybridge.records import YuvClip
-from muybridge.video.planes import ClipPlanes, frame_colours, orientation
+from muybridge.video.planes import YuvClipBuilder, detect_color_format, read_orientation
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (120, 60, 200)]
@@ -48,10 +48,10 @@ def flat(pixel_format: str, levels: tuple[int, ...], height: int = 48, width: in
 
 
 def scaled(*frames: av.VideoFrame, height: int = 20, width: int = 27) -> YuvClip:
-    planes = ClipPlanes(len(frames), height, width)
+    planes = YuvClipBuilder(len(frames), height, width)
     for place, frame in enumerate(frames):
-        planes.put(place, frame)
-    return planes.clip(np.arange(len(frames)))
+        planes.write_frame(place, frame)
+    return planes.build_clip(np.arange(len(frames)))
 
 
 def levels(clip: YuvClip, place: int = 0) -> NDArray[np.float64]:
@@ -146,10 +146,10 @@ def test_a_clip_has_the_colours_of_its_first_frame_throughout() -> None:
 
 
 def test_repeats_and_their_order() -> None:
-    planes = ClipPlanes(3, 20, 27)
+    planes = YuvClipBuilder(3, 20, 27)
     for place in (2, 0, 1):
-        planes.put(place, flat("yuv420p", (50 * place + 50, 128, 128)))
-    clip = planes.clip(np.array([1, 1, 0, 2]))
+        planes.write_frame(place, flat("yuv420p", (50 * place + 50, 128, 128)))
+    clip = planes.build_clip(np.array([1, 1, 0, 2]))
     assert [int(frame[0, 0]) for frame in clip.luma_thw] == [100, 100, 50, 150]
     assert clip.chroma_cthw.shape == (2, 4, 10, 14)
 
@@ -221,7 +221,7 @@ def test_display_matrices(
             y, x
         ]
     assert np.array_equal(sent, upright(picture))
-    transposed, flip_rows, flip_columns = orientation(Turned(flat("gray", (0,)), matrix, rotation=90))  # type: ignore[arg-type]
+    transposed, flip_rows, flip_columns = read_orientation(Turned(flat("gray", (0,)), matrix, rotation=90))  # type: ignore[arg-type]
     ours = picture.T if transposed else picture
     ours = ours[::-1] if flip_rows else ours
     assert np.array_equal(ours[:, ::-1] if flip_columns else ours, sent)
@@ -237,11 +237,11 @@ def test_a_rotation_beside_side_data_that_pyav_does_not_know(rotation: int, turn
     frame = Unknown()
     frame.rotation = rotation  # type: ignore[attr-defined]
     picture = np.arange(60).reshape(6, 10)
-    transposed, flip_rows, flip_columns = orientation(frame)  # type: ignore[arg-type]
+    transposed, flip_rows, flip_columns = read_orientation(frame)  # type: ignore[arg-type]
     ours = picture.T if transposed else picture
     ours = ours[::-1] if flip_rows else ours
     assert np.array_equal(ours[:, ::-1] if flip_columns else ours, np.rot90(picture, turns))
 
 
 def test_colours_of_a_frame_without_scaling_it() -> None:
-    assert frame_colours(flat("rgb24", (1, 2, 3))) == ("bt601", False)
+    assert detect_color_format(flat("rgb24", (1, 2, 3))) == ("bt601", False)

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, FrameTimes, Preprocessing, VideoError
-from muybridge.video.sampling import centre_clip, dense_clips, random_clip, sampling_grid, uniform_clips, within
+from muybridge.video.sampling import (
+    compute_sampling_grid,
+    sample_center_clip,
+    sample_dense_clips,
+    sample_random_clip,
+    sample_uniform_clips,
+    trim_frame_times,
+)
 
 UNEVEN = (3, 4, 9, 10, 24, 25, 26, 44)  # a variable frame rate
 
@@ -52,7 +59,7 @@ def picture(clip: ClipTimes, times: FrameTimes) -> str:
 )
 def test_uniform_clips_as_drawn(num_frames: int, length: int, stride: int, num_clips: int, pictures: list[str]) -> None:
     times = regular(num_frames)
-    assert [picture(clip, times) for clip in uniform_clips(times, shape(length, stride), num_clips)] == pictures
+    assert [picture(clip, times) for clip in sample_uniform_clips(times, shape(length, stride), num_clips)] == pictures
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_uniform_clips_as_drawn(num_frames: int, length: int, stride: int, num_c
 )
 def test_dense_clips_as_drawn(num_frames: int, step: int, pictures: list[str]) -> None:
     times = regular(num_frames)
-    assert [picture(clip, times) for clip in dense_clips(times, shape(3), step)] == pictures
+    assert [picture(clip, times) for clip in sample_dense_clips(times, shape(3), step)] == pictures
 
 
 @pytest.mark.parametrize(
@@ -83,10 +90,10 @@ def test_dense_clips_as_drawn(num_frames: int, step: int, pictures: list[str]) -
 def test_short_videos_repeat_in_a_loop(num_frames: int, length: int, stride: int, order: list[int]) -> None:
     times = regular(num_frames)
     clips = [
-        random_clip(times, shape(length, stride), np.random.default_rng(0)),
-        centre_clip(times, shape(length, stride)),
-        *uniform_clips(times, shape(length, stride), 3),
-        *dense_clips(times, shape(length, stride), 2),
+        sample_random_clip(times, shape(length, stride), np.random.default_rng(0)),
+        sample_center_clip(times, shape(length, stride)),
+        *sample_uniform_clips(times, shape(length, stride), 3),
+        *sample_dense_clips(times, shape(length, stride), 2),
     ]
     for clip in clips:
         assert places(clip, times) == order
@@ -99,7 +106,7 @@ def test_every_clip_is_where_the_definition_says(times: FrameTimes) -> None:
     for length, stride, num_clips in product((1, 2, 3, 4, 7), (1, 2, 3), (1, 2, 3, 5, 10)):
         asked, num_frames = shape(length, stride), len(times)
         span = (length - 1) * stride + 1
-        clips = uniform_clips(times, asked, num_clips)
+        clips = sample_uniform_clips(times, asked, num_clips)
         assert len(clips) == num_clips
         for number, clip in enumerate(clips):
             if num_frames < span:
@@ -120,7 +127,7 @@ def test_random_clips_reach_every_place_about_equally(num_frames: int, length: i
     times, asked = regular(num_frames), shape(length, stride)
     generator = np.random.default_rng(5)
     num_places, draws = max(1, num_frames - asked.clip_span + 1), 1500
-    starts = Counter(places(random_clip(times, asked, generator), times)[0] for _ in range(draws))
+    starts = Counter(places(sample_random_clip(times, asked, generator), times)[0] for _ in range(draws))
     assert set(starts) == set(range(num_places))
     # Five standard deviations of a fair draw.
     share = draws / num_places
@@ -139,71 +146,71 @@ def test_the_grid_shows_the_latest_frame_of_every_moment(times: FrameTimes, rate
         shown = [tick for tick in times.ticks.tolist() if (tick - int(times.ticks[0])) * times.tick_seconds <= moment]
         expected.append(max(shown))
         moment += 1 / exact_rate
-    assert sampling_grid(times, rate).tolist() == expected
+    assert compute_sampling_grid(times, rate).tolist() == expected
 
 
 def test_the_native_grid_is_every_frame() -> None:
-    assert sampling_grid(uneven(), None).tolist() == list(UNEVEN)
+    assert compute_sampling_grid(uneven(), None).tolist() == list(UNEVEN)
 
 
 def test_halving_the_rate_takes_every_other_frame() -> None:
     times = FrameTimes(np.arange(300, dtype=np.int64) * 1001, Fraction(1, 30000), 300300)
-    assert sampling_grid(times, 30000 / 1001 / 2).tolist() == times.ticks[::2].tolist()
+    assert compute_sampling_grid(times, 30000 / 1001 / 2).tolist() == times.ticks[::2].tolist()
 
 
 def test_the_grid_of_a_long_video_with_fine_ticks_does_not_overflow() -> None:
     num_frames = 300_000  # nearly three hours
     times = FrameTimes(np.arange(num_frames, dtype=np.int64) * 40_000_000, Fraction(1, 10**9), num_frames * 40_000_000)
-    grid = sampling_grid(times, 14.985)
+    grid = compute_sampling_grid(times, 14.985)
     assert len(grid) == math.ceil(12000 * Fraction("14.985"))
     assert grid[-1] == (len(grid) - 1) / Fraction("14.985") // Fraction(1, 25) * 40_000_000
 
 
 def test_an_impossible_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="frames_per_second must be at least 1e-06"):
-        sampling_grid(uneven(), 1e-9)
+        compute_sampling_grid(uneven(), 1e-9)
 
 
 @pytest.mark.parametrize("times", [regular(8, step=1001, start=77, tick_seconds=Fraction(1, 30000)), uneven()])
 def test_bounds_computed_from_time_stamps_find_those_frames(times: FrameTimes) -> None:
     for first in range(len(times)):
         for last in range(first + 1, len(times)):
-            bounds = times.seconds(int(times.ticks[first])), times.seconds(int(times.ticks[last]))
-            kept = within(times, *bounds)
+            bounds = times.to_seconds(int(times.ticks[first])), times.to_seconds(int(times.ticks[last]))
+            kept = trim_frame_times(times, *bounds)
             assert kept.ticks.tolist() == times.ticks[first:last].tolist()
             assert kept.end_tick == times.ticks[last]
 
 
 def test_bounds_as_people_write_them() -> None:
     times = regular(25, step=512, tick_seconds=Fraction(1, 12800))  # 25 frames a second
-    assert len(within(times, None, None)) == 25
-    assert within(times, 0.2, 0.4).ticks.tolist() == [512 * place for place in range(5, 10)]
-    assert within(times, 0.21, None).ticks.tolist() == [512 * place for place in range(6, 25)]
-    beyond = within(times, 0.9, 7.0)
+    assert len(trim_frame_times(times, None, None)) == 25
+    assert trim_frame_times(times, 0.2, 0.4).ticks.tolist() == [512 * place for place in range(5, 10)]
+    assert trim_frame_times(times, 0.21, None).ticks.tolist() == [512 * place for place in range(6, 25)]
+    beyond = trim_frame_times(times, 0.9, 7.0)
     assert (len(beyond), beyond.end_tick) == (2, times.end_tick)
 
 
 def test_bounds_without_frames_are_too_short() -> None:
     with pytest.raises(VideoError, match=r"no frames between 3 s and its end: the video lasts 0.80 s") as caught:
-        within(regular(8), 3.0, None)
+        trim_frame_times(regular(8), 3.0, None)
     assert caught.value.status == "too_short"
     with pytest.raises(VideoError, match=r"no frames between 0.11 s and 0.19 s"):
-        within(regular(8), 0.11, 0.19)
+        trim_frame_times(regular(8), 0.11, 0.19)
 
 
 def test_seconds_are_counted_from_the_origin() -> None:
     whole = regular(10, start=500)
-    part = within(whole, 0.4, 0.8)
-    clip = centre_clip(part, shape(2))
+    part = trim_frame_times(whole, 0.4, 0.8)
+    clip = sample_center_clip(part, shape(2))
     assert (clip.start_seconds, clip.end_seconds) == (pytest.approx(0.1), pytest.approx(0.3))
-    clip = centre_clip(part, shape(2), origin_tick=int(whole.ticks[0]))
+    clip = sample_center_clip(part, shape(2), origin_tick=int(whole.ticks[0]))
     assert (clip.start_seconds, clip.end_seconds) == (pytest.approx(0.5), pytest.approx(0.7))
 
 
 @pytest.mark.parametrize("rate", [None, 5.0, 10.0, 20.0])
 def test_clips_side_by_side_cover_the_video_without_gaps(rate: float | None) -> None:
     times = regular(12, start=30)  # 10 frames a second
-    clips = dense_clips(times, shape(3, frames_per_second=rate), 3)
+    clips = sample_dense_clips(times, shape(3, frames_per_second=rate), 3)
     assert clips[0].start_seconds == 0
     assert clips[-1].end_seconds == pytest.approx(times.duration_seconds)
     assert [clip.end_seconds for clip in clips[:-1]] == [clip.start_seconds for clip in clips[1:]]
@@ -211,14 +218,14 @@ def test_clips_side_by_side_cover_the_video_without_gaps(rate: float | None) -> 
 
 def test_a_clip_at_a_lower_rate_passes_over_frames() -> None:
     times = regular(9)
-    assert picture(uniform_clips(times, shape(3, frames_per_second=5), 2)[0], times) == "fxfxfxxxx"
+    assert picture(sample_uniform_clips(times, shape(3, frames_per_second=5), 2)[0], times) == "fxfxfxxxx"
 
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 clip, not 0"):
-        uniform_clips(regular(4), shape(2), 0)
+        sample_uniform_clips(regular(4), shape(2), 0)
     with pytest.raises(ValueError, match="step of at least 1 frame, not 0"):
-        dense_clips(regular(4), shape(2), 0)
+        sample_dense_clips(regular(4), shape(2), 0)
 
 
 def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) -> Preprocessing:
@@ -239,7 +246,7 @@ def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, firs
     """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video."""
     times = regular(20)
     assert asked.clip_span == span == (asked.clip_length - 1) * asked.frame_stride + asked.flow_gap + 1
-    clips = uniform_clips(times, asked, 4)
+    clips = sample_uniform_clips(times, asked, 4)
     assert places(clips[0], times) == first
     for number, clip in enumerate(clips):
         start = number * (20 - span) // 3
@@ -250,6 +257,6 @@ def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, firs
 
 
 def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
-    assert places(centre_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
-    assert places(centre_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
-    assert places(centre_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]
+    assert places(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
+    assert places(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert places(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]

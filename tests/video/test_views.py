@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from muybridge.randomness import generator
+from muybridge.randomness import make_generator
 from muybridge.records import Preprocessing, YuvClip
-from muybridge.video.views import batched, evaluation_view, network_input, training_view, yuv_to_rgb_matrix
+from muybridge.video.views import (
+    collate_views,
+    compute_yuv_to_rgb_matrix,
+    make_evaluation_view,
+    make_training_view,
+    prepare_network_input,
+)
 
 UNNORMALISED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -41,7 +47,9 @@ def plain_rgb(clip: YuvClip) -> np.ndarray:
 def test_colours_follow_the_formula(matrix: str, full_range: bool) -> None:
     clip = random_clip(3, 16, 16, matrix=matrix, full_range=full_range)
     preprocessing = Preprocessing(scale_height=16, scale_width=16, crop=16, clip_length=3, **UNNORMALISED)
-    ours = network_input(batched([evaluation_view(clip, 16)]), preprocessing, torch.device("cpu"))[0].numpy()
+    ours = prepare_network_input(collate_views([make_evaluation_view(clip, 16)]), preprocessing, torch.device("cpu"))[
+        0
+    ].numpy()
     inside = (plain_rgb(clip) > 0) & (plain_rgb(clip) < 255)  # the plain form clips r and b before it makes g
     assert np.abs(ours - plain_rgb(clip))[inside].max() < 1e-3 or np.abs(ours - plain_rgb(clip)).max() < 1e-3
 
@@ -51,7 +59,7 @@ def test_named_colours() -> None:
     codes = {(16, 128, 128): (0, 0, 0), (235, 128, 128): (255, 255, 255), (81, 90, 240): (255, 0, 0)}
     codes |= {(145, 54, 34): (0, 255, 0), (41, 240, 110): (0, 0, 255)}
     for yuv, rgb in codes.items():
-        found = yuv_to_rgb_matrix("bt601", False) @ np.array([*yuv, 1.0])
+        found = compute_yuv_to_rgb_matrix("bt601", False) @ np.array([*yuv, 1.0])
         assert np.abs(found - rgb).max() < 2, yuv
 
 
@@ -64,7 +72,9 @@ def test_close_to_swscale() -> None:
         plane.update(padded.tobytes())
     theirs = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)
     preprocessing = Preprocessing(scale_height=32, scale_width=32, crop=32, clip_length=1, **UNNORMALISED)
-    ours = network_input(batched([evaluation_view(clip, 32)]), preprocessing, torch.device("cpu"))[0, :, 0].numpy()
+    ours = prepare_network_input(collate_views([make_evaluation_view(clip, 32)]), preprocessing, torch.device("cpu"))[
+        0, :, 0
+    ].numpy()
     difference = np.abs(ours - theirs)
     assert difference.max() <= 4
     assert difference.mean() <= 1
@@ -81,13 +91,13 @@ def test_every_crop_is_that_part_of_the_whole_frame(height: int, width: int, cro
     mean, std = np.array(preprocessing.mean)[:, None, None, None], np.array(preprocessing.std)[:, None, None, None]
     views, expected = [], []
     for number in range(12):
-        view = training_view(clip, crop, mirror=True, generator=generator(0, "test", number))
-        chance = generator(0, "test", number)  # the same draws in the same order
+        view = make_training_view(clip, crop, mirror=True, generator=make_generator(0, "test", number))
+        chance = make_generator(0, "test", number)  # the same draws in the same order
         top, left = int(chance.integers(0, height - crop + 1)), int(chance.integers(0, width - crop + 1))
         part = whole[:, :, top : top + crop, left : left + crop]
         views.append(view)
         expected.append((part[..., ::-1] if chance.random() < 0.5 else part) - mean)
-    ours = network_input(batched(views), preprocessing, torch.device("cpu")).numpy()
+    ours = prepare_network_input(collate_views(views), preprocessing, torch.device("cpu")).numpy()
     agrees = np.abs(ours - np.stack(expected) / std) < 0.01
     assert agrees.mean() > 0.7  # the rest: green where the plain form clipped red or blue first
     assert agrees[:, [0, 2]].all()
@@ -96,11 +106,11 @@ def test_every_crop_is_that_part_of_the_whole_frame(height: int, width: int, cro
 
 def test_the_centre_is_where_the_authors_crop() -> None:
     clip = random_clip(1, 128, 171)
-    view = evaluation_view(clip, 112)
+    view = make_evaluation_view(clip, 112)
     assert np.array_equal(view.luma_thw[0, view.top :, view.left :][:112, :112], clip.luma_thw[0, 8:120, 29:141])
 
 
 def test_mirroring_can_be_switched_off() -> None:
     clip = random_clip(1, 20, 20)
-    views = [training_view(clip, 16, mirror=False, generator=generator(0, "m", n)) for n in range(30)]
+    views = [make_training_view(clip, 16, mirror=False, generator=make_generator(0, "m", n)) for n in range(30)]
     assert not any(view.mirror for view in views)

@@ -3,30 +3,30 @@
 import numpy as np
 import pytest
 
-from muybridge.randomness import fraction, generator, shuffled_position
+from muybridge.randomness import hash_to_fraction, make_generator, shuffle_index
 
 
 def test_same_arguments_same_draw() -> None:
-    first = generator(1, "crop", 7).integers(0, 2**62, size=4)
-    again = generator(1, "crop", 7).integers(0, 2**62, size=4)
+    first = make_generator(1, "crop", 7).integers(0, 2**62, size=4)
+    again = make_generator(1, "crop", 7).integers(0, 2**62, size=4)
     assert first.tolist() == again.tolist()
 
 
 @pytest.mark.parametrize("other", [(2, "crop", 7), (1, "label", 7), (1, "crop", 8)])
 def test_every_argument_matters(other: tuple[int, str, int]) -> None:
-    first = generator(1, "crop", 7).integers(0, 2**62, size=4)
-    assert first.tolist() != generator(*other).integers(0, 2**62, size=4).tolist()
+    first = make_generator(1, "crop", 7).integers(0, 2**62, size=4)
+    assert first.tolist() != make_generator(*other).integers(0, 2**62, size=4).tolist()
 
 
 def test_neighbouring_draws_do_not_overlap() -> None:
-    streams = [generator(0, "clip", number).integers(0, 2**63, size=1000) for number in range(20)]
+    streams = [make_generator(0, "clip", number).integers(0, 2**63, size=1000) for number in range(20)]
     assert len(np.unique(np.concatenate(streams))) == 20_000
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 16, 17, 63, 100, 1000])
 def test_a_permutation_hits_every_place_once(size: int) -> None:
     for number in range(3):
-        places = [shuffled_position(n, size, seed=3, purpose="order", number=number) for n in range(size)]
+        places = [shuffle_index(n, size, seed=3, purpose="order", permutation_index=number) for n in range(size)]
         assert sorted(places) == list(range(size))
 
 
@@ -35,21 +35,21 @@ def test_permutations_look_random() -> None:
     counts = np.zeros((size, size))
     for number in range(passes):
         for position in range(size):
-            counts[position, shuffled_position(position, size, seed=0, purpose="order", number=number)] += 1
+            counts[position, shuffle_index(position, size, seed=0, purpose="order", permutation_index=number)] += 1
     # Each cell is binomial with mean 8 and deviation 2.8; six deviations are never reached by chance among 2500 cells.
     assert counts.max() < passes / size + 6 * (passes / size) ** 0.5
     # Neighbours do not stay neighbours more often than chance allows (2 in 50).
-    order = [shuffled_position(n, 10_000, seed=0, purpose="order", number=1) for n in range(10_000)]
+    order = [shuffle_index(n, 10_000, seed=0, purpose="order", permutation_index=1) for n in range(10_000)]
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.002
 
 
 def test_a_position_outside_is_refused() -> None:
     with pytest.raises(ValueError, match="outside"):
-        shuffled_position(5, 5, seed=0, purpose="order", number=0)
+        shuffle_index(5, 5, seed=0, purpose="order", permutation_index=0)
 
 
 def test_fractions_are_spread_evenly() -> None:
-    values = np.array([fraction(0, "split", f"video_{number}") for number in range(5000)])
+    values = np.array([hash_to_fraction(0, "split", f"video_{number}") for number in range(5000)])
     assert values.min() >= 0
     assert values.max() < 1
     assert np.histogram(values, bins=10, range=(0, 1))[0].min() > 400

@@ -11,8 +11,8 @@ from muybridge.settings import (
     LoadingSettings,
     TrainingSettings,
     TrainSettings,
-    differences,
-    to_plain,
+    diff_settings,
+    settings_to_dict,
 )
 
 
@@ -63,7 +63,7 @@ def test_flow_brings_its_own_statistics() -> None:
 def test_differences_name_the_setting() -> None:
     ours = TrainSettings(data="x")
     theirs = replace(ours, model="r3d_18", clips=ClipSettings(length=8))
-    assert differences(to_plain(ours), to_plain(theirs)) == {
+    assert diff_settings(settings_to_dict(ours), settings_to_dict(theirs)) == {
         "clips.length": (16, 8),
         "model": ("r2plus1d_18", "r3d_18"),
     }

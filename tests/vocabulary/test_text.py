@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from muybridge.text import counted, number, percent, printable, probability, shortened
+from muybridge.text import format_count, format_number, format_p_value, format_percent, sanitize_text, shorten
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from muybridge.text import counted, number, percent, printable, probability, sho
     ],
 )
 def test_nothing_in_a_name_acts(text: str, shown: str) -> None:
-    assert printable(text) == shown
-    printable(text).encode()
+    assert sanitize_text(text) == shown
+    sanitize_text(text).encode()
 
 
 def test_shortened_names_keep_both_ends() -> None:
-    assert shortened("abcdefghij", 10) == "abcdefghij"
-    assert shortened("abcdefghijk", 10) == "abcde…hijk"
-    assert shortened("abcdefghijk", 3) == "a…k"
+    assert shorten("abcdefghij", 10) == "abcdefghij"
+    assert shorten("abcdefghijk", 10) == "abcde…hijk"
+    assert shorten("abcdefghijk", 3) == "a…k"
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_shortened_names_keep_both_ends() -> None:
     ],
 )
 def test_numbers(value: float, decimals: int | None, text: str) -> None:
-    assert number(value, decimals) == text
+    assert format_number(value, decimals) == text
 
 
 def test_words() -> None:
-    assert (counted(1, "class"), counted(400, "class"), counted(1200, "video")) == (
+    assert (format_count(1, "class"), format_count(400, "class"), format_count(1200, "video")) == (
         "1 class",
         "400 classes",
         "1,200 videos",
     )
-    assert (percent(0.528), percent(math.nan)) == ("52.8 %", "-")
-    assert (probability(0.000004), probability(0.01234), probability(1.0)) == ("< 0.0001", "0.012", "1")
+    assert (format_percent(0.528), format_percent(math.nan)) == ("52.8 %", "-")
+    assert (format_p_value(0.000004), format_p_value(0.01234), format_p_value(1.0)) == ("< 0.0001", "0.012", "1")

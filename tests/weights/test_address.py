@@ -5,7 +5,7 @@ import torch
 
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
-from muybridge.weights.address import load_weights, weights_file
+from muybridge.weights.address import load_weights, resolve_weights_file
 from muybridge.weights.card import Card, save
 
 
@@ -19,9 +19,9 @@ def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> No
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(ValueError, match=r"holds neither best\.safetensors nor last.safetensors"):
-        weights_file(run)
+        resolve_weights_file(run)
     last = saved(run / "last.safetensors")
-    assert weights_file(run) == run / "last.safetensors"
+    assert resolve_weights_file(run) == run / "last.safetensors"
     best = saved(run / "best.safetensors", 1)
     assert load_weights(run)[1] == best != last
     assert load_weights(str(run / "last.safetensors"))[1] == last
@@ -29,9 +29,9 @@ def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> No
 
 def test_other_addresses_are_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no .*nowhere; give a run folder, a \.safetensors file or a name"):
-        weights_file(tmp_path / "nowhere")
+        resolve_weights_file(tmp_path / "nowhere")
     (tmp_path / "net.pt").touch()
     with pytest.raises(ValueError, match=r"muybridge weights import .*net.pt -o net\.safetensors"):
-        weights_file(tmp_path / "net.pt")
+        resolve_weights_file(tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"did you mean r2plus1d_18-kinetics400-torchvision or"):
-        weights_file("r2plus1d_18-kinetics400-torchvison")
+        resolve_weights_file("r2plus1d_18-kinetics400-torchvison")

@@ -12,7 +12,7 @@ import torch
 
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
-from muybridge.weights.card import Card, load_card, load_network, save, tensors_sha256
+from muybridge.weights.card import Card, compute_tensors_sha256, load_card, load_network, save
 
 CLASSES = ("clap", "wave", "jump")
 PREPROCESSING = Preprocessing(clip_length=4, scale_height=32, scale_width=40, crop=24, frames_per_second=15.0)
@@ -99,10 +99,10 @@ def test_the_hash_is_of_sorted_names_types_shapes_and_bytes(tmp_path: Path) -> N
     digest.update(b"a int64 ()\n" + struct.pack("<q", 5))
     digest.update(b"b float32 (2, 1)\n" + struct.pack("<ff", 1.5, -2.0))
     tensors = {"b": torch.tensor([[1.5], [-2.0]]), "a": torch.tensor(5)}
-    assert tensors_sha256(tensors) == digest.hexdigest()
-    assert tensors_sha256({"b": tensors["b"].reshape(1, 2), "a": tensors["a"]}) != digest.hexdigest()
+    assert compute_tensors_sha256(tensors) == digest.hexdigest()
+    assert compute_tensors_sha256({"b": tensors["b"].reshape(1, 2), "a": tensors["a"]}) != digest.hexdigest()
     strided = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t()
-    assert tensors_sha256({"x": strided}) == tensors_sha256({"x": strided.contiguous()})
+    assert compute_tensors_sha256({"x": strided}) == compute_tensors_sha256({"x": strided.contiguous()})
 
 
 def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ import muybridge
 from muybridge.models.family import list_models
 from muybridge.models.network import create_model
 from muybridge.weights import catalogue
-from muybridge.weights.address import load_weights, weights_file
-from muybridge.weights.card import load_card, tensors_sha256
-from muybridge.weights.catalogue import ENTRIES, Entry, find
-from muybridge.weights.download import cache_folder, cached_file, fetched
+from muybridge.weights.address import load_weights, resolve_weights_file
+from muybridge.weights.card import compute_tensors_sha256, load_card
+from muybridge.weights.catalogue import ENTRIES, CatalogueEntry, find_entry
+from muybridge.weights.download import cache_folder, download_weights, resolve_cached_path
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
         thread.join()
 
 
-def public(folder: Path, where: str, **changes: Any) -> tuple[Entry, dict[str, torch.Tensor]]:
+def public(folder: Path, where: str, **changes: Any) -> tuple[CatalogueEntry, dict[str, torch.Tensor]]:
     """An entry of a small network that is served, and its tensors."""
     torch.manual_seed(0)
     state = create_model("mc2_10", num_classes=400, width=4).state_dict()
@@ -70,10 +70,10 @@ def quiet() -> Console:
 def test_a_fetched_network_is_the_published_one_with_its_papers(server: Any, cache: Path) -> None:
     folder, where, asked = server
     entry, state = public(folder, where)
-    file = fetched(entry)
+    file = download_weights(entry)
     assert file == cache / "weights" / "mc2_10-test.safetensors"
     network, card = load_weights(file)
-    assert tensors_sha256(network.state_dict()) == tensors_sha256(state) == card.tensors_sha256
+    assert compute_tensors_sha256(network.state_dict()) == compute_tensors_sha256(state) == card.tensors_sha256
     assert card.specification.norm_epsilon == 1e-5
     assert (card.classes[0], card.classes[-1], len(card.classes)) == ("abseiling", "zumba", 400)
     assert (card.preprocessing.frames_per_second, card.preprocessing.clip_length) == (15.0, 16)
@@ -81,7 +81,7 @@ def test_a_fetched_network_is_the_published_one_with_its_papers(server: Any, cac
     assert all(part in card.source for part in (entry.address, "torchvision 0.28.0", "67.463"))
     assert card.licence.startswith("BSD-3-Clause")
     assert len(asked) == 1
-    assert fetched(entry) == file
+    assert download_weights(entry) == file
     assert len(asked) == 1, "what is in the cache is not fetched again"
     assert [path.name for path in cache.rglob("*") if path.is_file()] == [file.name]
 
@@ -92,7 +92,7 @@ def test_a_name_loads_like_a_file(server: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(catalogue, "ENTRIES", (entry,))
     recognizer = muybridge.load("mc2_10-test", device="cpu")
     assert recognizer.card.specification.name == "mc2_10"
-    assert weights_file("mc2_10-test") == cached_file(entry)
+    assert resolve_weights_file("mc2_10-test") == resolve_cached_path(entry)
     assert len(asked) == 1
 
 
@@ -105,7 +105,7 @@ def test_another_hash_is_refused(server: Any, cache: Path) -> None:
     with pytest.raises(
         ValueError, match=rf"its publisher gives {entry.sha256_prefix}.*it was not read, nothing was kept"
     ):
-        fetched(entry)
+        download_weights(entry)
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
@@ -116,15 +116,15 @@ def test_a_hash_that_nobody_published_is_recorded_and_kept_to(
     entry, _ = public(folder, where)
     entry = replace(entry, sha256_prefix=None)
     digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()
-    file = fetched(entry)
+    file = download_weights(entry)
     assert load_card(file).source_sha256 == digest
     assert f"publisher gives no hash; SHA-256 {digest} of this first download is recorded" in capsys.readouterr().err
     file.unlink()
-    fetched(entry)
+    download_weights(entry)
     file.unlink()
     torch.save(create_model("mc2_10", num_classes=400, width=4).state_dict(), folder / "net.pth")
     with pytest.raises(ValueError, match=f"but the first download had {digest[:16]}"):
-        fetched(entry)
+        download_weights(entry)
 
 
 def test_without_network_a_sentence_says_what_to_fetch_and_where_to_put_it(server: Any, cache: Path) -> None:
@@ -138,15 +138,15 @@ def test_without_network_a_sentence_says_what_to_fetch_and_where_to_put_it(serve
             f"{wrong} could not be fetched (.*); fetch it by hand.* put it at {re.escape(str(cache))}/downloads/net.pth"
         )
         with pytest.raises(OSError, match=sentence):
-            fetched(unreachable)
+            download_weights(unreachable)
     by_hand = cache / "downloads" / "net.pth"
     by_hand.write_bytes((folder / "net.pth").read_bytes())
-    assert load_card(fetched(unreachable)).tensors_sha256 == tensors_sha256(state)
+    assert load_card(download_weights(unreachable)).tensors_sha256 == compute_tensors_sha256(state)
     assert by_hand.exists(), "a file that a person put there is theirs"
-    cached_file(entry).unlink()
+    resolve_cached_path(entry).unlink()
     by_hand.write_bytes(b"something else")
     with pytest.raises(ValueError, match=f"delete {re.escape(str(by_hand))} and fetch it again"):
-        fetched(unreachable)
+        download_weights(unreachable)
 
 
 def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,9 @@ def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, mon
         thread.start()
         try:
             with pytest.raises(OSError, match="could not be fetched"):
-                fetched(replace(entry, address=f"http://127.0.0.1:{running.server_address[1]}/net.pth"), quiet())
+                download_weights(
+                    replace(entry, address=f"http://127.0.0.1:{running.server_address[1]}/net.pth"), quiet()
+                )
         finally:
             running.shutdown()
             thread.join()
@@ -177,9 +179,9 @@ def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, mon
 def test_another_network_than_the_catalogue_says_is_not_kept(server: Any, cache: Path) -> None:
     folder, where, _ = server
     entry, _ = public(folder, where)
-    for wrong in (replace(entry, network="mc3_10"), replace(entry, num_classes=487, named=False)):
+    for wrong in (replace(entry, network="mc3_10"), replace(entry, num_classes=487, has_class_names=False)):
         with pytest.raises(ValueError, match="holds mc2_10 with 400 classes, but the catalogue expects"):
-            fetched(wrong)
+            download_weights(wrong)
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
@@ -196,7 +198,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 def test_the_catalogue_is_consistent() -> None:
     assert len({entry.name for entry in ENTRIES}) == len({entry.address for entry in ENTRIES}) == len(ENTRIES)
     for entry in ENTRIES:
-        assert find(entry.name) is entry
+        assert find_entry(entry.name) is entry
         assert entry.network in list_models()
         assert entry.name.startswith(f"{entry.network}-")
         assert entry.read_from and entry.licence and entry.address.startswith("https://")
@@ -209,7 +211,7 @@ def test_the_catalogue_is_consistent() -> None:
     names = (Path(catalogue.__file__).parent / "kinetics400.txt").read_text(encoding="utf-8").splitlines()
     assert len(set(names)) == 400
     assert names == sorted(names, key=str.casefold)
-    spaced = find("r2plus1d_34-ig65m_kinetics400-vmz-8f")
+    spaced = find_entry("r2plus1d_34-ig65m_kinetics400-vmz-8f")
     assert spaced is not None
     assert spaced.file_name == "r2plus1d_34_clip8_ft_kinetics_from_ig65m_ f128022400.pkl"
     assert spaced.url.endswith("?dl=1")

@@ -15,7 +15,7 @@ from tests.caffe2 import KINDS, evaluate
 from muybridge.models.network import VideoResNet
 from muybridge.weights.card import load_network
 from muybridge.weights.importing import ImportOptions, import_weights
-from muybridge.weights.vmz import read_blobs, state_dict_of
+from muybridge.weights.vmz import convert_blobs, read_blobs
 
 OURS = {"r2df": "f_r2d"}
 CLASSES, WIDTH = 5, 4
@@ -128,11 +128,11 @@ def test_names_and_shapes_are_those_of_the_authors_files(depth: int) -> None:
         name, _, shape = line.partition("\t")
         listed[name] = tuple(int(size) for size in shape.strip("(),").split(",") if size.strip())
     blobs = {name: np.broadcast_to(np.float32(1), shape) for name, shape in listed.items()}
-    tensors = state_dict_of(blobs)
-    from muybridge.models.family import specification
+    tensors = convert_blobs(blobs)
+    from muybridge.models.family import build_specification
 
     with torch.device("meta"):
-        expected = VideoResNet(specification(f"r2plus1d_{depth}")).state_dict()
+        expected = VideoResNet(build_specification(f"r2plus1d_{depth}")).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == {name: tuple(tensor.shape) for name, tensor in expected.items()}
     ours: dict[str, torch.Tensor] = {}
@@ -162,9 +162,9 @@ def test_leftovers_of_training_and_name_scopes_are_ignored(tmp_path: Path) -> No
         "optimizer_iteration": np.array([7]),
         "SgdOptimizer_1_lr_gpu0": np.float32([1]),
     }
-    plain = state_dict_of(read_blobs(written(tmp_path, blobs)))
+    plain = convert_blobs(read_blobs(written(tmp_path, blobs)))
     scoped = {f"gpu_0/{name}": blob for name, blob in {**blobs, **noise, **more}.items()}
-    found = state_dict_of(read_blobs(written(tmp_path, scoped)))
+    found = convert_blobs(read_blobs(written(tmp_path, scoped)))
     assert found.keys() == plain.keys()
     assert all(torch.equal(found[name], plain[name]) for name in plain)
 

@@ -14,14 +14,14 @@ import torch
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
-from muybridge.loading.draws import StepDraws
-from muybridge.loading.loader import TrainingDraws, frame_source, training_batches
+from muybridge.loading.draws import TrainingBatchSampler
+from muybridge.loading.loader import TrainingDataset, load_training_batches, open_frame_source
 from muybridge.prepared.dataset import is_prepared
 from muybridge.records import Preprocessing
 from muybridge.settings import LoadingSettings
-from muybridge.video.views import network_input
+from muybridge.video.views import prepare_network_input
 
-_BATCH = 16
+_BATCH_SIZE = 16
 _WARM_UP_BATCHES = 4
 
 
@@ -34,32 +34,35 @@ class LoaderRates:
     converted: float
 
 
-def measure(
-    manifest: Manifest, preprocessing: Preprocessing, *, workers: int, seconds: float, device: str
+def measure_loading(
+    manifest: Manifest, preprocessing: Preprocessing, *, num_workers: int, seconds: float, device: str
 ) -> LoaderRates:
     """Draws training clips for about `seconds` each way."""
-    place = torch.device(device)
+    target_device = torch.device(device)
     rates = [
-        _rate(manifest, preprocessing, workers=workers, seconds=seconds, device=convert) for convert in (None, place)
+        _measure_rate(manifest, preprocessing, num_workers=num_workers, seconds=seconds, device=convert)
+        for convert in (None, target_device)
     ]
-    return LoaderRates(workers, *rates)
+    return LoaderRates(num_workers, *rates)
 
 
-def _rate(
-    manifest: Manifest, preprocessing: Preprocessing, *, workers: int, seconds: float, device: torch.device | None
+def _measure_rate(
+    manifest: Manifest, preprocessing: Preprocessing, *, num_workers: int, seconds: float, device: torch.device | None
 ) -> float:
-    draws = TrainingDraws(manifest, frame_source(manifest.root, preprocessing), preprocessing, mirror=True, seed=0)
-    steps = StepDraws(0, 1_000_000, _BATCH, Rank())
+    draws = TrainingDataset(
+        manifest, open_frame_source(manifest.root, preprocessing), preprocessing, mirror=True, seed=0
+    )
+    steps = TrainingBatchSampler(0, 1_000_000, _BATCH_SIZE, Rank())
     pinned = device is not None and device.type == "cuda"
-    batches = training_batches(draws, steps, LoadingSettings(workers=workers), pin_memory=pinned)
+    batches = load_training_batches(draws, steps, LoadingSettings(workers=num_workers), pin_memory=pinned)
     num_clips, began = 0, time.perf_counter()
-    for number, batch in enumerate(batches):
-        if number == _WARM_UP_BATCHES * max(1, workers):  # what is ready by then was paid for at the start
+    for batch_index, batch in enumerate(batches):
+        if batch_index == _WARM_UP_BATCHES * max(1, num_workers):  # what is ready by then was paid for at the start
             num_clips, began = 0, time.perf_counter()
         if device is not None and batch.views is not None:
-            network_input(batch.views, preprocessing, device)
+            prepare_network_input(batch.views, preprocessing, device)
         num_clips += len(batch.videos)
-        if number > _WARM_UP_BATCHES * max(1, workers) and time.perf_counter() - began > seconds:
+        if batch_index > _WARM_UP_BATCHES * max(1, num_workers) and time.perf_counter() - began > seconds:
             break
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -68,25 +71,28 @@ def _rate(
     return num_clips / elapsed
 
 
-def verdict(root: str, rates: LoaderRates, wanted: float, cores: int) -> str:
+def format_verdict(root: str, rates: LoaderRates, clips_per_second: float, num_cores: int) -> str:
     """In words: whether a training that takes `wanted` clips a second would wait, and what to change."""
-    if rates.converted >= wanted:
-        share = 100 * wanted / rates.converted
-        return f"A training at {wanted:.0f} clips a second would not wait for data: it needs {share:.0f} % of this."
+    if rates.converted >= clips_per_second:
+        share = 100 * clips_per_second / rates.converted
+        return f"A training at {clips_per_second:.0f} clips a second would not wait for data: it needs {share:.0f} % of this."
     line = (
-        f"A training at {wanted:.0f} clips a second would wait {100 * (1 - rates.converted / wanted):.0f} % of the time: "
+        f"A training at {clips_per_second:.0f} clips a second would wait "
+        f"{100 * (1 - rates.converted / clips_per_second):.0f} % of the time: "
         f"{rates.workers} workers deliver {rates.converted:.0f}."
     )
     if not is_prepared(root):
         return f"{line} Run `muybridge prepare` on it first: prepared clips are read more than ten times as fast."
-    if rates.workers < cores:
-        return f"{line} Raise loading.workers, there are {cores} cores."
-    if rates.planes >= wanted:
+    if rates.workers < num_cores:
+        return f"{line} Raise loading.workers, there are {num_cores} cores."
+    if rates.planes >= clips_per_second:
         return f"{line} Decoding alone would keep up ({rates.planes:.0f}): convert on a GPU, with --device cuda."
-    needed = -(-cores * wanted // max(rates.planes, 1))
-    return f"{line} All {cores} cores are busy; about {needed:.0f} like these would do where a GPU converts."
+    num_cores_needed = -(-num_cores * clips_per_second // max(rates.planes, 1))
+    return (
+        f"{line} All {num_cores} cores are busy; about {num_cores_needed:.0f} like these would do where a GPU converts."
+    )
 
 
-def to_json(rates: LoaderRates, said: str) -> dict[str, Any]:
+def to_json(rates: LoaderRates, verdict: str) -> dict[str, Any]:
     """Figures and verdict as JSON values."""
-    return {**rates.__dict__, "verdict": said}
+    return {**rates.__dict__, "verdict": verdict}

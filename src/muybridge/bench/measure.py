@@ -16,45 +16,47 @@ from pathlib import Path
 
 import torch
 
-from muybridge.files.run_folder import processor_name
+from muybridge.files.run_folder import get_processor_name
 
-Run = Callable[[], object]
+TimedFunction = Callable[[], object]
 
 
-def in_turn(runs: Mapping[str, Run], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def time_interleaved(
+    functions: Mapping[str, TimedFunction], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
     """Each of `runs` once to warm up, then all of them in turn, `repeats` times; the seconds of every repeat."""
-    for run in runs.values():
+    for run in functions.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
-        for name, run in runs.items():
-            seconds[name].append(clocked(run, device))
+        for name, run in functions.items():
+            seconds[name].append(measure_seconds(run, device))
     return seconds
 
 
-def clocked(run: Run, device: torch.device) -> float:
+def measure_seconds(function: TimedFunction, device: torch.device) -> float:
     """Processor seconds of all threads, so that other work on the machine counts little; on a GPU seconds by its events."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
-        run()
+        function()
         end.record()
         torch.cuda.synchronize(device)
         return float(begin.elapsed_time(end)) / 1000
     started = time.process_time()
-    run()
+    function()
     return time.process_time() - started
 
 
-def gemm_gflops(device: torch.device, dtype: torch.dtype = torch.float32, *, repeats: int = 9) -> float:
+def measure_gemm_gflops(device: torch.device, dtype: torch.dtype = torch.float32, *, repeats: int = 9) -> float:
     """GFLOP a second of a square matrix product, the median: the limit that direct convolutions are held against."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = in_turn({"gemm": lambda: left @ right}, repeats, device)["gemm"]
+    seconds = time_interleaved({"gemm": lambda: left @ right}, repeats, device)["gemm"]
     return 2 * size**3 / statistics.median(seconds) / 1e9
 
 
-def peak_bytes(run: Run, device: torch.device) -> int:
+def measure_peak_bytes(function: TimedFunction, device: torch.device) -> int:
     """The most memory that `run` takes beyond what is taken before it.
 
     On a CPU that is the growth of the process's high-water mark, so measure in a process of its own (`alone`).
@@ -63,21 +65,21 @@ def peak_bytes(run: Run, device: torch.device) -> int:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        run()
+        function()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    started = _high_water_bytes()
-    run()
-    return _high_water_bytes() - started
+    started = _read_peak_resident_bytes()
+    function()
+    return _read_peak_resident_bytes() - started
 
 
-def alone(measure: Callable[..., int], *arguments: object) -> int:
+def run_in_fresh_process(function: Callable[..., int], *arguments: object) -> int:
     """`measure(*arguments)` in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, arguments)
+        return pool.apply(function, arguments)
 
 
-def _high_water_bytes() -> int:
+def _read_peak_resident_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss begins at that of the process which started this one
         (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
@@ -86,9 +88,9 @@ def _high_water_bytes() -> int:
     return kibibytes_or_bytes if sys.platform == "darwin" else kibibytes_or_bytes * 1024
 
 
-def machine(device: torch.device) -> dict[str, object]:
+def describe_machine(device: torch.device) -> dict[str, object]:
     """What the numbers were measured on."""
-    name = processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
+    name = get_processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "device": device.type,
         "name": name,

@@ -20,51 +20,51 @@ from torch import Tensor, nn
 
 from muybridge.models.network import VideoResNet
 
-Network = Callable[[Tensor], Tensor]
+NetworkFunction = Callable[[Tensor], Tensor]
 _KEPT_LIBRARIES: list[torch.library.Library] = []  # a library's definitions last as long as the object
 
 
 @dataclass(frozen=True)
-class Absent:
+class UnavailablePeer:
     """Why a peer is not measured."""
 
     reason: str
 
 
-def torchvision_network(net: VideoResNet) -> nn.Module | Absent:
+def create_torchvision_network(net: VideoResNet) -> nn.Module | UnavailablePeer:
     """torchvision's network with the weights of `net`, which must follow its mid-channel rule and epsilon."""
-    module = _torchvision()
-    if isinstance(module, Absent):
+    module = _import_torchvision()
+    if isinstance(module, UnavailablePeer):
         return module
     spec = net.specification
     family, _, depth = spec.name.rpartition("_")
-    makers = {"r2plus1d": "Conv2Plus1D", "r3d": "Conv3DSimple", "mc3": "Conv3DSimple"}
-    if family not in makers or spec.block != "basic":
-        return Absent(f"torchvision has no {family}_{depth}")
-    kinds = [getattr(module, makers[family])] * 4
+    convolution_names = {"r2plus1d": "Conv2Plus1D", "r3d": "Conv3DSimple", "mc3": "Conv3DSimple"}
+    if family not in convolution_names or spec.block != "basic":
+        return UnavailablePeer(f"torchvision has no {family}_{depth}")
+    kinds = [getattr(module, convolution_names[family])] * 4
     if family == "mc3":
         kinds[1:] = [module.Conv3DNoTemporal] * 3
     stem = module.R2Plus1dStem if family == "r2plus1d" else module.BasicStem
-    theirs: nn.Module = module.VideoResNet(module.BasicBlock, kinds, list(spec.blocks), stem, spec.num_classes)
-    theirs.load_state_dict(net.state_dict())
-    return theirs.train(net.training)
+    peer: nn.Module = module.VideoResNet(module.BasicBlock, kinds, list(spec.blocks), stem, spec.num_classes)
+    peer.load_state_dict(net.state_dict())
+    return peer.train(net.training)
 
 
-def in_channels_last(net: nn.Module) -> nn.Module:
+def to_channels_last(net: nn.Module) -> nn.Module:
     """`net` itself, with its weights in channels-last memory."""
     return net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
 
-def _torchvision() -> Any:
+def _import_torchvision() -> Any:
     """The module with torchvision's video networks; its own compiled operators are not needed for them."""
     name = "torchvision.models.video.resnet"
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        return Absent(f"not installed ({error})")
+        return UnavailablePeer(f"not installed ({error})")
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
-            return Absent(str(error))
+            return UnavailablePeer(str(error))
     # Its wheel is built for another torch; declaring the two operators that its import asks for is enough.
     for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == "torchvision"]:
         del sys.modules[loaded]
@@ -75,25 +75,25 @@ def _torchvision() -> Any:
     return importlib.import_module(name)
 
 
-def exported(net: nn.Module, clips: Tensor, path: Path) -> Absent | None:
+def export_onnx(net: nn.Module, clips: Tensor, path: Path) -> UnavailablePeer | None:
     """Writes `net` as an ONNX file for clips of this shape."""
     try:
-        for needed in ("onnx", "onnxscript"):
-            importlib.import_module(needed)
+        for package in ("onnx", "onnxscript"):
+            importlib.import_module(package)
     except ImportError as error:
-        return Absent(f"exporting needs onnx and onnxscript ({error})")
+        return UnavailablePeer(f"exporting needs onnx and onnxscript ({error})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(net, (clips,), path, dynamo=True, verbose=False)
     return None
 
 
-def onnx_runtime(path: Path) -> Network | Absent:
+def load_onnx_runtime(path: Path) -> NetworkFunction | UnavailablePeer:
     """ONNX Runtime on the CPU with as many threads as torch."""
     try:
         runtime: Any = importlib.import_module("onnxruntime")
     except ImportError as error:
-        return Absent(f"not installed ({error})")
+        return UnavailablePeer(f"not installed ({error})")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -101,12 +101,12 @@ def onnx_runtime(path: Path) -> Network | Absent:
     return lambda clips: torch.from_numpy(session.run(None, {name: clips.numpy()})[0])
 
 
-def openvino(path: Path) -> Network | Absent:
+def load_openvino(path: Path) -> NetworkFunction | UnavailablePeer:
     """OpenVINO on the CPU in float32 with as many threads as torch."""
     try:
         module: Any = importlib.import_module("openvino")
     except ImportError as error:
-        return Absent(f"not installed ({error})")
+        return UnavailablePeer(f"not installed ({error})")
     threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
     core = module.Core()
     compiled = core.compile_model(core.read_model(str(path)), "CPU", {**threads, "INFERENCE_PRECISION_HINT": "f32"})
@@ -114,11 +114,11 @@ def openvino(path: Path) -> Network | Absent:
     return lambda clips: torch.from_numpy(next(iter(request.infer({0: clips.numpy()}).values())).copy())
 
 
-def exported_peers(net: nn.Module, clips: Tensor) -> dict[str, Network | Absent]:
+def build_exported_peers(net: nn.Module, clips: Tensor) -> dict[str, NetworkFunction | UnavailablePeer]:
     """ONNX Runtime and OpenVINO, both from one exported file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        failed = exported(net, clips, path)
-        if failed:
-            return {"ONNX Runtime": failed, "OpenVINO": failed}
-        return {"ONNX Runtime": onnx_runtime(path), "OpenVINO": openvino(path)}
+        unavailable = export_onnx(net, clips, path)
+        if unavailable:
+            return {"ONNX Runtime": unavailable, "OpenVINO": unavailable}
+        return {"ONNX Runtime": load_onnx_runtime(path), "OpenVINO": load_openvino(path)}

@@ -9,97 +9,108 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.bench.measure import Run, alone, gemm_gflops, in_turn, machine, peak_bytes
-from muybridge.bench.peers import Absent, in_channels_last, torchvision_network
-from muybridge.bench.tables import Measured, Row
+from muybridge.bench.measure import (
+    TimedFunction,
+    describe_machine,
+    measure_gemm_gflops,
+    measure_peak_bytes,
+    run_in_fresh_process,
+    time_interleaved,
+)
+from muybridge.bench.peers import UnavailablePeer, create_torchvision_network, to_channels_last
+from muybridge.bench.results import BenchmarkResult, BenchmarkRow
 from muybridge.kernels.convolution import set_channel_multiple, set_execution
 from muybridge.models.cost import cost
 from muybridge.models.network import VideoResNet, create_model
 
-OURS = "muybridge"
+REFERENCE = "muybridge"
 
 
 def measure_training(
     name: str, clips_shape: Sequence[int], *, device: torch.device, repeats: int, precision: str, compiled: bool
-) -> Measured:
+) -> BenchmarkResult:
     """Seconds a step on clips (N, C, T, H, W), and its peak memory; `precision` fp32 or bf16 (autocast)."""
     shape = tuple(clips_shape)
-    net, clips = network_and_clips(name, shape, device)
+    net, clips = create_network_and_clips(name, shape, device)
     absent: dict[str, str] = {}
-    runs: dict[str, Run] = {}
-    for way in ways(device, compiled=compiled):
-        network = built(way, net)
-        if isinstance(network, Absent):
-            absent[way] = network.reason
+    runs: dict[str, TimedFunction] = {}
+    for variant in list_variants(device, compiled=compiled):
+        network = build_variant(variant, net)
+        if isinstance(network, UnavailablePeer):
+            absent[variant] = network.reason
         else:
-            runs[way] = step_of(network, clips, way, precision)
-    seconds = in_turn(runs, repeats, device)
-    gflop = step_gflop(net, shape)
-    peaks = {way: alone(peak_of_a_step, way, name, shape, str(device), precision) for way in runs}
-    rows = [Row(way, seconds[way], gflop, peaks[way]) for way in runs]
-    limit = gemm_gflops(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+            runs[variant] = make_step(network, clips, variant, precision)
+    seconds = time_interleaved(runs, repeats, device)
+    gflop = compute_step_gflop(net, shape)
+    peaks = {
+        way: run_in_fresh_process(measure_step_peak_bytes, way, name, shape, str(device), precision) for way in runs
+    }
+    rows = [BenchmarkRow(way, seconds[way], gflop, peaks[way]) for way in runs]
+    limit = measure_gemm_gflops(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     size = "x".join(str(number) for number in shape)
-    return Measured(f"training step, {name}, {size}, {precision}", machine(device), limit, OURS, rows, absent)
+    return BenchmarkResult(
+        f"training step, {name}, {size}, {precision}", describe_machine(device), limit, REFERENCE, rows, absent
+    )
 
 
-def network_and_clips(name: str, shape: Sequence[int], device: torch.device) -> tuple[VideoResNet, Tensor]:
+def create_network_and_clips(name: str, shape: Sequence[int], device: torch.device) -> tuple[VideoResNet, Tensor]:
     """A network that torchvision has too, with random weights, and clips to train it on."""
     torch.manual_seed(0)
     net = create_model(name, mid_channel_rule="per_block", norm_epsilon=1e-5).train().to(device)
     return net, torch.randn(tuple(shape), device=device)
 
 
-def step_gflop(net: nn.Module, clips_shape: Sequence[int]) -> float:
+def compute_step_gflop(net: nn.Module, clips_shape: Sequence[int]) -> float:
     """Forward, gradient of what enters and gradient of the weights: three times the forward pass, in GFLOP."""
     _, channels, frames, height, width = clips_shape
     return 3 * 2 * cost(net, (channels, frames, height, width)).multiply_adds * clips_shape[0] / 1e9
 
 
-def ways(device: torch.device, *, compiled: bool) -> list[str]:
+def list_variants(device: torch.device, *, compiled: bool) -> list[str]:
     """What is measured on this device."""
     ours = ["muybridge, unpadded"] if device.type == "cuda" else ["muybridge, plain conv3d"]
-    found = [OURS, *ours, "muybridge, checkpointing", "torchvision", "torchvision, channels_last_3d"]
-    return [*found, "muybridge, compiled", "torchvision, compiled"] if compiled else found
+    variants = [REFERENCE, *ours, "muybridge, checkpointing", "torchvision", "torchvision, channels_last_3d"]
+    return [*variants, "muybridge, compiled", "torchvision, compiled"] if compiled else variants
 
 
-def built(way: str, net: VideoResNet) -> nn.Module | Absent:
+def build_variant(variant: str, net: VideoResNet) -> nn.Module | UnavailablePeer:
     """A network with the weights of `net` that runs that way; it shares nothing with `net`."""
-    if way.startswith("torchvision"):
-        theirs = torchvision_network(net)
-        if isinstance(theirs, Absent):
-            return theirs
-        network = theirs.to(net.fc.weight.device)
-        network = in_channels_last(network) if "channels_last" in way else network
+    if variant.startswith("torchvision"):
+        torchvision_net = create_torchvision_network(net)
+        if isinstance(torchvision_net, UnavailablePeer):
+            return torchvision_net
+        network = torchvision_net.to(net.fc.weight.device)
+        network = to_channels_last(network) if "channels_last" in variant else network
     else:
-        ours = copy.deepcopy(net)
-        ours.activation_checkpointing = "checkpointing" in way
-        set_execution(ours, "plain" if "plain" in way else "fast")
-        set_channel_multiple(ours, 1 if "unpadded" in way else None)
-        network = ours
-    if "compiled" in way:
+        own_net = copy.deepcopy(net)
+        own_net.activation_checkpointing = "checkpointing" in variant
+        set_execution(own_net, "plain" if "plain" in variant else "fast")
+        set_channel_multiple(own_net, 1 if "unpadded" in variant else None)
+        network = own_net
+    if "compiled" in variant:
         network.compile()
     return network
 
 
-def peak_of_a_step(way: str, name: str, shape: Sequence[int], device: str, precision: str) -> int:
+def measure_step_peak_bytes(variant: str, name: str, shape: Sequence[int], device: str, precision: str) -> int:
     """Bytes that a step takes at its peak beyond the network, its optimiser and the clips."""
     torch.set_num_threads(1)
-    net, clips = network_and_clips(name, shape, torch.device(device))
-    network = built(way, net)
-    assert not isinstance(network, Absent), "it was there a moment ago"
-    return peak_bytes(step_of(network, clips, way, precision), torch.device(device))
+    net, clips = create_network_and_clips(name, shape, torch.device(device))
+    network = build_variant(variant, net)
+    assert not isinstance(network, UnavailablePeer), "it was there a moment ago"
+    return measure_peak_bytes(make_step(network, clips, variant, precision), torch.device(device))
 
 
-def step_of(network: nn.Module, clips: Tensor, way: str, precision: str) -> Run:
+def make_step(network: nn.Module, clips: Tensor, variant: str, precision: str) -> TimedFunction:
     """One step of SGD on `clips`, with made-up labels. Channels-last input is part of torchvision's way that uses it."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, nesterov=True)
     labels = torch.arange(len(clips), device=clips.device)
-    given = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in way else clips
+    inputs = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in variant else clips
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(clips.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = network(given)
+            logits = network(inputs)
         torch.autograd.backward(functional.cross_entropy(logits.float(), labels))
         optimizer.step()
 

@@ -39,11 +39,13 @@ def _decode(parser: VerbParser, words: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts")
     found = parser.parse_args(list(words))
 
-    from muybridge.bench.decode import make_prepared, measure
+    from muybridge.bench.decode import make_benchmark_videos, measure_decoding
 
     videos = [Path(video) for video in found.videos]
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(videos, make_prepared(videos, Path(folder)), clips=found.clips, rounds=found.rounds)
+        told = measure_decoding(
+            videos, make_benchmark_videos(videos, Path(folder)), num_clips=found.clips, num_rounds=found.rounds
+        )
     if found.json:
         print(json.dumps(told, indent=2))
         return 0
@@ -63,15 +65,17 @@ def _loader(parser: VerbParser, words: Sequence[str]) -> int:
     parser.add_argument("--device", default="cpu", help="where clips are converted: cpu, cuda or cuda:N")
     found: Any = parser.parse_args(list(words))
 
-    from muybridge.bench.loader import measure, to_json, verdict
-    from muybridge.distributed.rank import num_workers
+    from muybridge.bench.loader import format_verdict, measure_loading, to_json
+    from muybridge.distributed.rank import resolve_num_workers
     from muybridge.loading.open_data import open_data
     from muybridge.records import Preprocessing
 
     data = open_data(found.data)
-    workers = num_workers(found.workers)
-    rates = measure(data.select("train"), Preprocessing(), workers=workers, seconds=found.seconds, device=found.device)
-    said = verdict(data.root, rates, found.clips_per_second, num_workers(None))
+    workers = resolve_num_workers(found.workers)
+    rates = measure_loading(
+        data.select_split("train"), Preprocessing(), num_workers=workers, seconds=found.seconds, device=found.device
+    )
+    said = format_verdict(data.root, rates, found.clips_per_second, resolve_num_workers(None))
     if found.json:
         print(json.dumps(to_json(rates, said), indent=2))
     else:

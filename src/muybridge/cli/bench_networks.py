@@ -44,7 +44,7 @@ def _bench(found: object) -> int:
     import torch
 
     from muybridge.bench.model import measure_model
-    from muybridge.bench.tables import told
+    from muybridge.bench.results import print_results
     from muybridge.bench.train import measure_training
     from muybridge.inference.scorer import resolve_device
 
@@ -59,5 +59,5 @@ def _bench(found: object) -> int:
         else measure_training(name, shape, precision=options["precision"], **shared)
         for name in options["networks"] or ["r2plus1d_18"]
     ]
-    told(results, as_json=options["json"], output=options["output"])
+    print_results(results, as_json=options["json"], output=options["output"])
     return 0

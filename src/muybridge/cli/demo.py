@@ -78,10 +78,10 @@ def _data(folder: Path) -> Path:
 def _train_and_test(model: str, data: Path, output: Path, epochs: float) -> dict[str, float]:
     from muybridge.cli.evaluate import score_split
     from muybridge.cli.train import train
-    from muybridge.models.family import paper_name
+    from muybridge.models.family import format_paper_name
     from muybridge.studies.laptop import motion_run
 
-    _say(f"\n2. training a small {paper_name(model)}")
+    _say(f"\n2. training a small {format_paper_name(model)}")
     train(motion_run(model, str(data), str(output), epochs=epochs), resume=True)
     measured = score_split(str(output), EvaluateSettings(data=str(data)), output / "scores" / "test.parquet").accuracy
     return {
@@ -93,13 +93,13 @@ def _train_and_test(model: str, data: Path, output: Path, epochs: float) -> dict
 
 
 def _print_results(results: dict[str, dict[str, float]]) -> None:
-    from muybridge.models.family import paper_name
+    from muybridge.models.family import format_paper_name
 
     print("\n3. test videos, 10 clips each; a video and its reversal are of different classes\n")
     print(f"{'network':<14}{'clip@1':>8}{'video@1':>9}   95 % interval")
     for model, row in results.items():
         interval = f"{row['low']:.1f} to {row['high']:.1f}"
-        print(f"{paper_name(model):<14}{row['clip_top1']:>8.1f}{row['video_top1']:>9.1f}   {interval}")
+        print(f"{format_paper_name(model):<14}{row['clip_top1']:>8.1f}{row['video_top1']:>9.1f}   {interval}")
     print(f"{'ceiling':<14}{'':>8}{CEILING:>9.1f}   of every network that averages over frames, as f-R2D does")
 
 

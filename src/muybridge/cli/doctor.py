@@ -56,10 +56,12 @@ def _packages() -> list[Finding]:
 def _devices() -> list[Finding]:
     import torch
 
-    from muybridge.distributed.rank import num_workers
-    from muybridge.files.run_folder import processor_name
+    from muybridge.distributed.rank import resolve_num_workers
+    from muybridge.files.run_folder import get_processor_name
 
-    findings = [Finding("cpu", True, f"{processor_name()}, {num_workers(None)} cores for workers", needed=True)]
+    findings = [
+        Finding("cpu", True, f"{get_processor_name()}, {resolve_num_workers(None)} cores for workers", needed=True)
+    ]
     if not torch.cuda.is_available():
         built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}" if torch.version.cuda else ""
         reason = f"{built}, but finds no usable GPU" if built else f"torch {torch.__version__} is a CPU build"

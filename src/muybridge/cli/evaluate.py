@@ -15,7 +15,7 @@ from muybridge.files.run_folder import read_settings
 from muybridge.settings import EvaluateSettings
 
 if TYPE_CHECKING:
-    from muybridge.evaluation.evaluate import Result
+    from muybridge.evaluation.evaluate import EvaluationResult
 
 EXAMPLES = (
     "muybridge evaluate runs/first --data my_videos",
@@ -37,17 +37,17 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
     parser.add_argument("--json", action="store_true", help="print JSON")
     settings, found = parse_settings(parser, EvaluateSettings, words)
-    from muybridge.distributed.process_group import meeting, own_device
+    from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.inference.scorer import resolve_device
-    from muybridge.weights.address import fetch_in_turn
+    from muybridge.weights.address import download_once_per_node
 
     path = scores_path(found.run, settings)
-    device = own_device(resolve_device(settings.device))
-    with meeting(device, settings.timeouts.start_minutes) as ranks:
+    device = local_device(resolve_device(settings.device))
+    with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not found.run.endswith(".onnx"):
-            fetch_in_turn(found.run, ranks)
+            download_once_per_node(found.run, ranks)
         result = score_split(found.run, settings, path)
-    if not ranks.is_first:
+    if not ranks.is_rank0:
         return 0
     if found.json:
         told = {"scores": str(path), "num_looped_videos": result.num_looped_videos, **result.accuracy.to_json()}
@@ -68,29 +68,29 @@ def scores_path(run_folder: str, settings: EvaluateSettings) -> Path:
     )
 
 
-def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Result:
+def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> EvaluationResult:
     """Scores one split of a data set with the weights of a run into a score file."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from muybridge.distributed.process_group import own_device
-    from muybridge.distributed.watchdog import Watch
-    from muybridge.evaluation.evaluate import Examination, evaluate
+    from muybridge.distributed.process_group import local_device
+    from muybridge.distributed.watchdog import Watchdog
+    from muybridge.evaluation.evaluate import EvaluationJob, evaluate
     from muybridge.inference.scorer import load_scorer, resolve_device
     from muybridge.loading.open_data import open_data
 
-    device, here, limits = own_device(resolve_device(settings.device)), current_rank(), settings.timeouts
+    device, here, limits = local_device(resolve_device(settings.device)), current_rank(), settings.timeouts
     loaded = load_scorer(run_folder, device)
     card = loaded.card
     settings = with_the_splits_of(run_folder, settings)
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
-    chosen = data.select(settings.split)
+    chosen = data.select_split(settings.split)
     if len(chosen) == 0:
         raise ValueError(
-            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.counts())}"
+            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
         )
-    examination = Examination(
-        manifest=chosen.relabelled(card.classes),
+    examination = EvaluationJob(
+        manifest=chosen.remap_labels(card.classes),
         split=settings.split,
         fold=settings.fold,
         preprocessing=card.preprocessing,
@@ -99,19 +99,19 @@ def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> Resu
         loading=settings.loading,
     )
     console = Console(file=sys.stderr)
-    quiet = not console.is_terminal or not here.is_first
+    quiet = not console.is_terminal or not here.is_rank0
     with (
-        Watch(here) as watch,
+        Watchdog(here) as watch,
         Progress(console=console, transient=True, disable=quiet) as bar,
-        watch.phase("evaluation", limits.scoring_minutes, "timeouts.scoring_minutes"),
+        watch.limit_phase("evaluation", limits.scoring_minutes, "timeouts.scoring_minutes"),
     ):
         task = bar.add_task("videos", total=len(chosen))
 
         def finished(num_videos: int) -> None:
-            watch.still_going()
+            watch.reset_deadline()
             bar.update(task, completed=num_videos)
 
-        return evaluate(examination, loaded.scorer, path, device=device, finished=finished)
+        return evaluate(examination, loaded.scorer, path, device=device, on_progress=finished)
 
 
 def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateSettings:
@@ -134,11 +134,11 @@ def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateS
     )
 
 
-def _print(result: Result, path: Path) -> None:
-    from muybridge.evaluation.evaluate import percent
+def _print(result: EvaluationResult, path: Path) -> None:
+    from muybridge.evaluation.evaluate import format_percent
 
     measured = result.accuracy
-    print(f"{measured.protocol.sentence()}; split {measured.split}\n")
+    print(f"{measured.protocol.format_sentence()}; split {measured.split}\n")
     print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
     for name, rates in (
         ("clip@1", measured.clip_top1),
@@ -147,7 +147,7 @@ def _print(result: Result, path: Path) -> None:
     ):
         everything = rates.of_all
         interval = f"{100 * everything.low:.1f} to {100 * everything.high:.1f}"
-        print(f"{name:<9}{percent(everything):>9}   {interval:<17}{percent(rates.of_readable):>9}")
+        print(f"{name:<9}{format_percent(everything):>9}   {interval:<17}{format_percent(rates.of_readable):>9}")
     print(f"\n{measured.video_top1.of_all.of} videos", end="")
     if measured.num_failed_videos:
         print(f", {measured.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")

@@ -32,11 +32,11 @@ def run(words: Sequence[str]) -> int:
 
 
 def _extract(found: Any) -> int:
-    from muybridge.prediction.inputs import FeatureFile, video_files
+    from muybridge.prediction.inputs import FeaturesWriter, list_video_files
     from muybridge.prediction.recognizer import load
     from muybridge.records import VideoError
 
-    videos = video_files(found.videos)
+    videos = list_video_files(found.videos)
     recognizer = load(found.run, device=found.device)
     settings = {
         "model": recognizer.card.tensors_sha256,
@@ -45,9 +45,9 @@ def _extract(found: Any) -> int:
         "step_frames": found.step,
     }
     num_failed = 0
-    with FeatureFile(found.output, settings) as file:
+    with FeaturesWriter(found.output, settings) as file:
         for video in videos:
-            if video in file.done:
+            if video in file.done_videos:
                 continue
             try:
                 features = recognizer.features(video, clips=found.clips, step_frames=found.step)

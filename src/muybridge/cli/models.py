@@ -31,7 +31,7 @@ def family_rows(depth: int | None, frames: int, crop: int) -> list[dict[str, obj
     import torch
 
     from muybridge.models.cost import cost
-    from muybridge.models.family import DEPTHS, list_models, paper_name
+    from muybridge.models.family import DEPTHS, format_paper_name, list_models
     from muybridge.models.network import create_model
     from muybridge.studies.paper import TABLE2
 
@@ -51,7 +51,7 @@ def family_rows(depth: int | None, frames: int, crop: int) -> list[dict[str, obj
         rows.append(
             {
                 "name": name,
-                "paper_name": paper_name(name),
+                "paper_name": format_paper_name(name),
                 "parameters": counted.parameters,
                 "multiply_adds": counted.multiply_adds,
                 "kinetics_clip_top1": getattr(row, f"clip_top1_{frames}f", None),

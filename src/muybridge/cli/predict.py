@@ -84,10 +84,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _predict(found: Any) -> int:
-    from muybridge.prediction.inputs import video_files
+    from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
 
-    videos = video_files(found.videos)
+    videos = list_video_files(found.videos)
     tells_timeline_alone = found.timeline not in (None, "text") and not found.output and not found.json
     if tells_timeline_alone and len(videos) > 1:
         raise ValueError(f"--timeline {found.timeline} prints nothing but one video's timeline; name a folder with -o")
@@ -106,11 +106,11 @@ def _predict(found: Any) -> int:
 
 
 def _predictions(members: Sequence[Recognizer], videos: Sequence[str], found: Any) -> Iterator[Prediction]:
-    from muybridge.prediction.ensemble import ensemble
+    from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
 
     if len(members) > 1:
-        together = ensemble(members, found.weights or [1.0] * len(members))
+        together = create_ensemble(members, found.weights or [1.0] * len(members))
         for video in videos:
             yield together.predict(video, clips=found.clips, top=found.top)
         return

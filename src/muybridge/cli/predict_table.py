@@ -17,8 +17,8 @@ def predict_table(found: Any) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from muybridge.prediction.inputs import video_files
-    from muybridge.prediction.prediction_table import PredictionFile
+    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.prediction_table import PredictionsWriter
     from muybridge.weights.address import load_weights
 
     if found.other or found.timeline:
@@ -28,15 +28,15 @@ def predict_table(found: Any) -> int:
     if found.clips < 1 or found.top < 1:
         raise ValueError(f"--clips and --top must be at least 1, not {found.clips} and {found.top}")
     card = load_weights(found.run)[1]
-    videos = [str(Path(video).absolute()) if found.ray else video for video in video_files(found.videos)]
+    videos = [str(Path(video).absolute()) if found.ray else video for video in list_video_files(found.videos)]
     settings = {"model_sha256": card.tensors_sha256, "clips": found.clips, "top": found.top}
     columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(file=sys.stderr)
     with (
-        PredictionFile(found.output, settings) as file,
+        PredictionsWriter(found.output, settings) as file,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
-        left = [video for video in videos if video not in file.done]
+        left = [video for video in videos if video not in file.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(left))
         for prediction in _predictions(found, left):
             file.add(prediction)

@@ -58,26 +58,26 @@ def run(words: Sequence[str]) -> int:
 
 
 def _prepare(found: Any) -> int:
-    from muybridge.prepared.prepare import Preparation, Recipe, read_source
+    from muybridge.prepared.prepare import Preparation, PreparationOptions, read_source
 
     if found.fps is not None and not found.fps > 0:
         raise ValueError(f"--fps must be positive, not {found.fps}")
     if min(found.scale) < 16:
         raise ValueError(f"--scale must be at least 16 16, not {found.scale[0]} {found.scale[1]}")
     if found.flow:
-        from muybridge.video.flow import opencv
+        from muybridge.video.flow import import_opencv
 
-        opencv()  # before the work, where it is not installed
+        import_opencv()  # before the work, where it is not installed
     kind = found.format or ("csv" if found.source.lower().endswith(".csv") else "folder")
     source = read_source(found.source, kind)
     for note in source.notes:
         print(note, file=sys.stderr)
-    recipe = Recipe(found.fps, found.scale[0], found.scale[1], flow=found.flow)
+    recipe = PreparationOptions(found.fps, found.scale[0], found.scale[1], flow=found.flow)
     told = _with_bar(Preparation(source, Path(found.output), recipe), _transcoder(found))
     if found.json:
         print(json.dumps(told.to_json(), indent=2))
     else:
-        print("\n".join(told.lines()))
+        print("\n".join(told.format_lines()))
         print(f"prepared: {found.output}")
     if told.leaks:
         print(f"muybridge: WARNING: {len(told.leaks)} videos stand on both sides of a split", file=sys.stderr)
@@ -90,11 +90,11 @@ def _transcoder(found: Any) -> Transcoder:
 
         return lambda jobs: transcode_on_ray(jobs, address=found.ray, timeout_seconds=found.timeout_seconds)
 
-    from muybridge.distributed.rank import num_workers
-    from muybridge.prepared.worker_pool import transcode_in_children
+    from muybridge.distributed.rank import resolve_num_workers
+    from muybridge.prepared.worker_pool import transcode_in_workers
 
-    number = max(1, num_workers(found.workers))
-    return lambda jobs: transcode_in_children(jobs, num_children=number, timeout_seconds=found.timeout_seconds)
+    number = max(1, resolve_num_workers(found.workers))
+    return lambda jobs: transcode_in_workers(jobs, num_workers=number, timeout_seconds=found.timeout_seconds)
 
 
 def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
@@ -115,16 +115,16 @@ def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
         return prepare(
             preparation,
             transcoder,
-            finished=lambda at: bar.update(
+            on_progress=lambda at: bar.update(
                 task, completed=at.num_done, gigabytes=at.num_bytes / 1e9, failed=at.num_failed
             ),
         )
 
 
 def _check(found: Any) -> int:
-    from muybridge.prepared.dataset import check_prepared
+    from muybridge.prepared.dataset import find_damage
 
-    problems = list(check_prepared(found.check))
+    problems = list(find_damage(found.check))
     if found.json:
         print(json.dumps({"data": found.check, "problems": problems}, indent=2))
     else:

@@ -38,16 +38,16 @@ def run(words: Sequence[str]) -> int:
         raise ValueError(f"{output} is a folder; name the page to write with -o, such as {output / 'report.html'}")
 
     from muybridge.report.page import write_figures, write_page
-    from muybridge.text import printable
+    from muybridge.text import sanitize_text
 
     page = build(found.addresses, found.data)
     files = write_figures(page, Path(found.figures)) if found.figures else []
     write_page(page, output)
     if found.json:
-        print(json.dumps({"report": str(output), "figures": list(map(str, files)), **page.facts}, indent=2))
+        print(json.dumps({"report": str(output), "figures": list(map(str, files)), **page.summary}, indent=2))
     else:
         for text in page.lead:
-            print(printable(text.text))
+            print(sanitize_text(text.text))
         if files:
             print(f"figures and tables: {len(files)} files in {found.figures}")
         print(f"report: {output}")
@@ -56,15 +56,15 @@ def run(words: Sequence[str]) -> int:
 
 def build(addresses: Sequence[str], data: str | None) -> Page:
     """The page about what lies at the addresses."""
-    from muybridge.report.comparison_page import comparison_page
-    from muybridge.report.run_page import run_page
+    from muybridge.report.comparison_page import build_comparison_page
+    from muybridge.report.run_page import build_run_page
     from muybridge.report.sections.mistakes import find_clips
-    from muybridge.report.sources import Study, read_sources
-    from muybridge.report.study_page import study_page
+    from muybridge.report.sources import StudyRecord, read_sources
+    from muybridge.report.study_page import build_study_page
 
     found = read_sources(addresses)
-    if isinstance(found, Study):
-        return study_page(found)
+    if isinstance(found, StudyRecord):
+        return build_study_page(found)
     beside = next((run.data for run in found if run.data), None)
-    clips = [find_clips(run, data, beside=beside) for run in found]
-    return run_page(found[0], clips[0]) if len(found) == 1 else comparison_page(found, clips)
+    clips = [find_clips(run, data, fallback_data=beside) for run in found]
+    return build_run_page(found[0], clips[0]) if len(found) == 1 else build_comparison_page(found, clips)

@@ -90,7 +90,7 @@ def given(address: str) -> Source:
     from muybridge.loading.open_data import open_data
     from muybridge.studies.plan import DIGEST_LENGTH, Source
 
-    return Source(f"{Path(address).stem}-{open_data(address).sha256()[:DIGEST_LENGTH]}", address)
+    return Source(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
 
 
 def study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:

@@ -95,7 +95,7 @@ def export(words: Sequence[str]) -> int:
 
     from muybridge.inference.export import export_weights
 
-    exported = export_weights(found.run, found.output, to=found.to, two_dimensional=found.two_dimensional)
+    exported = export_weights(found.run, found.output, export_format=found.to, two_dimensional=found.two_dimensional)
     print(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"
@@ -112,18 +112,18 @@ def show(words: Sequence[str]) -> int:
     parser.add_argument("run", nargs="?", help="a run folder, a .safetensors file, or a name of the catalogue")
     found = parser.parse_args(list(words))
 
-    from muybridge.weights.address import weights_file
+    from muybridge.weights.address import resolve_weights_file
     from muybridge.weights.card import load_card
-    from muybridge.weights.catalogue import ENTRIES, find
-    from muybridge.weights.download import cached_file
+    from muybridge.weights.catalogue import ENTRIES, find_entry
+    from muybridge.weights.download import resolve_cached_path
 
     if found.run is None:
         for entry in ENTRIES:
-            print(f"{entry.name:<46} {entry.accuracy or 'for fine-tuning; no accuracy published'}")
+            print(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
         return 0
-    public = find(found.run)
-    if public is not None and not Path(found.run).exists() and not cached_file(public).exists():
+    public = find_entry(found.run)
+    if public is not None and not Path(found.run).exists() and not resolve_cached_path(public).exists():
         print(json.dumps({**public.to_json(), "fetched": False}, indent=2))
         return 0
-    print(json.dumps(load_card(weights_file(found.run)).to_json(), indent=2))
+    print(json.dumps(load_card(resolve_weights_file(found.run)).to_json(), indent=2))
     return 0

@@ -46,12 +46,12 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-_MAPPED_BYTES = 16_000_000
+_MIN_MAPPED_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
-class Member:
-    """Where a stored video lies, and the SHA-256 of its head. As text it is what a `ShardFrames` is asked for."""
+class ShardMember:
+    """Where a stored video lies, and the SHA-256 of its head. As text it is what a `ShardFrameSource` is asked for."""
 
     shard: int
     offset: int
@@ -62,7 +62,7 @@ class Member:
         return f"{self.shard}:{self.offset}:{self.num_bytes}:{self.sha256}"
 
     @classmethod
-    def parse(cls, text: str) -> Member:
+    def parse(cls, text: str) -> ShardMember:
         """The reverse of `str`."""
         shard, offset, num_bytes, sha256 = text.split(":")
         return cls(int(shard), int(offset), int(num_bytes), sha256)
@@ -89,13 +89,15 @@ class Manifest:
                 f"{field.name} {self.table.schema.field(field.name).type}, not {field.type}" for field in wrong
             )
             raise ValueError(f"the manifest has columns of the wrong type: {listed}")
-        problems = _problems(self.table, len(self.classes))
+        problems = _find_problems(self.table, len(self.classes))
         if problems:
             raise ValueError(f"the manifest cannot be used: {'; '.join(problems)}")
         object.__setattr__(self, "table", self.table.combine_chunks())  # one chunk: a row is found at once
 
     @classmethod
-    def trusted(cls, table: pa.Table, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+    def from_trusted_table(
+        cls, table: pa.Table, classes: tuple[str, ...], root: str, notes: tuple[str, ...]
+    ) -> Manifest:
         """Of a table that was checked when it was written: checking a million rows again takes longer than reading them."""
         manifest = object.__new__(cls)
         for name, value in zip(("table", "classes", "root", "notes"), (table, classes, root, notes), strict=True):
@@ -118,130 +120,132 @@ class Manifest:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def video(self, index: int) -> str:
+    def get_video(self, index: int) -> str:
         """The unique name of a video."""
-        return str(self._value("video", index))
+        return str(self._get_value("video", index))
 
-    def path(self, index: int) -> str:
+    def get_path(self, index: int) -> str:
         """What a FrameSource is asked for: the file of a video relative to `root`, or where it lies in the shards."""
         if "shard" in self.table.column_names:
             names = ("shard", "offset", "num_bytes", "sha256")
-            return str(Member(*(self._value(name, index) for name in names)))
-        return str(self._value("path", index))
+            return str(ShardMember(*(self._get_value(name, index) for name in names)))
+        return str(self._get_value("path", index))
 
-    def of_flow(self) -> Manifest:
+    def select_flow(self) -> Manifest:
         """The same videos, whose `path` is where their stored flow lies."""
         table = self.table
         for name in ("offset", "num_bytes", "sha256"):
             table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
-        return Manifest.trusted(table, self.classes, self.root, self.notes)
+        return Manifest.from_trusted_table(table, self.classes, self.root, self.notes)
 
-    def require_ok(self, index: int) -> None:
+    def check_status(self, index: int) -> None:
         """Raises VideoError where the manifest itself knows that a video cannot be read."""
-        status = self._value("status", index)
+        status = self._get_value("status", index)
         if status != "ok":
-            raise VideoError(status, self._value("reason", index) or "it failed in preparation")
+            raise VideoError(status, self._get_value("reason", index) or "it failed in preparation")
 
-    def labels(self, index: int) -> tuple[int, ...]:
+    def get_labels(self, index: int) -> tuple[int, ...]:
         """Places of a video's labels in `classes`."""
-        return tuple(self._value("labels", index) or ())
+        return tuple(self._get_value("labels", index) or ())
 
-    def bounds(self, index: int) -> tuple[float | None, float | None]:
+    def get_bounds(self, index: int) -> tuple[float | None, float | None]:
         """Start and end of a video's segment, in seconds from its file's first frame."""
-        return self._value("start_seconds", index), self._value("end_seconds", index)
+        return self._get_value("start_seconds", index), self._get_value("end_seconds", index)
 
-    def select(self, split: str) -> Manifest:
+    def select_split(self, split: str) -> Manifest:
         """The videos of one split, in the same order."""
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
         rows = self.table.filter(pc.equal(self.table["split"], split))
-        return Manifest.trusted(rows, self.classes, self.root, self.notes)
+        return Manifest.from_trusted_table(rows, self.classes, self.root, self.notes)
 
-    def counts(self) -> dict[str, dict[str, int]]:
+    def count_videos(self) -> dict[str, dict[str, int]]:
         """Videos of each class in each split that has any; a video with several labels counts for each."""
-        found: dict[str, dict[str, int]] = {}
+        counts_by_split: dict[str, dict[str, int]] = {}
         for split in SPLITS:
             labels = self.table["labels"].filter(pc.equal(self.table["split"], split))
             if len(labels):
-                numbers = np.bincount(pc.list_flatten(labels).to_numpy(), minlength=len(self.classes))
-                found[split] = dict(zip(self.classes, map(int, numbers), strict=True))
-        return found
+                class_counts = np.bincount(pc.list_flatten(labels).to_numpy(), minlength=len(self.classes))
+                counts_by_split[split] = dict(zip(self.classes, map(int, class_counts), strict=True))
+        return counts_by_split
 
-    def relabelled(self, classes: Sequence[str]) -> Manifest:
+    def remap_labels(self, classes: Sequence[str]) -> Manifest:
         """The same videos with their labels as places in `classes`, matched by name.
 
         Raises ValueError where a class that a video has is not among them: a network cannot be right about it.
         """
         used = sorted(set(pc.list_flatten(self.table["labels"]).to_pylist()))
-        places = np.zeros(len(self.classes), np.int32)
-        places[used] = match_classes([self.classes[label] for label in used], classes)
+        class_indices = np.zeros(len(self.classes), np.int32)
+        class_indices[used] = match_classes([self.classes[label] for label in used], classes)
         column = self.table["labels"].combine_chunks()
         labels = pa.ListArray.from_arrays(
             pa.array(np.concatenate([[0], np.cumsum(column.value_lengths().fill_null(0).to_numpy())]), pa.int32()),
-            pa.array(places[column.flatten().to_numpy()], pa.int32()),
+            pa.array(class_indices[column.flatten().to_numpy()], pa.int32()),
         )
         table = self.table.set_column(self.table.column_names.index("labels"), "labels", labels)
         return Manifest(table, tuple(classes), self.root, self.notes)
 
-    def sha256(self) -> str:
+    def compute_sha256(self) -> str:
         """A hash of classes and SCHEMA's columns, row by row in order; `root` and notes are left out."""
         digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes]).encode())
         for name in SCHEMA.names:
-            for part in _canonical(self.table[name]):
+            for part in _iterate_canonical_bytes(self.table[name]):
                 digest.update(part)
         return digest.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A large table travels as the name of a file that workers map: together they hold it once, and no object a row."""
         rest = (self.classes, self.root, self.notes)
-        if self.table.nbytes < _MAPPED_BYTES:
-            return Manifest.trusted, (self.table, *rest)
+        if self.table.nbytes < _MIN_MAPPED_BYTES:
+            return Manifest.from_trusted_table, (self.table, *rest)
         if "_file" not in self.__dict__:
             descriptor, path = tempfile.mkstemp(prefix="muybridge-manifest-", suffix=".arrow")
             with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, self.table.schema) as writer:
                 writer.write_table(self.table)
             object.__setattr__(self, "_file", path)
             weakref.finalize(self, Path(path).unlink, missing_ok=True)  # also when the process ends
-        return _mapped, (self.__dict__["_file"], *rest)
+        return _open_memory_mapped, (self.__dict__["_file"], *rest)
 
-    def _value(self, column: str, index: int) -> Any:
+    def _get_value(self, column: str, index: int) -> Any:
         return self.table[column][index].as_py()
 
 
-def _mapped(path: str, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
-    return Manifest.trusted(pa.ipc.open_file(pa.memory_map(path)).read_all(), classes, root, notes)
+def _open_memory_mapped(path: str, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
+    return Manifest.from_trusted_table(pa.ipc.open_file(pa.memory_map(path)).read_all(), classes, root, notes)
 
 
-def match_classes(classes: Sequence[str], others: Sequence[str]) -> list[int]:
+def match_classes(classes: Sequence[str], target_classes: Sequence[str]) -> list[int]:
     """For each of `classes` its place in `others`, matched by name: case, space, '-' and '_' do not count.
 
     Raises ValueError naming the classes that `others` lacks, and those whose names are the same to this matching.
     """
-    places = {plain_name(name): place for place, name in enumerate(others)}
-    problems = [*ambiguous_names(classes), *ambiguous_names(others)]
-    missing = [name for name in classes if plain_name(name) not in places]
+    target_indices = {normalize_class_name(name): place for place, name in enumerate(target_classes)}
+    problems = [*find_ambiguous_names(classes), *find_ambiguous_names(target_classes)]
+    missing = [name for name in classes if normalize_class_name(name) not in target_indices]
     if missing:
-        problems.append(f"{join_names(missing)} {'is' if len(missing) == 1 else 'are'} not among {join_names(others)}")
+        problems.append(
+            f"{join_names(missing)} {'is' if len(missing) == 1 else 'are'} not among {join_names(target_classes)}"
+        )
     if problems:
         raise ValueError(f"classes cannot be matched by name: {'; '.join(problems)}")
-    return [places[plain_name(name)] for name in classes]
+    return [target_indices[normalize_class_name(name)] for name in classes]
 
 
-def ambiguous_names(classes: Sequence[str]) -> list[str]:
+def find_ambiguous_names(classes: Sequence[str]) -> list[str]:
     """A clause for each set of classes whose names differ in nothing but case, space, '-' and '_'."""
     by_name: dict[str, list[str]] = {}
     for name in classes:
-        by_name.setdefault(plain_name(name), []).append(name)
+        by_name.setdefault(normalize_class_name(name), []).append(name)
     return [f"{' and '.join(map(repr, names))} are the same name" for names in by_name.values() if len(names) > 1]
 
 
-def plain_name(name: str) -> str:
+def normalize_class_name(name: str) -> str:
     """A class name without what does not count: case, space, '-' and '_'."""
     return re.sub(r"[\s_-]+", "", name.casefold())
 
 
-def _problems(table: pa.Table, num_classes: int) -> list[str]:
-    problems = [*_unknown_values(table, "split", SPLITS), *_unknown_values(table, "status", STATUSES)]
+def _find_problems(table: pa.Table, num_classes: int) -> list[str]:
+    problems = [*_find_unknown_values(table, "split", SPLITS), *_find_unknown_values(table, "status", STATUSES)]
     for name in ("video", "path"):
         num_empty = pc.sum(pc.fill_null(pc.equal(table[name], ""), True)).as_py() or 0
         if num_empty:
@@ -267,12 +271,14 @@ def _problems(table: pa.Table, num_classes: int) -> list[str]:
     return problems
 
 
-def _unknown_values(table: pa.Table, column: str, known: Sequence[str]) -> list[str]:
-    unknown = [value for value in pc.unique(table[column]).to_pylist() if value not in known]
-    return [f"{column} is {join_names(unknown)} in some rows, but must be one of {', '.join(known)}"] if unknown else []
+def _find_unknown_values(table: pa.Table, column: str, allowed: Sequence[str]) -> list[str]:
+    unknown = [value for value in pc.unique(table[column]).to_pylist() if value not in allowed]
+    return (
+        [f"{column} is {join_names(unknown)} in some rows, but must be one of {', '.join(allowed)}"] if unknown else []
+    )
 
 
-def _canonical(column: pa.ChunkedArray) -> Iterable[bytes]:
+def _iterate_canonical_bytes(column: pa.ChunkedArray) -> Iterable[bytes]:
     """The content of a column as bytes that depend neither on chunks nor on how Arrow lays it out."""
     yield pc.is_valid(column).to_numpy().tobytes()
     if pa.types.is_list(column.type):
@@ -284,5 +290,5 @@ def _canonical(column: pa.ChunkedArray) -> Iterable[bytes]:
         for chunk in filled.chunks:
             yield "".join(chunk.to_pylist()).encode()
     else:
-        kind = "<f8" if pa.types.is_floating(column.type) else "<i4"
-        yield pc.fill_null(column, 0).to_numpy().astype(kind).tobytes()
+        dtype = "<f8" if pa.types.is_floating(column.type) else "<i4"
+        yield pc.fill_null(column, 0).to_numpy().astype(dtype).tobytes()

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from muybridge.datasets.folders import is_video, is_visible
-from muybridge.datasets.lists import SPLIT_NAMES
-from muybridge.datasets.splits import VideoRow, with_splits
+from muybridge.datasets.folders import has_video_extension, is_visible
+from muybridge.datasets.lists import SPLIT_ALIASES
+from muybridge.datasets.splits import VideoRow, assign_splits
 from muybridge.records import Split
 
 _KINETICS_NAME = re.compile(r"(.{11})_(\d+)_(\d+)")
@@ -25,7 +25,7 @@ _YOUTUBE_ID = re.compile(r"(?:[?&]v=|youtu\.be/|^)([\w-]{11})(?:\W|$)")
 _HMDB_SPLITS: dict[str, Split] = {"0": "unused", "1": "train", "2": "test"}
 _NUM_FOLDS = 3
 
-Read = Callable[[Path], tuple[list[VideoRow], list[str]]]
+ListReader = Callable[[Path], tuple[list[VideoRow], list[str]]]
 
 
 def read_kinetics(root: Path) -> tuple[list[VideoRow], list[str]]:
@@ -35,25 +35,25 @@ def read_kinetics(root: Path) -> tuple[list[VideoRow], list[str]]:
     cut already.
     """
     files: dict[tuple[str, int, int], str] = {}
-    for path in _video_paths(root):
-        named = _KINETICS_NAME.fullmatch(Path(path).stem)
-        if named:
-            files.setdefault((named[1], int(named[2]), int(named[3])), path)
-    found: dict[tuple[str, int, int, str], VideoRow] = {}
-    for listing in _lists(root, ".csv"):
-        for line in _csv_lines(listing):
+    for path in _iterate_video_paths(root):
+        name_match = _KINETICS_NAME.fullmatch(Path(path).stem)
+        if name_match:
+            files.setdefault((name_match[1], int(name_match[2]), int(name_match[3])), path)
+    rows_by_key: dict[tuple[str, int, int, str], VideoRow] = {}
+    for listing in _find_list_files(root, ".csv"):
+        for line in _read_kinetics_lines(listing):
             key = line["youtube_id"], round(float(line["time_start"])), round(float(line["time_end"]))
-            split = SPLIT_NAMES.get((line.get("split") or listing.stem.split("_")[-1]).strip().lower())
+            split = SPLIT_ALIASES.get((line.get("split") or listing.stem.split("_")[-1]).strip().lower())
             if split is None:
                 raise ValueError(f"{listing} names the split {line.get('split')!r}, expected train, validate or test")
             path = files.get(key, f"{key[0]}_{key[1]:06d}_{key[2]:06d}.mp4")
             labels = (line["label"].strip(),) if (line.get("label") or "").strip() else ()
-            found.setdefault((*key, split), VideoRow(path, labels, split, key[0]))
-    if not found:
+            rows_by_key.setdefault((*key, split), VideoRow(path, labels, split, key[0]))
+    if not rows_by_key:
         raise ValueError(
             f"{root} holds no list of Kinetics: a CSV file with {', '.join(_KINETICS_COLUMNS)} in its first line"
         )
-    return list(found.values()), []
+    return list(rows_by_key.values()), []
 
 
 def read_ucf101(root: Path) -> tuple[list[VideoRow], list[str]]:
@@ -62,12 +62,12 @@ def read_ucf101(root: Path) -> tuple[list[VideoRow], list[str]]:
     The class of a list's line is its folder. Files are found without regard to case: the class HandstandPushups has files
     called v_HandStandPushups_*.
     """
-    files = {Path(path).name.casefold(): path for path in _video_paths(root)}
+    files = {Path(path).name.casefold(): path for path in _iterate_video_paths(root)}
     splits: dict[str, list[Split]] = {}
     names: dict[str, str] = {}
     for fold in range(_NUM_FOLDS):
-        for kind, split in (("train", SPLIT_NAMES["train"]), ("test", SPLIT_NAMES["test"])):
-            for line in _text_lines(_one_list(root, f"{kind}list{fold + 1:02d}.txt")):
+        for list_prefix, split in (("train", SPLIT_ALIASES["train"]), ("test", SPLIT_ALIASES["test"])):
+            for line in _read_text_lines(_find_official_list(root, f"{list_prefix}list{fold + 1:02d}.txt")):
                 name = line.split()[0]
                 names.setdefault(name.casefold(), name)
                 splits.setdefault(name.casefold(), ["unused"] * _NUM_FOLDS)[fold] = split
@@ -86,18 +86,18 @@ def read_hmdb51(root: Path) -> tuple[list[VideoRow], list[str]]:
     The group is the film a clip was cut from: what stands before the class in its name.
     """
     files: dict[tuple[str, str], str] = {}
-    for path in _video_paths(root):
+    for path in _iterate_video_paths(root):
         files[Path(path).parent.name.casefold(), Path(path).name] = path
         files.setdefault(("", Path(path).name), path)
     splits: dict[tuple[str, str], list[Split]] = {}
-    for listing in _lists(root, ".txt"):
-        named = re.fullmatch(r"(.+)_test_split([123])", listing.stem)
-        for line in _text_lines(listing) if named else ():
-            name, _, kind = line.rpartition(" ")
-            if named is None or kind not in _HMDB_SPLITS:
+    for listing in _find_list_files(root, ".txt"):
+        name_match = re.fullmatch(r"(.+)_test_split([123])", listing.stem)
+        for line in _read_text_lines(listing) if name_match else ():
+            name, _, split_code = line.rpartition(" ")
+            if name_match is None or split_code not in _HMDB_SPLITS:
                 raise ValueError(f"{listing} has the line {line!r}, expected a file name and 0, 1 or 2")
-            folds = splits.setdefault((named[1], name.strip()), ["unused"] * _NUM_FOLDS)
-            folds[int(named[2]) - 1] = _HMDB_SPLITS[kind]
+            folds = splits.setdefault((name_match[1], name.strip()), ["unused"] * _NUM_FOLDS)
+            folds[int(name_match[2]) - 1] = _HMDB_SPLITS[split_code]
     if not splits:
         raise ValueError(f"{root} holds no lists of HMDB51, such as brush_hair_test_split1.txt")
     rows = []
@@ -109,65 +109,65 @@ def read_hmdb51(root: Path) -> tuple[list[VideoRow], list[str]]:
 
 def read_sports1m(root: Path) -> tuple[list[VideoRow], list[str]]:
     """labels.txt, train_partition.txt and test_partition.txt (address, numbers of labels), and `<YouTube id>.*`."""
-    classes = _text_lines(_one_list(root, "labels.txt"))
+    classes = _read_text_lines(_find_official_list(root, "labels.txt"))
     files: dict[str, str] = {}
-    for path in _video_paths(root):
+    for path in _iterate_video_paths(root):
         files.setdefault(Path(path).stem, path)
     rows = []
-    for split in (SPLIT_NAMES["train"], SPLIT_NAMES["test"]):
-        listing = _one_list(root, f"{split}_partition.txt")
-        for line in _text_lines(listing):
+    for split in (SPLIT_ALIASES["train"], SPLIT_ALIASES["test"]):
+        listing = _find_official_list(root, f"{split}_partition.txt")
+        for line in _read_text_lines(listing):
             address, _, numbers = line.rpartition(" ")
-            named = _YOUTUBE_ID.search(address)
-            places = [int(number) for number in numbers.split(",") if number.strip().isdecimal()]
-            if named is None or not places or max(places) >= len(classes):
+            id_match = _YOUTUBE_ID.search(address)
+            label_indices = [int(number) for number in numbers.split(",") if number.strip().isdecimal()]
+            if id_match is None or not label_indices or max(label_indices) >= len(classes):
                 raise ValueError(
                     f"{listing} has the line {line!r}, expected an address of YouTube and numbers below {len(classes)}"
                 )
-            labels = tuple(dict.fromkeys(classes[place] for place in places))
-            rows.append(VideoRow(files.get(named[1], f"{named[1]}.mp4"), labels, split, named[1]))
+            labels = tuple(dict.fromkeys(classes[place] for place in label_indices))
+            rows.append(VideoRow(files.get(id_match[1], f"{id_match[1]}.mp4"), labels, split, id_match[1]))
     return rows, []
 
 
-def with_folds(rows: list[VideoRow]) -> tuple[list[VideoRow], list[str]]:
-    """The same with validation videos held out of every fold's training videos, as `with_splits` does for one split."""
+def assign_fold_splits(rows: list[VideoRow]) -> tuple[list[VideoRow], list[str]]:
+    """The same with validation videos held out of every fold's training videos, as `assign_splits` does for one split."""
     if not rows or not rows[0].folds:
-        return with_splits(rows, 0)
+        return assign_splits(rows, 0)
     folds = []
     notes: list[str] = []
     for fold in range(len(rows[0].folds)):
-        drawn, said = with_splits([replace(row, split=row.folds[fold]) for row in rows], 0)
+        drawn, fold_notes = assign_splits([replace(row, split=row.folds[fold]) for row in rows], 0)
         folds.append([row.split for row in drawn])
-        notes += [f"Fold {fold + 1}: {line}" for line in said]
+        notes += [f"Fold {fold + 1}: {line}" for line in fold_notes]
     kept = [
-        replace(row, split=given[0], folds=tuple(split for split in given if split))
-        for row, given in zip(rows, zip(*folds, strict=True), strict=True)
+        replace(row, split=row_folds[0], folds=tuple(split for split in row_folds if split))
+        for row, row_folds in zip(rows, zip(*folds, strict=True), strict=True)
     ]
     return kept, notes
 
 
-def _video_paths(root: Path) -> Iterator[str]:
+def _iterate_video_paths(root: Path) -> Iterator[str]:
     """Every video below root, relative to it, in sorted order."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if is_visible(name))
         for name in sorted(names):
-            if is_visible(name) and is_video(name):
+            if is_visible(name) and has_video_extension(name):
                 yield str(Path(folder, name).relative_to(root))
 
 
-def _lists(root: Path, suffix: str) -> list[Path]:
+def _find_list_files(root: Path, suffix: str) -> list[Path]:
     """The list files at most two folders below root; further down there are only videos."""
     return sorted(path for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}{suffix}") if path.is_file())
 
 
-def _one_list(root: Path, name: str) -> Path:
-    found = [path for path in _lists(root, ".txt") if path.name == name]
+def _find_official_list(root: Path, name: str) -> Path:
+    found = [path for path in _find_list_files(root, ".txt") if path.name == name]
     if not found:
         raise ValueError(f"{root} lacks the official list {name}; put it into that folder or one below it")
     return found[0]
 
 
-def _text_lines(path: Path) -> list[str]:
+def _read_text_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -175,7 +175,7 @@ def _text_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _csv_lines(path: Path) -> list[dict[str, str]]:
+def _read_kinetics_lines(path: Path) -> list[dict[str, str]]:
     """The lines of a list of Kinetics; none of any other CSV file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restval="")

@@ -16,23 +16,23 @@ from muybridge.distributed.rank import Rank
 T = TypeVar("T")
 
 
-def first_ones(value: T, here: Rank) -> T:
+def broadcast_from_rank0(value: T, rank: Rank) -> T:
     """What rank 0 has, on all ranks."""
-    if here.world_size == 1:
+    if rank.world_size == 1:
         return value
-    found = [value]
-    dist.broadcast_object_list(found, src=0)
-    return found[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
-def rounds(scored: Iterator[T], num_batches: int, here: Rank) -> Iterator[tuple[int, list[T]]]:
+def gather_rounds(own_batches: Iterator[T], num_batches: int, rank: Rank) -> Iterator[tuple[int, list[T]]]:
     """For every round how many batches are done by then over all ranks, and on rank 0 the round's rows; elsewhere none."""
-    for first in range(0, num_batches, here.world_size):
-        own = next(scored, None)
-        if here.world_size == 1:
+    for first in range(0, num_batches, rank.world_size):
+        own = next(own_batches, None)
+        if rank.world_size == 1:
             collected: list[T | None] = [own]
         else:
-            collected = [None] * here.world_size
-            dist.gather_object(own, collected if here.is_first else None, dst=0)
-        num_done = min(num_batches, first + here.world_size)
+            collected = [None] * rank.world_size
+            dist.gather_object(own, collected if rank.is_rank0 else None, dst=0)
+        num_done = min(num_batches, first + rank.world_size)
         yield num_done, [rows for rows in collected if rows is not None]

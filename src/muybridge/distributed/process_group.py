@@ -1,6 +1,7 @@
 """Many processes, one run: how the ranks of a torchrun job meet, and what they tell each other.
 
-Enter: torchrun's environment. Leave: `Ranks`, with which the training loop reads the same alone and among many. Numbers and
+Enter: torchrun's environment. Leave: `ProcessGroup`, with which the training loop reads the same alone and among many.
+Numbers and
 objects travel by gloo between processors; gradients by DistributedDataParallel, on GPUs over NCCL. Whatever decides what a
 rank does next (a loss that is not finite, too many failures, a signal) is first known to all, so that all do the same.
 """
@@ -20,32 +21,32 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from muybridge.distributed.rank import Rank, current_rank, num_restarts
-from muybridge.distributed.watchdog import Watch
+from muybridge.distributed.rank import Rank, current_rank, get_num_restarts
+from muybridge.distributed.watchdog import Watchdog
 
 T = TypeVar("T")
-LAST_RESORT = datetime.timedelta(
+COLLECTIVE_TIMEOUT = datetime.timedelta(
     hours=12
 )  # phases.py ends what waits for too long, and says where; this only backs it up
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among the ranks of a run. Every method is a collective: all ranks must come to it, in order."""
 
-    place: Rank = field(default_factory=Rank)
+    rank: Rank = field(default_factory=Rank)
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this rank writes and prints."""
-        return self.place.is_first
+        return self.rank.is_rank0
 
     @property
     def world_size(self) -> int:
         """How many ranks there are."""
-        return self.place.world_size
+        return self.rank.world_size
 
-    def tables(self, values: Sequence[float]) -> list[list[float]]:
+    def all_gather_floats(self, values: Sequence[float]) -> list[list[float]]:
         """Everyone's `values`, a row a rank, the same on all; as many values on every rank."""
         own = torch.tensor(values, dtype=torch.float64)
         if self.world_size == 1:
@@ -54,23 +55,23 @@ class Ranks:
         dist.all_gather(rows, own)
         return [row.tolist() for row in rows]
 
-    def everyones(self, value: T) -> list[T]:
+    def all_gather_object(self, value: T) -> list[T]:
         """A small object of every rank, in order of ranks."""
         if self.world_size == 1:
             return [value]
-        found: list[T | None] = [None] * self.world_size
-        dist.all_gather_object(found, value)
-        return found  # type: ignore[return-value]
+        gathered: list[T | None] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered  # type: ignore[return-value]
 
-    def first_ones(self, value: T) -> T:
+    def broadcast_from_rank0(self, value: T) -> T:
         """What rank 0 has, on all ranks."""
         if self.world_size == 1:
             return value
-        found = [value]
-        dist.broadcast_object_list(found, src=0)
-        return found[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
-    def share_buffers(self, network: nn.Module) -> None:
+    def broadcast_buffers(self, network: nn.Module) -> None:
         """Batch-norm statistics of rank 0 on all ranks: before the network is evaluated by all."""
         if self.world_size > 1:
             for buffer in network.buffers():
@@ -78,41 +79,44 @@ class Ranks:
 
 
 @contextmanager
-def meeting(device: torch.device, minutes: float = 30.0) -> Iterator[Ranks]:
+def join_process_group(device: torch.device, timeout_minutes: float = 30.0) -> Iterator[ProcessGroup]:
     """Joins torchrun's other processes while inside; alone without torchrun. ValueError where they cannot be found.
 
     `minutes`: how long to wait for them.
     """
-    here = current_rank()
-    if here.world_size == 1:
-        yield Ranks(here)
+    this_rank = current_rank()
+    if this_rank.world_size == 1:
+        yield ProcessGroup(this_rank)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        with Watch(here) as watch, watch.phase("meeting the other ranks", minutes, "timeouts.start_minutes"):
-            store, rank, world_size = next(rendezvous("env://", timeout=LAST_RESORT))
+        with (
+            Watchdog(this_rank) as watchdog,
+            watchdog.limit_phase("meeting the other ranks", timeout_minutes, "timeouts.start_minutes"),
+        ):
+            store, rank, world_size = next(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT))
             # Without --standalone torchrun keeps one store over its restarts, with the addresses of ranks that are gone.
-            store = PrefixStore(f"attempt {num_restarts()}", store)
-            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=LAST_RESORT)
+            store = PrefixStore(f"attempt {get_num_restarts()}", store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"the other ranks cannot be found from {socket.gethostname()} ({str(error).splitlines()[0]}); "
             "start every node with the same torchrun line"
         ) from error
-    yield Ranks(here)
+    yield ProcessGroup(this_rank)
     dist.destroy_process_group()  # not after an error: the others may be waiting, and the end of this process tells them
 
 
-def own_device(device: torch.device) -> torch.device:
+def local_device(device: torch.device) -> torch.device:
     """Under torchrun, `cuda` is the GPU of this rank; ValueError where there are more ranks than GPUs on a machine."""
-    here = current_rank()
-    if device.type != "cuda" or here.world_size == 1:
+    this_rank = current_rank()
+    if device.type != "cuda" or this_rank.world_size == 1:
         return device
-    if here.local_rank >= torch.cuda.device_count():
+    if this_rank.local_rank >= torch.cuda.device_count():
         raise ValueError(
-            f"rank {here.rank} is number {here.local_rank + 1} on {socket.gethostname()}, which has "
+            f"rank {this_rank.rank} is number {this_rank.local_rank + 1} on {socket.gethostname()}, which has "
             f"{torch.cuda.device_count()} GPUs; start torchrun with --nproc-per-node {torch.cuda.device_count()}"
         )
-    chosen = torch.device("cuda", here.local_rank)
-    torch.cuda.set_device(chosen)
-    return chosen
+    gpu = torch.device("cuda", this_rank.local_rank)
+    torch.cuda.set_device(gpu)
+    return gpu

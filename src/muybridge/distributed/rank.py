@@ -18,7 +18,7 @@ class Rank:
     local_rank: int = 0
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this rank writes and prints."""
         return self.rank == 0
 
@@ -32,14 +32,14 @@ def current_rank() -> Rank:
     )
 
 
-def num_restarts() -> int:
+def get_num_restarts() -> int:
     """How often torchrun has started this job again after a failure (`--max-restarts`): the run then goes on."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def num_workers(wanted: int | None) -> int:
+def resolve_num_workers(num_workers: int | None) -> int:
     """The worker processes to start: as set, else one a core this process may use, at most 16, shared by local ranks."""
-    if wanted is not None:
-        return wanted
+    if num_workers is not None:
+        return num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

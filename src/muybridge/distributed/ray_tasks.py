@@ -13,19 +13,19 @@ Name = TypeVar("Name")
 Result = TypeVar("Result")
 
 
-_IN_FLIGHT_A_CORE = 4  # enough that no worker waits for its next video
+_MAX_TASKS_PER_CORE = 4  # enough that no worker waits for its next video
 
 
-_RETRIES = 5
+_MAX_RETRIES = 5
 
 
-def on_ray(
-    work: Callable[..., Result],
+def run_on_ray(
+    function: Callable[..., Result],
     jobs: Iterable[tuple[Name, tuple[Any, ...]]],
     *,
     address: str,
     num_gpus: float = 0,
-    lost: Callable[[Name, str], Result],
+    on_worker_lost: Callable[[Name, str], Result],
 ) -> Iterator[tuple[Name, Result]]:
     """Each job's name and what `work` made of its arguments, as they are done, on a core or on `num_gpus` each.
 
@@ -36,13 +36,13 @@ def on_ray(
 
     paths = {"PYTHONPATH": ":".join(path for path in sys.path if path)}  # workers import what this process imports
     ray.init(address, ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": paths})
-    task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_RETRIES)(work)
-    waiting = iter(jobs)
+    task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(function)
+    pending = iter(jobs)
     running: dict[Any, Name] = {}
     try:
         while True:
-            room = _IN_FLIGHT_A_CORE * int(ray.cluster_resources().get("CPU", 1)) - len(running)
-            for name, arguments in islice(waiting, max(0, room)):
+            num_free_slots = _MAX_TASKS_PER_CORE * int(ray.cluster_resources().get("CPU", 1)) - len(running)
+            for name, arguments in islice(pending, max(0, num_free_slots)):
                 running[task.remote(*arguments)] = name
             if not running:
                 return
@@ -50,9 +50,11 @@ def on_ray(
             for reference in done:
                 name = running.pop(reference)
                 try:
-                    outcome: Result = ray.get(reference)
+                    result: Result = ray.get(reference)
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-                    outcome = lost(name, f"the Ray worker that had it died again and again ({type(error).__name__})")
-                yield name, outcome
+                    result = on_worker_lost(
+                        name, f"the Ray worker that had it died again and again ({type(error).__name__})"
+                    )
+                yield name, result
     finally:
         ray.shutdown()

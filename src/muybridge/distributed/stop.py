@@ -28,7 +28,7 @@ class StopFlag:
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
-    def _set(self, signal_number: int, frame: FrameType | None) -> None:
+    def _handle_signal(self, signal_number: int, frame: FrameType | None) -> None:
         if signal_number == signal.SIGINT and self.signal_number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C means now
         self.signal_number = signal_number
@@ -41,10 +41,10 @@ def stop_on_signals() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield flag  # signal handlers can be set in the main thread only
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, flag._set) for number in numbers}
+    signal_numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    previous_handlers = {number: signal.signal(number, flag._handle_signal) for number in signal_numbers}
     try:
         yield flag
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

@@ -14,20 +14,20 @@ import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import first_ones, rounds
+from muybridge.distributed.gather import broadcast_from_rank0, gather_rounds
 from muybridge.distributed.rank import current_rank
-from muybridge.evaluation.metrics import Accuracy, Rate, accuracy
+from muybridge.evaluation.metrics import Accuracy, Rate, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader, score_views, write_scores
-from muybridge.evaluation.video_scores import VideoFile, of_videos, read_video_scores
-from muybridge.loading.draws import WholeVideos
-from muybridge.loading.loader import EvaluationViews, evaluation_batches, frame_source
+from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.loading.draws import VideoBatchSampler
+from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
 
 
 @dataclass(frozen=True)
-class Examination:
+class EvaluationJob:
     """What is evaluated and how, apart from who scores it. `manifest` is of one split, its labels the model's classes."""
 
     manifest: Manifest
@@ -38,21 +38,21 @@ class Examination:
     evaluation: EvaluationSettings
     loading: LoadingSettings
 
-    def header(self) -> ScoresHeader:
+    def make_header(self) -> ScoresHeader:
         """What the score file will say of itself."""
         return ScoresHeader(
             classes=self.manifest.classes,
-            protocol=EvaluationProtocol.of(self.evaluation, self.preprocessing),
+            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
-            manifest_sha256=self.manifest.sha256(),
+            manifest_sha256=self.manifest.compute_sha256(),
             num_videos=len(self.manifest),
         )
 
 
 @dataclass(frozen=True)
-class Result:
+class EvaluationResult:
     """The accuracy of a score file, and how many of its videos were shorter than a clip and repeated in a loop."""
 
     accuracy: Accuracy
@@ -60,74 +60,82 @@ class Result:
 
 
 def evaluate(
-    examination: Examination,
+    job: EvaluationJob,
     scorer: Scorer,
     path: Path,
     *,
     device: torch.device,
-    finished: Callable[[int], None] | None = None,
-) -> Result:
+    on_progress: Callable[[int], None] | None = None,
+) -> EvaluationResult:
     """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far.
 
     With `evaluation.keep videos` the file keeps a row a video, and what an evaluation that ended early has done stays done.
     Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
     is then called by all, equally often.
     """
-    here, header, num_videos = current_rank(), examination.header(), len(examination.manifest)
-    averages = examination.evaluation.keep == "videos"
-    begun = VideoFile(path, header) if averages and here.is_first else None
-    first_video = first_ones(begun.num_done if begun else 0, here)
-    source = frame_source(examination.manifest.root, examination.preprocessing)
-    views = EvaluationViews(examination.manifest, source, examination.preprocessing, examination.evaluation.clips)
-    videos = WholeVideos(num_videos, examination.evaluation.videos_per_batch, here, first_video)
-    batches = evaluation_batches(views, videos, examination.loading, pin_memory=device.type == "cuda")
+    rank, header, num_videos = current_rank(), job.make_header(), len(job.manifest)
+    averages_views = job.evaluation.keep == "videos"
+    writer = VideoScoresWriter(path, header) if averages_views and rank.is_rank0 else None
+    first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
+    source = open_frame_source(job.manifest.root, job.preprocessing)
+    views = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    videos = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
+    batches = load_evaluation_batches(views, videos, job.loading, pin_memory=device.type == "cuda")
 
-    def scored() -> Iterator[tuple[pa.RecordBatch, int]]:
+    def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            (rows,) = score_views((batch,), scorer, preprocessing=examination.preprocessing, device=device)
-            yield of_videos(rows, header, batch.num_looped_videos) if averages else rows, batch.num_looped_videos
+            (rows,) = score_views((batch,), scorer, preprocessing=job.preprocessing, device=device)
+            yield (
+                aggregate_record_batch(rows, header, batch.num_looped_videos) if averages_views else rows,
+                batch.num_looped_videos,
+            )
 
-    def told() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, found in rounds(scored(), videos.num_batches, here):
-            yield from found
-            if finished:
-                finished(min(num_videos, first_video + num_batches * videos.videos_per_batch))
+    def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), videos.num_batches, rank):
+            yield from gathered_rows
+            if on_progress:
+                on_progress(min(num_videos, first_video + num_batches * videos.videos_per_batch))
 
     result = None
-    if here.is_first:
-        num_looped = begun.write(rows for rows, _ in told()) if begun else _write_views(path, told(), header)
-        result = Result(accuracy(read_video_scores(path)), num_looped)
+    if rank.is_rank0:
+        num_looped = (
+            writer.write(rows for rows, _ in iterate_gathered_rows())
+            if writer
+            else _write_view_scores(path, iterate_gathered_rows(), header)
+        )
+        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
     else:
-        deque(told(), maxlen=0)
-    result = first_ones(result, here)
+        deque(iterate_gathered_rows(), maxlen=0)
+    result = broadcast_from_rank0(result, rank)
     assert result is not None
     return result
 
 
-def _write_views(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
+def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
     """The file with a row a view; how many videos repeat in a loop."""
     num_looped = 0
 
-    def counted() -> Iterator[pa.RecordBatch]:
+    def iterate_and_count() -> Iterator[pa.RecordBatch]:
         nonlocal num_looped
         for rows, looped in batches:
             num_looped += looped
             yield rows
 
-    write_scores(path, counted(), header)
+    write_scores(path, iterate_and_count(), header)
     return num_looped
 
 
-def sentence(measured: Accuracy) -> str:
+def format_accuracy(measured: Accuracy) -> str:
     """The three figures over all videos in one line."""
     top1, top5 = measured.video_top1.of_all, measured.video_top5.of_all
     line = (
-        f"clip@1 {percent(measured.clip_top1.of_all)}  video@1 {percent(top1)} [{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
-        f"video@5 {percent(top5)}  of {top1.of} videos"
+        f"clip@1 {format_percent(measured.clip_top1.of_all)}  video@1 {format_percent(top1)} "
+        f"[{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
+        f"video@5 {format_percent(top5)}  of {top1.of} videos"
     )
     return f"{line}, {measured.num_failed_videos} of them unreadable" if measured.num_failed_videos else line
 
 
-def percent(rate: Rate) -> str:
+def format_percent(rate: Rate) -> str:
     """`52.8 %`, or a dash where there was nothing to count."""
     return f"{100 * rate.share:.1f} %" if rate.of else "-"

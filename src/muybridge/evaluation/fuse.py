@@ -19,12 +19,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import match_classes
-from muybridge.evaluation.aggregate import BLOCK_ROWS, VideoScores, best_ranks, mean_scores, softmax, video_scores
-from muybridge.evaluation.metrics import Accuracy, accuracy
-from muybridge.evaluation.scores import Scores, video_numbers
+from muybridge.evaluation.aggregate import (
+    BLOCK_ROWS,
+    VideoScores,
+    average_by_video,
+    compute_best_ranks,
+    compute_video_scores,
+    softmax,
+)
+from muybridge.evaluation.metrics import Accuracy, compute_accuracy
+from muybridge.evaluation.scores import Scores, compute_video_indices
 
-Level = Literal["view", "video"]
-NUM_NAMED = 3  # videos named in a sentence
+FusionLevel = Literal["view", "video"]
+MAX_LISTED_VIDEOS = 3  # videos named in a sentence
 FAILED, ABSENT = -1, -2  # instead of the number of a row
 
 
@@ -37,18 +44,18 @@ class Fusion:
     """
 
     names: tuple[str, ...]
-    shares: tuple[float, ...]
-    level: Level
+    normalized_weights: tuple[float, ...]
+    level: FusionLevel
     members: tuple[Accuracy, ...]
     scores: VideoScores
     accuracy: Accuracy
     problems: tuple[str, ...]
 
-    def sentence(self) -> str:
+    def format_sentence(self) -> str:
         """How the mean was made, for people."""
         parts = [
-            f"{share:.2f} x {name} ({member.protocol.sentence()})"
-            for name, share, member in zip(self.names, self.shares, self.members, strict=True)
+            f"{share:.2f} x {name} ({member.protocol.format_sentence()})"
+            for name, share, member in zip(self.names, self.normalized_weights, self.members, strict=True)
         ]
         return f"fused by {self.level}: {' + '.join(parts)}"
 
@@ -60,11 +67,11 @@ class Fusion:
             del fused["clip_top1"]
         members = [
             {"scores": name, "weight": share, "accuracy": member.to_json()}
-            for name, share, member in zip(self.names, self.shares, self.members, strict=True)
+            for name, share, member in zip(self.names, self.normalized_weights, self.members, strict=True)
         ]
         return {
             "level": self.level,
-            "sentence": self.sentence(),
+            "sentence": self.format_sentence(),
             "members": members,
             "fused": fused,
             "problems": list(self.problems),
@@ -77,24 +84,28 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
     ValueError says what differs where the files do not belong together: split, fold, classes, labels, or no common video.
     """
     names = tuple(names or (f"file {number}" for number in range(1, len(members) + 1)))
-    shares = mean_shares(weights, len(members))
-    orders = _class_orders(members, names)
-    videos = tuple(dict.fromkeys(name for member in members for name in video_numbers(member.table)[1]))
-    problems = _missing(members, names)
-    labels = _labels(members, names, orders, videos)
-    level: Level = "view" if len({member.header.protocol.clips for member in members}) == 1 else "video"
+    normalized_weights = normalize_weights(weights, len(members))
+    class_orders = _match_class_orders(members, names)
+    videos = tuple(dict.fromkeys(name for member in members for name in compute_video_indices(member.table)[1]))
+    problems = _describe_missing_videos(members, names)
+    labels = _merge_labels(members, names, class_orders, videos)
+    level: FusionLevel = "view" if len({member.header.protocol.clips for member in members}) == 1 else "video"
     match level:
         case "view":
-            fused, partial = _by_view(members, shares, orders, videos, labels)
-            if partial:
-                problems += (f"{partial} views are scored in some of the files only; they are left out of all",)
+            fused_scores, num_partial_views = _fuse_views(members, normalized_weights, class_orders, videos, labels)
+            if num_partial_views:
+                problems += (
+                    f"{num_partial_views} views are scored in some of the files only; they are left out of all",
+                )
         case "video":
-            fused = _by_video(members, shares, orders, videos, labels)
-    of_members = tuple(accuracy(video_scores(member)) for member in members)
-    return Fusion(names, shares, level, of_members, fused, accuracy(fused), problems)
+            fused_scores = _fuse_videos(members, normalized_weights, class_orders, videos, labels)
+    member_accuracies = tuple(compute_accuracy(compute_video_scores(member)) for member in members)
+    return Fusion(
+        names, normalized_weights, level, member_accuracies, fused_scores, compute_accuracy(fused_scores), problems
+    )
 
 
-def mean_shares(weights: Sequence[float], num_members: int) -> tuple[float, ...]:
+def normalize_weights(weights: Sequence[float], num_members: int) -> tuple[float, ...]:
     """Weights as shares of 1; ValueError where they are not one for each member, positive in all and never negative."""
     if num_members < 2:
         raise ValueError(f"two or more are needed to fuse, not {num_members}")
@@ -105,7 +116,7 @@ def mean_shares(weights: Sequence[float], num_members: int) -> tuple[float, ...]
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def _class_orders(members: Sequence[Scores], names: Sequence[str]) -> list[NDArray[np.int64]]:
+def _match_class_orders(members: Sequence[Scores], names: Sequence[str]) -> list[NDArray[np.int64]]:
     """For each file, where the classes of the first one stand in it."""
     first = members[0].header
     orders = []
@@ -124,89 +135,105 @@ def _class_orders(members: Sequence[Scores], names: Sequence[str]) -> list[NDArr
     return orders
 
 
-def _missing(members: Sequence[Scores], names: Sequence[str]) -> tuple[str, ...]:
+def _describe_missing_videos(members: Sequence[Scores], names: Sequence[str]) -> tuple[str, ...]:
     """A sentence for each file that lacks videos of another one."""
-    present = [dict.fromkeys(video_numbers(member.table)[1]) for member in members]
-    everywhere = set(present[0]).intersection(*present[1:])
-    if not everywhere:
+    videos_by_member = [dict.fromkeys(compute_video_indices(member.table)[1]) for member in members]
+    common_videos = set(videos_by_member[0]).intersection(*videos_by_member[1:])
+    if not common_videos:
         raise ValueError(f"{' and '.join(names)} have no video in common; fuse scores of the same videos")
-    videos = dict.fromkeys(video for of_member in present for video in of_member)
+    videos = dict.fromkeys(video for of_member in videos_by_member for video in of_member)
     sentences = []
-    for name, of_member in zip(names, present, strict=True):
-        lacking = [video for video in videos if video not in of_member]
-        if lacking:
-            more = f" and {len(lacking) - NUM_NAMED} more" if len(lacking) > NUM_NAMED else ""
+    for name, member_videos in zip(names, videos_by_member, strict=True):
+        missing_videos = [video for video in videos if video not in member_videos]
+        if missing_videos:
+            more = (
+                f" and {len(missing_videos) - MAX_LISTED_VIDEOS} more"
+                if len(missing_videos) > MAX_LISTED_VIDEOS
+                else ""
+            )
             sentences.append(
-                f"{name} lacks {len(lacking)} of {len(videos)} videos ({', '.join(lacking[:NUM_NAMED])}{more}); "
+                f"{name} lacks {len(missing_videos)} of {len(videos)} videos "
+                f"({', '.join(missing_videos[:MAX_LISTED_VIDEOS])}{more}); "
                 "they are counted as failed"
             )
     return tuple(sentences)
 
 
-def _labels(
-    members: Sequence[Scores], names: Sequence[str], orders: Sequence[NDArray[np.int64]], videos: Sequence[str]
+def _merge_labels(
+    members: Sequence[Scores], names: Sequence[str], class_orders: Sequence[NDArray[np.int64]], videos: Sequence[str]
 ) -> list[tuple[int, ...]]:
     """The labels of each video as classes of the first file; ValueError where two files contradict each other."""
-    known: dict[str, tuple[int, ...]] = {}
-    for member, name, order in zip(members, names, orders, strict=True):
+    labels_by_video: dict[str, tuple[int, ...]] = {}
+    for member, name, order in zip(members, names, class_orders, strict=True):
         to_first = np.argsort(order)
-        number, of_member = video_numbers(member.table)
-        _, first_rows = np.unique(number, return_index=True)
-        for video, labels in zip(of_member, member.table["labels"].take(pa.array(first_rows)).to_pylist(), strict=True):
-            found = tuple(int(to_first[label]) for label in labels)
-            if set(known.setdefault(video, found)) != set(found):
+        video_indices, member_videos = compute_video_indices(member.table)
+        _, first_rows = np.unique(video_indices, return_index=True)
+        for video, labels in zip(
+            member_videos, member.table["labels"].take(pa.array(first_rows)).to_pylist(), strict=True
+        ):
+            member_labels = tuple(int(to_first[label]) for label in labels)
+            if set(labels_by_video.setdefault(video, member_labels)) != set(member_labels):
                 raise ValueError(f"{video} has other labels in {name} than in {names[0]}; fuse scores of the same data")
-    return [known[video] for video in videos]
+    return [labels_by_video[video] for video in videos]
 
 
-def _by_view(
+def _fuse_views(
     members: Sequence[Scores],
-    shares: Sequence[float],
-    orders: Sequence[NDArray[np.int64]],
+    normalized_weights: Sequence[float],
+    class_orders: Sequence[NDArray[np.int64]],
     videos: tuple[str, ...],
     labels: Sequence[tuple[int, ...]],
 ) -> tuple[VideoScores, int]:
     """The mean over views that all files scored; also how many views only some of them did."""
     header = members[0].header
     clips, num_classes = header.protocol.clips, len(header.classes)
-    rows = np.stack([_scored_rows(member, videos) for member in members])  # (files, videos * clips)
-    common = np.all(rows >= 0, axis=0)
+    rows = np.stack([_find_scored_rows(member, videos) for member in members])  # (files, videos * clips)
+    is_common = np.all(rows >= 0, axis=0)
     in_all_files = np.all(rows != ABSENT, axis=0)
-    partial = int(np.count_nonzero(np.any(rows >= 0, axis=0) & ~common & in_all_files))
+    num_partial_views = int(np.count_nonzero(np.any(rows >= 0, axis=0) & ~is_common & in_all_files))
     probabilities = np.full((len(videos), num_classes), np.nan)
-    num_right = np.zeros(len(videos), np.int64)
-    places = np.flatnonzero(common)
+    num_right_views = np.zeros(len(videos), np.int64)
+    common_views = np.flatnonzero(is_common)
     for first in range(0, len(videos), max(1, BLOCK_ROWS // clips)):
         last = first + max(1, BLOCK_ROWS // clips)
-        block = places[(places >= first * clips) & (places < last * clips)]
+        block = common_views[(common_views >= first * clips) & (common_views < last * clips)]
         if not len(block):
             continue
         video = block // clips
-        of_views = np.zeros((len(block), num_classes))
-        of_videos = np.zeros((len(np.unique(video)), num_classes))
-        for member, share, order, member_rows in zip(members, shares, orders, rows[:, block], strict=True):
+        view_scores = np.zeros((len(block), num_classes))
+        video_means = np.zeros((len(np.unique(video)), num_classes))
+        for member, weight, order, member_rows in zip(
+            members, normalized_weights, class_orders, rows[:, block], strict=True
+        ):
             logits = pc.list_flatten(member.table["logits"].take(pa.array(member_rows))).to_numpy()
             logits = logits.reshape(len(block), num_classes)[:, order].astype(np.float64)
-            of_views += share * softmax(logits)
-            present, means = mean_scores(logits, video, average=member.header.protocol.average)
-            of_videos += share * means
-        probabilities[present] = of_videos
-        np.add.at(num_right, video[_right(of_views, [labels[number] for number in video.tolist()])], 1)
-    num_common = np.bincount(places // clips, minlength=len(videos))
+            view_scores += weight * softmax(logits)
+            present, means = average_by_video(logits, video, average=member.header.protocol.average)
+            video_means += weight * means
+        probabilities[present] = video_means
+        np.add.at(
+            num_right_views, video[_find_correct_rows(view_scores, [labels[number] for number in video.tolist()])], 1
+        )
+    num_common = np.bincount(common_views // clips, minlength=len(videos))
     num_views = np.full(len(videos), clips, np.int64)
-    failed = num_views - num_common
-    return VideoScores(header, videos, tuple(labels), probabilities, num_views, failed, num_right), partial
+    num_failed_views = num_views - num_common
+    return VideoScores(
+        header, videos, tuple(labels), probabilities, num_views, num_failed_views, num_right_views
+    ), num_partial_views
 
 
-def _scored_rows(member: Scores, videos: Sequence[str]) -> NDArray[np.int64]:
+def _find_scored_rows(member: Scores, videos: Sequence[str]) -> NDArray[np.int64]:
     """For every view of every video, (videos * clips,), the row of `member` that has its scores.
 
     FAILED where the view has none, ABSENT where the file does not know the video.
     """
     clips = member.header.protocol.clips
-    place = {video: number for number, video in enumerate(videos)}
-    number, names = video_numbers(member.table)
-    keys = np.array([place[name] for name in names], np.int64)[number] * clips + member.table["view"].to_numpy()
+    index_by_video = {video: number for number, video in enumerate(videos)}
+    video_indices, names = compute_video_indices(member.table)
+    keys = (
+        np.array([index_by_video[name] for name in names], np.int64)[video_indices] * clips
+        + member.table["view"].to_numpy()
+    )
     scored = np.flatnonzero(member.table["logits"].is_valid().to_numpy())
     rows = np.full(len(videos) * clips, ABSENT, np.int64)
     rows[keys] = FAILED
@@ -214,32 +241,34 @@ def _scored_rows(member: Scores, videos: Sequence[str]) -> NDArray[np.int64]:
     return rows
 
 
-def _by_video(
+def _fuse_videos(
     members: Sequence[Scores],
-    shares: Sequence[float],
-    orders: Sequence[NDArray[np.int64]],
+    normalized_weights: Sequence[float],
+    class_orders: Sequence[NDArray[np.int64]],
     videos: tuple[str, ...],
     labels: Sequence[tuple[int, ...]],
 ) -> VideoScores:
     """The mean of the videos' scores; each video counts as one view."""
     header = members[0].header
-    place = {video: number for number, video in enumerate(videos)}
+    index_by_video = {video: number for number, video in enumerate(videos)}
     probabilities = np.zeros((len(videos), len(header.classes)))
-    for member, share, order in zip(members, shares, orders, strict=True):
-        own = video_scores(member)
+    for member, weight, order in zip(members, normalized_weights, class_orders, strict=True):
+        member_scores = compute_video_scores(member)
         aligned = np.full_like(probabilities, np.nan)  # NaN stays NaN in a sum: what one file lacks is not fused
-        aligned[[place[video] for video in own.videos]] = own.probabilities[:, order]
-        probabilities += share * aligned
+        aligned[[index_by_video[video] for video in member_scores.videos]] = member_scores.probabilities[:, order]
+        probabilities += weight * aligned
     failed = np.isnan(probabilities.sum(axis=1))
-    right = np.zeros(len(videos), np.int64)
+    num_right_views = np.zeros(len(videos), np.int64)
     readable = np.flatnonzero(~failed)
-    right[readable[_right(probabilities[readable], [labels[number] for number in readable.tolist()])]] = 1
+    num_right_views[
+        readable[_find_correct_rows(probabilities[readable], [labels[number] for number in readable.tolist()])]
+    ] = 1
     ones = np.ones(len(videos), np.int64)
-    return VideoScores(header, videos, tuple(labels), probabilities, ones, np.where(failed, 1, 0), right)
+    return VideoScores(header, videos, tuple(labels), probabilities, ones, np.where(failed, 1, 0), num_right_views)
 
 
-def _right(scores_nc: NDArray[np.float64], labels: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
+def _find_correct_rows(scores_nc: NDArray[np.float64], labels: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
     """The rows whose first class is one of their labels."""
     rows = np.repeat(np.arange(len(labels)), [len(of_row) for of_row in labels])
     flat = np.array([label for of_row in labels for label in of_row], np.int64)
-    return np.flatnonzero(best_ranks(scores_nc, rows, flat) == 0)
+    return np.flatnonzero(compute_best_ranks(scores_nc, rows, flat) == 0)

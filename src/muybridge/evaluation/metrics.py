@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import UNRANKED, VideoScores, best_ranks
+from muybridge.evaluation.aggregate import UNRANKED, VideoScores, compute_best_ranks
 from muybridge.evaluation.protocol import EvaluationProtocol
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -86,54 +86,57 @@ class Accuracy:
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values, the protocol also as a sentence."""
         rates = {name: getattr(self, name).to_json() for name in ("clip_top1", "video_top1", "video_top5")}
-        protocol = {**self.protocol.to_json(), "sentence": self.protocol.sentence()}
+        protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
         return {**asdict(self), **rates, "protocol": protocol, "per_class": [asdict(row) for row in self.per_class]}
 
 
-def accuracy(scores: VideoScores) -> Accuracy:
+def compute_accuracy(scores: VideoScores) -> Accuracy:
     """clip@1, video@1, video@5 and the table by class. ValueError when no video has a label."""
-    labelled, readable = scores.labelled, scores.readable
-    if not labelled.any():
+    labeled_mask, readable_mask = scores.labeled_mask, scores.readable_mask
+    if not labeled_mask.any():
         raise ValueError(
             f"none of the {len(scores.videos)} videos of split {scores.header.split} has a label, so there is no "
             "accuracy; give labels in the data, or use `muybridge predict`"
         )
-    ranks = video_ranks(scores)
+    ranks = compute_video_ranks(scores)
     return Accuracy(
         protocol=scores.header.protocol,
         split=scores.header.split,
         fold=scores.header.fold,
-        clip_top1=_clip_top1(scores),
-        video_top1=_video_top(ranks, labelled, readable, k=1),
-        video_top5=_video_top(ranks, labelled, readable, k=5),
-        per_class=_per_class(scores, right=ranks < 1),
+        clip_top1=_compute_clip_top1(scores),
+        video_top1=_compute_video_top_k(ranks, labeled_mask, readable_mask, k=1),
+        video_top5=_compute_video_top_k(ranks, labeled_mask, readable_mask, k=5),
+        per_class=_compute_per_class(scores, is_right=ranks < 1),
         num_videos=len(scores.videos),
-        num_unlabelled_videos=int(np.count_nonzero(~labelled)),
-        num_failed_videos=int(np.count_nonzero(~readable)),
+        num_unlabelled_videos=int(np.count_nonzero(~labeled_mask)),
+        num_failed_videos=int(np.count_nonzero(~readable_mask)),
         num_views=int(scores.num_views.sum()),
         num_failed_views=int(scores.num_failed_views.sum()),
     )
 
 
-def video_ranks(scores: VideoScores) -> NDArray[np.int64]:
+def compute_video_ranks(scores: VideoScores) -> NDArray[np.int64]:
     """The rank of each video's best placed label, 0 first, int64 (V,); UNRANKED where it is unlabelled or unreadable.
 
-    A video is right at k where its rank is below k, also when there are fewer than k classes. `best_ranks` has the rule for
+    A video is right at k where its rank is below k, also when there are fewer than k classes. `compute_best_ranks` has the
+    rule for
     equal scores.
     """
-    videos, labels = scores.label_pairs()
-    ranks = best_ranks(scores.probabilities, videos, labels)
-    ranks[~scores.readable] = UNRANKED  # their scores are NaN, which compares as if nothing were greater
+    videos, labels = scores.list_label_pairs()
+    ranks = compute_best_ranks(scores.probabilities, videos, labels)
+    ranks[~scores.readable_mask] = UNRANKED  # their scores are NaN, which compares as if nothing were greater
     return ranks
 
 
-def confusion(scores: VideoScores) -> NDArray[np.int64]:
+def compute_confusion_matrix(scores: VideoScores) -> NDArray[np.int64]:
     """Counts (classes, classes): row the label, column the first class, over readable videos with exactly one label."""
     num_classes = len(scores.header.classes)
-    single = np.array([len(labels) == 1 for labels in scores.labels], dtype=np.bool_) & scores.readable
+    single = np.array([len(labels) == 1 for labels in scores.labels], dtype=np.bool_) & scores.readable_mask
     labels = np.array([scores.labels[video][0] for video in np.flatnonzero(single)], dtype=np.int64)
-    first = scores.probabilities[single].argmax(axis=1)  # the lowest number among equals, as in `best_ranks`
-    return np.bincount(labels * num_classes + first, minlength=num_classes**2).reshape(num_classes, num_classes)
+    predicted = scores.probabilities[single].argmax(
+        axis=1
+    )  # the lowest number among equals, as in `compute_best_ranks`
+    return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def wilson_interval(share: float, num_trials: int) -> tuple[float, float]:
@@ -144,42 +147,44 @@ def wilson_interval(share: float, num_trials: int) -> tuple[float, float]:
     if num_trials == 0:
         return 0.0, 1.0
     weight = Z_95**2 / num_trials
-    centre = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    center = (share + weight / 2) / (1 + weight)
+    half_width = math.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    return max(0.0, center - half_width), min(1.0, center + half_width)
 
 
-def _rate(right: int, of: int, *, num_trials: int) -> Rate:
+def _make_rate(right: int, of: int, *, num_trials: int) -> Rate:
     low, high = wilson_interval(right / of if of else 0.0, num_trials)
     return Rate(right, of, low, high)
 
 
-def _video_top(ranks: NDArray[np.int64], labelled: NDArray[np.bool_], readable: NDArray[np.bool_], *, k: int) -> Rates:
+def _compute_video_top_k(
+    ranks: NDArray[np.int64], labeled_mask: NDArray[np.bool_], readable_mask: NDArray[np.bool_], *, k: int
+) -> Rates:
     right = int(np.count_nonzero(ranks < k))
-    of_all, of_readable = int(np.count_nonzero(labelled)), int(np.count_nonzero(labelled & readable))
-    return Rates(_rate(right, of_all, num_trials=of_all), _rate(right, of_readable, num_trials=of_readable))
+    of_all, of_readable = int(np.count_nonzero(labeled_mask)), int(np.count_nonzero(labeled_mask & readable_mask))
+    return Rates(_make_rate(right, of_all, num_trials=of_all), _make_rate(right, of_readable, num_trials=of_readable))
 
 
-def _clip_top1(scores: VideoScores) -> Rates:
+def _compute_clip_top1(scores: VideoScores) -> Rates:
     # Views of one video are close to copies of each other: with ten views a video, an interval over views would be up to
     # sqrt(10) too narrow. As many trials as videos is the cautious end.
-    labelled = scores.labelled
-    right = int(scores.num_right_views[labelled].sum())
-    of_all = int(scores.num_views[labelled].sum())
-    of_readable = of_all - int(scores.num_failed_views[labelled].sum())
+    labeled_mask = scores.labeled_mask
+    right = int(scores.num_right_views[labeled_mask].sum())
+    of_all = int(scores.num_views[labeled_mask].sum())
+    of_readable = of_all - int(scores.num_failed_views[labeled_mask].sum())
     return Rates(
-        _rate(right, of_all, num_trials=int(np.count_nonzero(labelled))),
-        _rate(right, of_readable, num_trials=int(np.count_nonzero(labelled & scores.readable))),
+        _make_rate(right, of_all, num_trials=int(np.count_nonzero(labeled_mask))),
+        _make_rate(right, of_readable, num_trials=int(np.count_nonzero(labeled_mask & scores.readable_mask))),
     )
 
 
-def _per_class(scores: VideoScores, *, right: NDArray[np.bool_]) -> tuple[ClassAccuracy, ...]:
+def _compute_per_class(scores: VideoScores, *, is_right: NDArray[np.bool_]) -> tuple[ClassAccuracy, ...]:
     """A video with several labels counts under each of them, right where it is right at all, as in video@1."""
-    videos, labels = scores.label_pairs()
+    videos, labels = scores.list_label_pairs()
     num_classes = len(scores.header.classes)
     counts = [
-        np.bincount(labels[chosen], minlength=num_classes)
-        for chosen in (right[videos], np.ones(len(videos), np.bool_), ~scores.readable[videos])
+        np.bincount(labels[mask], minlength=num_classes)
+        for mask in (is_right[videos], np.ones(len(videos), np.bool_), ~scores.readable_mask[videos])
     ]
     return tuple(
         ClassAccuracy(name, *map(int, row))

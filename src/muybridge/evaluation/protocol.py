@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from muybridge.records import Modality, Preprocessing, absent_keys
+from muybridge.records import Modality, Preprocessing, list_omitted_keys
 from muybridge.settings import EvaluationSettings
 
-Placement = Literal["uniform"]
-CropPlace = Literal["centre"]
+ClipPlacement = Literal["uniform"]
+CropPosition = Literal["centre"]
 Average = Literal["softmax", "logits"]
 
 
@@ -23,7 +23,7 @@ Average = Literal["softmax", "logits"]
 class EvaluationProtocol:
     """Which clips of a video are scored, and how their scores become the video's."""
 
-    placement: Placement
+    placement: ClipPlacement
     clips: int
     """Planned views a video; every video has them all, the failed ones recorded as failed."""
     clip_length: int
@@ -31,7 +31,7 @@ class EvaluationProtocol:
     frames_per_second: float | None
     scale_height: int
     scale_width: int
-    crop: CropPlace
+    crop: CropPosition
     crop_size: int
     average: Average
     """What is averaged over a video's readable clips: softmax, or logits with one softmax after."""
@@ -41,20 +41,20 @@ class EvaluationProtocol:
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, Any], ...] = (
-            ("placement", Placement),
-            ("crop", CropPlace),
+            ("placement", ClipPlacement),
+            ("crop", CropPosition),
             ("average", Average),
             ("modality", Modality),
         )
-        for name, kind in choices:
-            value, known = getattr(self, name), get_args(kind)
-            if value not in known:
-                raise ValueError(f"the protocol's {name} is {value!r}, expected {' or '.join(known)}")
+        for name, literal_type in choices:
+            value, allowed = getattr(self, name), get_args(literal_type)
+            if value not in allowed:
+                raise ValueError(f"the protocol's {name} is {value!r}, expected {' or '.join(allowed)}")
         if self.clips < 1:
             raise ValueError(f"a protocol needs at least one clip a video, not {self.clips}")
 
     @classmethod
-    def of(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
+    def from_settings(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
         """What `muybridge evaluate` does under these settings."""
         return cls(
             placement="uniform",
@@ -72,7 +72,7 @@ class EvaluationProtocol:
             flow_chain=preprocessing.flow_chain,
         )
 
-    def sentence(self) -> str:
+    def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named where they are not the paper's for RGB."""
         sampling = [f"one frame in {self.frame_stride}"] if self.frame_stride > 1 else []
         if self.frames_per_second is not None:
@@ -92,12 +92,12 @@ class EvaluationProtocol:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `flow_` keys are there for flow only."""
-        return {name: value for name, value in asdict(self).items() if name not in absent_keys(self.modality)}
+        return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
         """The record from JSON values; an unknown or missing key or value is a ValueError."""
-        names = {field.name for field in fields(cls)} - absent_keys(values.get("modality"))
+        names = {field.name for field in fields(cls)} - list_omitted_keys(values.get("modality"))
         if set(values) != names:
             raise ValueError(f"the protocol has the keys {sorted(values)}, expected {sorted(names)}")
         return cls(**values)

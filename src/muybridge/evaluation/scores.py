@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.files.atomic import atomic_write
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
-from muybridge.video.views import network_input
+from muybridge.video.views import prepare_network_input
 
 if TYPE_CHECKING:
     from muybridge.loading.loader import EvaluationBatch
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
-VIDEOS_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`videos.py`)
+VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`videos.py`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: what writing holds in memory at once
 
 SCHEMA = pa.schema(
@@ -108,17 +108,17 @@ def score_views(
     Raises ValueError, naming the video, where a score is not finite: softmax would turn it into a number that looks right.
     """
     for batch in batches:
-        scored = np.array([row.status == "ok" for row in batch.rows], dtype=np.bool_)
+        scored = np.array([row.status == "ok" for row in batch.planned_views], dtype=np.bool_)
         logits_nc = np.zeros((0, 0), np.float32)
         if batch.views is not None:
             with torch.no_grad():
-                logits_nc = scorer(network_input(batch.views, preprocessing, device)).float().cpu().numpy()
+                logits_nc = scorer(prepare_network_input(batch.views, preprocessing, device)).float().cpu().numpy()
         assert len(logits_nc) == scored.sum(), f"{len(logits_nc)} scores for {scored.sum()} readable views"
-        _require_finite(logits_nc, [row for row in batch.rows if row.status == "ok"])
-        yield record_batch(batch.rows, logits_nc)
+        _check_finite(logits_nc, [row for row in batch.planned_views if row.status == "ok"])
+        yield make_record_batch(batch.planned_views, logits_nc)
 
 
-def record_batch(rows: Sequence[PlannedView], logits_nc: NDArray[np.float32]) -> pa.RecordBatch:
+def make_record_batch(rows: Sequence[PlannedView], logits_nc: NDArray[np.float32]) -> pa.RecordBatch:
     """Planned views and the logits (N, classes) of those with status ok, in the same order, as rows of `SCHEMA`."""
     scored = np.array([row.status == "ok" for row in rows], dtype=np.bool_)
     num_labels = np.array([len(row.labels) for row in rows], dtype=np.int64)
@@ -127,9 +127,9 @@ def record_batch(rows: Sequence[PlannedView], logits_nc: NDArray[np.float32]) ->
         pa.array([row.video for row in rows], pa.string()),
         pa.array([row.view for row in rows], pa.int32()),
         pa.array([row.start_seconds for row in rows], pa.float64()),
-        pa.ListArray.from_arrays(_offsets(num_labels), labels),
+        pa.ListArray.from_arrays(_compute_offsets(num_labels), labels),
         pa.ListArray.from_arrays(
-            _offsets(scored * logits_nc.shape[1]),
+            _compute_offsets(scored * logits_nc.shape[1]),
             pa.array(np.ascontiguousarray(logits_nc, dtype=np.float32).reshape(-1)),
             mask=pa.array(~scored),
         ),
@@ -139,11 +139,11 @@ def record_batch(rows: Sequence[PlannedView], logits_nc: NDArray[np.float32]) ->
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
+def _compute_offsets(lengths: NDArray[np.int64]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
-def _require_finite(logits_nc: NDArray[np.float32], rows: Sequence[PlannedView]) -> None:
+def _check_finite(logits_nc: NDArray[np.float32], rows: Sequence[PlannedView]) -> None:
     finite = np.isfinite(logits_nc).all(axis=1)
     if not finite.all():
         row = rows[int(np.argmin(finite))]
@@ -168,7 +168,7 @@ def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHe
             column_encoding={"logits.list.element": "BYTE_STREAM_SPLIT"},  # 84 % of the floats' size, 92 % without
             write_page_checksum=True,
         ) as writer:
-            for group in _row_groups(batches):
+            for group in _iterate_row_groups(batches):
                 _check_rows(group, len(header.classes))
                 writer.write_table(group)
         # The rows are on disk; whether each is there once is a question about the three small columns alone.
@@ -176,7 +176,7 @@ def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHe
             _check_views(file.read(columns=["video", "view", "labels"]), header)
 
 
-def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
@@ -199,7 +199,7 @@ def read_scores(path: Path) -> Scores:
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            header = _header(file.schema_arrow)
+            header = _parse_header(file.schema_arrow)
             _check_columns(file.schema_arrow)
             table = file.read(columns=SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
         return Scores(table, header)
@@ -210,9 +210,9 @@ def read_scores(path: Path) -> Scores:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _header(schema: pa.Schema) -> ScoresHeader:
+def _parse_header(schema: pa.Schema) -> ScoresHeader:
     text = (schema.metadata or {}).get(METADATA_KEY)
-    if VIDEOS_KEY in (schema.metadata or {}):
+    if VIDEO_SCORES_METADATA_KEY in (schema.metadata or {}):
         raise ValueError(
             "it has a row a video (evaluation.keep videos), but the views are needed here; evaluate again with "
             "--evaluation.keep views"
@@ -249,13 +249,15 @@ def _check_rows(table: pa.Table, num_classes: int) -> None:
     unknown = set(table["status"].unique().to_pylist()) - set(STATUSES)
     if unknown:
         raise ValueError(f"the status {sorted(unknown)[0]!r} is unknown, expected one of {', '.join(STATUSES)}")
-    _refuse(
+    _raise_if_any(
         pc.not_equal(pc.equal(table["status"], "ok"), table["logits"].is_valid()),
         table,
         "has a status that contradicts its scores: ok must have scores and a failed view none",
     )
     lengths = pc.list_value_length(table["logits"])
-    _refuse(pc.not_equal(lengths, num_classes), table, f"has another number of scores than the {num_classes} classes")
+    _raise_if_any(
+        pc.not_equal(lengths, num_classes), table, f"has another number of scores than the {num_classes} classes"
+    )
     if not pc.all(pc.is_finite(pc.list_flatten(table["logits"])), min_count=0).as_py():
         raise ValueError("some scores are not finite; look at the weights, or evaluate in fp32")
     labels = pc.list_flatten(table["labels"])
@@ -264,15 +266,15 @@ def _check_rows(table: pa.Table, num_classes: int) -> None:
         raise ValueError(f"labels run from {extremes['min']} to {extremes['max']}, but there are {num_classes} classes")
 
 
-def _refuse(wrong: pa.ChunkedArray, table: pa.Table, sentence: str) -> None:
-    row = pc.index(wrong, True).as_py()
+def _raise_if_any(is_wrong: pa.ChunkedArray, table: pa.Table, sentence: str) -> None:
+    row = pc.index(is_wrong, True).as_py()
     if row >= 0:
         raise ValueError(f"{table['video'][row]}, view {table['view'][row]} {sentence}")
 
 
 def _check_views(table: pa.Table, header: ScoresHeader) -> None:
     """Every planned view is there exactly once, and all views of a video have the same labels."""
-    video, names = video_numbers(table)
+    video_indices, names = compute_video_indices(table)
     view = table["view"].to_numpy()
     clips = header.protocol.clips
     if len(names) != header.num_videos:
@@ -280,28 +282,28 @@ def _check_views(table: pa.Table, header: ScoresHeader) -> None:
     wrong = (view < 0) | (view >= clips)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"{names[video[row]]} has a view {view[row]}, but {clips} views a video were planned")
-    counts = np.bincount(video * clips + view, minlength=len(names) * clips)
-    not_once = np.flatnonzero(counts != 1)
-    if len(not_once):
-        number, view_number = divmod(int(not_once[0]), clips)
-        what = "is missing" if counts[not_once[0]] == 0 else f"is there {counts[not_once[0]]} times"
+        raise ValueError(f"{names[video_indices[row]]} has a view {view[row]}, but {clips} views a video were planned")
+    counts = np.bincount(video_indices * clips + view, minlength=len(names) * clips)
+    wrong_counts = np.flatnonzero(counts != 1)
+    if len(wrong_counts):
+        video_index, view_index = divmod(int(wrong_counts[0]), clips)
+        problem = "is missing" if counts[wrong_counts[0]] == 0 else f"is there {counts[wrong_counts[0]]} times"
         raise ValueError(
-            f"view {view_number} of {names[number]} {what}, but every planned view belongs there exactly once"
+            f"view {view_index} of {names[video_index]} {problem}, but every planned view belongs there exactly once"
         )
-    if len(table) and not _same_for_all_views(table["labels"], video):
+    if len(table) and not _has_consistent_labels(table["labels"], video_indices):
         raise ValueError("the views of one video have different labels")
 
 
-def video_numbers(table: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
+def compute_video_indices(table: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
     """For each row the number of its video, int64 (rows,), and the videos' names, in the order they first appear."""
     if not len(table):
         return np.zeros(0, np.int64), []
     encoded = table["video"].dictionary_encode()  # its chunks share one dictionary
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    return numbers.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
+    indices = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    return indices.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
 
 
-def _same_for_all_views(labels: pa.ChunkedArray, video: NDArray[np.int64]) -> bool:
-    _, first_rows = np.unique(video, return_index=True)
-    return bool(labels.equals(labels.take(pa.array(first_rows[video]))))
+def _has_consistent_labels(labels: pa.ChunkedArray, video_indices: NDArray[np.int64]) -> bool:
+    _, first_rows = np.unique(video_indices, return_index=True)
+    return bool(labels.equals(labels.take(pa.array(first_rows[video_indices]))))

@@ -19,19 +19,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from muybridge.evaluation.aggregate import VideoScores, video_scores
-from muybridge.evaluation.scores import VIDEOS_KEY, Scores, ScoresHeader, read_scores
+from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.scores import VIDEO_SCORES_METADATA_KEY, Scores, ScoresHeader, read_scores
 from muybridge.files.atomic import atomic_write
-from muybridge.files.resumable_table import Parts
+from muybridge.files.resumable_table import ResumableTable
 
 PART_VIDEOS = 256  # what a kill may cost
-COUNTS = ("num_views", "num_failed_views", "num_right_views")
+COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
-        *(pa.field(name, pa.int32(), nullable=False) for name in COUNTS),
+        *(pa.field(name, pa.int32(), nullable=False) for name in COUNT_COLUMNS),
         pa.field("looped", pa.int32(), nullable=False),  # videos of the row's batch that repeat, told in its first row
         pa.field("probabilities", pa.list_(pa.float64())),  # null: no view was readable
         pa.field("reason", pa.string(), nullable=False),  # of the first view that failed
@@ -39,52 +39,52 @@ SCHEMA = pa.schema(
 )
 
 
-def of_videos(views: pa.RecordBatch, header: ScoresHeader, num_looped: int) -> pa.RecordBatch:
+def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, num_looped: int) -> pa.RecordBatch:
     """The rows of some whole videos' views averaged into a row a video, as the protocol says; they are checked."""
     table = pa.Table.from_batches([views])
     names = table["video"].unique()
-    found = video_scores(Scores(table, replace(header, num_videos=len(names))))
-    values = pa.array(found.probabilities[found.readable].reshape(-1))
-    lengths = np.where(found.readable, len(header.classes), 0)
+    scores = compute_video_scores(Scores(table, replace(header, num_videos=len(names))))
+    values = pa.array(scores.probabilities[scores.readable_mask].reshape(-1))
+    lengths = np.where(scores.readable_mask, len(header.classes), 0)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     failed = table.filter(pc.not_equal(table["status"], "ok"))
     reasons = dict(zip(reversed(failed["video"].to_pylist()), reversed(failed["reason"].to_pylist()), strict=True))
     columns = [
-        pa.array(found.videos, pa.string()),
-        pa.array(found.labels, pa.list_(pa.int32())),
-        *(pa.array(getattr(found, name), pa.int32()) for name in COUNTS),
+        pa.array(scores.videos, pa.string()),
+        pa.array(scores.labels, pa.list_(pa.int32())),
+        *(pa.array(getattr(scores, name), pa.int32()) for name in COUNT_COLUMNS),
         pa.array([num_looped] + [0] * (len(names) - 1), pa.int32()),
-        pa.ListArray.from_arrays(offsets, values, mask=pa.array(~found.readable)),
-        pa.array([reasons.get(name, "") for name in found.videos], pa.string()),
+        pa.ListArray.from_arrays(offsets, values, mask=pa.array(~scores.readable_mask)),
+        pa.array([reasons.get(name, "") for name in scores.videos], pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-class VideoFile:
+class VideoScoresWriter:
     """The file of an evaluation in the making. What another model, data set or protocol left unfinished is removed."""
 
     def __init__(self, path: Path, header: ScoresHeader) -> None:
         self.path, self.header = path, header
-        self._parts = Parts(path, SCHEMA, header.to_json(), part_rows=PART_VIDEOS)
-        self._parts.tidy()
-        if not self._parts.belong:
+        self._parts = ResumableTable(path, SCHEMA, header.to_json(), rows_per_part=PART_VIDEOS)
+        self._parts.clean_up()
+        if not self._parts.has_same_settings:
             self._parts.remove()
-        self.num_done = len(self._parts.column("video"))
+        self.num_done = len(self._parts.read_column("video"))
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> int:
         """Takes the rows that are still to come and writes the file; the number of videos that repeat in a loop."""
         with self._parts:
             for rows in batches:
                 self._parts.add(rows)
-        num_looped = sum(map(int, self._parts.column("looped")))
-        metadata = {VIDEOS_KEY: json.dumps(self.header.to_json())}
+        num_looped = sum(map(int, self._parts.read_column("looped")))
+        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self.header.to_json())}
         with atomic_write(self.path) as temporary:
             with pq.ParquetWriter(
                 temporary, SCHEMA.with_metadata(metadata), compression="zstd", write_page_checksum=True
             ) as writer:
-                for part in self._parts.tables():
+                for part in self._parts.iterate_tables():
                     writer.write_table(part)
-            _read(temporary)
+            _read_video_rows(temporary)
         self._parts.remove()
         return num_looped
 
@@ -95,52 +95,52 @@ def read_video_scores(path: Path) -> VideoScores:
     Raises ValueError with one sentence where it is absent, not Parquet, damaged, of another format or not complete.
     """
     try:
-        return _read(path) if keeps_videos(path) else video_scores(read_scores(path))
+        return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
     except (pa.ArrowException, OSError) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
 
 
-def keeps_videos(path: Path) -> bool:
+def has_video_rows(path: Path) -> bool:
     """Whether a file has a row a video, not a row a view. False for what is no Parquet file."""
     try:
-        return path.is_file() and VIDEOS_KEY in (pq.read_schema(path).metadata or {})
+        return path.is_file() and VIDEO_SCORES_METADATA_KEY in (pq.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError):
         return False
 
 
-def _read(path: Path) -> VideoScores:
+def _read_video_rows(path: Path) -> VideoScores:
     """A row group at a time: besides the result no more of it is in memory."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
             raise ValueError(f"{path} has other columns than {', '.join(SCHEMA.names)}; evaluate again")
-        header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEOS_KEY]))
+        header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEO_SCORES_METADATA_KEY]))
         num_rows = file.metadata.num_rows
         if num_rows != header.num_videos:
             raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
         probabilities = np.full((num_rows, len(header.classes)), np.nan)
-        columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNTS)}
-        place = 0
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number)
+        columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNT_COLUMNS)}
+        first_row = 0
+        for row_group in range(file.num_row_groups):
+            table = file.read_row_group(row_group)
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
             if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():
                 raise ValueError(f"{path} has scores that are not of {len(header.classes)} classes; evaluate again")
-            probabilities[place + readable] = values.reshape(len(readable), -1)
-            place += len(table)
-            for name, found in columns.items():
-                found += table[name].to_pylist()
-    _check(path, header, columns, np.isnan(probabilities[:, 0]))
-    counts = {name: np.array(columns[name], np.int64) for name in COUNTS}
+            probabilities[first_row + readable] = values.reshape(len(readable), -1)
+            first_row += len(table)
+            for name, column in columns.items():
+                column += table[name].to_pylist()
+    _check_video_rows(path, header, columns, np.isnan(probabilities[:, 0]))
+    counts = {name: np.array(columns[name], np.int64) for name in COUNT_COLUMNS}
     return VideoScores(header, tuple(columns["video"]), tuple(map(tuple, columns["labels"])), probabilities, **counts)
 
 
-def _check(path: Path, header: ScoresHeader, columns: dict[str, list[Any]], failed: Any) -> None:
+def _check_video_rows(path: Path, header: ScoresHeader, columns: dict[str, list[Any]], failed: Any) -> None:
     if len(set(columns["video"])) != header.num_videos:
         raise ValueError(f"{path}: a video is there more than once; evaluate again")
-    views, failures, right = (np.array(columns[name]) for name in COUNTS)
+    views, failures, right = (np.array(columns[name]) for name in COUNT_COLUMNS)
     if (
         (views != header.protocol.clips).any()
         or (right + failures > views).any()

@@ -18,7 +18,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well it is synced and takes `path`'s place in one move.
 
     When the block fails, or the process dies, `path` is as it was before; only a process that is killed leaves the temporary
-    file, for `remove_partial`. The folder is made where it is missing.
+    file, for `remove_partial_files`. The folder is made where it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
@@ -28,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; a run folder is shared like any other
+        temporary.chmod(0o666 & ~_get_umask())  # mkstemp makes files private; a run folder is shared like any other
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,13 +39,13 @@ def is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.suffix == _PARTIAL
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Removes what killed processes left below a folder that no other process writes to."""
     for path in [path for path in folder.rglob(f".*{_PARTIAL}") if is_partial(path)]:
         path.unlink()
 
 
-def _umask() -> int:
+def _get_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

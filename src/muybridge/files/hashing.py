@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 
-def file_sha256(path: Path) -> tuple[int, str]:
+def hash_file(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")

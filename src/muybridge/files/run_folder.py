@@ -17,18 +17,18 @@ from typing import Any
 
 import yaml
 
-PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
+RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings.yaml of a run folder in plain form. ValueError with a sentence where it is damaged."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a YAML file any more ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no settings any more")
-    return found
+    return settings
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -50,19 +50,19 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def environment() -> dict[str, Any]:
+def collect_environment() -> dict[str, Any]:
     """What a result depends on besides the settings: versions, machine, command."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": processor_name(),
+        "processor": get_processor_name(),
         "cores": os.cpu_count(),
         "command": sys.argv,
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
     }
 
 
-def processor_name() -> str:
+def get_processor_name() -> str:
     """The processor as the system names it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -22,16 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.files.atomic import atomic_write, write_json
-from muybridge.inference.flat import two_dimensional as flattened
 from muybridge.inference.onnx import OnnxScorer, write_onnx
+from muybridge.inference.two_dimensional import convert_to_two_dimensional as flattened
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
-from muybridge.weights.card import Card, network_of
+from muybridge.weights.card import Card, build_network
 from muybridge.weights.importing import TORCHVISION_EPSILON
 
-Target = Literal["onnx", "torchvision", "torch-export", "state-dict"]
-SUFFIXES: dict[Target, tuple[str, ...]] = {
+ExportFormat = Literal["onnx", "torchvision", "torch-export", "state-dict"]
+SUFFIXES: dict[ExportFormat, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "torchvision": (".pth", ".pt"),
     "torch-export": (".pt2",),
@@ -39,13 +39,13 @@ SUFFIXES: dict[Target, tuple[str, ...]] = {
 }
 TORCHVISION_FAMILIES = ("r3d", "mc3", "r2plus1d")  # what its VideoResNet has stems and convolutions for
 TOLERANCE = 1e-4  # of the largest output; folding and another order of summation cost about 1e-6
-BATCHES = (1, 3)  # of the clips that are compared: the batch is free
+BATCH_SIZES = (1, 3)  # of the clips that are compared: the batch is free
 
-Run = Callable[[Tensor], Tensor]
+ScoreFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A file that was written, and how far its outputs are from ours."""
 
     file: Path
@@ -55,56 +55,72 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_weights(address: str | Path, output: str | Path, *, to: Target, two_dimensional: bool = False) -> Exported:
+def export_weights(
+    address: str | Path, output: str | Path, *, export_format: ExportFormat, two_dimensional: bool = False
+) -> ExportResult:
     """Writes the weights at `address` to `output` in the format `to`, compared with ours.
 
     ValueError: the format cannot hold this network. RuntimeError: the outputs differ, and nothing was written.
     """
     output = Path(output)
-    if output.suffix not in SUFFIXES[to]:
-        raise ValueError(f"{to} files end in {' or '.join(SUFFIXES[to])}, not in {output.suffix or 'nothing'}")
-    if two_dimensional and to not in ("onnx", "torch-export"):
-        raise ValueError(f"--two-dimensional is a form of execution, and {to} holds weights alone; leave it out")
+    if output.suffix not in SUFFIXES[export_format]:
+        raise ValueError(
+            f"{export_format} files end in {' or '.join(SUFFIXES[export_format])}, not in {output.suffix or 'nothing'}"
+        )
+    if two_dimensional and export_format not in ("onnx", "torch-export"):
+        raise ValueError(
+            f"--two-dimensional is a form of execution, and {export_format} holds weights alone; leave it out"
+        )
     network, card = load_weights(address)
     notes: list[str] = []
     with atomic_write(output) as temporary:
-        match to:
+        match export_format:
             case "onnx":
                 write_onnx(network, card, temporary, two_dimensional=two_dimensional)
-                run: Run = OnnxScorer(temporary, torch.device("cpu"))
+                score: ScoreFunction = OnnxScorer(temporary, torch.device("cpu"))
             case "torch-export":
-                run = _write_program(network, card, temporary, two_dimensional=two_dimensional)
+                score = _write_program(network, card, temporary, two_dimensional=two_dimensional)
             case "torchvision":
-                tensors = torchvision_tensors(network)
-                notes += _torchvision_notes(card)
-                run = _write_tensors(tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary)
+                tensors = convert_to_torchvision(network)
+                notes += _list_torchvision_notes(card)
+                score = _write_tensors(
+                    tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary
+                )
             case "state-dict":
                 notes.append(f"epsilon of batch norm, {card.specification.norm_epsilon:g}, is not in the file: set it")
-                run = _write_tensors(network.state_dict(), card.specification, temporary)
-        difference, largest = compare(network, run, card)
-    told = Exported(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
-    write_json(told.json_file, _description(told, card, to, two_dimensional=two_dimensional))
-    return told
+                score = _write_tensors(network.state_dict(), card.specification, temporary)
+        difference, largest = compare_outputs(network, score, card)
+    result = ExportResult(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
+    write_json(result.json_file, _build_description(result, card, export_format, two_dimensional=two_dimensional))
+    return result
 
 
-def compare(network: VideoResNet, run: Run, card: Card) -> tuple[float, float]:
+def compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> tuple[float, float]:
     """The largest difference between both's outputs for random clips, and our largest output.
 
     RuntimeError where they differ by more than `TOLERANCE` of the latter.
     """
-    given = card.preprocessing
-    chance = torch.Generator().manual_seed(0)
+    preprocessing = card.preprocessing
+    generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
-    for num_clips in BATCHES:
-        shape = (num_clips, given.input_channels, given.clip_length, given.crop, given.crop)
-        clips = torch.randn(shape, generator=chance)
+    for num_clips in BATCH_SIZES:
+        shape = (
+            num_clips,
+            preprocessing.input_channels,
+            preprocessing.clip_length,
+            preprocessing.crop,
+            preprocessing.crop,
+        )
+        clips = torch.randn(shape, generator=generator)
         with torch.inference_mode():
-            ours = network(clips)
-        theirs = run(clips)
-        if theirs.shape != ours.shape:
-            raise RuntimeError(f"the exported network gives outputs {tuple(theirs.shape)}, ours {tuple(ours.shape)}")
-        difference = max(difference, float((theirs - ours).abs().max()))
-        largest = max(largest, float(ours.abs().max()))
+            expected = network(clips)
+        actual = score(clips)
+        if actual.shape != expected.shape:
+            raise RuntimeError(
+                f"the exported network gives outputs {tuple(actual.shape)}, ours {tuple(expected.shape)}"
+            )
+        difference = max(difference, float((actual - expected).abs().max()))
+        largest = max(largest, float(expected.abs().max()))
     if not difference <= TOLERANCE * largest:
         raise RuntimeError(
             f"the exported network's outputs differ from ours by {difference:.2g} where the largest is {largest:.2g}; "
@@ -113,7 +129,7 @@ def compare(network: VideoResNet, run: Run, card: Card) -> tuple[float, float]:
     return difference, largest
 
 
-def torchvision_tensors(network: VideoResNet) -> dict[str, Tensor]:
+def convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
     """A state dict that gives the same outputs under torchvision's epsilon of 1e-5.
 
     Batch norm divides by sqrt(variance + epsilon): what our epsilon is larger goes into the running variance. ValueError for a
@@ -123,7 +139,7 @@ def torchvision_tensors(network: VideoResNet) -> dict[str, Tensor]:
     family = spec.name.rpartition("_")[0]
     problems = [
         problem
-        for wrong, problem in (
+        for applies, problem in (
             (family not in TORCHVISION_FAMILIES, f"it has parts for {', '.join(TORCHVISION_FAMILIES)} alone"),
             (spec.width != 64, f"its width is 64, not {spec.width}"),
             (spec.input_channels != 3, f"its stem takes 3 channels, not {spec.input_channels}"),
@@ -131,22 +147,22 @@ def torchvision_tensors(network: VideoResNet) -> dict[str, Tensor]:
             (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 channels inside"),
             (not spec.middle_relu, "it has ReLU between the halves of (2+1)D"),
         )
-        if wrong
+        if applies
     ]
     if problems:
         raise ValueError(f"torchvision's VideoResNet cannot hold this {spec.name}: {'; '.join(problems)}")
-    more = spec.norm_epsilon - TORCHVISION_EPSILON
-    if more < 0:
+    extra_epsilon = spec.norm_epsilon - TORCHVISION_EPSILON
+    if extra_epsilon < 0:
         raise ValueError(
             f"epsilon {spec.norm_epsilon:g} is below torchvision's {TORCHVISION_EPSILON:g}: variances could turn negative"
         )
     return {
-        name: (tensor.double() + more).float() if more and name.endswith("running_var") else tensor
+        name: (tensor.double() + extra_epsilon).float() if extra_epsilon and name.endswith("running_var") else tensor
         for name, tensor in network.state_dict().items()
     }
 
 
-def _torchvision_notes(card: Card) -> list[str]:
+def _list_torchvision_notes(card: Card) -> list[str]:
     spec, notes = card.specification, []
     if spec.norm_epsilon != TORCHVISION_EPSILON:
         notes.append(
@@ -159,56 +175,66 @@ def _torchvision_notes(card: Card) -> list[str]:
     return notes
 
 
-def _write_tensors(tensors: dict[str, Tensor], spec: object, path: Path) -> Run:
+def _write_tensors(tensors: dict[str, Tensor], spec: object, path: Path) -> ScoreFunction:
     torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    again = network_of(spec, torch.load(path, weights_only=True))  # type: ignore[arg-type]
-    return _inference(again)
+    reloaded = build_network(spec, torch.load(path, weights_only=True))  # type: ignore[arg-type]
+    return _make_score_function(reloaded)
 
 
-def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool) -> Run:
+def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool) -> ScoreFunction:
     module: nn.Module
     if two_dimensional:
         module = flattened(network)
     else:
         module = copy.deepcopy(network)
         set_execution(module, "plain")  # torch's own operators, for whatever compiles the program
-    given = card.preprocessing
-    clips = torch.zeros(2, given.input_channels, given.clip_length, given.crop, given.crop)
+    preprocessing = card.preprocessing
+    clips = torch.zeros(
+        2, preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter warns of its own use of pytree
         program = torch.export.export(module, (clips,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         with path.open("wb") as file:
             torch.export.save(program, file)
         with path.open("rb") as file:
-            again = torch.export.load(file).module()
-    return _inference(again)
+            reloaded = torch.export.load(file).module()
+    return _make_score_function(reloaded)
 
 
-def _inference(module: nn.Module) -> Run:
-    def run(clips_ncthw: Tensor) -> Tensor:
+def _make_score_function(module: nn.Module) -> ScoreFunction:
+    def score(clips_ncthw: Tensor) -> Tensor:
         with torch.inference_mode():
             logits: Tensor = module(clips_ncthw)
         return logits
 
-    return run
+    return score
 
 
-def _description(told: Exported, card: Card, to: Target, *, two_dimensional: bool) -> dict[str, object]:
-    given = card.preprocessing
+def _build_description(
+    result: ExportResult, card: Card, export_format: ExportFormat, *, two_dimensional: bool
+) -> dict[str, object]:
+    preprocessing = card.preprocessing
     return {
-        "file": told.file.name,
-        "format": to,
+        "file": result.file.name,
+        "format": export_format,
         "two_dimensional": two_dimensional,
         "input": {
             "name": "clips",
-            "shape": ["N", given.input_channels, given.clip_length, given.crop, given.crop],
+            "shape": [
+                "N",
+                preprocessing.input_channels,
+                preprocessing.clip_length,
+                preprocessing.crop,
+                preprocessing.crop,
+            ],
             "range": "pixels 0 to 255, less the mean, divided by std, channels in the order of the means"
-            if given.modality == "rgb"
+            if preprocessing.modality == "rgb"
             else "displacements in pixels, x then y, less the mean, divided by std",
         },
         "output": {"name": "logits", "shape": ["N", card.specification.num_classes]},
-        "largest_difference": told.largest_difference,
-        "largest_output": told.largest_output,
-        "notes": list(told.notes),
+        "largest_difference": result.largest_difference,
+        "largest_output": result.largest_output,
+        "notes": list(result.notes),
         "card": card.to_json(),
     }

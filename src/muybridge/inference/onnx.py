@@ -21,25 +21,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from muybridge.inference.flat import block_path, convolutions_with_norms, folded, frames_as_channels, residual_blocks
-from muybridge.kernels.convolution import Triples
+from muybridge.inference.two_dimensional import (
+    build_block_path,
+    fold_batch_norm,
+    list_convolutions_with_norms,
+    list_residual_blocks,
+    move_frames_to_channels,
+)
+from muybridge.kernels.convolution import IntTuple
 from muybridge.models.network import VideoResNet
 from muybridge.weights.card import METADATA_KEY, Card
 
-OPERATOR_SET = 17
-FILE_VERSION = 8  # of the container, the one that came with this operator set
-INPUT, OUTPUT = "clips", "logits"
+OPSET_VERSION = 17
+IR_VERSION = 8  # of the container, the one that came with this operator set
+INPUT_NAME, OUTPUT_NAME = "clips", "logits"
 
 
 @dataclass(frozen=True)
-class _Maps:
+class _GraphValue:
     """A value of the graph: its name, and the size of one clip of it."""
 
     name: str
     size_cthw: tuple[int, ...]
 
 
-class _Graph:
+class _GraphBuilder:
     """Nodes and weights, gathered in the order of execution."""
 
     def __init__(self) -> None:
@@ -49,48 +55,48 @@ class _Graph:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
-    def constant(self, value: NDArray[Any]) -> str:
+    def add_constant(self, value: NDArray[Any]) -> str:
         name = f"w{len(self.weights)}"
         self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+    def add_node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         name = output or f"{operator.lower()}{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
-    def integers(self, *values: int) -> str:
-        return self.constant(np.array(values, np.int64))
+    def add_integers(self, *values: int) -> str:
+        return self.add_constant(np.array(values, np.int64))
 
 
 def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool = False) -> None:
     """Writes `network` to `path`; `two_dimensional` uses 2-D convolutions alone. ImportError where onnx is not installed."""
-    graph = _Graph()
-    helper, kind = graph.onnx.helper, graph.onnx.TensorProto.FLOAT
-    given = card.preprocessing
-    size = (given.input_channels, given.clip_length, given.crop, given.crop)
-    maps = _Maps(INPUT, size)
+    graph = _GraphBuilder()
+    helper, float_type = graph.onnx.helper, graph.onnx.TensorProto.FLOAT
+    preprocessing = card.preprocessing
+    size = (preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop)
+    maps = _GraphValue(INPUT_NAME, size)
     if two_dimensional:
-        maps = _Maps(_frames(graph, INPUT, size), size)
-    convolve = _convolve_flat if two_dimensional else _convolve
-    maps = _path(graph, maps, network.stem, convolve)
+        maps = _GraphValue(_add_frames_reshape(graph, INPUT_NAME, size), size)
+    convolve = _add_two_dimensional_convolution if two_dimensional else _add_convolution
+    maps = _add_path(graph, maps, network.stem, convolve)
     if network.specification.stem_pool:
-        maps = _pool(graph, maps, flat=two_dimensional)
-    for block in residual_blocks(network):
-        residual = maps if block.downsample is None else _path(graph, maps, block.downsample, convolve)
-        out = _path(graph, maps, block_path(block), convolve)
-        maps = _Maps(graph.node("Relu", graph.node("Add", out.name, residual.name)), out.size_cthw)
-    _classify(graph, maps, network.fc, flat=two_dimensional)
+        maps = _add_max_pool(graph, maps, two_dimensional=two_dimensional)
+    for block in list_residual_blocks(network):
+        residual = maps if block.downsample is None else _add_path(graph, maps, block.downsample, convolve)
+        out = _add_path(graph, maps, build_block_path(block), convolve)
+        maps = _GraphValue(graph.add_node("Relu", graph.add_node("Add", out.name, residual.name)), out.size_cthw)
+    _add_classifier(graph, maps, network.fc, two_dimensional=two_dimensional)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             network.specification.name,
-            [helper.make_tensor_value_info(INPUT, kind, ["N", *size])],
-            [helper.make_tensor_value_info(OUTPUT, kind, ["N", network.specification.num_classes])],
+            [helper.make_tensor_value_info(INPUT_NAME, float_type, ["N", *size])],
+            [helper.make_tensor_value_info(OUTPUT_NAME, float_type, ["N", network.specification.num_classes])],
             graph.weights,
         ),
-        opset_imports=[helper.make_opsetid("", OPERATOR_SET)],
-        ir_version=FILE_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET_VERSION)],
+        ir_version=IR_VERSION,
         producer_name="muybridge",
     )
     helper.set_model_props(model, {METADATA_KEY: json.dumps(card.to_json())})
@@ -98,102 +104,110 @@ def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional:
     path.write_bytes(model.SerializeToString())
 
 
-def _frames(graph: _Graph, clips: str, size: tuple[int, ...]) -> str:
+def _add_frames_reshape(graph: _GraphBuilder, clips: str, size: tuple[int, ...]) -> str:
     """(N, C, T, H, W) -> (N * T, C, H, W)."""
     channels, _, height, width = size
-    by_frame = graph.node("Transpose", clips, perm=[0, 2, 1, 3, 4])
-    return graph.node("Reshape", by_frame, graph.integers(-1, channels, height, width))
+    by_frame = graph.add_node("Transpose", clips, perm=[0, 2, 1, 3, 4])
+    return graph.add_node("Reshape", by_frame, graph.add_integers(-1, channels, height, width))
 
 
-def _path(graph: _Graph, maps: _Maps, module: nn.Module, convolve: Any) -> _Maps:
-    for convolution, norm, relu in convolutions_with_norms(module):
-        weight, bias = folded(convolution, norm)
-        maps = convolve(graph, maps, convolution, weight, graph.constant(bias.numpy()))
+def _add_path(graph: _GraphBuilder, maps: _GraphValue, module: nn.Module, convolve: Any) -> _GraphValue:
+    for convolution, norm, relu in list_convolutions_with_norms(module):
+        weight, bias = fold_batch_norm(convolution, norm)
+        maps = convolve(graph, maps, convolution, weight, graph.add_constant(bias.numpy()))
         if relu:
-            maps = _Maps(graph.node("Relu", maps.name), maps.size_cthw)
+            maps = _GraphValue(graph.add_node("Relu", maps.name), maps.size_cthw)
     return maps
 
 
-def _sizes_after(sizes: Sequence[int], kernel: Triples, stride: Triples, padding: Triples) -> tuple[int, ...]:
+def _compute_output_sizes(
+    sizes: Sequence[int], kernel: IntTuple, stride: IntTuple, padding: IntTuple
+) -> tuple[int, ...]:
     return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(sizes, kernel, stride, padding, strict=True))
 
 
-def _convolve(graph: _Graph, maps: _Maps, convolution: nn.Conv3d, weight: Tensor, bias: str) -> _Maps:
+def _add_convolution(
+    graph: _GraphBuilder, maps: _GraphValue, convolution: nn.Conv3d, weight: Tensor, bias: str
+) -> _GraphValue:
     kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
     assert not isinstance(padding, str), "padding is three numbers"
-    name = graph.node(
+    name = graph.add_node(
         "Conv",
         maps.name,
-        graph.constant(weight.numpy()),
+        graph.add_constant(weight.numpy()),
         bias,
         kernel_shape=list(kernel),
         strides=list(stride),
         pads=[*padding, *padding],
     )
-    return _Maps(name, (convolution.out_channels, *_sizes_after(maps.size_cthw[1:], kernel, stride, padding)))
+    return _GraphValue(
+        name, (convolution.out_channels, *_compute_output_sizes(maps.size_cthw[1:], kernel, stride, padding))
+    )
 
 
-def _convolve_flat(graph: _Graph, maps: _Maps, convolution: nn.Conv3d, weight: Tensor, bias: str) -> _Maps:
-    """As `flat.FlatConvolution`: frames (N * T, C, H, W) in and out."""
+def _add_two_dimensional_convolution(
+    graph: _GraphBuilder, maps: _GraphValue, convolution: nn.Conv3d, weight: Tensor, bias: str
+) -> _GraphValue:
+    """As `flat.TwoDimensionalConvolution`: frames (N * T, C, H, W) in and out."""
     kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
     assert not isinstance(padding, str), "padding is three numbers"
     channels, length, height, width = maps.size_cthw
-    after = _sizes_after(maps.size_cthw[1:], kernel, stride, padding)
+    output_sizes = _compute_output_sizes(maps.size_cthw[1:], kernel, stride, padding)
     name = maps.name
     if (kernel[0], stride[0]) != (1, 1):
-        name = graph.node("Reshape", name, graph.integers(-1, length, channels * height * width))
+        name = graph.add_node("Reshape", name, graph.add_integers(-1, length, channels * height * width))
         if padding[0]:
-            name = graph.node("Pad", name, graph.integers(0, padding[0], 0, 0, padding[0], 0))
-        last = stride[0] * (after[0] - 1) + 1
+            name = graph.add_node("Pad", name, graph.add_integers(0, padding[0], 0, 0, padding[0], 0))
+        last = stride[0] * (output_sizes[0] - 1) + 1
         shifted = [
-            graph.node(
+            graph.add_node(
                 "Slice",
                 name,
-                graph.integers(shift),
-                graph.integers(shift + last),
-                graph.integers(1),
-                graph.integers(stride[0]),
+                graph.add_integers(shift),
+                graph.add_integers(shift + last),
+                graph.add_integers(1),
+                graph.add_integers(stride[0]),
             )
             for shift in range(kernel[0])
         ]
-        name = graph.node("Concat", *shifted, axis=2) if len(shifted) > 1 else shifted[0]
-        name = graph.node("Reshape", name, graph.integers(-1, kernel[0] * channels, height, width))
-    name = graph.node(
+        name = graph.add_node("Concat", *shifted, axis=2) if len(shifted) > 1 else shifted[0]
+        name = graph.add_node("Reshape", name, graph.add_integers(-1, kernel[0] * channels, height, width))
+    name = graph.add_node(
         "Conv",
         name,
-        graph.constant(frames_as_channels(weight).numpy()),
+        graph.add_constant(move_frames_to_channels(weight).numpy()),
         bias,
         kernel_shape=list(kernel[1:]),
         strides=list(stride[1:]),
         pads=[*padding[1:], *padding[1:]],
     )
-    return _Maps(name, (convolution.out_channels, *after))
+    return _GraphValue(name, (convolution.out_channels, *output_sizes))
 
 
-def _pool(graph: _Graph, maps: _Maps, *, flat: bool) -> _Maps:
+def _add_max_pool(graph: _GraphBuilder, maps: _GraphValue, *, two_dimensional: bool) -> _GraphValue:
     """The 1x3x3 max-pool of stride 1x2x2 after the stem."""
     kernel, stride, padding = (1, 3, 3), (1, 2, 2), (0, 1, 1)
-    skipped = 1 if flat else 0
-    name = graph.node(
+    first_axis = 1 if two_dimensional else 0
+    name = graph.add_node(
         "MaxPool",
         maps.name,
-        kernel_shape=list(kernel[skipped:]),
-        strides=list(stride[skipped:]),
-        pads=[*padding[skipped:], *padding[skipped:]],
+        kernel_shape=list(kernel[first_axis:]),
+        strides=list(stride[first_axis:]),
+        pads=[*padding[first_axis:], *padding[first_axis:]],
     )
-    return _Maps(name, (maps.size_cthw[0], *_sizes_after(maps.size_cthw[1:], kernel, stride, padding)))
+    return _GraphValue(name, (maps.size_cthw[0], *_compute_output_sizes(maps.size_cthw[1:], kernel, stride, padding)))
 
 
-def _classify(graph: _Graph, maps: _Maps, classifier: nn.Linear, *, flat: bool) -> None:
+def _add_classifier(graph: _GraphBuilder, maps: _GraphValue, classifier: nn.Linear, *, two_dimensional: bool) -> None:
     name = maps.name
-    if flat:
-        name = graph.node("ReduceMean", name, axes=[2, 3], keepdims=0)
-        name = graph.node("Reshape", name, graph.integers(-1, maps.size_cthw[1], maps.size_cthw[0]))
-        name = graph.node("ReduceMean", name, axes=[1], keepdims=0)
+    if two_dimensional:
+        name = graph.add_node("ReduceMean", name, axes=[2, 3], keepdims=0)
+        name = graph.add_node("Reshape", name, graph.add_integers(-1, maps.size_cthw[1], maps.size_cthw[0]))
+        name = graph.add_node("ReduceMean", name, axes=[1], keepdims=0)
     else:
-        name = graph.node("ReduceMean", name, axes=[2, 3, 4], keepdims=0)
-    weight, bias = (graph.constant(part.detach().numpy()) for part in (classifier.weight, classifier.bias))
-    graph.node("Gemm", name, weight, bias, output=OUTPUT, transB=1)
+        name = graph.add_node("ReduceMean", name, axes=[2, 3, 4], keepdims=0)
+    weight, bias = (graph.add_constant(part.detach().numpy()) for part in (classifier.weight, classifier.bias))
+    graph.add_node("Gemm", name, weight, bias, output=OUTPUT_NAME, transB=1)
 
 
 class OnnxScorer:
@@ -210,8 +224,8 @@ class OnnxScorer:
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        preferred = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+        providers = [name for name in preferred if name in onnxruntime.get_available_providers()]
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=[*providers, "CPUExecutionProvider"]
@@ -236,5 +250,5 @@ class OnnxScorer:
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
         clips = clips_ncthw.detach().float().cpu().contiguous().numpy()
-        (logits,) = self.session.run([OUTPUT], {INPUT: clips})
+        (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
         return torch.from_numpy(logits)

@@ -31,13 +31,13 @@ class NetworkScorer:
 
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
-        with evaluating(self.network):
+        with eval_mode(self.network):
             logits: Tensor = self.network(clips_ncthw.to(self.device))
         return logits.float().cpu()
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedScorer:
     """What an address of weights gave: who scores, by which papers; `network` is None where there is only a graph."""
 
     scorer: Scorer
@@ -45,19 +45,19 @@ class Loaded:
     network: VideoResNet | None
 
 
-def load_scorer(address: str | Path, device: torch.device) -> Loaded:
+def load_scorer(address: str | Path, device: torch.device) -> LoadedScorer:
     """A scorer from a run folder, a .safetensors or an .onnx file, or a name of the catalogue; ValueError as of these."""
     if Path(address).suffix == ".onnx":
         if not Path(address).is_file():
             raise ValueError(f"there is no file {address}; `muybridge weights export` writes .onnx files")
         scorer = OnnxScorer(Path(address), device)
-        return Loaded(scorer, scorer.card, None)
+        return LoadedScorer(scorer, scorer.card, None)
     network, card = load_weights(address, device)
-    return Loaded(NetworkScorer(optimize(network), device), card, network)
+    return LoadedScorer(NetworkScorer(optimize(network), device), card, network)
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients inside; afterwards every module is in the mode it was in, frozen ones too."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

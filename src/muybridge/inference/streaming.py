@@ -36,35 +36,35 @@ class SplitNetwork:
 
     def __init__(self, network: InferenceNetwork) -> None:
         layers = [*network.stem, *network.blocks]
-        count = next((place for place, layer in enumerate(layers) if not sees_single_frames(layer)), len(layers))
+        num_frame_layers = next((index for index, layer in enumerate(layers) if not is_per_frame(layer)), len(layers))
         self.network = network
-        self.frame_layers = nn.Sequential(*layers[:count])
-        self.window_layers = nn.Sequential(*layers[count:])
+        self.frame_layers = nn.Sequential(*layers[:num_frame_layers])
+        self.window_layers = nn.Sequential(*layers[num_frame_layers:])
 
     @torch.inference_mode()
-    def frame_maps(self, frames_ncthw: Tensor) -> Tensor:
+    def compute_frame_maps(self, frames_ncthw: Tensor) -> Tensor:
         """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), a frame's depending on it alone."""
         maps: Tensor = self.frame_layers(frames_ncthw.contiguous(memory_format=torch.channels_last_3d))
         return maps
 
     @torch.inference_mode()
-    def logits(self, maps_ncthw: Tensor) -> Tensor:
+    def compute_logits(self, maps_ncthw: Tensor) -> Tensor:
         """Maps of whole windows (N, C', L, H', W'), channels last, which may be overwritten -> logits (N, classes)."""
         maps: Tensor = self.window_layers(maps_ncthw)
-        return self.classified(maps.mean(dim=(2, 3, 4)))
+        return self.classify(maps.mean(dim=(2, 3, 4)))
 
     @torch.inference_mode()
-    def classified(self, features: Tensor) -> Tensor:
+    def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
         return functional.linear(features, self.network.classifier_weight, self.network.classifier_bias)
 
 
-def sees_single_frames(layer: nn.Module) -> bool:
+def is_per_frame(layer: nn.Module) -> bool:
     """Whether no convolution of the layer reaches beyond a frame or leaves frames out."""
-    return all(conv.temporal[:2] == (1, 1) for conv in layer.modules() if isinstance(conv, FoldedConvolution))
+    return all(conv.temporal_geometry[:2] == (1, 1) for conv in layer.modules() if isinstance(conv, FoldedConvolution))
 
 
-def check_convolutional(network: InferenceNetwork) -> None:
+def check_streamable(network: InferenceNetwork) -> None:
     """ValueError for a network that cannot run along a video."""
     spec = network.specification
     if spec.stem is ConvolutionKind.TIME_AS_CHANNELS:
@@ -77,17 +77,17 @@ def check_convolutional(network: InferenceNetwork) -> None:
 class FeatureStream:
     """Features of windows of `length` frames that begin at `starts` (increasing) of a video whose maps come in order.
 
-    Maps are those of `SplitNetwork.frame_maps`, (T, H, W, C), from frame `begin` on: no window depends on those before.
+    Maps are those of `SplitNetwork.compute_frame_maps`, (T, H, W, C), from frame `begin` on: no window depends on those before.
     """
 
     def __init__(self, split: SplitNetwork, starts: Sequence[int], length: int) -> None:
-        check_convolutional(split.network)
-        groups = _by_stride(split.window_layers)
+        check_streamable(split.network)
+        groups = _group_by_stride(split.window_layers)
         for _ in groups[1:]:
             length = -(-length // 2)  # rounded up, as the padding of a stride of 2 has it
-        self.begin = max(0, starts[0] - _reach(groups[0]) - _reach_of_strided(groups[1:]))
-        windows = [(number, start - self.begin) for number, start in enumerate(starts)]
-        self._branch = _Branch(groups, windows, length, drop=0, first=0)
+        self.first_frame = max(0, starts[0] - _compute_temporal_radius(groups[0]) - _compute_strided_radius(groups[1:]))
+        windows = [(window_index, start - self.first_frame) for window_index, start in enumerate(starts)]
+        self._branch = _StreamBranch(groups, windows, length, num_dropped=0, first_center=0)
 
     @torch.inference_mode()
     def push(self, maps_thwc: Tensor) -> list[tuple[int, Tensor]]:
@@ -100,30 +100,30 @@ class FeatureStream:
         return self._branch.push(None, last=True)
 
 
-def _by_stride(layers: nn.Sequential) -> list[list[nn.Module]]:
+def _group_by_stride(layers: nn.Sequential) -> list[list[nn.Module]]:
     """Layers in groups of one temporal stride; all but the first begin with a layer of stride 2."""
     groups: list[list[nn.Module]] = [[]]
     for layer in layers:
-        if any(conv.temporal[1] == 2 for conv in layer.modules() if isinstance(conv, FoldedConvolution)):
+        if any(conv.temporal_geometry[1] == 2 for conv in layer.modules() if isinstance(conv, FoldedConvolution)):
             groups.append([])
         groups[-1].append(layer)
     return groups
 
 
-def _reach(layers: Sequence[nn.Module]) -> int:
+def _compute_temporal_radius(layers: Sequence[nn.Module]) -> int:
     """How many frames before and after one it depends on, but for convolutions that change the stride."""
-    found = [conv for layer in layers for conv in layer.modules() if isinstance(conv, FoldedConvolution)]
-    return sum(conv.temporal[2] for conv in found if conv.temporal[1] == 1)
+    convolutions = [conv for layer in layers for conv in layer.modules() if isinstance(conv, FoldedConvolution)]
+    return sum(conv.temporal_geometry[2] for conv in convolutions if conv.temporal_geometry[1] == 1)
 
 
-def _reach_of_strided(groups: Sequence[Sequence[nn.Module]]) -> int:
+def _compute_strided_radius(groups: Sequence[Sequence[nn.Module]]) -> int:
     """The same of groups that begin with a stride, in frames that enter the first of them."""
     if not groups:
         return 0
-    return 1 + 2 * (_reach(groups[0]) + _reach_of_strided(groups[1:]))
+    return 1 + 2 * (_compute_temporal_radius(groups[0]) + _compute_strided_radius(groups[1:]))
 
 
-class _Branch:
+class _StreamBranch:
     """Layers of one stride, and after them a branch for each phase of the next stride, or else the windows themselves.
 
     `windows` are (number, first place) in frames that leave the layers. The first `drop` frames that enter are needed by
@@ -136,151 +136,155 @@ class _Branch:
         windows: Sequence[tuple[int, int]],
         length: int,
         *,
-        drop: int,
-        first: int,
+        num_dropped: int,
+        first_center: int,
     ) -> None:
-        self._drop = drop
-        self._layers = [_streamed(layer, first if place == 0 else 0) for place, layer in enumerate(groups[0])]
-        self._branches: list[_Branch] = []
-        self._pool = _Pool(windows, length) if len(groups) == 1 else None
+        self._num_to_drop = num_dropped
+        self._layers = [
+            _make_stream_layer(layer, first_center if place == 0 else 0) for place, layer in enumerate(groups[0])
+        ]
+        self._branches: list[_StreamBranch] = []
+        self._pool = _WindowPool(windows, length) if len(groups) == 1 else None
         for phase in (0, 1) if len(groups) > 1 else ():
-            own = [(number, place // 2) for number, place in windows if place % 2 == phase]
-            if own:
-                reach = _reach(groups[1]) + _reach_of_strided(groups[2:])
-                begin = max(0, own[0][1] - reach)
-                centre = 2 * begin + phase
-                dropped = max(0, centre - 1)  # the filter reaches one frame back
-                own = [(number, place - begin) for number, place in own]
-                self._branches.append(_Branch(groups[1:], own, length, drop=dropped, first=centre - dropped))
+            phase_windows = [(number, place // 2) for number, place in windows if place % 2 == phase]
+            if phase_windows:
+                radius = _compute_temporal_radius(groups[1]) + _compute_strided_radius(groups[2:])
+                begin = max(0, phase_windows[0][1] - radius)
+                center = 2 * begin + phase
+                dropped = max(0, center - 1)  # the filter reaches one frame back
+                phase_windows = [(window_index, position - begin) for window_index, position in phase_windows]
+                self._branches.append(
+                    _StreamBranch(groups[1:], phase_windows, length, num_dropped=dropped, first_center=center - dropped)
+                )
 
     def push(self, maps: Tensor | None, *, last: bool) -> list[tuple[int, Tensor]]:
         if maps is not None:
-            dropped = min(self._drop, len(maps))
-            self._drop -= dropped
+            dropped = min(self._num_to_drop, len(maps))
+            self._num_to_drop -= dropped
             maps = maps[dropped:] if dropped < len(maps) else None
         for layer in self._layers:
             maps = layer.push(maps, last=last)
         if self._pool is not None:
             return [] if maps is None else self._pool.push(maps)
-        return [found for branch in self._branches for found in branch.push(maps, last=last)]
+        return [window_features for branch in self._branches for window_features in branch.push(maps, last=last)]
 
 
-class _Pool:
+class _WindowPool:
     """Averages over space, then over the `length` steps of each window."""
 
     def __init__(self, windows: Sequence[tuple[int, int]], length: int) -> None:
         self._windows = deque(windows)
         self._length = length
-        self._first = 0
-        self._held: Tensor | None = None
+        self._first_frame = 0
+        self._pending: Tensor | None = None
 
     def push(self, maps: Tensor) -> list[tuple[int, Tensor]]:
         rows = maps.mean(dim=(1, 2))  # (T, F)
-        rows = rows if self._held is None else torch.cat([self._held, rows])
-        found = []
-        while self._windows and self._windows[0][1] + self._length <= self._first + len(rows):
-            number, place = self._windows.popleft()
-            begin = place - self._first
-            found.append((number, rows[begin : begin + self._length].mean(0)))
-        needed = self._windows[0][1] if self._windows else self._first + len(rows)
-        passed = min(max(0, needed - self._first), len(rows))
-        self._first += passed
-        self._held = rows[passed:].clone()
-        return found
+        rows = rows if self._pending is None else torch.cat([self._pending, rows])
+        completed = []
+        while self._windows and self._windows[0][1] + self._length <= self._first_frame + len(rows):
+            window_index, start = self._windows.popleft()
+            begin = start - self._first_frame
+            completed.append((window_index, rows[begin : begin + self._length].mean(0)))
+        needed = self._windows[0][1] if self._windows else self._first_frame + len(rows)
+        passed = min(max(0, needed - self._first_frame), len(rows))
+        self._first_frame += passed
+        self._pending = rows[passed:].clone()
+        return completed
 
 
-def _streamed(layer: nn.Module, first: int) -> _Convolution | _Block | _PerFrame:
+def _make_stream_layer(layer: nn.Module, first_center: int) -> _StreamConvolution | _StreamBlock | _StreamPerFrame:
     match layer:
         case FoldedConvolution():
-            return _Convolution(layer, first)
+            return _StreamConvolution(layer, first_center)
         case FoldedBlock():
-            return _Block(layer, first)
+            return _StreamBlock(layer, first_center)
         case _:
-            return _PerFrame(layer)
+            return _StreamPerFrame(layer)
 
 
-class _PerFrame:
+class _StreamPerFrame:
     """A max-pool over space."""
 
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
 
     def push(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
-        return None if maps is None else _rows(self._layer(_clip(maps)))
+        return None if maps is None else _to_frames(self._layer(_view_as_clip(maps)))
 
 
-class _Convolution:
+class _StreamConvolution:
     """A convolution of frames that come in pieces; strided ones are centred first on frame `first`, 0 or 1."""
 
-    def __init__(self, layer: FoldedConvolution, first: int = 0) -> None:
-        self._convolve = layer.without_temporal_padding()
-        self._kernel, self._stride, self._padding = layer.temporal
-        before = self._padding - (first if self._stride == 2 else 0)
-        self._zeros, self._skip = max(0, before), max(0, -before)
-        self._held: Tensor | None = None
+    def __init__(self, layer: FoldedConvolution, first_center: int = 0) -> None:
+        self._convolve = layer.copy_without_temporal_padding()
+        self._kernel, self._stride, self._padding = layer.temporal_geometry
+        before = self._padding - (first_center if self._stride == 2 else 0)
+        self._num_leading_zeros, self._num_to_skip = max(0, before), max(0, -before)
+        self._pending: Tensor | None = None
 
     def push(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
         """What can be computed so far; None where that is nothing. `last`: no frame follows these."""
-        ready = self.ready(maps, last=last)
-        return None if ready is None else self.convolved(ready)
+        ready = self.take_ready_frames(maps, last=last)
+        return None if ready is None else self.convolve(ready)
 
-    def ready(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
+    def take_ready_frames(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
         """The frames that the next outputs are made of; what later ones need is kept."""
-        pieces = [piece for piece in (self._held, maps) if piece is not None]
+        pieces = [piece for piece in (self._pending, maps) if piece is not None]
         if not pieces:
             return None
         zeros = pieces[0].new_zeros((1, *pieces[0].shape[1:]))
-        before, self._zeros = self._zeros, 0
+        before, self._num_leading_zeros = self._num_leading_zeros, 0
         frames = torch.cat([zeros] * before + pieces + [zeros] * (self._padding if last else 0))
-        skipped = min(self._skip, len(frames))
-        self._skip -= skipped
+        skipped = min(self._num_to_skip, len(frames))
+        self._num_to_skip -= skipped
         frames = frames[skipped:]
-        count = self.count(frames)
+        count = self.count_outputs(frames)
         used = count * self._stride
-        self._skip += max(0, used - len(frames))
-        self._held = frames[used:].clone()
+        self._num_to_skip += max(0, used - len(frames))
+        self._pending = frames[used:].clone()
         return frames[: (count - 1) * self._stride + self._kernel] if count else None
 
-    def count(self, frames: Tensor) -> int:
+    def count_outputs(self, frames: Tensor) -> int:
         """How many outputs so many frames make."""
         return max(0, (len(frames) - self._kernel) // self._stride + 1)
 
-    def convolved(self, frames: Tensor, residual: Tensor | None = None) -> Tensor:
+    def convolve(self, frames: Tensor, residual: Tensor | None = None) -> Tensor:
         """(T, H, W, C) -> (T', H', W', C'); `residual` is added, and may be overwritten."""
-        return _rows(self._convolve(_clip(frames), None if residual is None else _clip(residual)))
+        return _to_frames(self._convolve(_view_as_clip(frames), None if residual is None else _view_as_clip(residual)))
 
 
-class _Block:
+class _StreamBlock:
     """A residual block. What the shortcut gives waits until the convolutions have come as far."""
 
-    def __init__(self, block: FoldedBlock, first: int) -> None:
+    def __init__(self, block: FoldedBlock, first_center: int) -> None:
         # Until the stride the frames are those that entered, so only the strided convolution heeds `first`.
         folded = [layer for layer in block.convolutions if isinstance(layer, FoldedConvolution)]
-        self._convolutions = [_Convolution(layer, first) for layer in folded]
+        self._convolutions = [_StreamConvolution(layer, first_center) for layer in folded]
         shortcut = block.shortcut
-        self._shortcut = _Convolution(shortcut, first) if isinstance(shortcut, FoldedConvolution) else None
+        self._shortcut = _StreamConvolution(shortcut, first_center) if isinstance(shortcut, FoldedConvolution) else None
         self._residual: Tensor | None = None
 
     def push(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
-        entered = maps if self._shortcut is None else self._shortcut.push(maps, last=last)
-        pieces = [piece for piece in (self._residual, entered) if piece is not None]
+        shortcut_maps = maps if self._shortcut is None else self._shortcut.push(maps, last=last)
+        pieces = [piece for piece in (self._residual, shortcut_maps) if piece is not None]
         for convolution in self._convolutions[:-1]:
             maps = convolution.push(maps, last=last)
         final = self._convolutions[-1]
-        ready = final.ready(maps, last=last)
+        ready = final.take_ready_frames(maps, last=last)
         if not pieces:
             return None
         residual = torch.cat(pieces)  # a copy, which the last convolution may overwrite
-        count = 0 if ready is None else final.count(ready)
+        count = 0 if ready is None else final.count_outputs(ready)
         self._residual = residual[count:].clone()
-        return None if ready is None else final.convolved(ready, residual[:count])
+        return None if ready is None else final.convolve(ready, residual[:count])
 
 
-def _clip(frames_thwc: Tensor) -> Tensor:
+def _view_as_clip(frames_thwc: Tensor) -> Tensor:
     """Frames as one clip (1, C, T, H, W), channels last, without a copy."""
     return frames_thwc.unsqueeze(0).permute(0, 4, 1, 2, 3)
 
 
-def _rows(clip: Tensor) -> Tensor:
+def _to_frames(clip: Tensor) -> Tensor:
     """One clip (1, C, T, H, W) as frames (T, H, W, C)."""
     return clip.permute(0, 2, 3, 4, 1).squeeze(0).contiguous()

@@ -3,7 +3,8 @@
 Enters: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Leaves: the same maps whatever the form, up to
 rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a free view of the frames and a
 t x 1 x 1 convolution a 2-D one on a free view of the pixels, and torch's 2-D kernels are better than its 3-D ones for such
-filters. `choose_form` decides which form runs, and `by_winograd` whether its 3x3 filters take a quarter of the
+filters. `choose_execution_form` decides which form runs, and `should_use_winograd` whether its 3x3 filters take a quarter
+of the
 multiplications.
 """
 
@@ -16,21 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muybridge.kernels import winograd
-from muybridge.kernels.temporal import temporal_convolution
+from muybridge.kernels.temporal import convolve_temporal
 
 Execution = Literal["fast", "plain"]
-Form = Literal["frames", "pixels", "conv3d"]
+ExecutionForm = Literal["frames", "pixels", "conv3d"]
 Triple = tuple[int, int, int]  # time, height, width
-Triples = tuple[int, ...]  # the same, as nn.Conv3d types it
+IntTuple = tuple[int, ...]  # the same, as nn.Conv3d types it
 
 
 class Convolution3d(nn.Conv3d):
     """A bias-free `nn.Conv3d` in parameters and result. `execution` is how it runs: "plain" is torch's own conv3d."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: Triple, stride: Triple = (1, 1, 1), padding: Triple
+        self, in_channels: int, out_channels: int, *, kernel_size: Triple, stride: Triple = (1, 1, 1), padding: Triple
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.execution: Execution = "fast"
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -44,60 +45,60 @@ class Convolution3d(nn.Conv3d):
         assert not isinstance(self.padding, str), "padding is three numbers"
         # The first convolution lays the clips out; batch norm, ReLU and sums keep that layout through the network.
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
-        match choose_form(self.kernel_size, self.stride, self.padding):
+        match choose_execution_form(self.kernel_size, self.stride, self.padding):
             case "frames":
                 return convolve_frames(clips, weight, stride=self.stride, padding=self.padding)
             case "pixels":
                 return convolve_pixels(clips, weight, stride=self.stride, padding=self.padding)
-            case "conv3d" if by_winograd(clips, weight, self.stride, self.padding):
-                return winograd.winograd_convolution(clips, weight, stride=self.stride[0], padding=self.padding[0])
+            case "conv3d" if should_use_winograd(clips, weight, self.stride, self.padding):
+                return winograd.convolve_winograd(clips, weight, stride=self.stride[0], padding=self.padding[0])
             case "conv3d":
                 return functional.conv3d(clips, weight, None, self.stride, self.padding)
 
 
-def choose_form(kernel: Triples, stride: Triples, padding: Triples) -> Form:
+def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntTuple) -> ExecutionForm:
     """The form that is measured fastest: (2+1)D gains most, and full 3-D filters gain by the memory layout alone."""
-    per_frame = (kernel[0], stride[0], padding[0]) == (1, 1, 0)
-    per_pixel = (kernel[1:], stride[1:], padding[1:]) == ((1, 1), (1, 1), (0, 0))
+    per_frame = (kernel_size[0], stride[0], padding[0]) == (1, 1, 0)
+    per_pixel = (kernel_size[1:], stride[1:], padding[1:]) == ((1, 1), (1, 1), (0, 0))
     if per_frame == per_pixel:  # neither: full 3-D or a strided shortcut; both: 1 x 1 x 1
         return "conv3d"
     return "frames" if per_frame else "pixels"
 
 
-def convolve_frames(clips: Tensor, weight: Tensor, *, stride: Triples, padding: Triples) -> Tensor:
+def convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A 1 x k x k convolution, frame by frame. Channels-last clips (N, C, T, H, W) are not copied."""
-    frames, filters = flattened(clips, "frames"), weight.squeeze(2)
-    if by_winograd(clips, weight, stride, padding):
-        maps = winograd.winograd_convolution(frames, filters)
+    frames, filters = flatten_clips(clips, "frames"), weight.squeeze(2)
+    if should_use_winograd(clips, weight, stride, padding):
+        maps = winograd.convolve_winograd(frames, filters)
     else:
         maps = functional.conv2d(frames, filters, None, stride[1:], padding[1:])
-    return unflattened(maps, clips, "frames")
+    return unflatten_maps(maps, clips, "frames")
 
 
-def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: Triples, padding: Triples) -> Tensor:
+def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A t x 1 x 1 convolution, pixel by pixel. Channels-last clips (N, C, T, H, W) are not copied."""
-    rows, taps = flattened(clips, "pixels"), weight.squeeze(4)
+    rows, taps = flatten_clips(clips, "pixels"), weight.squeeze(4)
     # Elsewhere torch's own weight gradient stands: on a GPU it is not known to be slow, and a compiler sees through it.
-    if runs_step_by_step_on_cpu(clips):
-        maps = temporal_convolution(rows, taps, stride=stride[0], padding=padding[0])
+    if is_eager_on_cpu(clips):
+        maps = convolve_temporal(rows, taps, stride=stride[0], padding=padding[0])
     else:
         maps = functional.conv2d(rows, taps, None, (stride[0], 1), (padding[0], 0))
-    return unflattened(maps, clips, "pixels")
+    return unflatten_maps(maps, clips, "pixels")
 
 
-def runs_step_by_step_on_cpu(clips: Tensor) -> bool:
+def is_eager_on_cpu(clips: Tensor) -> bool:
     """Neither on a GPU, nor in another precision than its own, nor seen by a compiler."""
     on_cpu = clips.device.type == "cpu"
     return on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
-def by_winograd(clips: Tensor, weight: Tensor, stride: Triples, padding: Triples) -> bool:
+def should_use_winograd(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTuple) -> bool:
     """Whether a quarter of the multiplications is also less time, filters that have to be transformed for it included."""
     return (
         clips.dtype == torch.float32
-        and winograd.applies(weight, stride, padding)
-        and winograd.pays_in_training(clips)
-        and runs_step_by_step_on_cpu(clips)
+        and winograd.is_applicable(weight, stride, padding)
+        and winograd.is_worthwhile_in_training(clips)
+        and is_eager_on_cpu(clips)
         and has_onednn()
     )
 
@@ -108,7 +109,7 @@ def has_onednn() -> bool:
     return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
-def flattened(clips: Tensor, form: Form) -> Tensor:
+def flatten_clips(clips: Tensor, form: ExecutionForm) -> Tensor:
     """Clips (N, C, T, H, W) as the 4-D view of a form: frames (N*T, C, H, W), pixels (N, C, T, H*W)."""
     # Flattening (N, T, H, W, C) and not (N, C, T, H, W): for N = 1 the latter leaves a batch stride by which torch no
     # longer sees that channels lie last, and it would copy the clip (measured: a sixth of R(2+1)D's time).
@@ -122,7 +123,7 @@ def flattened(clips: Tensor, form: Form) -> Tensor:
             return clips
 
 
-def unflattened(maps: Tensor, clips: Tensor, form: Form) -> Tensor:
+def unflatten_maps(maps: Tensor, clips: Tensor, form: ExecutionForm) -> Tensor:
     """What a form made of the view of `clips`, as (N, C', T', H', W') again."""
     num_clips, _, num_frames, height, width = clips.shape
     match form:
@@ -135,7 +136,7 @@ def unflattened(maps: Tensor, clips: Tensor, form: Form) -> Tensor:
     return pixels.permute(0, 4, 1, 2, 3)
 
 
-class FactorisedConvolution(nn.Sequential):
+class FactorizedConvolution(nn.Sequential):
     """(2+1)D in the four parts of the paper's Figure 1e: 1 x d x d, batch norm, ReLU, t x 1 x 1; then `others`.
 
     Without `relu` nothing stands in the third place, and the two halves are one linear map up to batch norm.
@@ -161,27 +162,30 @@ class FactorisedConvolution(nn.Sequential):
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
         spatial, norm, temporal = self[0], self[1], self[3]
         assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "the halves"
-        extra = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
+        extra_channels = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
         # Another norm than torch's own (one that is synchronised between processes) cannot be padded from here.
-        if extra == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
+        if extra_channels == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
             return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
-        maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra)))
-        maps = self[2](padded_norm(norm, maps, extra))
-        maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra)))
+        maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
+        maps = self[2](apply_padded_norm(norm, maps, extra_channels))
+        maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
         for module in list(self.children())[4:]:
             maps = module(maps)
         return maps
 
 
-def padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra: int) -> Tensor:
+def apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
     """Batch norm of maps that have `extra` channels of zeros behind those of `norm`; they stay zero."""
     assert norm.momentum is not None, "running means are moving averages"
     assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
     mean = variance = None
     updates = norm.training and norm.track_running_stats
     if updates or not norm.training:
-        mean, variance = functional.pad(norm.running_mean, (0, extra)), functional.pad(norm.running_var, (0, extra))
-    weight, bias = functional.pad(norm.weight, (0, extra)), functional.pad(norm.bias, (0, extra))
+        mean, variance = (
+            functional.pad(norm.running_mean, (0, extra_channels)),
+            functional.pad(norm.running_var, (0, extra_channels)),
+        )
+    weight, bias = functional.pad(norm.weight, (0, extra_channels)), functional.pad(norm.bias, (0, extra_channels))
     maps = functional.batch_norm(maps, mean, variance, weight, bias, norm.training, norm.momentum, norm.eps)
     if updates:
         assert mean is not None and variance is not None and norm.num_batches_tracked is not None
@@ -201,5 +205,5 @@ def set_execution(net: nn.Module, execution: Execution) -> None:
 def set_channel_multiple(net: nn.Module, multiple: int | None) -> None:
     """Pad the channels inside (2+1)D convolutions to this multiple; None leaves it to the device."""
     for module in net.modules():
-        if isinstance(module, FactorisedConvolution):
+        if isinstance(module, FactorizedConvolution):
             module.channel_multiple = multiple

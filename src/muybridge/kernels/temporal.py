@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def temporal_convolution(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
+def convolve_temporal(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
     """(N, C, T, P), (K, C, t, 1) -> (N, K, T', P); the same as conv2d, and differentiable any number of times."""
-    maps: Tensor = _TemporalConvolution.apply(rows, weight, stride, padding)  # type: ignore[no-untyped-call]
+    maps: Tensor = _TemporalConvolutionFunction.apply(rows, weight, stride, padding)  # type: ignore[no-untyped-call]
     return maps
 
 
-class _TemporalConvolution(torch.autograd.Function):
+class _TemporalConvolutionFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(rows, weight)
@@ -32,43 +32,45 @@ class _TemporalConvolution(torch.autograd.Function):
         return functional.conv2d(rows, weight, None, (stride, 1), (padding, 0))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         rows, weight = ctx.saved_tensors
-        for_rows = for_weight = None
+        grad_rows = grad_weight = None
         if ctx.needs_input_grad[0]:
-            for_rows = _rows_gradient(gradient, rows, weight, stride=ctx.stride, padding=ctx.padding)
+            grad_rows = _compute_rows_gradient(grad_output, rows, weight, stride=ctx.stride, padding=ctx.padding)
         if ctx.needs_input_grad[1]:
-            for_weight = weight_gradient(rows, gradient, weight.shape[2], stride=ctx.stride, padding=ctx.padding)
-        return for_rows, for_weight, None, None
+            grad_weight = compute_weight_gradient(
+                rows, grad_output, weight.shape[2], stride=ctx.stride, padding=ctx.padding
+            )
+        return grad_rows, grad_weight, None, None
 
 
-def _rows_gradient(gradient: Tensor, rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
+def _compute_rows_gradient(grad_output: Tensor, rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
     """As torch.nn.grad.conv2d_input, which does not know the layout of `rows` and gives another: what follows pays for it."""
-    for_rows: Tensor = torch.ops.aten.convolution_backward(
-        gradient, rows, weight, None, (stride, 1), (padding, 0), (1, 1), False, (0, 0), 1, (True, False, False)
+    grad_rows: Tensor = torch.ops.aten.convolution_backward(
+        grad_output, rows, weight, None, (stride, 1), (padding, 0), (1, 1), False, (0, 0), 1, (True, False, False)
     )[0]
-    return for_rows
+    return grad_rows
 
 
-def weight_gradient(rows: Tensor, gradient: Tensor, num_taps: int, *, stride: int, padding: int) -> Tensor:
+def compute_weight_gradient(rows: Tensor, grad_output: Tensor, num_taps: int, *, stride: int, padding: int) -> Tensor:
     """(N, C, T, P) and the gradient (N, K, T', P) of the output -> (K, C, taps, 1)."""
     pixels = rows.permute(0, 2, 3, 1)  # (N, T, P, C)
-    gradients = gradient.permute(0, 2, 3, 1).contiguous()  # (N, T', P, K)
-    taps = [_tap_gradient(pixels, gradients, tap - padding, stride) for tap in range(num_taps)]
+    grad_pixels = grad_output.permute(0, 2, 3, 1).contiguous()  # (N, T', P, K)
+    taps = [_compute_tap_gradient(pixels, grad_pixels, tap - padding, stride) for tap in range(num_taps)]
     return torch.stack(taps, dim=2).unsqueeze(3)
 
 
-def _tap_gradient(pixels: Tensor, gradients: Tensor, shift: int, stride: int) -> Tensor:
+def _compute_tap_gradient(pixels: Tensor, grad_pixels: Tensor, shift: int, stride: int) -> Tensor:
     """One tap: the frames q of the output for which frame q * stride + shift of the input exists."""
     num_clips, num_frames, _, in_channels = pixels.shape
     first = max(0, -(shift // stride))  # ceil(-shift / stride)
-    last = min(gradients.shape[1], (num_frames - 1 - shift) // stride + 1)
-    total = pixels.new_zeros(gradients.shape[3], in_channels)
+    last = min(grad_pixels.shape[1], (num_frames - 1 - shift) // stride + 1)
+    total = pixels.new_zeros(grad_pixels.shape[3], in_channels)
     # Frames that follow each other are one product and no copy; with a stride every frame is its own.
     step = max(1, last - first) if stride == 1 else 1
     for clip in range(num_clips):
         for frame in range(first, last, step):
             begin = frame * stride + shift
-            given = gradients[clip, frame : frame + step].flatten(0, 1)
-            total = total.addmm_(given.t(), pixels[clip, begin : begin + step].flatten(0, 1))
+            grad_frames = grad_pixels[clip, frame : frame + step].flatten(0, 1)
+            total = total.addmm_(grad_frames.t(), pixels[clip, begin : begin + step].flatten(0, 1))
     return total

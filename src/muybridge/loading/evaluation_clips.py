@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.prepared.shards import FlowShards
-from muybridge.prepared.stored_flow import stored_flow_view, stored_ticks
+from muybridge.prepared.shards import ShardFlowSource
+from muybridge.prepared.stored_flow import make_stored_flow_view, select_stored_ticks
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
-from muybridge.video.flow import PairFlows, seen
-from muybridge.video.views import AnyView, evaluation_view
+from muybridge.video.flow import FlowCache, compute_modality
+from muybridge.video.views import AnyView, make_evaluation_view
 
 BLOCK_FRAMES = 1024  # 34 MB of frames of 128x171; between blocks, decoding goes back to a key frame once more
 
@@ -26,46 +26,48 @@ def read_views(
     source: FrameSource, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
 ) -> Iterator[AnyView | VideoError]:
     """The centre crop of every clip, or why it could not be read; clips are in order of time."""
-    if isinstance(source, FlowShards):
+    if isinstance(source, ShardFlowSource):
         yield from _read_stored_flow(source, video, clips, preprocessing)
         return
-    known: PairFlows = {}
-    for block in blocks(clips):
+    flow_cache: FlowCache = {}
+    for block in group_into_blocks(clips):
         for clip, frames in _read_block(source, video, block):
             if isinstance(frames, VideoError):
                 yield frames
                 continue
             first = int(clip.ticks.min())
-            for pair in [pair for pair in known if pair[0] < first]:
-                del known[pair]  # no later clip needs it
-            yield seen(evaluation_view(frames, preprocessing.crop), clip.ticks, preprocessing, known)
+            for pair in [pair for pair in flow_cache if pair[0] < first]:
+                del flow_cache[pair]  # no later clip needs it
+            yield compute_modality(
+                make_evaluation_view(frames, preprocessing.crop), clip.ticks, preprocessing, flow_cache
+            )
 
 
 def _read_stored_flow(
-    source: FlowShards, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
+    source: ShardFlowSource, video: str, clips: Sequence[ClipTimes], preprocessing: Preprocessing
 ) -> Iterator[AnyView | VideoError]:
     height, width, crop = preprocessing.scale_height, preprocessing.scale_width, preprocessing.crop
     corner = (height - crop) // 2, (width - crop) // 2
-    of_flow = [replace(clip, ticks=stored_ticks(clip.ticks, preprocessing)) for clip in clips]
-    for block in blocks(of_flow):
+    flow_clips = [replace(clip, ticks=select_stored_ticks(clip.ticks, preprocessing)) for clip in clips]
+    for block in group_into_blocks(flow_clips):
         for _, codes in _read_block(source, video, block):
             if isinstance(codes, VideoError):
                 yield codes
             else:
-                yield stored_flow_view(codes, corner, preprocessing, mirror=False)
+                yield make_stored_flow_view(codes, corner, preprocessing, mirror=False)
 
 
-def blocks(clips: Sequence[ClipTimes]) -> Iterator[list[ClipTimes]]:
+def group_into_blocks(clips: Sequence[ClipTimes]) -> Iterator[list[ClipTimes]]:
     """Runs of clips to read as one stretch: of BLOCK_FRAMES frames at most, no gap in it longer than the clip after it."""
     block: list[ClipTimes] = []
     ticks: set[int] = set()
     for clip in clips:
-        joined = ticks.union(clip.ticks.tolist())
-        if block and (_is_far(block[-1], clip) or len(joined) > BLOCK_FRAMES):
+        merged_ticks = ticks.union(clip.ticks.tolist())
+        if block and (_is_far(block[-1], clip) or len(merged_ticks) > BLOCK_FRAMES):
             yield block
-            block, joined = [], set(clip.ticks.tolist())
+            block, merged_ticks = [], set(clip.ticks.tolist())
         block.append(clip)
-        ticks = joined
+        ticks = merged_ticks
     if block:
         yield block
 
@@ -91,8 +93,10 @@ def _read_block(
             yield from _read_block(source, video, block[middle:])
         return
     for clip in block:
-        yield clip, _taken(frames, np.searchsorted(ticks, clip.ticks))
+        yield clip, _select_frames(frames, np.searchsorted(ticks, clip.ticks))
 
 
-def _taken(frames: YuvClip, places: NDArray[np.int64]) -> YuvClip:
-    return YuvClip(frames.luma_thw[places], frames.chroma_cthw[:, places], frames.matrix, frames.full_range)
+def _select_frames(frames: YuvClip, frame_indices: NDArray[np.int64]) -> YuvClip:
+    return YuvClip(
+        frames.luma_thw[frame_indices], frames.chroma_cthw[:, frame_indices], frames.matrix, frames.full_range
+    )

@@ -13,64 +13,68 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameSource, Preprocessing, YuvClip
 from muybridge.video.decode import VideoFiles
-from muybridge.video.flow import PairFlows, seen
-from muybridge.video.views import AnyView, evaluation_view
+from muybridge.video.flow import FlowCache, compute_modality
+from muybridge.video.views import AnyView, make_evaluation_view
 
-CHUNK_MOMENTS = 32  # 1 MB of frames of 128x171; what a frame costs in the first layers of a network is far more
+TIMESTEPS_PER_CHUNK = 32  # 1 MB of frames of 128x171; what a frame costs in the first layers of a network is far more
 
 
-def read_moments(
+def read_timesteps(
     source: FrameSource, video: str, ticks_mg: NDArray[np.int64], preprocessing: Preprocessing
 ) -> Iterator[AnyView]:
     """The centre crop of the moments at `ticks_mg` (M, G), none before the one ahead of it; CHUNK_MOMENTS a view.
 
     Raises VideoError where a frame cannot be read, after the views before it.
     """
-    frames = _FramesInOrder(source, video, np.unique(ticks_mg))
-    known: PairFlows = {}
-    for first in range(0, len(ticks_mg), CHUNK_MOMENTS):
-        ticks = ticks_mg[first : first + CHUNK_MOMENTS].reshape(-1)
-        for pair in [pair for pair in known if pair[0] < int(ticks[0])]:
-            del known[pair]  # no later moment needs it
-        view = evaluation_view(frames.take(ticks), preprocessing.crop)
-        yield seen(view, ticks, preprocessing, known)
+    frames = _FrameBuffer(source, video, np.unique(ticks_mg))
+    flow_cache: FlowCache = {}
+    for first in range(0, len(ticks_mg), TIMESTEPS_PER_CHUNK):
+        ticks = ticks_mg[first : first + TIMESTEPS_PER_CHUNK].reshape(-1)
+        for pair in [pair for pair in flow_cache if pair[0] < int(ticks[0])]:
+            del flow_cache[pair]  # no later moment needs it
+        view = make_evaluation_view(frames.read(ticks), preprocessing.crop)
+        yield compute_modality(view, ticks, preprocessing, flow_cache)
 
 
-def read_in_order(source: FrameSource, video: str, ticks: NDArray[np.int64], num_frames: int) -> Iterator[YuvClip]:
+def read_in_order(source: FrameSource, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
     """The frames at `ticks` (L,), which increase, `num_frames` a clip. Raises VideoError after what is whole before it."""
     if isinstance(source, VideoFiles):
-        yield from source.read_in_order(video, ticks, num_frames)
+        yield from source.read_in_order(video, ticks, frames_per_clip)
         return
-    for first in range(0, len(ticks), num_frames):
-        yield source.read(video, ticks[first : first + num_frames])
+    for first in range(0, len(ticks), frames_per_clip):
+        yield source.read(video, ticks[first : first + frames_per_clip])
 
 
-class _FramesInOrder:
+class _FrameBuffer:
     """Frames taken a few at a time, never from before the first of the last few taken."""
 
     def __init__(self, source: FrameSource, video: str, ticks: NDArray[np.int64]) -> None:
         self._ticks = ticks
-        self._waiting = read_in_order(source, video, ticks, CHUNK_MOMENTS)
-        self._first = 0
-        self._held: YuvClip | None = None
+        self._chunks = read_in_order(source, video, ticks, TIMESTEPS_PER_CHUNK)
+        self._first_index = 0
+        self._frames: YuvClip | None = None
 
-    def take(self, ticks: NDArray[np.int64]) -> YuvClip:
+    def read(self, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks`, repeats included."""
-        places = np.searchsorted(self._ticks, ticks)
-        lowest, highest = int(places.min()), int(places.max())
-        if self._held is not None:
-            self._held = _part(self._held, np.arange(lowest - self._first, len(self._held.luma_thw)))
-            self._first = lowest
-        while self._held is None or self._first + len(self._held.luma_thw) <= highest:
-            self._held = _joined(self._held, next(self._waiting))
-        return _part(self._held, places - self._first)
+        frame_indices = np.searchsorted(self._ticks, ticks)
+        lowest, highest = int(frame_indices.min()), int(frame_indices.max())
+        if self._frames is not None:
+            self._frames = _select_frames(
+                self._frames, np.arange(lowest - self._first_index, len(self._frames.luma_thw))
+            )
+            self._first_index = lowest
+        while self._frames is None or self._first_index + len(self._frames.luma_thw) <= highest:
+            self._frames = _concatenate_clips(self._frames, next(self._chunks))
+        return _select_frames(self._frames, frame_indices - self._first_index)
 
 
-def _part(frames: YuvClip, places: NDArray[np.int64]) -> YuvClip:
-    return YuvClip(frames.luma_thw[places], frames.chroma_cthw[:, places], frames.matrix, frames.full_range)
+def _select_frames(frames: YuvClip, frame_indices: NDArray[np.int64]) -> YuvClip:
+    return YuvClip(
+        frames.luma_thw[frame_indices], frames.chroma_cthw[:, frame_indices], frames.matrix, frames.full_range
+    )
 
 
-def _joined(before: YuvClip | None, after: YuvClip) -> YuvClip:
+def _concatenate_clips(before: YuvClip | None, after: YuvClip) -> YuvClip:
     """Both, with the colours of what comes after: a clip has one matrix."""
     if before is None or len(before.luma_thw) == 0:
         return after

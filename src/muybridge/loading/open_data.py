@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from muybridge.datasets.folders import build_manifest, check_classes, check_names, read_address
+from muybridge.datasets.folders import build_manifest, check_classes, check_file_names, read_video_rows
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.splits import with_splits
+from muybridge.datasets.splits import assign_splits
 from muybridge.prepared.dataset import is_prepared, open_prepared
 
 
@@ -15,11 +15,11 @@ def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manife
     """
     if is_prepared(address):
         return open_prepared(address, fold=fold)
-    root, rows, notes = read_address(address)
+    root, rows, notes = read_video_rows(address)
     if fold is not None:
         raise ValueError(f"{address} has no official folds; leave --fold out, or give the split in a CSV column")
-    check_names(address, rows)
-    rows, drawn = with_splits(rows, seed)
+    check_file_names(address, rows)
+    rows, split_notes = assign_splits(rows, seed)
     classes = sorted({label for row in rows for label in row.labels})
     check_classes(address, rows, classes)
-    return build_manifest(rows, classes, root, (*notes, *drawn))
+    return build_manifest(rows, classes, root, (*notes, *split_notes))

@@ -134,11 +134,11 @@ class Specification:
         for name in sequences:
             if not isinstance(values[name], list | tuple):
                 raise ValueError(f"{name} of a network's specification must be a list of four, not {values[name]!r}")
-        kinds = {"stem": _kind(values["stem"]), "stages": tuple(_kind(kind) for kind in values["stages"])}
+        kinds = {"stem": _parse_kind(values["stem"]), "stages": tuple(_parse_kind(kind) for kind in values["stages"])}
         return cls(**{**values, **{name: tuple(values[name]) for name in sequences}, **kinds})
 
 
-def _kind(value: Any) -> ConvolutionKind:
+def _parse_kind(value: Any) -> ConvolutionKind:
     if value not in list(ConvolutionKind):
         raise ValueError(
             f"no kind of convolution is called {value!r}; there are {[str(kind) for kind in ConvolutionKind]}"
@@ -174,7 +174,7 @@ def list_models() -> list[str]:
     return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
 
 
-def specification(  # noqa: PLR0913  (what a user may change, each by its own name)
+def build_specification(  # noqa: PLR0913  (what a user may change, each by its own name)
     name: str,
     *,
     num_classes: int = 400,
@@ -192,7 +192,7 @@ def specification(  # noqa: PLR0913  (what a user may change, each by its own na
     `stem_mid_channels` None: 45 at width 64, as in the paper, and in proportion at other widths (11 at width 16).
     """
     if name not in list_models():
-        raise ValueError(_unknown(name))
+        raise ValueError(_format_unknown_name(name))
     family, _, depth = name.rpartition("_")
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]
@@ -218,7 +218,7 @@ def specification(  # noqa: PLR0913  (what a user may change, each by its own na
     )
 
 
-def mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:
+def compute_mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:
     """M_i, the channels between the halves of a (2+1)D convolution: section 3.5 of the paper.
 
     With floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) the two halves have as many weights as one t x d x d convolution.
@@ -226,29 +226,29 @@ def mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3)
     return (t * d * d * in_channels * out_channels) // (d * d * in_channels + t * out_channels)
 
 
-def paper_name(network: Specification | str) -> str:
+def format_paper_name(network: Specification | str) -> str:
     """What the paper calls a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
     name = network.name if isinstance(network, Specification) else network
     if name in PAPER_NAMES:
         return PAPER_NAMES[name]
     if name not in list_models():
-        raise ValueError(_unknown(name))
+        raise ValueError(_format_unknown_name(name))
     family, _, depth = name.rpartition("_")
     return f"{PAPER_NAMES[family]}-{depth}"
 
 
-def _unknown(name: str) -> str:
+def _format_unknown_name(name: str) -> str:
     """The sentence for a name that is not in the table, with the names it may have meant."""
-    spelled = {_squashed(known): known for known in list_models()}
-    asked = _squashed(name)
-    exact = [spelled[asked]] if asked in spelled else []
-    begun = [known for bare, known in spelled.items() if asked and bare.startswith(asked)][:3]
-    close = [spelled[bare] for bare in difflib.get_close_matches(asked, spelled, n=3)]
-    guesses = exact or begun or close or ["a name such as r2plus1d_18"]
+    names_by_spelling = {_normalize_name(known): known for known in list_models()}
+    spelling = _normalize_name(name)
+    exact = [names_by_spelling[spelling]] if spelling in names_by_spelling else []
+    prefixed = [known for bare, known in names_by_spelling.items() if spelling and bare.startswith(spelling)][:3]
+    close = [names_by_spelling[bare] for bare in difflib.get_close_matches(spelling, names_by_spelling, n=3)]
+    guesses = exact or prefixed or close or ["a name such as r2plus1d_18"]
     return f"no network is called {name!r}; did you mean {' or '.join(guesses)}? `muybridge models` lists all"
 
 
-def _squashed(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """A name without what people spell differently: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are one."""
     bare = re.sub(r"[^a-z0-9]", "", re.sub(r"2\+1|2\.5", "2plus1", name.lower()))
     return re.sub("^r2df", "fr2d", bare)  # the authors' code says r2df and r2.5d

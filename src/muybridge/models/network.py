@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from muybridge.kernels.convolution import Convolution3d, FactorisedConvolution, Triple
+from muybridge.kernels.convolution import Convolution3d, FactorizedConvolution, Triple
 from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
     STRIDES,
     ConvolutionKind,
     MidChannelRule,
     Specification,
-    mid_channels,
-    specification,
+    build_specification,
+    compute_mid_channels,
 )
 
 
@@ -36,15 +36,15 @@ class VideoResNet(nn.Module):
         super().__init__()
         self.specification = spec
         # Sizes as in Table 1: R3D or R(2+1)D of 18 or 34 layers, clips of 3 x L x 112 x 112.
-        self.stem = stem(spec)  # conv1, 64 x L x 56 x 56
-        self.layer1 = stage(spec, 0)  # conv2_x, 64 x L x 56 x 56
-        self.layer2 = stage(spec, 1)  # conv3_x, 128 x L/2 x 28 x 28
-        self.layer3 = stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
-        self.layer4 = stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
+        self.stem = build_stem(spec)  # conv1, 64 x L x 56 x 56
+        self.layer1 = build_stage(spec, 0)  # conv2_x, 64 x L x 56 x 56
+        self.layer2 = build_stage(spec, 1)  # conv3_x, 128 x L/2 x 28 x 28
+        self.layer3 = build_stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
+        self.layer4 = build_stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
         self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
         # Whether training keeps only what enters each block and computes the rest again: less memory, a third more time.
         self.activation_checkpointing = False
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, clips_ncthw: Tensor) -> Tensor:
         """Clips (N, C, T, H, W) -> logits (N, classes). A ValueError says what clips were expected."""
@@ -55,7 +55,7 @@ class VideoResNet(nn.Module):
         """Clips (N, C, T, H, W) -> what enters the classifier: (N, 512) at width 64, (N, 2048) with bottlenecks."""
         check_clips(clips_ncthw, self.specification, self.fc.weight.dtype)
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            maps: Tensor = recomputed_stages(self, clips_ncthw)
+            maps: Tensor = run_checkpointed_stages(self, clips_ncthw)
         else:
             maps = self.stem(clips_ncthw)
             maps = self.layer1(maps)
@@ -65,21 +65,21 @@ class VideoResNet(nn.Module):
         return maps.mean(dim=(2, 3, 4))
 
 
-def recomputed_stages(net: VideoResNet, clips: Tensor) -> Tensor:
+def run_checkpointed_stages(net: VideoResNet, clips: Tensor) -> Tensor:
     """Stem and stages as ever, block by block; on the way back every block runs once more instead of being remembered."""
     maps = clips
     for block in (net.stem, *net.layer1, *net.layer2, *net.layer3, *net.layer4):
-        contexts = partial(_first_and_second_run, block)
+        contexts = partial(_make_checkpoint_contexts, block)
         maps = checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return maps
 
 
-def _first_and_second_run(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), statistics_kept(block)
+def _make_checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), freeze_running_statistics(block)
 
 
 @contextmanager
-def statistics_kept(block: nn.Module) -> Iterator[None]:
+def freeze_running_statistics(block: nn.Module) -> Iterator[None]:
     """Inside, batch norm leaves its running statistics as they are: the first run has moved them already."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -93,37 +93,39 @@ def statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, num_batches
 
 
-def stem(spec: Specification) -> nn.Sequential:
+def build_stem(spec: Specification) -> nn.Sequential:
     """conv1: C x T x H x W -> width x T x H/2 x W/2 (T becomes 1 where the stem takes time as channels)."""
     inputs, width = spec.input_channels, spec.width
-    then: list[nn.Module] = [norm(width, spec), nn.ReLU(inplace=True)]
+    following: list[nn.Module] = [build_norm(width, spec), nn.ReLU(inplace=True)]
     if spec.stem_pool:
-        then.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
+        following.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
     match spec.stem:
         case ConvolutionKind.FULL_3D:
-            first = Convolution3d(inputs, width, kernel=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
+            first = Convolution3d(inputs, width, kernel_size=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
         case ConvolutionKind.FRAME_2D:
-            first = Convolution3d(inputs, width, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
+            first = Convolution3d(inputs, width, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
         case ConvolutionKind.TIME_AS_CHANNELS:
             length = spec.clip_length
-            first = Convolution3d(inputs, width, kernel=(length, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
+            first = Convolution3d(inputs, width, kernel_size=(length, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
         case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
             mid = spec.stem_mid_channels
-            spatial = Convolution3d(inputs, mid, kernel=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
-            temporal = Convolution3d(mid, width, kernel=(3, 1, 1), padding=(1, 0, 0))
-            return FactorisedConvolution(spatial, norm(mid, spec), temporal, *then, relu=spec.middle_relu)
-    return nn.Sequential(first, *then)
+            spatial = Convolution3d(inputs, mid, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
+            temporal = Convolution3d(mid, width, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+            return FactorizedConvolution(spatial, build_norm(mid, spec), temporal, *following, relu=spec.middle_relu)
+    return nn.Sequential(first, *following)
 
 
-def stage(spec: Specification, index: int) -> nn.Sequential:
+def build_stage(spec: Specification, index: int) -> nn.Sequential:
     """conv2_x to conv5_x for `index` 0 to 3: residual blocks, of which the first changes size and channels."""
     block = BottleneckBlock if spec.block == "bottleneck" else BasicBlock
     kind, channels = spec.stages[index], spec.width * 2**index
-    leaving = channels * block.expansion
-    entering = spec.width if index == 0 else leaving // 2
+    out_channels = channels * block.expansion
+    in_channels = spec.width if index == 0 else out_channels // 2
     stride = (spec.temporal_strides[index], STRIDES[index], STRIDES[index])
-    first = block(entering, channels, kind=kind, stride=stride, spec=spec)
-    others = [block(leaving, channels, kind=kind, stride=(1, 1, 1), spec=spec) for _ in range(spec.blocks[index] - 1)]
+    first = block(in_channels, channels, kind=kind, stride=stride, spec=spec)
+    others = [
+        block(out_channels, channels, kind=kind, stride=(1, 1, 1), spec=spec) for _ in range(spec.blocks[index] - 1)
+    ]
     return nn.Sequential(first, *others)
 
 
@@ -136,18 +138,18 @@ class BasicBlock(nn.Module):
         self, in_channels: int, channels: int, *, kind: ConvolutionKind, stride: Triple, spec: Specification
     ) -> None:
         super().__init__()
-        mid1 = mid_channels(in_channels, channels)
-        mid2 = mid1 if spec.mid_channel_rule == "per_block" else mid_channels(channels, channels)
+        mid1 = compute_mid_channels(in_channels, channels)
+        mid2 = mid1 if spec.mid_channel_rule == "per_block" else compute_mid_channels(channels, channels)
         self.conv1 = nn.Sequential(
-            convolution(in_channels, channels, kind=kind, mid=mid1, stride=stride, spec=spec),
-            norm(channels, spec),
+            build_convolution(in_channels, channels, kind=kind, mid_channels=mid1, stride=stride, spec=spec),
+            build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
         self.conv2 = nn.Sequential(
-            convolution(channels, channels, kind=kind, mid=mid2, stride=(1, 1, 1), spec=spec),
-            norm(channels, spec),
+            build_convolution(channels, channels, kind=kind, mid_channels=mid2, stride=(1, 1, 1), spec=spec),
+            build_norm(channels, spec),
         )
-        self.downsample = shortcut(in_channels, channels, stride=stride, spec=spec)
+        self.downsample = build_shortcut(in_channels, channels, stride=stride, spec=spec)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
@@ -166,17 +168,19 @@ class BottleneckBlock(nn.Module):
         self, in_channels: int, channels: int, *, kind: ConvolutionKind, stride: Triple, spec: Specification
     ) -> None:
         super().__init__()
-        leaving = channels * self.expansion
+        out_channels = channels * self.expansion
         # The authors count from the convolution's own channels, torchvision from those that enter the block.
-        mid = mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
-        self.conv1 = nn.Sequential(pointwise(in_channels, channels), norm(channels, spec), nn.ReLU(inplace=True))
+        mid = compute_mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
+        self.conv1 = nn.Sequential(
+            build_pointwise(in_channels, channels), build_norm(channels, spec), nn.ReLU(inplace=True)
+        )
         self.conv2 = nn.Sequential(
-            convolution(channels, channels, kind=kind, mid=mid, stride=stride, spec=spec),
-            norm(channels, spec),
+            build_convolution(channels, channels, kind=kind, mid_channels=mid, stride=stride, spec=spec),
+            build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
-        self.conv3 = nn.Sequential(pointwise(channels, leaving), norm(leaving, spec))
-        self.downsample = shortcut(in_channels, leaving, stride=stride, spec=spec)
+        self.conv3 = nn.Sequential(build_pointwise(channels, out_channels), build_norm(out_channels, spec))
+        self.downsample = build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, 4 C', T', H', W')."""
@@ -186,45 +190,55 @@ class BottleneckBlock(nn.Module):
         return functional.relu(out, inplace=True)
 
 
-def convolution(
-    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid: int, stride: Triple, spec: Specification
+def build_convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kind: ConvolutionKind,
+    mid_channels: int,
+    stride: Triple,
+    spec: Specification,
 ) -> nn.Module:
     """A 3x3x3 convolution, or what stands in its place; padding 1, so odd and short lengths round up."""
     match kind:
         case ConvolutionKind.FULL_3D:
-            return Convolution3d(in_channels, out_channels, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1))
+            return Convolution3d(in_channels, out_channels, kernel_size=(3, 3, 3), stride=stride, padding=(1, 1, 1))
         case ConvolutionKind.FRAME_2D:
-            return Convolution3d(in_channels, out_channels, kernel=(1, 3, 3), stride=stride, padding=(0, 1, 1))
+            return Convolution3d(in_channels, out_channels, kernel_size=(1, 3, 3), stride=stride, padding=(0, 1, 1))
         case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
             time, height, width = stride
-            return FactorisedConvolution(
-                Convolution3d(in_channels, mid, kernel=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)),
-                norm(mid, spec),
-                Convolution3d(mid, out_channels, kernel=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)),
+            return FactorizedConvolution(
+                Convolution3d(
+                    in_channels, mid_channels, kernel_size=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)
+                ),
+                build_norm(mid_channels, spec),
+                Convolution3d(
+                    mid_channels, out_channels, kernel_size=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)
+                ),
                 relu=spec.middle_relu,
             )
         case ConvolutionKind.TIME_AS_CHANNELS:
             raise AssertionError("a specification has this kind in its stem only")
 
 
-def pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1, 1, 1)) -> Convolution3d:
+def build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1, 1, 1)) -> Convolution3d:
     """A 1x1x1 convolution."""
-    return Convolution3d(in_channels, out_channels, kernel=(1, 1, 1), stride=stride, padding=(0, 0, 0))
+    return Convolution3d(in_channels, out_channels, kernel_size=(1, 1, 1), stride=stride, padding=(0, 0, 0))
 
 
-def shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> nn.Sequential | None:
+def build_shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> nn.Sequential | None:
     """Where a block changes size or channels: 1x1x1 with the block's stride and batch norm, never factorised."""
     if in_channels == out_channels and stride == (1, 1, 1):
         return None
-    return nn.Sequential(pointwise(in_channels, out_channels, stride=stride), norm(out_channels, spec))
+    return nn.Sequential(build_pointwise(in_channels, out_channels, stride=stride), build_norm(out_channels, spec))
 
 
-def norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
+def build_norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
     """Batch norm; Caffe2's momentum 0.9 is torch's 0.1."""
     return nn.BatchNorm3d(channels, eps=spec.norm_epsilon, momentum=0.1)
 
 
-def initialise(net: nn.Module) -> None:
+def initialize_weights(net: nn.Module) -> None:
     """Draw weights as the authors' code does; torch's generator must have been seeded by the caller.
 
     Convolutions N(0, 2 / fan_out) (Caffe2's MSRAFill), classifier U(+-sqrt(3 / fan_in)) (its XavierFill) and bias 0; batch
@@ -275,7 +289,7 @@ def create_model(  # noqa: PLR0913  (what a user may change, each by its own nam
     R(2+1)D's stem change in proportion.
     """
     return VideoResNet(
-        specification(
+        build_specification(
             name,
             num_classes=num_classes,
             clip_length=clip_length,

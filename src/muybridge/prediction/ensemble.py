@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import match_classes
-from muybridge.evaluation.fuse import mean_shares
+from muybridge.evaluation.fuse import normalize_weights
 from muybridge.prediction.recognizer import Prediction, Recognizer
 
 
@@ -23,7 +23,7 @@ class Ensemble:
     """Recognizers and the share of each in the mean. `ensemble` makes one that fits together."""
 
     members: tuple[Recognizer, ...]
-    shares: tuple[float, ...]
+    normalized_weights: tuple[float, ...]
 
     def predict(self, video: str | Path, *, clips: int = 10, top: int = 5) -> Prediction:
         """The `top` classes of a video by the mean of what each network says of `clips` uniform clips."""
@@ -32,22 +32,24 @@ class Ensemble:
         classes = self.members[0].card.classes
         total: NDArray[np.float64] = np.zeros(len(classes))
         reasons = []
-        for member, share in zip(self.members, self.shares, strict=True):
-            found = member.predict(video, clips=clips, top=len(classes))
+        for member, weight in zip(self.members, self.normalized_weights, strict=True):
+            prediction = member.predict(video, clips=clips, top=len(classes))
             modality = member.card.preprocessing.modality
-            if found.status != "ok":
-                return Prediction(found.video, found.status, f"{modality}: {found.reason}")
-            if found.reason:
-                reasons.append(f"{modality}: {found.reason}")
-            probabilities = dict(found.classes)
-            own = [member.card.classes[place] for place in match_classes(classes, member.card.classes)]
-            total += share * np.array([probabilities[name] for name in own])
+            if prediction.status != "ok":
+                return Prediction(prediction.video, prediction.status, f"{modality}: {prediction.reason}")
+            if prediction.reason:
+                reasons.append(f"{modality}: {prediction.reason}")
+            probabilities = dict(prediction.classes)
+            matched_names = [
+                member.card.classes[class_index] for class_index in match_classes(classes, member.card.classes)
+            ]
+            total += weight * np.array([probabilities[name] for name in matched_names])
         best = np.argsort(-total, kind="stable")[:top]
-        named = tuple((classes[index], float(total[index])) for index in best)
-        return Prediction(str(video), "ok", "; ".join(reasons), named)
+        top_classes = tuple((classes[index], float(total[index])) for index in best)
+        return Prediction(str(video), "ok", "; ".join(reasons), top_classes)
 
 
-def ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensemble:
+def create_ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensemble:
     """ValueError where the networks do not tell the same classes apart, or where a weight is missing or negative."""
     first = members[0].card.classes
     for member in members[1:]:
@@ -56,4 +58,4 @@ def ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensembl
             match_classes(member.card.classes, first)
         except ValueError as error:
             raise ValueError(f"the networks are not of the same classes: {error}") from error
-    return Ensemble(tuple(members), mean_shares(weights, len(members)))
+    return Ensemble(tuple(members), normalize_weights(weights, len(members)))

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from muybridge.datasets.folders import VIDEO_EXTENSIONS
 from muybridge.files.atomic import atomic_write
-from muybridge.prediction.prepared_videos import stored_videos
+from muybridge.prediction.prepared_videos import list_prepared_videos
 from muybridge.prediction.recognizer import Features
 
 FORMAT = 1
@@ -41,29 +41,29 @@ SCHEMA = pa.schema(
 )
 
 
-def video_files(arguments: Sequence[str | Path]) -> list[str]:
+def list_video_files(arguments: Sequence[str | Path]) -> list[str]:
     """Files as given, folders replaced by the videos below them in order of their names; hidden ones are left out.
 
     A prepared folder stands for its videos, as if they were files in it, a CSV file for the files in its column `path`,
     relative to itself. Every name stands once, where it is first met.
     ValueError: nothing given, a folder without a video, or a CSV file without that column or without a row.
     """
-    found: list[str] = []
+    videos: list[str] = []
     for argument in map(Path, arguments):
         if argument.is_dir():
-            found += _videos_below(argument)
+            videos += _list_videos_in_folder(argument)
         elif argument.suffix.lower() == ".csv":
-            found += _videos_listed(argument)
+            videos += _read_video_list(argument)
         else:
-            found.append(str(argument))
-    if not found:
+            videos.append(str(argument))
+    if not videos:
         raise ValueError("no video was given; name files or folders")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(videos))
 
 
-def _videos_below(folder: Path) -> list[str]:
-    if (stored := stored_videos(folder)) is not None:
-        return stored
+def _list_videos_in_folder(folder: Path) -> list[str]:
+    if (prepared_videos := list_prepared_videos(folder)) is not None:
+        return prepared_videos
     videos = sorted(
         path
         for path in folder.rglob("*")
@@ -78,7 +78,7 @@ def _videos_below(folder: Path) -> list[str]:
     return [str(path) for path in videos]
 
 
-def _videos_listed(table: Path) -> list[str]:
+def _read_video_list(table: Path) -> list[str]:
     if not table.is_file():
         raise ValueError(f"there is no file {table}")
     with table.open(encoding="utf-8", newline="") as file:
@@ -91,7 +91,7 @@ def _videos_listed(table: Path) -> list[str]:
     return videos
 
 
-class FeatureFile:
+class FeaturesWriter:
     """features.parquet in the making: `add` videos, then `finish`. Leaving a `with` block keeps what was added.
 
     `settings` say what made the features; parts made by others are refused.
@@ -99,17 +99,17 @@ class FeatureFile:
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        self._parts = self.path.with_name(f".{self.path.name}.parts")
+        self._parts_folder = self.path.with_name(f".{self.path.name}.parts")
         self._schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps({"format": FORMAT, **settings})})
-        self._waiting: list[Features] = []
-        self._done = {video for part in self._part_paths() for video in self._videos_of(part)}
+        self._pending: list[Features] = []
+        self._done_videos = {video for part in self._list_part_paths() for video in self._read_part_videos(part)}
 
     @property
-    def done(self) -> Set[str]:
+    def done_videos(self) -> Set[str]:
         """The videos that need no more work, of this run and of the one before it; it grows with `add`."""
-        return self._done
+        return self._done_videos
 
-    def __enter__(self) -> FeatureFile:
+    def __enter__(self) -> FeaturesWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -117,53 +117,55 @@ class FeatureFile:
 
     def add(self, features: Features) -> None:
         """Keeps the features of one video, once."""
-        assert features.video not in self._done, f"{features.video} is done already"
-        self._waiting.append(features)
-        self._done.add(features.video)
-        if len(self._waiting) >= PART_VIDEOS:
+        assert features.video not in self._done_videos, f"{features.video} is done already"
+        self._pending.append(features)
+        self._done_videos.add(features.video)
+        if len(self._pending) >= PART_VIDEOS:
             self._write_part()
 
     def finish(self, videos: Iterable[str]) -> int:
         """Writes the file with the rows of `videos`, in the order they were added, removes the parts; the number of rows."""
         self._write_part()
-        wanted = pa.array(sorted(set(videos)), pa.string())  # an unfinished run before this one may have had others
+        requested_videos = pa.array(
+            sorted(set(videos)), pa.string()
+        )  # an unfinished run before this one may have had others
         num_rows = 0
         with (
             atomic_write(self.path) as temporary,
             pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer,
         ):
-            for part in self._part_paths():
+            for part in self._list_part_paths():
                 table = pq.read_table(part)
-                table = table.filter(pc.is_in(table["video"], value_set=wanted))
+                table = table.filter(pc.is_in(table["video"], value_set=requested_videos))
                 writer.write_table(table)
                 num_rows += len(table)
-        shutil.rmtree(self._parts, ignore_errors=True)
+        shutil.rmtree(self._parts_folder, ignore_errors=True)
         return num_rows
 
-    def _part_paths(self) -> list[Path]:
-        return sorted(self._parts.glob("[0-9]*.parquet"))
+    def _list_part_paths(self) -> list[Path]:
+        return sorted(self._parts_folder.glob("[0-9]*.parquet"))
 
-    def _videos_of(self, part: Path) -> list[str]:
+    def _read_part_videos(self, part: Path) -> list[str]:
         """The videos of a part that an earlier run left; ValueError where it was made by other settings."""
         with pq.ParquetFile(part) as file:
             if file.schema_arrow.metadata.get(METADATA_KEY) != self._schema.metadata[METADATA_KEY]:
                 raise ValueError(
-                    f"the unfinished {self.path.name} in {self._parts} was made by another network or other settings; "
+                    f"the unfinished {self.path.name} in {self._parts_folder} was made by another network or other settings; "
                     "delete that folder, or name another output"
                 )
             videos: list[str] = file.read(["video"])["video"].unique().to_pylist()
         return videos
 
     def _write_part(self) -> None:
-        if not self._waiting:
+        if not self._pending:
             return
-        table = pa.Table.from_batches([_rows(features) for features in self._waiting], SCHEMA)
-        with atomic_write(self._parts / f"{len(self._part_paths()):06d}.parquet") as temporary:
+        table = pa.Table.from_batches([_make_record_batch(features) for features in self._pending], SCHEMA)
+        with atomic_write(self._parts_folder / f"{len(self._list_part_paths()):06d}.parquet") as temporary:
             pq.write_table(table.replace_schema_metadata(self._schema.metadata), temporary, compression="zstd")
-        self._waiting.clear()
+        self._pending.clear()
 
 
-def _rows(features: Features) -> pa.RecordBatch:
+def _make_record_batch(features: Features) -> pa.RecordBatch:
     num_rows, num_channels = features.features.shape
     offsets = np.arange(num_rows + 1, dtype=np.int32) * num_channels
     columns = [

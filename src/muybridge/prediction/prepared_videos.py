@@ -12,25 +12,25 @@ from pathlib import Path
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.prepared.dataset import is_prepared, open_prepared, read_description
-from muybridge.prepared.shards import ShardFrames
+from muybridge.prepared.shards import ShardFrameSource
 from muybridge.records import FrameSource, Preprocessing, VideoError
 
 
 @dataclass(frozen=True)
-class _Folder:
-    source: ShardFrames
+class _PreparedFolder:
+    source: ShardFrameSource
     manifest: Manifest
-    places: dict[str, int]  # by the manifest's name
+    index_by_name: dict[str, int]  # by the manifest's name
 
 
-def stored_videos(folder: Path) -> list[str] | None:
+def list_prepared_videos(folder: Path) -> list[str] | None:
     """The names of all videos of a prepared folder, failed ones too, in the manifest's order; None: it is not prepared."""
     if not is_prepared(str(folder)):
         return None
     return [str(folder / name) for name in open_prepared(str(folder)).table["video"].to_pylist()]
 
 
-def stored_video(video: str, preprocessing: Preprocessing) -> tuple[FrameSource, str] | None:
+def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[FrameSource, str] | None:
     """The source of a stored video and its name there; None where `video` is a file, or in no prepared folder.
 
     Raises VideoError where preparing it failed, or there is none of that name; ValueError where the folder holds frames of
@@ -42,28 +42,28 @@ def stored_video(video: str, preprocessing: Preprocessing) -> tuple[FrameSource,
     root = next((folder for folder in path.parents if is_prepared(str(folder))), None)
     if root is None:
         return None
-    folder = _opened(str(root))
-    _check_size(str(root), folder.source, preprocessing)
-    place = folder.places.get(path.relative_to(root).as_posix())
-    if place is None:
+    folder = _open_folder(str(root))
+    _check_frame_size(str(root), folder.source, preprocessing)
+    video_index = folder.index_by_name.get(path.relative_to(root).as_posix())
+    if video_index is None:
         raise VideoError("missing", f"the prepared data {root} has no video of this name")
-    folder.manifest.require_ok(place)
-    return folder.source, folder.manifest.path(place)
+    folder.manifest.check_status(video_index)
+    return folder.source, folder.manifest.get_path(video_index)
 
 
 @lru_cache(maxsize=4)
-def _opened(root: str) -> _Folder:
-    described, manifest = read_description(root), open_prepared(root)
-    source = ShardFrames(root, scale_height=described.scale_height, scale_width=described.scale_width)
+def _open_folder(root: str) -> _PreparedFolder:
+    description, manifest = read_description(root), open_prepared(root)
+    source = ShardFrameSource(root, scale_height=description.scale_height, scale_width=description.scale_width)
     names = manifest.table["video"].to_pylist()
-    return _Folder(source, manifest, {name: place for place, name in enumerate(names)})
+    return _PreparedFolder(source, manifest, {name: index for index, name in enumerate(names)})
 
 
-def _check_size(root: str, source: ShardFrames, preprocessing: Preprocessing) -> None:
+def _check_frame_size(root: str, source: ShardFrameSource, preprocessing: Preprocessing) -> None:
     stored = (source.scale_height, source.scale_width)
-    wanted = (preprocessing.scale_height, preprocessing.scale_width)
-    if stored != wanted:
+    expected = (preprocessing.scale_height, preprocessing.scale_width)
+    if stored != expected:
         raise ValueError(
-            f"{root} holds frames of {stored[0]}x{stored[1]}, but the network wants {wanted[0]}x{wanted[1]}; "
-            f"prepare it with --scale {wanted[0]} {wanted[1]}, or predict from the video files"
+            f"{root} holds frames of {stored[0]}x{stored[1]}, but the network wants {expected[0]}x{expected[1]}; "
+            f"prepare it with --scale {expected[0]} {expected[1]}, or predict from the video files"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from muybridge.distributed.ray_tasks import on_ray
+from muybridge.distributed.ray_tasks import run_on_ray
 from muybridge.prediction.recognizer import Prediction, Recognizer, load
 
 
@@ -17,20 +17,20 @@ def predict_on_ray(
     run: str, videos: Iterable[str], *, address: str, device: str, clips: int, top: int
 ) -> Iterator[Prediction]:
     """What `load(run, device).predict` says of each video; on `cuda` a worker has a GPU, else a core."""
-    found = on_ray(
+    results = run_on_ray(
         _predict_one,
         ((video, (run, device, video, clips, top)) for video in videos),
         address=address,
         num_gpus=1 if device.startswith("cuda") else 0,
-        lost=lambda video, reason: Prediction(video, "unreadable", reason),
+        on_worker_lost=lambda video, reason: Prediction(video, "unreadable", reason),
     )
-    return (prediction for _, prediction in found)
+    return (prediction for _, prediction in results)
 
 
 def _predict_one(run: str, device: str, video: str, clips: int, top: int) -> Prediction:
-    return _recognizer(run, device).predict(video, clips=clips, top=top)
+    return _load_recognizer(run, device).predict(video, clips=clips, top=top)
 
 
 @lru_cache(maxsize=1)
-def _recognizer(run: str, device: str) -> Recognizer:
+def _load_recognizer(run: str, device: str) -> Recognizer:
     return load(run, device)

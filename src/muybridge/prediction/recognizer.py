@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.evaluation.aggregate import mean_scores, softmax
-from muybridge.inference.scorer import evaluating, load_scorer, resolve_device
-from muybridge.loading.evaluation_clips import blocks, read_views
-from muybridge.loading.loader import frame_source
+from muybridge.evaluation.aggregate import average_by_video, softmax
+from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
+from muybridge.loading.evaluation_clips import group_into_blocks, read_views
+from muybridge.loading.loader import open_frame_source
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.prepared_videos import stored_video
-from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowReader, check_mode
+from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
 from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
-from muybridge.video.sampling import dense_clips, dense_starts, uniform_clips
-from muybridge.video.views import AnyView, batched, network_input
+from muybridge.video.sampling import compute_dense_starts, sample_dense_clips, sample_uniform_clips
+from muybridge.video.views import AnyView, collate_views, prepare_network_input
 from muybridge.weights.card import Card
 
 
@@ -72,10 +72,10 @@ class Features:
 
 
 @dataclass(frozen=True)
-class _Outputs:
+class _ClipOutputs:
     """What a network gave for those of some clips that could be read, `rows` float32 (R, X), and why not for the others."""
 
-    readable: tuple[int, ...]
+    clip_indices: tuple[int, ...]
     rows: NDArray[np.float32]
     failures: tuple[VideoError, ...]
 
@@ -83,7 +83,7 @@ class _Outputs:
     def reason(self) -> str:
         if not self.failures:
             return ""
-        total = len(self.readable) + len(self.failures)
+        total = len(self.clip_indices) + len(self.failures)
         return f"{len(self.failures)} of {total} clips could not be read: {self.failures[0].reason}"
 
 
@@ -114,19 +114,23 @@ class Recognizer:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
-            if stored := stored_video(video, self._preprocessing):
-                there = replace(self, source=stored[0]).predict(stored[1], clips=clips, top=top, timeline=timeline)
-                return replace(there, video=video)
-            places = uniform_clips(self.source.frame_times(video), self._preprocessing, clips)
-            found = self._outputs(video, places, self.scorer)
-            windows, segments, hole = self._timeline(video, timeline) if timeline else ((), (), "")
+            if prepared := find_prepared_video(video, self._preprocessing):
+                prediction = replace(self, source=prepared[0]).predict(
+                    prepared[1], clips=clips, top=top, timeline=timeline
+                )
+                return replace(prediction, video=video)
+            clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
+            outputs = self._run_clips(video, clip_times, self.scorer)
+            windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
         except VideoError as error:
             return Prediction(video, error.status, error.reason)
-        logits = self._finite(video, found.rows)
-        _, means = mean_scores(logits, np.zeros(len(logits), np.int64), average="softmax")
+        logits = self._check_finite(video, outputs.rows)
+        _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
         best = np.argsort(-means[0], kind="stable")[:top]
         classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
-        reason = "; ".join(said for said in (found.reason, hole and f"along the timeline {hole}") if said)
+        reason = "; ".join(
+            part for part in (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}") if part
+        )
         return Prediction(video, "ok", reason, classes, windows, segments)
 
     def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
@@ -136,119 +140,131 @@ class Recognizer:
         alone.
         """
         video = str(video)
-        if stored := stored_video(video, self._preprocessing):
-            there = replace(self, source=stored[0]).features(stored[1], clips=clips, step_frames=step_frames)
-            return replace(there, video=video)
-        times = self.source.frame_times(video)
+        if prepared := find_prepared_video(video, self._preprocessing):
+            result = replace(self, source=prepared[0]).features(prepared[1], clips=clips, step_frames=step_frames)
+            return replace(result, video=video)
+        times = self.source.read_frame_times(video)
         if step_frames is None:
-            places = uniform_clips(times, self._preprocessing, clips)
+            clip_times = sample_uniform_clips(times, self._preprocessing, clips)
         else:
-            places = dense_clips(times, self._preprocessing, step_frames)
-        found = self._outputs(video, places, self._vectors)
-        starts = np.array([places[number].start_seconds for number in found.readable])
-        return Features(video, np.array(found.readable, np.int32), starts, found.rows, found.reason)
+            clip_times = sample_dense_clips(times, self._preprocessing, step_frames)
+        outputs = self._run_clips(video, clip_times, self._compute_features)
+        starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
+        return Features(video, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
 
-    def _timeline(self, video: str, options: TimelineOptions) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
+    def _compute_timeline(
+        self, video: str, options: TimelineOptions
+    ) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
         """Windows along the video, the segments they merge into, and what could not be read; a hole there stays one."""
         step = options.step_frames or max(1, self._preprocessing.clip_span // 4)
-        places = dense_clips(self.source.frame_times(video), self._preprocessing, step)
-        if places[0].looped:
-            found = self._outputs(video, places, self.scorer)
+        clip_times = sample_dense_clips(self.source.read_frame_times(video), self._preprocessing, step)
+        if clip_times[0].looped:
+            outputs = self._run_clips(video, clip_times, self.scorer)
         else:
-            found = self._along(video, places, step, options.mode)
+            outputs = self._score_windows(video, clip_times, step, options.mode)
         windows = tuple(
-            Window(places[number].start_seconds, places[number].end_seconds, tuple(probabilities))
-            for number, probabilities in zip(
-                found.readable, softmax(self._finite(video, found.rows)).tolist(), strict=True
+            Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities))
+            for index, probabilities in zip(
+                outputs.clip_indices, softmax(self._check_finite(video, outputs.rows)).tolist(), strict=True
             )
         )
         segments: list[Segment] = []
-        for stretch in _stretches(found.readable, windows):
+        for window_run in _split_at_gaps(outputs.clip_indices, windows):
             segments += merge_windows(
-                stretch,
+                window_run,
                 self.card.classes,
                 minimum_probability=options.minimum_probability,
                 minimum_seconds=options.minimum_seconds,
             )
-        return windows, tuple(segments), found.reason
+        return windows, tuple(segments), outputs.reason
 
-    def _along(self, video: str, clips: Sequence[ClipTimes], step: int, mode: TimelineMode) -> _Outputs:
+    def _score_windows(
+        self, video: str, clip_times: Sequence[ClipTimes], step: int, mode: TimelineMode
+    ) -> _ClipOutputs:
         """The logits of windows along a video. Around frames that cannot be read each window is a clip by itself.
 
         Raises the first VideoError where no window can be read.
         """
-        starts = dense_starts(self.source.frame_times(video), self._preprocessing, step)
-        reader = WindowReader(self.source, video, self._preprocessing, self.device)
+        starts = compute_dense_starts(self.source.read_frame_times(video), self._preprocessing, step)
+        reader = WindowScorer(self.source, video, self._preprocessing, self.device)
         rows: dict[int, NDArray[np.float32]] = {}
         failures: list[VideoError] = []
-        done = 0
-        while done < len(clips):
+        num_done = 0
+        while num_done < len(clip_times):
             try:
-                for numbers, logits in reader.scores(self.scorer, starts[done:], mode):
-                    rows.update(zip((done + number for number in numbers), logits.numpy(), strict=True))
+                for indices, logits in reader.score_windows(self.scorer, starts[num_done:], mode):
+                    rows.update(zip((num_done + number for number in indices), logits.numpy(), strict=True))
                 break
             except VideoError:
-                done = next((number for number in range(done, len(clips)) if number not in rows), len(clips))
-            for block in islice(blocks(clips[done:]), 1):
-                found = self._clip_by_clip(video, block, self.scorer)
-                rows.update(zip((done + number for number in found.readable), found.rows, strict=True))
-                failures += found.failures
-                done += len(block)
+                num_done = next(
+                    (index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times)
+                )
+            for block in islice(group_into_blocks(clip_times[num_done:]), 1):
+                outputs = self._run_readable_clips(video, block, self.scorer)
+                rows.update(zip((num_done + number for number in outputs.clip_indices), outputs.rows, strict=True))
+                failures += outputs.failures
+                num_done += len(block)
         if not rows:
             raise failures[0]
-        return _Outputs(tuple(sorted(rows)), np.stack([rows[number] for number in sorted(rows)]), tuple(failures))
+        return _ClipOutputs(tuple(sorted(rows)), np.stack([rows[number] for number in sorted(rows)]), tuple(failures))
 
     @property
     def _preprocessing(self) -> Preprocessing:
         return self.card.preprocessing
 
-    def _vectors(self, clips_ncthw: Tensor) -> Tensor:
+    def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
         if self.model is None:
             raise ValueError("an .onnx file gives logits alone; extract features with the weights it was exported from")
-        with evaluating(self.model):
+        with eval_mode(self.model):
             return self.model.features(clips_ncthw)
 
-    def _outputs(self, video: str, clips: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]) -> _Outputs:
+    def _run_clips(
+        self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
+    ) -> _ClipOutputs:
         """`network` over the clips of a video. Raises the first VideoError where no clip can be read."""
-        found = self._clip_by_clip(video, clips, network)
-        if not found.readable:
-            raise found.failures[0]
-        return found
+        outputs = self._run_readable_clips(video, clip_times, network)
+        if not outputs.clip_indices:
+            raise outputs.failures[0]
+        return outputs
 
-    def _clip_by_clip(self, video: str, clips: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]) -> _Outputs:
+    def _run_readable_clips(
+        self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
+    ) -> _ClipOutputs:
         """Every clip by itself, a batch at a time; perhaps none can be read."""
-        readable: list[int] = []
+        clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
 
-        def views() -> Iterator[AnyView]:
-            for number, view in enumerate(read_views(self.source, video, clips, self._preprocessing)):
+        def iterate_views() -> Iterator[AnyView]:
+            for index, view in enumerate(read_views(self.source, video, clip_times, self._preprocessing)):
                 if isinstance(view, VideoError):
                     failures.append(view)
                 else:
-                    readable.append(number)
+                    clip_indices.append(index)
                     yield view
 
-        waiting = views()
-        while batch := list(islice(waiting, BATCH_CLIPS)):
-            outputs = network(network_input(batched(batch), self._preprocessing, self.device))
+        remaining_views = iterate_views()
+        while batch := list(islice(remaining_views, BATCH_CLIPS)):
+            outputs = network(prepare_network_input(collate_views(batch), self._preprocessing, self.device))
             rows.append(outputs.float().cpu().numpy())
-        return _Outputs(tuple(readable), np.concatenate(rows or [np.empty((0, 0), np.float32)]), tuple(failures))
+        return _ClipOutputs(
+            tuple(clip_indices), np.concatenate(rows or [np.empty((0, 0), np.float32)]), tuple(failures)
+        )
 
-    def _finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _check_finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         if not np.isfinite(logits).all():
             raise ValueError(f"the network gave scores that are not finite for {video}; its weights are damaged")
         return logits.astype(np.float64)
 
 
-def _stretches(numbers: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
+def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
     """The windows in runs between holes: places where windows that could not be read leave time that no window saw."""
-    stretches = [[windows[0]]]
-    for (number, window), (next_number, following) in pairwise(zip(numbers, windows, strict=True)):
-        if next_number > number + 1 and following.start_seconds > window.end_seconds:
-            stretches.append([])
-        stretches[-1].append(following)
-    return stretches
+    runs = [[windows[0]]]
+    for (index, window), (next_index, next_window) in pairwise(zip(indices, windows, strict=True)):
+        if next_index > index + 1 and next_window.start_seconds > window.end_seconds:
+            runs.append([])
+        runs[-1].append(next_window)
+    return runs
 
 
 def load(address: str | Path, device: str = "auto") -> Recognizer:
@@ -256,8 +272,8 @@ def load(address: str | Path, device: str = "auto") -> Recognizer:
 
     `device`: auto, cpu, cuda or cuda:N. ValueError says in a sentence what is wrong with the weights or the device.
     """
-    place = resolve_device(device)
-    loaded = load_scorer(address, place)
+    torch_device = resolve_device(device)
+    loaded = load_scorer(address, torch_device)
     card = loaded.card
-    source = frame_source("", card.preprocessing)
-    return Recognizer(loaded.network, card, loaded.scorer, place, source)
+    source = open_frame_source("", card.preprocessing)
+    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source)

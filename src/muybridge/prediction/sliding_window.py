@@ -17,36 +17,36 @@ from torch import Tensor
 
 from muybridge.inference.folded import InferenceNetwork
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.inference.streaming import FeatureStream, SplitNetwork, check_convolutional
-from muybridge.loading.frame_stream import read_moments
+from muybridge.inference.streaming import FeatureStream, SplitNetwork, check_streamable
+from muybridge.loading.frame_stream import read_timesteps
 from muybridge.prediction.timeline import TimelineMode
 from muybridge.records import FrameSource, Preprocessing, Scorer, VideoError
-from muybridge.video.sampling import moments
-from muybridge.video.views import batched, network_input
+from muybridge.video.sampling import compute_timestep_ticks
+from muybridge.video.views import collate_views, prepare_network_input
 
 BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
 
-Scored = tuple[list[int], Tensor]  # the numbers of windows, and their logits (N, classes) on the CPU
-_Network = Callable[[Tensor], Tensor]
+WindowLogits = tuple[list[int], Tensor]  # the numbers of windows, and their logits (N, classes) on the CPU
+_TensorFunction = Callable[[Tensor], Tensor]
 
 
 def check_mode(scorer: Scorer, mode: TimelineMode) -> None:
     """ValueError where `scorer` cannot score windows in this way."""
     if mode == "windows":
         return
-    network = _optimized(scorer)
+    network = _find_optimized_network(scorer)
     if network is None:
         raise ValueError("an .onnx file takes whole clips; run along a video the weights it was exported from")
-    check_convolutional(network)
+    check_streamable(network)
 
 
-def _optimized(scorer: Scorer) -> InferenceNetwork | None:
+def _find_optimized_network(scorer: Scorer) -> InferenceNetwork | None:
     network = scorer.network if isinstance(scorer, NetworkScorer) else None
     return network if isinstance(network, InferenceNetwork) else None
 
 
 @dataclass(frozen=True)
-class WindowReader:
+class WindowScorer:
     """Windows of one video that is longer than a clip."""
 
     source: FrameSource
@@ -54,83 +54,88 @@ class WindowReader:
     preprocessing: Preprocessing
     device: torch.device
 
-    def scores(self, scorer: Scorer, starts: NDArray[np.int64], mode: TimelineMode) -> Iterator[Scored]:
+    def score_windows(self, scorer: Scorer, starts: NDArray[np.int64], mode: TimelineMode) -> Iterator[WindowLogits]:
         """Logits of the windows that begin at the moments `starts` (increasing). Numbers are places in `starts`.
 
         Raises VideoError where a frame cannot be read; in convolutional mode all windows before that frame were given then.
         """
-        network = _optimized(scorer)
+        network = _find_optimized_network(scorer)
         if mode == "convolutional":
             assert network is not None, "check_mode was asked"
-            return self._convolutional(SplitNetwork(network), starts)
+            return self._score_convolutional(SplitNetwork(network), starts)
         split = None if network is None else SplitNetwork(network)
         if split is None or not split.frame_layers:
-            return self._window_by_window(starts, lambda frames: frames, lambda maps: scorer(maps.contiguous()))
-        return self._window_by_window(starts, split.frame_maps, split.logits)
+            return self._score_each_window(starts, lambda frames: frames, lambda maps: scorer(maps.contiguous()))
+        return self._score_each_window(starts, split.compute_frame_maps, split.compute_logits)
 
-    def _window_by_window(
-        self, starts: NDArray[np.int64], of_frames: _Network, of_windows: _Network
-    ) -> Iterator[Scored]:
+    def _score_each_window(
+        self, starts: NDArray[np.int64], frame_network: _TensorFunction, window_network: _TensorFunction
+    ) -> Iterator[WindowLogits]:
         """`of_frames` once a moment, `of_windows` on what each window has of it."""
         span = np.arange(self.preprocessing.clip_length) * self.preprocessing.frame_stride
-        used, places_wl = np.unique(starts[:, None] + span, return_inverse=True)
-        places_wl = places_wl.reshape(len(starts), -1)  # numpy 2.0 alone gives it this shape
-        held, first, number = None, 0, 0
-        for frames in self._moments(used):
-            maps = of_frames(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
-            held = maps if held is None else torch.cat([held, maps])
-            while number < len(starts):
-                batch = places_wl[number : number + BATCH_CLIPS]
-                if batch[-1, -1] >= first + len(held):
+        used, indices_wl = np.unique(starts[:, None] + span, return_inverse=True)
+        indices_wl = indices_wl.reshape(len(starts), -1)  # numpy 2.0 alone gives it this shape
+        buffer, buffer_start, window_index = None, 0, 0
+        for frames in self._read_network_inputs(used):
+            maps = frame_network(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
+            buffer = maps if buffer is None else torch.cat([buffer, maps])
+            while window_index < len(starts):
+                batch = indices_wl[window_index : window_index + BATCH_CLIPS]
+                if batch[-1, -1] >= buffer_start + len(buffer):
                     break
-                windows = held[torch.from_numpy(batch - first).to(self.device)]  # (N, L, H, W, C)
-                logits = of_windows(windows.permute(0, 4, 1, 2, 3))
-                yield list(range(number, number + len(batch))), logits.float().cpu()
-                number += len(batch)
-            needed = places_wl[number, 0] if number < len(starts) else first + len(held)
-            held, first = held[needed - first :], int(needed)
+                windows = buffer[torch.from_numpy(batch - buffer_start).to(self.device)]  # (N, L, H, W, C)
+                logits = window_network(windows.permute(0, 4, 1, 2, 3))
+                yield list(range(window_index, window_index + len(batch))), logits.float().cpu()
+                window_index += len(batch)
+            needed = indices_wl[window_index, 0] if window_index < len(starts) else buffer_start + len(buffer)
+            buffer, buffer_start = buffer[needed - buffer_start :], int(needed)
 
-    def _convolutional(self, split: SplitNetwork, starts: NDArray[np.int64]) -> Iterator[Scored]:
+    def _score_convolutional(self, split: SplitNetwork, starts: NDArray[np.int64]) -> Iterator[WindowLogits]:
         """The frames that a clip's stride leaves out belong to other clips: every phase of it is a video of its own."""
         length, stride = self.preprocessing.clip_length, self.preprocessing.frame_stride
-        places = starts - starts[0]
-        phases = {int(phase): np.flatnonzero(places % stride == phase) for phase in np.unique(places % stride)}
+        offsets = starts - starts[0]
+        phases = {int(phase): np.flatnonzero(offsets % stride == phase) for phase in np.unique(offsets % stride)}
         streams = {
-            phase: FeatureStream(split, (places[own] // stride).tolist(), length) for phase, own in phases.items()
+            phase: FeatureStream(split, (offsets[window_indices] // stride).tolist(), length)
+            for phase, window_indices in phases.items()
         }
-        used = np.arange(self._num_moments() - starts[0])
-        first_used = np.array([streams[phase].begin if phase in streams else len(used) for phase in range(stride)])
+        used = np.arange(self._count_moments() - starts[0])
+        first_used = np.array(
+            [streams[phase].first_frame if phase in streams else len(used) for phase in range(stride)]
+        )
         used = used[used // stride >= first_used[used % stride]]
         failure, num_read = None, 0
         try:
-            for frames in self._moments(starts[0] + used):
-                maps = split.frame_maps(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
+            for frames in self._read_network_inputs(starts[0] + used):
+                maps = split.compute_frame_maps(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
                 phase_of = used[num_read : num_read + len(maps)] % stride
                 num_read += len(maps)
                 for phase, stream in streams.items():
                     own_maps = maps[torch.from_numpy(phase_of == phase).to(self.device)]
-                    yield from _classified(split, phases[phase], stream.push(own_maps))
+                    yield from _classify(split, phases[phase], stream.push(own_maps))
         except VideoError as error:
             failure = error
         if num_read:
-            whole = places + (length - 1) * stride <= used[num_read - 1]
+            is_complete = offsets + (length - 1) * stride <= used[num_read - 1]
             for phase, stream in streams.items():
-                left = [(number, row) for number, row in stream.finish() if whole[phases[phase][number]]]
-                yield from _classified(split, phases[phase], left)
+                remaining = [(index, row) for index, row in stream.finish() if is_complete[phases[phase][index]]]
+                yield from _classify(split, phases[phase], remaining)
         if failure is not None:
             raise failure
 
-    def _num_moments(self) -> int:
-        return len(moments(self.source.frame_times(self.video), self.preprocessing))
+    def _count_moments(self) -> int:
+        return len(compute_timestep_ticks(self.source.read_frame_times(self.video), self.preprocessing))
 
-    def _moments(self, places: NDArray[np.int64]) -> Iterator[Tensor]:
+    def _read_network_inputs(self, indices: NDArray[np.int64]) -> Iterator[Tensor]:
         """The moments at `places` (increasing) as the network wants them, (1, C, T, crop, crop) some at a time."""
-        ticks = moments(self.source.frame_times(self.video), self.preprocessing)[places]
-        for view in read_moments(self.source, self.video, ticks, self.preprocessing):
-            yield network_input(batched([view]), self.preprocessing, self.device)
+        ticks = compute_timestep_ticks(self.source.read_frame_times(self.video), self.preprocessing)[indices]
+        for view in read_timesteps(self.source, self.video, ticks, self.preprocessing):
+            yield prepare_network_input(collate_views([view]), self.preprocessing, self.device)
 
 
-def _classified(split: SplitNetwork, numbers: NDArray[np.int64], found: list[tuple[int, Tensor]]) -> Iterator[Scored]:
-    if found:
-        logits = split.classified(torch.stack([features for _, features in found]))
-        yield [int(numbers[place]) for place, _ in found], logits.float().cpu()
+def _classify(
+    split: SplitNetwork, window_indices: NDArray[np.int64], features_by_index: list[tuple[int, Tensor]]
+) -> Iterator[WindowLogits]:
+    if features_by_index:
+        logits = split.classify(torch.stack([features for _, features in features_by_index]))
+        yield [int(window_indices[index]) for index, _ in features_by_index], logits.float().cpu()

@@ -39,7 +39,7 @@ class Window:
             raise ValueError(f"a window cannot end at {self.end_seconds} s, before its start at {self.start_seconds} s")
 
     @property
-    def centre_seconds(self) -> float:
+    def center_seconds(self) -> float:
         """Midway between start and end."""
         return (self.start_seconds + self.end_seconds) / 2
 
@@ -79,12 +79,12 @@ class TimelineOptions:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _LabelRun:
     """Windows `first` up to `last` without it, under one class; None where no class is probable enough."""
 
     label: int | None
-    first: int
-    last: int
+    start: int
+    stop: int
 
 
 def merge_windows(
@@ -101,20 +101,25 @@ def merge_windows(
     is left out. Without the two minima the segments tile the time from the first window's start to the last one's end.
     ValueError: windows are not in order, or do not have a probability for every class.
     """
-    _check(windows, classes)
+    _check_windows(windows, classes)
     if not windows:
         return ()
-    borders = borders_seconds(windows)
-    tops = [_top(window, minimum_probability) for window in windows]
-    runs = _without_short(_runs(tops), windows, borders, minimum_seconds)
+    borders = compute_borders_seconds(windows)
+    tops = [_find_top_class(window, minimum_probability) for window in windows]
+    runs = _merge_short_runs(_group_runs(tops), windows, borders, minimum_seconds)
     return tuple(
-        Segment(classes[run.label], borders[run.first], borders[run.last], _mean(windows, run, run.label))
+        Segment(
+            classes[run.label],
+            borders[run.start],
+            borders[run.stop],
+            _compute_mean_probability(windows, run, run.label),
+        )
         for run in runs
         if run.label is not None
     )
 
 
-def _check(windows: Sequence[Window], classes: Sequence[str]) -> None:
+def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:
     for window in windows:
         if len(window.probabilities) != len(classes):
             raise ValueError(
@@ -122,63 +127,63 @@ def _check(windows: Sequence[Window], classes: Sequence[str]) -> None:
                 f"for {len(classes)} classes"
             )
     for before, after in pairwise(windows):
-        if not before.centre_seconds < after.centre_seconds:
+        if not before.center_seconds < after.center_seconds:
             raise ValueError(
-                f"windows must be in order of time, but one centred at {after.centre_seconds} s "
-                f"follows one at {before.centre_seconds} s"
+                f"windows must be in order of time, but one centred at {after.center_seconds} s "
+                f"follows one at {before.center_seconds} s"
             )
 
 
-def borders_seconds(windows: Sequence[Window]) -> list[float]:
+def compute_borders_seconds(windows: Sequence[Window]) -> list[float]:
     """Where each window begins to speak, and where the last one ends: one number more than windows."""
-    centres = [window.centre_seconds for window in windows]
-    between = [(left + right) / 2 for left, right in pairwise(centres)]
-    return [windows[0].start_seconds, *between, windows[-1].end_seconds]
+    centers = [window.center_seconds for window in windows]
+    midpoints = [(left + right) / 2 for left, right in pairwise(centers)]
+    return [windows[0].start_seconds, *midpoints, windows[-1].end_seconds]
 
 
-def _top(window: Window, minimum_probability: float) -> int | None:
+def _find_top_class(window: Window, minimum_probability: float) -> int | None:
     best = max(window.probabilities)
     return window.probabilities.index(best) if best >= minimum_probability else None  # of equals the first
 
 
-def _runs(labels: Sequence[int | None]) -> list[_Run]:
+def _group_runs(labels: Sequence[int | None]) -> list[_LabelRun]:
     """Consecutive equal labels as one run each."""
-    runs, first = [], 0
+    runs, start = [], 0
     for label, group in groupby(labels):
-        last = first + len(list(group))
-        runs.append(_Run(label, first, last))
-        first = last
+        stop = start + len(list(group))
+        runs.append(_LabelRun(label, start, stop))
+        start = stop
     return runs
 
 
-def _without_short(
-    runs: Sequence[_Run], windows: Sequence[Window], borders: Sequence[float], minimum_seconds: float
-) -> list[_Run]:
+def _merge_short_runs(
+    runs: Sequence[_LabelRun], windows: Sequence[Window], borders: Sequence[float], minimum_seconds: float
+) -> list[_LabelRun]:
     """The runs after every labelled one shorter than `minimum_seconds` was given away, the shortest at any moment first."""
-    begins = {run.first: run for run in runs}
-    ends = {run.last: run for run in runs}
-    by_length = [(borders[run.last] - borders[run.first], run.first, run.last) for run in runs if run.label is not None]
+    run_by_start = {run.start: run for run in runs}
+    run_by_stop = {run.stop: run for run in runs}
+    by_length = [(borders[run.stop] - borders[run.start], run.start, run.stop) for run in runs if run.label is not None]
     heapify(by_length)
     while by_length and by_length[0][0] < minimum_seconds:
-        _, first, last = heappop(by_length)
-        short = begins.get(first)
-        if short is None or short.last != last:
+        _, start, stop = heappop(by_length)
+        short = run_by_start.get(start)
+        if short is None or short.stop != stop:
             continue  # it became part of another since it was entered
-        beside = [run for run in (ends.get(first), begins.get(last)) if run is not None]
-        takers = [run.label for run in beside if run.label is not None]
-        label = max(takers, key=lambda taker: _mean(windows, short, taker), default=None)
-        parts = [short, *(run for run in beside if run.label is not None and run.label == label)]
+        neighbors = [run for run in (run_by_stop.get(start), run_by_start.get(stop)) if run is not None]
+        candidates = [run.label for run in neighbors if run.label is not None]
+        label = max(candidates, key=lambda taker: _compute_mean_probability(windows, short, taker), default=None)
+        parts = [short, *(run for run in neighbors if run.label is not None and run.label == label)]
         for part in parts:
-            del begins[part.first], ends[part.last]
-        joined = _Run(label, min(part.first for part in parts), max(part.last for part in parts))
-        begins[joined.first] = ends[joined.last] = joined
+            del run_by_start[part.start], run_by_stop[part.stop]
+        merged = _LabelRun(label, min(part.start for part in parts), max(part.stop for part in parts))
+        run_by_start[merged.start] = run_by_stop[merged.stop] = merged
         if label is not None:
-            heappush(by_length, (borders[joined.last] - borders[joined.first], joined.first, joined.last))
-    return [begins[first] for first in sorted(begins)]
+            heappush(by_length, (borders[merged.stop] - borders[merged.start], merged.start, merged.stop))
+    return [run_by_start[first] for first in sorted(run_by_start)]
 
 
-def _mean(windows: Sequence[Window], run: _Run, label: int) -> float:
-    return sum(window.probabilities[label] for window in windows[run.first : run.last]) / (run.last - run.first)
+def _compute_mean_probability(windows: Sequence[Window], run: _LabelRun, label: int) -> float:
+    return sum(window.probabilities[label] for window in windows[run.start : run.stop]) / (run.stop - run.start)
 
 
 def to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Sequence[str]) -> dict[str, Any]:
@@ -193,20 +198,20 @@ def to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Seq
 def to_csv(segments: Sequence[Segment]) -> str:
     """A row a segment: label, start_seconds, end_seconds, mean_probability."""
     header = ["label", "start_seconds", "end_seconds", "mean_probability"]
-    return _csv(
+    return _format_csv(
         header, [[item.label, item.start_seconds, item.end_seconds, item.mean_probability] for item in segments]
     )
 
 
 def windows_to_csv(windows: Sequence[Window], classes: Sequence[str]) -> str:
     """A row a window: start_seconds, end_seconds, and a column for every class."""
-    return _csv(
+    return _format_csv(
         ["start_seconds", "end_seconds", *classes],
         [[item.start_seconds, item.end_seconds, *item.probabilities] for item in windows],
     )
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
+def _format_csv(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -217,13 +222,13 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
 def to_srt(segments: Sequence[Segment]) -> str:
     """Subtitles for any player: a label and its mean probability shown while its segment lasts."""
     return "".join(
-        f"{number}\n{srt_time(item.start_seconds)} --> {srt_time(item.end_seconds)}\n"
+        f"{number}\n{format_srt_time(item.start_seconds)} --> {format_srt_time(item.end_seconds)}\n"
         f"{' '.join(item.label.split())} ({100 * item.mean_probability:.0f} %)\n\n"
         for number, item in enumerate(segments, start=1)
     )
 
 
-def srt_time(seconds: float) -> str:
+def format_srt_time(seconds: float) -> str:
     """HH:MM:SS,mmm; 59.9996 is 00:01:00,000. Hours go on past 99."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)

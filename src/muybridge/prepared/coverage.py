@@ -12,7 +12,7 @@ from typing import Any
 
 from muybridge.datasets.manifest import Manifest
 
-_NAMED = 10
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,19 @@ class Coverage:
         """The record as JSON values."""
         return {**self.__dict__, "num_duplicates": len(self.duplicates), "num_leaks": len(self.leaks)}
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """The report for people, worst news last."""
         lines = [f"{'split':<12}{'ok':>9}{'failed':>9}"]
         lines += [f"{split:<12}{counts['ok']:>9}{counts['failed']:>9}" for split, counts in self.splits.items()]
-        holes = sorted(
+        failed_classes = sorted(
             ((counts["failed"], name) for name, counts in self.classes.items() if counts["failed"]), reverse=True
         )
-        if holes:
+        if failed_classes:
             listed = ", ".join(
-                f"{name} {number} of {number + self.classes[name]['ok']}" for number, name in holes[:_NAMED]
+                f"{name} {number} of {number + self.classes[name]['ok']}"
+                for number, name in failed_classes[:_MAX_LISTED]
             )
-            lines.append(f"classes with failed videos: {listed}{' ...' if len(holes) > _NAMED else ''}")
+            lines.append(f"classes with failed videos: {listed}{' ...' if len(failed_classes) > _MAX_LISTED else ''}")
         for status, number in Counter(row["status"] for row in self.failed).most_common():
             first = next(row for row in self.failed if row["status"] == status)
             lines.append(f"{status}: {number} videos, such as {first['video']} ({first['reason']})")
@@ -55,12 +56,12 @@ class Coverage:
                 f"WARNING: {len(self.leaks)} of them stand on BOTH SIDES OF A SPLIT, so results will look too good:"
             )
             lines += [
-                "  " + " = ".join(f"{video} ({split})" for video, split in group) for group in self.leaks[:_NAMED]
+                "  " + " = ".join(f"{video} ({split})" for video, split in group) for group in self.leaks[:_MAX_LISTED]
             ]
         return lines
 
 
-def coverage(manifest: Manifest) -> Coverage:
+def compute_coverage(manifest: Manifest) -> Coverage:
     """Counts a prepared manifest; content is the same where the stored videos are, byte for byte."""
     splits: dict[str, dict[str, int]] = {}
     classes = {name: {"ok": 0, "failed": 0} for name in manifest.classes}
@@ -69,11 +70,11 @@ def coverage(manifest: Manifest) -> Coverage:
     columns = ("video", "split", "labels", "status", "reason", "sha256")
     for batch in manifest.table.select(columns).to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            kind = "ok" if row["status"] == "ok" else "failed"
-            splits.setdefault(row["split"], {"ok": 0, "failed": 0})[kind] += 1
+            outcome = "ok" if row["status"] == "ok" else "failed"
+            splits.setdefault(row["split"], {"ok": 0, "failed": 0})[outcome] += 1
             for label in row["labels"] or ():
-                classes[manifest.classes[label]][kind] += 1
-            if kind == "failed":
+                classes[manifest.classes[label]][outcome] += 1
+            if outcome == "failed":
                 failed.append({name: row[name] for name in ("video", "split", "status", "reason")})
             else:
                 by_content[row["sha256"]].append((row["video"], row["split"]))

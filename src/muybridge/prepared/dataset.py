@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import SCHEMA, Manifest
-from muybridge.files.hashing import file_sha256
+from muybridge.files.hashing import hash_file
 from muybridge.prepared.object_store import read_bytes
-from muybridge.prepared.shards import is_remote, shard_name
-from muybridge.prepared.tar_shards import damaged_videos
+from muybridge.prepared.shards import format_shard_path, is_remote
+from muybridge.prepared.tar_shards import find_damaged_videos
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
 STORED_COLUMNS = pa.schema([("shard", pa.int32()), ("offset", pa.int64()), ("num_bytes", pa.int64())])
 FLOW_COLUMNS = pa.schema([("flow_offset", pa.int64()), ("flow_num_bytes", pa.int64()), ("flow_sha256", pa.string())])
-_KEYS = frozenset(
+_DESCRIPTION_KEYS = frozenset(
     (
         "format",
         "classes",
@@ -45,7 +45,7 @@ _KEYS = frozenset(
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetDescription:
     """dataset.json: how the data was made. `shards` are (num_bytes, sha256), by number."""
 
     classes: tuple[str, ...]
@@ -65,15 +65,17 @@ class Description:
         return {"format": FORMAT, **self.__dict__, **lists}
 
     @classmethod
-    def from_json(cls, address: str, values: Mapping[str, Any]) -> Description:
+    def from_json(cls, address: str, values: Mapping[str, Any]) -> DatasetDescription:
         """The record from JSON values; ValueError for another format or other keys."""
         if values.get("format") != FORMAT:
             raise ValueError(
                 f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
                 "prepare it again, or use the version that made it"
             )
-        if set(values) != _KEYS:
-            raise ValueError(f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(_KEYS)}")
+        if set(values) != _DESCRIPTION_KEYS:
+            raise ValueError(
+                f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(_DESCRIPTION_KEYS)}"
+            )
         kept = {key: value for key, value in values.items() if key != "format"}
         shards = tuple((shard["num_bytes"], shard["sha256"]) for shard in values["shards"])
         return cls(**{**kept, "classes": tuple(values["classes"]), "notes": tuple(values["notes"]), "shards": shards})
@@ -84,10 +86,10 @@ def is_prepared(address: str) -> bool:
     return bool(address) and (is_remote(address) or Path(address, DESCRIPTION).is_file())
 
 
-def read_description(address: str) -> Description:
+def read_description(address: str) -> DatasetDescription:
     """Raises ValueError with a sentence where it is absent, damaged or of another format."""
     try:
-        text = _read(address, DESCRIPTION).decode()
+        text = _read_file(address, DESCRIPTION).decode()
         values = json.loads(text)
     except FileNotFoundError as error:
         raise ValueError(f"there is no prepared data at {address}: it has no {DESCRIPTION}") from error
@@ -95,14 +97,14 @@ def read_description(address: str) -> Description:
         raise ValueError(f"{address}/{DESCRIPTION} is damaged ({error}); prepare the data again") from error
     if not isinstance(values, dict):
         raise ValueError(f"{address}/{DESCRIPTION} is damaged (no JSON object); prepare the data again")
-    return Description.from_json(address, values)
+    return DatasetDescription.from_json(address, values)
 
 
 def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     """The manifest of prepared data. Training videos that failed in preparation are set aside, and a note says how many."""
-    described = read_description(address)
-    if fold is not None and not 1 <= fold <= described.num_folds:
-        has = f"folds 1 to {described.num_folds}" if described.num_folds else "no official folds"
+    description = read_description(address)
+    if fold is not None and not 1 <= fold <= description.num_folds:
+        has = f"folds 1 to {description.num_folds}" if description.num_folds else "no official folds"
         raise ValueError(f"{address} has {has}, not fold {fold}")
     table = _read_manifest(address)
     missing = [name for name in (*SCHEMA.names, *STORED_COLUMNS.names) if name not in (*table.column_names, "path")]
@@ -110,7 +112,7 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         raise ValueError(
             f"{address}/{MANIFEST} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"
         )
-    if manifest_sha256(address) != described.manifest_sha256:
+    if compute_manifest_sha256(address) != description.manifest_sha256:
         raise ValueError(
             f"{address}/{MANIFEST} is damaged: it is not the one that {DESCRIPTION} describes; prepare the data again"
         )
@@ -120,61 +122,65 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     table = table.append_column("path", table["video"])
     failed = pc.and_(pc.not_equal(table["status"], "ok"), pc.equal(table["split"], "train"))
     num_failed = pc.sum(failed).as_py() or 0
-    notes = list(described.notes)
+    notes = list(description.notes)
     if num_failed:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
         notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
-    return Manifest.trusted(table, described.classes, address, tuple(notes))  # `prepare` checked what it wrote
+    return Manifest.from_trusted_table(
+        table, description.classes, address, tuple(notes)
+    )  # `prepare` checked what it wrote
 
 
-def check_prepared(address: str) -> Iterator[str]:
+def find_damage(address: str) -> Iterator[str]:
     """A sentence for everything in a prepared folder that is not as it was written; nothing where all is well."""
-    described = read_description(address)
+    description = read_description(address)
     root = Path(address)
     if not (root / MANIFEST).is_file():
         yield f"{MANIFEST} does not exist"
         return
-    if file_sha256(root / MANIFEST)[1] != described.manifest_sha256:
+    if hash_file(root / MANIFEST)[1] != description.manifest_sha256:
         yield f"{MANIFEST} is damaged: its checksum does not match"
         return
     table = _read_manifest(address)
-    for number, (num_bytes, sha256) in enumerate(described.shards):
-        name = shard_name(number)
+    for shard_index, (num_bytes, sha256) in enumerate(description.shards):
+        name = format_shard_path(shard_index)
         if not (root / name).is_file():
             yield f"{name} does not exist"
             continue
-        found = file_sha256(root / name)
-        if found == (num_bytes, sha256):
+        size_and_sha256 = hash_file(root / name)
+        if size_and_sha256 == (num_bytes, sha256):
             continue
-        what = f"has {found[0]} bytes, expected {num_bytes}" if found[0] != num_bytes else "is damaged"
-        rows = table.filter(pc.equal(table["shard"], number)).select(["video", "offset", "num_bytes", "sha256"])
-        places = [tuple(row.values()) for row in rows.to_pylist()]
-        if described.flow_bound is not None:
-            of_flow = table.filter(pc.equal(table["shard"], number)).select(["video", *FLOW_COLUMNS.names])
-            places += [(f"{row['video']} (flow)", *list(row.values())[1:]) for row in of_flow.to_pylist()]
-        lost = list(damaged_videos(root / name, places))
-        yield f"{name} {what}; damaged videos: {', '.join(lost) or 'none, only what lies between them'}"
+        problem = (
+            f"has {size_and_sha256[0]} bytes, expected {num_bytes}" if size_and_sha256[0] != num_bytes else "is damaged"
+        )
+        rows = table.filter(pc.equal(table["shard"], shard_index)).select(["video", "offset", "num_bytes", "sha256"])
+        locations = [tuple(row.values()) for row in rows.to_pylist()]
+        if description.flow_bound is not None:
+            of_flow = table.filter(pc.equal(table["shard"], shard_index)).select(["video", *FLOW_COLUMNS.names])
+            locations += [(f"{row['video']} (flow)", *list(row.values())[1:]) for row in of_flow.to_pylist()]
+        lost = list(find_damaged_videos(root / name, locations))
+        yield f"{name} {problem}; damaged videos: {', '.join(lost) or 'none, only what lies between them'}"
 
 
-def manifest_sha256(address: str) -> str:
+def compute_manifest_sha256(address: str) -> str:
     """Of the manifest's file."""
     if is_remote(address):
-        return hashlib.sha256(_read(address, MANIFEST)).hexdigest()
-    return file_sha256(Path(address, MANIFEST))[1]
+        return hashlib.sha256(_read_file(address, MANIFEST)).hexdigest()
+    return hash_file(Path(address, MANIFEST))[1]
 
 
-def _read(address: str, name: str) -> bytes:
+def _read_file(address: str, file_name: str) -> bytes:
     if not is_remote(address):
-        return Path(address, name).read_bytes()
+        return Path(address, file_name).read_bytes()
     files = fsspec.core.url_to_fs(address)[0]
-    return read_bytes(files, f"{address.rstrip('/')}/{name}")
+    return read_bytes(files, f"{address.rstrip('/')}/{file_name}")
 
 
 def _read_manifest(address: str) -> pa.Table:
     try:
         if is_remote(address):
-            return pq.read_table(pa.BufferReader(_read(address, MANIFEST)))
+            return pq.read_table(pa.BufferReader(_read_file(address, MANIFEST)))
         return pq.ParquetFile(Path(address, MANIFEST), memory_map=True).read()
     except (FileNotFoundError, pa.ArrowException) as error:
         cause = str(error).partition("\n")[0]

@@ -10,28 +10,28 @@ import os
 import time
 from typing import Any
 
-PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # a minute in all
+RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # a minute in all
 
 
-class UnreachableStore(RuntimeError):
+class ObjectStoreError(RuntimeError):
     """An object store that did not answer, however often it was asked."""
 
 
-def read_bytes(files: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
+def read_bytes(filesystem: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
     """Bytes `start` to `end` of the file at `path` in an fsspec file system, fewer at its end; all of it without bounds.
 
     Raises FileNotFoundError at once; UnreachableStore after all pauses.
     """
-    for pause in (*PAUSES_SECONDS, None):
+    for pause in (*RETRY_DELAYS_SECONDS, None):
         try:
-            return bytes(files.cat_file(path, start=start, end=end))
+            return bytes(filesystem.cat_file(path, start=start, end=end))
         except FileNotFoundError:
             raise
         except OSError as error:
             if pause is None:
                 cause = str(error).partition("\n")[0] or type(error).__name__
-                raise UnreachableStore(
-                    f"{path} could not be read in {len(PAUSES_SECONDS) + 1} attempts ({cause}); look at the object store "
+                raise ObjectStoreError(
+                    f"{path} could not be read in {len(RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); look at the object store "
                     "and the network, then run the same line again"
                 ) from error
         time.sleep(

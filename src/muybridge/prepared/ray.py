@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from muybridge.distributed.ray_tasks import on_ray
-from muybridge.prepared.transcode import Transcoding
-from muybridge.prepared.worker_pool import Outcome, transcode_in_children
+from muybridge.distributed.ray_tasks import run_on_ray
+from muybridge.prepared.transcode import TranscodeJob
+from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from muybridge.records import VideoError
 
 
 def transcode_on_ray(
-    jobs: Iterable[tuple[int, Transcoding]], *, address: str, timeout_seconds: float
-) -> Iterator[tuple[int, Outcome]]:
+    jobs: Iterable[tuple[int, TranscodeJob]], *, address: str, timeout_seconds: float
+) -> Iterator[tuple[int, TranscodeResult]]:
     """Each job's number and outcome, as they are done."""
-    return on_ray(
-        _one,
-        ((number, (wanted, timeout_seconds)) for number, wanted in jobs),
+    return run_on_ray(
+        _transcode_one,
+        ((job_index, (job, timeout_seconds)) for job_index, job in jobs),
         address=address,
-        lost=lambda number, reason: VideoError("unreadable", reason),
+        on_worker_lost=lambda number, reason: VideoError("unreadable", reason),
     )
 
 
-def _one(wanted: Transcoding, timeout_seconds: float) -> Outcome:
-    ((_, outcome),) = transcode_in_children([(0, wanted)], num_children=1, timeout_seconds=timeout_seconds)
+def _transcode_one(job: TranscodeJob, timeout_seconds: float) -> TranscodeResult:
+    ((_, outcome),) = transcode_in_workers([(0, job)], num_workers=1, timeout_seconds=timeout_seconds)
     return outcome

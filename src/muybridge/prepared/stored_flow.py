@@ -2,7 +2,7 @@
 
 Enter: the scaled frames of a video, in order. Leave: as many pictures, to be encoded as the video itself is. Picture n is the
 flow from frame n to frame n + 1, computed on the whole scaled frame; the last one is zero. It holds x above y, 8 bits a value,
-linear from -BOUND to +BOUND pixels; what is beyond is clipped. Back again: `stored_flow_view`, cropped and mirrored.
+linear from -BOUND to +BOUND pixels; what is beyond is clipped. Back again: `make_stored_flow_view`, cropped and mirrored.
 
 Stored and on-the-fly flow (`flow.py`) differ by the border of the crop, which the whole frame looks across, and by the
 encoding; the first is the larger one (docs/flow.md has both in pixels), so the encoder is set as for RGB.
@@ -16,48 +16,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.records import Preprocessing, YuvClip
-from muybridge.video.flow import chained, farneback, gray_frame
+from muybridge.video.flow import chain_flows, convert_frame_to_gray, farneback
 from muybridge.video.views import FlowView, View
 
-BOUND = 20.0  # pixels; as far as two-stream networks have looked since Wang et al., ECCV 2016
-_ZERO = 128
-_STEPS = 127  # codes from zero to the bound
+FLOW_BOUND = 20.0  # pixels; as far as two-stream networks have looked since Wang et al., ECCV 2016
+_ZERO_CODE = 128
+_MAX_CODE_OFFSET = 127  # codes from zero to the bound
 
 
-def flow_codes(fields_thwc: NDArray[np.float32], bound: float = BOUND) -> YuvClip:
+def encode_flow(fields_thwc: NDArray[np.float32], bound: float = FLOW_BOUND) -> YuvClip:
     """Flows (T, H, W, 2) as pictures of H lines of x above H lines of y; luma alone, on the full range."""
-    codes = np.rint(_ZERO + np.clip(fields_thwc / bound, -1, 1) * _STEPS).astype(np.uint8)
+    codes = np.rint(_ZERO_CODE + np.clip(fields_thwc / bound, -1, 1) * _MAX_CODE_OFFSET).astype(np.uint8)
     luma_thw = np.concatenate([codes[..., 0], codes[..., 1]], axis=1)
     num_frames, height, width = luma_thw.shape
-    chroma = np.full((2, num_frames, (height + 1) // 2, (width + 1) // 2), _ZERO, np.uint8)
+    chroma = np.full((2, num_frames, (height + 1) // 2, (width + 1) // 2), _ZERO_CODE, np.uint8)
     return YuvClip(luma_thw, chroma, "bt601", full_range=True)
 
 
-def flow_of_codes(codes_thw: NDArray[np.uint8], bound: float = BOUND) -> NDArray[np.float32]:
-    """The reverse of `flow_codes`: luma (T, 2 H, W) to flows (T, H, W, 2) in pixels."""
+def decode_flow(codes_thw: NDArray[np.uint8], bound: float = FLOW_BOUND) -> NDArray[np.float32]:
+    """The reverse of `encode_flow`: luma (T, 2 H, W) to flows (T, H, W, 2) in pixels."""
     height = codes_thw.shape[1] // 2
-    pixels = (codes_thw.astype(np.float32) - _ZERO) * np.float32(bound / _STEPS)
+    pixels = (codes_thw.astype(np.float32) - _ZERO_CODE) * np.float32(bound / _MAX_CODE_OFFSET)
     return np.stack([pixels[:, :height], pixels[:, height:]], axis=-1)
 
 
-def coded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
+def compute_encoded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
     """The codes of the flow of a video whose frames come in `blocks`, in order: as many frames, for `transcode.encode`."""
-    before: NDArray[np.uint8] | None = None
+    previous_gray: NDArray[np.uint8] | None = None
     for block in blocks:
-        whole = View(block.luma_thw, block.chroma_cthw, 0, 0, False, block.matrix, block.full_range)
+        full_view = View(block.luma_thw, block.chroma_cthw, 0, 0, False, block.matrix, block.full_range)
         fields = []
-        for number in range(len(block.luma_thw)):
-            gray = gray_frame(whole, number)
-            if before is not None:
-                fields.append(farneback(before, gray))
-            before = gray
+        for frame_index in range(len(block.luma_thw)):
+            gray = convert_frame_to_gray(full_view, frame_index)
+            if previous_gray is not None:
+                fields.append(farneback(previous_gray, gray))
+            previous_gray = gray
         if fields:
-            yield flow_codes(np.stack(fields))
-    assert before is not None, "a video has frames"
-    yield flow_codes(np.zeros((1, *before.shape, 2), np.float32))
+            yield encode_flow(np.stack(fields))
+    assert previous_gray is not None, "a video has frames"
+    yield encode_flow(np.zeros((1, *previous_gray.shape, 2), np.float32))
 
 
-def is_stored(preprocessing: Preprocessing, stored_frames_per_second: float | None) -> bool:
+def can_use_stored_flow(preprocessing: Preprocessing, stored_frames_per_second: float | None) -> bool:
     """Whether clips can be made of stored flow: it leads from each stored frame to the next, and nowhere else."""
     return (
         preprocessing.modality == "flow"
@@ -66,7 +66,7 @@ def is_stored(preprocessing: Preprocessing, stored_frames_per_second: float | No
     )
 
 
-def stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) -> NDArray[np.int64]:
+def select_stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) -> NDArray[np.int64]:
     """Of the ticks of a clip of flows (`ClipTimes`) those whose stored flow is read: of every frame but a flow's last.
 
     ValueError where flow leads over a gap at once: only flow from frame to frame is stored.
@@ -80,19 +80,19 @@ def stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) -> NDAr
     return ticks.reshape(-1, group)[:, :-1].reshape(-1)
 
 
-def stored_flow_view(
-    codes: YuvClip, corner: tuple[int, int], preprocessing: Preprocessing, *, mirror: bool, bound: float = BOUND
+def make_stored_flow_view(
+    codes: YuvClip, corner: tuple[int, int], preprocessing: Preprocessing, *, mirror: bool, bound: float = FLOW_BOUND
 ) -> FlowView:
-    """The crop at `corner` (top, left) of stored flow read at `stored_ticks`; mirroring turns x around."""
+    """The crop at `corner` (top, left) of stored flow read at `select_stored_ticks`; mirroring turns x around."""
     top, left, crop = *corner, preprocessing.crop
     height = codes.luma_thw.shape[1] // 2
     luma = codes.luma_thw[:, :, left : left + crop]
     cropped = np.concatenate([luma[:, top : top + crop], luma[:, height + top : height + top + crop]], axis=1)
-    fields = flow_of_codes(cropped, bound)
+    fields = decode_flow(cropped, bound)
     if mirror:
         fields = fields[:, :, ::-1] * np.array([-1, 1], np.float32)
     steps = len(preprocessing.frame_offsets) - 1
     total = fields[::steps]
     for step in range(1, steps):
-        total = np.stack([chained(*pair) for pair in zip(total, fields[step::steps], strict=True)])
+        total = np.stack([chain_flows(*pair) for pair in zip(total, fields[step::steps], strict=True)])
     return FlowView(np.ascontiguousarray(total.transpose(3, 0, 1, 2)))

@@ -1,6 +1,6 @@
 """Videos transcoded in child processes, so that no file can stop, crash or fill the process that keeps the books.
 
-What enters are numbered `Transcoding`s, what leaves are their outcomes in the order in which they are done. A child that
+What enters are numbered `TranscodeJob`s, what leaves are their outcomes in the order in which they are done. A child that
 hangs is killed, one that dies is replaced; either way the video is what failed, and says so.
 """
 
@@ -14,103 +14,103 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
-from muybridge.prepared.transcode import StoredVideo, Transcoding, transcode
+from muybridge.prepared.transcode import StoredVideo, TranscodeJob, transcode
 from muybridge.records import VideoError
 
-Outcome: TypeAlias = StoredVideo | VideoError
+TranscodeResult: TypeAlias = StoredVideo | VideoError
 
 
 @dataclass
-class _Child:
+class _Worker:
     process: Any
     connection: Connection
-    number: int = -1
+    job_index: int = -1
     deadline: float = 0.0
 
 
-def transcode_in_children(
-    jobs: Iterable[tuple[int, Transcoding]], *, num_children: int, timeout_seconds: float
-) -> Iterator[tuple[int, Outcome]]:
+def transcode_in_workers(
+    jobs: Iterable[tuple[int, TranscodeJob]], *, num_workers: int, timeout_seconds: float
+) -> Iterator[tuple[int, TranscodeResult]]:
     """Each job's number and outcome; a VideoError("timed_out") where one takes longer than `timeout_seconds`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # PyAV is imported once, not once a child
-    waiting = iter(jobs)
-    children: dict[Connection, _Child] = {}
+    remaining_jobs = iter(jobs)
+    workers: dict[Connection, _Worker] = {}
     try:
-        for job in waiting:
-            child = _started(context)
-            children[child.connection] = child
-            _give(child, job, timeout_seconds)
-            if len(children) == num_children:
+        for job in remaining_jobs:
+            worker = _start_worker(context)
+            workers[worker.connection] = worker
+            _send_job(worker, job, timeout_seconds)
+            if len(workers) == num_workers:
                 break
-        while children:
-            soonest = min(child.deadline for child in children.values())
-            ready = wait(list(children), timeout=max(0.0, soonest - time.monotonic()))
-            done = [children[connection] for connection in ready if isinstance(connection, Connection)]
-            late = [child for child in children.values() if child not in done and child.deadline < time.monotonic()]
-            for child in [*done, *late]:
-                number = child.number
-                outcome = _late(child, timeout_seconds) if child in late else _outcome(child)
-                del children[child.connection]
-                following = next(waiting, None)
-                if following is None or not child.process.is_alive():
-                    _end(child)
-                    child = _started(context) if following else child
-                if following is not None:
-                    children[child.connection] = child
-                    _give(child, following, timeout_seconds)
-                yield number, outcome
+        while workers:
+            next_deadline = min(child.deadline for child in workers.values())
+            ready = wait(list(workers), timeout=max(0.0, next_deadline - time.monotonic()))
+            done = [workers[connection] for connection in ready if isinstance(connection, Connection)]
+            timed_out = [child for child in workers.values() if child not in done and child.deadline < time.monotonic()]
+            for worker in [*done, *timed_out]:
+                job_index = worker.job_index
+                result = _stop_timed_out(worker, timeout_seconds) if worker in timed_out else _receive_result(worker)
+                del workers[worker.connection]
+                next_job = next(remaining_jobs, None)
+                if next_job is None or not worker.process.is_alive():
+                    _close_worker(worker)
+                    worker = _start_worker(context) if next_job else worker
+                if next_job is not None:
+                    workers[worker.connection] = worker
+                    _send_job(worker, next_job, timeout_seconds)
+                yield job_index, result
     finally:
-        for child in children.values():
-            child.process.kill()
-            _end(child)
+        for worker in workers.values():
+            worker.process.kill()
+            _close_worker(worker)
 
 
-def _started(context: Any) -> _Child:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+def _start_worker(context: Any) -> _Worker:
+    parent_end, worker_end = context.Pipe()
+    process = context.Process(target=_run_worker, args=(worker_end,), daemon=True)
     process.start()
-    theirs.close()
-    return _Child(process, ours)
+    worker_end.close()
+    return _Worker(process, parent_end)
 
 
-def _give(child: _Child, job: tuple[int, Transcoding], timeout_seconds: float) -> None:
-    child.number, child.deadline = job[0], time.monotonic() + timeout_seconds
-    child.connection.send(job[1])
+def _send_job(worker: _Worker, job: tuple[int, TranscodeJob], timeout_seconds: float) -> None:
+    worker.job_index, worker.deadline = job[0], time.monotonic() + timeout_seconds
+    worker.connection.send(job[1])
 
 
-def _outcome(child: _Child) -> Outcome:
+def _receive_result(worker: _Worker) -> TranscodeResult:
     try:
-        outcome: Outcome = child.connection.recv()
+        result: TranscodeResult = worker.connection.recv()
     except (EOFError, ConnectionResetError):
-        child.process.join()
-        code = child.process.exitcode
+        worker.process.join()
+        code = worker.process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return VideoError("unreadable", f"the process that decoded it {how}")
-    return outcome
+    return result
 
 
-def _late(child: _Child, timeout_seconds: float) -> Outcome:
-    child.process.kill()
-    child.process.join()
+def _stop_timed_out(worker: _Worker, timeout_seconds: float) -> TranscodeResult:
+    worker.process.kill()
+    worker.process.join()
     return VideoError("timed_out", f"not decoded within {timeout_seconds:g} s")
 
 
-def _end(child: _Child) -> None:
-    child.connection.close()  # at which an idle child leaves
-    child.process.join()
+def _close_worker(worker: _Worker) -> None:
+    worker.connection.close()  # at which an idle child leaves
+    worker.process.join()
 
 
-def _serve(connection: Connection) -> None:
+def _run_worker(connection: Connection) -> None:
     """What a child does: one job after the other until its parent closes the line or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     while True:
         try:
-            wanted = connection.recv()
+            job = connection.recv()
         except EOFError:
             return
         try:
-            outcome: Outcome = transcode(wanted)
+            result: TranscodeResult = transcode(job)
         except VideoError as error:
-            outcome = error
-        connection.send(outcome)
+            result = error
+        connection.send(result)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
+from muybridge.randomness import make_generator
 
 NUM_RESAMPLES = 10_000
-_BLOCK = 2_000_000  # draws in memory at once
+_MAX_DRAWS_PER_BLOCK = 2_000_000  # draws in memory at once
 
 
 @dataclass(frozen=True)
@@ -89,28 +89,26 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 def bootstrap_interval(gains: NDArray[np.int64], groups: Sequence[str] | None) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of `gains` (V,), each -1, 0 or 1, resampled by video or by group."""
-    chance = generator(0, "bootstrap", 0)
+    rng = make_generator(0, "bootstrap", 0)
     if groups is None:
         # A resample of videos is known by how many of each gain it has: one multinomial draw.
         counts = np.array([np.count_nonzero(gains == gain) for gain in (-1, 0, 1)])
-        drawn = chance.multinomial(len(gains), counts / len(gains), size=NUM_RESAMPLES)
+        drawn = rng.multinomial(len(gains), counts / len(gains), size=NUM_RESAMPLES)
         means = (drawn[:, 2] - drawn[:, 0]) / len(gains)
     else:
-        means = _resampled_groups(gains, groups, chance)
+        means = _resample_groups(gains, groups, rng)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _resampled_groups(
-    gains: NDArray[np.int64], groups: Sequence[str], chance: np.random.Generator
-) -> NDArray[np.float64]:
+def _resample_groups(gains: NDArray[np.int64], groups: Sequence[str], rng: np.random.Generator) -> NDArray[np.float64]:
     """Means of resamples of whole groups; large groups weigh more, as they do in the accuracy."""
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     sums, sizes = np.bincount(group, weights=gains), np.bincount(group)
     means = []
-    rows = max(1, _BLOCK // len(sizes))
+    rows = max(1, _MAX_DRAWS_PER_BLOCK // len(sizes))
     for start in range(0, NUM_RESAMPLES, rows):
-        drawn = chance.integers(0, len(sizes), size=(min(rows, NUM_RESAMPLES - start), len(sizes)))
+        drawn = rng.integers(0, len(sizes), size=(min(rows, NUM_RESAMPLES - start), len(sizes)))
         means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
     return np.concatenate(means)
 
@@ -119,7 +117,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """p-values of several tests, raised so that all of them hold together (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda number: p_values[number])
     adjusted, least = [0.0] * len(p_values), 0.0
-    for place, number in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - place) * p_values[number]))
-        adjusted[number] = least
+    for position, index in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - position) * p_values[index]))
+        adjusted[index] = least
     return adjusted

@@ -14,7 +14,7 @@ from muybridge.report.tables import Table
 
 
 @dataclass(frozen=True)
-class Text:
+class Paragraph:
     """A paragraph; a warning is one that a reader must not miss."""
 
     kind: ClassVar[str] = "text"
@@ -23,18 +23,18 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryItem:
     """A picture with its words. `moving` is an animation of the same size as `still`, both as data URIs; None: it stands.
 
-    A `broad` one takes a row of its gallery for itself.
+    A `is_wide` one takes a row of its gallery for itself.
     """
 
     still: str
     alt: str
     heading: str
     lines: tuple[str, ...] = ()
-    moving: str | None = None
-    broad: bool = False
+    animation: str | None = None
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Gallery:
 
     kind: ClassVar[str] = "gallery"
     title: str
-    pictures: tuple[Picture, ...]
+    items: tuple[GalleryItem, ...]
     pixelated: bool = False
 
 
-Block: TypeAlias = Text | Table | Chart | Gallery
+Block: TypeAlias = Paragraph | Table | Chart | Gallery
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Page:
     """A whole report. `facts` is what `--json` tells of it."""
 
     title: str
-    lead: tuple[Text, ...]
+    lead: tuple[Paragraph, ...]
     sections: tuple[Section, ...]
-    facts: dict[str, object] = field(default_factory=dict)
+    summary: dict[str, object] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -15,45 +15,45 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.report.charts import for_papers, inline_svg
+from muybridge.report.charts import render_files, render_inline_svg
 from muybridge.report.document import Page
-from muybridge.report.tables import comma_separated, latex, markdown
-from muybridge.text import printable
+from muybridge.report.tables import format_csv, format_latex, format_markdown
+from muybridge.text import sanitize_text
 
 
-def html(page: Page) -> str:
+def render_html(page: Page) -> str:
     """The whole page as text."""
-    script = _template("sort.js")
+    script = _read_template("sort.js")
     environment = Environment(
         loader=PackageLoader("muybridge.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalized,
+        finalize=_finalize,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html").render(
         page=page,
-        drawn=inline_svg,
-        policy=_policy(script),
+        drawn=render_inline_svg,
+        policy=_build_content_security_policy(script),
         script=Markup(script),
-        style=Markup(_template("page.css")),
+        style=Markup(_read_template("page.css")),
         version=metadata.version("muybridge"),
     )
 
 
 def write_page(page: Page, path: Path) -> None:
     """Writes the page whole or not at all."""
-    write_text(path, html(page))
+    write_text(path, render_html(page))
 
 
 def write_figures(page: Page, folder: Path) -> list[Path]:
     """Every chart as .svg, .pdf and .png and every table as .md, .tex and .csv; the paths, in order."""
     files: dict[Path, bytes] = {}
     for chart in page.charts:
-        files |= {folder / f"{chart.name}.{kind}": content for kind, content in for_papers(chart).items()}
+        files |= {folder / f"{chart.name}.{kind}": content for kind, content in render_files(chart).items()}
     for table in page.tables:
-        texts = {"md": markdown(table), "tex": latex(table), "csv": comma_separated(table)}
+        texts = {"md": format_markdown(table), "tex": format_latex(table), "csv": format_csv(table)}
         files |= {folder / f"{table.name}-table.{kind}": text.encode() for kind, text in texts.items()}
     for path, content in files.items():
         with atomic_write(path) as temporary:
@@ -61,12 +61,12 @@ def write_figures(page: Page, folder: Path) -> list[Path]:
     return list(files)
 
 
-def _finalized(value: object) -> object:
+def _finalize(value: object) -> object:
     """What the template prints: text from outside on one line and without signs that no file can hold."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return sanitize_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _policy(script: str) -> str:
+def _build_content_security_policy(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
@@ -74,5 +74,5 @@ def _policy(script: str) -> str:
     )
 
 
-def _template(name: str) -> str:
+def _read_template(name: str) -> str:
     return (resources.files("muybridge.report") / "templates" / name).read_text(encoding="utf-8")

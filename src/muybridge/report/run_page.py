@@ -5,98 +5,104 @@ Enter: a `Run`, and a reader of its clips or the reason why there is none. Leave
 
 from __future__ import annotations
 
-from muybridge.report.document import Block, Page, Section, Text
+from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
-    accuracy_blocks,
-    class_blocks,
-    confusion_blocks,
-    protocol_sentence,
-    top1_sentence,
+    build_accuracy_blocks,
+    build_class_blocks,
+    build_confusion_blocks,
+    format_protocol,
+    format_top1,
 )
-from muybridge.report.sections.mistakes import Clips, how_shown, mistake_blocks
-from muybridge.report.sections.training import curve_blocks, failure_blocks, settings_table, speed, speed_blocks
-from muybridge.report.sources import Evaluated, Run
-from muybridge.report.tables import Table, titles
-from muybridge.text import counted
+from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
+from muybridge.report.sections.training import (
+    build_curve_blocks,
+    build_failure_blocks,
+    build_settings_table,
+    build_speed_blocks,
+    summarize_speed,
+)
+from muybridge.report.sources import EvaluationRecord, RunRecord
+from muybridge.report.tables import Table, make_columns
+from muybridge.text import format_count
 
 NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` on this run."
 
 
-def run_page(run: Run, clips: Clips) -> Page:
+def build_run_page(run: RunRecord, clips: ReportClips) -> Page:
     """Everything that is known of a run, the most telling score file in detail."""
-    sections = [*_scored_sections(run, clips)]
+    sections = [*_build_score_sections(run, clips)]
     if run.log:
-        sections.append(Section("training", "Training", tuple(curve_blocks(run.log))))
-    views = [view for one in run.evaluated for view in one.failures]
-    sections.append(Section("failures", "Failures", tuple(failure_blocks(views, run.failures))))
+        sections.append(Section("training", "Training", tuple(build_curve_blocks(run.log))))
+    views = [view for one in run.evaluations for view in one.failures]
+    sections.append(Section("failures", "Failures", tuple(build_failure_blocks(views, run.failures))))
     if run.log:
-        sections.append(Section("speed", "Speed", tuple(speed_blocks(run))))
+        sections.append(Section("speed", "Speed", tuple(build_speed_blocks(run))))
     if run.settings:
-        sections.append(Section("settings", "Settings", tuple(_settings_blocks(run))))
-    sections.append(Section("environment", "Environment", tuple(_environment_blocks(run))))
-    return Page(_subject(run), tuple(_lead(run)), tuple(sections), _facts(run))
+        sections.append(Section("settings", "Settings", tuple(_build_settings_blocks(run))))
+    sections.append(Section("environment", "Environment", tuple(_build_environment_blocks(run))))
+    return Page(_make_title(run), tuple(_build_lead(run)), tuple(sections), _summarize_run(run))
 
 
-def _scored_sections(run: Run, clips: Clips) -> list[Section]:
-    if not run.evaluated:
-        return [Section("accuracy", "Accuracy", (Text(NO_SCORES, "warning"),))]
-    first = run.evaluated[0]
-    of = f" ({first.name})" if len(run.evaluated) > 1 else ""
+def _build_score_sections(run: RunRecord, clips: ReportClips) -> list[Section]:
+    if not run.evaluations:
+        return [Section("accuracy", "Accuracy", (Paragraph(NO_SCORES, "warning"),))]
+    first = run.evaluations[0]
+    suffix = f" ({first.name})" if len(run.evaluations) > 1 else ""
     return [
-        Section("accuracy", "Accuracy", tuple(accuracy_blocks(run.evaluated))),
-        Section("confusion", f"Confusion{of}", tuple(confusion_blocks(first))),
-        Section("classes", f"Classes{of}", tuple(class_blocks(first))),
-        Section("mistakes", f"Most confident mistakes{of}", tuple(_mistakes(first, clips))),
+        Section("accuracy", "Accuracy", tuple(build_accuracy_blocks(run.evaluations))),
+        Section("confusion", f"Confusion{suffix}", tuple(build_confusion_blocks(first))),
+        Section("classes", f"Classes{suffix}", tuple(build_class_blocks(first))),
+        Section("mistakes", f"Most confident mistakes{suffix}", tuple(_build_mistakes(first, clips))),
     ]
 
 
-def _mistakes(first: Evaluated, clips: Clips) -> list[Block]:
-    blocks = mistake_blocks("mistakes", "Most confident mistakes", first.mistakes, clips)
-    return [*how_shown(clips), *blocks] if first.mistakes else blocks
+def _build_mistakes(evaluation: EvaluationRecord, clips: ReportClips) -> list[Block]:
+    blocks = build_mistake_blocks("mistakes", "Most confident mistakes", evaluation.mistakes, clips)
+    return [*build_clips_note(clips), *blocks] if evaluation.mistakes else blocks
 
 
-def _settings_blocks(run: Run) -> list[Block]:
-    blocks: list[Block] = [settings_table("settings", "Settings of the run", run.settings)]
+def _build_settings_blocks(run: RunRecord) -> list[Block]:
+    blocks: list[Block] = [build_settings_table("settings", "Settings of the run", run.settings)]
     if run.network:
-        blocks.append(settings_table("network", "Specification of the network", run.network))
+        blocks.append(build_settings_table("network", "Specification of the network", run.network))
     return blocks
 
 
-def _environment_blocks(run: Run) -> list[Block]:
+def _build_environment_blocks(run: RunRecord) -> list[Block]:
     blocks: list[Block] = []
     if run.environment:
-        blocks.append(settings_table("environment", "Where it was trained", run.environment))
+        blocks.append(build_settings_table("environment", "Where it was trained", run.environment))
     rows = tuple(
         (one.name, header.model_sha256, header.manifest_sha256)
-        for one in run.evaluated
-        for header in (one.videos.header,)
+        for one in run.evaluations
+        for header in (one.video_scores.header,)
     )
     if rows:
-        columns = titles("scores", "SHA-256 of the weights", "SHA-256 of the videos' list")
+        columns = make_columns("scores", "SHA-256 of the weights", "SHA-256 of the videos' list")
         blocks.append(Table("hashes", "What was scored", columns, rows))
     return blocks
 
 
-def _subject(run: Run) -> str:
+def _make_title(run: RunRecord) -> str:
     model = run.settings.get("model")
     return f"{run.name} ({model})" if isinstance(model, str) and model != run.name else run.name
 
 
-def _lead(run: Run) -> list[Text]:
-    if not run.evaluated:
-        return [Text(NO_SCORES, "warning")]
-    measured = run.evaluated[0].measured
-    top1 = measured.video_top1.of_all
+def _build_lead(run: RunRecord) -> list[Paragraph]:
+    if not run.evaluations:
+        return [Paragraph(NO_SCORES, "warning")]
+    accuracy = run.evaluations[0].accuracy
+    top1 = accuracy.video_top1.of_all
     data = f" Trained on {run.data}." if run.data else ""
     return [
-        Text(f"{top1_sentence(top1)}; {counted(len(measured.per_class), 'class')}.{data}"),
-        Text(f"Measured on {protocol_sentence(measured)}."),
+        Paragraph(f"{format_top1(top1)}; {format_count(len(accuracy.per_class), 'class')}.{data}"),
+        Paragraph(f"Measured on {format_protocol(accuracy)}."),
     ]
 
 
-def _facts(run: Run) -> dict[str, object]:
+def _summarize_run(run: RunRecord) -> dict[str, object]:
     return {
         "run": run.name,
-        "accuracy": {one.name: one.measured.to_json() for one in run.evaluated},
-        "speed": speed(run),
+        "accuracy": {one.name: one.accuracy.to_json() for one in run.evaluations},
+        "speed": summarize_speed(run),
     }

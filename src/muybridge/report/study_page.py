@@ -14,87 +14,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.report.charts import LineChart
-from muybridge.report.document import Block, Gallery, Page, Picture, Section, Text
-from muybridge.report.pictures import plain_picture
-from muybridge.report.sections.training import flattened, settings_table
+from muybridge.report.clip_images import encode_png
+from muybridge.report.document import Block, Gallery, GalleryItem, Page, Paragraph, Section
+from muybridge.report.sections.training import build_settings_table, flatten_mapping
 from muybridge.report.series import Series
-from muybridge.report.sources import Study
-from muybridge.report.tables import Cell, Column, Table, titles
-from muybridge.text import counted
+from muybridge.report.sources import StudyRecord
+from muybridge.report.tables import Cell, Column, Table, make_columns
+from muybridge.text import format_count
 
-VERDICTS = {
+VERDICT_SENTENCES = {
     True: "The runs support the claim.",
     False: "The runs do not support the claim.",
     None: "The runs do not decide.",
 }
-BROAD_RATIO, BROAD_PIXELS = 3, 128  # as many times as wide as high, or so wide: a picture that needs a row for itself
-NUM_MISSING = 6  # runs named in a sentence
+WIDE_IMAGE_RATIO, WIDE_IMAGE_PIXELS = (
+    3,
+    128,
+)  # as many times as wide as high, or so wide: a picture that needs a row for itself
+MAX_MISSING_SHOWN = 6  # runs named in a sentence
 
 
-def study_page(study: Study) -> Page:
+def build_study_page(study: StudyRecord) -> Page:
     """Claim, verdict, tables, figures, pictures, runs, what is missing, environment."""
     values = study.values
-    verdict = _mapping(values["verdict"], "verdict")
+    verdict = _check_mapping(values["verdict"], "verdict")
     supported = verdict.get("supported")
-    judged = VERDICTS[supported if isinstance(supported, bool) else None]
+    verdict_sentence = VERDICT_SENTENCES[supported if isinstance(supported, bool) else None]
     sections = [
-        Section("runs-made", "What was run", tuple(_extent_blocks(values))),
-        _section("tables", "Tables", [_table(part, number) for number, part in _parts(values, "tables")]),
-        _section("figures", "Figures", [_figure(part, number) for number, part in _parts(values, "figures")]),
-        _section("pictures", "Pictures", _galleries([part for _, part in _parts(values, "images")])),
-        _section("runs", "Runs", _run_blocks([part for _, part in _parts(values, "rows")])),
+        Section("runs-made", "What was run", tuple(_build_scope_blocks(values))),
+        _build_section(
+            "tables", "Tables", [_build_table(part, number) for number, part in _parse_parts(values, "tables")]
+        ),
+        _build_section(
+            "figures", "Figures", [_build_figure(part, number) for number, part in _parse_parts(values, "figures")]
+        ),
+        _build_section("pictures", "Pictures", _build_galleries([part for _, part in _parse_parts(values, "images")])),
+        _build_section("runs", "Runs", _build_run_blocks([part for _, part in _parse_parts(values, "rows")])),
     ]
     environment = values.get("environment")
     if isinstance(environment, Mapping) and environment:
-        table = settings_table("environment", "Where it was run", environment)
+        table = build_settings_table("environment", "Where it was run", environment)
         sections.append(Section("environment", "Environment", (table,)))
-    facts: dict[str, object] = {"study": values["name"], "verdict": dict(verdict), "missing": _missing(values)}
-    lead = [Text(f"Claim: {values['claim']}"), Text(judged, "plain" if supported is True else "warning")]
+    summary: dict[str, object] = {
+        "study": values["name"],
+        "verdict": dict(verdict),
+        "missing": _list_missing_runs(values),
+    }
+    lead = [
+        Paragraph(f"Claim: {values['claim']}"),
+        Paragraph(verdict_sentence, "plain" if supported is True else "warning"),
+    ]
     if verdict.get("text"):
-        lead.append(Text(str(verdict["text"])))
-    return Page(str(values["title"]), tuple(lead), tuple(section for section in sections if section), facts)
+        lead.append(Paragraph(str(verdict["text"])))
+    return Page(str(values["title"]), tuple(lead), tuple(section for section in sections if section), summary)
 
 
-def _extent_blocks(values: Mapping[str, Any]) -> list[Block]:
-    scale = Text(f"Scale: {values.get('scale') or 'not said'}.")
-    missing = _missing(values)
+def _build_scope_blocks(values: Mapping[str, Any]) -> list[Block]:
+    scale = Paragraph(f"Scale: {values.get('scale') or 'not said'}.")
+    missing = _list_missing_runs(values)
     if not missing:
-        return [scale, Text("Every planned run is in it.")]
-    more = f"; and {len(missing) - NUM_MISSING} more" if len(missing) > NUM_MISSING else ""
-    return [scale, Text(f"Not run, {len(missing)}: {'; '.join(missing[:NUM_MISSING])}{more}.", "warning")]
+        return [scale, Paragraph("Every planned run is in it.")]
+    more = f"; and {len(missing) - MAX_MISSING_SHOWN} more" if len(missing) > MAX_MISSING_SHOWN else ""
+    return [scale, Paragraph(f"Not run, {len(missing)}: {'; '.join(missing[:MAX_MISSING_SHOWN])}{more}.", "warning")]
 
 
-def _missing(values: Mapping[str, Any]) -> list[str]:
-    found = values.get("missing") or []
-    if not isinstance(found, list):
+def _list_missing_runs(values: Mapping[str, Any]) -> list[str]:
+    missing = values.get("missing") or []
+    if not isinstance(missing, list):
         raise ValueError("the study's missing is no list; let `muybridge study` write it again")
-    return [str(one) for one in found]
+    return [str(one) for one in missing]
 
 
-def _section(name: str, title: str, blocks: Sequence[Block]) -> Section | None:
+def _build_section(name: str, title: str, blocks: Sequence[Block]) -> Section | None:
     return Section(name, title, tuple(blocks)) if blocks else None
 
 
-def _table(part: Mapping[str, Any], number: int) -> Table:
+def _build_table(part: Mapping[str, Any], number: int) -> Table:
     title = str(part.get("title") or f"Table {number}")
-    columns = [str(name) for name in _list(part.get("columns"), f"the columns of {title!r}")]
+    columns = [str(name) for name in _check_list(part.get("columns"), f"the columns of {title!r}")]
     rows = tuple(
-        tuple(_cell(cell, title) for cell in _list(row, f"a row of {title!r}"))
-        for row in _list(part.get("rows"), f"the rows of {title!r}")
+        tuple(_convert_cell(cell, title) for cell in _check_list(row, f"a row of {title!r}"))
+        for row in _check_list(part.get("rows"), f"the rows of {title!r}")
     )
-    shown = tuple(
-        Column(name, _decimals([row[place] for row in rows if place < len(row)])) for place, name in enumerate(columns)
+    table_columns = tuple(
+        Column(name, _choose_decimals([row[column_index] for row in rows if column_index < len(row)]))
+        for column_index, name in enumerate(columns)
     )
-    return Table(_file_name(title, number), title, shown, rows, note=str(part.get("note") or ""))
+    return Table(_make_file_name(title, number), title, table_columns, rows, note=str(part.get("note") or ""))
 
 
-def _decimals(cells: Sequence[Cell]) -> int | None:
+def _choose_decimals(cells: Sequence[Cell]) -> int | None:
     """As many decimals for a column as its longest number has, up to 3; None for whole numbers."""
     fractions = [repr(cell).partition(".")[2] for cell in cells if isinstance(cell, float)]
     return max(1, min(3, max(map(len, fractions)))) if fractions else None
 
 
-def _cell(value: Any, title: str) -> Cell:
+def _convert_cell(value: Any, title: str) -> Cell:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, str | int | float):
@@ -102,21 +117,22 @@ def _cell(value: Any, title: str) -> Cell:
     raise ValueError(f"the table {title!r} has a cell that is neither text nor a number: {value!r}")
 
 
-def _figure(part: Mapping[str, Any], number: int) -> LineChart | Text:
+def _build_figure(part: Mapping[str, Any], number: int) -> LineChart | Paragraph:
     """A chart, or a sentence where nothing of it has been run."""
     title = str(part.get("title") or f"Figure {number}")
     series = tuple(
-        _series(_mapping(one, title), title) for one in _list(part.get("series"), f"the series of {title!r}")
+        _build_series(_check_mapping(one, title), title)
+        for one in _check_list(part.get("series"), f"the series of {title!r}")
     )
     if not any(one.x for one in series):
-        return Text(f"{title}: nothing of it has been run.", "warning")
+        return Paragraph(f"{title}: nothing of it has been run.", "warning")
     labels = (str(part.get("x_label") or ""), str(part.get("y_label") or ""))
-    return LineChart(_file_name(title, number), title, *labels, series, str(part.get("alt") or ""))
+    return LineChart(_make_file_name(title, number), title, *labels, series, str(part.get("alt") or ""))
 
 
-def _series(part: Mapping[str, Any], title: str) -> Series:
-    x, y = (_numbers(part.get(name), title) for name in ("x", "y"))
-    low, high = (_numbers(part[name], title) if part.get(name) is not None else None for name in ("low", "high"))
+def _build_series(part: Mapping[str, Any], title: str) -> Series:
+    x, y = (_parse_numbers(part.get(name), title) for name in ("x", "y"))
+    low, high = (_parse_numbers(part[name], title) if part.get(name) is not None else None for name in ("low", "high"))
     return Series(str(part.get("label") or ""), x, y, low, high, "points" if part.get("style") == "points" else "line")
 
 
@@ -124,67 +140,69 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _numbers(values: Any, title: str) -> tuple[float, ...]:
-    found = _list(values, f"the values of {title!r}")
-    if not all(value is None or _is_number(value) for value in found):
+def _parse_numbers(values: Any, title: str) -> tuple[float, ...]:
+    numbers = _check_list(values, f"the values of {title!r}")
+    if not all(value is None or _is_number(value) for value in numbers):
         raise ValueError(f"the figure {title!r} has values that are no numbers")
-    return tuple(float("nan") if value is None else float(value) for value in found)
+    return tuple(float("nan") if value is None else float(value) for value in numbers)
 
 
-def _galleries(parts: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _build_galleries(parts: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not parts:
         return []
-    pictures = []
+    items = []
     for part in parts:
-        pixels = _pixels(part)
+        pixels = _parse_pixels(part)
         height, width = pixels.shape[:2]
-        broad = width > BROAD_RATIO * height or width > BROAD_PIXELS
-        words = str(part.get("alt") or ""), str(part.get("title") or "")
-        pictures.append(Picture(plain_picture(pixels), *words, broad=broad))
-    return [Gallery("Pictures", tuple(pictures), pixelated=True)]
+        is_wide = width > WIDE_IMAGE_RATIO * height or width > WIDE_IMAGE_PIXELS
+        alt_and_heading = str(part.get("alt") or ""), str(part.get("title") or "")
+        items.append(GalleryItem(encode_png(pixels), *alt_and_heading, is_wide=is_wide))
+    return [Gallery("Pictures", tuple(items), pixelated=True)]
 
 
-def _pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:
+def _parse_pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Gray or RGB, whole numbers from 0 to 255."""
-    refused = f"the picture {part.get('title')!r} is not of rows of gray or of red, green and blue from 0 to 255"
+    error_message = f"the picture {part.get('title')!r} is not of rows of gray or of red, green and blue from 0 to 255"
     try:
-        found = np.array(part.get("pixels"), np.float64)
+        pixels = np.array(part.get("pixels"), np.float64)
     except (ValueError, TypeError) as error:
-        raise ValueError(refused) from error
-    if found.ndim not in (2, 3) or found.size == 0 or (found.ndim == 3 and found.shape[2] != 3):
-        raise ValueError(refused)
-    if not np.isfinite(found).all() or found.min() < 0 or found.max() > 255:
-        raise ValueError(refused)
-    return found.round().astype(np.uint8)
+        raise ValueError(error_message) from error
+    if pixels.ndim not in (2, 3) or pixels.size == 0 or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        raise ValueError(error_message)
+    if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError(error_message)
+    return pixels.round().astype(np.uint8)
 
 
-def _run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _build_run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Every run that the study is made of, a row each, whatever its fields are."""
     if not rows:
         return []
-    flat = [{**flattened(row), **{name: value for name, value in row.items() if _is_number(value)}} for row in rows]
+    flat = [
+        {**flatten_mapping(row), **{name: value for name, value in row.items() if _is_number(value)}} for row in rows
+    ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     cells = tuple(tuple(row.get(name) for name in names) for row in flat)
-    return [Table("runs", f"{counted(len(rows), 'run')}", titles(*names), cells)]
+    return [Table("runs", f"{format_count(len(rows), 'run')}", make_columns(*names), cells)]
 
 
-def _parts(values: Mapping[str, Any], name: str) -> list[tuple[int, Mapping[str, Any]]]:
-    found = _list(values.get(name) or [], f"the study's {name}")
-    return [(number, _mapping(part, f"{name} {number}")) for number, part in enumerate(found, 1)]
+def _parse_parts(values: Mapping[str, Any], name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    parts = _check_list(values.get(name) or [], f"the study's {name}")
+    return [(number, _check_mapping(part, f"{name} {number}")) for number, part in enumerate(parts, 1)]
 
 
-def _list(value: Any, what: str) -> list[Any]:
+def _check_list(value: Any, description: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{what} are no list; let `muybridge study` write it again")
+        raise ValueError(f"{description} are no list; let `muybridge study` write it again")
     return value
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+def _check_mapping(value: Any, description: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{what} of the study is no object; let `muybridge study` write it again")
+        raise ValueError(f"{description} of the study is no object; let `muybridge study` write it again")
     return value
 
 
-def _file_name(title: str, number: int) -> str:
+def _make_file_name(title: str, number: int) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
     return f"{number}-{words}" if words else str(number)

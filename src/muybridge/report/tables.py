@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from muybridge.text import number, printable
+from muybridge.text import format_number, sanitize_text
 
 Cell: TypeAlias = str | int | float | None
 """None: there is no value."""
 
-_LATEX = {
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -70,43 +70,43 @@ class Table:
     @property
     def headings(self) -> tuple[str, ...]:
         """The columns' titles, safe to print."""
-        return tuple(printable(column.title) for column in self.columns)
+        return tuple(sanitize_text(column.title) for column in self.columns)
 
-    def shown(self, num_rows: int | None = None) -> list[list[str]]:
+    def format_rows(self, num_rows: int | None = None) -> list[list[str]]:
         """The first rows, or all of them, as text."""
         return [
-            [_text(cell, column.decimals) for cell, column in zip(row, self.columns, strict=True)]
+            [_format_cell(cell, column.decimals) for cell, column in zip(row, self.columns, strict=True)]
             for row in self.rows[:num_rows]
         ]
 
 
-def titles(*names: str, decimals: int | None = None) -> tuple[Column, ...]:
+def make_columns(*names: str, decimals: int | None = None) -> tuple[Column, ...]:
     """Columns that are shown alike."""
     return tuple(Column(name, decimals) for name in names)
 
 
-def markdown(table: Table) -> str:
+def format_markdown(table: Table) -> str:
     """A table of GitHub's Markdown, its title above and its note below."""
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
     rule = line(["---:" if numeric else "---" for numeric in table.numeric])
-    rows = [line([_markdown_text(cell) for cell in row]) for row in table.shown()]
-    parts = [f"**{_markdown_text(table.title)}**", ""]
-    parts += [line([_markdown_text(title) for title in table.headings]), rule, *rows]
-    return "\n".join([*parts, *(["", _markdown_text(table.note)] if table.note else [])]) + "\n"
+    rows = [line([_escape_markdown(cell) for cell in row]) for row in table.format_rows()]
+    parts = [f"**{_escape_markdown(table.title)}**", ""]
+    parts += [line([_escape_markdown(title) for title in table.headings]), rule, *rows]
+    return "\n".join([*parts, *(["", _escape_markdown(table.note)] if table.note else [])]) + "\n"
 
 
-def latex(table: Table) -> str:
+def format_latex(table: Table) -> str:
     """A `table` of the packages booktabs and inputenc (UTF-8)."""
     alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-    lines = [" & ".join(_latex_text(cell) for cell in row) + r" \\" for row in (table.headings, *table.shown())]
+    lines = [" & ".join(_escape_latex(cell) for cell in row) + r" \\" for row in (table.headings, *table.format_rows())]
     caption = f"{table.title}. {table.note}" if table.note else table.title
     return "\n".join(
         [
             r"\begin{table}",
-            rf"  \caption{{{_latex_text(caption)}}}",
+            rf"  \caption{{{_escape_latex(caption)}}}",
             rf"  \label{{tab:{table.name}}}",
             r"  \centering",
             rf"  \begin{{tabular}}{{{alignment}}}",
@@ -122,25 +122,25 @@ def latex(table: Table) -> str:
     )
 
 
-def comma_separated(table: Table) -> str:
+def format_csv(table: Table) -> str:
     """CSV with a header; numbers in full, no value is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.headings)
-    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows)
+    writer.writerows([sanitize_text(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows)
     return text.getvalue()
 
 
-def _text(cell: Cell, decimals: int | None) -> str:
+def _format_cell(cell: Cell, decimals: int | None) -> str:
     if cell is None:
         return "-"
-    return printable(cell) if isinstance(cell, str) else number(cell, decimals)
+    return sanitize_text(cell) if isinstance(cell, str) else format_number(cell, decimals)
 
 
-def _markdown_text(text: str) -> str:
-    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _escape_markdown(text: str) -> str:
+    plain = sanitize_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
 
 
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX_ESCAPES.get(sign, sign) for sign in sanitize_text(text))

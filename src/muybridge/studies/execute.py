@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from muybridge.distributed.stop import StopRequested, stop_on_signals
-from muybridge.evaluation.evaluate import Examination, evaluate
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_json_lines
@@ -28,9 +28,9 @@ from muybridge.loading.open_data import open_data
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Scoring
 from muybridge.studies.recipe import train_settings
-from muybridge.training.checkpoint import checkpoints
+from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
-from muybridge.training.job import start
+from muybridge.training.job import prepare_job
 
 POLL_SECONDS = 0.2
 FINISHED_WITH_FAILURES = 3  # the exit code of a training that could not read some clips
@@ -45,10 +45,10 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
     trained = folder / TRAINED
     if not trained.exists():
         began = time.perf_counter(), time.process_time()
-        goes_on = bool(checkpoints(folder / "checkpoints"))
+        goes_on = bool(list_checkpoints(folder / "checkpoints"))
         if plan["launcher"]:
             train_by(plan["launcher"], Path(plan["settings_file"]))
-        job = start(settings, resume=True)
+        job = prepare_job(settings, resume=True)
         fit(job, console)  # after a launcher there is nothing left to do
         write_json(
             trained,
@@ -92,11 +92,13 @@ def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
     folder, device = Path(settings.output), resolve_device(settings.device)
     loaded = load_scorer(folder / WEIGHTS, device)
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
-    chosen = data.select(test.split)
+    chosen = data.select_split(test.split)
     if len(chosen) == 0:
-        raise ValueError(f"{settings.data} has no videos in the split {test.split}; it has {', '.join(data.counts())}")
-    examination = Examination(
-        manifest=chosen.relabelled(loaded.card.classes),
+        raise ValueError(
+            f"{settings.data} has no videos in the split {test.split}; it has {', '.join(data.count_videos())}"
+        )
+    examination = EvaluationJob(
+        manifest=chosen.remap_labels(loaded.card.classes),
         split=test.split,
         fold=settings.fold,
         preprocessing=replace(loaded.card.preprocessing, clip_length=test.length),
@@ -113,7 +115,7 @@ def figures(measured: Accuracy) -> dict[str, Any]:
         **{name: 100 * getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")},
         "num_videos": measured.num_videos,
         "num_failed_videos": measured.num_failed_videos,
-        "protocol": measured.protocol.sentence(),
+        "protocol": measured.protocol.format_sentence(),
     }
 
 

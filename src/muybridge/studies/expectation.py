@@ -13,7 +13,7 @@ from functools import cache
 import torch
 
 from muybridge.models.cost import cost
-from muybridge.models.family import ConvolutionKind, specification
+from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Run
 from muybridge.studies.study import Scale
@@ -62,7 +62,7 @@ def laptop_seconds(run: Run) -> float:
     scored = num_videos * sum(test.clips for test in run.tests)
     scored += num_validation * run.settings.evaluation.clips * max(1, round(validations / every)) if every else 0
     trained = training_clips(run)
-    kind = specification(run.settings.model).stem
+    kind = build_specification(run.settings.model).stem
     clips = BACKWARD * trained + scored
     return (
         SECONDS_A_START

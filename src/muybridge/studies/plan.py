@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from muybridge.settings import TrainSettings, differences, to_plain
+from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.synthetic.motions import MotionSettings
 
 Split = Literal["test", "validation"]
@@ -75,10 +75,10 @@ class Run:
 
         Settings that are the defaults are left out, so that a setting added to the program renames no finished run.
         """
-        defaults = to_plain(TrainSettings(data="", seed=self.settings.seed))
+        defaults = settings_to_dict(TrainSettings(data="", seed=self.settings.seed))
         changed = {
             name: ours
-            for name, (ours, _) in differences(to_plain(self.settings), defaults).items()
+            for name, (ours, _) in diff_settings(settings_to_dict(self.settings), defaults).items()
             if not name.startswith(NOT_OF_THE_RUN)
         }
         before = None if self.start is None else self.start.name

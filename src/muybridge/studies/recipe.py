@@ -21,7 +21,7 @@ def groups() -> dict[str, type[Any]]:
 
 
 def train_settings(plain: Mapping[str, Any]) -> TrainSettings:
-    """The settings from their plain form, as `settings.to_plain` writes it; an unknown name is a ValueError."""
+    """The settings from their plain form, as `settings.settings_to_dict` writes it; an unknown name is a ValueError."""
     kinds = groups()
     values = {
         name: kinds[name](**_known(kinds[name], value)) if name in kinds else value for name, value in plain.items()

@@ -25,8 +25,8 @@ from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json, write_text
-from muybridge.files.run_folder import append_json_line, environment, read_json_lines
-from muybridge.settings import to_plain
+from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
+from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, WEIGHTS, figures, history
 from muybridge.studies.plan import Fused, Run, Scoring, row_key
 from muybridge.synthetic.dataset import write_motion_dataset
@@ -145,7 +145,7 @@ def plan(run: Run, folder: Path) -> dict[str, Any]:
     start = None if run.start is None else str(folder / "runs" / run.start.name / WEIGHTS)
     settings = replace(run.settings, data=data_address(run, folder), output=str(folder / "runs" / run.name), init=start)
     tests = [{"clips": test.clips, "length": test.length, "split": test.split} for test in run.tests]
-    return {"settings": to_plain(settings), "tests": tests}
+    return {"settings": settings_to_dict(settings), "tests": tests}
 
 
 def data_address(run: Run, folder: Path) -> str:
@@ -197,7 +197,7 @@ def row(what: Run | Fused, test: Scoring, numbers: Mapping[str, Any]) -> dict[st
         "model": run.settings.model,
         "data": run.source.to_json(),
         "start": None if run.start is None else run.start.name,
-        "settings": without_addresses(to_plain(run.settings)),
+        "settings": without_addresses(settings_to_dict(run.settings)),
         "numbers": dict(numbers),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -212,7 +212,7 @@ def without_addresses(plain: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What a number depends on besides its settings."""
-    return {name: value for name, value in environment().items() if name != "command"}
+    return {name: value for name, value in collect_environment().items() if name != "command"}
 
 
 def commit() -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from muybridge.models.family import mid_channels
+from muybridge.models.family import compute_mid_channels
 from muybridge.records import Modality
 from muybridge.settings import TrainSettings
 from muybridge.studies.laptop import STUDY_CLIPS, STUDY_DEEPER, STUDY_DEPTH, STUDY_MOTIONS, study_run
@@ -100,7 +100,7 @@ def other_motions(seed: int = 1) -> Source:
 
 def rule_stem(settings: TrainSettings) -> int:
     """Mid-channels of the stem by the paper's rule for its filters of 3x7x7: 83 at width 64, where the paper has 45."""
-    return mid_channels(settings.preprocessing.input_channels, settings.network.width, t=3, d=7)
+    return compute_mid_channels(settings.preprocessing.input_channels, settings.network.width, t=3, d=7)
 
 
 def num_classes(setting: Setting) -> int:

@@ -18,11 +18,11 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from muybridge.randomness import generator
-from muybridge.synthetic.motions import MotionSettings, pair_of
-from muybridge.synthetic.scenes import draw_scene, frames_of
+from muybridge.randomness import make_generator
+from muybridge.synthetic.motions import MotionSettings, find_pair
+from muybridge.synthetic.scenes import render_frames, sample_scene
 
-_QUANTISER = 24  # about 25 kB for 24 frames of 80x80 with the default noise; the noise survives, so it matters
+_QUANTIZER = 24  # about 25 kB for 24 frames of 80x80 with the default noise; the noise survives, so it matters
 MotionSplit = Literal["train", "validation", "test"]
 
 
@@ -34,13 +34,15 @@ class MotionSegment(NamedTuple):
     end_seconds: float
 
 
-def video_generator(settings: MotionSettings, split: MotionSplit, label: str, number: int) -> np.random.Generator:
+def create_video_generator(
+    settings: MotionSettings, split: MotionSplit, label: str, video_index: int
+) -> np.random.Generator:
     """The generator that file `number` of a class in a split is drawn from: `render_motion` with it gives its frames.
 
     Partner classes of validation and test share it, which makes their files twins; in training each has its own.
     """
-    owner = label if split == "train" else " and ".join(pair_of(label))
-    return generator(settings.seed, f"motion/{split}/{owner}", number)
+    owner = label if split == "train" else " and ".join(find_pair(label))
+    return make_generator(settings.seed, f"motion/{split}/{owner}", video_index)
 
 
 def write_motion_dataset(
@@ -59,22 +61,22 @@ def write_motion_dataset(
         "validation": settings.validation_videos_per_class,
         "test": settings.test_videos_per_class,
     }
-    planned = [
-        (split, label, number)
+    planned_videos = [
+        (split, label, video_index)
         for split, count in videos_per_class.items()
         for label in settings.class_names
-        for number in range(count)
+        for video_index in range(count)
     ]
     partial = folder.with_name(folder.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
-    for done, (split, label, number) in enumerate(planned, start=1):
-        scene = draw_scene(label, video_generator(settings, split, label, number), settings=settings)
+    for done, (split, label, number) in enumerate(planned_videos, start=1):
+        scene = sample_scene(label, create_video_generator(settings, split, label, number), settings=settings)
         path = partial / split / label / f"{number:05d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_intra_video(path, frames_of(scene), frames_per_second=settings.frames_per_second)
+        write_intra_video(path, render_frames(scene), frames_per_second=settings.frames_per_second)
         if progress is not None:
-            progress(done, len(planned))
+            progress(done, len(planned_videos))
     if folder.exists():
         folder.rmdir()
     partial.replace(folder)
@@ -90,12 +92,12 @@ def write_untrimmed_video(
     """
     if not labels or videos_per_segment < 1:
         raise ValueError("an untrimmed video needs at least one label and one video a segment")
-    pieces = []
-    for number, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
-        rng = generator(settings.seed, "motion/untrimmed", number)
-        pieces.append(frames_of(draw_scene(label, rng, settings=settings)))
+    videos_thwc = []
+    for video_index, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
+        rng = make_generator(settings.seed, "motion/untrimmed", video_index)
+        videos_thwc.append(render_frames(sample_scene(label, rng, settings=settings)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_intra_video(path, np.concatenate(pieces), frames_per_second=settings.frames_per_second)
+    write_intra_video(path, np.concatenate(videos_thwc), frames_per_second=settings.frames_per_second)
     seconds = videos_per_segment * settings.num_frames / settings.frames_per_second
     return [MotionSegment(label, index * seconds, (index + 1) * seconds) for index, label in enumerate(labels)]
 
@@ -104,7 +106,7 @@ def write_intra_video(path: Path, frames_thwc: NDArray[np.uint8], *, frames_per_
     """Write RGB frames uint8 (T, H, W, 3), H and W even, as H.264 in MP4: key frames only, constant quantiser."""
     reformatter = VideoReformatter()
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        options = {"g": "1", "qp": str(_QUANTISER), "preset": "ultrafast"}
+        options = {"g": "1", "qp": str(_QUANTIZER), "preset": "ultrafast"}
         stream = container.add_stream("libx264", rate=frames_per_second, options=options)
         stream.height, stream.width, stream.pix_fmt = frames_thwc.shape[1], frames_thwc.shape[2], "yuv420p"
         stream.codec_context.thread_count = 1

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 # From easy to hard. The first name of a pair is drawn forwards. From the tenth pair on, single moments are shared between
 # classes (right_then_up and up_then_right hold the same two motions), so that only a long enough clip tells them apart.
-PAIRS: tuple[tuple[str, str], ...] = (
+CLASS_PAIRS: tuple[tuple[str, str], ...] = (
     ("left", "right"),
     ("up", "down"),
     ("approach", "recede"),
@@ -36,7 +36,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("down_then_right", "left_then_up"),
     ("loop_clockwise", "loop_counter_clockwise"),
 )
-CLASS_NAMES: tuple[str, ...] = tuple(name for pair in PAIRS for name in pair)
+CLASS_NAMES: tuple[str, ...] = tuple(name for pair in CLASS_PAIRS for name in pair)
 
 _LEFT, _RIGHT, _UP, _DOWN = (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)  # x to the right, y down
 _DIAGONAL = 0.5**0.5
@@ -129,9 +129,9 @@ class MotionSettings:
             raise ValueError(f"classes has no motion named {', '.join(unknown)}; there are {', '.join(CLASS_NAMES)}")
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes must name each motion once, and two at least, not {self.classes}")
-        lonely = [name for name in self.classes if partner(name) not in self.classes]
-        if lonely:
-            raise ValueError(f"classes holds {lonely[0]} without its reversal; add {partner(lonely[0])}")
+        unpaired = [name for name in self.classes if find_partner(name) not in self.classes]
+        if unpaired:
+            raise ValueError(f"classes holds {unpaired[0]} without its reversal; add {find_partner(unpaired[0])}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -149,34 +149,34 @@ class Poses:
     linear_t22: NDArray[np.float64]
     centres_t2: NDArray[np.float64]
 
-    def reversed(self) -> Poses:
+    def reverse(self) -> Poses:
         """The same path backwards in time."""
         return Poses(self.linear_t22[::-1], self.centres_t2[::-1])
 
 
-def pair_of(label: str) -> tuple[str, str]:
+def find_pair(label: str) -> tuple[str, str]:
     """The pair a class belongs to: (drawn forwards, drawn backwards). An unknown class is a ValueError."""
-    for pair in PAIRS:
+    for pair in CLASS_PAIRS:
         if label in pair:
             return pair
     raise ValueError(f"there is no motion named {label}; there are {', '.join(CLASS_NAMES)}")
 
 
-def partner(label: str) -> str:
+def find_partner(label: str) -> str:
     """The class that shows the same motion backwards in time."""
-    forward, backward = pair_of(label)
+    forward, backward = find_pair(label)
     return backward if label == forward else forward
 
 
-def draw_poses(label: str, rng: np.random.Generator, *, settings: MotionSettings, spread: float) -> Poses:
+def sample_poses(label: str, rng: np.random.Generator, *, settings: MotionSettings, spread: float) -> Poses:
     """Draw the path of one object of class `label`. The partner class with an equal generator gets the reversed path.
 
     `spread` takes the place of `settings.spread`: distractors may lie anywhere.
     """
-    forward, _ = pair_of(label)
+    forward, _ = find_pair(label)
     height, width = settings.height, settings.width
     side = min(height, width)
-    linear_t22, offsets_t2 = _draw_motion(forward, rng, np.linspace(-0.5, 0.5, settings.num_frames))
+    linear_t22, offsets_t2 = _sample_motion(forward, rng, np.linspace(-0.5, 0.5, settings.num_frames))
     offsets_t2 = offsets_t2 * side
     # The whole path is placed at random, so that it lies inside of the margin wherever it fits.
     low, high = offsets_t2.min(axis=0), offsets_t2.max(axis=0)
@@ -184,10 +184,10 @@ def draw_poses(label: str, rng: np.random.Generator, *, settings: MotionSettings
     last = np.array([width - 1, height - 1]) - _MARGIN * side - high
     middle, reach = (first + last) / 2, np.maximum((last - first) / 2, 0)
     poses = Poses(linear_t22, offsets_t2 + middle + spread * reach * rng.uniform(-1, 1, size=2))
-    return poses if label == forward else poses.reversed()
+    return poses if label == forward else poses.reverse()
 
 
-def _draw_motion(
+def _sample_motion(
     forward: str, rng: np.random.Generator, times: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Linear maps (T, 2, 2) and offsets (T, 2) in shares of the shorter side, for times from -1/2 to 1/2."""
@@ -212,13 +212,13 @@ def _draw_motion(
         case "loop_clockwise":
             start = int(rng.integers(4))  # any side first, so that the first side does not tell the class
             legs = _LEGS[forward][start:] + _LEGS[forward][:start]
-            offsets_t2 = _along_legs(legs, times, rng.uniform(*_TRAVEL))
+            offsets_t2 = _interpolate_along_legs(legs, times, rng.uniform(*_TRAVEL))
         case _:
-            offsets_t2 = _along_legs(_LEGS[forward], times, rng.uniform(*_TRAVEL))
+            offsets_t2 = _interpolate_along_legs(_LEGS[forward], times, rng.uniform(*_TRAVEL))
     return linear_t22, offsets_t2
 
 
-def _along_legs(
+def _interpolate_along_legs(
     legs: tuple[tuple[float, float], ...], times: NDArray[np.float64], travel: float
 ) -> NDArray[np.float64]:
     """Positions (T, 2) at constant speed along legs of equal duration."""
@@ -236,10 +236,10 @@ def check_symmetric_clips(num_frames: int, *, clip_span: int, num_clips: int) ->
     """
     if num_clips < 2:
         raise ValueError(f"symmetric clips need at least 2 clips a video, not {num_clips}; raise evaluation.clips")
-    room = num_frames - clip_span
-    if room >= 0 and room % (num_clips - 1) == 0:
+    num_remaining = num_frames - clip_span
+    if num_remaining >= 0 and num_remaining % (num_clips - 1) == 0:
         return
-    fitting = clip_span + max(1, -(-room // (num_clips - 1))) * (num_clips - 1)
+    fitting = clip_span + max(1, -(-num_remaining // (num_clips - 1))) * (num_clips - 1)
     raise ValueError(
         f"{num_clips} clips spanning {clip_span} frames do not lie symmetrically in {num_frames} frames: num_frames minus "
         f"the span must be a multiple of clips - 1; set num_frames to {fitting}, or change clips.length or clips.stride"

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.synthetic.motions import MotionSettings, Poses, draw_poses, pair_of
+from muybridge.synthetic.motions import MotionSettings, Poses, find_pair, sample_poses
 
 _RADIUS = (0.17, 0.23)  # of the object, as a share of the shorter side
 _DISTRACTOR_SCALE = 0.45  # grown by an approach it is still smaller than the object at its usual size
-_REACH = 1.3  # no outline is further from the centre than this many radii
+_MAX_OUTLINE_RADII = 1.3  # no outline is further from the centre than this many radii
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Scene:
     noise_thw: NDArray[np.float32]
     contrast: float
 
-    def reversed(self) -> Scene:
+    def reverse(self) -> Scene:
         """The same scene backwards in time, its noise too."""
-        sprites = tuple(replace(sprite, poses=sprite.poses.reversed()) for sprite in self.sprites)
+        sprites = tuple(replace(sprite, poses=sprite.poses.reverse()) for sprite in self.sprites)
         return replace(self, sprites=sprites, noise_thw=self.noise_thw[::-1])
 
 
@@ -63,40 +63,42 @@ class RenderedMotion:
 
 def render_motion(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> RenderedMotion:
     """Draw one video of class `label`. The partner class with an equal generator gives exactly the reversed frames."""
-    scene = draw_scene(label, rng, settings=settings)
-    return RenderedMotion(frames_of(scene), displacement_of(scene))
+    scene = sample_scene(label, rng, settings=settings)
+    return RenderedMotion(render_frames(scene), compute_displacement(scene))
 
 
-def draw_scene(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> Scene:
+def sample_scene(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> Scene:
     """Draw what a video of class `label` shows: background, distractors, the object, noise."""
-    forward, _ = pair_of(label)
-    background_hwc = _draw_background(rng, settings.height, settings.width)
+    forward, _ = find_pair(label)
+    background_hwc = _sample_background(rng, settings.height, settings.width)
     # A distractor has either direction with equal chance: were it always drawn forwards, it would tell the class.
     distractors = tuple(
-        _draw_sprite(str(rng.choice(settings.class_names)), rng, scale=_DISTRACTOR_SCALE, spread=1.0, settings=settings)
+        _sample_sprite(
+            str(rng.choice(settings.class_names)), rng, scale=_DISTRACTOR_SCALE, spread=1.0, settings=settings
+        )
         for _ in range(settings.distractors)
     )
-    sprite = _draw_sprite(forward, rng, scale=1.0, spread=settings.spread, settings=settings)
+    sprite = _sample_sprite(forward, rng, scale=1.0, spread=settings.spread, settings=settings)
     shape = (settings.num_frames, settings.height, settings.width)
     noise_thw = rng.standard_normal(shape, dtype=np.float32) * np.float32(settings.noise)
     scene = Scene(background_hwc, (*distractors, sprite), noise_thw, settings.contrast)
-    return scene if label == forward else scene.reversed()
+    return scene if label == forward else scene.reverse()
 
 
-def frames_of(scene: Scene) -> NDArray[np.uint8]:
+def render_frames(scene: Scene) -> NDArray[np.uint8]:
     """Frames of a scene, uint8 (T, H, W, 3)."""
     canvas_thwc = np.repeat(scene.background_hwc[None], len(scene.noise_thw), axis=0)
     pixels = canvas_thwc.reshape(-1, 3)
     for sprite in scene.sprites:
-        where, rgba = _sample(sprite, canvas_thwc.shape[1:3])
-        behind = pixels[where]
-        pixels[where] = behind + (rgba[:, :3] - behind) * (rgba[:, 3:] * np.float32(scene.contrast))
+        pixel_indices, rgba = _rasterize_sprite(sprite, canvas_thwc.shape[1:3])
+        behind = pixels[pixel_indices]
+        pixels[pixel_indices] = behind + (rgba[:, :3] - behind) * (rgba[:, 3:] * np.float32(scene.contrast))
     canvas_thwc += scene.noise_thw[..., None]
     np.rint(canvas_thwc, out=canvas_thwc)
     return np.clip(canvas_thwc, 0, 255, out=canvas_thwc).astype(np.uint8)
 
 
-def displacement_of(scene: Scene) -> NDArray[np.float32]:
+def compute_displacement(scene: Scene) -> NDArray[np.float32]:
     """Displacement of a scene, float32 (T-1, H, W, 2), as `RenderedMotion` describes it; the background rests.
 
     At a pixel that an object covers by half or more, the object counts, however low its contrast.
@@ -104,18 +106,18 @@ def displacement_of(scene: Scene) -> NDArray[np.float32]:
     num_frames, height, width = scene.noise_thw.shape
     field_thwc = np.zeros((num_frames - 1, height, width, 2), dtype=np.float32)
     for sprite in scene.sprites:
-        where, rgba = _sample(sprite, (height, width))
-        where = where[(rgba[:, 3] >= 0.5) & (where < (num_frames - 1) * height * width)]
-        times, rows, columns = np.unravel_index(where, field_thwc.shape[:3])
+        pixel_indices, rgba = _rasterize_sprite(sprite, (height, width))
+        pixel_indices = pixel_indices[(rgba[:, 3] >= 0.5) & (pixel_indices < (num_frames - 1) * height * width)]
+        times, rows, columns = np.unravel_index(pixel_indices, field_thwc.shape[:3])
         linear_t22, centres_t2 = sprite.poses.linear_t22, sprite.poses.centres_t2
         onwards_t22 = linear_t22[1:] @ np.linalg.inv(linear_t22[:-1])
         points = np.stack([columns, rows], axis=1) - centres_t2[times]
         moved = np.einsum("nij,nj->ni", onwards_t22[times], points) + centres_t2[times + 1]
-        field_thwc.reshape(-1, 2)[where] = moved - centres_t2[times] - points
+        field_thwc.reshape(-1, 2)[pixel_indices] = moved - centres_t2[times] - points
     return field_thwc
 
 
-def _sample(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def _rasterize_sprite(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Flat indices (N,) into (T, H, W) of the pixels that see the sprite, and its interpolated patch there, (N, 4).
 
     All frames at once; only sums and products act on a pixel, so its value does not depend on where it stands in memory.
@@ -130,8 +132,8 @@ def _sample(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], ND
     middle = np.float32((num_cells - 1) / 2)
     u = (a * x)[:, None, :] + (b * y + middle)[:, :, None]
     v = (c * x)[:, None, :] + (d * y + middle)[:, :, None]
-    where = np.flatnonzero((u >= 0) & (u < num_cells - 1) & (v >= 0) & (v < num_cells - 1))
-    u, v = u.reshape(-1)[where], v.reshape(-1)[where]
+    pixel_indices = np.flatnonzero((u >= 0) & (u < num_cells - 1) & (v >= 0) & (v < num_cells - 1))
+    u, v = u.reshape(-1)[pixel_indices], v.reshape(-1)[pixel_indices]
     column, row = np.floor(u), np.floor(v)
     right, below = (u - column)[:, None], (v - row)[:, None]
     cells, corner = sprite.patch_hwc.reshape(-1, 4), (row * num_cells + column).astype(np.intp)
@@ -139,34 +141,35 @@ def _sample(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], ND
     corner += num_cells
     lower = cells.take(corner, axis=0) * (1 - right) + cells.take(corner + 1, axis=0) * right
     rgba = upper * (1 - below) + lower * below
-    seen = rgba[:, 3] > 0
-    return where[seen], rgba[seen]
+    is_covered = rgba[:, 3] > 0
+    return pixel_indices[is_covered], rgba[is_covered]
 
 
-def _draw_background(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+def _sample_background(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
     """A soft picture of middle gray levels, float32 (H, W, 3)."""
-    hills = np.stack([_soft_noise(rng, height, width, cells=4) for _ in range(3)], axis=-1)
+    hills = np.stack([_sample_smooth_noise(rng, height, width, cells=4) for _ in range(3)], axis=-1)
     return (rng.uniform(100, 150, size=3) + 35 * hills).astype(np.float32)
 
 
-def _draw_sprite(
+def _sample_sprite(
     label: str, rng: np.random.Generator, *, scale: float, spread: float, settings: MotionSettings
 ) -> Sprite:
     height, width = settings.height, settings.width
     radius = scale * rng.uniform(*_RADIUS) * min(height, width)
-    reach = int(np.ceil(_REACH * radius)) + 2
+    reach = int(np.ceil(_MAX_OUTLINE_RADII * radius)) + 2
     x, y = np.meshgrid(np.arange(-reach, reach + 1.0), np.arange(-reach, reach + 1.0))
-    coverage = np.clip(_draw_outline(rng, np.arctan2(y, x)) * radius - np.hypot(x, y) + 0.5, 0, 1)
-    mixture = _draw_texture(rng, x / radius, y / radius)[..., None]
+    coverage = np.clip(_sample_outline(rng, np.arctan2(y, x)) * radius - np.hypot(x, y) + 0.5, 0, 1)
+    mixture = _sample_texture(rng, x / radius, y / radius)[..., None]
     # Dark and bright in one object: it stands out from middle gray, and its inside shows motion as well as its outline.
-    colours = mixture * rng.uniform(0, 70, size=3) + (1 - mixture) * rng.uniform(185, 255, size=3)
-    patch_hwc = np.concatenate([colours, coverage[..., None]], axis=-1).astype(np.float32)
-    poses = draw_poses(label, rng, settings=settings, spread=spread)
+    colors = mixture * rng.uniform(0, 70, size=3) + (1 - mixture) * rng.uniform(185, 255, size=3)
+    patch_hwc = np.concatenate([colors, coverage[..., None]], axis=-1).astype(np.float32)
+    poses = sample_poses(label, rng, settings=settings, spread=spread)
     return Sprite(patch_hwc, poses)
 
 
-def _draw_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from centre to outline in radii, at most `_REACH`, by angle. None is a circle: a turn must be seen."""
+def _sample_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance from centre to outline in radii, at most `_MAX_OUTLINE_RADII`, by angle. None is a circle: a turn
+    must be seen."""
     angles = angles + rng.uniform(0, 2 * np.pi)
     match int(rng.integers(3)):
         case 0:  # an irregular blob
@@ -185,7 +188,7 @@ def _draw_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> NDAr
             return np.asarray(1.15 * short / np.hypot(short * np.cos(angles), np.sin(angles)), dtype=np.float64)
 
 
-def _draw_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sample_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much of the dark colour there is, 0 to 1, at points given in radii. Coarse, so that no step passes half a period."""
     angle, phase = rng.uniform(0, 2 * np.pi, size=2)
     across = x * np.cos(angle) + y * np.sin(angle)
@@ -195,17 +198,19 @@ def _draw_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[n
         case 1:  # two halves
             return np.asarray(0.5 + 0.5 * np.tanh((across + rng.uniform(-0.3, 0.3)) / 0.15), dtype=np.float64)
         case _:  # patches
-            return np.asarray(np.clip(0.5 + 0.9 * _soft_noise(rng, *x.shape, cells=6), 0, 1), dtype=np.float64)
+            return np.asarray(np.clip(0.5 + 0.9 * _sample_smooth_noise(rng, *x.shape, cells=6), 0, 1), dtype=np.float64)
 
 
-def _soft_noise(rng: np.random.Generator, height: int, width: int, *, cells: int) -> NDArray[np.float64]:
+def _sample_smooth_noise(rng: np.random.Generator, height: int, width: int, *, cells: int) -> NDArray[np.float64]:
     """Random hills between -1 and 1, (height, width): a grid of cells x cells values, smoothly interpolated."""
     grid = rng.uniform(-1, 1, size=(cells, cells))
-    return np.asarray(_smooth_weights(height, cells) @ grid @ _smooth_weights(width, cells).T, dtype=np.float64)
+    return np.asarray(
+        _compute_smooth_weights(height, cells) @ grid @ _compute_smooth_weights(width, cells).T, dtype=np.float64
+    )
 
 
-def _smooth_weights(length: int, cells: int) -> NDArray[np.float64]:
+def _compute_smooth_weights(length: int, cells: int) -> NDArray[np.float64]:
     """Interpolation weights (length, cells) with flat tangents at the grid's points."""
-    places = np.linspace(0, cells - 1, length)
-    distance = np.minimum(np.abs(places[:, None] - np.arange(cells)), 1)
+    positions = np.linspace(0, cells - 1, length)
+    distance = np.minimum(np.abs(positions[:, None] - np.arange(cells)), 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float64)

@@ -23,12 +23,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-FORMAT = 1
-WEIGHTS, MOMENTS, STATE = "network.safetensors", "optimizer.pt", "state.json"
+FORMAT_VERSION = 1
+WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt", "state.json"
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainState:
     """How far a run is: `step` steps are done; what was counted on the way, in clips of all ranks."""
 
     step: int
@@ -46,47 +46,47 @@ class Snapshot:
     """A run at one step, in memory that training does not touch any more."""
 
     weights: Mapping[str, Tensor]
-    moments: Mapping[str, Any]
-    progress: Progress
+    optimizer_state: Mapping[str, Any]
+    train_state: TrainState
 
 
-class DamagedCheckpoint(ValueError):
+class DamagedCheckpointError(ValueError):
     """A checkpoint that cannot be read, or not as it was written."""
 
 
-def snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Snapshot:
+def take_snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, train_state: TrainState) -> Snapshot:
     """Copies weights and optimiser state to the memory of the processor."""
-    weights = {name: _copied(tensor) for name, tensor in network.state_dict().items()}
-    return Snapshot(weights, _copied(optimizer.state_dict()), progress)
+    weights = {name: _copy_to_cpu(tensor) for name, tensor in network.state_dict().items()}
+    return Snapshot(weights, _copy_to_cpu(optimizer.state_dict()), train_state)
 
 
-def _copied(value: Any) -> Any:
+def _copy_to_cpu(value: Any) -> Any:
     if isinstance(value, Tensor):
         copy = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         return copy.copy_(value.detach())
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
+        return {key: _copy_to_cpu(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_copied(inner) for inner in value]
+        return [_copy_to_cpu(inner) for inner in value]
     return value
 
 
 def save_checkpoint(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, train_state: TrainState, keep: int
 ) -> Path:
     """Writes checkpoints/step-N and removes older ones; see `write_checkpoint`."""
-    return write_checkpoint(folder, snapshot(network, optimizer, progress), keep=keep)
+    return write_checkpoint(folder, take_snapshot(network, optimizer, train_state), keep=keep)
 
 
-def write_checkpoint(folder: Path, taken: Snapshot, *, keep: int, keep_best: bool = False) -> Path:
+def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: bool = False) -> Path:
     """Writes checkpoints/step-N, then removes all but the newest `keep` and, if asked for, the one of the best validation.
 
     A full disk is an OSError and changes nothing.
     """
-    progress = taken.progress
-    target = folder / step_name(progress.step)
+    train_state = snapshot.train_state
+    target = folder / format_checkpoint_name(train_state.step)
     partial, replaced = folder / f".{target.name}.partial", folder / f".{target.name}.replaced"
-    files = encoded(taken)
+    files = serialize(snapshot)
     for leftover in (partial, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -103,31 +103,31 @@ def write_checkpoint(folder: Path, taken: Snapshot, *, keep: int, keep_best: boo
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
-    best = step_name(progress.best_step) if keep_best and progress.best_step is not None else ""
-    for old in checkpoints(folder)[:-keep]:
+    best = format_checkpoint_name(train_state.best_step) if keep_best and train_state.best_step is not None else ""
+    for old in list_checkpoints(folder)[:-keep]:
         if old.name != best:
-            remove(old)
+            remove_checkpoint(old)
     return target
 
 
-def encoded(taken: Snapshot) -> dict[str, bytes | memoryview]:
+def serialize(snapshot: Snapshot) -> dict[str, bytes | memoryview]:
     """The files of a checkpoint. In memory: torch and safetensors have errors of their own for a full disk."""
-    moments = io.BytesIO()
-    torch.save(taken.moments, moments)
+    optimizer_buffer = io.BytesIO()
+    torch.save(snapshot.optimizer_state, optimizer_buffer)
     files: dict[str, bytes | memoryview] = {
-        WEIGHTS: safetensors.torch.save(dict(taken.weights)),
-        MOMENTS: moments.getbuffer(),
+        WEIGHTS_FILE: safetensors.torch.save(dict(snapshot.weights)),
+        OPTIMIZER_FILE: optimizer_buffer.getbuffer(),
     }
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    state = {"format": FORMAT, "progress": asdict(taken.progress), "sha256": sums}
-    return {**files, STATE: json.dumps({**state, "state_sha256": _state_sha256(state)}, indent=1).encode() + b"\n"}
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    state = {"format": FORMAT_VERSION, "progress": asdict(snapshot.train_state), "sha256": checksums}
+    return {**files, STATE_FILE: json.dumps({**state, "state_sha256": _hash_state(state)}, indent=1).encode() + b"\n"}
 
 
-def _state_sha256(state: Mapping[str, Any]) -> str:
+def _hash_state(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def step_name(step: int) -> str:
+def format_checkpoint_name(step: int) -> str:
     """The folder of the checkpoint after `step` steps."""
     return f"step-{step:08d}"
 
@@ -141,15 +141,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove(checkpoint: Path) -> None:
+def remove_checkpoint(path: Path) -> None:
     """Removes a checkpoint; killed on the way, what is left of it does not pass for one."""
-    doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
+    doomed = path.with_name(f".{path.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
-    checkpoint.rename(doomed)
+    path.rename(doomed)
     shutil.rmtree(doomed)
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first by step; one that was being replaced when the run died counts again."""
     for aside in folder.glob(".step-*.replaced"):
         original = aside.with_name(aside.name.removeprefix(".").removesuffix(".replaced"))
@@ -158,79 +158,81 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def steps_done(folder: Path) -> int:
+def find_last_step(folder: Path) -> int:
     """How many steps the newest checkpoint is of; 0 without any."""
-    found = checkpoints(folder)
-    return int(found[-1].name.removeprefix("step-")) if found else 0
+    paths = list_checkpoints(folder)
+    return int(paths[-1].name.removeprefix("step-")) if paths else 0
 
 
-def newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
+def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """The newest checkpoint that is whole, if any, and a sentence for every newer one that is not.
 
     Those are set aside as `.step-N.damaged`, where they neither count nor are used again. A checkpoint of another format is
     a ValueError.
     """
-    sentences: list[str] = []
-    for path in reversed(checkpoints(folder)):
+    problems: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
         try:
-            return read_checkpoint(path), sentences
-        except DamagedCheckpoint as error:
+            return read_checkpoint(path), problems
+        except DamagedCheckpointError as error:
             aside = path.with_name(f".{path.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-            sentences.append(f"{error}; it is set aside as {aside.name}, and the one before is used")
-    return None, sentences
+            problems.append(f"{error}; it is set aside as {aside.name}, and the one before is used")
+    return None, problems
 
 
 def read_checkpoint(path: Path) -> Snapshot:
     """What `write_checkpoint` wrote. DamagedCheckpoint where a byte of it is another one; ValueError for another format."""
     try:
-        state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-        found = state.get("format") if isinstance(state, dict) else None
-        if isinstance(found, int) and found != FORMAT:
-            raise ForeignCheckpoint(f"the checkpoint {path} is of format {found}; use the version that wrote it")
-        _require(state.pop("state_sha256") == _state_sha256(state), STATE)
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS, MOMENTS)}
+        state: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        format_version = state.get("format") if isinstance(state, dict) else None
+        if isinstance(format_version, int) and format_version != FORMAT_VERSION:
+            raise CheckpointFormatError(
+                f"the checkpoint {path} is of format {format_version}; use the version that wrote it"
+            )
+        _check_intact(state.pop("state_sha256") == _hash_state(state), STATE_FILE)
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, OPTIMIZER_FILE)}
         for name, content in files.items():
-            _require(hashlib.sha256(content).hexdigest() == state["sha256"][name], name)
-        weights = safetensors.torch.load(files[WEIGHTS])
-        moments = torch.load(io.BytesIO(files[MOMENTS]), map_location="cpu", weights_only=True)
-    except ForeignCheckpoint:
+            _check_intact(hashlib.sha256(content).hexdigest() == state["sha256"][name], name)
+        weights = safetensors.torch.load(files[WEIGHTS_FILE])
+        optimizer_state = torch.load(io.BytesIO(files[OPTIMIZER_FILE]), map_location="cpu", weights_only=True)
+    except CheckpointFormatError:
         raise
     except (
         *(OSError, ValueError, KeyError, AttributeError, SafetensorError, RuntimeError, EOFError),
         pickle.UnpicklingError,
     ) as error:
         cause = str(error).partition("\n")[0]
-        raise DamagedCheckpoint(f"the checkpoint {path} is damaged ({cause})") from error
-    if set(state["progress"]) != {field.name for field in fields(Progress)}:
+        raise DamagedCheckpointError(f"the checkpoint {path} is damaged ({cause})") from error
+    if set(state["progress"]) != {field.name for field in fields(TrainState)}:
         raise ValueError(f"the checkpoint {path} is of another version of muybridge; use the one that wrote it")
-    return Snapshot(weights, moments, Progress(**state["progress"]))
+    return Snapshot(weights, optimizer_state, TrainState(**state["progress"]))
 
 
-class ForeignCheckpoint(ValueError):
+class CheckpointFormatError(ValueError):
     """A checkpoint of a format that this version does not read."""
 
 
-def _require(matches: bool, name: str) -> None:
-    if not matches:
-        raise DamagedCheckpoint(f"{name} is not what was written")
+def _check_intact(is_intact: bool, file_name: str) -> None:
+    if not is_intact:
+        raise DamagedCheckpointError(f"{file_name} is not what was written")
 
 
-def put_in_place(taken: Snapshot, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def restore(snapshot: Snapshot, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Weights and optimiser state of a snapshot into the run's; ValueError where they are of another network."""
-    ours = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    theirs = {name: tuple(tensor.shape) for name, tensor in taken.weights.items()}
-    if ours != theirs:
+    expected_shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    snapshot_shapes = {name: tuple(tensor.shape) for name, tensor in snapshot.weights.items()}
+    if expected_shapes != snapshot_shapes:
         raise ValueError(
-            f"the checkpoint after step {taken.progress.step} is of another network than the settings describe"
+            f"the checkpoint after step {snapshot.train_state.step} is of another network than the settings describe"
         )
-    network.load_state_dict(dict(taken.weights))
-    optimizer.load_state_dict(dict(taken.moments))
+    network.load_state_dict(dict(snapshot.weights))
+    optimizer.load_state_dict(dict(snapshot.optimizer_state))
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Puts a checkpoint's weights and optimiser state in place; a damaged or foreign one is a ValueError that names it."""
-    taken = read_checkpoint(path)
-    put_in_place(taken, network, optimizer)
-    return taken.progress
+    snapshot = read_checkpoint(path)
+    restore(snapshot, network, optimizer)
+    return snapshot.train_state

@@ -11,65 +11,72 @@ from types import TracebackType
 
 import torch
 
-from muybridge.training.checkpoint import Progress, Snapshot, snapshot, write_checkpoint
-from muybridge.training.job import Job
-from muybridge.training.step import CALM_DOWN
-from muybridge.weights.card import network_of, save
+from muybridge.training.checkpoint import Snapshot, TrainState, take_snapshot, write_checkpoint
+from muybridge.training.job import TrainingJob
+from muybridge.training.step import INSTABILITY_REMEDY
+from muybridge.weights.card import build_network, save
 
 
-class Keeper:
+class AsyncCheckpointer:
     """Saves a run while it goes on. As a context it ends when all is on disk."""
 
-    def __init__(self, job: Job, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, job: TrainingJob, optimizer: torch.optim.Optimizer) -> None:
         self._job = job
         self._optimizer = optimizer
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._writing: Future[None] | None = None
+        self._pending_write: Future[None] | None = None
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> AsyncCheckpointer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             self.wait()
         finally:
             self._pool.shutdown()
 
-    def save(self, progress: Progress) -> None:
+    def save(self, train_state: TrainState) -> None:
         """A checkpoint to go on from, and last.safetensors to use. Neither ever holds weights that are not finite."""
-        if not self._job.ranks.is_first:
+        if not self._job.process_group.is_rank0:
             return
         self.wait()
         if not all(bool(tensor.isfinite().all()) for tensor in self._job.network.state_dict().values()):
-            raise FloatingPointError(f"the weights are not finite after step {progress.step}; {CALM_DOWN}")
-        self._writing = self._pool.submit(self._write, snapshot(self._job.network, self._optimizer, progress))
+            raise FloatingPointError(f"the weights are not finite after step {train_state.step}; {INSTABILITY_REMEDY}")
+        self._pending_write = self._pool.submit(
+            self._write, take_snapshot(self._job.network, self._optimizer, train_state)
+        )
 
     def wait(self) -> None:
         """Until what was saved is on disk; raises what kept it from getting there."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        pending_write, self._pending_write = self._pending_write, None
+        if pending_write is not None:
+            pending_write.result()
 
-    def raise_early(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raises what has kept the last save from the disk, if it is known already."""
-        if self._writing is not None and self._writing.done():
+        if self._pending_write is not None and self._pending_write.done():
             self.wait()
 
-    def _write(self, taken: Snapshot) -> None:
-        kept = self._job.settings.checkpoints
+    def _write(self, snapshot: Snapshot) -> None:
+        checkpoint_settings = self._job.settings.checkpoints
         # First: whoever dies in between writes them again, but a run whose last checkpoint is there has no step left to.
-        save_weights(self._job, "last.safetensors", taken)
-        write_checkpoint(self._job.folder / "checkpoints", taken, keep=kept.keep, keep_best=kept.keep_best)
+        save_weights(self._job, "last.safetensors", snapshot)
+        write_checkpoint(
+            self._job.folder / "checkpoints",
+            snapshot,
+            keep=checkpoint_settings.keep,
+            keep_best=checkpoint_settings.keep_best,
+        )
 
 
-def save_weights(job: Job, name: str, taken: Snapshot | None = None) -> None:
+def save_weights(job: TrainingJob, file_name: str, snapshot: Snapshot | None = None) -> None:
     """The network with its card, as it is or as it was in a snapshot."""
     save(
-        job.network if taken is None else network_of(job.network.specification, taken.weights),
-        job.folder / name,
-        classes=job.train.classes,
+        job.network if snapshot is None else build_network(job.network.specification, snapshot.weights),
+        job.folder / file_name,
+        classes=job.train_manifest.classes,
         preprocessing=job.preprocessing,
         source=f"trained by muybridge on {job.settings.data}",
     )

@@ -23,7 +23,7 @@ from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainingSettings, TrainSettings
 
 # bf16 rounds to 8 bits: a gradient keeps its direction within a few degrees. With a wrong kernel it does not.
-LEAST_COSINE = 0.9
+MIN_COSINE = 0.9
 # cuDNN 9.8 to 9.14 with 3-D convolutions in bf16: wrong results (pytorch/pytorch#163539), or a path around them that is
 # four times slower and takes several times the memory (#166122, #166643). Mended in 9.15.
 BAD_CUDNN_FROM, BAD_CUDNN_BEFORE = 90800, 91500
@@ -61,37 +61,37 @@ def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torc
         channels, crop = network.specification.input_channels, preprocessing.crop
         size = (2, channels, preprocessing.clip_length, crop, crop)
         clips = torch.randn(size, device=device, generator=generator)
-        warnings = cudnn_warnings(cudnn_version()) + check_bf16(network, clips).warnings()
+        warnings = list_cudnn_warnings(get_cudnn_version()) + compare_bf16_to_fp32(network, clips).list_warnings()
     if training.compile:
         network.compile()  # in place: names of parameters stay, so checkpoints and weights know nothing of it
     return warnings
 
 
 @dataclass(frozen=True)
-class PrecisionCheck:
+class PrecisionComparison:
     """One step in bf16 beside the same in fp32: cosine between the two gradients, and their seconds."""
 
     cosine: float
     fp32_seconds: float
     bf16_seconds: float
 
-    def warnings(self) -> list[str]:
+    def list_warnings(self) -> list[str]:
         """What a person should know; nothing where bf16 is right and quicker."""
-        found = []
-        if not self.cosine >= LEAST_COSINE:
-            found.append(
+        messages = []
+        if not self.cosine >= MIN_COSINE:
+            messages.append(
                 f"a step in bf16 points elsewhere than in fp32 (cosine {self.cosine:.2f} of the gradients, expected at "
-                f"least {LEAST_COSINE}): this torch and its libraries compute bf16 wrongly here; use training.precision fp32"
+                f"least {MIN_COSINE}): this torch and its libraries compute bf16 wrongly here; use training.precision fp32"
             )
         if self.bf16_seconds > self.fp32_seconds:
-            found.append(
+            messages.append(
                 f"a step in bf16 takes {self.bf16_seconds / self.fp32_seconds:.1f} times as long as in fp32 here; "
                 "use training.precision fp32, or other versions of torch and cuDNN"
             )
-        return found
+        return messages
 
 
-def check_bf16(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionCheck:
+def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionComparison:
     """Runs a step each way on copies of `network`, on the device and for clips of the size that training will see.
 
     Batch norm keeps to its running statistics: over two clips those of the batch turn rounding into noise (the gradients of
@@ -99,32 +99,34 @@ def check_bf16(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionCheck:
     """
     gradients, seconds = [], []
     for enabled in (False, True):
-        twin = copy.deepcopy(network).eval()
+        network_copy = copy.deepcopy(network).eval()
         for _ in range(2):  # the first one pays for set-up
-            twin.zero_grad(set_to_none=True)
-            _wait(clips_ncthw.device)
+            network_copy.zero_grad(set_to_none=True)
+            _synchronize(clips_ncthw.device)
             begin = time.perf_counter()
             with torch.autocast(clips_ncthw.device.type, torch.bfloat16, enabled=enabled):
-                logits = twin(clips_ncthw)
+                logits = network_copy(clips_ncthw)
             targets = torch.arange(len(clips_ncthw), device=logits.device) % logits.shape[1]
             torch.autograd.backward(functional.cross_entropy(logits.float(), targets))
-            _wait(clips_ncthw.device)
+            _synchronize(clips_ncthw.device)
             elapsed = time.perf_counter() - begin
         gradients.append(
-            torch.cat([parameter.grad.flatten() for parameter in twin.parameters() if parameter.grad is not None])
+            torch.cat(
+                [parameter.grad.flatten() for parameter in network_copy.parameters() if parameter.grad is not None]
+            )
         )
         seconds.append(elapsed)
     cosine = functional.cosine_similarity(gradients[0].double(), gradients[1].double(), dim=0).item()
-    return PrecisionCheck(cosine, seconds[0], seconds[1])
+    return PrecisionComparison(cosine, seconds[0], seconds[1])
 
 
-def cudnn_version() -> int | None:
+def get_cudnn_version() -> int | None:
     """The cuDNN that torch uses, 90100 for 9.1.0; None where there is none."""
     version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return version
 
 
-def cudnn_warnings(version: int | None) -> list[str]:
+def list_cudnn_warnings(version: int | None) -> list[str]:
     """A sentence where this cuDNN (90100 is 9.1.0; None: there is none) is known to be wrong or slow in bf16."""
     if version is None or not BAD_CUDNN_FROM <= version < BAD_CUDNN_BEFORE:
         return []
@@ -135,12 +137,12 @@ def cudnn_warnings(version: int | None) -> list[str]:
     ]
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def ahead(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:
+def prefetch_to_device(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:
     """The same batches with their planes on `device`; on a GPU each is copied while the step before it computes.
 
     Page-locked planes go over on a stream of their own. What comes out may be used on the current stream at once.
@@ -152,26 +154,26 @@ def ahead(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[Tr
     waiting: tuple[TrainingBatch, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            copied = on_device(batch, device)
+            copied = move_to_device(batch, device)
         # An event and not the stream itself: waiting for the stream would wait for the copy after this one too.
         done = stream.record_event()
         if waiting is not None:
-            yield _usable_now(*waiting, device)
+            yield _wait_for_copy(*waiting, device)
         waiting = copied, done
     if waiting is not None:
-        yield _usable_now(*waiting, device)
+        yield _wait_for_copy(*waiting, device)
 
 
-def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+def move_to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """A batch whose tensors lie on `device`; the small conversion to RGB stays with the step that uses it."""
     views = batch.views.to(device) if batch.views else None
     return replace(batch, views=views, labels_n=batch.labels_n.to(device, non_blocking=True))
 
 
-def _usable_now(batch: TrainingBatch, copied: torch.cuda.Event, device: torch.device) -> TrainingBatch:
+def _wait_for_copy(batch: TrainingBatch, copy_event: torch.cuda.Event, device: torch.device) -> TrainingBatch:
     """Makes the device wait until the batch is `copied`, and keeps its memory until the step that uses it is done."""
     current = torch.cuda.current_stream(device)
-    current.wait_event(copied)
+    current.wait_event(copy_event)
     if batch.views is not None:
         for tensor in (*batch.views.tensors, batch.labels_n):
             tensor.record_stream(current)

@@ -1,6 +1,7 @@
 """The training loop on one page: rate, batch, step, log, validate, save (paper section 4.1).
 
-Enter: a `Job` from start.py. Leave: a run folder with last.safetensors, best.safetensors (by video accuracy on validation,
+Enter: a `TrainingJob` from start.py. Leave: a run folder with last.safetensors, best.safetensors (by video accuracy on
+validation,
 never on test), checkpoints to go on from, curves, and the scores of the last validation. Under torchrun every rank runs this
 loop and all take the same turns; rank 0 alone writes and prints.
 """
@@ -16,195 +17,218 @@ from functools import partial
 import torch
 from rich.console import Console
 
-from muybridge.distributed.process_group import Ranks
+from muybridge.distributed.process_group import ProcessGroup
 from muybridge.distributed.stop import StopFlag, StopRequested, stop_on_signals
-from muybridge.distributed.watchdog import Watch
-from muybridge.evaluation.evaluate import Examination, evaluate, sentence
+from muybridge.distributed.watchdog import Watchdog
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.loading.draws import StepDraws
-from muybridge.loading.loader import TrainingBatch, TrainingDraws, frame_source, training_batches
-from muybridge.training.checkpoint import Progress, newest_snapshot, put_in_place
-from muybridge.training.checkpointer import Keeper, save_weights
+from muybridge.loading.draws import TrainingBatchSampler
+from muybridge.loading.loader import TrainingBatch, TrainingDataset, load_training_batches, open_frame_source
+from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
+from muybridge.training.checkpointer import AsyncCheckpointer, save_weights
 from muybridge.training.data_parallel import wrap_for_training
-from muybridge.training.execution import ahead
-from muybridge.training.job import Job
-from muybridge.training.metrics_log import Curves
-from muybridge.training.optimizer import build_optimizer, set_rate
-from muybridge.training.profiler import Profile
-from muybridge.training.progress import ProgressBar, StepReport
-from muybridge.training.step import Learner, StepResult, example_clips, training_step
-from muybridge.weights.card import tensors_sha256
+from muybridge.training.execution import prefetch_to_device
+from muybridge.training.job import TrainingJob
+from muybridge.training.metrics_log import MetricsLog
+from muybridge.training.optimizer import build_optimizer, set_learning_rate
+from muybridge.training.profiler import StepProfiler
+from muybridge.training.progress_bar import ProgressBar, StepMetrics
+from muybridge.training.step import StepContext, StepResult, make_example_clips, training_step
+from muybridge.weights.card import compute_tensors_sha256
 
-MIN_DRAWS_TO_JUDGE = 100  # before the share of unreadable clips can stop a run; at its end fewer are enough
+MIN_DRAWS_FOR_FAILURE_SHARE = 100  # before the share of unreadable clips can stop a run; at its end fewer are enough
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FitResult:
     """How a run ended: the last validation's accuracy, none where there are no validation videos."""
 
-    progress: Progress
-    validation: Accuracy | None
+    train_state: TrainState
+    validation_accuracy: Accuracy | None
 
 
-def fit(job: Job, console: Console) -> Outcome:
+def fit(job: TrainingJob, console: Console) -> FitResult:
     """Trains from the newest checkpoint, or from the start, to the last step. Raises `StopRequested` after saving."""
     schedule, limits, training = job.schedule, job.settings.timeouts, job.settings.training
     optimizer = build_optimizer(job.network, training)
-    progress, measured = newest_progress(job, optimizer, console), None
+    train_state, accuracy = restore_newest_checkpoint(job, optimizer, console), None
     model = wrap_for_training(
-        job.network, job.ranks, synchronise=training.synchronise_norm, example=example_clips(job, 2)
+        job.network,
+        job.process_group,
+        sync_batch_norm=training.synchronise_norm,
+        example_clips=make_example_clips(job, 2),
     )
-    learner = Learner(job, model, optimizer)
-    saved, saved_at = progress, time.monotonic()
+    context = StepContext(job, model, optimizer)
+    saved_state, saved_at = train_state, time.monotonic()
     with (
         stop_on_signals() as stop,
-        Watch(job.ranks.place) as watch,
-        Curves(job.folder, progress.step, writes=job.ranks.is_first) as curves,
-        ProgressBar(console, schedule, progress.step) as bar,
-        Profile(job.folder, job.ranks.place, training.profile_steps) as profile,
-        Keeper(job, optimizer) as keeper,
+        Watchdog(job.process_group.rank) as watchdog,
+        MetricsLog(job.folder, train_state.step, enabled=job.process_group.is_rank0) as metrics_log,
+        ProgressBar(console, schedule, train_state.step) as progress_bar,
+        StepProfiler(job.folder, job.process_group.rank, training.profile_steps) as profiler,
+        AsyncCheckpointer(job, optimizer) as checkpointer,
     ):
-        draws, steps = _draws(job, progress.step)
-        batches = read_batches(job, draws, steps, partial(hear_of_restart, job.ranks, stop, console))
-        step_phase = partial(watch.phase, minutes=limits.step_minutes, setting="timeouts.step_minutes")
-        save_phase = partial(watch.phase, minutes=limits.checkpoint_minutes, setting="timeouts.checkpoint_minutes")
+        dataset, sampler = _build_dataset_and_sampler(job, train_state.step)
+        batches = read_batches(job, dataset, sampler, partial(handle_worker_restart, job.process_group, stop, console))
+        step_phase = partial(
+            watchdog.limit_phase, limit_minutes=limits.step_minutes, setting_name="timeouts.step_minutes"
+        )
+        save_phase = partial(
+            watchdog.limit_phase, limit_minutes=limits.checkpoint_minutes, setting_name="timeouts.checkpoint_minutes"
+        )
         while True:
-            if validation_is_due(job, progress):
-                with saved_when_cut_short(keeper, progress, stop, job.ranks):
-                    progress, measured = validate(job, progress, curves, console, stop, watch)
-            finished, validated = progress.step == schedule.num_steps, progress.validated_step == progress.step
-            with step_phase(f"meeting after step {progress.step}"):
-                signal_number = asked_to_stop(job.ranks, stop)
-            is_time = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
-            if progress != saved and (finished or validated or is_time or signal_number):
-                with save_phase(f"saving step {progress.step}"):
-                    keeper.save(progress)
-                saved, saved_at = progress, time.monotonic()
-            keeper.raise_early()
+            if is_validation_due(job, train_state):
+                with save_on_failure(checkpointer, train_state, stop, job.process_group):
+                    train_state, accuracy = validate(job, train_state, metrics_log, console, stop, watchdog)
+            finished, validated = train_state.step == schedule.num_steps, train_state.validated_step == train_state.step
+            with step_phase(f"meeting after step {train_state.step}"):
+                signal_number = gather_stop_signal(job.process_group, stop)
+            is_save_due = time.monotonic() - saved_at > 60 * job.settings.checkpoints.every_minutes
+            if train_state != saved_state and (finished or validated or is_save_due or signal_number):
+                with save_phase(f"saving step {train_state.step}"):
+                    checkpointer.save(train_state)
+                saved_state, saved_at = train_state, time.monotonic()
+            checkpointer.raise_if_failed()
             if finished:
-                return Outcome(progress, measured)
+                return FitResult(train_state, accuracy)
             if signal_number:
                 raise StopRequested(signal_number)
 
-            began, step = time.perf_counter(), progress.step
-            in_hand = partial(videos_of_step, draws, steps, step)
+            step_start, step = time.perf_counter(), train_state.step
+            list_videos = partial(list_videos_of_step, dataset, sampler, step)
             with (
-                saved_when_cut_short(keeper, progress, stop, job.ranks),
-                step_phase(f"reading the clips of step {step + 1}", videos=in_hand),
+                save_on_failure(checkpointer, train_state, stop, job.process_group),
+                step_phase(f"reading the clips of step {step + 1}", list_videos=list_videos),
             ):
-                pieces = [next(batches) for _ in range(steps.num_pieces)]
-            waited_seconds = time.perf_counter() - began
-            rate = schedule.rate(step)
-            set_rate(optimizer, rate)
-            with step_phase(f"training step {step + 1}", videos=in_hand):
-                result = training_step(learner, pieces, step)
-            progress = count(job, progress, result, curves)
-            profile.stepped()
-            seconds = time.perf_counter() - began
+                micro_batches = [next(batches) for _ in range(sampler.num_micro_batches)]
+            waited_seconds = time.perf_counter() - step_start
+            learning_rate = schedule.compute_learning_rate(step)
+            set_learning_rate(optimizer, learning_rate)
+            with step_phase(f"training step {step + 1}", list_videos=list_videos):
+                result = training_step(context, micro_batches, step)
+            train_state = update_train_state(job, train_state, result, metrics_log)
+            profiler.step()
+            seconds = time.perf_counter() - step_start
 
-            report = StepReport(result.loss, result.num_right, result.num_clips, seconds, waited_seconds)
-            bar.stepped(report)
-            epoch = schedule.epoch(progress.step)
-            curves.record("train", progress.step, {"epoch": epoch, "rate": rate, **report.figures()})
+            step_metrics = StepMetrics(result.loss, result.num_right, result.num_clips, seconds, waited_seconds)
+            progress_bar.update(step_metrics)
+            epoch = schedule.compute_epoch(train_state.step)
+            metrics_log.log_metrics(
+                "train", train_state.step, {"epoch": epoch, "rate": learning_rate, **step_metrics.to_log()}
+            )
 
 
 def read_batches(
-    job: Job, draws: TrainingDraws, steps: StepDraws, restarted: Callable[[str], None]
+    job: TrainingJob, dataset: TrainingDataset, sampler: TrainingBatchSampler, on_restart: Callable[[str], None]
 ) -> Iterator[TrainingBatch]:
-    """This rank's batches on its device, `steps.num_pieces` a step; `restarted` hears why workers were started again."""
+    """This rank's batches on its device, `steps.num_micro_batches` a step; `restarted` hears why workers were started again."""
     pin_memory = job.device.type == "cuda"
-    read = training_batches(draws, steps, job.settings.loading, pin_memory=pin_memory, restarted=restarted)
-    return ahead(read, job.device)
-
-
-def newest_progress(job: Job, optimizer: torch.optim.Optimizer, console: Console) -> Progress:
-    """Where to begin: the newest checkpoint that is whole, read by rank 0 and put in place on all, or step 0."""
-    taken, damages = newest_snapshot(job.folder / "checkpoints") if job.ranks.is_first else (None, [])
-    for damage in damages:
-        console.print(damage)
-    taken = job.ranks.first_ones(taken)
-    if taken is None:
-        return Progress(step=0)
-    put_in_place(taken, job.network, optimizer)
-    console.print(f"going on at step {taken.progress.step} of {job.schedule.num_steps}")
-    return taken.progress
-
-
-def count(job: Job, progress: Progress, result: StepResult, curves: Curves) -> Progress:
-    """One step more, and what was drawn in it; too large a share of failures ends the run with a RuntimeError."""
-    now = replace(
-        progress,
-        step=progress.step + 1,
-        num_drawn=progress.num_drawn + result.num_clips + len(result.failures),
-        num_failed=progress.num_failed + len(result.failures),
-        num_looped=progress.num_looped + result.num_looped,
-        num_skipped_steps=progress.num_skipped_steps + result.skipped,
+    batches = load_training_batches(
+        dataset, sampler, job.settings.loading, pin_memory=pin_memory, on_restart=on_restart
     )
-    curves.failures(now.step, result.failures)
-    allowed = job.settings.loading.max_failed_share
-    may_judge = now.num_drawn >= MIN_DRAWS_TO_JUDGE or now.step == job.schedule.num_steps
-    if result.failures and may_judge and now.num_failed > allowed * now.num_drawn:
+    return prefetch_to_device(batches, job.device)
+
+
+def restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:
+    """Where to begin: the newest checkpoint that is whole, read by rank 0 and put in place on all, or step 0."""
+    snapshot, problems = read_newest_snapshot(job.folder / "checkpoints") if job.process_group.is_rank0 else (None, [])
+    for problem in problems:
+        console.print(problem)
+    snapshot = job.process_group.broadcast_from_rank0(snapshot)
+    if snapshot is None:
+        return TrainState(step=0)
+    restore(snapshot, job.network, optimizer)
+    console.print(f"going on at step {snapshot.train_state.step} of {job.schedule.num_steps}")
+    return snapshot.train_state
+
+
+def update_train_state(
+    job: TrainingJob, train_state: TrainState, result: StepResult, metrics_log: MetricsLog
+) -> TrainState:
+    """One step more, and what was drawn in it; too large a share of failures ends the run with a RuntimeError."""
+    updated = replace(
+        train_state,
+        step=train_state.step + 1,
+        num_drawn=train_state.num_drawn + result.num_clips + len(result.failures),
+        num_failed=train_state.num_failed + len(result.failures),
+        num_looped=train_state.num_looped + result.num_looped,
+        num_skipped_steps=train_state.num_skipped_steps + result.skipped,
+    )
+    metrics_log.log_failures(updated.step, result.failures)
+    max_failed_share = job.settings.loading.max_failed_share
+    has_enough_draws = updated.num_drawn >= MIN_DRAWS_FOR_FAILURE_SHARE or updated.step == job.schedule.num_steps
+    if result.failures and has_enough_draws and updated.num_failed > max_failed_share * updated.num_drawn:
         last = result.failures[-1]
         raise RuntimeError(
-            f"{now.num_failed} of {now.num_drawn} clips could not be read, more than loading.max_failed_share {allowed:g} "
+            f"{updated.num_failed} of {updated.num_drawn} clips could not be read, more than "
+            f"loading.max_failed_share {max_failed_share:g} "
             f"allows; {job.folder / 'failures.jsonl'} names them, the last is {last.video}: {last.reason}"
         )
-    return now
+    return updated
 
 
-def validation_is_due(job: Job, progress: Progress) -> bool:
+def is_validation_due(job: TrainingJob, train_state: TrainState) -> bool:
     """Whether the validation videos are to be scored after this step, and were not yet."""
-    if len(job.validation) == 0 or progress.step in (0, progress.validated_step):
+    if len(job.validation_manifest) == 0 or train_state.step in (0, train_state.validated_step):
         return False
-    steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
-    return progress.step == job.schedule.num_steps or (steps > 0 and progress.step % max(1, round(steps)) == 0)
+    interval_steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
+    return train_state.step == job.schedule.num_steps or (
+        interval_steps > 0 and train_state.step % max(1, round(interval_steps)) == 0
+    )
 
 
 def validate(
-    job: Job, progress: Progress, curves: Curves, console: Console, stop: StopFlag, watch: Watch
-) -> tuple[Progress, Accuracy]:
+    job: TrainingJob,
+    train_state: TrainState,
+    metrics_log: MetricsLog,
+    console: Console,
+    stop: StopFlag,
+    watchdog: Watchdog,
+) -> tuple[TrainState, Accuracy]:
     """Scores the validation videos by the evaluation protocol; keeps best.safetensors and the scores."""
     settings = job.settings
-    job.ranks.share_buffers(job.network)
-    examination = Examination(
-        manifest=job.validation,
+    job.process_group.broadcast_buffers(job.network)
+    evaluation_job = EvaluationJob(
+        manifest=job.validation_manifest,
         split="validation",
         fold=settings.fold,
         preprocessing=job.preprocessing,
-        model_sha256=tensors_sha256(job.network.state_dict()),
+        model_sha256=compute_tensors_sha256(job.network.state_dict()),
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
 
-    def finished(num_videos: int) -> None:
-        watch.still_going()
-        if signal_number := asked_to_stop(job.ranks, stop):
+    def on_batch_done(num_videos: int) -> None:
+        watchdog.reset_deadline()
+        if signal_number := gather_stop_signal(job.process_group, stop):
             raise StopRequested(signal_number)  # validation may take long, and comes again on --resume
 
-    with watch.phase(
-        f"validation after step {progress.step}", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"
+    with watchdog.limit_phase(
+        f"validation after step {train_state.step}", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"
     ):
-        measured = evaluate(
-            examination,
+        accuracy = evaluate(
+            evaluation_job,
             NetworkScorer(job.network, job.device),
             job.folder / "scores" / "validation.parquet",
             device=job.device,
-            finished=finished,
+            on_progress=on_batch_done,
         ).accuracy
-    figures = {name: getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
-    curves.record("validation", progress.step, figures)
-    console.print(f"epoch {job.schedule.epoch(progress.step):.1f}: {sentence(measured)}")
-    share = measured.video_top1.of_all.share
-    if progress.best_accuracy is None or share > progress.best_accuracy:
-        if job.ranks.is_first:
+    metrics = {name: getattr(accuracy, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
+    metrics_log.log_metrics("validation", train_state.step, metrics)
+    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_accuracy(accuracy)}")
+    share = accuracy.video_top1.of_all.share
+    if train_state.best_accuracy is None or share > train_state.best_accuracy:
+        if job.process_group.is_rank0:
             save_weights(job, "best.safetensors")
-        progress = replace(progress, best_accuracy=share, best_step=progress.step)
-    return replace(progress, validated_step=progress.step), measured
+        train_state = replace(train_state, best_accuracy=share, best_step=train_state.step)
+    return replace(train_state, validated_step=train_state.step), accuracy
 
 
 @contextmanager
-def saved_when_cut_short(keeper: Keeper, progress: Progress, stop: StopFlag, ranks: Ranks) -> Iterator[None]:
+def save_on_failure(
+    checkpointer: AsyncCheckpointer, train_state: TrainState, stop: StopFlag, process_group: ProcessGroup
+) -> Iterator[None]:
     """For what leaves the weights alone: where it cannot end, the run is saved before the error goes on.
 
     A signal to a whole group of processes ends the workers and other ranks too; that counts as the request to stop that
@@ -213,34 +237,36 @@ def saved_when_cut_short(keeper: Keeper, progress: Progress, stop: StopFlag, ran
     try:
         yield
     except (StopRequested, RuntimeError):
-        if progress.step > 0:
-            keeper.save(progress)
-            keeper.wait()
+        if train_state.step > 0:
+            checkpointer.save(train_state)
+            checkpointer.wait()
         if stop.signal_number is not None:
             raise StopRequested(stop.signal_number) from None
         raise
 
 
-def asked_to_stop(ranks: Ranks, stop: StopFlag) -> int:
+def gather_stop_signal(process_group: ProcessGroup, stop: StopFlag) -> int:
     """The signal that any rank was asked to stop by, 0 for none: known to all at the same time."""
-    return int(max(row[0] for row in ranks.tables([stop.signal_number or 0])))
+    return int(max(row[0] for row in process_group.all_gather_floats([stop.signal_number or 0])))
 
 
-def hear_of_restart(ranks: Ranks, stop: StopFlag, console: Console, reason: str) -> None:
+def handle_worker_restart(process_group: ProcessGroup, stop: StopFlag, console: Console, reason: str) -> None:
     """Workers were killed: by whoever asks the run to stop, or by chance."""
-    if stop.signal_number is not None and ranks.world_size == 1:
+    if stop.signal_number is not None and process_group.world_size == 1:
         raise StopRequested(stop.signal_number)
     console.print(reason)
 
 
-def videos_of_step(draws: TrainingDraws, steps: StepDraws, step: int) -> list[str]:
+def list_videos_of_step(dataset: TrainingDataset, sampler: TrainingBatchSampler, step: int) -> list[str]:
     """The videos that this rank draws in a step."""
-    return [draws.manifest.video(draws.video_index(draw)) for draw in steps.of_step(step)]
+    return [dataset.manifest.get_video(dataset.find_video_index(draw)) for draw in sampler.list_draws(step)]
 
 
-def _draws(job: Job, first_step: int) -> tuple[TrainingDraws, StepDraws]:
+def _build_dataset_and_sampler(job: TrainingJob, first_step: int) -> tuple[TrainingDataset, TrainingBatchSampler]:
     settings = job.settings
-    source = frame_source(job.train.root, job.preprocessing)
-    draws = TrainingDraws(job.train, source, job.preprocessing, mirror=settings.clips.mirror, seed=settings.seed)
-    batch, place = settings.training.batch_size, job.ranks.place
-    return draws, StepDraws(first_step, job.schedule.num_steps, batch, place, job.schedule.global_batch)
+    source = open_frame_source(job.train_manifest.root, job.preprocessing)
+    dataset = TrainingDataset(
+        job.train_manifest, source, job.preprocessing, mirror=settings.clips.mirror, seed=settings.seed
+    )
+    batch, place = settings.training.batch_size, job.process_group.rank
+    return dataset, TrainingBatchSampler(first_step, job.schedule.num_steps, batch, place, job.schedule.global_batch)

@@ -16,43 +16,45 @@ from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.loading.loader import Failure
 
 
-class Curves:
+class MetricsLog:
     """Appends to a run folder's logs; a record's step is the number of steps done by then.
 
     What a run that died had logged past `steps_done`, where it goes on now, is dropped: it comes again. Ranks other than the
-    first do not write: `writes` is off.
+    first do not write: `enabled` is off.
     """
 
-    def __init__(self, folder: Path, steps_done: int, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, num_steps_done: int, *, enabled: bool = True) -> None:
         self.folder = folder
-        self.writes = writes
-        if not writes:
+        self.enabled = enabled
+        if not enabled:
             return
         for name in ("log.jsonl", "failures.jsonl"):
-            kept = [line for line in read_json_lines(folder / name) if line["step"] <= steps_done]
+            kept = [line for line in read_json_lines(folder / name) if line["step"] <= num_steps_done]
             write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
+        self.summary_writer = SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps_done + 1)
 
-    def __enter__(self) -> Curves:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.writes:
-            self.board.close()
+        if self.enabled:
+            self.summary_writer.close()
 
-    def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, split: str, step: int, metrics: Mapping[str, Any]) -> None:
         """One line of log.jsonl, and a point on a curve for every number in it."""
-        if not self.writes:
+        if not self.enabled:
             return
-        known = {name: value for name, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
-        append_json_line(self.folder / "log.jsonl", {"kind": kind, "step": step, **known})
-        for name, value in known.items():
+        logged_metrics = {
+            name: value for name, value in metrics.items() if not (isinstance(value, float) and math.isnan(value))
+        }
+        append_json_line(self.folder / "log.jsonl", {"kind": split, "step": step, **logged_metrics})
+        for name, value in logged_metrics.items():
             if isinstance(value, int | float):
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+                self.summary_writer.add_scalar(f"{split}/{name}", value, step)
 
-    def failures(self, step: int, failures: Iterable[Failure]) -> None:
+    def log_failures(self, step: int, failures: Iterable[Failure]) -> None:
         """The draws of a step that could not be read."""
-        for failure in failures if self.writes else ():
+        for failure in failures if self.enabled else ():
             append_json_line(self.folder / "failures.jsonl", {"step": step, **failure.__dict__})

@@ -21,7 +21,7 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
         trained = [
             (name, parameter)
             for name, parameter in network.named_parameters()
-            if parameter.requires_grad and rate_factor(name, training) == factor
+            if parameter.requires_grad and find_rate_factor(name, training) == factor
         ]
         for decay, is_bias in ((training.weight_decay, False), (0.0, True)):
             parameters = [parameter for name, parameter in trained if name.endswith("bias") == is_bias]
@@ -35,13 +35,13 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
             return torch.optim.AdamW(groups, lr=training.learning_rate)
 
 
-def rate_factor(name: str, training: TrainingSettings) -> float:
+def find_rate_factor(parameter_name: str, training: TrainingSettings) -> float:
     """What the rate of a parameter is multiplied by; that of the classifier for what is no stage of the network."""
-    part = next((part for part in PARTS if name.startswith(f"{part}.")), PARTS[-1])
+    part = next((part for part in PARTS if parameter_name.startswith(f"{part}.")), PARTS[-1])
     return training.rate_factors[PARTS.index(part)]
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """The learning rate of a step, times each group's factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate_factor"]
+        group["lr"] = learning_rate * group["rate_factor"]

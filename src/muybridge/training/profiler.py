@@ -10,39 +10,39 @@ from torch.profiler import ProfilerActivity
 
 from muybridge.distributed.rank import Rank
 
-STEPS_BEFORE = 5  # which pay for set-up
+NUM_STEPS_BEFORE_PROFILE = 5  # which pay for set-up
 
 
-class Profile:
+class StepProfiler:
     """Records `num_steps` steps of a run after the first few; 0 records nothing and costs nothing."""
 
-    def __init__(self, folder: Path, place: Rank, num_steps: int) -> None:
-        self._path = folder / "profile" / f"rank-{place.rank}.json"
-        self._profiler = _profiler(num_steps, self._path) if num_steps else None
+    def __init__(self, folder: Path, rank: Rank, num_steps: int) -> None:
+        self._path = folder / "profile" / f"rank-{rank.rank}.json"
+        self._profiler = _build_profiler(num_steps, self._path) if num_steps else None
 
-    def __enter__(self) -> Profile:
+    def __enter__(self) -> StepProfiler:
         if self._profiler:
             self._profiler.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._profiler:
             self._profiler.stop()
 
-    def stepped(self) -> None:
+    def step(self) -> None:
         """One step is done."""
         if self._profiler:
             self._profiler.step()
 
 
-def _profiler(num_steps: int, path: Path) -> torch.profiler.profile:
+def _build_profiler(num_steps: int, path: Path) -> torch.profiler.profile:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
 
     def write(recorded: torch.profiler.profile) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         recorded.export_chrome_trace(str(path))
 
-    plan = torch.profiler.schedule(wait=STEPS_BEFORE - 1, warmup=1, active=num_steps, repeat=1)
-    return torch.profiler.profile(activities=activities, schedule=plan, on_trace_ready=write)
+    profiler_schedule = torch.profiler.schedule(wait=NUM_STEPS_BEFORE_PROFILE - 1, warmup=1, active=num_steps, repeat=1)
+    return torch.profiler.profile(activities=activities, schedule=profiler_schedule, on_trace_ready=write)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from muybridge.settings import TrainingSettings
 
-CLIPS_OF_BASE_RATE = 32  # the paper's rate is for 32 clips, one GPU's batch; it grows linearly with the global batch
-CLIPS_A_VIDEO_AND_EPOCH = 4  # the paper's epoch is 1M clips over Kinetics' 240k training videos
+BASE_BATCH_SIZE = 32  # the paper's rate is for 32 clips, one GPU's batch; it grows linearly with the global batch
+CLIPS_PER_VIDEO_PER_EPOCH = 4  # the paper's epoch is 1M clips over Kinetics' 240k training videos
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class Schedule:
     global_batch: int
     steps_per_epoch: int
     num_steps: int
-    peak_rate: float
+    peak_learning_rate: float
     warmup_steps: float
     decay_steps: tuple[float, ...]
     decay_factor: float
 
-    def rate(self, step: int) -> float:
+    def compute_learning_rate(self, step: int) -> float:
         """The learning rate of step `step`, counted from 0. Warm-up rises to the peak at its last step."""
         decays = sum(step >= decay for decay in self.decay_steps)
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps > 0 else 1.0
-        return self.peak_rate * warmup * self.decay_factor**decays
+        return self.peak_learning_rate * warmup * self.decay_factor**decays
 
-    def epoch(self, step: int) -> float:
+    def compute_epoch(self, step: int) -> float:
         """How many epochs lie before step `step`."""
         return step / self.steps_per_epoch
 
@@ -41,16 +41,16 @@ class Schedule:
         return self.num_steps * self.global_batch
 
 
-def schedule(training: TrainingSettings, *, num_videos: int, world_size: int = 1) -> Schedule:
+def build_schedule(training: TrainingSettings, *, num_videos: int, world_size: int = 1) -> Schedule:
     """The schedule of a run over `num_videos` training videos on `world_size` ranks."""
     global_batch = training.global_batch or training.batch_size * world_size
-    clips_per_epoch = training.clips_per_epoch or CLIPS_A_VIDEO_AND_EPOCH * num_videos
+    clips_per_epoch = training.clips_per_epoch or CLIPS_PER_VIDEO_PER_EPOCH * num_videos
     steps_per_epoch = max(1, round(clips_per_epoch / global_batch))
     return Schedule(
         global_batch=global_batch,
         steps_per_epoch=steps_per_epoch,
         num_steps=max(1, round(training.epochs * steps_per_epoch)),
-        peak_rate=training.learning_rate * global_batch / CLIPS_OF_BASE_RATE,
+        peak_learning_rate=training.learning_rate * global_batch / BASE_BATCH_SIZE,
         warmup_steps=training.resolved_warmup_epochs * steps_per_epoch,
         decay_steps=tuple(epoch * steps_per_epoch for epoch in training.resolved_decay_epochs),
         decay_factor=training.decay_factor,

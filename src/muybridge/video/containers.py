@@ -28,19 +28,19 @@ from numpy.typing import NDArray
 from muybridge.records import FrameTimes, VideoError
 
 # Demuxers of texts and patterns that name other files or addresses: a data set must not make us open those.
-_POINTING_ELSEWHERE = frozenset(
+_REFERENCING_DEMUXERS = frozenset(
     ("concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty", "vapoursynth", "webm_dash_manifest")
 )
-_START, _VOP_START = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture in MPEG-4
+_START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture in MPEG-4
 
 
-class _Packet(NamedTuple):
+class _PacketInfo(NamedTuple):
     pts: int | None
     dts: int | None
     duration: int
     is_key: bool
-    is_dropped: bool  # decoded but never shown: cut off by an edit list, or a picture others refer to
-    vop_kinds: str | None  # MPEG-4 without stored presentation stamps: the kinds of picture it holds
+    is_hidden: bool  # decoded but never shown: cut off by an edit list, or a picture others refer to
+    vop_types: str | None  # MPEG-4 without stored presentation stamps: the kinds of picture it holds
 
 
 @dataclass(frozen=True)
@@ -53,75 +53,77 @@ class FrameIndex:
     """
 
     times: FrameTimes
-    key_stamps: NDArray[np.int64]
+    key_frame_stamps: NDArray[np.int64]
     uses_dts: bool
-    num_leading: int
+    num_leading_packets: int
 
     @property
-    def is_counted(self) -> bool:
+    def uses_counting(self) -> bool:
         """Frames must be found by counting, not by their stamps."""
-        return len(self.key_stamps) == 0
+        return len(self.key_frame_stamps) == 0
 
-    def key_before(self, tick: int) -> int:
+    def find_key_frame(self, tick: int) -> int:
         """The place in key_stamps of the last key frame shown at or before `tick`."""
-        return int(np.searchsorted(self.key_stamps[:, 0], tick, side="right")) - 1
+        return int(np.searchsorted(self.key_frame_stamps[:, 0], tick, side="right")) - 1
 
 
 @contextmanager
-def open_pictures(path: str) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def open_video_stream(path: str) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """The open file and its first stream of moving pictures, decoded by one thread.
 
     Raises VideoError: missing, unreadable or no_video. Errors of FFmpeg inside the block become unreadable.
     """
     _check_file(path)
     try:
-        container = av.open(path, container_options=_open_options(), metadata_errors="replace")
+        container = av.open(path, container_options=_build_open_options(), metadata_errors="replace")
     except av.error.ArgumentError as error:
         raise VideoError(
             "unreadable", "the file is no video (playlists that point to other files are refused)"
         ) from error
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError("unreadable", f"the file is damaged or no video ({_words(error)})") from error
+        raise VideoError("unreadable", f"the file is damaged or no video ({_format_error(error)})") from error
     with container:
-        stream = _picture_stream(container)
+        stream = _find_video_stream(container)
         stream.codec_context.thread_count = 1  # many workers decode side by side
         try:
             yield container, stream
         except av.error.FFmpegError as error:
-            raise VideoError("unreadable", f"the file cannot be read ({_words(error)})") from error
+            raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
 
 
-def packets_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets from the container's present position, as they are stored."""
     for packet in container.demux(stream):
         if packet.size:  # AVI says "the last frame again" with nothing; to a decoder that would mean the end
             yield packet
 
 
-def indexed_packets(
+def demux_indexed_packets(
     container: InputContainer, stream: av.VideoStream, index: FrameIndex, *, from_start: bool
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets stamped as the index counts time; `from_start` leaves out those that come before the first key frame."""
-    packets = packets_of(container, stream)
-    for packet in islice(packets, index.num_leading, None) if from_start else packets:
+    packets = demux_packets(container, stream)
+    for packet in islice(packets, index.num_leading_packets, None) if from_start else packets:
         if index.uses_dts:
-            if stream.codec_context.name == "mpeg4" and _START not in bytes(packet):
+            if stream.codec_context.name == "mpeg4" and _START_CODE not in bytes(packet):
                 continue  # the place-holder of a packed stream; without B-frames decoders take it for damage
             packet.pts = packet.dts
         yield packet
 
 
-def decoded_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def decode_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     """Frames in the order in which they are shown. Raises VideoError("unreadable") naming where decoding fails."""
-    number = 0
+    num_decoded = 0
     for packet in packets:
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
             stamp, tick_seconds = packet.pts, packet.time_base
-            where = f"after {number} frames" if stamp is None else f"at {float(stamp * tick_seconds):.2f} s"
-            raise VideoError("unreadable", f"the file is damaged: decoding fails {where} ({_words(error)})") from error
-        number += len(frames)
+            where = f"after {num_decoded} frames" if stamp is None else f"at {float(stamp * tick_seconds):.2f} s"
+            raise VideoError(
+                "unreadable", f"the file is damaged: decoding fails {where} ({_format_error(error)})"
+            ) from error
+        num_decoded += len(frames)
         yield from frames
     yield from stream.decode(None)
 
@@ -131,35 +133,35 @@ def index_frames(path: str) -> FrameIndex:
 
     Raises VideoError: missing, unreadable, no_video, or truncated where the file ends before its own table of contents does.
     """
-    with open_pictures(path) as (container, stream):
+    with open_video_stream(path) as (container, stream):
         packets = _read_packets(container, stream)
-        num_leading = next((place for place, packet in enumerate(packets) if packet.is_key), 0)
-        packets = [packet for packet in packets[num_leading:] if packet.vop_kinds != ""]
-        uses_dts = any(packet.pts is None for packet in packets) and not _may_reorder(stream, packets)
+        num_leading_packets = next((packet_index for packet_index, packet in enumerate(packets) if packet.is_key), 0)
+        packets = [packet for packet in packets[num_leading_packets:] if packet.vop_types != ""]
+        uses_dts = any(packet.pts is None for packet in packets) and not _can_reorder_frames(stream, packets)
         stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
         trusted = [stamp for stamp in stamps if stamp is not None]
-        shown = [stamp for stamp, packet in zip(stamps, packets, strict=True) if not packet.is_dropped]
+        shown = [stamp for stamp, packet in zip(stamps, packets, strict=True) if not packet.is_hidden]
         if len(trusted) == len(stamps) and len(shown) == len(set(shown)):
-            return _index_by_stamps(stream, packets, np.array(trusted, np.int64), uses_dts, num_leading)
-    return _index_by_decoding(path, packets, num_leading)
+            return _index_by_stamps(stream, packets, np.array(trusted, np.int64), uses_dts, num_leading_packets)
+    return _index_by_decoding(path, packets, num_leading_packets)
 
 
-def spread_stamps(stamps: list[int | None], step: int) -> NDArray[np.int64]:
+def interpolate_stamps(stamps: list[int | None], default_step: int) -> NDArray[np.int64]:
     """Strictly increasing ticks for frames in the order shown, from the stamps that are known.
 
     Gaps between known stamps are filled evenly, the ends continue at the mean step; `step` serves where fewer than two are
     known, or where they do not increase.
     """
-    numbers = np.arange(len(stamps), dtype=np.int64)
-    places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None], np.int64)
+    frame_indices = np.arange(len(stamps), dtype=np.int64)
+    known_indices = np.array([place for place, stamp in enumerate(stamps) if stamp is not None], np.int64)
     known = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
-    if len(known) < 2 or bool(np.any(np.diff(known) < np.diff(places))):
-        return numbers * step + (known[0] - places[0] * step if len(known) else 0)
-    step = max(1, round((int(known[-1]) - int(known[0])) / (int(places[-1]) - int(places[0]))))
-    ticks = np.rint(np.interp(numbers, places, known)).astype(np.int64)
-    before, after = numbers < places[0], numbers > places[-1]
-    ticks[before] -= step * (places[0] - numbers[before])
-    ticks[after] += step * (numbers[after] - places[-1])
+    if len(known) < 2 or bool(np.any(np.diff(known) < np.diff(known_indices))):
+        return frame_indices * default_step + (known[0] - known_indices[0] * default_step if len(known) else 0)
+    default_step = max(1, round((int(known[-1]) - int(known[0])) / (int(known_indices[-1]) - int(known_indices[0]))))
+    ticks = np.rint(np.interp(frame_indices, known_indices, known)).astype(np.int64)
+    before, after = frame_indices < known_indices[0], frame_indices > known_indices[-1]
+    ticks[before] -= default_step * (known_indices[0] - frame_indices[before])
+    ticks[after] += default_step * (frame_indices[after] - known_indices[-1])
     return ticks
 
 
@@ -169,7 +171,7 @@ def _check_file(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoError("missing", "the file does not exist") from error
     except OSError as error:
-        raise VideoError("unreadable", f"the file cannot be opened ({_words(error)})") from error
+        raise VideoError("unreadable", f"the file cannot be opened ({_format_error(error)})") from error
     if not S_ISREG(facts.st_mode):  # a pipe or device would wait for ever
         raise VideoError("unreadable", "the path is a folder" if S_ISDIR(facts.st_mode) else "the path is not a file")
     if facts.st_size == 0:
@@ -177,12 +179,12 @@ def _check_file(path: str) -> None:
 
 
 @cache
-def _open_options() -> dict[str, str]:
-    formats = sorted(av.formats_available - _POINTING_ELSEWHERE)
+def _build_open_options() -> dict[str, str]:
+    formats = sorted(av.formats_available - _REFERENCING_DEMUXERS)
     return {"fflags": "+nofillin-genpts", "protocol_whitelist": "file", "format_whitelist": ",".join(formats)}
 
 
-def _picture_stream(container: InputContainer) -> av.VideoStream:
+def _find_video_stream(container: InputContainer) -> av.VideoStream:
     if container.format.name.endswith("_pipe"):  # FFmpeg's names for single pictures: png_pipe, jpeg_pipe, ...
         raise VideoError("no_video", f"the file is a picture ({container.format.name[:-5]}), not a video")
     for stream in container.streams.video:
@@ -195,61 +197,68 @@ def _picture_stream(container: InputContainer) -> av.VideoStream:
     raise VideoError("no_video", "the file holds no video stream")
 
 
-def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_Packet]:
+def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_PacketInfo]:
     """The stamps of all packets that hold data, in the file's order. Raises VideoError("truncated")."""
-    packets: list[_Packet] = []
-    is_cut = False
+    packets: list[_PacketInfo] = []
+    is_truncated = False
     is_mpeg4, is_vp8 = (stream.codec_context.name == name for name in ("mpeg4", "vp8"))
-    for packet in packets_of(container, stream):
-        is_cut = packet.is_corrupt
-        kinds = vop_kinds(bytes(packet)) if is_mpeg4 and packet.pts is None else None
-        is_key = packet.is_keyframe and kinds != ""  # place-holders of packed streams are marked, too
+    for packet in demux_packets(container, stream):
+        is_truncated = packet.is_corrupt
+        vop_types = parse_vop_types(bytes(packet)) if is_mpeg4 and packet.pts is None else None
+        is_key = packet.is_keyframe and vop_types != ""  # place-holders of packed streams are marked, too
         # VP8 (RFC 6386, 9.1) says in its first byte whether a picture is to be shown.
         is_dropped = packet.is_discard or (is_vp8 and not bytes(packet)[0] & 0x10)
-        packets.append(_Packet(packet.pts, packet.dts, max(packet.duration or 0, 0), is_key, is_dropped, kinds))
+        packets.append(_PacketInfo(packet.pts, packet.dts, max(packet.duration or 0, 0), is_key, is_dropped, vop_types))
     is_mov = container.format.name.startswith("mov,")
-    num_promised = len(stream.index_entries) if is_mov else 0  # MP4 lists every frame; others list key frames, or none
-    if len(packets) < num_promised:
-        raise VideoError("truncated", f"the file ends after {len(packets) - is_cut} of {num_promised} frames")
+    num_indexed = len(stream.index_entries) if is_mov else 0  # MP4 lists every frame; others list key frames, or none
+    if len(packets) < num_indexed:
+        raise VideoError("truncated", f"the file ends after {len(packets) - is_truncated} of {num_indexed} frames")
     # Broadcast marks damaged packets in the same way, wherever they are.
-    if is_cut and container.format.name != "mpegts":
+    if is_truncated and container.format.name != "mpegts":
         raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
     return packets
 
 
-def vop_kinds(packet: bytes) -> str:
+def parse_vop_types(packet: bytes) -> str:
     """The kinds (I, P, B, S) of the MPEG-4 pictures in a packet: two bits behind each start code (ISO 14496-2, 6.2.5)."""
-    kinds, place = "", packet.find(_VOP_START)
-    while 0 <= place < len(packet) - len(_VOP_START):
-        kinds += "IPBS"[packet[place + len(_VOP_START)] >> 6]
-        place = packet.find(_VOP_START, place + 1)
-    return kinds
+    vop_types, position = "", packet.find(_VOP_START_CODE)
+    while 0 <= position < len(packet) - len(_VOP_START_CODE):
+        vop_types += "IPBS"[packet[position + len(_VOP_START_CODE)] >> 6]
+        position = packet.find(_VOP_START_CODE, position + 1)
+    return vop_types
 
 
-def _may_reorder(stream: av.VideoStream, packets: list[_Packet]) -> bool:
+def _can_reorder_frames(stream: av.VideoStream, packets: list[_PacketInfo]) -> bool:
     """Frames may be shown in another order than that of their packets."""
     if not stream.codec_context.codec.reorder:
         return False
-    return any(packet.vop_kinds is None or "B" in packet.vop_kinds for packet in packets)
+    return any(packet.vop_types is None or "B" in packet.vop_types for packet in packets)
 
 
 def _index_by_stamps(
-    stream: av.VideoStream, packets: list[_Packet], stamps: NDArray[np.int64], uses_dts: bool, num_leading: int
+    stream: av.VideoStream,
+    packets: list[_PacketInfo],
+    stamps: NDArray[np.int64],
+    uses_dts: bool,
+    num_leading_packets: int,
 ) -> FrameIndex:
     if len(packets) == 0:
         raise VideoError("no_video", "the file's video stream has no frames")
     keys = [place for place, packet in enumerate(packets) if packet.is_key] or [0]
-    shown = np.array([not packet.is_dropped for packet in packets]) & (stamps >= stamps[keys[0]])
+    shown = np.array([not packet.is_hidden for packet in packets]) & (stamps >= stamps[keys[0]])
     ticks = np.sort(stamps[shown])
     last_duration = packets[int(np.argmax(np.where(shown, stamps, np.iinfo(np.int64).min)))].duration
-    pairs = [(stamps[place], stamps[place] if packets[place].dts is None else packets[place].dts) for place in keys]
+    pairs = [
+        (stamps[packet_index], stamps[packet_index] if packets[packet_index].dts is None else packets[packet_index].dts)
+        for packet_index in keys
+    ]
     key_stamps = np.array(sorted(pairs), np.int64).reshape(-1, 2)
-    return FrameIndex(_frame_times(ticks, stream, last_duration), key_stamps, uses_dts, num_leading)
+    return FrameIndex(_build_frame_times(ticks, stream, last_duration), key_stamps, uses_dts, num_leading_packets)
 
 
-def _index_by_decoding(path: str, packets: list[_Packet], num_leading: int) -> FrameIndex:
-    with open_pictures(path) as (container, stream):
-        frames = decoded_frames(islice(packets_of(container, stream), num_leading, None), stream)
+def _index_by_decoding(path: str, packets: list[_PacketInfo], num_leading_packets: int) -> FrameIndex:
+    with open_video_stream(path) as (container, stream):
+        frames = decode_frames(islice(demux_packets(container, stream), num_leading_packets, None), stream)
         decoded = [(frame.pts, frame.dts) for frame in frames]
         durations = [packet.duration for packet in packets]
         stamps: list[int | None] = [pts for pts, _ in decoded]
@@ -257,27 +266,27 @@ def _index_by_decoding(path: str, packets: list[_Packet], num_leading: int) -> F
             stamps = [dts for _, dts in decoded]
         if all(stamp is None for stamp in stamps) and len(durations) == len(decoded) and min(durations, default=0) > 0:
             stamps = [0, *accumulate(durations[:-1])]  # GIF and its like store how long, not when
-        ticks = spread_stamps(stamps, _usual_step(stream))
-        times = _frame_times(ticks, stream, durations[-1] if len(durations) == len(decoded) else 0)
-        return FrameIndex(times, np.empty((0, 2), np.int64), False, num_leading)
+        ticks = interpolate_stamps(stamps, _estimate_frame_step(stream))
+        times = _build_frame_times(ticks, stream, durations[-1] if len(durations) == len(decoded) else 0)
+        return FrameIndex(times, np.empty((0, 2), np.int64), False, num_leading_packets)
 
 
-def _frame_times(ticks: NDArray[np.int64], stream: av.VideoStream, last_duration: int) -> FrameTimes:
+def _build_frame_times(ticks: NDArray[np.int64], stream: av.VideoStream, last_duration: int) -> FrameTimes:
     """`last_duration` of 0 is unknown: then the last frame stays as long as is usual in this video."""
     if len(ticks) == 0:
         raise VideoError("no_video", "the file's video stream has no frames")
-    usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else _usual_step(stream)
+    usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else _estimate_frame_step(stream)
     tick_seconds = stream.time_base
     assert tick_seconds is not None
     return FrameTimes(ticks, tick_seconds, int(ticks[-1]) + (last_duration or max(1, usual)))
 
 
-def _usual_step(stream: av.VideoStream) -> int:
+def _estimate_frame_step(stream: av.VideoStream) -> int:
     """Ticks from frame to frame by the frame rate that codec or container name; the codec's is stored, the other guessed."""
     rate = stream.codec_context.framerate or stream.average_rate or stream.guessed_rate or Fraction(25)
     assert stream.time_base is not None
     return max(1, round(1 / (rate * stream.time_base)))
 
 
-def _words(error: OSError | av.error.FFmpegError) -> str:
+def _format_error(error: OSError | av.error.FFmpegError) -> str:
     return str(error.strerror or error)

@@ -21,25 +21,25 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, VideoError, YuvClip
-from muybridge.video.containers import FrameIndex, decoded_frames, index_frames, indexed_packets, open_pictures
-from muybridge.video.planes import ClipPlanes, orientation
+from muybridge.video.containers import FrameIndex, decode_frames, demux_indexed_packets, index_frames, open_video_stream
+from muybridge.video.planes import YuvClipBuilder, read_orientation
 
-_KEPT_INDEXES = 64
-_WORTH_A_SEEK = 8  # frames; a seek also throws away what the decoder holds back
+_MAX_CACHED_INDEXES = 64
+_MIN_SEEK_FRAMES = 8  # frames; a seek also throws away what the decoder holds back
 
-_Packets: TypeAlias = "Iterator[av.Packet[av.VideoStream]]"  # a string: only the stub is generic
+_PacketIterator: TypeAlias = "Iterator[av.Packet[av.VideoStream]]"  # a string: only the stub is generic
 
 
-class _LateError(Exception):
+class _SeekTooLateError(Exception):
     """Decoding began behind the first frame wanted."""
 
 
-class _DisorderedError(Exception):
+class _NonMonotonicStampsError(Exception):
     """Stamps do not increase in the order shown."""
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class VideoMetadata:
     """What a file says of itself. height and width are those of the upright picture, in pixels."""
 
     num_frames: int
@@ -61,12 +61,12 @@ class VideoFiles:
         self.scale_width = scale_width
         self._indexes: dict[tuple[str, int, int], FrameIndex] = {}
 
-    def frame_times(self, video: str) -> FrameTimes:
+    def read_frame_times(self, video: str) -> FrameTimes:
         """The time stamps of every frame; without decoding where the container stores them.
 
         Raises VideoError: missing, unreadable, no_video or truncated.
         """
-        return self._index(video).times
+        return self._get_index(video).times
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `frame_times(video)`, in that order, repeats included, scaled and upright.
@@ -74,51 +74,51 @@ class VideoFiles:
         Raises VideoError: as `frame_times`; unreadable too where decoding fails on the way, and truncated where the file
         has fewer frames than its time stamps promise.
         """
-        index = self._index(video)
-        wanted, places = np.unique(ticks, return_inverse=True)
-        if not np.all(np.isin(wanted, index.times.ticks)):
+        index = self._get_index(video)
+        unique_ticks, frame_indices = np.unique(ticks, return_inverse=True)
+        if not np.all(np.isin(unique_ticks, index.times.ticks)):
             raise VideoError(
                 "unreadable", "the file has no frame at a time stamp asked for: it changed while it was used"
             )
-        planes = ClipPlanes(len(wanted), self.scale_height, self.scale_width)
-        path = self._path(video)
+        planes = YuvClipBuilder(len(unique_ticks), self.scale_height, self.scale_width)
+        path = self._resolve_path(video)
         try:
-            for place, frame in enumerate(_frames(path, index, wanted)):
-                planes.put(place, frame)
-        except _DisorderedError:
-            for place, frame in enumerate(_frames_by_count(path, index, wanted)):
-                planes.put(place, frame)
-        return planes.clip(places)
+            for index_in_clip, frame in enumerate(_decode_at_ticks(path, index, unique_ticks)):
+                planes.write_frame(index_in_clip, frame)
+        except _NonMonotonicStampsError:
+            for index_in_clip, frame in enumerate(_decode_by_count(path, index, unique_ticks)):
+                planes.write_frame(index_in_clip, frame)
+        return planes.build_clip(frame_indices)
 
-    def read_in_order(self, video: str, ticks: NDArray[np.int64], num_frames: int) -> Iterator[YuvClip]:
+    def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
         """The frames at `ticks` (L,), which increase, `num_frames` a clip: the file is decoded once and no more is held.
 
         Raises VideoError as `read`, after the clips that are whole before the fault.
         """
-        index = self._index(video)
-        path = self._path(video)
-        frames = _frames_in_order(path, index, ticks)
-        for first in range(0, len(ticks), num_frames):
-            count = min(num_frames, len(ticks) - first)
-            planes = ClipPlanes(count, self.scale_height, self.scale_width)
-            for place, frame in enumerate(islice(frames, count)):
-                planes.put(place, frame)
-            yield planes.clip(np.arange(count))
+        index = self._get_index(video)
+        path = self._resolve_path(video)
+        frames = _decode_in_order(path, index, ticks)
+        for first in range(0, len(ticks), frames_per_clip):
+            count = min(frames_per_clip, len(ticks) - first)
+            planes = YuvClipBuilder(count, self.scale_height, self.scale_width)
+            for index_in_clip, frame in enumerate(islice(frames, count)):
+                planes.write_frame(index_in_clip, frame)
+            yield planes.build_clip(np.arange(count))
 
-    def _path(self, video: str) -> str:
+    def _resolve_path(self, video: str) -> str:
         return str(Path(self.root, video))
 
-    def _index(self, video: str) -> FrameIndex:
-        path = self._path(video)
+    def _get_index(self, video: str) -> FrameIndex:
+        path = self._resolve_path(video)
         try:
-            facts = Path(path).stat()
+            file_stat = Path(path).stat()
         except OSError:
             return index_frames(path)  # which says what is wrong with it
-        key = (video, facts.st_mtime_ns, facts.st_size)
+        key = (video, file_stat.st_mtime_ns, file_stat.st_size)
         index = self._indexes.get(key)
         if index is None:
             index = index_frames(path)
-            if len(self._indexes) >= _KEPT_INDEXES:
+            if len(self._indexes) >= _MAX_CACHED_INDEXES:
                 self._indexes.pop(next(iter(self._indexes)), None)
             self._indexes[key] = index
         return index
@@ -127,134 +127,136 @@ class VideoFiles:
         return {**self.__dict__, "_indexes": {}}
 
 
-def probe(path: str | Path) -> VideoFacts:
+def probe(path: str | Path) -> VideoMetadata:
     """Length, rate and size of a file; decodes one frame, since only a frame tells its rotation.
 
     Raises VideoError: missing, unreadable, no_video or truncated.
     """
     absolute = str(Path(path).absolute())
     index = index_frames(absolute)
-    with open_pictures(absolute) as (container, stream):
-        packets = indexed_packets(container, stream, index, from_start=True)
-        frame = next(decoded_frames(packets, stream), None)
+    with open_video_stream(absolute) as (container, stream):
+        packets = demux_indexed_packets(container, stream, index, from_start=True)
+        frame = next(decode_frames(packets, stream), None)
         if frame is None:
             raise VideoError("unreadable", "the file is damaged: no frame can be decoded")
-        height, width = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
+        height, width = (frame.width, frame.height) if read_orientation(frame)[0] else (frame.height, frame.width)
     seconds = index.times.duration_seconds
-    return VideoFacts(len(index.times), seconds, len(index.times) / seconds, height, width)
+    return VideoMetadata(len(index.times), seconds, len(index.times) / seconds, height, width)
 
 
-def _frames(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+def _decode_at_ticks(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
     """The frames shown at the stamps `wanted` (increasing), by the way that the file can be trusted in."""
-    return (_frames_by_count if index.is_counted else _frames_by_stamp)(path, index, wanted)
+    return (_decode_by_count if index.uses_counting else _decode_by_stamp)(path, index, ticks)
 
 
-def _frames_in_order(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+def _decode_in_order(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
     """As `_frames`; where stamps turn out to be in disorder, the frames that are left are counted."""
-    num_taken = 0
+    num_decoded = 0
     try:
-        for frame in _frames(path, index, wanted):
+        for frame in _decode_at_ticks(path, index, ticks):
             yield frame
-            num_taken += 1
-    except _DisorderedError:
-        yield from _frames_by_count(path, index, wanted[num_taken:])
+            num_decoded += 1
+    except _NonMonotonicStampsError:
+        yield from _decode_by_count(path, index, ticks[num_decoded:])
 
 
-def _frames_by_stamp(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+def _decode_by_stamp(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
     """The frames at the stamps `wanted` (increasing), from the nearest key frames or else from the beginning."""
-    num_taken = 0
+    num_decoded = 0
     try:
-        with open_pictures(path) as (container, stream):
-            for run in runs(index, wanted):
-                key = index.key_before(int(wanted[run.start]))
-                packets = _packets_from(container, stream, index, key)
-                for frame in _shown_frames(packets, stream, index, wanted[run.start : run.stop]):
+        with open_video_stream(path) as (container, stream):
+            for run in split_at_seeks(index, ticks):
+                key_index = index.find_key_frame(int(ticks[run.start]))
+                packets = _seek_and_demux(container, stream, index, key_index)
+                for frame in _decode_shown_frames(packets, stream, index, ticks[run.start : run.stop]):
                     yield frame
-                    num_taken += 1
+                    num_decoded += 1
         return
-    except _LateError:
-        left = wanted[num_taken:]
-    with open_pictures(path) as (container, stream):
-        packets = indexed_packets(container, stream, index, from_start=True)
+    except _SeekTooLateError:
+        remaining_ticks = ticks[num_decoded:]
+    with open_video_stream(path) as (container, stream):
+        packets = demux_indexed_packets(container, stream, index, from_start=True)
         try:
-            yield from _shown_frames(packets, stream, index, left)
-        except _LateError as error:
-            seconds = index.times.seconds(int(left[0]))
+            yield from _decode_shown_frames(packets, stream, index, remaining_ticks)
+        except _SeekTooLateError as error:
+            seconds = index.times.to_seconds(int(remaining_ticks[0]))
             reason = f"the file is damaged: no frame up to {seconds:.2f} s can be decoded"
             raise VideoError("unreadable", reason) from error
 
 
-def runs(index: FrameIndex, wanted: NDArray[np.int64]) -> list[range]:
+def split_at_seeks(index: FrameIndex, ticks: NDArray[np.int64]) -> list[range]:
     """Places in `wanted` (increasing) to decode in one go each: a new run starts where a seek skips enough frames."""
     starts = [0]
-    for place in range(1, len(wanted)):
-        key_tick = index.key_stamps[index.key_before(int(wanted[place])), 0]
-        skipped = np.searchsorted(index.times.ticks, (wanted[place - 1] + 1, key_tick))
-        if skipped[1] - skipped[0] >= _WORTH_A_SEEK:
+    for place in range(1, len(ticks)):
+        key_tick = index.key_frame_stamps[index.find_key_frame(int(ticks[place])), 0]
+        skipped = np.searchsorted(index.times.ticks, (ticks[place - 1] + 1, key_tick))
+        if skipped[1] - skipped[0] >= _MIN_SEEK_FRAMES:
             starts.append(place)
-    return [range(start, stop) for start, stop in pairwise([*starts, len(wanted)])]
+    return [range(start, stop) for start, stop in pairwise([*starts, len(ticks)])]
 
 
-def _packets_from(container: InputContainer, stream: av.VideoStream, index: FrameIndex, key: int) -> _Packets:
+def _seek_and_demux(
+    container: InputContainer, stream: av.VideoStream, index: FrameIndex, key_index: int
+) -> _PacketIterator:
     """Packets from key frame number `key` on, or from one before it; _LateError where the file's index leads nowhere useful."""
-    if key == 0:
-        return indexed_packets(container, stream, index, from_start=True)
-    presented, decoded = (int(stamp) for stamp in index.key_stamps[key])
+    if key_index == 0:
+        return demux_indexed_packets(container, stream, index, from_start=True)
+    presented, decoded = (int(stamp) for stamp in index.key_frame_stamps[key_index])
     for target in (presented, decoded):  # containers search by the one or by the other
         try:
             container.seek(target, stream=stream)
         except av.error.FFmpegError:
             continue  # the file cannot seek there
-        packets = indexed_packets(container, stream, index, from_start=False)
+        packets = demux_indexed_packets(container, stream, index, from_start=False)
         for packet in packets:
             # A mark as key frame is not enough: place-holders of packed streams carry it too.
-            if packet.pts is not None and packet.pts in index.key_stamps[:, 0]:
+            if packet.pts is not None and packet.pts in index.key_frame_stamps[:, 0]:
                 if packet.pts <= presented:
                     return chain((packet,), packets)
                 break
-    raise _LateError
+    raise _SeekTooLateError
 
 
-def _shown_frames(
-    packets: _Packets, stream: av.VideoStream, index: FrameIndex, wanted: NDArray[np.int64]
+def _decode_shown_frames(
+    packets: _PacketIterator, stream: av.VideoStream, index: FrameIndex, ticks: NDArray[np.int64]
 ) -> Iterator[av.VideoFrame]:
     """The frame shown at each tick: the one with that stamp, or the one before it where none comes out of the decoder.
 
     The latter are pictures that the codec calls "the same again"; at the end of the file they are missing frames.
     """
     key_packet = next(packets)
-    place, shown, shown_tick = 0, None, -math.inf
-    for frame in decoded_frames(chain((key_packet,), packets), stream):
+    tick_index, shown, shown_tick = 0, None, -math.inf
+    for frame in decode_frames(chain((key_packet,), packets), stream):
         if frame.pts is None or key_packet.pts is None or frame.pts <= shown_tick:
-            raise _DisorderedError
+            raise _NonMonotonicStampsError
         if frame.pts < key_packet.pts:
             continue  # leading pictures that refer to what lies before the key frame
-        while place < len(wanted) and wanted[place] <= frame.pts:
-            source = frame if wanted[place] == frame.pts else shown
+        while tick_index < len(ticks) and ticks[tick_index] <= frame.pts:
+            source = frame if ticks[tick_index] == frame.pts else shown
             if source is None:
-                raise _LateError
+                raise _SeekTooLateError
             yield source
-            place += 1
-        if place == len(wanted):
+            tick_index += 1
+        if tick_index == len(ticks):
             return
         shown, shown_tick = frame, frame.pts
-    raise _ends_early(index, int(np.sum(index.times.ticks <= shown_tick)))
+    raise _make_truncated_error(index, int(np.sum(index.times.ticks <= shown_tick)))
 
 
-def _frames_by_count(path: str, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
+def _decode_by_count(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
     """The frames at the stamps `wanted` (increasing): the n-th to come out of the decoder is shown at the n-th stamp."""
-    numbers = [int(number) for number in np.searchsorted(index.times.ticks, wanted)]
-    place, number = 0, -1
-    with open_pictures(path) as (container, stream):
-        packets = indexed_packets(container, stream, index, from_start=True)
-        for number, frame in enumerate(decoded_frames(packets, stream)):
-            if number == numbers[place]:
+    frame_indices = [int(number) for number in np.searchsorted(index.times.ticks, ticks)]
+    num_found, frame_index = 0, -1
+    with open_video_stream(path) as (container, stream):
+        packets = demux_indexed_packets(container, stream, index, from_start=True)
+        for frame_index, frame in enumerate(decode_frames(packets, stream)):
+            if frame_index == frame_indices[num_found]:
                 yield frame
-                place += 1
-                if place == len(numbers):
+                num_found += 1
+                if num_found == len(frame_indices):
                     return
-    raise _ends_early(index, number + 1)
+    raise _make_truncated_error(index, frame_index + 1)
 
 
-def _ends_early(index: FrameIndex, num_decoded: int) -> VideoError:
+def _make_truncated_error(index: FrameIndex, num_decoded: int) -> VideoError:
     return VideoError("truncated", f"the file ends after {num_decoded} of {len(index.times)} frames")

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
 
-_FINEST_RATE = (
+_MAX_RATE_DENOMINATOR = (
     1_000_000  # a rate is the nearest fraction with a denominator up to this: 29.97 and 30000/1001 stay exact
 )
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _SamplingGrid:
     """The frames clips are made of: `ticks` (M,) of the frames; frame j stands for the time from edges[j] to edges[j+1]."""
 
     ticks: NDArray[np.int64]
@@ -40,7 +40,7 @@ class _Grid:
         return len(self.ticks)
 
 
-def within(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
+def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
     """The frames whose time stamps lie in [start, end), in seconds from the first frame; None leaves that side open.
 
     Bounds are rounded to the nearest tick, so a bound that was computed from a time stamp finds that very frame.
@@ -49,24 +49,26 @@ def within(times: FrameTimes, start_seconds: float | None, end_seconds: float | 
     first = int(times.ticks[0])
     start = first if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
     end = times.end_tick if end_seconds is None else first + round(Fraction(end_seconds) / times.tick_seconds)
-    kept = times.ticks[(times.ticks >= start) & (times.ticks < end)]
-    if len(kept) == 0:
-        asked = f"{start_seconds or 0:g} s and {'its end' if end_seconds is None else f'{end_seconds:g} s'}"
-        raise VideoError("too_short", f"no frames between {asked}: the video lasts {times.duration_seconds:.2f} s")
-    return FrameTimes(kept, times.tick_seconds, min(end, times.end_tick))
+    kept_ticks = times.ticks[(times.ticks >= start) & (times.ticks < end)]
+    if len(kept_ticks) == 0:
+        requested_range = f"{start_seconds or 0:g} s and {'its end' if end_seconds is None else f'{end_seconds:g} s'}"
+        raise VideoError(
+            "too_short", f"no frames between {requested_range}: the video lasts {times.duration_seconds:.2f} s"
+        )
+    return FrameTimes(kept_ticks, times.tick_seconds, min(end, times.end_tick))
 
 
-def sampling_grid(times: FrameTimes, frames_per_second: float | None) -> NDArray[np.int64]:
+def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> NDArray[np.int64]:
     """The frames that clips choose from: ticks, int64 (M,).
 
     At the native rate (None) that is every frame. At a target rate it is the frame being shown (the latest whose tick has
     come) at start + j / frames_per_second for every such moment before the end, so a frame repeats where the target is
     faster and is passed over where it is slower. Exact: no time stamp becomes a float.
     """
-    return _grid(times, frames_per_second).ticks
+    return _build_sampling_grid(times, frames_per_second).ticks
 
 
-def random_clip(
+def sample_random_clip(
     times: FrameTimes,
     preprocessing: Preprocessing,
     generator: np.random.Generator,
@@ -74,13 +76,13 @@ def random_clip(
     origin_tick: int | None = None,
 ) -> ClipTimes:
     """One clip, every place where it fits equally likely (temporal jittering, paper section 4)."""
-    grid = _grid(times, preprocessing.frames_per_second)
-    last_start = _last_start(grid, preprocessing)
+    grid = _build_sampling_grid(times, preprocessing.frames_per_second)
+    last_start = _compute_last_start(grid, preprocessing)
     start = int(generator.integers(last_start + 1))
-    return _place(times, grid, preprocessing, start, origin_tick)
+    return _build_clip_times(times, grid, preprocessing, start, origin_tick)
 
 
-def uniform_clips(
+def sample_uniform_clips(
     times: FrameTimes, preprocessing: Preprocessing, num_clips: int, *, origin_tick: int | None = None
 ) -> list[ClipTimes]:
     """`num_clips` clips from the first place to the last, starts floor(i * (M - span) / (num_clips - 1)); one is centred.
@@ -89,21 +91,21 @@ def uniform_clips(
     """
     if num_clips < 1:
         raise ValueError(f"a video needs at least 1 clip, not {num_clips}")
-    grid = _grid(times, preprocessing.frames_per_second)
-    last_start = _last_start(grid, preprocessing)
+    grid = _build_sampling_grid(times, preprocessing.frames_per_second)
+    last_start = _compute_last_start(grid, preprocessing)
     if num_clips == 1:
         starts = [last_start // 2]
     else:
-        starts = [number * last_start // (num_clips - 1) for number in range(num_clips)]
-    return [_place(times, grid, preprocessing, start, origin_tick) for start in starts]
+        starts = [clip_index * last_start // (num_clips - 1) for clip_index in range(num_clips)]
+    return [_build_clip_times(times, grid, preprocessing, start, origin_tick) for start in starts]
 
 
-def centre_clip(times: FrameTimes, preprocessing: Preprocessing, *, origin_tick: int | None = None) -> ClipTimes:
+def sample_center_clip(times: FrameTimes, preprocessing: Preprocessing, *, origin_tick: int | None = None) -> ClipTimes:
     """The clip in the middle of the video."""
-    return uniform_clips(times, preprocessing, 1, origin_tick=origin_tick)[0]
+    return sample_uniform_clips(times, preprocessing, 1, origin_tick=origin_tick)[0]
 
 
-def dense_clips(
+def sample_dense_clips(
     times: FrameTimes, preprocessing: Preprocessing, step_frames: int, *, origin_tick: int | None = None
 ) -> list[ClipTimes]:
     """A clip every `step_frames` frames of the grid, and the last one that fits, so that the end is covered.
@@ -114,61 +116,61 @@ def dense_clips(
         xxfffx
         xxxfff
     """
-    grid = _grid(times, preprocessing.frames_per_second)
-    starts = _dense_starts(grid, preprocessing, step_frames)
-    return [_place(times, grid, preprocessing, start, origin_tick) for start in starts]
+    grid = _build_sampling_grid(times, preprocessing.frames_per_second)
+    starts = _compute_dense_starts(grid, preprocessing, step_frames)
+    return [_build_clip_times(times, grid, preprocessing, start, origin_tick) for start in starts]
 
 
-def dense_starts(times: FrameTimes, preprocessing: Preprocessing, step_frames: int) -> NDArray[np.int64]:
-    """Where the `dense_clips` start, int64 (W,): places in `moments`, increasing."""
-    grid = _grid(times, preprocessing.frames_per_second)
-    return np.array(_dense_starts(grid, preprocessing, step_frames), np.int64)
+def compute_dense_starts(times: FrameTimes, preprocessing: Preprocessing, step_frames: int) -> NDArray[np.int64]:
+    """Where the `sample_dense_clips` start, int64 (W,): places in `moments`, increasing."""
+    grid = _build_sampling_grid(times, preprocessing.frames_per_second)
+    return np.array(_compute_dense_starts(grid, preprocessing, step_frames), np.int64)
 
 
-def moments(times: FrameTimes, preprocessing: Preprocessing) -> NDArray[np.int64]:
+def compute_timestep_ticks(times: FrameTimes, preprocessing: Preprocessing) -> NDArray[np.int64]:
     """What clips are made of, in order: ticks int64 (M, G) of the G frames of each of a video's M frames or flows.
 
     A clip that starts at place s, and is not looped, is made of the moments s, s + stride, s + 2 stride, ...
     """
-    ticks = sampling_grid(times, preprocessing.frames_per_second)
+    ticks = compute_sampling_grid(times, preprocessing.frames_per_second)
     offsets = np.array(preprocessing.frame_offsets)
-    places = np.arange(max(0, len(ticks) - int(offsets[-1])))
-    found: NDArray[np.int64] = ticks[places[:, None] + offsets]
-    return found
+    frame_indices = np.arange(max(0, len(ticks) - int(offsets[-1])))
+    timestep_ticks: NDArray[np.int64] = ticks[frame_indices[:, None] + offsets]
+    return timestep_ticks
 
 
-def _grid(times: FrameTimes, frames_per_second: float | None) -> _Grid:
+def _build_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> _SamplingGrid:
     if frames_per_second is None:
-        return _Grid(times.ticks, np.append(times.ticks, times.end_tick))
-    rate = Fraction(frames_per_second).limit_denominator(_FINEST_RATE)
+        return _SamplingGrid(times.ticks, np.append(times.ticks, times.end_tick))
+    rate = Fraction(frames_per_second).limit_denominator(_MAX_RATE_DENOMINATOR)
     if rate <= 0:
-        raise ValueError(f"frames_per_second must be at least {1 / _FINEST_RATE:g}, not {frames_per_second}")
+        raise ValueError(f"frames_per_second must be at least {1 / _MAX_RATE_DENOMINATOR:g}, not {frames_per_second}")
     first, step = int(times.ticks[0]), 1 / (rate * times.tick_seconds)
-    num_moments = -((first - times.end_tick) // step)  # ceil(duration / step)
+    num_timesteps = -((first - times.end_tick) // step)  # ceil(duration / step)
     # floor(j * step) without overflow: whole ticks and the remaining fraction apart.
     whole, rest = divmod(step.numerator, step.denominator)
-    numbers = np.arange(num_moments, dtype=np.int64)
-    moments = first + numbers * whole + numbers * rest // step.denominator
-    shown = np.searchsorted(times.ticks, moments, side="right") - 1
-    return _Grid(times.ticks[shown], np.append(moments, times.end_tick))
+    timestep_indices = np.arange(num_timesteps, dtype=np.int64)
+    grid_ticks = first + timestep_indices * whole + timestep_indices * rest // step.denominator
+    shown = np.searchsorted(times.ticks, grid_ticks, side="right") - 1
+    return _SamplingGrid(times.ticks[shown], np.append(grid_ticks, times.end_tick))
 
 
-def _dense_starts(grid: _Grid, preprocessing: Preprocessing, step_frames: int) -> list[int]:
+def _compute_dense_starts(grid: _SamplingGrid, preprocessing: Preprocessing, step_frames: int) -> list[int]:
     if step_frames < 1:
         raise ValueError(f"dense clips need a step of at least 1 frame, not {step_frames}")
-    last_start = _last_start(grid, preprocessing)
+    last_start = _compute_last_start(grid, preprocessing)
     starts = list(range(0, last_start + 1, step_frames))
     if starts[-1] != last_start:
         starts.append(last_start)
     return starts
 
 
-def _last_start(grid: _Grid, preprocessing: Preprocessing) -> int:
+def _compute_last_start(grid: _SamplingGrid, preprocessing: Preprocessing) -> int:
     return max(0, len(grid) - preprocessing.clip_span)
 
 
-def _place(
-    times: FrameTimes, grid: _Grid, preprocessing: Preprocessing, start: int, origin_tick: int | None
+def _build_clip_times(
+    times: FrameTimes, grid: _SamplingGrid, preprocessing: Preprocessing, start: int, origin_tick: int | None
 ) -> ClipTimes:
     """The clip whose first frame is `start` on the grid. Too few frames go round: of three, five are `01201`.
 
@@ -176,13 +178,15 @@ def _place(
     """
     looped = len(grid) < preprocessing.clip_span
     offsets = np.array(preprocessing.frame_offsets)
-    moments = start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride
-    places = moments[:, None] % max(1, len(grid) - int(offsets[-1])) if looped else moments[:, None]
-    places = np.minimum(places + offsets, len(grid) - 1).reshape(-1)
-    last = len(grid) - 1 if looped else int(places[-1])
+    timestep_indices = start + np.arange(preprocessing.clip_length) * preprocessing.frame_stride
+    frame_indices = (
+        timestep_indices[:, None] % max(1, len(grid) - int(offsets[-1])) if looped else timestep_indices[:, None]
+    )
+    frame_indices = np.minimum(frame_indices + offsets, len(grid) - 1).reshape(-1)
+    last = len(grid) - 1 if looped else int(frame_indices[-1])
     origin = int(times.ticks[0]) if origin_tick is None else origin_tick
     return ClipTimes(
-        ticks=grid.ticks[places],
+        ticks=grid.ticks[frame_indices],
         start_seconds=float((int(grid.edges[start]) - origin) * times.tick_seconds),
         end_seconds=float((int(grid.edges[last + 1]) - origin) * times.tick_seconds),
         looped=looped,

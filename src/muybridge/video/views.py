@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.records import ColourMatrix, Preprocessing, YuvClip
+from muybridge.records import ColorMatrix, Preprocessing, YuvClip
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class View:
     top: int
     left: int
     mirror: bool
-    matrix: ColourMatrix
+    matrix: ColorMatrix
     full_range: bool
 
 
@@ -46,32 +46,32 @@ class FlowView:
 AnyView: TypeAlias = View | FlowView
 
 
-def training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
+def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
     """A random crop, mirrored half of the time where `mirror` allows it; one decision for all frames of the clip."""
     _, height, width = clip.luma_thw.shape
     top = int(generator.integers(0, height - crop + 1))
     left = int(generator.integers(0, width - crop + 1))
-    return _cut(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
+    return _crop_clip(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
 
 
-def drawn_corner(
+def sample_crop_corner(
     preprocessing: Preprocessing, *, mirror: bool, generator: np.random.Generator
 ) -> tuple[tuple[int, int], bool]:
-    """The corner (top, left) and the mirroring that `training_view` would draw."""
+    """The corner (top, left) and the mirroring that `make_training_view` would draw."""
     top = int(generator.integers(0, preprocessing.scale_height - preprocessing.crop + 1))
     left = int(generator.integers(0, preprocessing.scale_width - preprocessing.crop + 1))
     return (top, left), mirror and bool(generator.random() < 0.5)
 
 
-def evaluation_view(clip: YuvClip, crop: int) -> View:
+def make_evaluation_view(clip: YuvClip, crop: int) -> View:
     """The centre crop; (8, 29) for 112 out of 128x171, as the authors' code (rounded down)."""
     _, height, width = clip.luma_thw.shape
-    return _cut(clip, crop, (height - crop) // 2, (width - crop) // 2, mirror=False)
+    return _crop_clip(clip, crop, (height - crop) // 2, (width - crop) // 2, mirror=False)
 
 
-def _cut(clip: YuvClip, crop: int, top: int, left: int, *, mirror: bool) -> View:
-    rows, top_in_block = _chroma_span(top, crop, clip.chroma_cthw.shape[2])
-    columns, left_in_block = _chroma_span(left, crop, clip.chroma_cthw.shape[3])
+def _crop_clip(clip: YuvClip, crop: int, top: int, left: int, *, mirror: bool) -> View:
+    rows, top_in_block = _compute_chroma_span(top, crop, clip.chroma_cthw.shape[2])
+    columns, left_in_block = _compute_chroma_span(left, crop, clip.chroma_cthw.shape[3])
     luma = clip.luma_thw[:, 2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
     missing = (2 * (rows.stop - rows.start) - luma.shape[1], 2 * (columns.stop - columns.start) - luma.shape[2])
     if any(missing):  # an odd height or width: its last chroma sample covers one luma line, repeated to make two
@@ -80,7 +80,7 @@ def _cut(clip: YuvClip, crop: int, top: int, left: int, *, mirror: bool) -> View
     return View(luma, chroma, top_in_block, left_in_block, mirror, clip.matrix, clip.full_range)
 
 
-def _chroma_span(offset: int, crop: int, available: int) -> tuple[slice, int]:
+def _compute_chroma_span(offset: int, crop: int, available: int) -> tuple[slice, int]:
     """The chroma samples under [offset, offset + crop), as many for every offset, and where the crop begins above them."""
     count = min(crop // 2 + 1, available)
     start = min(offset // 2, available - count)
@@ -93,7 +93,7 @@ class ViewBatch:
 
     luma_nthw: Tensor
     chroma_ncthw: Tensor
-    colour_n34: Tensor
+    color_matrices_n34: Tensor
     corners: tuple[tuple[int, int], ...]
     mirrors: tuple[bool, ...]
 
@@ -105,7 +105,7 @@ class ViewBatch:
         return ViewBatch(
             self.luma_nthw.pin_memory(),
             self.chroma_ncthw.pin_memory(),
-            self.colour_n34.pin_memory(),
+            self.color_matrices_n34.pin_memory(),
             self.corners,
             self.mirrors,
         )
@@ -113,12 +113,12 @@ class ViewBatch:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that lies on a device."""
-        return self.luma_nthw, self.chroma_ncthw, self.colour_n34
+        return self.luma_nthw, self.chroma_ncthw, self.color_matrices_n34
 
     def to(self, device: torch.device) -> ViewBatch:
         """The same batch on `device`; the copy does not hold up the caller where memory is page-locked."""
-        luma, chroma, colour = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
-        return ViewBatch(luma, chroma, colour, self.corners, self.mirrors)
+        luma, chroma, color_matrices = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
+        return ViewBatch(luma, chroma, color_matrices, self.corners, self.mirrors)
 
 
 @dataclass(frozen=True)
@@ -147,36 +147,36 @@ class FlowBatch:
 AnyBatch: TypeAlias = ViewBatch | FlowBatch
 
 
-def batched(views: Sequence[AnyView]) -> AnyBatch:
+def collate_views(views: Sequence[AnyView]) -> AnyBatch:
     """Views of one preprocessing as a batch."""
     flows = [view.flow_cthw for view in views if isinstance(view, FlowView)]
     if flows:
         assert len(flows) == len(views), "a batch is of one modality"
         return FlowBatch(torch.from_numpy(np.stack(flows)))
-    return _planes_batched([view for view in views if isinstance(view, View)])
+    return _collate_yuv_views([view for view in views if isinstance(view, View)])
 
 
-def _planes_batched(views: Sequence[View]) -> ViewBatch:
+def _collate_yuv_views(views: Sequence[View]) -> ViewBatch:
     return ViewBatch(
         torch.from_numpy(np.stack([view.luma_thw for view in views])),
         torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
-        torch.from_numpy(np.stack([yuv_to_rgb_matrix(view.matrix, view.full_range) for view in views])),
+        torch.from_numpy(np.stack([compute_yuv_to_rgb_matrix(view.matrix, view.full_range) for view in views])),
         tuple((view.top, view.left) for view in views),
         tuple(view.mirror for view in views),
     )
 
 
-def network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+def prepare_network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """The batch on `device` as the network wants it: float32 (N, 3 or 2, T, crop, crop), normalised."""
     match batch:
         case ViewBatch():
-            return _rgb_input(batch, preprocessing, device)
+            return _prepare_rgb_input(batch, preprocessing, device)
         case FlowBatch():
             mean, std = torch.tensor([preprocessing.mean, preprocessing.std], device=device)[..., None, None, None]
             return batch.flow_ncthw.to(device, non_blocking=True).sub(mean).div_(std)
 
 
-def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+def _prepare_rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """Float32 (N, 3, T, crop, crop), normalised.
 
     Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
@@ -187,59 +187,61 @@ def _rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: torch.dev
     luma, chroma = (planes.to(device, non_blocking=True) for planes in (batch.luma_nthw, batch.chroma_ncthw))
     crop = preprocessing.crop
     clips = torch.empty((len(batch), 3, luma.shape[1], crop, crop), device=device)
-    for numbers, cut in _alike(batch, together=device.type != "cpu"):
-        index = slice(numbers[0], numbers[0] + 1) if len(numbers) == 1 else numbers
+    for view_indices, parameters in _group_equal_views(batch, merge=device.type != "cpu"):
+        index = slice(view_indices[0], view_indices[0] + 1) if len(view_indices) == 1 else view_indices
         target = clips[index]  # a view of the one, a copy of several
-        _convert(luma[index], chroma[index], cut, preprocessing, target)
-        if len(numbers) > 1:
+        _convert_yuv_to_rgb(luma[index], chroma[index], parameters, preprocessing, target)
+        if len(view_indices) > 1:
             clips[index] = target
     return clips
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _ViewParameters:
     """What clips converted together have in common."""
 
     top: int
     left: int
     mirror: bool
-    colour: tuple[tuple[float, ...], ...]  # rows R, G, B; columns Y, Cb, Cr, 1
+    color_matrix: tuple[tuple[float, ...], ...]  # rows R, G, B; columns Y, Cb, Cr, 1
 
 
-def _alike(batch: ViewBatch, *, together: bool) -> list[tuple[list[int], _Cut]]:
+def _group_equal_views(batch: ViewBatch, *, merge: bool) -> list[tuple[list[int], _ViewParameters]]:
     """Places in the batch of the views that are cut and coloured alike; one by one unless `together`."""
-    groups: dict[tuple[_Cut, int], list[int]] = {}
-    colours = [tuple(map(tuple, rows)) for rows in batch.colour_n34.tolist()]
-    for number, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
-        key = _Cut(*corner, mirror, colours[number]), 0 if together else number
-        groups.setdefault(key, []).append(number)
-    return [(numbers, cut) for (cut, _), numbers in groups.items()]
+    groups: dict[tuple[_ViewParameters, int], list[int]] = {}
+    color_matrices = [tuple(map(tuple, rows)) for rows in batch.color_matrices_n34.tolist()]
+    for view_index, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
+        key = _ViewParameters(*corner, mirror, color_matrices[view_index]), 0 if merge else view_index
+        groups.setdefault(key, []).append(view_index)
+    return [(view_indices, parameters) for (parameters, _), view_indices in groups.items()]
 
 
-def _convert(luma: Tensor, chroma: Tensor, cut: _Cut, preprocessing: Preprocessing, clips_ncthw: Tensor) -> None:
+def _convert_yuv_to_rgb(
+    luma: Tensor, chroma: Tensor, parameters: _ViewParameters, preprocessing: Preprocessing, clips_ncthw: Tensor
+) -> None:
     """Fill `clips_ncthw` from blocks of luma (N, T, 2h, 2w) and chroma (N, 2, T, h, w)."""
-    crop, left = preprocessing.crop, cut.left
-    if cut.mirror:
+    crop, left = preprocessing.crop, parameters.left
+    if parameters.mirror:
         luma, chroma, left = luma.flip(-1), chroma.flip(-1), luma.shape[-1] - left - crop
     shape = luma.shape
     luma = luma.float().view(*shape[:2], shape[2] // 2, 2, shape[3])  # lines in pairs that share their chroma
-    twice = (chroma.to(torch.int16) * 257).view(torch.uint8).float()  # every sample twice along its line
+    doubled_chroma = (chroma.to(torch.int16) * 257).view(torch.uint8).float()  # every sample twice along its line
     for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
-        from_luma, from_blue, from_red, constant = (factor / std for factor in cut.colour[channel])
-        added = None
+        from_luma, from_blue, from_red, constant = (factor / std for factor in parameters.color_matrix[channel])
+        chroma_term = None
         for plane, factor in ((0, from_blue), (1, from_red)):
             if factor:
-                part = twice[:, plane]
-                added = part * factor if added is None else added.add_(part, alpha=factor)
-        assert added is not None, "every channel takes something from chroma"
-        added += constant - mean / std
-        plane_nthw = torch.add(added.unsqueeze(3), luma, alpha=from_luma).view(shape)
-        block = plane_nthw[..., cut.top : cut.top + crop, left : left + crop]
+                product = doubled_chroma[:, plane]
+                chroma_term = product * factor if chroma_term is None else chroma_term.add_(product, alpha=factor)
+        assert chroma_term is not None, "every channel takes something from chroma"
+        chroma_term += constant - mean / std
+        plane_nthw = torch.add(chroma_term.unsqueeze(3), luma, alpha=from_luma).view(shape)
+        block = plane_nthw[..., parameters.top : parameters.top + crop, left : left + crop]
         torch.clamp(block, -mean / std, (255 - mean) / std, out=clips_ncthw[:, channel])
 
 
 @lru_cache(maxsize=4)
-def yuv_to_rgb_matrix(matrix: ColourMatrix, full_range: bool) -> NDArray[np.float32]:
+def compute_yuv_to_rgb_matrix(matrix: ColorMatrix, full_range: bool) -> NDArray[np.float32]:
     """Rows R, G, B; columns Y, Cb, Cr, 1: what turns 8-bit codes into RGB on the 0-255 scale (ITU-R BT.601, BT.709)."""
     red, blue = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}[matrix]
     green = 1 - red - blue

@@ -27,7 +27,7 @@ from muybridge.records import Preprocessing
 FORMAT = 1
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
-NUM_NAMED = 3  # problems spelled out in a message; a wrong network has hundreds
+MAX_LISTED_PROBLEMS = 3  # problems spelled out in a message; a wrong network has hundreds
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Card:
         if self.format != FORMAT:
             raise ValueError(f"a card of format {self.format} was found, this version reads format {FORMAT}")
         check_classes(self.classes, self.specification.num_classes)
-        name, given = self.specification.name, self.preprocessing
-        if given.input_channels != self.specification.input_channels:
+        name, preprocessing = self.specification.name, self.preprocessing
+        if preprocessing.input_channels != self.specification.input_channels:
             raise ValueError(
                 f"{name} takes {self.specification.input_channels} channels, "
-                f"but {given.modality} frames have {given.input_channels}"
+                f"but {preprocessing.modality} frames have {preprocessing.input_channels}"
             )
-        if given.clip_length != self.specification.clip_length:
+        if preprocessing.clip_length != self.specification.clip_length:
             raise ValueError(
                 f"{name} is specified for clips of {self.specification.clip_length} frames, "
-                f"but the preprocessing cuts clips of {given.clip_length}"
+                f"but the preprocessing cuts clips of {preprocessing.clip_length}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def check_classes(classes: Sequence[str], num_classes: int) -> None:
     if len(classes) != num_classes:
         raise ValueError(f"{len(classes)} class names were given, but the network tells {num_classes} classes apart")
     if len(set(classes)) != len(classes):
-        twice = next(name for name in classes if classes.count(name) > 1)
-        raise ValueError(f"two classes are called {twice!r}; every class needs a name of its own")
+        duplicate = next(name for name in classes if classes.count(name) > 1)
+        raise ValueError(f"two classes are called {duplicate!r}; every class needs a name of its own")
 
 
 def save(
@@ -120,7 +120,7 @@ def save(
         raise ValueError(f"only a network as create_model builds it can be saved, not a {type(network).__name__}")
     if path.suffix != SUFFIX:
         raise ValueError(f"weights are saved as {SUFFIX} files, not as {path.name}; name it {path.stem}{SUFFIX}")
-    tensors = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
+    tensors = {name: _to_plain_tensor(tensor) for name, tensor in network.state_dict().items()}
     card = Card(
         specification=network.specification,
         classes=tuple(classes),
@@ -128,7 +128,7 @@ def save(
         source=source,
         licence=licence,
         source_sha256=source_sha256,
-        tensors_sha256=tensors_sha256(tensors),
+        tensors_sha256=compute_tensors_sha256(tensors),
     )
     metadata = {METADATA_KEY: json.dumps(card.to_json())}
     with atomic_write(path) as temporary:
@@ -137,7 +137,7 @@ def save(
     return card
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _to_plain_tensor(tensor: Tensor) -> Tensor:
     """On the CPU, contiguous, float32 where it is a float."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
@@ -158,12 +158,12 @@ def load_card(path: str | Path) -> Card:
             f"{path} has no card, so nobody knows its classes and preprocessing; run `muybridge weights import {path}` first"
         )
     try:
-        return Card.from_json(_object(text))
+        return Card.from_json(_parse_json_object(text))
     except (ValueError, TypeError) as error:  # TypeError: a value of a kind that no comparison above was made for
         raise ValueError(f"the card of {path} is not understood: {error}") from error
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_json_object(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
@@ -177,15 +177,15 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     """
     card = load_card(path)
     tensors = safetensors.torch.load_file(path)
-    problems = disagreements({name: tuple(tensor.shape) for name, tensor in tensors.items()}, card.specification)
+    problems = find_mismatches({name: tuple(tensor.shape) for name, tensor in tensors.items()}, card.specification)
     if problems:
-        raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {listed(problems)}")
-    if tensors_sha256(tensors) != card.tensors_sha256:
+        raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {format_problems(problems)}")
+    if compute_tensors_sha256(tensors) != card.tensors_sha256:
         raise ValueError(f"{path} is damaged: its tensors are not those that its card was written for; fetch it again")
-    return network_of(card.specification, tensors).to(device), card
+    return build_network(card.specification, tensors).to(device), card
 
 
-def network_of(specification: Specification, tensors: Mapping[str, Tensor]) -> VideoResNet:
+def build_network(specification: Specification, tensors: Mapping[str, Tensor]) -> VideoResNet:
     """The network with copies of these tensors, which must be all of its own, in evaluation mode on the CPU."""
     with torch.device("meta"):  # no time spent on drawing weights that are about to be overwritten
         network = VideoResNet(specification)
@@ -193,7 +193,7 @@ def network_of(specification: Specification, tensors: Mapping[str, Tensor]) -> V
     return network.eval()
 
 
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+def compute_tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, types, shapes and values: the same wherever and in whatever order the tensors are stored."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -203,7 +203,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def disagreements(shapes: Mapping[str, tuple[int, ...]], specification: Specification) -> list[str]:
+def find_mismatches(shapes: Mapping[str, tuple[int, ...]], specification: Specification) -> list[str]:
     """What keeps tensors of these shapes from being the network's, a clause each; empty where they are all of it."""
     with torch.device("meta"):
         state = VideoResNet(specification).state_dict()
@@ -219,7 +219,7 @@ def disagreements(shapes: Mapping[str, tuple[int, ...]], specification: Specific
     )
 
 
-def listed(problems: Sequence[str]) -> str:
+def format_problems(problems: Sequence[str]) -> str:
     """The first problems in words, and how many more there are."""
-    more = len(problems) - NUM_NAMED
-    return "; ".join(problems[:NUM_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    num_hidden = len(problems) - MAX_LISTED_PROBLEMS
+    return "; ".join(problems[:MAX_LISTED_PROBLEMS]) + (f"; and {num_hidden} more" if num_hidden > 0 else "")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
-from muybridge.weights.importing import EPSILONS, Source
+from muybridge.weights.importing import NORM_EPSILONS, WeightsSource
 
 TORCHVISION_FILE = "torchvision/models/video/resnet.py, torchvision 0.28.0"
 IG65M_FILE = "ig65m/models.py of moabitcoin/ig65m-pytorch"
@@ -26,22 +26,24 @@ VMZ_LICENCE = "Apache-2.0 (the repository's)"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One set of public weights."""
 
     name: str
     network: str  # as in `muybridge models`
     address: str
     read_from: str  # the file that gives the address
-    source: Source
+    source: WeightsSource
     clip_length: int
     licence: str
-    accuracy: str  # as published, with its protocol; "" where none is given
+    published_accuracy: str  # as published, with its protocol; "" where none is given
     sha256_prefix: str | None = None  # None: the publisher gives none
-    named: bool = False  # whether the order of the classes is published; it is Kinetics-400's in alphabetical order
+    has_class_names: bool = (
+        False  # whether the order of the classes is published; it is Kinetics-400's in alphabetical order
+    )
     num_classes: int | None = 400  # None: the publishers' files contradict each other
     frames_per_second: float | None = 15.0
-    flow: bool = False
+    is_flow: bool = False
 
     @property
     def file_name(self) -> str:
@@ -54,14 +56,14 @@ class Entry:
         return self.address.replace("?dl=0", "?dl=1")
 
     @property
-    def classes(self) -> Path | None:
+    def classes_file(self) -> Path | None:
         """The file of class names, where their order is known."""
-        return Path(__file__).with_name("kinetics400.txt") if self.named else None
+        return Path(__file__).with_name("kinetics400.txt") if self.has_class_names else None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """128x171, crop 112, at the frame rate that the models saw (None: not published)."""
-        if not self.flow:
+        if not self.is_flow:
             return Preprocessing(clip_length=self.clip_length, frames_per_second=self.frames_per_second)
         return Preprocessing(
             modality="flow",
@@ -79,17 +81,17 @@ class Entry:
             "address": self.address,
             "read_from": self.read_from,
             "sha256_prefix": self.sha256_prefix,
-            "published_accuracy": self.accuracy or None,
+            "published_accuracy": self.published_accuracy or None,
             "num_classes": self.num_classes,
-            "class_names_known": self.named,
-            "norm_epsilon": EPSILONS[self.source],
+            "class_names_known": self.has_class_names,
+            "norm_epsilon": NORM_EPSILONS[self.source],
             "preprocessing": self.preprocessing.to_json(),
             "licence": self.licence,
         }
 
 
-def _torchvision(network: str, prefix: str, top1: str, top5: str) -> Entry:
-    return Entry(
+def _torchvision(network: str, prefix: str, top1: str, top5: str) -> CatalogueEntry:
+    return CatalogueEntry(
         name=f"{network}-kinetics400-torchvision",
         network=network,
         address=f"https://download.pytorch.org/models/{network}-{prefix}.pth",
@@ -97,16 +99,16 @@ def _torchvision(network: str, prefix: str, top1: str, top5: str) -> Entry:
         source="torchvision",
         clip_length=16,
         licence=TORCHVISION_LICENCE,
-        accuracy=f"Kinetics-400 video@1 {top1}, video@5 {top5}: 5 clips of 16 frames a video at 15 frames a second",
+        published_accuracy=f"Kinetics-400 video@1 {top1}, video@5 {top5}: 5 clips of 16 frames a video at 15 frames a second",
         sha256_prefix=prefix,
-        named=True,
+        has_class_names=True,
     )
 
 
-def _ig65m(data: str, length: int, prefix: str) -> Entry:
-    tuned = data == "ig65m_kinetics400"
-    middle = "ft_kinetics_from_ig65m" if tuned else "ig65m_from_scratch"
-    return Entry(
+def _ig65m(data: str, length: int, prefix: str) -> CatalogueEntry:
+    is_fine_tuned = data == "ig65m_kinetics400"
+    middle = "ft_kinetics_from_ig65m" if is_fine_tuned else "ig65m_from_scratch"
+    return CatalogueEntry(
         name=f"r2plus1d_34-{data}-ig65m-{length}f",
         network="r2plus1d_34",
         address="https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
@@ -115,68 +117,71 @@ def _ig65m(data: str, length: int, prefix: str) -> Entry:
         source="ig65m",
         clip_length=length,
         licence=IG65M_LICENCE,
-        accuracy="converted from VMZ's file, see there" if tuned else "",
+        published_accuracy="converted from VMZ's file, see there" if is_fine_tuned else "",
         sha256_prefix=prefix,
-        named=tuned,  # its README names the list, alphabetical
-        num_classes=400 if tuned else None,  # 359 or 487: its files and others' give them the two ways round
+        has_class_names=is_fine_tuned,  # its README names the list, alphabetical
+        num_classes=400 if is_fine_tuned else None,  # 359 or 487: its files and others' give them the two ways round
         frames_per_second=None,
     )
 
 
-def _vmz18(family: str, length: int, place: str, accuracy: str) -> Entry:
+def _vmz18(family: str, length: int, dropbox_id: str, accuracy: str) -> CatalogueEntry:
     """A row of VMZ's first table: 18 layers, from scratch."""
     network = {"r2.5d": "r2plus1d_18", "r2df": "f_r2d_18"}.get(family, f"{family}_18")
     clip, top1, top5 = accuracy.split("/")
-    return Entry(
+    return CatalogueEntry(
         name=f"{network}-kinetics400-vmz-{length}f",
         network=network,
-        address=f"https://www.dropbox.com/s/{place}/{family}_d18_l{length}.pkl?dl=0",
+        address=f"https://www.dropbox.com/s/{dropbox_id}/{family}_d18_l{length}.pkl?dl=0",
         read_from=VMZ_2018_FILE,
         source="vmz",
         clip_length=length,
         licence=VMZ_LICENCE,
-        accuracy=f"Kinetics-400 clip@1 {clip}, video@1 {top1}, video@5 {top5}: 10 uniform clips a video",
+        published_accuracy=f"Kinetics-400 clip@1 {clip}, video@1 {top1}, video@5 {top5}: 10 uniform clips a video",
     )
 
 
-def _vmz34(data: str, place: str, file: str, accuracy: str, *, flow: bool = False) -> Entry:
+def _vmz34(data: str, dropbox_id: str, file: str, accuracy: str, *, is_flow: bool = False) -> CatalogueEntry:
     """A row of VMZ's second table: 34 layers, 32 frames."""
     clip, top1, top5 = accuracy.split("/")
-    return Entry(
-        name=f"r2plus1d_34-{data}-vmz-32f{'-flow' if flow else ''}",
+    return CatalogueEntry(
+        name=f"r2plus1d_34-{data}-vmz-32f{'-flow' if is_flow else ''}",
         network="r2plus1d_34",
-        address=f"https://www.dropbox.com/s/{place}/{file}.pkl?dl=0",
+        address=f"https://www.dropbox.com/s/{dropbox_id}/{file}.pkl?dl=0",
         read_from=VMZ_2018_FILE,
         source="vmz",
         clip_length=32,
         licence=VMZ_LICENCE,
-        accuracy=f"Kinetics-400 clip@1 {clip}, video@1 {top1}, video@5 {top5}: dense clips, centre crops",
-        flow=flow,
+        published_accuracy=f"Kinetics-400 clip@1 {clip}, video@1 {top1}, video@5 {top5}: dense clips, centre crops",
+        is_flow=is_flow,
     )
 
 
-def _vmz19(network: str, data: str, length: int, place: str, accuracy: str = "") -> Entry:
+def _vmz19(network: str, data: str, length: int, dropbox_path: str, accuracy: str = "") -> CatalogueEntry:
     """A row of VMZ's model zoo of 2019; `place` is Dropbox's identifier and the file's name."""
-    told = ""
+    published_accuracy = ""
     if accuracy:
         top1, top5 = accuracy.split("/")
-        told = f"Kinetics-400 video@1 {top1}, video@5 {top5}: not the paper's protocol, the printed cost is that of 128x128"
-    return Entry(
+        published_accuracy = (
+            f"Kinetics-400 video@1 {top1}, video@5 {top5}: not the paper's protocol, the "
+            f"printed cost is that of 128x128"
+        )
+    return CatalogueEntry(
         name=f"{network}-{data}-vmz-{length}f",
         network=network,
-        address=f"https://www.dropbox.com/s/{place}.pkl?dl=0",
+        address=f"https://www.dropbox.com/s/{dropbox_path}.pkl?dl=0",
         read_from=VMZ_2019_FILE,
         source="vmz",
         clip_length=length,
         licence=VMZ_LICENCE,
-        accuracy=told,
+        published_accuracy=published_accuracy,
         num_classes=400 if "kinetics400" in data else None,
         frames_per_second=None,  # not published for these
     )
 
 
 # fmt: off
-ENTRIES: tuple[Entry, ...] = (
+ENTRIES: tuple[CatalogueEntry, ...] = (
     _torchvision("r2plus1d_18", "91a641e6", "67.463", "86.175"),
     _torchvision("r3d_18", "b3b3357e", "63.200", "83.479"),
     _torchvision("mc3_18", "a90a0ba3", "63.960", "84.130"),
@@ -202,7 +207,7 @@ ENTRIES: tuple[Entry, ...] = (
 
     _vmz34("kinetics400", "y6c6jf7myv2w6iq", "r2.5d_d34_l32", "60.6/72.4/90.6"),
     _vmz34("sports1m_kinetics400", "odd9smqn2t54run", "r2.5d_d34_l32_ft_sports1m", "63.9/74.2/92.1"),
-    _vmz34("sports1m_kinetics400", "30zj1t9xte5vy64", "r2.5d_d34_l32_ft_sports1m_optical_flow", "55.9/68.2/88", flow=True),
+    _vmz34("sports1m_kinetics400", "30zj1t9xte5vy64", "r2.5d_d34_l32_ft_sports1m_optical_flow", "55.9/68.2/88", is_flow=True),
 
     _vmz19("r2plus1d_34", "ig65m", 8, "6xwyu1az6oy4ts7/r2plus1d_34_clip8_ig65m_from_scratch_f79708462"),
     _vmz19("r2plus1d_34", "ig65m", 32, "eimo232tqw8mwi9/r2plus1d_34_clip32_ig65m_from_scratch_f102649996"),
@@ -222,11 +227,11 @@ ENTRIES: tuple[Entry, ...] = (
 # fmt: on
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> CatalogueEntry | None:
     """The entry of this name, or None."""
     return next((entry for entry in ENTRIES if entry.name == name), None)
 
 
-def nearest(name: str) -> list[str]:
+def suggest_names(name: str) -> list[str]:
     """Up to three names of the catalogue that look like `name`."""
     return difflib.get_close_matches(name, [entry.name for entry in ENTRIES], n=3)

@@ -1,6 +1,7 @@
 """A catalogue entry fetched, verified, converted and kept: downloaded once, then a weights file like any other.
 
-Enters: an `Entry`. Leaves: CACHE/weights/NAME.safetensors. CACHE is MUYBRIDGE_CACHE, else muybridge/ in XDG_CACHE_HOME, else
+Enters: an `CatalogueEntry`. Leaves: CACHE/weights/NAME.safetensors. CACHE is MUYBRIDGE_CACHE, else muybridge/ in
+XDG_CACHE_HOME, else
 ~/.cache/muybridge. Who has no network fetches the file by hand and puts it into CACHE/downloads/; a message says so.
 """
 
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from muybridge.files.atomic import write_text
 from muybridge.weights.card import SUFFIX, load_card
-from muybridge.weights.catalogue import Entry
+from muybridge.weights.catalogue import CatalogueEntry
 from muybridge.weights.importing import ImportOptions, file_sha256, import_weights
 
 TIMEOUT_SECONDS = 30.0  # without a byte
@@ -32,47 +33,47 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "muybridge"
 
 
-def cached_file(entry: Entry) -> Path:
+def resolve_cached_path(entry: CatalogueEntry) -> Path:
     """Where the converted weights of an entry lie once they are there."""
     return cache_folder() / "weights" / f"{entry.name}{SUFFIX}"
 
 
-def fetched(entry: Entry, console: Console | None = None) -> Path:
+def download_weights(entry: CatalogueEntry, console: Console | None = None) -> Path:
     """The weights file of an entry, fetched if it is not in the cache yet; `console` (standard error) shows progress.
 
     OSError: no network, with what to fetch by hand and where to put it. ValueError: the file has another hash than
     published, or is not the network of the entry.
     """
-    target = cached_file(entry)
+    target = resolve_cached_path(entry)
     if target.exists():
         return target
     console = console or Console(stderr=True, soft_wrap=True)
-    by_hand = cache_folder() / "downloads" / entry.file_name
-    file = by_hand if by_hand.exists() else _download(entry, by_hand, console)
+    manual_path = cache_folder() / "downloads" / entry.file_name
+    file = manual_path if manual_path.exists() else _download(entry, manual_path, console)
     try:
-        digest = _verified(entry, file, by_hand)
+        digest = _verify_hash(entry, file, manual_path)
         options = ImportOptions(
             source=entry.source,
-            classes=entry.classes,
+            classes=entry.classes_file,
             preprocessing=entry.preprocessing,
             stem_pool=False,
             origin=f"{entry.name}: {entry.address} (address read from {entry.read_from}). Published: "
-            f"{entry.accuracy or 'no accuracy'}",
+            f"{entry.published_accuracy or 'no accuracy'}",
             licence=entry.licence,
         )
         staged = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
         try:
             for assumption in import_weights(file, staged, options).assumptions:
                 console.print(f"assumed: {assumption}", highlight=False)
-            _require_network(entry, staged)
+            _check_network(entry, staged)
             staged.replace(target)
         finally:
             staged.unlink(missing_ok=True)
     finally:
-        if file != by_hand:
+        if file != manual_path:
             file.unlink(missing_ok=True)
     if entry.sha256_prefix is None:
-        write_text(_recorded(entry), f"{digest}  {entry.file_name}\n")
+        write_text(_resolve_hash_path(entry), f"{digest}  {entry.file_name}\n")
         console.print(
             f"its publisher gives no hash; SHA-256 {digest} of this first download is recorded and expected from now on",
             highlight=False,
@@ -80,18 +81,18 @@ def fetched(entry: Entry, console: Console | None = None) -> Path:
     return target
 
 
-def _recorded(entry: Entry) -> Path:
+def _resolve_hash_path(entry: CatalogueEntry) -> Path:
     return cache_folder() / "weights" / f"{entry.name}.sha256"
 
 
-def _verified(entry: Entry, file: Path, by_hand: Path) -> str:
+def _verify_hash(entry: CatalogueEntry, file: Path, manual_path: Path) -> str:
     """The file's hash, which must begin as published, or be the recorded one where nothing was published."""
     digest = file_sha256(file)
     expected, owner = entry.sha256_prefix, "its publisher gives"
-    if expected is None and _recorded(entry).exists():
-        expected, owner = _recorded(entry).read_text(encoding="utf-8").split()[0], "the first download had"
+    if expected is None and _resolve_hash_path(entry).exists():
+        expected, owner = _resolve_hash_path(entry).read_text(encoding="utf-8").split()[0], "the first download had"
     if expected is not None and not digest.startswith(expected):
-        remedy = f"delete {by_hand} and fetch it again" if file == by_hand else "nothing was kept; try again"
+        remedy = f"delete {manual_path} and fetch it again" if file == manual_path else "nothing was kept; try again"
         raise ValueError(
             f"{entry.file_name} of {entry.url} has the SHA-256 {digest[:16]}..., but {owner} {expected[:16]}...; it was not "
             f"read, {remedy}"
@@ -99,41 +100,41 @@ def _verified(entry: Entry, file: Path, by_hand: Path) -> str:
     return digest
 
 
-def _require_network(entry: Entry, file: Path) -> None:
-    found = load_card(file).specification
-    if found.name != entry.network or entry.num_classes not in (None, found.num_classes):
+def _check_network(entry: CatalogueEntry, file: Path) -> None:
+    specification = load_card(file).specification
+    if specification.name != entry.network or entry.num_classes not in (None, specification.num_classes):
         raise ValueError(
-            f"{entry.file_name} holds {found.name} with {found.num_classes} classes, but the catalogue expects "
+            f"{entry.file_name} holds {specification.name} with {specification.num_classes} classes, but the catalogue expects "
             f"{entry.network} with {entry.num_classes}; it was not kept"
         )
 
 
-def _download(entry: Entry, by_hand: Path, console: Console) -> Path:
+def _download(entry: CatalogueEntry, manual_path: Path, console: Console) -> Path:
     """The file, whole, under a temporary name."""
-    partial = by_hand.with_name(f".{entry.file_name}.{os.getpid()}.partial")
+    partial = manual_path.with_name(f".{entry.file_name}.{os.getpid()}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(entry.url, timeout=TIMEOUT_SECONDS) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
+        with urllib.request.urlopen(entry.url, timeout=TIMEOUT_SECONDS) as response:
+            size = int(response.headers.get("Content-Length") or 0)
             console.print(f"fetching {entry.url}", highlight=False)
-            with partial.open("wb") as file, _bar(console) as bar:
+            with partial.open("wb") as file, _make_progress_bar(console) as bar:
                 task = bar.add_task(entry.name, total=size or None)
-                while block := answer.read(BLOCK_BYTES):
+                while block := response.read(BLOCK_BYTES):
                     file.write(block)
                     bar.update(task, advance=len(block))
         if size and partial.stat().st_size != size:
             raise ConnectionError(f"it broke off after {partial.stat().st_size} of {size} bytes")
     except (OSError, HTTPException) as error:  # urllib's URLError and time-outs are OSErrors
         partial.unlink(missing_ok=True)
-        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise OSError(
-            f"{entry.url} could not be fetched ({why}); fetch it by hand, on any machine, and put it at {by_hand}, "
+            f"{entry.url} could not be fetched ({reason}); fetch it by hand, on any machine, and put it at {manual_path}, "
             "then run the same line again"
         ) from error
     return partial
 
 
-def _bar(console: Console) -> Progress:
+def _make_progress_bar(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

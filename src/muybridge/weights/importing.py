@@ -23,32 +23,32 @@ from torch import Tensor
 
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
-from muybridge.weights.card import Card, check_classes, network_of, save
-from muybridge.weights.recognition import recognise
+from muybridge.weights.architecture import infer_specification
+from muybridge.weights.card import Card, build_network, check_classes, save
 from muybridge.weights.state_dict import check_usable, read_state_dict
-from muybridge.weights.vmz import read_blobs, state_dict_of
+from muybridge.weights.vmz import convert_blobs, read_blobs
 
-Source = Literal["torchvision", "ig65m", "vmz", "muybridge"]
+WeightsSource = Literal["torchvision", "ig65m", "vmz", "muybridge"]
 
 PAPER_EPSILON, TORCHVISION_EPSILON = 1e-3, 1e-5
-EPSILONS: dict[Source, float] = {
+NORM_EPSILONS: dict[WeightsSource, float] = {
     "torchvision": TORCHVISION_EPSILON,
     "ig65m": PAPER_EPSILON,
     "vmz": PAPER_EPSILON,
     "muybridge": PAPER_EPSILON,
 }
 # The authors' released models and torchvision's saw 15 frames a second.
-RATES: dict[Source, float | None] = {"torchvision": 15.0, "ig65m": None, "vmz": 15.0, "muybridge": None}
-TORCHVISION_PLAIN = ("r3d_18", "mc3_18")  # same shapes in torchvision and here
+FRAME_RATES: dict[WeightsSource, float | None] = {"torchvision": 15.0, "ig65m": None, "vmz": 15.0, "muybridge": None}
+TORCHVISION_SAME_SHAPES = ("r3d_18", "mc3_18")  # same shapes in torchvision and here
 # How torch.save begins: a zip, or in its old format a pickle that starts with this number.
-ZIP, OLD_TORCH = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+ZIP_MAGIC, LEGACY_TORCH_MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 @dataclass(frozen=True)
 class ImportOptions:
     """What weights do not show, and who brings them may say. None: assumed, and the assumption is told."""
 
-    source: Source | None = None
+    source: WeightsSource | None = None
     classes: Sequence[str] | Path | None = None  # the names in the order of the outputs, or a file of them, one a line
     preprocessing: Preprocessing | None = None
     clip_length: int | None = None  # frames; where no preprocessing is given
@@ -59,7 +59,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What became of a file: what it was, the card it was given, and what that card takes for granted, a sentence each."""
 
     format: str
@@ -67,22 +67,22 @@ class Imported:
     assumptions: tuple[str, ...]
 
 
-def import_weights(file: str | Path, output: str | Path, options: ImportOptions | None = None) -> Imported:
+def import_weights(file: str | Path, output: str | Path, options: ImportOptions | None = None) -> ImportResult:
     """Recognise the network in `file` and write it with a card to `output` (.safetensors), whole or not at all.
 
     ValueError: the file holds something else than the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
-    kind, tensors = read_tensors(file)
-    if kind == "Caffe2 pickle of VMZ" and options.source is None:
+    file_format, tensors = read_tensors(file)
+    if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # no assumption: its blob names say so
     try:
-        found = _recognised(tensors, options)
-        preprocessing = options.preprocessing or default_preprocessing(found, options.source)
+        spec = _resolve_specification(tensors, options)
+        preprocessing = options.preprocessing or make_default_preprocessing(spec, options.source)
         card = save(
-            network_of(found, tensors),
+            build_network(spec, tensors),
             output,
-            classes=class_names(options.classes, found.num_classes),
+            classes=resolve_class_names(options.classes, spec.num_classes),
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -90,7 +90,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return Imported(kind, card, tuple(_assumptions(card, options)))
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)))
 
 
 def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
@@ -98,10 +98,10 @@ def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
     with io.FileIO(file) as opened:
-        head = opened.read(len(OLD_TORCH))
-    if head.startswith(b"\x80") and head != OLD_TORCH:
+        head = opened.read(len(LEGACY_TORCH_MAGIC))
+    if head.startswith(b"\x80") and head != LEGACY_TORCH_MAGIC:
         try:
-            tensors = state_dict_of(read_blobs(file))
+            tensors = convert_blobs(read_blobs(file))
         except ValueError as error:
             raise error if str(file) in str(error) else ValueError(f"{file} cannot be imported: {error}") from error
         check_usable(file, tensors)
@@ -109,39 +109,43 @@ def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
     return "state dict", read_state_dict(file)
 
 
-def _recognised(tensors: dict[str, Tensor], options: ImportOptions) -> Specification:
+def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -> Specification:
     """The network, its epsilon as told, as its source has it, or as networks of these shapes usually have it."""
-    given = options.preprocessing
-    if options.clip_length is not None and given is not None and given.clip_length != options.clip_length:
+    preprocessing = options.preprocessing
+    if (
+        options.clip_length is not None
+        and preprocessing is not None
+        and preprocessing.clip_length != options.clip_length
+    ):
         raise ValueError(
-            f"clips of {options.clip_length} frames were asked for, the preprocessing cuts {given.clip_length}"
+            f"clips of {options.clip_length} frames were asked for, the preprocessing cuts {preprocessing.clip_length}"
         )
-    found = recognise(
+    spec = infer_specification(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        clip_length=options.clip_length or (given or Preprocessing()).clip_length,
+        clip_length=options.clip_length or (preprocessing or Preprocessing()).clip_length,
         stem_pool=bool(options.stem_pool),
     )
     if options.norm_epsilon is not None:
-        return replace(found, norm_epsilon=options.norm_epsilon)
+        return replace(spec, norm_epsilon=options.norm_epsilon)
     if options.source is not None:
-        return replace(found, norm_epsilon=EPSILONS[options.source])
-    return replace(found, norm_epsilon=TORCHVISION_EPSILON if _is_torchvisions(found) else PAPER_EPSILON)
+        return replace(spec, norm_epsilon=NORM_EPSILONS[options.source])
+    return replace(spec, norm_epsilon=TORCHVISION_EPSILON if _uses_torchvision_shapes(spec) else PAPER_EPSILON)
 
 
-def _is_torchvisions(found: Specification) -> bool:
-    return found.mid_channel_rule == "per_block" or found.name in TORCHVISION_PLAIN
+def _uses_torchvision_shapes(spec: Specification) -> bool:
+    return spec.mid_channel_rule == "per_block" or spec.name in TORCHVISION_SAME_SHAPES
 
 
-def default_preprocessing(found: Specification, source: Source | None = None) -> Preprocessing:
+def make_default_preprocessing(spec: Specification, source: WeightsSource | None = None) -> Preprocessing:
     """The paper's, for frames of as many channels as the network takes, at the rate that the source's models saw."""
-    rate = RATES[source] if source else None
-    match found.input_channels:
+    rate = FRAME_RATES[source] if source else None
+    match spec.input_channels:
         case 3:
-            return Preprocessing(clip_length=found.clip_length, frames_per_second=rate)
+            return Preprocessing(clip_length=spec.clip_length, frames_per_second=rate)
         case 2:
             return Preprocessing(
                 modality="flow",
-                clip_length=found.clip_length,
+                clip_length=spec.clip_length,
                 frames_per_second=rate,
                 mean=FLOW_MEAN,
                 std=FLOW_STD,
@@ -150,39 +154,40 @@ def default_preprocessing(found: Specification, source: Source | None = None) ->
             raise ValueError(f"it takes frames of {channels} channels; there are 3 for RGB and 2 for optical flow")
 
 
-def _assumptions(card: Card, options: ImportOptions) -> list[str]:
-    given, found = card.preprocessing, card.specification
+def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
+    preprocessing, spec = card.preprocessing, card.specification
     sentences = []
     if options.norm_epsilon is None and options.source is None:
-        owner = "torchvision's" if _is_torchvisions(found) else "the paper's authors'"
+        owner = "torchvision's" if _uses_torchvision_shapes(spec) else "the paper's authors'"
         sentences.append(
-            f"epsilon of batch norm is taken to be {owner}, {found.norm_epsilon:g} (--source says otherwise)"
+            f"epsilon of batch norm is taken to be {owner}, {spec.norm_epsilon:g} (--source says otherwise)"
         )
     if options.stem_pool is None:
-        pooled = " (VMZ/pt's own 152-layer network has one: add --stem-pool)" if found.name.endswith("_152") else ""
+        pooled = " (VMZ/pt's own 152-layer network has one: add --stem-pool)" if spec.name.endswith("_152") else ""
         sentences.append(f"no max-pool is taken to follow the stem{pooled}")
     if options.preprocessing is None:
-        rate = given.frames_per_second
+        rate = preprocessing.frames_per_second
         sentences.append(
-            f"clips are taken to be {given.clip_length} {given.modality} frames at "
+            f"clips are taken to be {preprocessing.clip_length} {preprocessing.modality} frames at "
             f"{'the rate of the file' if rate is None else f'{rate:g} a second'}, "
-            f"scaled to {given.scale_height}x{given.scale_width} and cropped to {given.crop}x{given.crop}"
+            f"scaled to {preprocessing.scale_height}x{preprocessing.scale_width} and cropped to "
+            f"{preprocessing.crop}x{preprocessing.crop}"
         )
     if options.classes is None:
         sentences.append(f"classes are called {card.classes[0]} to {card.classes[-1]}, since nobody gave their names")
     return sentences
 
 
-def class_names(given: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
+def resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
     """The names of a network's classes as given, from a file with one a line, or numbers where nobody knows them."""
-    if given is None:
+    if classes is None:
         digits = max(3, len(str(num_classes - 1)))
         return tuple(f"class_{index:0{digits}d}" for index in range(num_classes))
-    if isinstance(given, Path):
-        if not given.is_file():
-            raise ValueError(f"there is no file of class names {given}; write one name a line")
-        given = given.read_text(encoding="utf-8").splitlines()
-    names = tuple(name.strip() for name in given)
+    if isinstance(classes, Path):
+        if not classes.is_file():
+            raise ValueError(f"there is no file of class names {classes}; write one name a line")
+        classes = classes.read_text(encoding="utf-8").splitlines()
+    names = tuple(name.strip() for name in classes)
     check_classes(names, num_classes)
     return names
 

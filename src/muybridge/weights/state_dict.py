@@ -18,9 +18,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from muybridge.weights.card import METADATA_KEY, listed
+from muybridge.weights.card import METADATA_KEY, format_problems
 
-WRAPPINGS = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps its network
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps its network
 PREFIXES = (
     "module.",
     "_orig_mod.",
@@ -29,7 +29,7 @@ PREFIXES = (
 COUNTER = "num_batches_tracked"  # of batch norm; unused at momentum 0.1, absent from some files
 
 # What torch.load and its unpickler raise for bytes that are damaged or not theirs, found by feeding it such bytes.
-UNREADABLE = (
+READ_ERRORS = (
     pickle.UnpicklingError,
     RuntimeError,
     OSError,
@@ -46,7 +46,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     """The tensors of one network, by name, floats as float32; wrappings and prefixes of names are taken off."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth) or a .safetensors file")
-    tensors = _without_prefixes(_unwrapped(file, _read(file)))
+    tensors = _strip_prefixes(_unwrap(file, _read_file(file)))
     check_usable(file, tensors)
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for name in [name for name in tensors if name.endswith("running_var")]:
@@ -54,7 +54,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read(file: Path) -> Any:
+def _read_file(file: Path) -> Any:
     with file.open("rb") as opened:
         head = opened.read(9)
     if head[8:9] == b"{":  # eight bytes of length, then a header in JSON
@@ -65,7 +65,7 @@ def _read(file: Path) -> Any:
         )
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise ValueError(
@@ -87,10 +87,10 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _unwrapped(file: Path, content: Any) -> dict[str, Tensor]:
+def _unwrap(file: Path, content: Any) -> dict[str, Tensor]:
     """The state dict inside what a training script saved."""
     while isinstance(content, Mapping):
-        inner = [key for key in WRAPPINGS if isinstance(content.get(key), Mapping)]
+        inner = [key for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping)]
         if not inner:
             break
         content = content[inner[0]]
@@ -102,11 +102,13 @@ def _unwrapped(file: Path, content: Any) -> dict[str, Tensor]:
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
     if foreign:
-        raise ValueError(f"{file} is not a state dict, which has tensors by name and nothing else: {listed(foreign)}")
+        raise ValueError(
+            f"{file} is not a state dict, which has tensors by name and nothing else: {format_problems(foreign)}"
+        )
     return dict(content)
 
 
-def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     while common := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)]:
         tensors = {name.removeprefix(common[0]): tensor for name, tensor in tensors.items()}
     return tensors
@@ -115,13 +117,15 @@ def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def check_usable(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuses tensors that cannot be weights: special forms, other kinds of numbers, numbers that are not finite."""
     problems = [
-        f"{name} {problem}" for name, tensor in tensors.items() if (problem := _unusable(tensor, name)) is not None
+        f"{name} {problem}"
+        for name, tensor in tensors.items()
+        if (problem := _describe_problem(tensor, name)) is not None
     ]
     if problems:
-        raise ValueError(f"{file} holds tensors that no network can use: {listed(problems)}")
+        raise ValueError(f"{file} holds tensors that no network can use: {format_problems(problems)}")
 
 
-def _unusable(tensor: Tensor, name: str) -> str | None:
+def _describe_problem(tensor: Tensor, name: str) -> str | None:
     """What keeps a tensor from being a weight, in words."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
         return f"is stored in a special form ({tensor.dtype}, {tensor.layout}), expected plain numbers"

@@ -19,37 +19,39 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")  # conv1 to conv5
 PARTS = (*STAGES, "fc")
 
 
-def take_over(source: VideoResNet, network: VideoResNet, class_order: Sequence[int] | None) -> None:
+def load_pretrained(source: VideoResNet, network: VideoResNet, class_order: Sequence[int] | None) -> None:
     """Copies the weights of `source` into `network` in place.
 
     `class_order` says which row of the source's classifier each class of `network` takes; None leaves the classifier of
     `network` as it was drawn. A stem for another number of channels is averaged. A body of another shape is a ValueError that
     shows both shapes.
     """
-    theirs, ours = source.specification, network.specification
-    if theirs.stem is ConvolutionKind.TIME_AS_CHANNELS and theirs.clip_length != ours.clip_length:
+    source_spec, target_spec = source.specification, network.specification
+    if source_spec.stem is ConvolutionKind.TIME_AS_CHANNELS and source_spec.clip_length != target_spec.clip_length:
         raise ValueError(
-            f"weights of {theirs.name} for clips of {theirs.clip_length} frames cannot be used with {ours.clip_length}: it "
-            f"takes the frames as channels; set clips.length to {theirs.clip_length}, or start from another network"
+            f"weights of {source_spec.name} for clips of {source_spec.clip_length} frames cannot be used "
+            f"with {target_spec.clip_length}: it "
+            f"takes the frames as channels; set clips.length to {source_spec.clip_length}, or start from another network"
         )
-    given, own = source.state_dict(), network.state_dict()
-    taken: dict[str, Tensor] = {name: tensor for name, tensor in given.items() if name not in CLASSIFIER}
-    if theirs.input_channels != ours.input_channels:
-        taken[STEM] = averaged_stem(taken[STEM], ours.input_channels)
+    source_state, target_state = source.state_dict(), network.state_dict()
+    new_state: dict[str, Tensor] = {name: tensor for name, tensor in source_state.items() if name not in CLASSIFIER}
+    if source_spec.input_channels != target_spec.input_channels:
+        new_state[STEM] = average_stem(new_state[STEM], target_spec.input_channels)
     misfits = [
-        f"{name} {tuple(taken[name].shape) if name in taken else 'missing'}, expected "
-        f"{tuple(own[name].shape) if name in own else 'none'}"
-        for name in [*taken, *own]
-        if name not in CLASSIFIER and (name not in taken or name not in own or taken[name].shape != own[name].shape)
+        f"{name} {tuple(new_state[name].shape) if name in new_state else 'missing'}, expected "
+        f"{tuple(target_state[name].shape) if name in target_state else 'none'}"
+        for name in [*new_state, *target_state]
+        if name not in CLASSIFIER
+        and (name not in new_state or name not in target_state or new_state[name].shape != target_state[name].shape)
     ]
     if misfits:
-        raise ValueError(f"weights of {theirs.name} do not fit {ours.name} as it is set up: {misfits[0]}")
+        raise ValueError(f"weights of {source_spec.name} do not fit {target_spec.name} as it is set up: {misfits[0]}")
     if class_order is not None:
-        taken |= {name: given[name][list(class_order)] for name in CLASSIFIER}
-    network.load_state_dict(taken, strict=False)
+        new_state |= {name: source_state[name][list(class_order)] for name in CLASSIFIER}
+    network.load_state_dict(new_state, strict=False)
 
 
-def averaged_stem(weight: Tensor, input_channels: int) -> Tensor:
+def average_stem(weight: Tensor, input_channels: int) -> Tensor:
     """Filters (out, in, t, k, k) for another number of channels: each sees the mean of the old ones.
 
     What two-stream networks do with RGB weights for optical flow (Wang et al., Temporal Segment Networks, ECCV 2016, 3.2).
@@ -63,7 +65,7 @@ def freeze(network: VideoResNet, num_stages: int) -> None:
         network.get_submodule(stage).requires_grad_(False)
 
 
-def learning_mode(network: nn.Module) -> None:
+def train_mode(network: nn.Module) -> None:
     """Training mode, but for what is frozen: there batch norm keeps to its statistics and does not change them."""
     network.train()
     for name, part in network.named_children():

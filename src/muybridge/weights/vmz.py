@@ -23,16 +23,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.models.family import DEPTHS
-from muybridge.weights.card import listed
+from muybridge.weights.card import format_problems
 
 # Blobs that training leaves beside the weights (train_net.py saves momentum), ignored by name.
-LEFTOVER = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)
+TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)
 # Caffe2's SpatialBN calls the plain running variance `riv` (spatial_batch_norm_op.h): it is copied, not inverted.
 NORM_PARTS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
-NUMBERS = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248")) for size in sizes} | {"b1"}
+NUMBER_TYPES = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248")) for size in sizes} | {
+    "b1"
+}
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "<" if sys.byteorder == "little" else ">"}
 
-BROKEN = (
+READ_ERRORS = (
     pickle.UnpicklingError,
     EOFError,
     ValueError,
@@ -44,7 +46,7 @@ BROKEN = (
 )
 
 
-class HostileFile(ValueError):
+class UnsafePickleError(ValueError):
     """A pickle asked for something else than arrays of numbers."""
 
 
@@ -55,53 +57,55 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with file.open("rb") as opened:
-            content = _Unpickler(opened, encoding="latin1").load()
-    except HostileFile as error:
+            content = _RestrictedUnpickler(opened, encoding="latin1").load()
+    except UnsafePickleError as error:
         raise ValueError(
             f"{file} holds more than arrays of numbers ({error}), and reading it could run code; it was not run. "
             "Fetch it again from its publisher"
         ) from error
-    except BROKEN as error:
+    except READ_ERRORS as error:
         raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; fetch it again") from error
     if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
         content = content["blobs"]
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{file} holds a {_kind(content)}, expected Caffe2 blobs: arrays by name")
+        raise ValueError(f"{file} holds a {_format_type(content)}, expected Caffe2 blobs: arrays by name")
     foreign = [
-        f"{name!r} is a {_kind(value)}"
+        f"{name!r} is a {_format_type(value)}"
         for name, value in content.items()
-        if not (isinstance(name, str) and isinstance(value, _Array | int | float))
+        if not (isinstance(name, str) and isinstance(value, _ArrayStandIn | int | float))
     ]
     if foreign:
-        raise ValueError(f"{file} does not hold Caffe2 blobs, arrays by name and nothing else: {listed(foreign)}")
+        raise ValueError(
+            f"{file} does not hold Caffe2 blobs, arrays by name and nothing else: {format_problems(foreign)}"
+        )
     blobs: dict[str, NDArray[Any]] = {}
     for scoped, value in content.items():
         name = scoped.rpartition("/")[2]
-        if LEFTOVER.search(name):
+        if TRAINING_BLOBS.search(name):
             continue
         if name in blobs:
             raise ValueError(
                 f"{file} holds the blob {name} twice, in different name scopes; export one copy of the network"
             )
         try:
-            blobs[name] = value.numbers() if isinstance(value, _Array) else np.asarray(value)
+            blobs[name] = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{file} is damaged: the blob {name} {error}; fetch it again") from error
     return blobs
 
 
-def state_dict_of(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+def convert_blobs(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     """Blobs as tensors under our names, floats as float32, each used once; a blob with no place is a ValueError."""
-    places = _block_places(blobs)
-    halves = {name.removesuffix("_middle_w") for name in blobs if name.endswith("_middle_w")}
-    renamed = {blob: _our_name(blob, places, halves) for blob in blobs}
+    positions = _find_block_positions(blobs)
+    factorized = {name.removesuffix("_middle_w") for name in blobs if name.endswith("_middle_w")}
+    renamed = {blob: _translate_name(blob, positions, factorized) for blob in blobs}
     unknown = [f"{blob} {blobs[blob].shape}" for blob, name in renamed.items() if name is None]
     if unknown:
-        raise ValueError(f"no network of the family has the Caffe2 blobs {listed(unknown)}")
-    heads = [blob for blob, name in renamed.items() if name == "fc.weight"]
-    if len(heads) != 1:
+        raise ValueError(f"no network of the family has the Caffe2 blobs {format_problems(unknown)}")
+    classifiers = [blob for blob, name in renamed.items() if name == "fc.weight"]
+    if len(classifiers) != 1:
         raise ValueError(
-            f"a network has one classifier, but there are {len(heads)} ({', '.join(heads) or 'no last_out_L*_w'})"
+            f"a network has one classifier, but there are {len(classifiers)} ({', '.join(classifiers) or 'no last_out_L*_w'})"
         )
     tensors = {
         str(name): torch.from_numpy(np.array(blobs[blob], np.float32, order="C")) for blob, name in renamed.items()
@@ -111,34 +115,34 @@ def state_dict_of(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     return tensors
 
 
-def _our_name(blob: str, places: Mapping[int, tuple[int, int]], halves: set[str]) -> str | None:
+def _translate_name(blob: str, positions: Mapping[int, tuple[int, int]], factorized: set[str]) -> str | None:
     """Our name of a blob, None where it has none. `halves` are the convolutions in two halves (their names less `_w`)."""
-    second = "conv1" in halves  # the stem has two halves, and this is the second
-    if found := re.fullmatch(r"conv1(_middle)?_w", blob):
-        return f"stem.{3 if second and not found[1] else 0}.weight"
-    if found := re.fullmatch(r"conv1(_middle)?_spatbn_relu_(s|b|rm|riv)", blob):
-        return f"stem.{4 if second and not found[1] else 1}.{NORM_PARTS[found[2]]}"
-    if found := re.fullmatch(r"last_out_L\d+_(w|b)", blob):
-        return "fc.weight" if found[1] == "w" else "fc.bias"
-    if not (found := re.match(r"(?:comp|shortcut_projection)_(\d+)_", blob)) or int(found[1]) not in places:
+    is_stem_factorized = "conv1" in factorized  # the stem has two halves, and this is the second
+    if matched := re.fullmatch(r"conv1(_middle)?_w", blob):
+        return f"stem.{3 if is_stem_factorized and not matched[1] else 0}.weight"
+    if matched := re.fullmatch(r"conv1(_middle)?_spatbn_relu_(s|b|rm|riv)", blob):
+        return f"stem.{4 if is_stem_factorized and not matched[1] else 1}.{NORM_PARTS[matched[2]]}"
+    if matched := re.fullmatch(r"last_out_L\d+_(w|b)", blob):
+        return "fc.weight" if matched[1] == "w" else "fc.bias"
+    if not (matched := re.match(r"(?:comp|shortcut_projection)_(\d+)_", blob)) or int(matched[1]) not in positions:
         return None
-    stage, block = places[int(found[1])]
-    start, rest = f"layer{stage}.{block}", blob[found.end() :]
+    stage, block = positions[int(matched[1])]
+    start, rest = f"layer{stage}.{block}", blob[matched.end() :]
     if blob.startswith("shortcut"):
         if rest == "w":
             return f"{start}.downsample.0.weight"
         norm = re.fullmatch(r"spatbn_(s|b|rm|riv)", rest)
         return f"{start}.downsample.1.{NORM_PARTS[norm[1]]}" if norm else None
     if weight := re.fullmatch(r"(conv_(\d))(_middle)?_w", rest):
-        in_halves = f"{found[0]}{weight[1]}" in halves
-        half = (".0" if weight[3] else ".3") if in_halves else ""
+        is_factorized = f"{matched[0]}{weight[1]}" in factorized
+        half = (".0" if weight[3] else ".3") if is_factorized else ""
         return f"{start}.conv{weight[2]}.0{half}.weight"
     if norm := re.fullmatch(r"spatbn_(\d)(_middle)?_(s|b|rm|riv)", rest):
         return f"{start}.conv{norm[1]}.{'0.1' if norm[2] else '1'}.{NORM_PARTS[norm[3]]}"
     return None
 
 
-def _block_places(blobs: Mapping[str, NDArray[Any]]) -> dict[int, tuple[int, int]]:
+def _find_block_positions(blobs: Mapping[str, NDArray[Any]]) -> dict[int, tuple[int, int]]:
     """Where the blocks, which Caffe2 numbers through the network, lie: number -> (stage 1 to 4, block in it)."""
     numbers = {int(found[1]) for name in blobs if (found := re.match(r"comp_(\d+)_", name))}
     if "conv1_w" not in blobs or not numbers:
@@ -149,33 +153,33 @@ def _block_places(blobs: Mapping[str, NDArray[Any]]) -> dict[int, tuple[int, int
     block = "bottleneck" if any(re.match(r"comp_\d+_conv_3_", name) for name in blobs) else "basic"
     for kind, counts in DEPTHS.values():
         if kind == block and numbers == set(range(sum(counts))):
-            ends = [(stage, index) for stage, count in enumerate(counts, start=1) for index in range(count)]
-            return dict(enumerate(ends))
+            positions = [(stage, index) for stage, count in enumerate(counts, start=1) for index in range(count)]
+            return dict(enumerate(positions))
     known = ", ".join(f"{sum(counts)} {kind}" for kind, counts in DEPTHS.values())
     raise ValueError(
         f"there are {len(numbers)} {block} blocks up to comp_{max(numbers)}; the family's depths have {known}"
     )
 
 
-class _Type:
+class _DtypeStandIn:
     """What a pickle says of an array's numbers: a stand-in for numpy.dtype."""
 
     def __init__(self, name: Any, *_: Any) -> None:
-        if name not in NUMBERS:
-            raise HostileFile(f"an array of {name!r}")
+        if name not in NUMBER_TYPES:
+            raise UnsafePickleError(f"an array of {name!r}")
         self.name = str(name)
         self.order = "<"
 
     def __setstate__(self, state: Any) -> None:
         if state[1] not in BYTE_ORDERS or any(part is not None for part in state[2:5]):
-            raise HostileFile("an array of records")
+            raise UnsafePickleError("an array of records")
         self.order = BYTE_ORDERS[state[1]]
 
-    def numpy(self) -> np.dtype[Any]:
+    def to_dtype(self) -> np.dtype[Any]:
         return np.dtype(f"{self.order}{self.name}")
 
 
-class _Array:
+class _ArrayStandIn:
     """What a pickle says of an array: a stand-in for numpy.ndarray, made into one by `numbers`."""
 
     def __init__(self) -> None:
@@ -184,33 +188,39 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         self.state = tuple(state)
 
-    def numbers(self) -> NDArray[Any]:
+    def to_numpy(self) -> NDArray[Any]:
         """The array; ValueError where shape and bytes do not agree."""
         match self.state:
-            case (*_, tuple() as shape, _Type() as kind, bool() | int() as columns_first, str() | bytes() as content):
+            case (
+                *_,
+                tuple() as shape,
+                _DtypeStandIn() as kind,
+                bool() | int() as columns_first,
+                str() | bytes() as content,
+            ):
                 pass
             case _:
                 raise ValueError("is an array without numbers")
         data = content.encode("latin1") if isinstance(content, str) else content
         if not all(type(size) is int and size >= 0 for size in shape):
             raise ValueError(f"has the shape {shape}")
-        if len(data) != math.prod(shape) * kind.numpy().itemsize:
+        if len(data) != math.prod(shape) * kind.to_dtype().itemsize:
             raise ValueError(
-                f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * kind.numpy().itemsize}"
+                f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * kind.to_dtype().itemsize}"
             )
-        array = np.frombuffer(data, kind.numpy()).reshape(shape, order="F" if columns_first else "C")
+        array = np.frombuffer(data, kind.to_dtype()).reshape(shape, order="F" if columns_first else "C")
         return array.astype(kind.name)
 
 
-def _reconstruct(*_: Any) -> _Array:
+def _reconstruct(*_: Any) -> _ArrayStandIn:
     """For numpy's function of this name: an empty array, filled by the pickle's next instruction."""
-    return _Array()
+    return _ArrayStandIn()
 
 
-def _scalar(kind: Any, content: Any) -> _Array:
+def _scalar(dtype: Any, content: Any) -> _ArrayStandIn:
     """For numpy's function of this name: a single number, as learning rates are kept."""
-    array = _Array()
-    array.state = ((), kind, False, content)
+    array = _ArrayStandIn()
+    array.state = ((), dtype, False, content)
     return array
 
 
@@ -220,9 +230,9 @@ def _encode(text: Any, _: Any = None) -> bytes:
 
 
 # All that a pickle may name. numpy moved its core in version 2.
-KNOWN: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
+ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _ArrayStandIn,
+    ("numpy", "dtype"): _DtypeStandIn,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
 } | {
@@ -232,19 +242,19 @@ KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds nothing but `KNOWN`, so that a pickle cannot call anything else."""
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Finds nothing but `ALLOWED_GLOBALS`, so that a pickle cannot call anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in for what numpy's pickles name; anything else is hostile."""
-        if (module, name) not in KNOWN:
-            raise HostileFile(f"{module}.{name}")
-        return KNOWN[module, name]
+        if (module, name) not in ALLOWED_GLOBALS:
+            raise UnsafePickleError(f"{module}.{name}")
+        return ALLOWED_GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         """Refused: a pickle of arrays refers to nothing outside of it."""
-        raise HostileFile(f"a reference to {pid!r}")
+        raise UnsafePickleError(f"a reference to {pid!r}")
 
 
-def _kind(value: Any) -> str:
-    return "single array" if isinstance(value, _Array) else type(value).__name__
+def _format_type(value: Any) -> str:
+    return "single array" if isinstance(value, _ArrayStandIn) else type(value).__name__

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from muybridge.report.charts import LineChart
-from muybridge.report.sections.training import curve, curve_blocks, flattened, speed
-from muybridge.report.sources import Run
+from muybridge.report.sections.training import build_curve_blocks, extract_curve, flatten_mapping, summarize_speed
+from muybridge.report.sources import RunRecord
 
 LOG = [
     {"kind": "train", "step": 1, "epoch": 0.5, "loss": 2.0, "clips_per_second": 10.0, "waiting_share": 0.0},
@@ -16,29 +16,29 @@ LOG = [
 ]
 
 
-def run(settings: dict[str, object]) -> Run:
-    return Run("r", (), settings, {}, {}, tuple(LOG), ())
+def run(settings: dict[str, object]) -> RunRecord:
+    return RunRecord("r", (), settings, {}, {}, tuple(LOG), ())
 
 
 def test_curves_pass_over_what_is_no_number() -> None:
-    assert curve(LOG, "train", "loss") == ([0.5, 2.0], [2.0, 1.0])
-    assert curve(LOG, "validation", "video_top1") == ([1.0, 2.0], [0.25, 0.5])
-    assert curve(LOG, "validation", "nothing") == ([], [])
-    assert curve(LOG[2:3], "validation", "video_top1") == ([2.0], [0.25])  # no training lines: steps stay steps
+    assert extract_curve(LOG, "train", "loss") == ([0.5, 2.0], [2.0, 1.0])
+    assert extract_curve(LOG, "validation", "video_top1") == ([1.0, 2.0], [0.25, 0.5])
+    assert extract_curve(LOG, "validation", "nothing") == ([], [])
+    assert extract_curve(LOG[2:3], "validation", "video_top1") == ([2.0], [0.25])  # no training lines: steps stay steps
 
 
 def test_speed_weighs_waiting_by_time() -> None:
     """Two steps of 8 clips: 0.8 s without and 3.2 s with half waiting: 1.6 of 4 s."""
-    found = speed(run({"training": {"batch_size": 8}}))
+    found = summarize_speed(run({"training": {"batch_size": 8}}))
     assert found["steps"] == 2
     assert found["clips a second, median"] == 6.25
     assert found["waiting for data, % of the steps' time"] == pytest.approx(40)
     assert found["minutes in steps, about"] == pytest.approx(4 / 60)
-    assert "minutes in steps, about" not in speed(run({"training": 3}))
+    assert "minutes in steps, about" not in summarize_speed(run({"training": 3}))
 
 
 def test_charts_say_where_lines_begin_and_end() -> None:
-    charts = {chart.name: chart for chart in curve_blocks(LOG) if isinstance(chart, LineChart)}
+    charts = {chart.name: chart for chart in build_curve_blocks(LOG) if isinstance(chart, LineChart)}
     assert set(charts) == {"loss", "curves"}
     assert charts["loss"].alt == "training loss: from 2 to 1 over 2 points"
     assert charts["curves"].series[0].y == (25.0, 50.0)
@@ -46,4 +46,4 @@ def test_charts_say_where_lines_begin_and_end() -> None:
 
 def test_values_in_words() -> None:
     values = {"a": None, "b": {"c": True, "d": {"e": [1, 2.5]}}, "f": "text"}
-    assert flattened(values) == {"a": "-", "b.c": "true", "b.d.e": "1 2.5", "f": "text"}
+    assert flatten_mapping(values) == {"a": "-", "b.c": "true", "b.d.e": "1 2.5", "f": "text"}

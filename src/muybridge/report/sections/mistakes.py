@@ -9,96 +9,105 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.records import VideoError
-from muybridge.report.document import Block, Gallery, Picture, Text
+from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_clip_reader
+from muybridge.report.document import Block, Gallery, GalleryItem, Paragraph
 from muybridge.report.mistakes import Mistake
-from muybridge.report.pictures import ClipReader, clip_reader, moving_picture, still_picture
-from muybridge.report.sources import Run
-from muybridge.report.tables import Table, titles
-from muybridge.text import percent
+from muybridge.report.sources import RunRecord
+from muybridge.report.tables import Table, make_columns
+from muybridge.text import format_percent
 
-SHOWN = (
+CLIPS_NOTE = (
     "The clip of each video that is surest of the wrong class, at its own speed, cut as the network sees it. A sure mistake is "
     "often a wrong label or a video that shows both."
 )
 
 
 @dataclass(frozen=True)
-class Clips:
+class ReportClips:
     """Where the clips of a report come from; `absent` is a sentence where they cannot be had."""
 
-    reader: ClipReader | None
-    absent: str = ""
+    reader: ScoredClipReader | None
+    missing_reason: str = ""
 
 
-def find_clips(run: Run, data: str | None, *, beside: str | None = None) -> Clips:
+def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = None) -> ReportClips:
     """A reader of the clips that a run was scored on, from `data` or else from where the run says it was trained.
 
     `beside` is where a run next to it was, for a score file that says nothing of its data. ValueError where `data` was named
     and cannot be read; a run's own address may well be gone.
     """
-    address = data or run.data or beside
-    if not run.evaluated:
-        return Clips(None, "There are no scores, so no mistakes.")
+    address = data or run.data or fallback_data
+    if not run.evaluations:
+        return ReportClips(None, "There are no scores, so no mistakes.")
     if address is None:
-        return Clips(None, "The clips are not shown: where the videos are is not known; name the data with --data.")
-    header, seed = run.evaluated[0].videos.header, run.settings.get("seed", 0)
+        return ReportClips(
+            None, "The clips are not shown: where the videos are is not known; name the data with --data."
+        )
+    header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
     try:
-        reader = clip_reader(address, header, seed=seed if isinstance(seed, int) else 0)
+        reader = open_clip_reader(address, header, seed=seed if isinstance(seed, int) else 0)
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise
-        return Clips(None, f"The clips are not shown: {error}; name the data with --data.")
-    return Clips(reader)
+        return ReportClips(None, f"The clips are not shown: {error}; name the data with --data.")
+    return ReportClips(reader)
 
 
-def how_shown(*clips: Clips) -> list[Block]:
+def build_clips_note(*clips: ReportClips) -> list[Block]:
     """What the pictures are, where there can be any."""
-    return [Text(SHOWN)] if any(one.reader for one in clips) else []
+    return [Paragraph(CLIPS_NOTE)] if any(one.reader for one in clips) else []
 
 
-def mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: Clips) -> list[Block]:
+def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: ReportClips) -> list[Block]:
     """The mistakes as moving pictures where the clips can be read, else as a table; files have the table anyway."""
     if not mistakes:
-        return [Text("The network was mistaken about no readable video.")]
+        return [Paragraph("The network was mistaken about no readable video.")]
     rows = tuple(
-        (one.video, ", ".join(one.labels), one.taken_for, 100 * one.probability, 100 * one.label_probability)
+        (one.video, ", ".join(one.labels), one.predicted_class, 100 * one.probability, 100 * one.label_probability)
         for one in mistakes
     )
-    columns = (*titles("video", "label", "taken for"), *titles("probability, %", "of the label, %", decimals=1))
+    columns = (
+        *make_columns("video", "label", "taken for"),
+        *make_columns("probability, %", "of the label, %", decimals=1),
+    )
     table = Table(name, title, columns, rows)
     if clips.reader is None:
-        return [Text(clips.absent), table]
-    pictures, unread = _mistake_pictures(mistakes, clips.reader)
-    said = [Text(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
-    if not pictures:
-        return [*said, table]
+        return [Paragraph(clips.missing_reason), table]
+    items, unread = _build_gallery_items(mistakes, clips.reader)
+    warnings = [Paragraph(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
+    if not items:
+        return [*warnings, table]
     in_files_only = replace(table, num_shown=0)  # the page has all of it under the pictures
-    return [*_changed(clips.reader), *said, Gallery(title, tuple(pictures)), in_files_only]
+    return [*_build_changed_data_warning(clips.reader), *warnings, Gallery(title, tuple(items)), in_files_only]
 
 
-def _changed(reader: ClipReader) -> list[Block]:
-    if reader.is_the_scored_list:
+def _build_changed_data_warning(reader: ScoredClipReader) -> list[Block]:
+    if reader.is_scored_list:
         return []
-    return [Text("The data is not the list of videos that was scored, so a picture may show another clip.", "warning")]
+    return [
+        Paragraph("The data is not the list of videos that was scored, so a picture may show another clip.", "warning")
+    ]
 
 
-def _mistake_pictures(mistakes: Sequence[Mistake], reader: ClipReader) -> tuple[list[Picture], list[tuple[str, str]]]:
-    pictures, unread = [], []
+def _build_gallery_items(
+    mistakes: Sequence[Mistake], reader: ScoredClipReader
+) -> tuple[list[GalleryItem], list[tuple[str, str]]]:
+    items, unread = [], []
     for one in mistakes:
         try:
-            clip = reader.clip(one.video, one.view)
+            clip = reader.read_clip(one.video, one.view)
         except VideoError as error:
             unread.append((one.video, error.reason))
             continue
         labels = ", ".join(one.labels)
         at = "" if one.start_seconds is None else f", from {one.start_seconds:.1f} s"
-        pictures.append(
-            Picture(
-                still=still_picture(clip),
-                moving=moving_picture(clip),
-                alt=f"Clip of {one.video}{at}: labelled {labels}, taken for {one.taken_for}",
-                heading=f"{one.taken_for}, {percent(one.probability)}",
-                lines=(f"labelled {labels}, {percent(one.label_probability)}", f"{one.video}{at}"),
+        items.append(
+            GalleryItem(
+                still=encode_still(clip),
+                animation=encode_animation(clip),
+                alt=f"Clip of {one.video}{at}: labelled {labels}, taken for {one.predicted_class}",
+                heading=f"{one.predicted_class}, {format_percent(one.probability)}",
+                lines=(f"labelled {labels}, {format_percent(one.label_probability)}", f"{one.video}{at}"),
             )
         )
-    return pictures, unread
+    return items, unread

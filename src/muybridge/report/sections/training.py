@@ -12,22 +12,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muybridge.report.charts import LineChart, spoken, thinned
-from muybridge.report.document import Block, Text
+from muybridge.report.charts import LineChart, describe_series, downsample
+from muybridge.report.document import Block, Paragraph
 from muybridge.report.series import Series
-from muybridge.report.sources import FailedView, Run
-from muybridge.report.tables import Column, Table, titles
+from muybridge.report.sources import FailedView, RunRecord
+from muybridge.report.tables import Column, Table, make_columns
 
-NUM_FAILURES = 50
-VALIDATION_FIGURES = (("clip_top1", "clip@1"), ("video_top1", "video@1"), ("video_top5", "video@5"))
+MAX_FAILURES_SHOWN = 50
+VALIDATION_METRICS = (("clip_top1", "clip@1"), ("video_top1", "video@1"), ("video_top5", "video@5"))
 
 
-def curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tuple[list[float], list[float]]:
+def extract_curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tuple[list[float], list[float]]:
     """Epochs and values of one figure of the log."""
     if kind == "train":
-        return _figures(log, kind, "epoch", name)
-    steps, values = _figures(log, kind, "step", name)
-    known_steps, known_epochs = _figures(log, "train", "step", "epoch")
+        return _extract_points(log, kind, "epoch", name)
+    steps, values = _extract_points(log, kind, "step", name)
+    known_steps, known_epochs = _extract_points(log, "train", "step", "epoch")
     if len(known_steps) < 2:
         return steps, values
     # A validation is told with its step alone; every step's epoch is on a straight line.
@@ -35,40 +35,44 @@ def curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tuple[list[
     return [known_epochs[-1] + (step - known_steps[-1]) * per_step for step in steps], values
 
 
-def curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
+def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Loss, accuracy and learning rate by epoch."""
     charts = [
-        _line_chart("loss", "Training loss", "loss", [_series("training loss", log, "train", "loss")]),
-        _line_chart(
+        _build_line_chart("loss", "Training loss", "loss", [_build_series("training loss", log, "train", "loss")]),
+        _build_line_chart(
             "curves",
             "Accuracy while training",
             "percent",
-            [_series("training clips", log, "train", "clip_accuracy", 100)]
-            + [_series(f"validation {title}", log, "validation", name, 100) for name, title in VALIDATION_FIGURES],
+            [_build_series("training clips", log, "train", "clip_accuracy", 100)]
+            + [
+                _build_series(f"validation {title}", log, "validation", name, 100) for name, title in VALIDATION_METRICS
+            ],
         ),
-        _line_chart("rate", "Learning rate", "learning rate", [_series("learning rate", log, "train", "rate")]),
+        _build_line_chart(
+            "rate", "Learning rate", "learning rate", [_build_series("learning rate", log, "train", "rate")]
+        ),
     ]
-    return [chart for chart in charts if chart] or [Text("The log has no curves.")]
+    return [chart for chart in charts if chart] or [Paragraph("The log has no curves.")]
 
 
-def speed_blocks(run: Run) -> list[Block]:
+def build_speed_blocks(run: RunRecord) -> list[Block]:
     """Clips a second and the share of waiting for data, over the run and as totals."""
-    facts = speed(run)
-    if not facts:
-        return [Text("The log says nothing of speed.")]
-    rows = tuple((name, value) for name, value in facts.items())
+    summary = summarize_speed(run)
+    if not summary:
+        return [Paragraph("The log says nothing of speed.")]
+    rows = tuple((name, value) for name, value in summary.items())
     charts = [
-        _line_chart(
+        _build_line_chart(
             "speed",
             "Clips a second",
             "clips a second",
-            [_series("clips a second", run.log, "train", "clips_per_second")],
+            [_build_series("clips a second", run.log, "train", "clips_per_second")],
         ),
-        _line_chart(
+        _build_line_chart(
             "waiting",
             "Waiting for data",
             "percent of a step",
-            [_series("waiting", run.log, "train", "waiting_share", 100)],
+            [_build_series("waiting", run.log, "train", "waiting_share", 100)],
         ),
     ]
     note = "Waiting is the share of the steps' time in which the network stood still because no batch was ready."
@@ -78,7 +82,7 @@ def speed_blocks(run: Run) -> list[Block]:
     ]
 
 
-def speed(run: Run) -> dict[str, str | float]:
+def summarize_speed(run: RunRecord) -> dict[str, str | float]:
     """Steps, clips a second and waiting; nothing where the log has no training steps."""
     lines = [
         line
@@ -88,7 +92,7 @@ def speed(run: Run) -> dict[str, str | float]:
     if not lines:
         return {}
     rates = [float(line["clips_per_second"]) for line in lines]
-    facts: dict[str, str | float] = {"steps": len(lines), "clips a second, median": statistics.median(rates)}
+    summary: dict[str, str | float] = {"steps": len(lines), "clips a second, median": statistics.median(rates)}
     seconds_a_clip = [1 / rate for rate in rates]
     waited = [
         (float(line["waiting_share"]), cost)
@@ -97,90 +101,99 @@ def speed(run: Run) -> dict[str, str | float]:
     ]
     if waited:
         total = sum(cost for _, cost in waited)
-        facts["waiting for data, % of the steps' time"] = 100 * sum(share * cost for share, cost in waited) / total
-    batch: Any = _group(run.settings, "training").get("batch_size")
+        summary["waiting for data, % of the steps' time"] = 100 * sum(share * cost for share, cost in waited) / total
+    batch: Any = _get_settings_group(run.settings, "training").get("batch_size")
     if _is_number(batch):
-        facts["minutes in steps, about"] = sum(seconds_a_clip) * float(batch) / 60
-    return facts
+        summary["minutes in steps, about"] = sum(seconds_a_clip) * float(batch) / 60
+    return summary
 
 
-def failure_blocks(views: Sequence[FailedView], draws: Sequence[Mapping[str, Any]]) -> list[Block]:
+def build_failure_blocks(failed_views: Sequence[FailedView], failed_draws: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What could not be read, in evaluation and in training."""
-    if not views and not draws:
-        return [Text("Nothing failed: every planned clip was read.")]
+    if not failed_views and not failed_draws:
+        return [Paragraph("Nothing failed: every planned clip was read.")]
     blocks: list[Block] = []
-    if views:
-        of_views = Counter((view.video, view.status, view.reason) for view in views)
-        blocks.append(_failure_table("evaluation-failures", "Clips that evaluation could not read", of_views))
-    if draws:
+    if failed_views:
+        of_views = Counter((view.video, view.status, view.reason) for view in failed_views)
+        blocks.append(_build_failure_table("evaluation-failures", "Clips that evaluation could not read", of_views))
+    if failed_draws:
         of_draws = Counter(
-            (str(line.get("video", "")), str(line.get("status", "")), str(line.get("reason", ""))) for line in draws
+            (str(line.get("video", "")), str(line.get("status", "")), str(line.get("reason", "")))
+            for line in failed_draws
         )
-        blocks.append(_failure_table("training-failures", "Clips that training could not read", of_draws))
+        blocks.append(_build_failure_table("training-failures", "Clips that training could not read", of_draws))
     return blocks
 
 
-def _failure_table(name: str, title: str, counts: Counter[tuple[str, str, str]]) -> Table:
+def _build_failure_table(name: str, title: str, counts: Counter[tuple[str, str, str]]) -> Table:
     rows = tuple((*words, num) for words, num in counts.most_common())
-    note = f"The first {NUM_FAILURES} of {len(rows)}." if len(rows) > NUM_FAILURES else ""
-    return Table(name, title, titles("video", "status", "reason", "clips"), rows, note=note, num_shown=NUM_FAILURES)
+    note = f"The first {MAX_FAILURES_SHOWN} of {len(rows)}." if len(rows) > MAX_FAILURES_SHOWN else ""
+    return Table(
+        name, title, make_columns("video", "status", "reason", "clips"), rows, note=note, num_shown=MAX_FAILURES_SHOWN
+    )
 
 
-def settings_table(name: str, title: str, values: Mapping[str, Any]) -> Table:
+def build_settings_table(name: str, title: str, values: Mapping[str, Any]) -> Table:
     """Nested values as rows of dotted names."""
-    rows = tuple((name, value) for name, value in flattened(values).items())
-    return Table(name, title, titles("name", "value"), rows)
+    rows = tuple((name, value) for name, value in flatten_mapping(values).items())
+    return Table(name, title, make_columns("name", "value"), rows)
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten_mapping(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """`{"clips": {"length": 8}}` as `{"clips.length": "8"}`, values in words."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= flattened(value, f"{prefix}{key}.")
+            flat |= flatten_mapping(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = _plain(value)
-    return found
+            flat[f"{prefix}{key}"] = _format_value(value)
+    return flat
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     match value:
         case None:
             return "-"
         case bool():
             return str(value).lower()
         case list() | tuple():
-            return " ".join(_plain(item) for item in value)
+            return " ".join(_format_value(item) for item in value)
         case _:
             return str(value)
 
 
-def line_of_runs(
-    name: str, titled: tuple[str, str], runs: Sequence[tuple[str, Run]], *, figure: tuple[str, str]
+def build_runs_chart(
+    name: str,
+    title_and_unit: tuple[str, str],
+    runs: Sequence[tuple[str, RunRecord]],
+    *,
+    kind_and_metric: tuple[str, str],
 ) -> LineChart | None:
     """One figure (kind, name) of several runs over their epochs; `titled` is the chart's title and the unit."""
-    series = [_series(label, run.log, *figure, _scale(figure[1])) for label, run in runs]
-    return _line_chart(name, *titled, series)
+    series = [
+        _build_series(label, run.log, *kind_and_metric, _get_percent_scale(kind_and_metric[1])) for label, run in runs
+    ]
+    return _build_line_chart(name, *title_and_unit, series)
 
 
-def _scale(figure: str) -> float:
-    return 100 if figure.endswith(("top1", "top5", "accuracy", "share")) else 1
+def _get_percent_scale(metric: str) -> float:
+    return 100 if metric.endswith(("top1", "top5", "accuracy", "share")) else 1
 
 
-def _series(label: str, log: Sequence[Mapping[str, Any]], kind: str, name: str, scale: float = 1) -> Series:
-    epochs, values = thinned(*curve(log, kind, name))
+def _build_series(label: str, log: Sequence[Mapping[str, Any]], kind: str, name: str, scale: float = 1) -> Series:
+    epochs, values = downsample(*extract_curve(log, kind, name))
     return Series(label, epochs, tuple(scale * value for value in values))
 
 
-def _line_chart(name: str, title: str, y_label: str, series: Sequence[Series]) -> LineChart | None:
+def _build_line_chart(name: str, title: str, y_label: str, series: Sequence[Series]) -> LineChart | None:
     drawn = tuple(one for one in series if one.x)
     if all(len(one.x) < 2 for one in drawn):
         return None  # a point is no curve; the tables have it
-    alt = "; ".join(spoken(one) for one in drawn)
+    alt = "; ".join(describe_series(one) for one in drawn)
     return LineChart(name, f"{title} by epoch", "epoch", y_label, drawn, alt)
 
 
-def _figures(log: Sequence[Mapping[str, Any]], kind: str, x: str, y: str) -> tuple[list[float], list[float]]:
+def _extract_points(log: Sequence[Mapping[str, Any]], kind: str, x: str, y: str) -> tuple[list[float], list[float]]:
     pairs = [
         (float(line[x]), float(line[y]))
         for line in log
@@ -193,6 +206,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = settings.get(name)
-    return found if isinstance(found, Mapping) else {}
+def _get_settings_group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    group = settings.get(name)
+    return group if isinstance(group, Mapping) else {}

@@ -14,11 +14,11 @@ from muybridge.training.schedule import Schedule
 
 SMOOTHING = 0.95  # of the moving means: about the last twenty steps
 SECONDS_BETWEEN_LINES = 30.0  # where standard error is a file, a line now and then instead of a bar
-SECONDS_OF_SPEED = 600.0  # what the time left is judged by: a step may take a minute
+SPEED_ESTIMATE_SECONDS = 600.0  # what the time left is judged by: a step may take a minute
 
 
 @dataclass(frozen=True)
-class StepReport:
+class StepMetrics:
     """What came of one step on this rank: mean loss and right clips before the step moved anything, and how long it took.
 
     `waited_seconds` of `seconds` the network stood still because no batch was ready. No clips, no loss: NaN.
@@ -30,7 +30,7 @@ class StepReport:
     seconds: float
     waited_seconds: float
 
-    def figures(self) -> dict[str, float]:
+    def to_log(self) -> dict[str, float]:
         """As they stand in log.jsonl."""
         return {
             "loss": self.loss,
@@ -54,68 +54,72 @@ class ProgressBar:
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
-            speed_estimate_period=SECONDS_OF_SPEED,
+            speed_estimate_period=SPEED_ESTIMATE_SECONDS,
         )
         self._task = self._bar.add_task(
-            "training", total=schedule.num_steps, completed=first_step, epoch=self._epochs(first_step), figures=""
+            "training", total=schedule.num_steps, completed=first_step, epoch=self._format_epoch(first_step), figures=""
         )
         self._step = first_step
         self._loss = self._accuracy = math.nan
         self._steps = self._clips = self._seconds = self._waited_seconds = 0.0  # sums in which what is old fades
-        self._line_at = time.monotonic()
+        self._last_line_time = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bar.stop()
 
-    def stepped(self, report: StepReport) -> None:
+    def update(self, step_metrics: StepMetrics) -> None:
         """One step is done."""
         self._step += 1
-        if report.num_clips:
-            self._loss = _smoothed(self._loss, report.loss)
-            self._accuracy = _smoothed(self._accuracy, report.num_right / report.num_clips)
+        if step_metrics.num_clips:
+            self._loss = _smooth(self._loss, step_metrics.loss)
+            self._accuracy = _smooth(self._accuracy, step_metrics.num_right / step_metrics.num_clips)
         self._steps = SMOOTHING * self._steps + 1
-        self._clips = SMOOTHING * self._clips + report.num_clips
-        self._seconds = SMOOTHING * self._seconds + report.seconds
-        self._waited_seconds = SMOOTHING * self._waited_seconds + report.waited_seconds
-        self._bar.update(self._task, completed=self._step, epoch=self._epochs(self._step), figures=self.sentence())
-        if not self._console.is_terminal and time.monotonic() - self._line_at > SECONDS_BETWEEN_LINES:
-            self._line_at = time.monotonic()
-            self._console.print(f"epoch {self._epochs(self._step)}  {self.sentence()}  {self._time_left()}")
+        self._clips = SMOOTHING * self._clips + step_metrics.num_clips
+        self._seconds = SMOOTHING * self._seconds + step_metrics.seconds
+        self._waited_seconds = SMOOTHING * self._waited_seconds + step_metrics.waited_seconds
+        self._bar.update(
+            self._task, completed=self._step, epoch=self._format_epoch(self._step), figures=self.format_metrics()
+        )
+        if not self._console.is_terminal and time.monotonic() - self._last_line_time > SECONDS_BETWEEN_LINES:
+            self._last_line_time = time.monotonic()
+            self._console.print(
+                f"epoch {self._format_epoch(self._step)}  {self.format_metrics()}  {self._format_time_left()}"
+            )
 
-    def sentence(self) -> str:
+    def format_metrics(self) -> str:
         """The moving means in one line."""
         return (
             f"loss {self._loss:.3f}  clip@1 {100 * self._accuracy:.1f} %  {self._clips / self._seconds:.1f} clips/s  "
             f"waiting for data {100 * self._waited_seconds / self._seconds:.0f} %"
         )
 
-    def _time_left(self) -> str:
+    def _format_time_left(self) -> str:
         steps_left = self._schedule.num_steps - self._step
-        return f"{spoken_duration(steps_left * self._seconds / self._steps)} left"
+        return f"{format_duration(steps_left * self._seconds / self._steps)} left"
 
-    def _epochs(self, step: int) -> str:
-        return f"{self._schedule.epoch(step):.1f}/{self._schedule.epoch(self._schedule.num_steps):g}"
+    def _format_epoch(self, step: int) -> str:
+        return f"{self._schedule.compute_epoch(step):.1f}/{self._schedule.compute_epoch(self._schedule.num_steps):g}"
 
 
-def spoken_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time in the unit that people would use: `40 seconds`, `3 minutes`, `2.5 hours`, `3.1 days`."""
     if seconds < 90:
-        return _counted(max(1, round(seconds)), "second")
+        return _format_count(max(1, round(seconds)), "second")
     if seconds < 90 * 60:
-        return _counted(round(seconds / 60), "minute")
+        return _format_count(round(seconds / 60), "minute")
     hours = seconds / 3600
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def _counted(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+def _format_count(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
-def _smoothed(before: float, now: float) -> float:
-    return now if math.isnan(before) else SMOOTHING * before + (1 - SMOOTHING) * now
+def _smooth(average: float, value: float) -> float:
+    return value if math.isnan(average) else SMOOTHING * average + (1 - SMOOTHING) * value

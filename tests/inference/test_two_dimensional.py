@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.weights.test_onnx import NETWORKS, saved
+from tests.inference.test_onnx import NETWORKS, saved
 
 from muybridge.inference.export import export_weights
-from muybridge.inference.flat import two_dimensional
+from muybridge.inference.two_dimensional import convert_to_two_dimensional
 
 
 @pytest.mark.parametrize(("name", "changes"), NETWORKS)
 def test_the_flat_form_computes_the_same(tmp_path: Path, name: str, changes: dict[str, Any]) -> None:
     network = saved(tmp_path / "net.safetensors", name, **changes)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    flat = two_dimensional(network)
+    flat = convert_to_two_dimensional(network)
     clips = torch.randn(3, network.specification.input_channels, 7, 30, 27)
     with torch.no_grad():
         ours = network(clips)
@@ -27,7 +27,9 @@ def test_the_flat_form_computes_the_same(tmp_path: Path, name: str, changes: dic
 @pytest.mark.parametrize("flat", [False, True])
 def test_a_torch_program_computes_our_logits_for_any_batch(tmp_path: Path, flat: bool) -> None:
     network = saved(tmp_path / "net.safetensors")
-    export_weights(tmp_path / "net.safetensors", tmp_path / "net.pt2", to="torch-export", two_dimensional=flat)
+    export_weights(
+        tmp_path / "net.safetensors", tmp_path / "net.pt2", export_format="torch-export", two_dimensional=flat
+    )
     with (tmp_path / "net.pt2").open("rb") as file:
         program = torch.export.load(file)  # type: ignore[arg-type]
     for num_clips in (1, 4):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.models.family import DEPTHS, FAMILIES, Specification, specification
+from muybridge.models.family import DEPTHS, FAMILIES, Specification, build_specification
 from muybridge.models.network import VideoResNet
-from muybridge.weights.recognition import Shapes, recognise
+from muybridge.weights.architecture import Shapes, infer_specification
 
 
 def shapes_of(described: Specification) -> dict[str, tuple[int, ...]]:
@@ -23,32 +23,32 @@ DEEP = [depth for depth in DEPTHS if depth > 50]  # slow to build, and nothing o
     [(family, depth) for family in FAMILIES for depth in (10, 18, 34, 50)] + [("r2plus1d", depth) for depth in DEEP],
 )
 def test_every_network_is_recognised(family: str, depth: int) -> None:
-    described = specification(f"{family}_{depth}", num_classes=7, input_channels=2, width=4, clip_length=8)
-    assert recognise(shapes_of(described), clip_length=8) == described
+    described = build_specification(f"{family}_{depth}", num_classes=7, input_channels=2, width=4, clip_length=8)
+    assert infer_specification(shapes_of(described), clip_length=8) == described
 
 
 @pytest.mark.parametrize("depth", [10, 18, 34, 50])
 @pytest.mark.parametrize("rule", ["per_convolution", "per_block"])
 def test_the_rule_of_mid_channels_is_recognised(rule: str, depth: int) -> None:
-    described = specification(f"r2plus1d_{depth}", width=16, mid_channel_rule=rule, stem_mid_channels=83)  # type: ignore[arg-type]
-    assert recognise(shapes_of(described)) == described
+    described = build_specification(f"r2plus1d_{depth}", width=16, mid_channel_rule=rule, stem_mid_channels=83)  # type: ignore[arg-type]
+    assert infer_specification(shapes_of(described)) == described
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_length_of_clips_is_seen_for_r2d_alone(family: str) -> None:
-    described = specification(f"{family}_18", width=4, clip_length=8)
+    described = build_specification(f"{family}_18", width=4, clip_length=8)
     expected = described if family == "r2d" else replace(described, clip_length=32)
-    assert recognise(shapes_of(described), clip_length=32) == expected
+    assert infer_specification(shapes_of(described), clip_length=32) == expected
 
 
 def test_what_weights_do_not_show_is_taken_from_the_caller() -> None:
-    described = specification("mc4_34", width=4, norm_epsilon=1e-5, stem_pool=True)
-    assert recognise(shapes_of(described), norm_epsilon=1e-5, stem_pool=True) == described
+    described = build_specification("mc4_34", width=4, norm_epsilon=1e-5, stem_pool=True)
+    assert infer_specification(shapes_of(described), norm_epsilon=1e-5, stem_pool=True) == described
 
 
 def test_short_r2d_clips_are_ambiguous_as_documented() -> None:
-    assert recognise(shapes_of(specification("r2d_18", width=4, clip_length=3))).name == "mc2_18"
-    assert recognise(shapes_of(specification("r2d_18", width=4, clip_length=1))).name == "f_r2d_18"
+    assert infer_specification(shapes_of(build_specification("r2d_18", width=4, clip_length=3))).name == "mc2_18"
+    assert infer_specification(shapes_of(build_specification("r2d_18", width=4, clip_length=1))).name == "f_r2d_18"
 
 
 def torchvisions_r2plus1d_18() -> Shapes:
@@ -84,7 +84,9 @@ def torchvisions_r2plus1d_18() -> Shapes:
 
 
 def test_torchvisions_network_is_recognised_from_a_list_that_we_did_not_make() -> None:
-    assert recognise(torchvisions_r2plus1d_18()) == specification("r2plus1d_18", mid_channel_rule="per_block")
+    assert infer_specification(torchvisions_r2plus1d_18()) == build_specification(
+        "r2plus1d_18", mid_channel_rule="per_block"
+    )
 
 
 def test_nothing_may_be_missing_left_over_or_of_another_shape() -> None:
@@ -98,11 +100,11 @@ def test_nothing_may_be_missing_left_over_or_of_another_shape() -> None:
          "layer4.1.conv2.0.3.weight has the shape (512, 1153, 3, 1, 1), expected (512, 1152, 3, 1, 1)"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=re.escape(sentence)):
-            recognise(wrong)
+            infer_specification(wrong)
 
 
 def test_other_networks_are_refused_with_what_was_found() -> None:
-    r3d = shapes_of(specification("r3d_18", width=4))
+    r3d = shapes_of(build_specification("r3d_18", width=4))
     with torch.device("meta"):
         foreign = {name: tuple(tensor.shape) for name, tensor in nn.Linear(3, 4).state_dict().items()}
     for wrong, sentence in (
@@ -116,4 +118,4 @@ def test_other_networks_are_refused_with_what_was_found() -> None:
         ({**r3d, "layer4.2.conv1.0.weight": (32, 32, 3, 3, 3)}, r"\(2, 2, 2, 3\) basic blocks, which no depth"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            recognise(wrong)
+            infer_specification(wrong)

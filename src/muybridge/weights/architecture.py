@@ -15,8 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from muybridge.models.family import DEPTHS, FAMILIES, ConvolutionKind, MidChannelRule, Specification, specification
-from muybridge.weights.card import disagreements, listed
+from muybridge.models.family import (
+    DEPTHS,
+    FAMILIES,
+    ConvolutionKind,
+    MidChannelRule,
+    Specification,
+    build_specification,
+)
+from muybridge.weights.card import find_mismatches, format_problems
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -32,28 +39,28 @@ class _Stem:
     kind: ConvolutionKind
     input_channels: int
     width: int
-    length: int | None  # of the clips, where the stem shows it
+    clip_length: int | None  # of the clips, where the stem shows it
     mid_channels: int | None  # where it has two halves
 
 
-def recognise(
+def infer_specification(
     shapes: Shapes, *, clip_length: int = 16, norm_epsilon: float = 1e-3, stem_pool: bool = False
 ) -> Specification:
     """The network with tensors of these shapes, none missing and none left over.
 
     `clip_length` (frames) counts where weights do not show it. ValueError: no network of the family has these tensors.
     """
-    _require_dimensions(shapes, "stem.0.weight", 5)
-    _require_dimensions(shapes, "fc.weight", 2)
-    stages = tuple(_stage_kind(shapes, stage) for stage in STAGES)
-    stem = _stem(shapes, stages)
-    family = _family(stem.kind, stages)
-    name = f"{family}_{_depth(shapes)}"
+    _check_dimensions(shapes, "stem.0.weight", 5)
+    _check_dimensions(shapes, "fc.weight", 2)
+    stages = tuple(_infer_stage_kind(shapes, stage) for stage in STAGES)
+    stem = _infer_stem(shapes, stages)
+    family = _infer_family(stem.kind, stages)
+    name = f"{family}_{_infer_depth(shapes)}"
     candidates = [
-        specification(
+        build_specification(
             name,
             num_classes=shapes["fc.weight"][0],
-            clip_length=stem.length or clip_length,
+            clip_length=stem.clip_length or clip_length,
             input_channels=stem.input_channels,
             width=stem.width,
             mid_channel_rule=rule,
@@ -63,14 +70,16 @@ def recognise(
         )
         for rule in (MID_CHANNEL_RULES if family == "r2plus1d" else MID_CHANNEL_RULES[:1])
     ]
-    problems = [disagreements(shapes, candidate) for candidate in candidates]
-    nearest = min(range(len(candidates)), key=lambda index: len(problems[index]))
-    if problems[nearest]:
-        raise ValueError(f"the tensors look like those of {name}, but not all of them: {listed(problems[nearest])}")
-    return candidates[nearest]
+    problems = [find_mismatches(shapes, candidate) for candidate in candidates]
+    best = min(range(len(candidates)), key=lambda index: len(problems[index]))
+    if problems[best]:
+        raise ValueError(
+            f"the tensors look like those of {name}, but not all of them: {format_problems(problems[best])}"
+        )
+    return candidates[best]
 
 
-def _require_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
+def _check_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
     if name not in shapes:
         first = ", ".join(sorted(shapes)[:3]) or "none"
         raise ValueError(
@@ -81,7 +90,7 @@ def _require_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
         raise ValueError(f"{name} has the shape {shapes[name]}, expected {num_dimensions} dimensions")
 
 
-def _stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
+def _infer_stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
     """From the second convolution of a stage's first block, which has the stage's kind in both types of block."""
     if f"{stage}.0.conv2.0.3.weight" in shapes:
         return ConvolutionKind.SPATIAL_THEN_TEMPORAL
@@ -98,35 +107,35 @@ def _stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
             )
 
 
-def _stem(shapes: Shapes, stages: tuple[ConvolutionKind, ...]) -> _Stem:
+def _infer_stem(shapes: Shapes, stages: tuple[ConvolutionKind, ...]) -> _Stem:
     channels, inputs, time, *_ = shapes["stem.0.weight"]
     if "stem.3.weight" in shapes:
-        _require_dimensions(shapes, "stem.3.weight", 5)
+        _check_dimensions(shapes, "stem.3.weight", 5)
         width = shapes["stem.3.weight"][0]
-        return _Stem(ConvolutionKind.SPATIAL_THEN_TEMPORAL, inputs, width, length=None, mid_channels=channels)
+        return _Stem(ConvolutionKind.SPATIAL_THEN_TEMPORAL, inputs, width, clip_length=None, mid_channels=channels)
     kinds = {1: ConvolutionKind.FRAME_2D, 3: ConvolutionKind.FULL_3D}
     if time in kinds:
-        return _Stem(kinds[time], inputs, channels, length=None, mid_channels=None)
+        return _Stem(kinds[time], inputs, channels, clip_length=None, mid_channels=None)
     if set(stages) != {ConvolutionKind.FRAME_2D}:
         raise ValueError(
             f"stem.0.weight has the shape {shapes['stem.0.weight']}: filters of {time} frames are those of R2D, "
-            f"but the stages after it are {_words(stages)}"
+            f"but the stages after it are {_format_kinds(stages)}"
         )
-    return _Stem(ConvolutionKind.TIME_AS_CHANNELS, inputs, channels, length=time, mid_channels=None)
+    return _Stem(ConvolutionKind.TIME_AS_CHANNELS, inputs, channels, clip_length=time, mid_channels=None)
 
 
-def _family(stem: ConvolutionKind, stages: tuple[ConvolutionKind, ...]) -> str:
+def _infer_family(stem: ConvolutionKind, stages: tuple[ConvolutionKind, ...]) -> str:
     for family, kinds in FAMILIES.items():
         if kinds == (stem, *stages):
             return family
-    raise ValueError(f"no network of the family has a stem of {stem} and stages of {_words(stages)}")
+    raise ValueError(f"no network of the family has a stem of {stem} and stages of {_format_kinds(stages)}")
 
 
-def _words(stages: tuple[ConvolutionKind, ...]) -> str:
+def _format_kinds(stages: tuple[ConvolutionKind, ...]) -> str:
     return ", ".join(str(kind) for kind in stages)
 
 
-def _depth(shapes: Shapes) -> int:
+def _infer_depth(shapes: Shapes) -> int:
     block = "bottleneck" if f"{STAGES[0]}.0.conv3.0.weight" in shapes else "basic"
     blocks = tuple(len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")}) for stage in STAGES)
     for depth, layout in DEPTHS.items():

@@ -14,12 +14,12 @@ from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
 from muybridge.loading.open_data import open_data
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
-from muybridge.report.pictures import (
-    LAST_FRAME_MILLISECONDS,
-    clip_reader,
-    moving_picture,
-    plain_picture,
-    still_picture,
+from muybridge.report.clip_images import (
+    LAST_FRAME_EXTRA_MILLISECONDS,
+    encode_animation,
+    encode_png,
+    encode_still,
+    open_clip_reader,
 )
 from muybridge.settings import EvaluationSettings
 from videos import read_indices, write_video
@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def header(preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, manifest_sha256: str = "") -> ScoresHeader:
     return ScoresHeader(
         classes=("kick", "hug"),
-        protocol=EvaluationProtocol.of(EvaluationSettings(clips=clips), preprocessing),
+        protocol=EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), preprocessing),
         split="test",
         fold=None,
         model_sha256="",
@@ -58,18 +58,18 @@ def header(preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, mani
 @pytest.mark.parametrize(("view", "first"), [(0, 0), (1, 16), (2, 33)])
 def test_the_clip_is_the_one_that_was_scored(data: Path, view: int, first: int) -> None:
     """Clips of span 7 in 40 frames begin at 0, 16 and 33."""
-    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", view)
+    clip = open_clip_reader(str(data), header(), seed=0).read_clip("test/kick/a.mp4", view)
     assert clip.frames_thwc.shape == (4, 48, 48, 3)
     assert read_indices(clip.frames_thwc[..., 1]) == [first, first + 2, first + 4, first + 6]
-    assert clip.milliseconds == 80  # two frames of 25 a second
+    assert clip.frame_milliseconds == 80  # two frames of 25 a second
 
 
 def test_segments_and_groups_are_those_of_the_manifest(data: Path) -> None:
-    reader = clip_reader(str(data / "data.csv"), header(), seed=0)
-    assert read_indices(reader.clip("test/kick/a.mp4", 0).frames_thwc[..., 1]) == [10, 12, 14, 16]
-    assert reader.group("test/kick/a.mp4") == "tall"
-    assert reader.group("train/kick/a.mp4") is None
-    assert reader.group("nobody.mp4") is None
+    reader = open_clip_reader(str(data / "data.csv"), header(), seed=0)
+    assert read_indices(reader.read_clip("test/kick/a.mp4", 0).frames_thwc[..., 1]) == [10, 12, 14, 16]
+    assert reader.find_group("test/kick/a.mp4") == "tall"
+    assert reader.find_group("train/kick/a.mp4") is None
+    assert reader.find_group("nobody.mp4") is None
 
 
 def test_of_flow_the_frames_are_shown_that_it_begins_at(data: Path) -> None:
@@ -85,25 +85,25 @@ def test_of_flow_the_frames_are_shown_that_it_begins_at(data: Path) -> None:
         flow_gap=3,
         flow_chain=True,
     )
-    clip = clip_reader(str(data), header(flow, clips=2), seed=0).clip("test/kick/a.mp4", 1)
+    clip = open_clip_reader(str(data), header(flow, clips=2), seed=0).read_clip("test/kick/a.mp4", 1)
     assert read_indices(clip.frames_thwc[..., 1]) == [30, 32, 34, 36]
 
 
 def test_what_cannot_be_shown_says_why(data: Path) -> None:
-    reader = clip_reader(str(data), header(), seed=0)
+    reader = open_clip_reader(str(data), header(), seed=0)
     with pytest.raises(VideoError, match="no video of this name"):
-        reader.clip("test/kick/other.mp4", 0)
+        reader.read_clip("test/kick/other.mp4", 0)
     with pytest.raises(VideoError):
-        reader.clip("test/hug/broken.mp4", 0)
+        reader.read_clip("test/hug/broken.mp4", 0)
     with pytest.raises(ValueError, match="there is no folder or CSV file"):
-        clip_reader(str(data / "nowhere"), header(), seed=0)
+        open_clip_reader(str(data / "nowhere"), header(), seed=0)
 
 
 def test_another_list_of_videos_is_noticed(data: Path) -> None:
-    scored = open_data(str(data)).select("test").relabelled(("kick", "hug")).sha256()
-    assert clip_reader(str(data), header(manifest_sha256=scored), seed=0).is_the_scored_list
-    assert not clip_reader(str(data / "data.csv"), header(manifest_sha256=scored), seed=0).is_the_scored_list
-    assert not clip_reader(str(data), header(), seed=0).is_the_scored_list
+    scored = open_data(str(data)).select_split("test").remap_labels(("kick", "hug")).compute_sha256()
+    assert open_clip_reader(str(data), header(manifest_sha256=scored), seed=0).is_scored_list
+    assert not open_clip_reader(str(data / "data.csv"), header(manifest_sha256=scored), seed=0).is_scored_list
+    assert not open_clip_reader(str(data), header(), seed=0).is_scored_list
 
 
 def opened(uri: str, kind: str) -> Image.Image:
@@ -113,8 +113,8 @@ def opened(uri: str, kind: str) -> Image.Image:
 
 
 def test_the_moving_picture_moves_at_the_speed_of_the_video(data: Path) -> None:
-    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", 1)
-    picture = opened(moving_picture(clip), "webp")
+    clip = open_clip_reader(str(data), header(), seed=0).read_clip("test/kick/a.mp4", 1)
+    picture = opened(encode_animation(clip), "webp")
     assert picture.n_frames == 4  # type: ignore[attr-defined]
     assert picture.info["loop"] == 0
     durations, shown = [], []
@@ -123,13 +123,13 @@ def test_the_moving_picture_moves_at_the_speed_of_the_video(data: Path) -> None:
         frame = np.asarray(picture.convert("RGB"))
         durations.append(picture.info["duration"])
         shown.append(frame[..., 1])
-    assert durations == [80, 80, 80, 80 + LAST_FRAME_MILLISECONDS]
+    assert durations == [80, 80, 80, 80 + LAST_FRAME_EXTRA_MILLISECONDS]
     assert read_indices(np.stack(shown)) == [16, 18, 20, 22]
 
 
 def test_the_still_picture_has_four_frames_in_the_size_of_one(data: Path) -> None:
-    clip = clip_reader(str(data), header(), seed=0).clip("test/kick/a.mp4", 1)
-    sheet = np.asarray(opened(still_picture(clip), "webp").convert("RGB"))[..., 1]
+    clip = open_clip_reader(str(data), header(), seed=0).read_clip("test/kick/a.mp4", 1)
+    sheet = np.asarray(opened(encode_still(clip), "webp").convert("RGB"))[..., 1]
     assert sheet.shape == (48, 48)
     quarters = [sheet[:24, :24], sheet[:24, 24:], sheet[24:, :24], sheet[24:, 24:]]
     assert read_indices(np.stack(quarters)) == [16, 18, 20, 22]
@@ -137,5 +137,5 @@ def test_the_still_picture_has_four_frames_in_the_size_of_one(data: Path) -> Non
 
 def test_plain_pictures_are_exact() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
-    assert np.array_equal(np.asarray(opened(plain_picture(pixels), "png")), pixels)
-    assert np.array_equal(np.asarray(opened(plain_picture(pixels[..., 0]), "png")), pixels[..., 0])
+    assert np.array_equal(np.asarray(opened(encode_png(pixels), "png")), pixels)
+    assert np.array_equal(np.asarray(opened(encode_png(pixels[..., 0]), "png")), pixels[..., 0])

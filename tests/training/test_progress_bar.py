@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from muybridge.settings import TrainingSettings
-from muybridge.training import progress as progress_module
-from muybridge.training.progress import ProgressBar, StepReport, spoken_duration
-from muybridge.training.schedule import schedule
+from muybridge.training import progress_bar as progress_module
+from muybridge.training.progress_bar import ProgressBar, StepMetrics, format_duration
+from muybridge.training.schedule import build_schedule
 
-PLAN = schedule(TrainingSettings(batch_size=8, epochs=3, clips_per_epoch=80), num_videos=20)  # 30 steps
+PLAN = build_schedule(TrainingSettings(batch_size=8, epochs=3, clips_per_epoch=80), num_videos=20)  # 30 steps
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ PLAN = schedule(TrainingSettings(batch_size=8, epochs=3, clips_per_epoch=80), nu
     ],
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
-    assert spoken_duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_a_steps_figures() -> None:
-    figures = StepReport(loss=0.5, num_right=3, num_clips=4, seconds=2.0, waited_seconds=0.5).figures()
+    figures = StepMetrics(loss=0.5, num_right=3, num_clips=4, seconds=2.0, waited_seconds=0.5).to_log()
     assert figures == {"loss": 0.5, "clip_accuracy": 0.75, "clips_per_second": 2.0, "waiting_share": 0.25}
-    nothing = StepReport(loss=math.nan, num_right=0, num_clips=0, seconds=2.0, waited_seconds=0.5).figures()
+    nothing = StepMetrics(loss=math.nan, num_right=0, num_clips=0, seconds=2.0, waited_seconds=0.5).to_log()
     assert math.isnan(nothing["clip_accuracy"])
 
 
@@ -45,13 +45,13 @@ def test_the_means_follow_the_run_and_skip_steps_without_clips() -> None:
     bar = ProgressBar(Console(file=io.StringIO()), PLAN, 0)
     with bar:
         for _ in range(3):
-            bar.stepped(StepReport(2.0, 2, 8, seconds=2.0, waited_seconds=0.5))
-        assert bar.sentence() == "loss 2.000  clip@1 25.0 %  4.0 clips/s  waiting for data 25 %"
-        bar.stepped(StepReport(math.nan, 0, 0, seconds=2.0, waited_seconds=2.0))
-        assert bar.sentence().startswith("loss 2.000  clip@1 25.0 %  2.9 clips/s")
+            bar.update(StepMetrics(2.0, 2, 8, seconds=2.0, waited_seconds=0.5))
+        assert bar.format_metrics() == "loss 2.000  clip@1 25.0 %  4.0 clips/s  waiting for data 25 %"
+        bar.update(StepMetrics(math.nan, 0, 0, seconds=2.0, waited_seconds=2.0))
+        assert bar.format_metrics().startswith("loss 2.000  clip@1 25.0 %  2.9 clips/s")
         for _ in range(200):
-            bar.stepped(StepReport(1.0, 8, 8, seconds=1.0, waited_seconds=0.0))
-        assert bar.sentence() == "loss 1.000  clip@1 100.0 %  8.0 clips/s  waiting for data 0 %"
+            bar.update(StepMetrics(1.0, 8, 8, seconds=1.0, waited_seconds=0.0))
+        assert bar.format_metrics() == "loss 1.000  clip@1 100.0 %  8.0 clips/s  waiting for data 0 %"
 
 
 def test_in_a_file_there_is_a_line_now_and_then_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_in_a_file_there_is_a_line_now_and_then_with_the_time_left(monkeypatch: 
     with ProgressBar(Console(file=file, width=200), PLAN, 10) as bar:
         for _ in range(5):
             now += 20.0
-            bar.stepped(StepReport(2.0, 2, 8, seconds=20.0, waited_seconds=0.0))
+            bar.update(StepMetrics(2.0, 2, 8, seconds=20.0, waited_seconds=0.0))
     assert [line.rstrip() for line in file.getvalue().splitlines()] == [
         "epoch 1.2/3  loss 2.000  clip@1 25.0 %  0.4 clips/s  waiting for data 0 %  6 minutes left",
         "epoch 1.4/3  loss 2.000  clip@1 25.0 %  0.4 clips/s  waiting for data 0 %  5 minutes left",
@@ -71,7 +71,7 @@ def test_in_a_file_there_is_a_line_now_and_then_with_the_time_left(monkeypatch: 
 def test_on_a_terminal_there_is_a_bar() -> None:
     file = io.StringIO()
     with ProgressBar(Console(file=file, width=150, force_terminal=True), PLAN, 15) as bar:
-        bar.stepped(StepReport(2.0, 2, 8, seconds=2.0, waited_seconds=0.0))
+        bar.update(StepMetrics(2.0, 2, 8, seconds=2.0, waited_seconds=0.0))
     assert "epoch 1.6/3" in file.getvalue()
     assert "━" in file.getvalue()
     assert "loss 2.000" in file.getvalue()

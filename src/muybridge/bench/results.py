@@ -12,7 +12,7 @@ from muybridge.files.atomic import write_text
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One way of doing it: seconds of every repeat, and the arithmetic of one repeat in GFLOP."""
 
     name: str
@@ -33,14 +33,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchmarkResult:
     """A benchmark's result. `reference` is the row that the others' ratios are to."""
 
     title: str
     machine: Mapping[str, object]
     gemm_gflops: float
     reference: str
-    rows: Sequence[Row]
+    rows: Sequence[BenchmarkRow]
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
@@ -65,28 +65,28 @@ class Measured:
             "absent": dict(self.absent),
         }
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """The table."""
         reference = next(row for row in self.rows if row.name == self.reference)
-        found = [
+        lines = [
             f"{self.title}; {self.machine['name']}, {self.machine['threads']} thread(s), torch {self.machine['torch']}",
             f"{'':34}{'seconds':>9}{'GFLOP/s':>9}{'of GEMM':>9}{'ratio':>7}{'memory':>9}{'difference':>12}",
         ]
         for row in self.rows:
             memory = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB"
             difference = "-" if row.difference is None else f"{row.difference:.1e}"
-            found.append(
+            lines.append(
                 f"{row.name:34}{row.median_seconds:9.3f}{row.gflops:9.1f}{row.gflops / self.gemm_gflops:9.0%}"
                 f"{row.median_seconds / reference.median_seconds:7.2f}{memory:>9}{difference:>12}"
             )
-        found.append(f"{'a matrix product, 1024 or 8192 square':43}{self.gemm_gflops:9.1f}")
-        found += [f"absent: {name}, {reason}" for name, reason in self.absent.items()]
-        return found
+        lines.append(f"{'a matrix product, 1024 or 8192 square':43}{self.gemm_gflops:9.1f}")
+        lines += [f"absent: {name}, {reason}" for name, reason in self.absent.items()]
+        return lines
 
 
-def told(results: Sequence[Measured], *, as_json: bool, output: str | None) -> None:
+def print_results(results: Sequence[BenchmarkResult], *, as_json: bool, output: str | None) -> None:
     """Prints results and, with `output`, writes them to that file as JSON."""
     text = json.dumps([result.to_json() for result in results], indent=1)
-    print(text if as_json else "\n\n".join("\n".join(result.lines()) for result in results))
+    print(text if as_json else "\n\n".join("\n".join(result.format_lines()) for result in results))
     if output:
         write_text(Path(output), text + "\n")

@@ -1,0 +1,164 @@
+"""Clips of videos as small pictures that move: what the network saw when it was mistaken.
+
+Enter: a data address, a protocol and a view. Leave: an animated WebP at the clip's own speed and a still one of four of its
+frames, for paper and for those who want nothing to move. Frames are read as evaluation reads them and cut to the same crop;
+of an optical-flow clip the frames are shown that its flow begins at.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.scores import ScoresHeader
+from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.open_data import open_data
+from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, Preprocessing, VideoError
+from muybridge.video.sampling import sample_uniform_clips
+from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
+
+MAX_SIDE_PIXELS = 128  # pixels of a picture at most; ten clips of 8 frames of 64x64 are 33 kB together
+WEBP_QUALITY = 60
+MIN_FRAME_MILLISECONDS = 20  # browsers slow down what is faster
+LAST_FRAME_EXTRA_MILLISECONDS = 400  # so that the eye finds where the clip begins again
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """A clip to look at: RGB uint8 (T, H, W, 3), and how long each of its frames is shown."""
+
+    frames_thwc: NDArray[np.uint8]
+    frame_milliseconds: int
+
+
+@dataclass(frozen=True)
+class ScoredClipReader:
+    """Reads the clips of a score file's videos from the data it was made of."""
+
+    manifest: Manifest
+    source: FrameSource
+    protocol: EvaluationProtocol
+    video_indices: dict[str, int]
+    is_scored_list: bool
+    """Whether the data's list of videos is still the one that was scored, and not only some of its names."""
+
+    def read_clip(self, video: str, view: int) -> ClipFrames:
+        """The frames of one planned view. Raises VideoError where they cannot be read, or the data has no such video."""
+        index = self.video_indices.get(video)
+        if index is None:
+            raise VideoError("missing", "the data has no video of this name")
+        times = read_segment_times(self.source, self.manifest, index)
+        clip_preprocessing, display_preprocessing = _make_preprocessings(self.protocol)
+        clip_times = sample_uniform_clips(times, clip_preprocessing, self.protocol.clips)[view]
+        ticks = clip_times.ticks.reshape(clip_preprocessing.clip_length, -1)[:, 0]
+        planes = self.source.read(self.manifest.get_path(index), ticks)
+        batch = collate_views([make_evaluation_view(planes, display_preprocessing.crop)])
+        normalized_thwc = prepare_network_input(batch, display_preprocessing, torch.device("cpu"))[0].permute(
+            1, 2, 3, 0
+        )
+        frames = (
+            (normalized_thwc * torch.tensor(display_preprocessing.std) + torch.tensor(display_preprocessing.mean))
+            .round()
+            .clamp(0, 255)
+        )
+        steps = np.diff(ticks)
+        step = float(np.median(steps[steps > 0])) * float(times.tick_seconds) if np.any(steps > 0) else 0.04
+        return ClipFrames(frames.to(torch.uint8).numpy(), max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
+
+    def find_group(self, video: str) -> str | None:
+        """The group of a video, if it has one."""
+        index = self.video_indices.get(video)
+        return None if index is None else self.manifest.table["group"][index].as_py()
+
+
+def open_clip_reader(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
+    """A reader of all videos of a data address. ValueError says why the data cannot be read."""
+    manifest = open_data(address, fold=header.fold, seed=seed)
+    source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
+    video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
+    return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))
+
+
+def _is_scored_list(manifest: Manifest, header: ScoresHeader) -> bool:
+    try:
+        scored = manifest.select_split(header.split).remap_labels(header.classes)
+    except ValueError:
+        return False  # other classes
+    return scored.compute_sha256() == header.manifest_sha256
+
+
+def encode_animation(clip: ClipFrames) -> str:
+    """An animated WebP that loops, as a data URI."""
+    thumbnails = _make_thumbnails(clip.frames_thwc)
+    durations = [clip.frame_milliseconds] * (len(thumbnails) - 1) + [
+        clip.frame_milliseconds + LAST_FRAME_EXTRA_MILLISECONDS
+    ]
+    target = io.BytesIO()
+    thumbnails[0].save(
+        target,
+        format="WEBP",
+        save_all=True,
+        append_images=thumbnails[1:],
+        duration=durations,
+        loop=0,
+        quality=WEBP_QUALITY,
+        method=4,
+    )
+    return _make_data_uri(target.getvalue(), "webp")
+
+
+def encode_still(clip: ClipFrames) -> str:
+    """Four frames of the clip, two by two, in the size of one, as a data URI."""
+    thumbnails = _make_thumbnails(clip.frames_thwc)
+    width, height = thumbnails[0].size
+    sheet = Image.new("RGB", (width, height))
+    for quadrant, frame_index in enumerate(np.linspace(0, len(thumbnails) - 1, 4).round().astype(int).tolist()):
+        small = thumbnails[frame_index].resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+        sheet.paste(small, (quadrant % 2 * (width - width // 2), quadrant // 2 * (height - height // 2)))
+    target = io.BytesIO()
+    sheet.save(target, format="WEBP", quality=WEBP_QUALITY, method=4)
+    return _make_data_uri(target.getvalue(), "webp")
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> str:
+    """Gray (H, W) or RGB (H, W, 3) pixels, exactly, as a data URI."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, format="PNG")
+    return _make_data_uri(target.getvalue(), "png")
+
+
+def _make_thumbnails(frames_thwc: NDArray[np.uint8]) -> Sequence[Image.Image]:
+    thumbnails = [Image.fromarray(frame) for frame in frames_thwc]
+    for thumbnail in thumbnails:
+        thumbnail.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
+    return thumbnails
+
+
+def _make_data_uri(content: bytes, image_format: str) -> str:
+    return f"data:image/{image_format};base64,{base64.b64encode(content).decode()}"
+
+
+def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, Preprocessing]:
+    """What places the clips as the evaluation did, and what shows their frames in colour."""
+    display_preprocessing = Preprocessing(
+        clip_length=protocol.clip_length,
+        frame_stride=protocol.frame_stride,
+        frames_per_second=protocol.frames_per_second,
+        scale_height=protocol.scale_height,
+        scale_width=protocol.scale_width,
+        crop=protocol.crop_size,
+    )
+    if protocol.modality == "rgb":
+        return display_preprocessing, display_preprocessing
+    values = {**display_preprocessing.to_json(), "modality": "flow", "mean": FLOW_MEAN, "std": FLOW_STD}
+    flow = {"flow_gap": protocol.flow_gap, "flow_chain": protocol.flow_chain}
+    return Preprocessing.from_json({**values, **flow}), display_preprocessing

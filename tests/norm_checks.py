@@ -1,6 +1,7 @@
 """Fused batch norm beside float64 autograd. Run as a program it uses Triton's interpreter on the CPU.
 
-`python norm_checks.py` prints one JSON object for every case: the case, and the largest error of output and gradients relative to the
+`python norm_checks.py` prints one JSON object for every case: the case, and the largest error of output and gradients
+relative to the
 largest expected value.
 """
 

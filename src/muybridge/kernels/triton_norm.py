@@ -9,11 +9,13 @@ With per-channel mean and inverse deviation i of the batch (or of the running st
                dx = scale g - scale/M (db + x^ dw)  =  g_factor g + x_factor x + constant      (per channel)
                d residual = g
 
-Five kernels: sums (statistics), apply, backward sums, backward apply, and none for the rest: per-channel arithmetic on C numbers
+Five kernels: sums (statistics), apply, backward sums, backward apply, and none for the rest: per-channel arithmetic on C
+numbers
 is torch's, in float64. Only the input is kept for the backward pass; with a residual the output is kept too, since the sign of
 the sum decides the ReLU's gradient.
 
-Every kernel converts to float32 when it loads and back when it stores: Triton's interpreter computes bfloat16 arithmetic wrongly.
+Every kernel converts to float32 when it loads and back when it stores: Triton's interpreter computes bfloat16 arithmetic
+wrongly.
 ReLU is `where(y < 0, 0, y)`, which keeps NaN. Sums use a fixed number of programs and no atomics, so they are
 the same in every run. Rates on an H100 that led to these sizes are in docs/performance.md: flat blocks of 4096 elements run at
 2.6 to 2.85 TB/s, tiles of rows x channels with one sum at the end at 1.7 to 2.0 TB/s.

@@ -9,15 +9,13 @@ With per-channel mean and inverse deviation i of the batch (or of the running st
                dx = scale g - scale/M (db + x^ dw)  =  g_factor g + x_factor x + constant      (per channel)
                d residual = g
 
-Five kernels: sums (statistics), apply, backward sums, backward apply, and none for the rest: per-channel arithmetic on C
-numbers
-is torch's, in float64. Only the input is kept for the backward pass; with a residual the output is kept too, since the sign of
-the sum decides the ReLU's gradient.
+Four kernels: sums (statistics), apply, backward sums, backward apply. Arithmetic on C numbers is torch's, in float64. Only
+the input is kept for the backward pass; with a residual the output is kept too, since the sign of the sum decides the ReLU's
+gradient.
 
-Every kernel converts to float32 when it loads and back when it stores: Triton's interpreter computes bfloat16 arithmetic
-wrongly.
-ReLU is `where(y < 0, 0, y)`, which keeps NaN. Sums use a fixed number of programs and no atomics, so they are
-the same in every run. Rates on an H100 that led to these sizes are in docs/performance.md: flat blocks of 4096 elements run at
+Every kernel converts to float32 when it loads and back when it stores, since Triton's interpreter computes bfloat16
+arithmetic wrongly. ReLU is `where(y < 0, 0, y)`, which keeps NaN. Sums use a fixed number of programs and no atomics, so they
+are the same in every run. Sizes follow rates measured on an H100 (docs/performance.md): flat blocks of 4096 elements run at
 2.6 to 2.85 TB/s, tiles of rows x channels with one sum at the end at 1.7 to 2.0 TB/s.
 """
 
@@ -148,7 +146,7 @@ class NormAddRelu(torch.autograd.Function):
     """relu(batch_norm(maps) + residual) of channels-last maps; `mean` and `variance` are the batch's or constants."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913  (the operands of one formula)
+    def forward(
         ctx: Any, maps: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor,
         mean: Tensor, variance: Tensor, epsilon: float, relu: bool, is_batch_statistics: bool,
     ) -> Tensor:  # fmt: skip
@@ -168,7 +166,7 @@ class NormAddRelu(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of maps, residual, weight and bias."""
         maps, out, scale, shift, mean, inverse = ctx.saved_tensors
@@ -189,16 +187,13 @@ class NormAddRelu(torch.autograd.Function):
             constant = (-wide * bias_gradient - x_factor * mean).float()
             x_factor = x_factor.float()
         maps_gradient = torch.empty_like(maps)
-        residual_gradient = torch.empty_like(maps) if needs_mask else maps_gradient
+        masked_gradient = torch.empty_like(maps) if needs_mask else gradient
         blocks = (triton.cdiv(maps.numel(), BLOCK_ELEMENTS),)
         _backward_apply_kernel[blocks](
-            gradient, maps, output, scale, shift, x_factor, constant, maps_gradient, residual_gradient,
+            gradient, maps, output, scale, shift, x_factor, constant, maps_gradient, masked_gradient,
             maps.numel(), num_channels, needs_mask, ctx.relu, BLOCK_ELEMENTS,
         )  # fmt: skip
-        if not ctx.has_residual:
-            residual_gradient = None
-        elif not ctx.relu:
-            residual_gradient = gradient
+        residual_gradient = masked_gradient if ctx.has_residual else None
         return (
             maps_gradient, residual_gradient, weight_gradient.float(), bias_gradient.float(), None, None, None, None, None
         )  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from muybridge.models.network import PARTS
 from muybridge.settings import TrainingSettings
-from muybridge.weights.transfer import PARTS
 
 
 def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:

@@ -25,7 +25,7 @@ from muybridge.inference.folded import fold_batch_norm
 from muybridge.inference.two_dimensional import move_frames_to_channels
 from muybridge.kernels.convolution import IntTuple
 from muybridge.models.network import VideoResNet, list_convolution_steps
-from muybridge.weights.card import METADATA_KEY, Card
+from muybridge.weights.card import METADATA_KEY, Card, parse_card
 
 OPSET_VERSION = 17
 IR_VERSION = 8  # of the file format; released with this operator set
@@ -238,13 +238,7 @@ class OnnxScorer:
             raise ValueError(
                 f"{path} has no card, so its classes and preprocessing are unknown; export it with `muybridge weights export`"
             )
-        try:
-            values = json.loads(text)
-            if not isinstance(values, dict):
-                raise ValueError("it is not a JSON object")
-            self.card = Card.from_json(values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"the card of {path} is not understood: {error}") from error
+        self.card = parse_card(text, path)
 
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""

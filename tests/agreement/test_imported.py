@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.agreement.torchvision_networks import plain_logits, randomised, torchvision_models
+from tests.agreement.torchvision_networks import plain_logits, randomize, torchvision_models
 from torch import Tensor, nn
 
 from muybridge.inference.export import export_weights
@@ -47,7 +47,7 @@ def imported(state: dict[str, Tensor], tmp_path: Path, **options: Any) -> VideoR
 def ours(name: str, **changes: Any) -> VideoResNet:
     torch.manual_seed(0)
     network = VideoResNet(build_specification(name, num_classes=5, clip_length=8, **changes))
-    randomised(network)
+    randomize(network)
     return network
 
 
@@ -66,7 +66,7 @@ def test_a_torchvision_layout_computes_what_its_operators_compute(tmp_path: Path
 @pytest.mark.parametrize("name", NAMES)
 def test_torchvision_weights_give_torchvisions_logits(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    theirs = randomised(getattr(torchvision_models(), name)(num_classes=7))
+    theirs = randomize(getattr(torchvision_models(), name)(num_classes=7))
     network = imported(theirs.state_dict(), tmp_path)
     with torch.no_grad():
         assert close(network(clips()), theirs(clips()))

@@ -24,6 +24,7 @@ from muybridge.kernels.convolution import (
     has_onednn,
     unflatten_maps,
 )
+from muybridge.models.family import Specification
 from muybridge.models.network import (
     ConvolutionStep,
     ResidualBlock,
@@ -181,31 +182,46 @@ def fold_steps(steps: Sequence[ConvolutionStep], channel_multiple: int) -> list[
     return folded
 
 
-class InferenceNetwork(nn.Module):
-    """The result of `optimize`: logits or features of clips, without gradients."""
+class ClipClassifier(nn.Module):
+    """Features of clips and a linear classifier, for inference without gradients."""
 
     classifier_weight: Tensor
     classifier_bias: Tensor
 
-    def __init__(self, net: VideoResNet, channel_multiple: int) -> None:
+    def __init__(self, spec: Specification, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.specification = net.specification
-        stem, blocks, head = net.split()
-        pools = [module for module in stem if isinstance(module, nn.MaxPool3d)]
-        self.stem = nn.Sequential(*fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
-        self.blocks = nn.Sequential(*(FoldedBlock(block, channel_multiple) for block in blocks))
-        self.register_buffer("classifier_weight", head.weight.detach().clone())
-        self.register_buffer("classifier_bias", head.bias.detach().clone())
-        self.eval()
+        self.specification = spec
+        self.register_buffer("classifier_weight", weight)
+        self.register_buffer("classifier_bias", bias)
 
     @torch.no_grad()
     def forward(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) in any memory format -> logits (N, classes)."""
-        return functional.linear(self.features(clips_ncthw), self.classifier_weight, self.classifier_bias)
+        """Normalised float32 clips (N, C, T, H, W) -> logits (N, classes)."""
+        return self.classify(self.features(clips_ncthw))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, F) -> logits (N, classes)."""
+        return functional.linear(features, self.classifier_weight, self.classifier_bias)
+
+    def features(self, clips_ncthw: Tensor) -> Tensor:
+        """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
+        raise NotImplementedError
+
+
+class InferenceNetwork(ClipClassifier):
+    """The result of `optimize`; clips may be in any memory format."""
+
+    def __init__(self, net: VideoResNet, channel_multiple: int) -> None:
+        stem, blocks, head = net.split()
+        super().__init__(net.specification, head.weight.detach().clone(), head.bias.detach().clone())
+        pools = [module for module in stem if isinstance(module, nn.MaxPool3d)]
+        self.stem = nn.Sequential(*fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
+        self.blocks = nn.Sequential(*(FoldedBlock(block, channel_multiple) for block in blocks))
+        self.eval()
 
     @torch.no_grad()
     def features(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, features)."""
+        """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
         check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
         maps: Tensor = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
         maps = self.blocks(self.stem(maps))

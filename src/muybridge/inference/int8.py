@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from muybridge.inference.folded import FoldedBlock, FoldedConvolution, InferenceNetwork, optimize
+from muybridge.inference.folded import ClipClassifier, FoldedBlock, FoldedConvolution, InferenceNetwork, optimize
 from muybridge.kernels.convolution import flatten_clips, unflatten_maps
 from muybridge.models.network import VideoResNet, check_clips
 
@@ -143,11 +142,8 @@ class QuantizedBlock(nn.Module):
         return out
 
 
-class QuantizedNetwork(nn.Module):
-    """The result of `quantize`: logits or features of clips, without gradients."""
-
-    classifier_weight: Tensor
-    classifier_bias: Tensor
+class QuantizedNetwork(ClipClassifier):
+    """The result of `quantize`."""
 
     def __init__(
         self,
@@ -155,8 +151,8 @@ class QuantizedNetwork(nn.Module):
         input_params: QuantizationParams,
         params_by_module: dict[nn.Module, QuantizationParams],
     ) -> None:
-        super().__init__()
-        self.specification, self.input_params = optimized.specification, input_params
+        super().__init__(optimized.specification, optimized.classifier_weight, optimized.classifier_bias)
+        self.input_params = input_params
         self.stem = nn.Sequential(*_quantize_chain(optimized.stem, input_params, params_by_module))
         (*_, last) = (module for module in optimized.stem if isinstance(module, FoldedConvolution))
         output_params = params_by_module[last]
@@ -166,14 +162,7 @@ class QuantizedNetwork(nn.Module):
             blocks.append(QuantizedBlock(block, output_params, params_by_module))
             output_params = params_by_module[block.convolutions[-1]]
         self.blocks, self.output_params = nn.Sequential(*blocks), output_params
-        self.register_buffer("classifier_weight", optimized.classifier_weight)
-        self.register_buffer("classifier_bias", optimized.classifier_bias)
         self.eval()
-
-    @torch.no_grad()
-    def forward(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised float32 clips (N, C, T, H, W) -> logits (N, classes)."""
-        return functional.linear(self.features(clips_ncthw), self.classifier_weight, self.classifier_bias)
 
     @torch.no_grad()
     def features(self, clips_ncthw: Tensor) -> Tensor:

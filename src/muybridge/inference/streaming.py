@@ -25,7 +25,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from muybridge.inference.folded import FoldedBlock, FoldedConvolution, InferenceNetwork
 from muybridge.models.family import ConvolutionKind
@@ -56,7 +55,7 @@ class SplitNetwork:
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return functional.linear(features, self.network.classifier_weight, self.network.classifier_bias)
+        return self.network.classify(features)
 
 
 def is_per_frame(layer: nn.Module) -> bool:

@@ -46,23 +46,7 @@ def download_weights(entry: CatalogueEntry, console: Console | None = None) -> P
     file = manual_path if manual_path.exists() else _download(entry, manual_path, console)
     try:
         digest = _verify_hash(entry, file, manual_path)
-        options = ImportOptions(
-            source=entry.source,
-            classes=entry.classes_file,
-            preprocessing=entry.preprocessing,
-            stem_pool=False,
-            origin=f"{entry.name}: {entry.address} (address read from {entry.read_from}). Published: "
-            f"{entry.published_accuracy or 'no accuracy'}",
-            licence=entry.licence,
-        )
-        staged = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
-        try:
-            for assumption in import_weights(file, staged, options).assumptions:
-                console.print(f"assumed: {assumption}", highlight=False)
-            _check_network(entry, staged)
-            staged.replace(target)
-        finally:
-            staged.unlink(missing_ok=True)
+        _convert(entry, file, target, console)
     finally:
         if file != manual_path:
             file.unlink(missing_ok=True)
@@ -73,6 +57,27 @@ def download_weights(entry: CatalogueEntry, console: Console | None = None) -> P
             highlight=False,
         )
     return target
+
+
+def _convert(entry: CatalogueEntry, file: Path, target: Path, console: Console) -> None:
+    """Import the downloaded file to `target`, which appears only if it is the expected network."""
+    options = ImportOptions(
+        source=entry.source,
+        classes=entry.classes_file,
+        preprocessing=entry.preprocessing,
+        stem_pool=False,
+        origin=f"{entry.name}: {entry.address} (address read from {entry.read_from}). Published: "
+        f"{entry.published_accuracy or 'no accuracy'}",
+        licence=entry.licence,
+    )
+    staged = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
+    try:
+        for assumption in import_weights(file, staged, options).assumptions:
+            console.print(f"assumed: {assumption}", highlight=False)
+        _check_network(entry, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _resolve_hash_path(entry: CatalogueEntry) -> Path:

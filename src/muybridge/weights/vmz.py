@@ -64,6 +64,10 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
         ) from error
     except READ_ERRORS as error:
         raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; download it again") from error
+    return _convert_arrays(file, content)
+
+
+def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
     if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
         content = content["blobs"]
     if not isinstance(content, dict) or not content:

@@ -4,7 +4,7 @@ BIN = .venv/bin
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long clean
+.PHONY: setup demo check test test-long docs clean
 
 setup: .venv/.ready
 
@@ -15,6 +15,10 @@ setup: .venv/.ready
 
 .venv/.ray: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,flow,onnx,ray]'
+	touch $@
+
+.venv/.docs: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 demo: setup  ## the whole road on a generated data set
@@ -31,6 +35,9 @@ test: setup  ## what runs before every commit
 
 test-long: .venv/.ray  ## what is too slow for every run, Ray clusters on this machine among it
 	$(PYTEST) -n 2 --dist loadfile -m long
+
+docs: .venv/.docs  ## the documentation site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv build demo *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

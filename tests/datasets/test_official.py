@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.prepare import read_source
+from muybridge.prepared.source_listing import read_source
 
 
 def write(root: Path, files: dict[str, str]) -> str:
@@ -128,16 +128,16 @@ def test_sports1m_with_several_labels(tmp_path: Path) -> None:
     assert found["abcdefghi0x.mp4"].labels == ("motocross",)
     assert len(source.notes) == 1
     (tmp_path / "original" / "test_partition.txt").write_text("https://www.youtube.com/watch?v=-_cdefghij3 7\n")
-    with pytest.raises(ValueError, match="expected an address of YouTube and numbers below 3"):
+    with pytest.raises(ValueError, match="expected a YouTube URL and label indices below 3"):
         read_source(str(tmp_path), "sports1m")
 
 
 @pytest.mark.parametrize(
     ("kind", "sentence"),
-    [("kinetics", "holds no list of Kinetics"), ("hmdb51", "holds no lists of HMDB51"), ("sports1m", r"labels\.txt")],
+    [("kinetics", "has no list of Kinetics"), ("hmdb51", "has no lists of HMDB51"), ("sports1m", r"labels\.txt")],
 )
 def test_folders_without_lists(tmp_path: Path, kind: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         read_source(str(tmp_path), kind)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         read_source(str(tmp_path / "nowhere"), kind)

@@ -7,7 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from muybridge.datasets.splits import VideoRow, assign_splits
+from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.splits import assign_splits
 
 
 def rows_of(groups_per_class: dict[str, int], videos_per_group: int = 3) -> list[VideoRow]:

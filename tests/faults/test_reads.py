@@ -15,7 +15,8 @@ import rank_work
 from muybridge.files.run_folder import read_json_lines
 from muybridge.prepared import object_store
 from muybridge.prepared.dataset import open_prepared
-from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import transcode
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.training.checkpoint import find_last_step

@@ -96,7 +96,7 @@ def pictures(data: Path) -> None:
     ("spoil", "words"),
     [
         (empty_class, r"class folders without videos: train/jump; fill or remove them"),
-        (one_class, r"one class only, 'left'; training needs at least two"),
+        (one_class, r"only one class, 'left'; training needs at least two"),
         (unseen_label, r"labels for validation or test that no training video has: jump; add training videos"),
         (no_classes, r"split folders without class folders; expected .*train/CLASS/video\.mp4"),
         (

@@ -19,19 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.cli.main import main
-from muybridge.datasets.splits import VideoRow
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.loader import open_frame_source, read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import find_damage
-from muybridge.prepared.prepare import (
-    Preparation,
-    PreparationOptions,
-    SourceListing,
-    make_unique_names,
-    prepare,
-    read_source,
-)
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import TranscodeJob, transcode
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.records import Preprocessing, VideoError
@@ -215,7 +208,7 @@ def test_a_full_disk_is_a_sentence_and_can_be_taken_up(
                 raise OSError(errno.ENOSPC, "No space left on device")
             yield number, outcome
 
-    with pytest.raises(RuntimeError, match=r"no space is left .* after 5 of 10 videos; free some and run"):
+    with pytest.raises(RuntimeError, match=r"no space is left .* after 5 of 10 videos; free some space and run"):
         prepare(Preparation(source, tmp_path / "data", SMALL), full)
     prepare(Preparation(source, tmp_path / "data", SMALL), one_by_one)
     assert contents(tmp_path / "data") == contents(data_folder)
@@ -235,7 +228,7 @@ def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
             yield from one_by_one([(number, wanted)])
 
     preparation = Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL)
-    with pytest.raises(RuntimeError, match=r"has gone: .* bring it back and run the same line again"):
+    with pytest.raises(RuntimeError, match=r"is no longer available: .* restore it and run the same command again"):
         prepare(preparation, vanishing)
     away.rename(copy)
     prepare(Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL), one_by_one)
@@ -245,11 +238,11 @@ def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
 def test_other_options_on_a_begun_folder_are_refused(source_folder: Path, tmp_path: Path) -> None:
     source = read_source(str(source_folder), "folder")
     Preparation(source, tmp_path / "data", SMALL).open()
-    with pytest.raises(ValueError, match="begun from another source or with other options"):
+    with pytest.raises(ValueError, match="started from another source or with other options"):
         Preparation(source, tmp_path / "data", PreparationOptions(frames_per_second=5.0)).open()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="contains other files"):
         Preparation(source, tmp_path / "full", SMALL).open()
 
 
@@ -329,29 +322,20 @@ def test_a_manifest_with_missing_columns(data_folder: Path, tmp_path: Path) -> N
 def test_folds_and_sizes_that_are_not_there(data_folder: Path) -> None:
     with pytest.raises(ValueError, match="has no official folds, not fold 2"):
         open_data(str(data_folder), fold=2)
-    with pytest.raises(ValueError, match=r"holds frames of 32x43, but 128x171 are wanted; prepare it with --scale"):
+    with pytest.raises(
+        ValueError,
+        match=r"has frames of 32x43, but the preprocessing expects 128x171; prepare the data again with --scale 128 171",
+    ):
         open_frame_source(str(data_folder), Preprocessing())
-
-
-def test_names_are_unique() -> None:
-    rows = [
-        VideoRow("a.mp4", ("x",), "train"),
-        VideoRow("a.mp4", ("x",), "test"),
-        VideoRow("b.mp4", ("x",), "train", start_seconds=1.0),
-        VideoRow("b.mp4", ("x",), "train", start_seconds=2.5),
-        VideoRow("c.mp4", ("x",), "train"),
-    ]
-    assert make_unique_names(rows) == ("a.mp4#train", "a.mp4#test", "b.mp4#1-", "b.mp4#2.5-", "c.mp4")
 
 
 def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prepare", str(source_folder), "-o", str(tmp_path / "data"), "--workers", "1"]
     assert main(words) == 3
     out, err = capsys.readouterr()
-    assert "BOTH SIDES OF A SPLIT" in out
+    assert "MORE THAN ONE SPLIT" in out
     assert "WARNING: 1 videos stand on both sides" in err
     assert main(words) == 2
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2
     assert "there is no format 'imagenet'" in capsys.readouterr().err
-    assert isinstance(read_source(str(source_folder), "folder"), SourceListing)

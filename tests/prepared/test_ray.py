@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
 from muybridge.prepared.ray import transcode_on_ray
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import TranscodeJob
 from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from ray_workers import a_worker_killed, why_no_cluster

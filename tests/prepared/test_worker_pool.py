@@ -44,8 +44,8 @@ def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, Tran
 @pytest.mark.parametrize(
     ("trap", "reason"),
     [
-        (Trap(crash, signal.SIGSEGV), "was ended by SIGSEGV"),
-        (Trap(crash, signal.SIGKILL), "was ended by SIGKILL"),
+        (Trap(crash, signal.SIGSEGV), "was killed by SIGSEGV"),
+        (Trap(crash, signal.SIGKILL), "was killed by SIGKILL"),
         (Trap(os._exit, 7), "ended with exit code 7"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Work on single videos as tasks of a Ray cluster (extra `ray`): jobs in, results out as they are done."""
+"""A function applied to many jobs as tasks of a Ray cluster (extra `ray`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 Name = TypeVar("Name")
-
-
 Result = TypeVar("Result")
 
-
-_MAX_TASKS_PER_CORE = 4  # enough that no worker waits for its next video
-
-
+_MAX_TASKS_PER_CORE = 4  # enough that no worker waits for its next task
 _MAX_RETRIES = 5
 
 
@@ -27,14 +22,14 @@ def run_on_ray(
     num_gpus: float = 0,
     on_worker_lost: Callable[[Name, str], Result],
 ) -> Iterator[tuple[Name, Result]]:
-    """Each job's name and what `work` made of its arguments, as they are done, on a core or on `num_gpus` each.
+    """Yield each job's name and `function(*arguments)` in order of completion; a task uses one core and `num_gpus` GPUs.
 
-    `address` as `ray.init` takes it, or "local" for this machine alone. `lost` says what comes of a job whose workers died
-    again and again, from its name and the reason.
+    `address` is that of `ray.init`; "local" starts Ray on this machine. `on_worker_lost(name, reason)` is the result of a job
+    whose worker died at every attempt.
     """
     import ray  # noqa: PLC0415 - an extra
 
-    paths = {"PYTHONPATH": ":".join(path for path in sys.path if path)}  # workers import what this process imports
+    paths = {"PYTHONPATH": ":".join(path for path in sys.path if path)}  # workers import the same code
     ray.init(address, ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": paths})
     task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(function)
     pending = iter(jobs)
@@ -52,9 +47,7 @@ def run_on_ray(
                 try:
                     result: Result = ray.get(reference)
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-                    result = on_worker_lost(
-                        name, f"the Ray worker that had it died again and again ({type(error).__name__})"
-                    )
+                    result = on_worker_lost(name, f"its Ray worker died repeatedly ({type(error).__name__})")
                 yield name, result
     finally:
         ray.shutdown()

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from muybridge.datasets.manifest import Manifest, match_classes
+from muybridge.datasets.classes import match_classes
+from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.files.atomic import write_json, write_text
 from muybridge.files.run_folder import collect_environment, read_settings

@@ -18,8 +18,8 @@ def fill(root: Path, *paths: str) -> Path:
     return root
 
 
-def classes_of(root: Path, prefix: str = "", number: int = 3) -> Path:
-    return fill(root, *(f"{prefix}{label}/{n}.mp4" for label in ("hug", "kick") for n in range(number)))
+def classes_of(root: Path, prefix: str = "", num_videos: int = 3) -> Path:
+    return fill(root, *(f"{prefix}{label}/{n}.mp4" for label in ("hug", "kick") for n in range(num_videos)))
 
 
 def write_csv(root: Path, text: str, *videos: str, encoding: str = "utf-8") -> str:
@@ -34,7 +34,7 @@ def videos(manifest: Manifest, split: str) -> list[str]:
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
-    classes_of(tmp_path, number=10)
+    classes_of(tmp_path, num_videos=10)
     fill(
         tmp_path, "hug/notes.txt", "hug/.DS_Store", "hug/.hidden.mp4", "__MACOSX/x.mp4", ".git/y.mp4", "kick/day/A.MKV"
     )
@@ -61,7 +61,7 @@ def test_split_folders(tmp_path: Path, validation: str) -> None:
 
 
 def test_split_folders_without_validation_hold_some_out(tmp_path: Path) -> None:
-    classes_of(tmp_path, "train/", number=10)
+    classes_of(tmp_path, "train/", num_videos=10)
     classes_of(tmp_path, "test/")
     data = open_data(str(tmp_path), seed=3)
     assert len(data.select_split("validation")) == 2
@@ -78,7 +78,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    classes_of(tmp_path, number=5)
+    classes_of(tmp_path, num_videos=5)
     expected = open_data(str(tmp_path)).compute_sha256()
     scandir = os.scandir
 

@@ -96,7 +96,7 @@ def test_further_columns_are_kept() -> None:
 
 def test_the_hash_is_of_the_content_alone() -> None:
     data = manifest(*EXAMPLE)
-    chunks = pa.concat_tables([data.table.slice(place, 1) for place in range(3)])
+    chunks = pa.concat_tables([data.table.slice(index, 1) for index in range(3)])
     assert Manifest(chunks, CLASSES, "/elsewhere", ("a note",)).compute_sha256() == data.compute_sha256()
     assert pickle.loads(pickle.dumps(data)).compute_sha256() == data.compute_sha256()
     # A slice of a larger table shares its memory, offsets and all.

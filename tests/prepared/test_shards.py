@@ -28,9 +28,9 @@ def prepared(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path, [str(member) for member in members]
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, offset: int) -> None:
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(content)
 
 
@@ -46,7 +46,7 @@ def test_the_frames_asked_for(prepared: tuple[Path, list[str]], numbers: list[in
     assert clip.luma_thw.shape == (len(numbers), HEIGHT, WIDTH)
 
 
-def test_videos_in_any_order_and_colours_as_stored(prepared: tuple[Path, list[str]]) -> None:
+def test_videos_in_any_order_and_colors_as_stored(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
     for video, first, matrix, full_range in [(2, 200, "bt709", True), (1, 100, "bt601", False)] * 2:

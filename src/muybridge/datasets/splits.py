@@ -20,7 +20,7 @@ def assign_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list
     """The rows with a split each, and a note on each split that was sampled."""
     notes = []
     if all(row.split is None for row in rows):
-        test = sample_groups(
+        test = _sample_groups(
             rows, _TEST_PERCENT, lambda group: hash_to_fraction(0, "test split", group), cover_every_class=True
         )
         rows = [replace(row, split="test" if row.group_key in test else "train") for row in rows]
@@ -31,7 +31,7 @@ def assign_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list
         )
     training = [row for row in rows if row.split == "train"]
     if training and all(row.split != "validation" for row in rows):
-        held_out = sample_groups(
+        held_out = _sample_groups(
             training,
             _VALIDATION_PERCENT,
             lambda group: hash_to_fraction(seed, "validation split", group),
@@ -68,7 +68,7 @@ def assign_fold_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow],
     return rows, notes
 
 
-def sample_groups(
+def _sample_groups(
     rows: Sequence[VideoRow], percent: int, hash_group: Callable[[str], float], *, cover_every_class: bool
 ) -> set[str]:
     """About `percent` of the groups, with the share of each class as equal as whole groups allow; lowest hashes first.

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-CACHE_ENVIRONMENT_VARIABLE = "MUYBRIDGE_CACHE"
-
 
 def get_cache_folder() -> Path:
     """`$MUYBRIDGE_CACHE`, else the platform's cache folder for muybridge (Linux: `$XDG_CACHE_HOME` or `~/.cache`)."""
-    configured = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
+    configured = os.environ.get("MUYBRIDGE_CACHE")
     return Path(configured) if configured else user_cache_path("muybridge", appauthor=False)

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # one minute in total
+_RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # one minute in total
 
 
 class ObjectStoreError(RuntimeError):
@@ -22,7 +22,7 @@ def read_bytes(filesystem: Any, path: str, start: int | None = None, end: int | 
 
     Raises FileNotFoundError without retrying, and ObjectStoreError after the last attempt.
     """
-    for delay in (*RETRY_DELAYS_SECONDS, None):
+    for delay in (*_RETRY_DELAYS_SECONDS, None):
         try:
             return bytes(filesystem.cat_file(path, start=start, end=end))
         except FileNotFoundError:
@@ -31,7 +31,7 @@ def read_bytes(filesystem: Any, path: str, start: int | None = None, end: int | 
             if delay is None:
                 cause = str(error).partition("\n")[0] or type(error).__name__
                 raise ObjectStoreError(
-                    f"{path} could not be read in {len(RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); check the object store "
+                    f"{path} could not be read in {len(_RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); check the object store "
                     "and the network, then run the same command again to resume"
                 ) from error
         time.sleep(delay * (1 + os.getpid() % 16 / 16))  # jitter: workers that failed together retry at different times

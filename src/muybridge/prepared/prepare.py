@@ -34,7 +34,6 @@ from muybridge.prepared.work_folder import WorkFolder
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.records import VideoError
 
-VIDEOS_PER_SHARD = 256
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _MAX_PROBED_ROWS = 1000
 
@@ -49,7 +48,7 @@ class PreparationOptions:
     scale_height: int = 128
     scale_width: int = 171
     flow: bool = False
-    videos_per_shard: int = VIDEOS_PER_SHARD
+    videos_per_shard: int = 256
 
 
 @dataclass(frozen=True)

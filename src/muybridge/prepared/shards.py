@@ -42,7 +42,7 @@ def is_remote(address: str) -> bool:
     return "://" in address
 
 
-class ShardReader:
+class _ShardReader:
     """Byte ranges of the files below a folder or an fsspec address.
 
     Ranges read from an address are cached in sparse local files at the same offsets. The caller tells a cached range from a
@@ -124,7 +124,7 @@ class ShardFrameSource:
     def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
         self.scale_height = scale_height
         self.scale_width = scale_width
-        self._reader = ShardReader(root)
+        self._reader = _ShardReader(root)
         self._indexes: dict[str, StoredIndex] = {}
         self._decoders: dict[bytes, av.VideoCodecContext] = {}
         self._owner_pid = os.getpid()

@@ -14,7 +14,7 @@ from muybridge.datasets.rows import VideoRow, check_file_names
 from muybridge.datasets.splits import assign_fold_splits
 
 _OFFICIAL_READERS = {"kinetics": read_kinetics, "ucf101": read_ucf101, "hmdb51": read_hmdb51, "sports1m": read_sports1m}
-SOURCE_FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
+_FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
 _VALIDATION_SEED = 0  # prepared data is shared by runs of all seeds
 
 
@@ -30,9 +30,12 @@ class SourceListing:
 
 
 def read_source(address: str, source_format: str) -> SourceListing:
-    """List a source in one of SOURCE_FORMATS. Raises ValueError for any problem of its lists, classes or file names."""
-    if source_format not in SOURCE_FORMATS:
-        raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(SOURCE_FORMATS)}")
+    """List a source: folder, csv, kinetics, ucf101, hmdb51 or sports1m.
+
+    Raises ValueError for any problem of its lists, classes or file names.
+    """
+    if source_format not in _FORMATS:
+        raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
     is_official = source_format in _OFFICIAL_READERS
     notes: list[str] = []
     if is_official:

@@ -23,7 +23,7 @@ from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
 GOP_FRAMES = 16  # between key frames: reading a random clip of 16 frames decodes 23.5 frames on average
 # fastdecode turns CABAC and deblocking off: decoding is 1.7 times as fast, and files are a tenth larger (docs/data.md).
-ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "22"}
+_ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "22"}
 _X264_MATRIX_NAMES = {"bt601": "smpte170m", "bt709": "bt709"}
 _BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block seeks to the key frame before it
 
@@ -65,7 +65,7 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
     properties = probe(job.path)
-    check_frame_count(job.path)
+    _check_frame_count(job.path)
     source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
     times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
     ticks, stored_times = times.ticks, times
@@ -99,7 +99,7 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     )
 
 
-def check_frame_count(path: str) -> None:
+def _check_frame_count(path: str) -> None:
     """Raise VideoError("truncated") if the container announces more frames than it has.
 
     `VideoFiles` checks only frame tables (MP4) and reads whatever frames a file has whose header (AVI) announces more.
@@ -147,7 +147,7 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     color_options = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_X264_MATRIX_NAMES[block.matrix]}"
     # No look-ahead (mbtree): its result differs from run to run on processors with AVX-512 (docs/decisions.md).
     gop_options = f"keyint={GOP_FRAMES}:min-keyint={GOP_FRAMES}:scenecut=0:bframes=0:mbtree=0:rc-lookahead=0"
-    encoder.options = {**ENCODER_OPTIONS, "x264-params": f"{gop_options}:{color_options}"}
+    encoder.options = {**_ENCODER_OPTIONS, "x264-params": f"{gop_options}:{color_options}"}
     return encoder
 
 

@@ -18,7 +18,8 @@ from muybridge.bench.loader import LoaderRates, format_verdict, measure_loading
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.files.run_folder import collect_environment
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.worker_pool import transcode_in_workers
 from muybridge.records import Preprocessing
 from muybridge.synthetic.dataset import write_motion_dataset

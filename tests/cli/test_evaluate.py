@@ -117,5 +117,5 @@ def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> Non
         told = with_the_splits_of(str(weights), EvaluateSettings(data=str(tmp_path)))
         assert (told.fold, told.seed) == (None, None)
     (run / "settings.yaml").write_text("- damaged")
-    with pytest.raises(ValueError, match=r"settings\.yaml holds no settings any more$"):
+    with pytest.raises(ValueError, match=r"settings\.yaml does not contain settings"):
         with_the_splits_of(str(run), EvaluateSettings(data=data))

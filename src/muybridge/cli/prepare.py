@@ -58,7 +58,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _prepare(found: Any) -> int:
-    from muybridge.prepared.prepare import Preparation, PreparationOptions, read_source
+    from muybridge.prepared.prepare import Preparation, PreparationOptions
+    from muybridge.prepared.source_listing import read_source
 
     if found.fps is not None and not found.fps > 0:
         raise ValueError(f"--fps must be positive, not {found.fps}")

@@ -14,7 +14,8 @@ import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import broadcast_from_rank0, gather_rounds
+from muybridge.distributed.gather import gather_rounds
+from muybridge.distributed.process_group import ProcessGroup
 from muybridge.distributed.rank import current_rank
 from muybridge.evaluation.metrics import Accuracy, Rate, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
@@ -73,13 +74,13 @@ def evaluate(
     Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
     is then called by all, equally often.
     """
-    rank, header, num_videos = current_rank(), job.make_header(), len(job.manifest)
+    process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     averages_views = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if averages_views and rank.is_rank0 else None
-    first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
+    writer = VideoScoresWriter(path, header) if averages_views and process_group.is_rank0 else None
+    first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     source = open_frame_source(job.manifest.root, job.preprocessing)
     views = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
-    videos = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
+    videos = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(views, videos, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -91,13 +92,13 @@ def evaluate(
             )
 
     def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), videos.num_batches, rank):
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), videos.num_batches, process_group):
             yield from gathered_rows
             if on_progress:
                 on_progress(min(num_videos, first_video + num_batches * videos.videos_per_batch))
 
     result = None
-    if rank.is_rank0:
+    if process_group.is_rank0:
         num_looped = (
             writer.write(rows for rows, _ in iterate_gathered_rows())
             if writer
@@ -106,7 +107,7 @@ def evaluate(
         result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
     else:
         deque(iterate_gathered_rows(), maxlen=0)
-    result = broadcast_from_rank0(result, rank)
+    result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 

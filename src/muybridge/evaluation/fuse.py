@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muybridge.datasets.manifest import match_classes
+from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.aggregate import (
     BLOCK_ROWS,
     VideoScores,

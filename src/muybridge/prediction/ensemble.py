@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.datasets.manifest import match_classes
+from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.fuse import normalize_weights
 from muybridge.prediction.recognizer import Prediction, Recognizer
 

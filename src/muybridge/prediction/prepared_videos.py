@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.prepared.dataset import is_prepared, open_prepared, read_description
+from muybridge.prepared.dataset import check_frame_size, is_prepared, open_prepared, read_description
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.records import FrameSource, Preprocessing, VideoError
 
@@ -43,7 +43,7 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
     if root is None:
         return None
     folder = _open_folder(str(root))
-    _check_frame_size(str(root), folder.source, preprocessing)
+    check_frame_size(str(root), (folder.source.scale_height, folder.source.scale_width), preprocessing)
     video_index = folder.index_by_name.get(path.relative_to(root).as_posix())
     if video_index is None:
         raise VideoError("missing", f"the prepared data {root} has no video of this name")
@@ -57,13 +57,3 @@ def _open_folder(root: str) -> _PreparedFolder:
     source = ShardFrameSource(root, scale_height=description.scale_height, scale_width=description.scale_width)
     names = manifest.table["video"].to_pylist()
     return _PreparedFolder(source, manifest, {name: index for index, name in enumerate(names)})
-
-
-def _check_frame_size(root: str, source: ShardFrameSource, preprocessing: Preprocessing) -> None:
-    stored = (source.scale_height, source.scale_width)
-    expected = (preprocessing.scale_height, preprocessing.scale_width)
-    if stored != expected:
-        raise ValueError(
-            f"{root} holds frames of {stored[0]}x{stored[1]}, but the network wants {expected[0]}x{expected[1]}; "
-            f"prepare it with --scale {expected[0]} {expected[1]}, or predict from the video files"
-        )

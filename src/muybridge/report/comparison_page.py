@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.datasets.manifest import normalize_class_name
+from muybridge.datasets.classes import normalize_class_name
 from muybridge.evaluation.metrics import compute_video_ranks
 from muybridge.report.comparison import PairedTest, holm, paired_test
 from muybridge.report.document import Block, Page, Paragraph, Section

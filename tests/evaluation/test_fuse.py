@@ -144,10 +144,10 @@ def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None
     here = new_scores([("a", (0,), views)])
     cases: list[tuple[Scores, str]] = [
         (other_classes(here), "'?wave'? is not among"),
-        (of_fold_3(here), "rgb is of split test, fold 2, but flow of split test, fold 3"),
+        (of_fold_3(here), "rgb has split test, fold 2, but flow has split test, fold 3"),
         (new_scores([("b", (0,), views)]), "rgb and flow have no video in common"),
-        (new_scores([("a", (1,), views)]), "a has other labels in flow than in rgb"),
-        (new_scores([("a", (0,), [[1.0, 2.0]])], num_classes=2), "not of the same classes"),
+        (new_scores([("a", (1,), views)]), "a has different labels in flow and in rgb"),
+        (new_scores([("a", (0,), [[1.0, 2.0]])], num_classes=2), "rgb and flow have different classes"),
     ]
     for other, words in cases:
         with pytest.raises(ValueError, match=words):

@@ -52,7 +52,7 @@ def test_a_video_that_cannot_be_read_is_failed(tmp_path: Path) -> None:
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not of the same classes: .*jump is not among clap, wave, run"):
+    with pytest.raises(ValueError, match=r"the networks have different classes: .*jump is not among clap, wave, run"):
         create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("clap", "wave", "run"))], [1, 1])
 
 

@@ -185,7 +185,7 @@ def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
 
 
 def test_scores_that_are_not_finite_are_an_error(frames: NewFrames) -> None:
-    with pytest.raises(ValueError, match="scores that are not finite for x"):
+    with pytest.raises(ValueError, match="the scores of x are not finite"):
         recognizer(frames(50), lambda clips: torch.full((len(clips), 3), torch.nan)).predict("x")
 
 

@@ -193,7 +193,7 @@ def test_windows_out_of_order_or_without_probabilities_are_refused() -> None:
         merge_windows([window(1, 1, 0, 0), window(0, 1, 0, 0)], CLASSES)
     with pytest.raises(ValueError, match="has 2 probabilities for 3 classes"):
         merge_windows([window(0, 0.5, 0.5)], CLASSES)
-    with pytest.raises(ValueError, match=r"cannot end at 1.0 s, before its start at 2.0 s"):
+    with pytest.raises(ValueError, match=r"a window ends at 1.0 s, before its start at 2.0 s"):
         Window(2.0, 1.0, (1.0,))
 
 

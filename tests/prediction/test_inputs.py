@@ -18,8 +18,8 @@ def test_folders_become_the_videos_below_them(tmp_path: Path) -> None:
     touch(folder / "b.mp4", folder / "a.AVI", folder / "deep" / "er" / "c.mkv", folder / "notes.txt", folder / "d.jpg")
     touch(folder / ".hidden.mp4", folder / ".trash" / "e.mp4", folder / "deep" / ".f" / "g.mp4")
     (folder / "z.mp4").mkdir()
-    found = [Path(name).relative_to(folder).as_posix() for name in list_video_files([folder])]
-    assert found == ["a.AVI", "b.mp4", "deep/er/c.mkv"]
+    names = [Path(name).relative_to(folder).as_posix() for name in list_video_files([folder])]
+    assert names == ["a.AVI", "b.mp4", "deep/er/c.mkv"]
 
 
 def test_files_stay_as_given_whatever_they_are(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def listed(motions: Path, tmp_path: Path) -> Path:
 def test_a_table_from_the_command_line(
     finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
-    told = cli("predict", finished_run, listed, "--clips", 2, "-o", tmp_path / "p.parquet")
-    assert (told.code, told.out) == (3, f"3 videos, 1 of them failed: {tmp_path / 'p.parquet'}\n")
+    result = cli("predict", finished_run, listed, "--clips", 2, "-o", tmp_path / "p.parquet")
+    assert (result.code, result.out) == (3, f"3 videos, 1 of them failed: {tmp_path / 'p.parquet'}\n")
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert [Path(row["video"]).name for row in rows] == ["right.mp4", "torn.mp4", "left.mp4"]
     assert [row["status"] for row in rows] == ["ok", "unreadable", "ok"]
@@ -82,7 +82,7 @@ def test_a_table_from_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
         (("--ray", "auto"), "--ray writes predictions into a file; name it, such as -o predictions.parquet"),
         (("-o", "p.parquet", "--timeline"), "of one network and without timelines"),
@@ -91,11 +91,11 @@ def test_a_table_from_the_command_line(
     ],
 )
 def test_misuse_is_a_sentence(
-    words: tuple[str, ...], sentence: str, finished_run: Path, listed: Path, cli: Callable[..., Any]
+    arguments: tuple[str, ...], message: str, finished_run: Path, listed: Path, cli: Callable[..., Any]
 ) -> None:
-    told = cli("predict", finished_run, listed, *words)
-    assert told.code == 2
-    assert sentence in told.err
+    result = cli("predict", finished_run, listed, *arguments)
+    assert result.code == 2
+    assert message in result.err
 
 
 def features(video: str, num_views: int = 3, seed: int = 0) -> Features:

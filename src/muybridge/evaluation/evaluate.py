@@ -31,6 +31,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_percent
+from muybridge.weights.card import Card
 
 
 @dataclass(frozen=True)
@@ -83,23 +84,7 @@ def evaluate_split(
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
-    settings = use_training_splits(weights, settings)
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
-    manifest = data.select_split(settings.split)
-    if len(manifest) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
-        )
-    preprocessing = loaded.card.preprocessing
-    job = EvaluationJob(
-        manifest=manifest.remap_labels(loaded.card.classes),
-        split=settings.split,
-        fold=settings.fold,
-        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
-        model_sha256=loaded.card.tensors_sha256,
-        evaluation=settings.evaluation,
-        loading=settings.loading,
-    )
+    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -108,9 +93,32 @@ def evaluate_split(
         def on_batch_done(num_videos: int) -> None:
             watchdog.reset_deadline()
             if on_progress:
-                on_progress(num_videos, len(manifest))
+                on_progress(num_videos, len(job.manifest))
 
         return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
+
+
+def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+
+    Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
+    """
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    manifest = data.select_split(settings.split)
+    if len(manifest) == 0:
+        raise ValueError(
+            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
+        )
+    preprocessing = card.preprocessing
+    return EvaluationJob(
+        manifest=manifest.remap_labels(card.classes),
+        split=settings.split,
+        fold=settings.fold,
+        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
+        model_sha256=card.tensors_sha256,
+        evaluation=settings.evaluation,
+        loading=settings.loading,
+    )
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:

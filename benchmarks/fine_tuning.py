@@ -19,13 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from muybridge.cli.evaluate import score_split
-from muybridge.cli.train import train
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import collect_environment
 from muybridge.settings import ClipSettings, EvaluateSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
+from muybridge.training.train import train
 
 MODEL = "r2plus1d_10"
 WIDTH = 8

@@ -21,7 +21,6 @@ from torch import nn
 
 from muybridge.cli.demo import MODELS
 from muybridge.cli.evaluate import score_split
-from muybridge.cli.train import train
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.evaluate import EvaluationJob, evaluate
 from muybridge.evaluation.metrics import compute_accuracy
@@ -33,6 +32,7 @@ from muybridge.settings import EvaluateSettings, LoadingSettings
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips, find_partner
+from muybridge.training.train import train
 from muybridge.video.decode import VideoFiles
 from muybridge.video.sampling import sample_uniform_clips
 

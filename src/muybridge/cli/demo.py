@@ -77,9 +77,9 @@ def _data(folder: Path) -> Path:
 
 def _train_and_test(model: str, data: Path, output: Path, epochs: float) -> dict[str, float]:
     from muybridge.cli.evaluate import score_split
-    from muybridge.cli.train import train
     from muybridge.models.family import format_paper_name
     from muybridge.studies.laptop import motion_run
+    from muybridge.training.train import train
 
     _say(f"\n2. training a small {format_paper_name(model)}")
     train(motion_run(model, str(data), str(output), epochs=epochs), resume=True)

@@ -61,7 +61,7 @@ def folds_parser() -> VerbParser:
 def fold_figures(settings: TrainSettings) -> dict[str, float]:
     """One fold, trained where it is not yet, and tested: figures in percent of all videos, and how many there were."""
     from muybridge.cli.evaluate import score_split
-    from muybridge.cli.train import train
+    from muybridge.training.train import train
 
     train(settings, resume=True)
     test = EvaluateSettings(

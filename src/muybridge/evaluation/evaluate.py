@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import broadcast_from_rank0, gather_rounds
-from muybridge.distributed.process_group import local_device
+from muybridge.distributed.gather import gather_rounds
+from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
@@ -155,13 +155,13 @@ def evaluate(
     was not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
     all ranks get the result. `on_progress` is called with the number of videos done, equally often on all ranks.
     """
-    rank, header, num_videos = current_rank(), job.make_header(), len(job.manifest)
+    process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if keep_videos and rank.is_rank0 else None
-    first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
+    writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
+    first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     source = open_frame_source(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
-    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
+    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -172,13 +172,13 @@ def evaluate(
             yield rows, batch.num_looped_videos
 
     def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, rank):
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, process_group):
             yield from gathered_rows
             if on_progress:
                 on_progress(min(num_videos, first_video + num_batches * sampler.videos_per_batch))
 
     result = None
-    if not rank.is_rank0:
+    if not process_group.is_rank0:
         deque(iterate_gathered_rows(), maxlen=0)  # takes part in every round; only rank 0 receives rows
     else:
         if writer:
@@ -186,7 +186,7 @@ def evaluate(
         else:
             num_looped = _write_view_scores(path, iterate_gathered_rows(), header)
         result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
-    result = broadcast_from_rank0(result, rank)
+    result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 

@@ -45,7 +45,9 @@ def _list_videos_in_folder(folder: Path) -> list[str]:
         and path.is_file()
     )
     if not videos:
-        raise ValueError(f"there is no video in the folder {folder}; expected files such as .mp4, .mkv or .avi below it")
+        raise ValueError(
+            f"there is no video in the folder {folder}; expected files such as .mp4, .mkv or .avi below it"
+        )
     return [str(path) for path in videos]
 
 

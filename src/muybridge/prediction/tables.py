@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
 from muybridge.prediction.recognizer import Features, Prediction
 
@@ -47,23 +46,19 @@ PREDICTIONS_SCHEMA = pa.schema(
 
 
 class _TableWriter:
-    """What both writers share: videos that are done, and their rows in parts. Leaving a `with` block keeps added rows.
+    """Keeps the rows of finished videos in parts. Leaving a `with` block keeps added rows.
 
-    Raises ValueError where unfinished parts were made by other settings.
+    Raises ValueError where unfinished parts were made with other settings.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
-        self.path = path
-        self._settings = {"format": FORMAT, **settings}
-        self._schema = schema.with_metadata({METADATA_KEY: json.dumps(self._settings)})
-        self._parts = ResumableTable(path, schema, self._settings, rows_per_part=rows_per_part)
+        settings = {"format": FORMAT, **settings}
+        self._metadata = {METADATA_KEY: json.dumps(settings)}
+        self._schema = schema
+        self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
         if _has_parts_of_version_0_1(self._parts.folder):
             self._parts.remove()
-        if not self._parts.has_same_settings:
-            raise ValueError(
-                f"the unfinished {path.name} in {self._parts.folder} was made by another network or other settings; "
-                "delete that folder, or name another output"
-            )
+        self._parts.check_settings()
         self._parts.clean_up()
         self._done_videos = set(self._parts.read_column("video"))
 
@@ -81,7 +76,7 @@ class _TableWriter:
     def _add_rows(self, video: str, columns: Sequence[pa.Array]) -> None:
         assert video not in self._done_videos, f"{video} is done already"
         self._done_videos.add(video)
-        self._parts.add(pa.RecordBatch.from_arrays(columns, schema=self._schema.remove_metadata()))
+        self._parts.add(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
 
 class FeaturesWriter(_TableWriter):
@@ -109,17 +104,10 @@ class FeaturesWriter(_TableWriter):
         self._parts.flush()
         # The interrupted run may have been given other videos.
         requested_videos = pa.array(sorted(set(videos)), pa.string())
-        num_rows = 0
-        with (
-            atomic_write(self.path) as temporary,
-            pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer,
-        ):
-            for table in self._parts.iterate_tables():
-                requested_rows = table.filter(pc.is_in(table["video"], value_set=requested_videos))
-                writer.write_table(requested_rows)
-                num_rows += len(requested_rows)
-        self._parts.remove()
-        return num_rows
+        tables = (
+            table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
+        )
+        return self._parts.write_file(self._metadata, tables=tables)
 
 
 class PredictionsWriter(_TableWriter):
@@ -143,14 +131,7 @@ class PredictionsWriter(_TableWriter):
         assert len(row_by_video) == len(table), "every video has one row"
         # The interrupted run may have been given other videos.
         table = table.take(pa.array(np.array([row_by_video[video] for video in videos], np.int64)))
-        with atomic_write(self.path) as temporary:
-            pq.write_table(
-                table.replace_schema_metadata(self._schema.metadata),
-                temporary,
-                compression="zstd",
-                write_page_checksum=True,
-            )
-        self._parts.remove()
+        self._parts.write_file(self._metadata, tables=[table])
         return int(pc.sum(pc.not_equal(table["status"], "ok")).as_py())
 
 

@@ -9,7 +9,7 @@ The first one counts from its start, the last one to its end.
     window 0   |----c----|
     window 1        |----c----|
     window 2             |----c----|
-    counts for |--0---|-1--|--2----|        a border lies midway between two centres
+    counts for |--0---|-1--|--2----|        borders are midway between centres
 """
 
 from __future__ import annotations

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.cli.options import parse_settings, verb_parser
 from muybridge.distributed.rank import current_rank
-from muybridge.files.run_folder import read_settings
 from muybridge.settings import EvaluateSettings
+from muybridge.text import format_percent
 
 if TYPE_CHECKING:
     from muybridge.evaluation.evaluate import EvaluationResult
@@ -69,74 +68,25 @@ def scores_path(run_folder: str, settings: EvaluateSettings) -> Path:
 
 
 def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> EvaluationResult:
-    """Scores one split of a data set with the weights of a run into a score file."""
+    """`evaluate_split` with a progress bar on standard error."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from muybridge.distributed.process_group import local_device
-    from muybridge.distributed.watchdog import Watchdog
-    from muybridge.evaluation.evaluate import EvaluationJob, evaluate
-    from muybridge.inference.scorer import load_scorer, resolve_device
-    from muybridge.loading.open_data import open_data
+    from muybridge.evaluation.evaluate import evaluate_split
 
-    device, here, limits = local_device(resolve_device(settings.device)), current_rank(), settings.timeouts
-    loaded = load_scorer(run_folder, device)
-    card = loaded.card
-    settings = with_the_splits_of(run_folder, settings)
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
-    chosen = data.select_split(settings.split)
-    if len(chosen) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
-        )
-    examination = EvaluationJob(
-        manifest=chosen.remap_labels(card.classes),
-        split=settings.split,
-        fold=settings.fold,
-        preprocessing=card.preprocessing,
-        model_sha256=card.tensors_sha256,
-        evaluation=settings.evaluation,
-        loading=settings.loading,
-    )
     console = Console(file=sys.stderr)
-    quiet = not console.is_terminal or not here.is_rank0
-    with (
-        Watchdog(here) as watch,
-        Progress(console=console, transient=True, disable=quiet) as bar,
-        watch.limit_phase("evaluation", limits.scoring_minutes, "timeouts.scoring_minutes"),
-    ):
-        task = bar.add_task("videos", total=len(chosen))
-
-        def finished(num_videos: int) -> None:
-            watch.reset_deadline()
-            bar.update(task, completed=num_videos)
-
-        return evaluate(examination, loaded.scorer, path, device=device, on_progress=finished)
-
-
-def with_the_splits_of(run_folder: str, settings: EvaluateSettings) -> EvaluateSettings:
-    """The settings with the fold and the seed of a run on the same data where they are unset.
-
-    Otherwise videos that the run was trained on could stand in the split that is scored.
-    """
-    address = Path(run_folder)
-    saved = (address if address.is_dir() else address.parent) / "settings.yaml"
-    if not saved.is_file():
-        return settings
-    trained = read_settings(saved)
-    data = str(trained.get("data"))
-    if data != settings.data and Path(data).resolve() != Path(settings.data).resolve():
-        return settings
-    return replace(
-        settings,
-        fold=trained.get("fold") if settings.fold is None else settings.fold,
-        seed=trained.get("seed") if settings.seed is None else settings.seed,
-    )
+    quiet = not console.is_terminal or not current_rank().is_rank0
+    with Progress(console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task("videos", total=None)
+        return evaluate_split(
+            run_folder,
+            settings,
+            path,
+            on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
+        )
 
 
 def _print(result: EvaluationResult, path: Path) -> None:
-    from muybridge.evaluation.evaluate import format_percent
-
     measured = result.accuracy
     print(f"{measured.protocol.format_sentence()}; split {measured.split}\n")
     print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
@@ -147,7 +97,9 @@ def _print(result: EvaluationResult, path: Path) -> None:
     ):
         everything = rates.of_all
         interval = f"{100 * everything.low:.1f} to {100 * everything.high:.1f}"
-        print(f"{name:<9}{format_percent(everything):>9}   {interval:<17}{format_percent(rates.of_readable):>9}")
+        print(
+            f"{name:<9}{format_percent(everything.share):>9}   {interval:<17}{format_percent(rates.of_readable.share):>9}"
+        )
     print(f"\n{measured.video_top1.of_all.of} videos", end="")
     if measured.num_failed_videos:
         print(f", {measured.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")

@@ -32,8 +32,9 @@ def run(words: Sequence[str]) -> int:
 
 
 def _extract(found: Any) -> int:
-    from muybridge.prediction.inputs import FeaturesWriter, list_video_files
+    from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
+    from muybridge.prediction.tables import FeaturesWriter
     from muybridge.records import VideoError
 
     videos = list_video_files(found.videos)

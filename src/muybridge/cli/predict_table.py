@@ -18,7 +18,7 @@ def predict_table(found: Any) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from muybridge.prediction.inputs import list_video_files
-    from muybridge.prediction.prediction_table import PredictionsWriter
+    from muybridge.prediction.tables import PredictionsWriter
     from muybridge.weights.address import load_weights
 
     if found.other or found.timeline:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import normalize_class_name
 from muybridge.evaluation.metrics import compute_video_ranks
-from muybridge.report.comparison import PairedTest, holm, paired_test
+from muybridge.evaluation.statistics import PairedTest, holm_adjust, run_paired_test
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import build_accuracy_table, build_interval_chart, format_protocol
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
@@ -131,7 +131,7 @@ def _test_pair(first: _ComparedRun, second: _ComparedRun, find_group: FindGroup 
         )
     groups = [find_group(video) for video in common] if find_group else [None]
     known_groups = [group for group in groups if group is not None]
-    return paired_test(
+    return run_paired_test(
         (first.name, second.name),
         _gather_correct(first, common),
         _gather_correct(second, common),
@@ -144,7 +144,7 @@ def _gather_correct(compared_run: _ComparedRun, videos: Sequence[str]) -> NDArra
 
 
 def _adjust_p_values(tests: Sequence[PairedTest]) -> list[float]:
-    return holm([test.p_value for test in tests])
+    return holm_adjust([test.p_value for test in tests])
 
 
 def _build_lead(tests: Sequence[PairedTest]) -> list[Paragraph]:

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from muybridge.cli.report import build
-from muybridge.report.charts import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
 from muybridge.report.document import Page, Section
+from muybridge.report.drawing import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
 from muybridge.report.page import render_html, write_figures
 from muybridge.report.tables import Table, make_columns
 

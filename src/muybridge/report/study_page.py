@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.report.charts import LineChart
+from muybridge.report.charts import LineChart, Series
 from muybridge.report.clip_images import encode_png
 from muybridge.report.document import Block, Gallery, GalleryItem, Page, Paragraph, Section
 from muybridge.report.sections.training import build_settings_table, flatten_mapping
-from muybridge.report.series import Series
 from muybridge.report.sources import StudyRecord
 from muybridge.report.tables import Cell, Column, Table, make_columns
 from muybridge.text import format_count

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muybridge.report.charts import LineChart, describe_series, downsample
+from muybridge.report.charts import LineChart, Series, describe_series, downsample
 from muybridge.report.document import Block, Paragraph
-from muybridge.report.series import Series
 from muybridge.report.sources import FailedView, RunRecord
 from muybridge.report.tables import Column, Table, make_columns
 

@@ -39,7 +39,7 @@ def test_two_runs_on_the_same_videos(tmp_path: Path) -> None:
     assert paired(page)[:3] == ("b", "a", 50.0)
     assert paired(page)[5:] == (10, 5, 0, "0.062", "0.062")
     assert "b is right more often than a by 50.0 points" in words(page)
-    assert "p = 0.062. The test does not tell this from chance." in words(page)
+    assert "p = 0.062. The difference is not significant." in words(page)
     assert "every run is right about 4 and none about 1; at least one is right about 90.0 %" in words(page)
     other_way = build([str(second), str(first)], None)
     assert paired(other_way)[2] == -50.0
@@ -77,7 +77,7 @@ def test_contradicting_labels_are_refused(tmp_path: Path) -> None:
 def test_runs_of_different_splits_do_not_compare(tmp_path: Path) -> None:
     first = scored(tmp_path / "a.parquet", "11")
     second = write_score_file(tmp_path / "b.parquet", [("0.mp4", (0,), [certain(0, 2)])], CLASSES, split="validation")
-    with pytest.raises(ValueError, match="no scores of the same split and fold: a of test; b of validation"):
+    with pytest.raises(ValueError, match="no scores of the same split and fold: a has test; b has validation"):
         build([str(first), str(second)], None)
 
 
@@ -99,7 +99,7 @@ def test_three_runs_are_tested_two_by_two(tmp_path: Path) -> None:
     assert [(test["second"], test["first"]) for test in tests] == [("b", "a"), ("c", "a"), ("c", "b")]  # type: ignore[attr-defined]
     assert [test["p_value"] for test in tests] == [2 / 2**10, 2 / 2**9, 1.0]  # type: ignore[attr-defined]
     assert tests[0]["p_value_holm"] == 3 * 2 / 2**10  # type: ignore[index]
-    assert "raised for 3 pairs" in words(page)
+    assert "adjusted for 3 pairs" in words(page)
 
 
 def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
@@ -113,13 +113,12 @@ def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     assert test["num_groups"] == 6  # type: ignore[index]
     assert test["low"] == test["high"] == 0.5  # type: ignore[index]  # one of two in each group
     note = next(table for table in page.tables if table.name == "paired").note
-    assert "whole groups of videos that belong together (6)" in note
+    assert "whole groups of related videos (6)" in note
     (tmp_path / "data.csv").write_text("\n".join([*lines[:-1], "11.mp4,hug,test,"]) + "\n")
     partly = build([str(path) for path in paths], str(tmp_path / "data.csv"))
     assert partly.summary["paired"][0]["num_groups"] is None  # type: ignore[index]
     assert (
-        "no groups of videos that belong together are known"
-        in next(table for table in partly.tables if table.name == "paired").note
+        "no groups of related videos are known" in next(table for table in partly.tables if table.name == "paired").note
     )
 
 

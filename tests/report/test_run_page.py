@@ -86,7 +86,7 @@ def test_a_score_file_alone_says_what_it_lacks(tmp_path: Path) -> None:
     assert [section.name for section in page.sections] == [
         "accuracy", "confusion", "classes", "mistakes", "failures", "environment",
     ]  # fmt: skip
-    assert "name the data with --data" in words(page)
+    assert "give it with --data" in words(page)
     assert table(page, "mistakes").rows[0][:3] == ("a", "x", "y")
     assert "1 of 2 videos could not be read" in words(page)
     assert table(page, "evaluation-failures").rows == (("b", "unreadable", "broken on purpose", 1),)
@@ -122,7 +122,7 @@ def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:
     assert [len(chart.labels) for chart in matrices] == [40, 16, 16]
     places = {label: place for place, label in enumerate(matrices[0].labels)}
     assert all(abs(places[f"class {label}"] - places[f"class {label + 20}"]) == 1 for label in range(20))
-    assert "80 of 120 videos lie on the diagonal" in matrices[0].alt
+    assert "80 of 120 videos are on the diagonal" in matrices[0].alt
     assert len(table(page, "confusions").rows) == 40
     assert table(page, "confusions").num_shown == 20
 

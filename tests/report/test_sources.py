@@ -75,7 +75,9 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
         runs(tmp_path / "nothing")
     with pytest.raises(ValueError, match="there is no score file"):
         runs(tmp_path / "nothing.parquet")
-    with pytest.raises(ValueError, match=r"holds no run: none of settings\.yaml, log\.jsonl, scores"):
+    with pytest.raises(
+        ValueError, match=r"is not a run folder: it contains none of settings\.yaml, log\.jsonl, scores"
+    ):
         runs(tmp_path)
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "settings.yaml").write_text("model: r2plus1d_10\n")
@@ -90,8 +92,8 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
     [
         ("settings.yaml", "a: [", "is not a YAML file any more"),
         ("settings.yaml", "- 1", "holds no settings any more"),
-        ("environment.json", "{", "is not JSON, or damaged"),
-        ("network.json", "[]", "holds no JSON object"),
+        ("environment.json", "{", "is not valid JSON"),
+        ("network.json", "[]", "does not contain a JSON object"),
         ("scores/validation.parquet", "PAR1", "is not a Parquet file, or a damaged one"),
     ],
 )
@@ -124,10 +126,10 @@ def test_studies(tmp_path: Path, finished_run: Path) -> None:
         found = read_sources([str(address)])
         assert isinstance(found, StudyRecord)
         assert found.values == study
-    with pytest.raises(ValueError, match="it is reported alone"):
+    with pytest.raises(ValueError, match="which is reported alone"):
         read_sources([str(finished_run), str(tmp_path)])
     path.write_text(json.dumps({**study, "format": 2}))
-    with pytest.raises(ValueError, match="of format 2, this version reads format 1"):
+    with pytest.raises(ValueError, match="has study format 2, but this version reads format 1"):
         read_sources([str(tmp_path)])
     del study["claim"]
     path.write_text(json.dumps(study))

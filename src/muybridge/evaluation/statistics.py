@@ -88,7 +88,7 @@ def t_interval(values: ArrayLike) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
+def percentile_interval(samples: NDArray[np.float64]) -> tuple[float, float]:
     """The 2.5 % and 97.5 % quantiles of bootstrap `samples` (N,)."""
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)

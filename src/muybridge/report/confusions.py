@@ -64,7 +64,8 @@ def _order_leaves(classes: NDArray[np.int64], similarity: NDArray[np.float64]) -
     if len(classes) < 3:
         return classes
     distances = squareform(2 - similarity[np.ix_(classes, classes)], checks=False)
-    return classes[leaves_list(linkage(distances, "average", optimal_ordering=True))]
+    leaves: NDArray[np.int64] = leaves_list(linkage(distances, "average", optimal_ordering=True))
+    return classes[leaves]
 
 
 def find_densest_windows(

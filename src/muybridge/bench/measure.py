@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from muybridge.files.run_folder import get_processor_name
 
 TimedFunction = Callable[[], object]
+Result = TypeVar("Result")
 
 
 def time_interleaved(
@@ -73,7 +75,7 @@ def measure_peak_bytes(function: TimedFunction, device: torch.device) -> int:
     return _read_peak_resident_bytes() - before
 
 
-def run_in_fresh_process(function: Callable[..., int], *arguments: object) -> int:
+def run_in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
     """Return `function(*arguments)`, computed in a newly started process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)

@@ -59,7 +59,15 @@ def write_manifest(folder: Path, num_videos: int) -> None:
     )
     pq.write_table(table, folder / "manifest.parquet", compression="zstd", row_group_size=65536)
     description = DatasetDescription(
-        tuple(f"class {n}" for n in range(487)), 128, 171, 15.0, 0, (), compute_manifest_sha256(str(folder)), ()
+        classes=tuple(f"class {index}" for index in range(487)),
+        scale_height=128,
+        scale_width=171,
+        frames_per_second=15.0,
+        flow_bound=None,
+        num_folds=0,
+        notes=(),
+        manifest_sha256=compute_manifest_sha256(str(folder)),
+        shards=(),
     )
     (folder / "dataset.json").write_text(json.dumps(description.to_json()), encoding="utf-8")
 

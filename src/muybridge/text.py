@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 # Marks that reorder the text around them, with which a file name can look like another one.
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -64,7 +63,7 @@ def format_p_value(p_value: float) -> str:
     return f"{min(p_value, 1.0):.2g}"
 
 
-def join_names(names: Sequence[Any], separator: str = ", ", *, max_names: int = 5) -> str:
+def join_names(names: Sequence[object], separator: str = ", ", *, max_names: int = 5) -> str:
     """Join the first `max_names` names and count the rest: `a, b and 3 more`."""
     shown = separator.join(map(str, names[:max_names]))
     before_last = " " if separator == ", " else separator

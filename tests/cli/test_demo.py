@@ -34,7 +34,9 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laptop, "motion_run", run)
     monkeypatch.setattr(motions, "MotionSettings", lambda: few)
     monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
-    monkeypatch.setattr(loader, "resolve_num_workers", lambda wanted: 0)  # each pool of workers takes longer than all else here
+    monkeypatch.setattr(
+        loader, "resolve_num_workers", lambda wanted: 0
+    )  # each pool of workers takes longer than all else here
 
 
 def test_it_runs_in_one_process(tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from muybridge.models.family import PAPER_NAMES
-from muybridge.report.series import Series
+from muybridge.report.charts import Series
 from muybridge.studies.intervals import difference, estimate
 from muybridge.studies.plan import Run
 from muybridge.studies.scales import from_scratch, seeds, uniform

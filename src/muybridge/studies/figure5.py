@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from muybridge.report.series import Series
+from muybridge.report.charts import Series
 from muybridge.studies.intervals import Estimate, difference
 from muybridge.studies.paper import FIGURE5A, FIGURE5A_LENGTHS, FIGURE5B_LOSS
 from muybridge.studies.plan import Run, Scoring

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from muybridge.report.series import Series
+from muybridge.report.charts import Series
 from muybridge.studies.intervals import Estimate, estimate
 from muybridge.studies.plan import Fused, Run, Scoring, Source, Split, in_order
 

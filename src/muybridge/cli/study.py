@@ -7,60 +7,75 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from muybridge.cli.options import VerbParser, verb_parser
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from muybridge.studies.plan import Run, Source, Split
     from muybridge.studies.study import Setting, Study
 
-EXAMPLES = (
-    "muybridge study table1 -o studies",
-    "muybridge study table2 -o studies --dry-run",
-    "muybridge study table2 -o studies --jobs 2",
-    "muybridge study figure4 -o studies                   # the runs of table2 once more",
-    "muybridge study table2 --data kinetics --scale paper -o studies --seeds 1 --part 3/12",
-)
+
+@dataclass(frozen=True)
+class DataArguments:
+    """data and scale"""
+
+    data: str | None = None
+    """A data set, as for train (default: generated motions)."""
+    others: list[str] | None = None
+    """More data sets, as ucf101=DATA: tables 5 and 6."""
+    scale: Literal["laptop", "paper"] = "laptop"
+    """Runs of a minute each, or the paper's recipe."""
+    seeds: int = 3
+    """Runs of each kind."""
+    split: Literal["test", "validation"] | None = None
+    """The split to score (default: test, at paper scale validation)."""
 
 
-def run(words: Sequence[str]) -> int:
-    """Runs what is missing, then prints tables and verdict; exit code 3 when some runs failed."""
-    found = study_parser().parse_args(list(words))
+@dataclass(frozen=True)
+class ExecutionArguments:
+    """execution"""
 
+    part: str | None = None
+    """3/12: the third of twelve shares of the runs, for twelve machines."""
+    jobs: int = 1
+    """Runs at the same time."""
+    launcher: str | None = None
+    """Command that trains each run, such as 'torchrun --nproc-per-node 8'."""
+    dry_run: bool = False
+    """Print the runs, hours and disk space expected."""
+    render: bool = False
+    """Train nothing: render the finished rows."""
+
+
+def study(name: str, *, output: str, data: DataArguments, execution: ExecutionArguments, json: bool = False) -> int:
+    """Reruns a table or figure of the paper: table1 to table6, figure3 to figure6, and decomposition beyond it.
+
+    Without --data, at laptop scale, on generated motions. The same command resumes an interrupted study.
+
+    Args:
+        name: Which study.
+        output: The folder for runs, rows and results; studies share it.
+        json: Print JSON.
+
+    Returns:
+        3 when some runs failed.
+
+    Examples:
+        muybridge study table1 -o studies
+        muybridge study table2 -o studies --dry-run
+        muybridge study table2 -o studies --jobs 2
+        muybridge study figure4 -o studies                   # the runs of table2 once more
+        muybridge study table2 --data kinetics --scale paper -o studies --seeds 1 --part 3/12
+    """
     from muybridge.studies.catalogue import STUDIES
 
-    if found.name not in STUDIES:
-        raise ValueError(f"there is no study {found.name!r}; there are {', '.join(STUDIES)}")
-    if found.seeds < 1 or found.jobs < 1:
-        raise ValueError(f"--seeds and --jobs are at least 1, not {found.seeds} and {found.jobs}")
-    return study(STUDIES[found.name], setting_of(found), found)
-
-
-def study_parser() -> VerbParser:
-    """The verb's parser."""
-    parser = verb_parser(
-        "study",
-        "NAME -o DIR [--data DATA] [--scale laptop|paper] [--seeds 3] [--part 3/12] [--jobs 2] [--dry-run] [--json]",
-        "Reruns a table or figure of the paper: table1 to table6, figure3 to figure6, and decomposition beyond it.\n"
-        "Without --data, at laptop scale, on generated motions. Started again, it goes on where it stopped.",
-        EXAMPLES,
-    )
-    parser.add_argument("name", help="which study")
-    parser.add_argument("-o", "--output", required=True, help="folder for runs, rows and results; studies share it")
-    parser.add_argument("--data", help="a data set, as for train; generated motions without it")
-    parser.add_argument("--others", nargs="+", default=[], help="more data sets, as ucf101=DATA: tables 5 and 6")
-    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop", help="a minute a run, or the recipe")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind")
-    parser.add_argument("--split", choices=("test", "validation"), help="what is scored; paper scale: validation")
-    parser.add_argument("--part", help="3/12: the third of twelve shares of the runs, for twelve machines")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    parser.add_argument("--launcher", help="trains each run: 'torchrun --nproc-per-node 8'")
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="print runs, hours and disk expected")
-    parser.add_argument("--render", action="store_true", help="train nothing: tell what the finished rows say")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    if name not in STUDIES:
+        raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    if data.seeds < 1 or execution.jobs < 1:
+        raise ValueError(f"--seeds and --jobs are at least 1, not {data.seeds} and {execution.jobs}")
+    found = argparse.Namespace(name=name, output=output, json=json, **vars(data), **vars(execution))
+    return run_study(STUDIES[name], setting_of(found), found)
 
 
 def setting_of(found: argparse.Namespace) -> Setting:
@@ -77,7 +92,7 @@ def setting_of(found: argparse.Namespace) -> Setting:
     else:
         raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
     others = {}
-    for word in found.others:
+    for word in found.others or ():
         name, _, address = word.partition("=")
         if not address:
             raise ValueError(f"--others {word} is not understood; write it like ucf101=DATA")
@@ -93,7 +108,7 @@ def given(address: str) -> Source:
     return Source(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
 
 
-def study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:
+def run_study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:
     """One study, from what is asked to what is printed."""
     from muybridge.studies.plan import in_order, part_of
     from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.cli.output import print_json
+from muybridge.text import format_percent
 
 if TYPE_CHECKING:
     from muybridge.evaluation.fuse import Fusion
@@ -42,18 +43,16 @@ def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = 
 
 
 def _print(fusion: Fusion) -> None:
-    from muybridge.evaluation.evaluate import format_percent
-
     print(f"{fusion.format_sentence()}; split {fusion.accuracy.split}\n")
     rows = [*zip(fusion.names, fusion.members, strict=True), ("fused", fusion.accuracy)]
     width = max(len(name) for name, _ in rows)
     print(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{'video@5':>9}{'readable videos':>17}")
     for name, measured in rows:
         top1 = measured.video_top1.of_all
-        clip = "-" if name == "fused" and fusion.level == "video" else format_percent(measured.clip_top1.of_all)
+        clip = "-" if name == "fused" and fusion.level == "video" else format_percent(measured.clip_top1.of_all.share)
         interval = f"{100 * top1.low:.1f} to {100 * top1.high:.1f}"
         readable = f"{measured.num_videos - measured.num_failed_videos} of {measured.num_videos}"
         print(
-            f"{name:<{width}}{clip:>9}{format_percent(top1):>9}   {interval:<17}"
-            f"{format_percent(measured.video_top5.of_all):>9}{readable:>17}"
+            f"{name:<{width}}{clip:>9}{format_percent(top1.share):>9}   {interval:<17}"
+            f"{format_percent(measured.video_top5.of_all.share):>9}{readable:>17}"
         )

@@ -29,6 +29,18 @@ def show_option(name: str) -> str:
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Shows options with hyphens, types and defaults where they inform, and examples as they are written."""
 
+    def _format_usage(self, usage: object, actions: Iterable[argparse.Action], *_: object) -> str:
+        """One line: the arguments that must be given, and that there are options."""
+        words = [f"usage: {self._prog}"]
+        for action in actions:
+            name = action.dest.upper().replace("_", "-")
+            shown = f"{name} ..." if action.nargs in ("+", "*") else name
+            if not action.option_strings:
+                words.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
+            elif action.required:
+                words.append(f"{SHORT_OPTIONS.get(action.dest, show_option(action.dest))} {shown}")
+        return " ".join([*words, "[OPTIONS]"]) + "\n\n"
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
             return super()._format_action_invocation(action)
@@ -93,26 +105,6 @@ class VerbParser(ArgumentParser):
             group._group_actions.append(action)
         self._action_groups.remove(group)
         self._action_groups.insert(0, group)
-
-    def format_usage(self) -> str:
-        """One line: the required arguments, and that there are options."""
-        return f"usage: {self._describe_usage()}\n"
-
-    def format_help(self) -> str:
-        """Usage, description, groups of arguments, examples."""
-        self.usage = self._describe_usage().replace("%", "%%")
-        return super().format_help()
-
-    def _describe_usage(self) -> str:
-        words = [self.prog]
-        for action in self._actions:
-            name = action.dest.upper().replace("_", "-")
-            shown = f"{name} ..." if action.nargs in ("+", "*") else name
-            if not action.option_strings:
-                words.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
-            elif action.dest in self.required_args:
-                words.append(f"{SHORT_OPTIONS.get(action.dest, show_option(action.dest))} {shown}")
-        return " ".join([*words, "[OPTIONS]"])
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with code 2 after one sentence on standard error."""

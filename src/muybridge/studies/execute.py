@@ -19,13 +19,11 @@ from typing import Any
 from rich.console import Console
 
 from muybridge.distributed.stop import StopRequested, stop_on_signals
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_json_lines
-from muybridge.inference.scorer import load_scorer, resolve_device
-from muybridge.loading.open_data import open_data
-from muybridge.settings import TrainSettings
+from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import Scoring
 from muybridge.studies.recipe import train_settings
 from muybridge.training.checkpoint import list_checkpoints
@@ -89,24 +87,19 @@ def train_by(launcher: Sequence[str], settings_file: Path) -> None:
 
 def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
     """The run's last weights on the videos of a split, with clips as the test says."""
-    folder, device = Path(settings.output), resolve_device(settings.device)
-    loaded = load_scorer(folder / WEIGHTS, device)
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
-    chosen = data.select_split(test.split)
-    if len(chosen) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {test.split}; it has {', '.join(data.count_videos())}"
-        )
-    examination = EvaluationJob(
-        manifest=chosen.remap_labels(loaded.card.classes),
+    folder = Path(settings.output)
+    asked = EvaluateSettings(
+        data=settings.data,
         split=test.split,
         fold=settings.fold,
-        preprocessing=replace(loaded.card.preprocessing, clip_length=test.length),
-        model_sha256=loaded.card.tensors_sha256,
+        device=settings.device,
+        seed=settings.seed,
         evaluation=replace(settings.evaluation, clips=test.clips),
         loading=settings.loading,
+        timeouts=settings.timeouts,
     )
-    return evaluate(examination, loaded.scorer, folder / "scores" / f"{test.key}.parquet", device=device).accuracy
+    path = folder / "scores" / f"{test.key}.parquet"
+    return evaluate_split(folder / WEIGHTS, asked, path, clip_length=test.length).accuracy
 
 
 def figures(measured: Accuracy) -> dict[str, Any]:

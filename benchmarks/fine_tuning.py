@@ -18,14 +18,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from muybridge.cli.evaluate import score_split
-from muybridge.cli.train import train
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import collect_environment
 from muybridge.settings import ClipSettings, EvaluateSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
+from muybridge.training.train import train
 
 MODEL = "r2plus1d_10"
 WIDTH = 8
@@ -57,7 +57,7 @@ def interaction_run(data: Path, output: Path, *, seed: int, init: Path | None) -
 def test_accuracy(run: Path, data: Path) -> float:
     """video@1 in percent on the test split."""
     settings = EvaluateSettings(data=str(data), loading=LoadingSettings(workers=1))
-    measured = score_split(str(run / "last.safetensors"), settings, run / "scores" / "test.parquet").accuracy
+    measured = evaluate_split(str(run / "last.safetensors"), settings, run / "scores" / "test.parquet").accuracy
     return 100 * measured.video_top1.of_all.share
 
 

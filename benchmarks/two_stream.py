@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from muybridge.cli.evaluate import score_split
 from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json
@@ -103,7 +103,7 @@ def scored(run: TrainSettings) -> Path:
         began = time.process_time()
         fit(prepare_job(run, resume=True), Console(file=sys.stderr))
         asked = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
-        score_split(str(Path(run.output) / "last.safetensors"), asked, scores)
+        evaluate_split(str(Path(run.output) / "last.safetensors"), asked, scores)
         print(f"{run.output}: {time.process_time() - began:.0f} processor seconds", file=sys.stderr)
     return scores
 

@@ -64,7 +64,10 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
                     pieces = [
                         replace(
                             piece,
-                            views=replace(piece.views, color_matrices_n34=torch.full_like(piece.views.color_matrices_n34, torch.nan)),
+                            views=replace(
+                                piece.views,
+                                color_matrices_n34=torch.full_like(piece.views.color_matrices_n34, torch.nan),
+                            ),
                         )
                         for piece in pieces
                     ]

@@ -17,7 +17,7 @@ import muybridge
 from muybridge.cli.main import VERBS
 from muybridge.cli.models import run as print_models
 from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.train import train
 from muybridge.models.family import list_models
 from muybridge.settings import TrainSettings
 
@@ -57,7 +57,7 @@ def help_text(words: tuple[str, ...]) -> str:
 
 def options_of(words: list[str]) -> set[str]:
     """The options that a verb knows, from its help. Settings have `-o` for `--output`; `--debug` is of every verb."""
-    verb = words[:2] if words[0] in ("weights", "bench") else words[:1]
+    verb = words[:2] if words[0] in GROUPS else words[:1]
     known = set(re.findall(r"(?<![\w.])--?[a-z][\w.-]*", help_text(tuple(verb))))
     return known | {"--debug"} | ({"-o"} if "--output" in known else set())
 
@@ -112,7 +112,7 @@ def test_python_compiles_and_its_names_exist(page: str, source: str) -> None:
 @pytest.mark.parametrize(("page", "text"), in_pages("yaml"))
 def test_settings_are_those_of_training(page: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(text, encoding="utf-8")
-    parse_settings(train_parser(), TrainSettings, ["--data", "my_videos", "--config", str(tmp_path / "settings.yaml")])
+    parse_settings(train, TrainSettings, ["--data", "my_videos", "--config", str(tmp_path / "settings.yaml")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -349,7 +349,7 @@ def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys:
     assert main(words) == 3
     out, err = capsys.readouterr()
     assert "BOTH SIDES OF A SPLIT" in out
-    assert "WARNING: 1 videos stand on both sides" in err
+    assert "WARNING: 1 videos are on both sides" in err
     assert main(words) == 2
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2

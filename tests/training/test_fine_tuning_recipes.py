@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.train import train
 from muybridge.settings import TrainSettings
 from muybridge.training.job import build_network
 from muybridge.training.schedule import build_schedule
@@ -35,7 +35,7 @@ def test_all_are_known() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_recipe_holds_the_published_settings(name: str) -> None:
     words = ["--config", str(FOLDER / f"{name}.yaml"), "--data", "d", "-o", "run", "--init", "weights"]
-    settings = parse_settings(train_parser(), TrainSettings, words)[0]
+    settings = parse_settings(train, TrainSettings, words)
     training = settings.training
     (rate, epochs, decays, clips, decay), claims = EXPECTED[name]
     assert (training.learning_rate, training.epochs, training.resolved_decay_epochs) == (rate, epochs, decays)

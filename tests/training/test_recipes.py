@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.train import train
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.training.job import build_network
@@ -50,7 +50,7 @@ EXPECTED: dict[str, dict[str, float]] = {
 
 @cache
 def settings_of(recipe: Path) -> TrainSettings:
-    return parse_settings(train_parser(), TrainSettings, ["--config", str(recipe), "--data", "d", "-o", "run"])[0]
+    return parse_settings(train, TrainSettings, ["--config", str(recipe), "--data", "d", "-o", "run"])
 
 
 def comment_of(recipe: Path) -> str:

@@ -95,7 +95,9 @@ def exit_code(error: BaseException) -> int:
         case SystemExit():
             return error.code if isinstance(error.code, int) else 2
         case StopRequested():
-            return _fail(f"{error}; everything is saved, resume with the same command and --resume", error.exit_code)
+            return _fail(
+                f"{error}; everything is saved, run the same command with --resume to continue", error.exit_code
+            )
         case KeyboardInterrupt():
             return _fail("interrupted", 130)
         case BrokenPipeError():

@@ -104,7 +104,7 @@ class VerbParser(ArgumentParser):
                     other._group_actions.remove(action)
             group._group_actions.append(action)
         self._action_groups.remove(group)
-        self._action_groups.insert(0, group)
+        self._action_groups.insert(1, group)  # after the positional arguments
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with code 2 after one sentence on standard error."""

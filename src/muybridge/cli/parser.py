@@ -103,8 +103,8 @@ class VerbParser(ArgumentParser):
                 if action in other._group_actions:
                     other._group_actions.remove(action)
             group._group_actions.append(action)
-        self._action_groups.remove(group)
-        self._action_groups.insert(1, group)  # after the positional arguments
+        positional, *others = self._action_groups
+        self._action_groups = [positional, group, *(other for other in others if other is not group)]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with code 2 after one sentence on standard error."""
@@ -124,8 +124,8 @@ class VerbParser(ArgumentParser):
             return f"there is no setting {name}{_did_you_mean(name, options)}"
         if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
             return f"there is no setting {unknown[1]}{_did_you_mean(unknown[1], options)}"
-        if option := re.match(r"argument (--[\w.]+)", message):
-            return message.replace(option[1], show_option(option[1]), 1)
+        if named := re.match(r"argument (--[\w.]+)", message):
+            return message.replace(named[1], show_option(named[1]), 1)
         return _describe_wrong_value(message) or message
 
 

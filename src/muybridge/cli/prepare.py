@@ -108,10 +108,10 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
 
 
 def _create_transcoder(work: WorkArguments) -> Transcoder:
-    if work.ray:
+    if address := work.ray:
         from muybridge.prepared.ray import transcode_on_ray
 
-        return lambda jobs: transcode_on_ray(jobs, address=work.ray, timeout_seconds=work.timeout_seconds)
+        return lambda jobs: transcode_on_ray(jobs, address=address, timeout_seconds=work.timeout_seconds)
 
     from muybridge.distributed.rank import resolve_num_workers
     from muybridge.prepared.worker_pool import transcode_in_workers

@@ -26,6 +26,7 @@ from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training import fit as loop
+from muybridge.training import step_batches
 from muybridge.training.checkpoint import TrainState
 from muybridge.training.checkpointer import AsyncCheckpointer
 from muybridge.training.job import TrainingJob, prepare_job
@@ -70,7 +71,7 @@ def overhead_seconds(job: TrainingJob) -> float:
         time.sleep(STEP_SECONDS)
         return StepResult(0.7, 2, 4, 0, ())
 
-    loop.load_training_batches, loop.training_step = batches, step  # type: ignore[assignment]
+    step_batches.load_training_batches, loop.training_step = batches, step  # type: ignore[assignment]
     loop.is_validation_due = lambda *_: False
     loop.fit(job, Console(file=io.StringIO(), width=200))
     return statistics.median(after - before for before, after in pairwise(marks))

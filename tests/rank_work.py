@@ -29,6 +29,7 @@ from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepContext, make_example_clips, training_step
+from muybridge.training.step_batches import StepBatches
 from muybridge.video.decode import VideoFiles
 from muybridge.weights import address as weights_address
 from muybridge.weights.address import load_weights
@@ -111,12 +112,12 @@ def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
 
 def be_impatient_in(phase: str) -> None:
     """One phase may last no longer than a second; the others, which a slow machine may need time for, as long as set."""
-    original = Watchdog.limit_phase
+    original = Watchdog.start_phase
 
     def impatient(self: Any, name: str, limit_minutes: float, *arguments: Any, **options: Any) -> Any:
         return original(self, name, 1 / 60 if name == phase else limit_minutes, *arguments, **options)
 
-    Watchdog.limit_phase = impatient  # type: ignore[method-assign]
+    Watchdog.start_phase = impatient  # type: ignore[method-assign]
 
 
 def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
@@ -149,11 +150,10 @@ def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> 
         optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
         if freeze_norms:
             job.network.train = lambda mode=True: nn.Module.train(job.network, False)  # type: ignore[method-assign,assignment]
-        draws, steps = fit_module._build_dataset_and_sampler(job, 0)
-        batches = fit_module.load_training_batches(draws, steps, settings.loading, pin_memory=False)
+        batches = StepBatches(job, 0)
         found: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
         for step in range(num_steps):
-            pieces = [next(batches) for _ in range(steps.num_micro_batches)]
+            pieces = next(batches)
             result = training_step(StepContext(job, model, optimizer), pieces, step)
             found["losses"].append(result.loss)
             found["counts"].append((result.num_clips, result.num_right, sorted(f.video for f in result.failures)))

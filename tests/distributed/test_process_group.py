@@ -100,7 +100,7 @@ def test_a_run_over_two_ranks_leaves_one_run_behind_and_goes_on_over_one(motions
     assert find_last_step(tmp_path / "run" / "checkpoints") == 5
     ((steps, _, told),) = run_ranks(1, rank_work.train, settings, True)
     assert steps == 12
-    assert "going on at step 5 of 12" in told
+    assert "resuming at step 5 of 12" in told
 
     def losses(run: str) -> list[float]:
         return [line["loss"] for line in read_json_lines(tmp_path / run / "log.jsonl") if line["kind"] == "train"]

@@ -73,9 +73,9 @@ def test_every_planned_view_is_a_row_and_keeps_its_own_scores(table: pa.Table) -
     planned = [row for batch in BATCHES for row in batch]
     assert table.schema.equals(SCHEMA)
     assert len(table) == len(planned)
-    for found, row in zip(table.to_pylist(), planned, strict=True):
+    for stored, row in zip(table.to_pylist(), planned, strict=True):
         level = 10 * int(row.video[0]) + row.view
-        assert found == {
+        assert stored == {
             "video": row.video,
             "view": row.view,
             "start_seconds": row.start_seconds,
@@ -152,7 +152,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, table: pa.Tabl
     assert list(tmp_path.iterdir()) == [path]
 
 
-# What must not pass: each as a change to the rows of the fixture, and the words of the refusal.
+# What must not pass: each as a change to the rows of the fixture, and the message.
 WRONG_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     "padded by a copy": (lambda rows: rows.append(rows[-1]), r"view 2 of 3\.mp4 is there 2 times"),
     "a view lost": (lambda rows: rows.pop(1), r"view 1 of 1\.mp4 is missing"),
@@ -189,9 +189,9 @@ def test_wrong_rows_are_neither_written_nor_read(
     with pytest.raises(ValueError, match=message):
         write_scores(tmp_path / "written.parquet", spoilt.to_batches(), header)
     assert not list(tmp_path.iterdir())
-    write_unchecked(tmp_path / "found.parquet", spoilt, header.to_json())
-    with pytest.raises(ValueError, match=rf"found\.parquet: .*{message}"):
-        read_scores(tmp_path / "found.parquet")
+    write_unchecked(tmp_path / "stored.parquet", spoilt, header.to_json())
+    with pytest.raises(ValueError, match=rf"stored\.parquet: .*{message}"):
+        read_scores(tmp_path / "stored.parquet")
     with pytest.raises(ValueError, match=message):
         Scores(spoilt, header)
 
@@ -243,9 +243,9 @@ def test_a_flipped_byte_never_becomes_another_score(tmp_path: Path, table: pa.Ta
         names = [file.metadata.row_group(0).column(number).path_in_schema for number in range(7)]
         column = file.metadata.row_group(0).column(names.index("logits.list.element"))
         end = column.data_page_offset + column.total_compressed_size
-    for place in range(end - 20, end):  # inside the page's data
+    for position in range(end - 20, end):  # inside the page's data
         damaged = bytearray(whole)
-        damaged[place] ^= 1
+        damaged[position] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"scores\.parquet .*damaged"):
             read_scores(path)

@@ -44,10 +44,10 @@ def batches(header: ScoresHeader, new_batch: Callable[..., pa.RecordBatch]) -> l
     ]
 
 
-def same(ours: VideoScores, theirs: VideoScores) -> None:
-    assert (ours.header, ours.videos, ours.labels) == (theirs.header, theirs.videos, theirs.labels)
+def same(first: VideoScores, second: VideoScores) -> None:
+    assert (first.header, first.videos, first.labels) == (second.header, second.videos, second.labels)
     for name in ("probabilities", "num_views", "num_failed_views", "num_right_views"):
-        assert np.array_equal(getattr(ours, name), getattr(theirs, name), equal_nan=True), name
+        assert np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True), name
 
 
 def test_figures_are_those_of_the_views(
@@ -115,7 +115,7 @@ def test_files_of_views_are_read_too(new_scores: Callable[..., Scores], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "message"),
     [
         ("video", "0.mp4", "a video occurs more than once"),
         ("num_views", 3, "contradict"),
@@ -127,7 +127,7 @@ def test_files_of_views_are_read_too(new_scores: Callable[..., Scores], tmp_path
     ],
 )
 def test_contradictions_are_refused(
-    column: str, value: object, words: str, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
+    column: str, value: object, message: str, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.parquet"
     VideoScoresWriter(path, header).write(batches)
@@ -137,7 +137,7 @@ def test_contradictions_are_refused(
     values[readable] = value
     number = table.column_names.index(column)
     pq.write_table(table.set_column(number, table.schema.field(column), pa.array(values, table[column].type)), path)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read_video_scores(path)
 
 
@@ -179,7 +179,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 @pytest.mark.long
 def test_a_tenth_of_sports1m_takes_a_tenth_of_its_scores_in_memory(tmp_path: Path) -> None:
     """22 thousand videos of 487 classes: 86 MB of float64; a row a view of 100 clips each would be 4.3 GB."""
-    words = [sys.executable, "-c", MANY, str(tmp_path / "s.parquet"), "22000"]
-    right, megabytes = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    command = [sys.executable, "-c", MANY, str(tmp_path / "s.parquet"), "22000"]
+    right, megabytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert right == "22000"
     assert float(megabytes) < 86 + 200

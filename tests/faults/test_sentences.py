@@ -18,7 +18,7 @@ import yaml
 
 from muybridge.settings import settings_to_dict
 from muybridge.training.checkpoint import find_last_step, list_checkpoints, load_checkpoint
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 from muybridge.training.optimizer import build_optimizer
 from muybridge.weights.address import load_weights
 from runs import tiny_run
@@ -101,7 +101,7 @@ def pictures(data: Path) -> None:
         (no_classes, r"split folders without class folders; expected .*train/CLASS/video\.mp4"),
         (
             nothing_readable,
-            r"none of the 16 training videos looked at can be read; the first is train/left/00000\.mp4: .*damaged",
+            r"none of the 16 training videos checked can be read; the first is train/left/00000\.mp4: .*damaged",
         ),
         (sounds, r"none of the 16 .* the file holds sound and no video"),
         (pictures, r"none of the 16 .* the file is a picture"),
@@ -127,7 +127,7 @@ def test_data_that_cannot_be_trained_on(
         ("--data {data} --model resnet", r"no network is called 'resnet'; .*`muybridge models` lists all"),
         (
             "--data {data} --clips.length 14",
-            r"a clip spans 14 frames, but the longest of the training videos looked at has 13",
+            r"a clip spans 14 frames, but the longest of the training videos checked has 13",
         ),
         ("--data {data} --device tpu", r"device 'tpu' is unknown; use auto, cpu, cuda or cuda:N"),
         ("--data {data} --device cuda:99", r"device cuda:99 is not there; this machine has \d+ CUDA devices"),
@@ -153,8 +153,8 @@ def test_output_folders_that_do_not_fit(
     before = files(tmp_path)
     assert_refused(cli(*words, tiny), 2, r"tiny\.yaml is a file; name a folder for the run with -o")
     assert_refused(cli(*words, tiny / "run"), 1, r"cannot use .*tiny\.yaml/run: Not a directory")
-    assert_refused(cli(*words, tmp_path / "mine"), 2, r"mine holds something else than a run")
-    assert_refused(cli(*words, finished_run), 2, r"already holds a run; add --resume")
+    assert_refused(cli(*words, tmp_path / "mine"), 2, r"mine contains something other than a run")
+    assert_refused(cli(*words, finished_run), 2, r"already contains a run; add --resume")
     changed = cli(*words, finished_run, "--resume", "--training.epochs", 3)
     assert_refused(changed, 2, r"trained with other settings \(training\.epochs is 3\.0, the run has 2\)")
     assert files(tmp_path) == before
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint(
     told = cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume")
     assert told.code == 0
     assert re.search(r"step-00000012.*damaged", told.err)
-    assert "going on at step 6 of 12" in told.err
+    assert "resuming at step 6 of 12" in told.err
     assert find_last_step(run / "checkpoints") == 12
 
 
@@ -284,7 +284,7 @@ def test_a_full_disk_stops_a_run_and_leaves_what_was_whole(
             load_weights(run / name)
     settings = tiny_run(motions, run)
     for checkpoint in list_checkpoints(run / "checkpoints"):
-        network = build_network(settings, 2)
+        network = initialize_network(settings, 2)
         load_checkpoint(checkpoint, network, build_optimizer(network, settings.training))
     hidden = [path for path in files(run) if path.name.startswith(".")] if run.exists() else []
     assert hidden == []

@@ -57,7 +57,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_it_would_have(
     assert torchrun.wait() == 0, (tmp_path / "told").read_text()[-3000:]
     lines = [line for line in read_json_lines(tmp_path / "run" / "log.jsonl") if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, 121))
-    assert "going on at step" in (tmp_path / "told").read_text()
+    assert "resuming at step" in (tmp_path / "told").read_text()
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from muybridge.training.checkpoint import (
     read_newest_snapshot,
     save_checkpoint,
 )
-from muybridge.training.job import check_supported
+from muybridge.training.checks import check_supported
 from ranks import CONTEXT, SECONDS, preload, run_ranks, started_ranks
 from runs import tiny_run
 

@@ -100,7 +100,7 @@ def test_predictions_from_a_graph_are_those_of_the_network(tmp_path: Path) -> No
     assert theirs.status == "ok"
     assert dict(theirs.classes) == pytest.approx(dict(ours.classes), abs=1e-5)
     assert recognizer.model is None
-    with pytest.raises(ValueError, match=r"an \.onnx file gives logits alone"):
+    with pytest.raises(ValueError, match=r"an \.onnx file has no features"):
         recognizer.features(video)
 
 

@@ -88,8 +88,8 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("settings.yaml", "a: [", "is not a YAML file any more"),
-        ("settings.yaml", "- 1", "holds no settings any more"),
+        ("settings.yaml", "a: [", "is not a valid YAML file"),
+        ("settings.yaml", "- 1", "does not contain settings"),
         ("environment.json", "{", "is not JSON, or damaged"),
         ("network.json", "[]", "holds no JSON object"),
         ("scores/validation.parquet", "PAR1", "is not a Parquet file, or a damaged one"),

@@ -10,7 +10,7 @@ import torch
 from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train
 from muybridge.settings import TrainSettings
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 from muybridge.training.schedule import build_schedule
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "fine_tuning"
@@ -49,4 +49,4 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert all(claim in text for claim in claims)
     assert f"recipes/fine_tuning/{name}" not in text
     with torch.device("meta"):
-        assert build_network(settings, 101).specification.name == settings.model
+        assert initialize_network(settings, 101).specification.name == settings.model

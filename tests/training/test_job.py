@@ -17,9 +17,13 @@ from muybridge.models.family import build_specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import settings_to_dict
-from muybridge.training import job as job_module
+from muybridge.training import checks as checks_module
+from muybridge.training import estimate as estimate_module
 from muybridge.training.checkpoint import TrainState, save_checkpoint
-from muybridge.training.job import build_network, check_clips_fit, describe_job, measure_seconds_per_clip, prepare_job
+from muybridge.training.checks import check_clips_fit
+from muybridge.training.estimate import describe_job, measure_seconds_per_clip
+from muybridge.training.job import prepare_job
+from muybridge.training.network import initialize_network
 from muybridge.training.optimizer import build_optimizer
 from muybridge.weights.card import save
 from runs import tiny_run
@@ -55,11 +59,11 @@ def test_the_seed_alone_decides_the_first_weights(motions: Path, tmp_path: Path)
     settings = tiny_run(motions, tmp_path)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = build_network(settings, 2)
+    first = initialize_network(settings, 2)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(first, build_network(settings, 2), "stem.0.weight")
-    assert not same(first, build_network(tiny_run(motions, tmp_path, {"seed": 1}), 2), "stem.0.weight")
+    assert same(first, initialize_network(settings, 2), "stem.0.weight")
+    assert not same(first, initialize_network(tiny_run(motions, tmp_path, {"seed": 1}), 2), "stem.0.weight")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_one_readable_video_is_enough_to_start(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"no video")
     every = open_data(str(tmp_path)).select_split("train")
     with pytest.raises(
-        ValueError, match=rf"none of the {len(every)} training videos looked at can be read; the first is"
+        ValueError, match=rf"none of the {len(every)} training videos checked can be read; the first is"
     ):
         check_clips_fit(every, TINY_CLIPS)
     for index in range(len(every)):
@@ -116,7 +120,7 @@ def test_one_readable_video_is_enough_to_start(tmp_path: Path) -> None:
 
 
 def test_a_long_list_is_looked_at_here_and_there(motions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "NUM_VIDEOS_CHECKED", 4)
+    monkeypatch.setattr(checks_module, "NUM_VIDEOS_CHECKED", 4)
     train = open_data(str(motions)).select_split("train")
     looked_at = []
 
@@ -124,8 +128,8 @@ def test_a_long_list_is_looked_at_here_and_there(motions: Path, monkeypatch: pyt
         looked_at.append(index)
         return original(source, manifest, index)
 
-    original = job_module.read_segment_times
-    monkeypatch.setattr(job_module, "read_segment_times", noting)
+    original = checks_module.read_segment_times
+    monkeypatch.setattr(checks_module, "read_segment_times", noting)
     check_clips_fit(train, TINY_CLIPS)
     assert looked_at == [0, 4, 8, 12]
 
@@ -142,7 +146,7 @@ def test_run_folders_of_every_kind(motions: Path, tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").write_text("mine")
     for resume in (False, True):
-        assert "holds something else than a run" in refusal(tiny_run(motions, tmp_path / "foreign"), resume=resume)
+        assert "contains something other than a run" in refusal(tiny_run(motions, tmp_path / "foreign"), resume=resume)
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
     prepare_job(tiny_run(motions, tmp_path / "empty"))
@@ -158,7 +162,7 @@ def learnt(job: Any) -> None:
 
 def test_a_run_is_not_overwritten_and_not_mixed_with_another(motions: Path, tmp_path: Path) -> None:
     learnt(prepare_job(tiny_run(motions, tmp_path / "run")))
-    assert "already holds a run; add --resume" in refusal(tiny_run(motions, tmp_path / "run"))
+    assert "already contains a run; add --resume" in refusal(tiny_run(motions, tmp_path / "run"))
     changed = tiny_run(motions, tmp_path / "run", {"training.epochs": 3, "model": "r3d_10"})
     told = refusal(changed, resume=True)
     assert "model is r3d_10, the run has r2plus1d_10; training.epochs is 3, the run has 2" in told
@@ -231,7 +235,7 @@ def test_weights_of_other_classes_bring_all_but_their_classifier(
 ) -> None:
     path = weights(classes)
     job = init_job(motions, tmp_path, path)
-    fresh, theirs = build_network(job.settings, 2), create_model_from(path)
+    fresh, theirs = initialize_network(job.settings, 2), create_model_from(path)
     assert same(job.network, theirs, "stem.0.weight")
     assert same(job.network, theirs, "stem.1.running_mean")
     assert same(job.network, fresh, "fc.weight")
@@ -273,7 +277,7 @@ def test_what_the_settings_leave_open_is_as_in_the_weights(
     told = {"init": str(weights(("a", "b"))), "network.norm_epsilon": 0.01}
     job = prepare_job(tiny_run(motions, tmp_path / "third", told))
     assert job.network.specification.norm_epsilon == 0.01
-    assert "epsilon 0.01 where they were trained with 0.001" in job.notes[-1]
+    assert "epsilon of 0.01 where they were trained with 0.001" in job.notes[-1]
 
 
 def test_the_inside_of_a_factorised_convolution_is_a_setting(
@@ -344,7 +348,7 @@ def test_the_estimate_is_of_the_best_repeat_and_never_takes_long(
 ) -> None:
     job = prepare_job(tiny_run(motions, tmp_path / "run", {"training.batch_size": batch_size}))
     clock = Clock()
-    monkeypatch.setattr(job_module, "time", clock)
+    monkeypatch.setattr(estimate_module, "time", clock)
     forward = VideoResNet.forward
 
     def timed(network: VideoResNet, clips: torch.Tensor) -> torch.Tensor:
@@ -360,12 +364,12 @@ def test_the_estimate_is_of_the_best_repeat_and_never_takes_long(
 
 
 def test_what_is_said_before_a_run(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "measure_seconds_per_clip", lambda job: 2.5)
+    monkeypatch.setattr(estimate_module, "measure_seconds_per_clip", lambda job: 2.5)
     job = prepare_job(tiny_run(motions, tmp_path / "run"))
     count = sum(parameter.numel() for parameter in job.network.parameters())
     assert describe_job(job) == [
         f"r2plus1d_10 with {count:,} parameters on cpu; 16 training and 4 validation videos of 2 classes",
-        "48 clips in 12 steps of 4: about 2 minutes at 0.4 clips a second, if reading keeps up, and validation besides",
+        "48 clips in 12 steps of 4: about 2 minutes at 0.4 clips a second, if loading keeps up, plus validation",
     ]
     learnt(job)
     assert "48 clips in 12 steps of 4, 7 of them left: about 70 seconds at 0.4 clips" in describe_job(job)[-1]

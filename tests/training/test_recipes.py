@@ -14,7 +14,7 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -75,7 +75,7 @@ def test_a_recipe_is_understood_and_builds_its_network(recipe: Path) -> None:
     assert settings.modality == (modality or "rgb")
     num_classes = {"kinetics400": 400, "sports1m": 487}[data_set]
     with torch.device("meta"):
-        network = build_network(settings, num_classes)
+        network = initialize_network(settings, num_classes)
         clips = torch.empty(1, settings.preprocessing.input_channels, int(length), 112, 112)
     assert network.eval()(clips).shape == (1, num_classes)
 

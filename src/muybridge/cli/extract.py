@@ -25,8 +25,9 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
-    from muybridge.prediction.inputs import FeaturesWriter, list_video_files
+    from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
+    from muybridge.prediction.tables import FeaturesWriter
     from muybridge.records import VideoError
 
     files = list_video_files(videos)

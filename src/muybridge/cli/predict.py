@@ -226,7 +226,7 @@ def _write_timeline(
 
 def _write_table(run: str, videos: Sequence[str], classification: ClipArguments, output: OutputArguments) -> int:
     """Writes one row for each video; an interrupted table is resumed."""
-    from muybridge.prediction.prediction_table import PredictionsWriter
+    from muybridge.prediction.tables import PredictionsWriter
     from muybridge.weights.address import load_weights
 
     assert output.output is not None

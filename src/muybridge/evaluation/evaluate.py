@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import broadcast_from_rank0, gather_rounds
-from muybridge.distributed.process_group import local_device
+from muybridge.distributed.gather import gather_rounds
+from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
@@ -31,6 +31,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_percent
+from muybridge.weights.card import Card
 
 
 @dataclass(frozen=True)
@@ -83,23 +84,7 @@ def evaluate_split(
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
-    settings = use_training_splits(weights, settings)
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
-    manifest = data.select_split(settings.split)
-    if len(manifest) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
-        )
-    preprocessing = loaded.card.preprocessing
-    job = EvaluationJob(
-        manifest=manifest.remap_labels(loaded.card.classes),
-        split=settings.split,
-        fold=settings.fold,
-        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
-        model_sha256=loaded.card.tensors_sha256,
-        evaluation=settings.evaluation,
-        loading=settings.loading,
-    )
+    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -108,9 +93,32 @@ def evaluate_split(
         def on_batch_done(num_videos: int) -> None:
             watchdog.reset_deadline()
             if on_progress:
-                on_progress(num_videos, len(manifest))
+                on_progress(num_videos, len(job.manifest))
 
         return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
+
+
+def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+
+    Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
+    """
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    manifest = data.select_split(settings.split)
+    if len(manifest) == 0:
+        raise ValueError(
+            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
+        )
+    preprocessing = card.preprocessing
+    return EvaluationJob(
+        manifest=manifest.remap_labels(card.classes),
+        split=settings.split,
+        fold=settings.fold,
+        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
+        model_sha256=card.tensors_sha256,
+        evaluation=settings.evaluation,
+        loading=settings.loading,
+    )
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
@@ -147,13 +155,13 @@ def evaluate(
     was not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
     all ranks get the result. `on_progress` is called with the number of videos done, equally often on all ranks.
     """
-    rank, header, num_videos = current_rank(), job.make_header(), len(job.manifest)
+    process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if keep_videos and rank.is_rank0 else None
-    first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
+    writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
+    first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     source = open_frame_source(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
-    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
+    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -164,13 +172,13 @@ def evaluate(
             yield rows, batch.num_looped_videos
 
     def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, rank):
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, process_group):
             yield from gathered_rows
             if on_progress:
                 on_progress(min(num_videos, first_video + num_batches * sampler.videos_per_batch))
 
     result = None
-    if not rank.is_rank0:
+    if not process_group.is_rank0:
         deque(iterate_gathered_rows(), maxlen=0)  # takes part in every round; only rank 0 receives rows
     else:
         if writer:
@@ -178,7 +186,7 @@ def evaluate(
         else:
             num_looped = _write_view_scores(path, iterate_gathered_rows(), header)
         result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
-    result = broadcast_from_rank0(result, rank)
+    result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.scores import VIDEO_SCORES_METADATA_KEY, Scores, ScoresHeader, read_scores
-from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import ResumableTable
 
 PART_VIDEOS = 256  # the most that a kill loses
@@ -70,7 +69,7 @@ class VideoScoresWriter:
     """
 
     def __init__(self, path: Path, header: ScoresHeader) -> None:
-        self.path, self.header = path, header
+        self._header = header
         self._parts = ResumableTable(path, SCHEMA, header.to_json(), rows_per_part=PART_VIDEOS)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
@@ -83,15 +82,8 @@ class VideoScoresWriter:
             for rows in batches:
                 self._parts.add(rows)
         num_looped = sum(map(int, self._parts.read_column("looped")))
-        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self.header.to_json())}
-        with atomic_write(self.path) as temporary:
-            with pq.ParquetWriter(
-                temporary, SCHEMA.with_metadata(metadata), compression="zstd", write_page_checksum=True
-            ) as writer:
-                for part in self._parts.iterate_tables():
-                    writer.write_table(part)
-            _read_video_rows(temporary)
-        self._parts.remove()
+        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self._header.to_json())}
+        self._parts.write_file(metadata, verify=_read_video_rows)
         return num_looped
 
 

@@ -1,7 +1,7 @@
-"""Videos of prepared data by name: DATA/NAME, as if the prepared folder DATA were a folder of video files.
+"""Videos of prepared data, addressed as DATA/NAME as if the prepared folder DATA were a folder of video files.
 
-Enters: a name from a command line. Leaves: where its frames come from and what they are asked for by, or None for what lies
-in no prepared folder. Prediction then reads them as training and evaluation do.
+Input: the name of a video. Output: its frame source and its name in that source, or None for a video outside prepared
+folders. Prediction reads prepared videos in the same way as training and evaluation do.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from muybridge.records import FrameSource, Preprocessing, VideoError
 class _PreparedFolder:
     source: ShardFrameSource
     manifest: Manifest
-    index_by_name: dict[str, int]  # by the manifest's name
+    index_by_name: dict[str, int]  # name in the manifest -> row
 
 
 def list_prepared_videos(folder: Path) -> list[str] | None:
-    """The names of all videos of a prepared folder, failed ones too, in the manifest's order; None: it is not prepared."""
+    """All videos of a prepared folder, including failed ones, in manifest order; None if the folder is not prepared."""
     if not is_prepared(str(folder)):
         return None
     return [str(folder / name) for name in open_prepared(str(folder)).table["video"].to_pylist()]
 
 
 def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[FrameSource, str] | None:
-    """The source of a stored video and its name there; None where `video` is a file, or in no prepared folder.
+    """Find the frame source of a prepared video and its name there; None if `video` is a file or not in a prepared folder.
 
-    Raises VideoError where preparing it failed, or there is none of that name; ValueError where the folder holds frames of
-    another size.
+    Raises VideoError if its preparation failed or the folder has no such video, ValueError if the frame size differs.
     """
     path = Path(video)
     if path.exists():

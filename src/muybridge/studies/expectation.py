@@ -17,7 +17,7 @@ from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.settings import TrainSettings
 from muybridge.studies.plan import Run
 from muybridge.studies.study import Scale
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 
 # 10^9 multiply-adds a second of training on one thread: 2 cores of an AMD EPYC with AVX-512, width 8, 2026-11-22.
 SPEED = {
@@ -104,11 +104,11 @@ def multiply_adds(settings: TrainSettings) -> int:
     """Of one clip; with 400 classes, which hardly matter."""
     clip = (settings.preprocessing.input_channels, settings.clips.length, settings.clips.crop, settings.clips.crop)
     with torch.device("meta"):
-        return cost(build_network(settings, 400), clip).multiply_adds
+        return cost(initialize_network(settings, 400), clip).multiply_adds
 
 
 @cache
 def num_parameters(settings: TrainSettings) -> int:
     """Learnable ones."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_network(settings, 400).parameters())
+        return sum(parameter.numel() for parameter in initialize_network(settings, 400).parameters())

@@ -33,7 +33,7 @@ from muybridge.studies.study import (
     points,
 )
 from muybridge.studies.table2 import LENGTHS, by_seed, runs
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 
 KINDS = {
     "R2D, f-R2D": ("r2d", "f_r2d"),
@@ -52,7 +52,7 @@ CLAIM = (
 def gmacs(settings: TrainSettings, classes: int) -> float:
     """10^9 multiply-adds of convolutions and classifier for one clip."""
     with torch.device("meta"):  # shapes without numbers
-        network = build_network(settings, classes)
+        network = initialize_network(settings, classes)
     clip = (settings.preprocessing.input_channels, settings.clips.length, settings.clips.crop, settings.clips.crop)
     return cost(network, clip).multiply_adds / 1e9
 

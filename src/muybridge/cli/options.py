@@ -103,7 +103,7 @@ def build_parser(verb: Verb, prog: str) -> VerbParser:
             _add_group(parser, hint)
         else:
             positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-            _add_argument(parser, name, hint, parameter.default, helps[name], positional=positional)
+            _add_argument(parser, name, hint, parameter.default, helps.get(name), positional=positional)
     if "settings" in hints:
         parser.show_first(first.names)
     return parser
@@ -123,7 +123,7 @@ def _add_group(parser: VerbParser, record: type) -> None:
     hints = get_type_hints(record, include_extras=True)
     group = parser.add_argument_group(doc.short_description)
     for name, parameter in inspect.signature(record).parameters.items():
-        _add_argument(group, name, hints[name], parameter.default, helps[name], positional=False)
+        _add_argument(group, name, hints[name], parameter.default, helps.get(name), positional=False)
 
 
 def _add_argument(
@@ -133,7 +133,7 @@ def _add_argument(
     required = default is inspect.Parameter.empty
     keywords: dict[str, Any] = {"help": (description or "").replace("\n", " ").replace("%", "%%")}
     if not required:
-        keywords["default"] = default
+        keywords["default"] = list(default) if isinstance(default, tuple) else default
     if get_origin(hint) is Annotated:
         hint, extra = get_args(hint)
         keywords |= {"nargs": "?", "const": extra.value}

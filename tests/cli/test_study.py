@@ -10,9 +10,9 @@ import pytest
 from muybridge.files.run_folder import append_json_line
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import generated, in_order
-from muybridge.studies.runner import row
-from muybridge.studies.study import Setting
+from muybridge.studies.plan import motion_source
+from muybridge.studies.rows import build_row
+from muybridge.studies.study import StudyConfig
 
 Cli = Callable[..., Any]
 
@@ -65,10 +65,10 @@ def test_hours_at_paper_scale_are_in_proportion_to_the_papers(cli: Cli, tmp_path
 
 
 def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> None:
-    setting = Setting("laptop", 1, generated(STUDY_MOTIONS), "test")
-    first = in_order(STUDIES["table2"].runs(setting))[0]
+    config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
+    first = STUDIES["table2"].runs(config)[0]
     numbers = {"clip_top1": 12.5, "video_top1": 34.5, "video_top5": 90.0, "num_videos": 8, "num_failed_videos": 0}
-    line = {**row(first, first.tests[0], numbers), "training": None, "history": []}
+    line = {**build_row(first, first.evaluations[0], numbers), "training": None, "history": []}
     append_json_line(tmp_path / "rows.jsonl", line)
     told = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")
     assert told.code == 0, told.err
@@ -85,7 +85,7 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
         (["table7"], "there is no study 'table7'; there are table1, table2"),
         (["table2", "--scale", "paper"], "add --data, or use --scale laptop"),
         (["table2", "--part", "third"], "write it like 3/12"),
-        (["table2", "--part", "3/2"], "--part 3/2 is not there"),
+        (["table2", "--part", "3/2"], "--part 3/2 does not exist"),
         (["table2", "--seeds", "0"], "at least 1"),
         (["table6", "--others", "ucf101"], "write it like ucf101=DATA"),
     ],

@@ -14,9 +14,10 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train_parser
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
+from muybridge.studies.recipes import RECIPE_FOLDER
 from muybridge.training.job import build_network
 
-FOLDER = Path(__file__).parents[2] / "recipes"
+FOLDER = RECIPE_FOLDER
 RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 # What the paper prints: family -> clip@1 and video@1 at 8 frames, then at 16 (Table 2, 18 layers).

@@ -13,7 +13,7 @@ from muybridge.distributed.rank import current_rank
 from muybridge.settings import EvaluateSettings, TrainSettings
 
 EXAMPLES = (
-    "muybridge folds --config recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 "
+    "muybridge folds --config src/muybridge/recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 "
     "--init r2plus1d_34-kinetics400-vmz-32f -o runs/ucf101",
     "muybridge folds --data hmdb51 --init runs/kinetics -o runs/hmdb51 --json",
 )

@@ -1,4 +1,4 @@
-"""`muybridge study`: a table or figure of the paper, rerun."""
+"""`muybridge study`: reruns a table or figure of the paper."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from muybridge.cli.options import VerbParser, verb_parser
 
 if TYPE_CHECKING:
-    from muybridge.studies.plan import Run, Source, Split
-    from muybridge.studies.study import Setting, Study
+    from muybridge.studies.plan import PlannedRun
+    from muybridge.studies.study import Study, StudyConfig
 
 EXAMPLES = (
     "muybridge study table1 -o studies",
@@ -25,17 +25,37 @@ EXAMPLES = (
 )
 
 
-def run(words: Sequence[str]) -> int:
-    """Runs what is missing, then prints tables and verdict; exit code 3 when some runs failed."""
-    found = study_parser().parse_args(list(words))
+def run(argv: Sequence[str]) -> int:
+    """Executes the missing runs of a study, then prints its tables and verdict; exit code 3 when some runs failed."""
+    args = study_parser().parse_args(list(argv))
 
     from muybridge.studies.catalogue import STUDIES
+    from muybridge.studies.plan import select_part
+    from muybridge.studies.render import format_study, write_study
+    from muybridge.studies.rows import read_rows
+    from muybridge.studies.run import RunnerConfig, build_config, run_study
 
-    if found.name not in STUDIES:
-        raise ValueError(f"there is no study {found.name!r}; there are {', '.join(STUDIES)}")
-    if found.seeds < 1 or found.jobs < 1:
-        raise ValueError(f"--seeds and --jobs are at least 1, not {found.seeds} and {found.jobs}")
-    return study(STUDIES[found.name], setting_of(found), found)
+    if args.name not in STUDIES:
+        raise ValueError(f"there is no study {args.name!r}; there are {', '.join(STUDIES)}")
+    if args.seeds < 1 or args.jobs < 1:
+        raise ValueError(f"--seeds and --jobs are at least 1, not {args.seeds} and {args.jobs}")
+    study, others = STUDIES[args.name], parse_others(args.others)
+    config = build_config(study, scale=args.scale, seeds=args.seeds, data=args.data, others=others, split=args.split)
+    runs, rows_name = study.runs(config), "rows.jsonl"
+    if args.part:
+        part, num_parts = parse_part(args.part)
+        runs, rows_name = select_part(runs, part, num_parts), f"rows-{part}-of-{num_parts}.jsonl"
+    if args.dry_run:
+        print_dry_run(study, config, runs, args)
+        return 0
+    folder, failures = Path(args.output), []
+    if not args.render:
+        launcher = tuple(shlex.split(args.launcher or ""))
+        runner = RunnerConfig(folder, args.jobs, rows_name, launcher=launcher, report=print_progress)
+        failures = run_study(study, config, runs, runner)
+    values = write_study(study, config, read_rows(folder), folder)
+    print(json.dumps(values, indent=2) if args.json else format_study(values))
+    return 3 if failures else 0
 
 
 def study_parser() -> VerbParser:
@@ -44,7 +64,7 @@ def study_parser() -> VerbParser:
         "study",
         "NAME -o DIR [--data DATA] [--scale laptop|paper] [--seeds 3] [--part 3/12] [--jobs 2] [--dry-run] [--json]",
         "Reruns a table or figure of the paper: table1 to table6, figure3 to figure6, and decomposition beyond it.\n"
-        "Without --data, at laptop scale, on generated motions. Started again, it goes on where it stopped.",
+        "Without --data, at laptop scale, on generated motions. An interrupted study resumes when started again.",
         EXAMPLES,
     )
     parser.add_argument("name", help="which study")
@@ -58,93 +78,48 @@ def study_parser() -> VerbParser:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--launcher", help="trains each run: 'torchrun --nproc-per-node 8'")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="print runs, hours and disk expected")
-    parser.add_argument("--render", action="store_true", help="train nothing: tell what the finished rows say")
+    parser.add_argument("--render", action="store_true", help="train nothing: summarize the finished rows")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
-def setting_of(found: argparse.Namespace) -> Setting:
-    """Scale, seeds and data as asked."""
-    from muybridge.studies.laptop import STUDY_MOTIONS
-    from muybridge.studies.plan import generated
-    from muybridge.studies.study import Setting
-
-    split: Split = found.split or ("validation" if found.scale == "paper" else "test")
-    if found.data is not None:
-        source = given(found.data)
-    elif found.scale == "laptop" or found.name == "table1":
-        source = generated(STUDY_MOTIONS)
-    else:
-        raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
+def parse_others(definitions: Sequence[str]) -> dict[str, str]:
+    """`["ucf101=DATA"]` -> `{"ucf101": "DATA"}`."""
     others = {}
-    for word in found.others:
-        name, _, address = word.partition("=")
+    for definition in definitions:
+        name, _, address = definition.partition("=")
         if not address:
-            raise ValueError(f"--others {word} is not understood; write it like ucf101=DATA")
-        others[name] = given(address)
-    return Setting(found.scale, found.seeds, source, split, others)
+            raise ValueError(f"--others {definition} is not understood; write it like ucf101=DATA")
+        others[name] = address
+    return others
 
 
-def given(address: str) -> Source:
-    """The data at an address; its name is a hash of its manifest, so that it is the same data wherever it lies."""
-    from muybridge.loading.open_data import open_data
-    from muybridge.studies.plan import DIGEST_LENGTH, Source
-
-    return Source(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
-
-
-def study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:
-    """One study, from what is asked to what is printed."""
-    from muybridge.studies.plan import in_order, part_of
-    from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows
-    from muybridge.studies.telling import printed, write_study
-
-    runs, rows_name = in_order(asked.runs(setting)), "rows.jsonl"
-    if found.part:
-        part, parts = part_words(found.part)
-        runs, rows_name = part_of(runs, part, parts), f"rows-{part}-of-{parts}.jsonl"
-    folder = Path(found.output)
-    if found.dry_run:
-        return dry_run(asked, setting, runs, found)
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Workplace(folder, found.jobs, rows_name, launcher=tuple(shlex.split(found.launcher or "")), say=say)
-    failed: list[str] = []
-    if not found.render:
-        failed = execute_all(runs, place, lambda: write_study(asked, setting, finished_rows(folder), folder))
-        append_fused(asked.fused(setting), place)
-    told = write_study(asked, setting, finished_rows(folder), folder)
-    print(json.dumps(told, indent=2) if found.json else printed(told))
-    return 3 if failed else 0
-
-
-def part_words(text: str) -> tuple[int, int]:
+def parse_part(text: str) -> tuple[int, int]:
     """`3/12` -> (3, 12)."""
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit()):
+    part, _, num_parts = text.partition("/")
+    if not (part.isdigit() and num_parts.isdigit()):
         raise ValueError(f"--part {text} is not understood; write it like 3/12")
-    return int(part), int(parts)
+    return int(part), int(num_parts)
 
 
-def dry_run(asked: Study, setting: Setting, runs: Sequence[Run], found: argparse.Namespace) -> int:
-    """Says what would be run, and what that takes."""
-    from muybridge.studies.expectation import expected
-    from muybridge.studies.runner import finished_rows, missing_tests
+def print_dry_run(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], args: argparse.Namespace) -> None:
+    """Prints what would be run, and the hours and disk space it takes."""
+    from muybridge.studies.budget import estimate_budget
+    from muybridge.studies.run import find_missing_runs
 
-    rows = finished_rows(Path(found.output))
-    missing = [run for run in runs if missing_tests(run, rows)]
-    whole = expected(missing, setting.scale, jobs=found.jobs)
-    if found.json:
+    missing = find_missing_runs(runs, Path(args.output))
+    total = estimate_budget(missing, config.scale, jobs=args.jobs)
+    if args.json:
         names = [run.name for run in missing]
-        print(json.dumps({"study": asked.name, "runs": len(runs), "missing": names, **vars(whole)}, indent=2))
-        return 0
+        print(json.dumps({"study": study.name, "runs": len(runs), "missing": names, **total.to_json()}, indent=2))
+        return
     for run in missing:
-        each = expected([run], setting.scale)
-        print(f"{run.name:<48}{each.hours:>9.2f} h{each.gigabytes:>9.3f} GB")
-    print(f"\n{asked.title}: {len(runs)} runs, {len(missing)} of them still to do")
-    print(f"{whole.hours:.1f} hours ({whole.of}), {whole.gigabytes:.2f} GB of run folders")
-    return 0
+        budget = estimate_budget([run], config.scale)
+        print(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
+    print(f"\n{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
+    print(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
 
 
-def say(line: str) -> None:
-    """Progress."""
+def print_progress(line: str) -> None:
+    """Progress goes to standard error."""
     print(line, file=sys.stderr, flush=True)

@@ -84,7 +84,7 @@ def test_the_studies_are_those_of_the_paper_and_one_more() -> None:
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 @pytest.mark.parametrize("config", [LAPTOP, PAPER], ids=["laptop", "paper"])
-def test_a_study_asks_for_runs_that_differ(name: str, config: StudyConfig) -> None:
+def test_the_runs_of_a_study_differ(name: str, config: StudyConfig) -> None:
     study = STUDIES[name]
     runs = study.runs(config)
     assert len({run.name for run in runs}) == len(runs)
@@ -121,7 +121,7 @@ def test_at_paper_scale_every_recipe_is_that_of_the_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_nothing_run_is_said_as_such(name: str, tmp_path: Path) -> None:
+def test_without_rows_cells_are_not_run_and_nothing_is_decided(name: str, tmp_path: Path) -> None:
     study = STUDIES[name]
     result = study.summarize(LAPTOP, {}, tmp_path)
     if name == "table1":
@@ -134,7 +134,7 @@ def test_nothing_run_is_said_as_such(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"figure6", "table1"}))
 @pytest.mark.parametrize("config", [LAPTOP, PAPER], ids=["laptop", "paper"])
-def test_everything_run_leaves_nothing_open(name: str, config: StudyConfig, tmp_path: Path) -> None:
+def test_with_all_rows_no_cell_is_left_open(name: str, config: StudyConfig, tmp_path: Path) -> None:
     study = STUDIES[name]
     rows = fake_rows(study, config, as_in_the_paper)
     result = study.summarize(config, rows, tmp_path)
@@ -169,7 +169,7 @@ def test_table_2_where_r3d_is_best_contradicts_it(tmp_path: Path) -> None:
     assert "R(2+1)D above R3D (-40.0 points, 95 % -40.0 to -40.0): no" in verdict.text
 
 
-def test_the_decomposition_tells_the_two_reasons_apart(tmp_path: Path) -> None:
+def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:
     """Factorised filters help, the ReLU does not: the first finding holds, the second does not."""
     study = STUDIES["decomposition"]
     rows = fake_rows(study, LAPTOP, lambda settings, test: 50 if settings.model.startswith("r3d") else 60)
@@ -187,7 +187,7 @@ def test_studies_share_what_they_can() -> None:
     assert names["table3"] & names["figure5"] >= names["table3"] & names["table2"]
 
 
-def test_a_data_set_that_is_needed_is_asked_for() -> None:
+def test_a_missing_data_set_is_an_error() -> None:
     bare = replace(PAPER, others={})
     for name, needs in (("table5", "sports1m"), ("table6", "ucf101")):
         with pytest.raises(ValueError, match=f"needs {needs} too; add --others {needs}=DATA"):

@@ -1,4 +1,4 @@
-"""Runs are named by what they are, shared where they are equal, and dealt out whole."""
+"""Runs are named by their content, shared where they are equal, and dealt to machines in whole chains."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,14 +27,14 @@ def run(model: str = "r3d_10", length: int = 16, **changes: Any) -> PlannedRun:
     return replace(PlannedRun(build_laptop_settings(model, length), SOURCE, (TEST,)), **changes)
 
 
-def test_a_name_says_what_it_is_and_stays() -> None:
-    """Names are what finished rows are found by: if this fails, no finished row is found any more."""
+def test_the_name_of_a_run_never_changes() -> None:
+    """Finished rows are found by name: if this fails, no finished row is found any more."""
     own = PlannedRun(build_laptop_settings("r2plus1d_10", 16), motion_source(STUDY_MOTIONS), (TEST,))
     assert motion_source(STUDY_MOTIONS).key == "motions-97b0e9242a"
     assert own.name == "r2plus1d_10-16f-seed0-2b8fffaf42"
 
 
-def test_a_name_is_of_what_decides_the_weights() -> None:
+def test_a_name_depends_on_what_decides_the_weights() -> None:
     own = run()
     settings = own.settings
     same = (

@@ -1,4 +1,4 @@
-"""What docs/reproduction.md shows of the studies is what the committed rows say."""
+"""docs/reproduction.md shows what the committed rows give."""
 
 import json
 import re
@@ -33,19 +33,19 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.mark.parametrize(("command", "shown"), BLOCKS, ids=[shlex.split(command)[2] for command, _ in BLOCKS])
-def test_the_page_shows_what_the_rows_say(command: str, shown: str, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_page_shows_what_the_rows_give(command: str, shown: str, cli: Callable[..., Any], tmp_path: Path) -> None:
     shutil.copytree(ROWS, tmp_path / "studies")
-    words = [word.replace("benchmarks/results", str(tmp_path)) for word in shlex.split(command)[1:]]
-    told = cli(*words)
-    assert told.code == 0, told.err
-    assert told.out.rstrip() == shown
+    argv = [word.replace("benchmarks/results", str(tmp_path)) for word in shlex.split(command)[1:]]
+    result = cli(*argv)
+    assert result.code == 0, result.err
+    assert result.out.rstrip() == shown
 
 
-def test_the_page_shows_what_the_rows_of_real_video_say(tmp_path: Path) -> None:
-    """The data is not at hand; rows name it by what it holds."""
+def test_the_page_shows_what_the_rows_of_real_video_give(tmp_path: Path) -> None:
+    """The data is not available; rows name it by its content."""
     rows = read_rows(OF_REAL_VIDEO)
     (key,) = {row["data"]["key"] for row in rows.values()}
-    config = StudyConfig("laptop", 2, DataSource(key, "not at hand"), "test")
+    config = StudyConfig("laptop", 2, DataSource(key, "not available"), "test")
     assert rows.keys() == set(STUDIES["table2"].row_keys(config))
     text = format_study(write_study(STUDIES["table2"], config, rows, tmp_path)).rstrip()
     assert f"```text\n{text}\n```" in PAGE

@@ -69,7 +69,7 @@ def test_a_run_follows_the_one_that_it_starts_from(tmp_path: Path) -> None:
     assert build_train_settings(plan["settings"]).data == "/data/1"
 
 
-def test_weights_that_are_gone_are_trained_again_where_another_run_needs_them(tmp_path: Path) -> None:
+def test_missing_weights_are_trained_again_where_another_run_starts_from_them(tmp_path: Path) -> None:
     """Rows came from another machine, the folder of runs did not."""
     execute_runs([SHORT], make_runner(tmp_path), lambda: None)
     for path in sorted((tmp_path / "runs").rglob("*"), reverse=True):

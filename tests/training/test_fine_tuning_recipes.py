@@ -1,4 +1,4 @@
-"""The fine-tuning recipes are understood, and hold the published settings."""
+"""The fine-tuning recipes parse, and hold the published settings."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_all_are_known() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_recipe_holds_the_published_settings(name: str) -> None:
-    words = ["--config", str(FOLDER / f"{name}.yaml"), "--data", "d", "-o", "run", "--init", "weights"]
-    settings = parse_settings(train_parser(), TrainSettings, words)[0]
+    argv = ["--config", str(FOLDER / f"{name}.yaml"), "--data", "d", "-o", "run", "--init", "weights"]
+    settings = parse_settings(train_parser(), TrainSettings, argv)[0]
     training = settings.training
     (rate, epochs, decays, clips, decay), claims = EXPECTED[name]
     assert (training.learning_rate, training.epochs, training.resolved_decay_epochs) == (rate, epochs, decays)

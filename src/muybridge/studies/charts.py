@@ -66,7 +66,7 @@ def draw_figure5(results: GridResults) -> tuple[StudyChart, ...]:
     """Accuracy over the length of clips (a) and over the number of clips averaged (b)."""
     lengths, counts = FIGURE5_LENGTHS[results.config.scale], FIGURE5_CLIPS[results.config.scale]
     by_length = tuple(
-        build_series(
+        _build_series(
             METRICS[metric],
             [(float(length), results.estimate(("length", length), metric=metric)) for length in lengths],
             "line",
@@ -74,14 +74,14 @@ def draw_figure5(results: GridResults) -> tuple[StudyChart, ...]:
         for metric in ("clip_top1", "video_top1")
     )
     averaged = [(float(num_clips), results.estimate(("clips", num_clips))) for num_clips in counts]
-    by_count = (build_series("ours", averaged, "line"),)
+    by_count = (_build_series("ours", averaged, "line"),)
     return (
         StudyChart("Figure 5a", "frames of a clip", "accuracy in percent", by_length, _describe(by_length)),
         StudyChart("Figure 5b", "clips averaged", "video@1 in percent", by_count, _describe(by_count)),
     )
 
 
-def build_series(label: str, points: Sequence[Point], style: Literal["line", "points"]) -> Series:
+def _build_series(label: str, points: Sequence[Point], style: Literal["line", "points"]) -> Series:
     """A series of estimates over x; points that have not been run are left out."""
     known = [(x, estimate) for x, estimate in points if estimate is not None]
     return Series(
@@ -98,13 +98,13 @@ def _average_curves(label: str, curves: Mapping[int, Mapping[float, float]]) -> 
     """The mean over seeds of curves epoch -> error."""
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
     means = [(epoch, estimate_mean([curve[epoch] for curve in curves.values() if epoch in curve])) for epoch in epochs]
-    return build_series(label, means, "line")
+    return _build_series(label, means, "line")
 
 
 def _draw_cost(title: str, points: Mapping[str, Point]) -> StudyChart:
     """Accuracy over multiply-adds: a point per family, a series per kind of network."""
     series = tuple(
-        build_series(name, sorted((points[family] for family in families), key=lambda point: point[0]), "points")
+        _build_series(name, sorted((points[family] for family in families), key=lambda point: point[0]), "points")
         for name, families in FAMILY_GROUPS.items()
     )
     described = [

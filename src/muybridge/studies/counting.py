@@ -63,15 +63,15 @@ def count_million_parameters(printed: Table2Row) -> float:
 
 def count_multiply_adds(settings: TrainSettings, num_classes: int = 400) -> int:
     """Multiply-adds of convolutions and classifier for one clip."""
-    return _count_multiply_adds(reduce_to_network(settings), num_classes)
+    return _count_multiply_adds(_reduce_to_network(settings), num_classes)
 
 
 def count_parameters(settings: TrainSettings) -> int:
     """Learnable parameters with 400 classes."""
-    return _count_parameters(reduce_to_network(settings))
+    return _count_parameters(_reduce_to_network(settings))
 
 
-def reduce_to_network(settings: TrainSettings) -> TrainSettings:
+def _reduce_to_network(settings: TrainSettings) -> TrainSettings:
     """The settings that a network's cost depends on, so that runs that differ in others are counted once."""
     return TrainSettings(
         data="", model=settings.model, modality=settings.modality, network=settings.network, clips=settings.clips

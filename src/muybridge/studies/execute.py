@@ -63,7 +63,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
         path = folder / "tests" / f"{evaluation.key}.json"
         if not path.exists():
             stopwatch = Stopwatch()
-            accuracy = evaluate_run(settings, evaluation)
+            accuracy = _evaluate_run(settings, evaluation)
             write_json(path, collect_numbers(accuracy) | stopwatch.read())
 
 
@@ -72,7 +72,7 @@ def train(settings: TrainSettings, plan: Mapping[str, Any], console: Console) ->
     stopwatch, folder = Stopwatch(), Path(settings.output)
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
     if plan["launcher"]:
-        train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
+        _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
     job = prepare_job(settings, resume=True)
     fit(job, console)  # after a launcher nothing is left to train
     values = {
@@ -84,7 +84,7 @@ def train(settings: TrainSettings, plan: Mapping[str, Any], console: Console) ->
     write_json(folder / TRAINED, stopwatch.read() | values)
 
 
-def train_with_launcher(launcher: Sequence[str], settings_file: Path) -> None:
+def _train_with_launcher(launcher: Sequence[str], settings_file: Path) -> None:
     """Trains in the launcher's processes (torchrun's). RuntimeError where they fail; `StopRequested` once they have saved."""
     argv = [*launcher, "-m", "muybridge", "train", "--config", str(settings_file), "--resume"]
     with stop_on_signals() as stop, subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
@@ -100,7 +100,7 @@ def train_with_launcher(launcher: Sequence[str], settings_file: Path) -> None:
         raise RuntimeError(f"`{shlex.join(argv)}` ended with code {process.returncode}")
 
 
-def evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> Accuracy:
+def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> Accuracy:
     """The accuracy of the run's last weights; scores are written to `scores/<key>.parquet`. ValueError for an empty split."""
     folder, device = Path(settings.output), resolve_device(settings.device)
     loaded = load_scorer(folder / WEIGHTS, device)

@@ -62,7 +62,7 @@ def build_empty_grid(config: StudyConfig) -> Grid:
 def build_table2_grid(config: StudyConfig) -> Grid:
     """(family, length): twelve networks at two lengths. Figure 4 reads the same runs."""
     return {
-        (family, length): _group(config, plan_from_scratch(config, family, length))
+        (family, length): _group(config, _plan_from_scratch(config, family, length))
         for length in TABLE2_LENGTHS
         for family in FAMILIES
     }
@@ -72,11 +72,11 @@ def build_table3_grid(config: StudyConfig) -> Grid:
     """Row of `paper.TABLE3`: three trainings of R(2+1)D, the first evaluated at two lengths."""
     lengths, grid = TABLE3_LENGTHS[config.scale], Grid()
     for printed in TABLE3:
-        run = plan_from_scratch(config, "r2plus1d", lengths[printed.train])
+        run = _plan_from_scratch(config, "r2plus1d", lengths[printed.train])
         if printed.finetune is not None:
             recipe = "fine_tuning/kinetics400_r2plus1d_18_32f_from_8f"
-            run = plan_fine_tuning(config, run, config.source, recipe, length=lengths[printed.finetune])
-        grid[printed] = _group(config, run, build_evaluation(config, lengths[printed.test]))
+            run = _plan_fine_tuning(config, run, config.source, recipe, length=lengths[printed.finetune])
+        grid[printed] = _group(config, run, _build_evaluation(config, lengths[printed.test]))
     return grid
 
 
@@ -88,12 +88,12 @@ def build_table4_grid(config: StudyConfig) -> Grid:
         return _plan_recipe(config, config.source, recipe, family, TABLE4_LENGTHS[config.scale][printed_length])
 
     evaluations = {
-        printed: build_evaluation(config, length, TABLE4_CLIPS[config.scale])
+        printed: _build_evaluation(config, length, TABLE4_CLIPS[config.scale])
         for printed, length in TABLE4_LENGTHS[config.scale].items()
     }
     grid: Grid = {"R3D-RGB-8frame": _group(config, plan("r3d", 8), evaluations[8])}
     for printed, evaluation in evaluations.items():
-        streams = {name: with_modality(plan("r2plus1d", printed), modality) for name, modality in MODALITIES.items()}
+        streams = {name: _with_modality(plan("r2plus1d", printed), modality) for name, modality in MODALITIES.items()}
         for name, group in _build_stream_groups(config, streams, evaluation, "Two-Stream").items():
             grid[f"R(2+1)D-{name}-{printed}frame"] = group
     return grid
@@ -110,12 +110,12 @@ def build_table5_grid(config: StudyConfig) -> Grid:
                 run = _plan_recipe(config, config.source, recipe, "r2plus1d", length)
             else:
                 # Sports-1M has a recipe for RGB alone; its flow network takes the same one, as in Table 4.
-                source = find_source(config, "sports1m", motion_source(OTHER_MOTIONS))
+                source = _find_source(config, "sports1m", motion_source(OTHER_MOTIONS))
                 start = _plan_recipe(config, source, "sports1m_r2plus1d_34_32f", "r2plus1d", length)
                 recipe = f"fine_tuning/kinetics400_r2plus1d_34_32f_{modality}"
-                run = plan_fine_tuning(config, start, config.source, recipe, length=length)
-            streams[name] = with_modality(run, modality)
-        groups = _build_stream_groups(config, streams, build_evaluation(config, length), "Two-Stream")
+                run = _plan_fine_tuning(config, start, config.source, recipe, length=length)
+            streams[name] = _with_modality(run, modality)
+        groups = _build_stream_groups(config, streams, _build_evaluation(config, length), "Two-Stream")
         grid |= {(f"R(2+1)D-{name}", pretraining): group for name, group in groups.items()}
     return grid
 
@@ -126,7 +126,7 @@ def build_table6_grid(config: StudyConfig) -> Grid:
     At laptop scale the data sets are motions of few videos, drawn three times in place of three splits; the pre-training is on
     the study's own motions, and a start from scratch stands in for the weaker one. The test split is evaluated at either scale.
     """
-    evaluation = replace(build_evaluation(config, STREAM_LENGTH[config.scale]), split="test")
+    evaluation = replace(_build_evaluation(config, STREAM_LENGTH[config.scale]), split="test")
     return {
         (f"R(2+1)D-{name}", pretraining, target, fold): group
         for target in TARGETS
@@ -141,7 +141,7 @@ def build_table6_grid(config: StudyConfig) -> Grid:
 def build_figure3_grid(config: StudyConfig) -> Grid:
     """(family, depth): two networks at two depths."""
     return {
-        (family, depth): _group(config, plan_from_scratch(config, family, FIGURE_LENGTH, depth))
+        (family, depth): _group(config, _plan_from_scratch(config, family, FIGURE_LENGTH, depth))
         for depth in DEPTHS[config.scale]
         for family in ("r3d", "r2plus1d")
     }
@@ -150,24 +150,24 @@ def build_figure3_grid(config: StudyConfig) -> Grid:
 def build_figure5_grid(config: StudyConfig) -> Grid:
     """("length", frames) of Figure 5a: a training each; ("clips", number) of Figure 5b: one network."""
     grid: Grid = {
-        ("length", length): _group(config, plan_from_scratch(config, "r2plus1d", length))
+        ("length", length): _group(config, _plan_from_scratch(config, "r2plus1d", length))
         for length in FIGURE5_LENGTHS[config.scale]
     }
     length = FIGURE5_AVERAGED_LENGTH[config.scale]
-    averaged = plan_from_scratch(config, "r2plus1d", length)
+    averaged = _plan_from_scratch(config, "r2plus1d", length)
     for num_clips in FIGURE5_CLIPS[config.scale]:
-        grid["clips", num_clips] = _group(config, averaged, build_evaluation(config, length, num_clips))
+        grid["clips", num_clips] = _group(config, averaged, _build_evaluation(config, length, num_clips))
     return grid
 
 
 def build_figure6_grid(config: StudyConfig) -> Grid:
     """ "r2plus1d": Table 2's network, whose weights are read."""
-    return {"r2plus1d": _group(config, plan_from_scratch(config, "r2plus1d", FIGURE_LENGTH))}
+    return {"r2plus1d": _group(config, _plan_from_scratch(config, "r2plus1d", FIGURE_LENGTH))}
 
 
 def build_decomposition_grid(config: StudyConfig) -> Grid:
     """Name of a variant: R3D, R(2+1)D, and R(2+1)D with one thing changed; the first two are Table 2's."""
-    full, factorised = (plan_from_scratch(config, family, FIGURE_LENGTH) for family in ("r3d", "r2plus1d"))
+    full, factorised = (_plan_from_scratch(config, family, FIGURE_LENGTH) for family in ("r3d", "r2plus1d"))
     network = factorised.settings.network
     stem = compute_stem_mid_channels(factorised.settings)
     variants: dict[Hashable, NetworkSettings] = {
@@ -182,7 +182,7 @@ def build_decomposition_grid(config: StudyConfig) -> Grid:
     }
 
 
-def plan_from_scratch(config: StudyConfig, family: str, length: int, depth: int | None = None) -> PlannedRun:
+def _plan_from_scratch(config: StudyConfig, family: str, length: int, depth: int | None = None) -> PlannedRun:
     """One network on the study's data, seed 0; `depth` is the shallower one of the scale by default."""
     model = f"{family}_{depth or DEPTHS[config.scale][0]}"
     if config.scale == "laptop":
@@ -196,7 +196,7 @@ def plan_from_scratch(config: StudyConfig, family: str, length: int, depth: int 
     )
 
 
-def plan_fine_tuning(
+def _plan_fine_tuning(
     config: StudyConfig, start: PlannedRun, source: DataSource, recipe: str, *, length: int
 ) -> PlannedRun:
     """A run that starts from the last weights of `start`; `recipe` is used at paper scale."""
@@ -216,18 +216,18 @@ def plan_fine_tuning(
     return PlannedRun(replace(settings, clips=clips, training=training), source, start=start)
 
 
-def build_evaluation(config: StudyConfig, length: int, num_clips: int | None = None) -> EvaluationSpec:
+def _build_evaluation(config: StudyConfig, length: int, num_clips: int | None = None) -> EvaluationSpec:
     """The paper's protocol: uniform centre-crop clips, by default as many as usual at the scale."""
     return EvaluationSpec(CLIPS[config.scale] if num_clips is None else num_clips, length, config.split)
 
 
-def with_modality(run: PlannedRun, modality: Modality) -> PlannedRun:
+def _with_modality(run: PlannedRun, modality: Modality) -> PlannedRun:
     """The same run and its starts on RGB (three channels) or optical flow (two)."""
-    start = None if run.start is None else with_modality(run.start, modality)
+    start = None if run.start is None else _with_modality(run.start, modality)
     return replace(run, settings=replace(run.settings, modality=modality), start=start)
 
 
-def find_source(config: StudyConfig, name: str, laptop_source: DataSource) -> DataSource:
+def _find_source(config: StudyConfig, name: str, laptop_source: DataSource) -> DataSource:
     """A further data set: as given by --others, else `laptop_source`. ValueError at paper scale."""
     if name in config.others:
         return config.others[name]
@@ -249,7 +249,7 @@ def count_classes(config: StudyConfig) -> int:
 
 def _group(config: StudyConfig, run: PlannedRun, evaluation: EvaluationSpec | None = None) -> RunGroup:
     """The run with every seed of the study; evaluated by default with clips of its own length."""
-    return RunGroup(with_seeds(run, config.seeds), evaluation or build_evaluation(config, run.settings.clips.length))
+    return RunGroup(with_seeds(run, config.seeds), evaluation or _build_evaluation(config, run.settings.clips.length))
 
 
 def _plan_recipe(config: StudyConfig, source: DataSource, recipe: str, family: str, length: int) -> PlannedRun:
@@ -271,17 +271,19 @@ def _build_stream_groups(
 def _plan_transfers(config: StudyConfig, target: str, fold: int, pretraining: str) -> dict[str, PlannedRun]:
     """Both streams of Table 6, pre-trained and fine-tuned on one fold of a data set."""
     length = STREAM_LENGTH[config.scale]
-    source = find_source(config, target, motion_source(TARGET_MOTIONS[target]))
+    source = _find_source(config, target, motion_source(TARGET_MOTIONS[target]))
     if source.motions is not None:
         source = motion_source(replace(source.motions, seed=10 + fold))
     start_source = config.source
     if pretraining == SPORTS and config.scale == "paper":
-        start_source = find_source(config, "sports1m", config.source)
+        start_source = _find_source(config, "sports1m", config.source)
     runs = {}
     for name, modality in MODALITIES.items():
         recipe = f"kinetics400_r2plus1d_34_32f_{modality}" if pretraining == KINETICS else "sports1m_r2plus1d_34_32f"
-        start = with_modality(_plan_recipe(config, start_source, recipe, "r2plus1d", length), modality)
-        run = plan_fine_tuning(config, start, source, f"fine_tuning/{target}_r2plus1d_34_32f_{modality}", length=length)
+        start = _with_modality(_plan_recipe(config, start_source, recipe, "r2plus1d", length), modality)
+        run = _plan_fine_tuning(
+            config, start, source, f"fine_tuning/{target}_r2plus1d_34_32f_{modality}", length=length
+        )
         if config.scale == "laptop" and pretraining == SPORTS:
             run = replace(run, start=None)  # the same recipe without the pre-training
         runs[name] = replace(run, settings=replace(run.settings, fold=None if source.motions is not None else fold))

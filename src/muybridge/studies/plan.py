@@ -157,12 +157,12 @@ def digest(value: Any) -> str:
 
 def with_seeds(run: PlannedRun, num_seeds: int) -> tuple[PlannedRun, ...]:
     """The run with seeds 0, 1, 2, ...; each starts from the run of its own seed."""
-    return tuple(with_seed(run, seed) for seed in range(num_seeds))
+    return tuple(_with_seed(run, seed) for seed in range(num_seeds))
 
 
-def with_seed(run: PlannedRun, seed: int) -> PlannedRun:
+def _with_seed(run: PlannedRun, seed: int) -> PlannedRun:
     """The run with another seed, as well as every run it starts from."""
-    start = None if run.start is None else with_seed(run.start, seed)
+    start = None if run.start is None else _with_seed(run.start, seed)
     return replace(run, settings=replace(run.settings, seed=seed), start=start)
 
 

@@ -49,24 +49,24 @@ def merge_machines(rows: Sequence[Row]) -> dict[str, Any]:
 
 def format_study(values: Mapping[str, Any]) -> str:
     """Claim, tables and verdict of the contents of a study.json as text."""
-    parts = [values["title"], wrap(f"Claim: {values['claim']}")]
+    parts = [values["title"], _wrap(f"Claim: {values['claim']}")]
     for table in values["tables"]:
-        lines = [table["title"], *align_columns([table["columns"], *table["rows"]])]
-        parts.append("\n".join([*lines, wrap(table["note"])] if table["note"] else lines))
+        lines = [table["title"], *_align_columns([table["columns"], *table["rows"]])]
+        parts.append("\n".join([*lines, _wrap(table["note"])] if table["note"] else lines))
     missing = values["missing"]
     if missing:
         more = f" and {len(missing) - MAX_MISSING_PRINTED} more" if len(missing) > MAX_MISSING_PRINTED else ""
-        parts.append(wrap(f"Not run: {', '.join(missing[:MAX_MISSING_PRINTED])}{more}"))
+        parts.append(_wrap(f"Not run: {', '.join(missing[:MAX_MISSING_PRINTED])}{more}"))
     verdict = values["verdict"]
-    return "\n\n".join([*parts, wrap(f"{VERDICT_SENTENCES[verdict['supported']]} {verdict['text']}")])
+    return "\n\n".join([*parts, _wrap(f"{VERDICT_SENTENCES[verdict['supported']]} {verdict['text']}")])
 
 
-def wrap(text: str) -> str:
+def _wrap(text: str) -> str:
     """Prose wrapped to lines."""
     return textwrap.fill(text, TEXT_WIDTH, break_on_hyphens=False)
 
 
-def align_columns(rows: Sequence[Sequence[Any]]) -> list[str]:
+def _align_columns(rows: Sequence[Sequence[Any]]) -> list[str]:
     """Rows of cells as lines of aligned columns, the first left-justified, the others right-justified."""
     texts = [["-" if value is None else str(value) for value in row] for row in rows]
     first, *others = [max(map(len, column)) for column in zip(*texts, strict=True)]

@@ -75,13 +75,13 @@ def build_row(run: PlannedRun | FusedRun, evaluation: EvaluationSpec, numbers: M
         "start": None if first.start is None else first.start.name,
         "settings": {name: value for name, value in settings.items() if name not in ("data", "output", "init")},
         "numbers": dict(numbers),
-        "commit": describe_commit(),
+        "commit": _describe_commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {name: value for name, value in collect_environment().items() if name != "command"},
     }
 
 
-def describe_commit() -> str | None:
+def _describe_commit() -> str | None:
     """The commit of the source tree, with + where it has uncommitted changes; None outside a git checkout."""
     described = subprocess.run(
         ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],

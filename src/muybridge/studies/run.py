@@ -59,12 +59,12 @@ def build_config(
     Without an address, laptop scale runs on generated motions. The default split is validation at paper scale, else test.
     """
     if data is not None:
-        source = open_source(data)
+        source = _open_source(data)
     elif scale == "laptop" or study.grid is build_empty_grid:
         source = motion_source(STUDY_MOTIONS)
     else:
         raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
-    sources = {name: open_source(address) for name, address in others.items()}
+    sources = {name: _open_source(address) for name, address in others.items()}
     return StudyConfig(scale, seeds, source, split or ("validation" if scale == "paper" else "test"), sources)
 
 
@@ -79,7 +79,7 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
     return failures
 
 
-def open_source(address: str) -> DataSource:
+def _open_source(address: str) -> DataSource:
     """The data at an address, named by a hash of its manifest: the same data has the same name anywhere."""
     return DataSource(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
 
@@ -101,7 +101,7 @@ def execute_runs(runs: Sequence[PlannedRun], runner: RunnerConfig, on_finish: Ca
     A run whose start failed is skipped and reported. On a signal the running ones are asked to save and end: `StopRequested`.
     """
     missing = find_missing_runs(runs, runner.folder)
-    queue = _RunQueue(runner, on_finish, add_untrained_starts(missing, runner.folder))
+    queue = _RunQueue(runner, on_finish, _add_untrained_starts(missing, runner.folder))
     with stop_on_signals() as stop:
         while queue.waiting or queue.running:
             queue.launch_ready()
@@ -114,7 +114,7 @@ def execute_runs(runs: Sequence[PlannedRun], runner: RunnerConfig, on_finish: Ca
     return list(queue.failures.values())
 
 
-def add_untrained_starts(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+def _add_untrained_starts(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
     """The runs, each after the one it starts from if that is not fully trained in this folder, even if its rows are there."""
     ordered: dict[str, PlannedRun] = {}
     for run in runs:
@@ -147,7 +147,7 @@ class _RunQueue:
             elif len(self.running) < self.runner.jobs and not self._is_pending(start):
                 self.waiting.remove(run)
                 self.runner.report(f"{run.name} ({len(self.waiting)} waiting)")
-                self.running[run.name] = run, launch(run, self.runner)
+                self.running[run.name] = run, _launch(run, self.runner)
 
     def stop(self) -> None:
         """Asks the running ones to save and end, once; launches no more."""
@@ -165,7 +165,7 @@ class _RunQueue:
             del self.running[name]
             append_rows(run, self.runner.folder, self.runner.rows_name)
             if process.returncode != 0 and not self.is_stopping:
-                self.failures[name] = f"{name} failed: {read_last_line(self.runner.folder / 'plans' / f'{name}.log')}"
+                self.failures[name] = f"{name} failed: {_read_last_line(self.runner.folder / 'plans' / f'{name}.log')}"
                 self.runner.report(self.failures[name])
             self.on_finish()
 
@@ -173,7 +173,7 @@ class _RunQueue:
         return name in self.running or any(run.name == name for run in self.waiting)
 
 
-def launch(run: PlannedRun, runner: RunnerConfig) -> subprocess.Popen[bytes]:
+def _launch(run: PlannedRun, runner: RunnerConfig) -> subprocess.Popen[bytes]:
     """Starts the process of one run; its output is appended to its log."""
     plans = runner.folder / "plans"
     plan = build_plan(run, runner.folder)
@@ -196,7 +196,7 @@ def build_plan(run: PlannedRun, folder: Path) -> dict[str, Any]:
     """The input of `execute.py` for a run on this machine: settings and evaluations."""
     start = None if run.start is None else str(folder / "runs" / run.start.name / WEIGHTS)
     output = str(folder / "runs" / run.name)
-    settings = replace(run.settings, data=locate_data(run.source, folder), output=output, init=start)
+    settings = replace(run.settings, data=_locate_data(run.source, folder), output=output, init=start)
     tests = [
         {"clips": evaluation.clips, "length": evaluation.length, "split": evaluation.split}
         for evaluation in run.evaluations
@@ -204,7 +204,7 @@ def build_plan(run: PlannedRun, folder: Path) -> dict[str, Any]:
     return {"settings": settings_to_dict(settings), "tests": tests}
 
 
-def locate_data(source: DataSource, folder: Path) -> str:
+def _locate_data(source: DataSource, folder: Path) -> str:
     """The address of the data on this machine; generated motions are written where they do not exist yet."""
     if source.address is not None:
         return source.address
@@ -215,7 +215,7 @@ def locate_data(source: DataSource, folder: Path) -> str:
     return str(path)
 
 
-def read_last_line(log: Path) -> str:
+def _read_last_line(log: Path) -> str:
     """The last line of a run's log."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1][:MAX_LOG_LINE_LENGTH] if lines else "its log is empty"

@@ -22,16 +22,16 @@ Pixels = NDArray[np.uint8]
 
 def estimate_change_share(results: GridResults) -> Estimate | None:
     """The share of change in the temporal filters, in percent, over the seeds whose weights are there."""
-    return estimate_mean([100 * compute_change_share(read_stem(path)[1]) for path in _find_weights(results)])
+    return estimate_mean([100 * compute_change_share(_read_stem(path)[1]) for path in _find_weights(results)])
 
 
 def render_filter_images(results: GridResults) -> tuple[StudyImage, ...]:
     """Images of the first seed whose weights are there; none without weights."""
     paths = _find_weights(results)
-    return render_images(*read_stem(paths[0])) if paths else ()
+    return render_images(*_read_stem(paths[0])) if paths else ()
 
 
-def read_stem(path: Path) -> tuple[Floats, Floats]:
+def _read_stem(path: Path) -> tuple[Floats, Floats]:
     """Spatial filters (mid, channels, 7, 7) and temporal filters (out, mid, 3) of a weights file."""
     network, _ = load_network(path)
     state = network.state_dict()
@@ -47,31 +47,31 @@ def compute_change_share(temporal: Floats) -> float:
 
 def render_images(spatial: Floats, temporal: Floats) -> tuple[StudyImage, ...]:
     """Spatial filters as a grid, in colour for three channels; temporal filters as matrices of channel by time."""
-    tiles = [to_levels(taps.transpose(1, 2, 0) if taps.shape[0] == 3 else taps[0]) for taps in spatial]
-    matrices = [to_levels(taps) for taps in temporal]
+    tiles = [_to_levels(taps.transpose(1, 2, 0) if taps.shape[0] == 3 else taps[0]) for taps in spatial]
+    matrices = [_to_levels(taps) for taps in temporal]
     num_channels, num_taps = temporal.shape[1:]
     return (
         StudyImage(
             f"{len(tiles)} spatial filters of the stem",
-            tuple(draw_grid(tiles).tolist()),
+            tuple(_draw_grid(tiles).tolist()),
             f"{len(tiles)} filters of 7x7 pixels as small pictures, each scaled to its own range.",
         ),
         StudyImage(
             f"{len(matrices)} temporal filters of the stem",
-            tuple(draw_grid(matrices).tolist()),
+            tuple(_draw_grid(matrices).tolist()),
             f"{len(matrices)} filters as matrices of {num_channels} channels by {num_taps} frames; "
             "gray is zero, white positive.",
         ),
     )
 
 
-def to_levels(values: Floats) -> Pixels:
+def _to_levels(values: Floats) -> Pixels:
     """Weights as gray levels: 0 is middle gray, the largest weight of the filter black or white."""
     largest = float(np.abs(values).max()) or 1.0
     return np.round(127.5 + 127.5 * values / largest).astype(np.uint8)
 
 
-def draw_grid(tiles: list[Pixels]) -> Pixels:
+def _draw_grid(tiles: list[Pixels]) -> Pixels:
     """Equal tiles in about a square with white between them, enlarged."""
     num_columns = math.ceil(math.sqrt(len(tiles) * tiles[0].shape[0] / tiles[0].shape[1]))
     num_rows = math.ceil(len(tiles) / num_columns)

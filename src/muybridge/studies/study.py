@@ -192,12 +192,12 @@ def to_json(
         "tables": [asdict(table) for table in result.tables],
         "figures": [asdict(chart) for chart in result.charts],
         "images": [asdict(image) for image in result.images],
-        "rows": [shorten_row(row) for row in rows],
+        "rows": [_shorten_row(row) for row in rows],
         "missing": list(missing),
     }
 
 
-def shorten_row(row: Row) -> dict[str, Any]:
+def _shorten_row(row: Row) -> dict[str, Any]:
     """A row as study.json stores it; rows.jsonl has its settings and its history too."""
     numbers, machine = row["numbers"], row["machine"]
     names = ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")

@@ -46,14 +46,14 @@ SCALE_NOTES: dict[Scale, str] = {
 }
 
 
-def format_estimate(estimate: Estimate | None) -> str:
+def _format_estimate(estimate: Estimate | None) -> str:
     """An estimate as a cell."""
     return NOT_RUN if estimate is None else estimate.format()
 
 
 def _cell(results: GridResults, *keys: Hashable, metric: Metric = "video_top1") -> Cell:
     """The estimate of a cell of the grid, or of the mean of several; None where the grid has no such cell."""
-    return format_estimate(results.estimate(*keys, metric=metric)) if keys[0] in results.grid else None
+    return _format_estimate(results.estimate(*keys, metric=metric)) if keys[0] in results.grid else None
 
 
 def _interleave(ours: Sequence[Cell], printed: Sequence[Cell]) -> list[Cell]:
@@ -208,7 +208,7 @@ def make_figure3_table(results: GridResults) -> tuple[StudyTable, ...]:
     for depth in DEPTHS[results.config.scale]:
         for family in ("r3d", "r2plus1d"):
             errors = [results.final_errors((family, depth), name) for name in ERRORS]
-            cells = [format_estimate(estimate_mean(list(by_seed.values()))) for by_seed in errors]
+            cells = [_format_estimate(estimate_mean(list(by_seed.values()))) for by_seed in errors]
             rows.append((f"{PAPER_NAMES[family]}, {depth} layers", *cells))
     note = (
         "mean over seeds [95 % t-interval] of the last epoch; training: the clips learnt from, before each step; the paper "
@@ -261,7 +261,7 @@ def make_figure5_tables(results: GridResults) -> tuple[StudyTable, ...]:
 
 def make_figure6_table(results: GridResults) -> tuple[StudyTable, ...]:
     """The share of change in the temporal filters of the stem."""
-    share = format_estimate(estimate_change_share(results))
+    share = _format_estimate(estimate_change_share(results))
     rows = (("share of change in temporal filters, percent", share, round(100 * RANDOM_CHANGE_SHARE, 1)),)
     note = "mean over seeds [95 % t-interval]; read from the weights of the runs, so it needs their folders"
     return (StudyTable("Figure 6, temporal filters", ("", "ours", "at random"), rows, note),)

@@ -91,7 +91,7 @@ def test_commands_parse(page: str, command: str) -> None:
     for option, value in pairwise(words):
         if option == "--model":
             assert value in list_models(), f"{page}: no network {value}"
-        if option == "--config" and value.startswith("recipes/"):
+        if option == "--config" and value.startswith("src/muybridge/recipes/"):
             assert (ROOT / value).is_file(), f"{page}: no recipe {value}"
 
 

@@ -28,7 +28,7 @@ def folds(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, json: bool = Fals
         3 when some test videos could not be read.
 
     Examples:
-        muybridge folds --config recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 -o runs/ucf101
+        muybridge folds --config src/muybridge/recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 -o runs/ucf101
         muybridge folds --data hmdb51 --init runs/kinetics -o runs/hmdb51 --json
     """
     if settings.fold is not None:

@@ -1,9 +1,7 @@
-"""`muybridge study`: a table or figure of the paper, rerun."""
+"""`muybridge study`: reruns a table or figure of the paper."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from muybridge.cli.output import print_json
+
 if TYPE_CHECKING:
-    from muybridge.studies.plan import Run, Source, Split
-    from muybridge.studies.study import Setting, Study
+    from muybridge.studies.plan import PlannedRun
+    from muybridge.studies.study import Study, StudyConfig
 
 
 @dataclass(frozen=True)
@@ -69,97 +69,76 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
         muybridge study table2 --data kinetics --scale paper -o studies --seeds 1 --part 3/12
     """
     from muybridge.studies.catalogue import STUDIES
+    from muybridge.studies.plan import select_part
+    from muybridge.studies.render import format_study, write_study
+    from muybridge.studies.rows import read_rows
+    from muybridge.studies.run import RunnerConfig, build_config, run_study
 
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     if data.seeds < 1 or execution.jobs < 1:
         raise ValueError(f"--seeds and --jobs are at least 1, not {data.seeds} and {execution.jobs}")
-    found = argparse.Namespace(name=name, output=output, json=json, **vars(data), **vars(execution))
-    return run_study(STUDIES[name], setting_of(found), found)
-
-
-def setting_of(found: argparse.Namespace) -> Setting:
-    """Scale, seeds and data as asked."""
-    from muybridge.studies.laptop import STUDY_MOTIONS
-    from muybridge.studies.plan import generated
-    from muybridge.studies.study import Setting
-
-    split: Split = found.split or ("validation" if found.scale == "paper" else "test")
-    if found.data is not None:
-        source = given(found.data)
-    elif found.scale == "laptop" or found.name == "table1":
-        source = generated(STUDY_MOTIONS)
-    else:
-        raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
-    others = {}
-    for word in found.others or ():
-        name, _, address = word.partition("=")
-        if not address:
-            raise ValueError(f"--others {word} is not understood; write it like ucf101=DATA")
-        others[name] = given(address)
-    return Setting(found.scale, found.seeds, source, split, others)
-
-
-def given(address: str) -> Source:
-    """The data at an address; its name is a hash of its manifest, so that it is the same data wherever it lies."""
-    from muybridge.loading.open_data import open_data
-    from muybridge.studies.plan import DIGEST_LENGTH, Source
-
-    return Source(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
-
-
-def run_study(asked: Study, setting: Setting, found: argparse.Namespace) -> int:
-    """One study, from what is asked to what is printed."""
-    from muybridge.studies.plan import in_order, part_of
-    from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows
-    from muybridge.studies.telling import printed, write_study
-
-    runs, rows_name = in_order(asked.runs(setting)), "rows.jsonl"
-    if found.part:
-        part, parts = part_words(found.part)
-        runs, rows_name = part_of(runs, part, parts), f"rows-{part}-of-{parts}.jsonl"
-    folder = Path(found.output)
-    if found.dry_run:
-        return dry_run(asked, setting, runs, found)
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Workplace(folder, found.jobs, rows_name, launcher=tuple(shlex.split(found.launcher or "")), say=say)
-    failed: list[str] = []
-    if not found.render:
-        failed = execute_all(runs, place, lambda: write_study(asked, setting, finished_rows(folder), folder))
-        append_fused(asked.fused(setting), place)
-    told = write_study(asked, setting, finished_rows(folder), folder)
-    print(json.dumps(told, indent=2) if found.json else printed(told))
-    return 3 if failed else 0
-
-
-def part_words(text: str) -> tuple[int, int]:
-    """`3/12` -> (3, 12)."""
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit()):
-        raise ValueError(f"--part {text} is not understood; write it like 3/12")
-    return int(part), int(parts)
-
-
-def dry_run(asked: Study, setting: Setting, runs: Sequence[Run], found: argparse.Namespace) -> int:
-    """Says what would be run, and what that takes."""
-    from muybridge.studies.expectation import expected
-    from muybridge.studies.runner import finished_rows, missing_tests
-
-    rows = finished_rows(Path(found.output))
-    missing = [run for run in runs if missing_tests(run, rows)]
-    whole = expected(missing, setting.scale, jobs=found.jobs)
-    if found.json:
-        names = [run.name for run in missing]
-        print(json.dumps({"study": asked.name, "runs": len(runs), "missing": names, **vars(whole)}, indent=2))
+    asked, others = STUDIES[name], _parse_others(data.others or ())
+    config = build_config(asked, scale=data.scale, seeds=data.seeds, data=data.data, others=others, split=data.split)
+    runs, rows_name = asked.runs(config), "rows.jsonl"
+    if execution.part:
+        part, num_parts = _parse_part(execution.part)
+        runs, rows_name = select_part(runs, part, num_parts), f"rows-{part}-of-{num_parts}.jsonl"
+    folder, failures = Path(output), []
+    if execution.dry_run:
+        _print_dry_run(asked, config, runs, folder, jobs=execution.jobs, json=json)
         return 0
+    if not execution.render:
+        launcher = tuple(shlex.split(execution.launcher or ""))
+        runner = RunnerConfig(folder, execution.jobs, rows_name, launcher=launcher, report=_print_progress)
+        failures = run_study(asked, config, runs, runner)
+    values = write_study(asked, config, read_rows(folder), folder)
+    if json:
+        print_json(values)
+    else:
+        print(format_study(values))
+    return 3 if failures else 0
+
+
+def _parse_others(definitions: Sequence[str]) -> dict[str, str]:
+    """`["ucf101=DATA"]` -> `{"ucf101": "DATA"}`."""
+    others = {}
+    for definition in definitions:
+        name, _, address = definition.partition("=")
+        if not address:
+            raise ValueError(f"--others {definition} is not understood; write it like ucf101=DATA")
+        others[name] = address
+    return others
+
+
+def _parse_part(text: str) -> tuple[int, int]:
+    """`3/12` -> (3, 12)."""
+    part, _, num_parts = text.partition("/")
+    if not (part.isdigit() and num_parts.isdigit()):
+        raise ValueError(f"--part {text} is not understood; write it like 3/12")
+    return int(part), int(num_parts)
+
+
+def _print_dry_run(
+    study: Study, config: StudyConfig, runs: Sequence[PlannedRun], folder: Path, *, jobs: int, json: bool
+) -> None:
+    """Prints what would be run, and the hours and disk space it takes."""
+    from muybridge.studies.budget import estimate_budget
+    from muybridge.studies.run import find_missing_runs
+
+    missing = find_missing_runs(runs, folder)
+    total = estimate_budget(missing, config.scale, jobs=jobs)
+    if json:
+        names = [run.name for run in missing]
+        print_json({"study": study.name, "runs": len(runs), "missing": names, **total.to_json()})
+        return
     for run in missing:
-        each = expected([run], setting.scale)
-        print(f"{run.name:<48}{each.hours:>9.2f} h{each.gigabytes:>9.3f} GB")
-    print(f"\n{asked.title}: {len(runs)} runs, {len(missing)} of them still to do")
-    print(f"{whole.hours:.1f} hours ({whole.of}), {whole.gigabytes:.2f} GB of run folders")
-    return 0
+        budget = estimate_budget([run], config.scale)
+        print(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
+    print(f"\n{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
+    print(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
 
 
-def say(line: str) -> None:
-    """Progress."""
+def _print_progress(line: str) -> None:
+    """Progress goes to standard error."""
     print(line, file=sys.stderr, flush=True)

@@ -35,7 +35,7 @@ def train(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, resume: bool = Fa
 
     Examples:
         muybridge train --data my_videos -o runs/first
-        muybridge train --config recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/kinetics --resume
+        muybridge train --config src/muybridge/recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/k400 --resume
         muybridge train --data ucf101.csv --init runs/kinetics --training.learning-rate 0.001 -o runs/ucf101
     """
     from muybridge.evaluation.evaluate import format_accuracy

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.cli.options import parse_arguments, parse_settings
+from muybridge.cli.main import VERBS, find_verb
+from muybridge.cli.options import build_parser, parse_arguments, parse_settings
 from muybridge.cli.predict import EnsembleArguments, TimelineArguments, predict
 from muybridge.cli.train import train
 from muybridge.settings import ClipSettings, TrainSettings, settings_to_dict
@@ -170,3 +171,11 @@ def test_plain_options_are_refused_in_the_same_manner(cli: Callable[..., Any]) -
         "split is tests, expected train or validation or test"
         in cli("evaluate", "r", "--data", "d", "--split", "tests").err
     )
+
+
+def test_every_argument_of_every_verb_has_a_help_text() -> None:
+    for name in VERBS:
+        found = find_verb(name)
+        for verb in found.values() if isinstance(found, dict) else [found]:
+            bare = [action.dest for action in build_parser(verb, "muybridge")._actions if not action.help]
+            assert not bare, f"{name}: {bare}"

@@ -1,4 +1,4 @@
-"""The door: verbs are found, help is quick by construction, and every failure is a sentence and a code."""
+"""The entry point: verbs are found, help is quick, and every failure is a sentence and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong for people on the command line: one sentence, the right exit code, and no file that looks whole."""
+"""Errors on the command line: one sentence, the right exit code, and no partial file."""
 
 from __future__ import annotations
 

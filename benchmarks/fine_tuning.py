@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import describe_environment
-from muybridge.cli.evaluate import score_split
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.files.atomic import write_json
 from muybridge.settings import ClipSettings, EvaluateSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.studies.laptop import motion_run
@@ -61,7 +61,7 @@ def make_settings(data: Path, output: Path, *, seed: int, init: Path | None) -> 
 def measure_test_accuracy(run: Path, data: Path) -> float:
     """video@1 on the test split in percent."""
     settings = EvaluateSettings(data=str(data), loading=LoadingSettings(workers=1))
-    measured = score_split(str(run / "last.safetensors"), settings, run / "scores" / "test.parquet").accuracy
+    measured = evaluate_split(str(run / "last.safetensors"), settings, run / "scores" / "test.parquet").accuracy
     return 100 * measured.video_top1.of_all.share
 
 

@@ -26,8 +26,8 @@ import torch
 from rich.console import Console
 
 from harness import describe_environment
-from muybridge.cli.evaluate import score_split
 from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json
@@ -102,8 +102,8 @@ def train_and_score(run: TrainSettings) -> Path:
     if not scores.exists():
         start = time.process_time()
         fit(prepare_job(run, resume=True), Console(file=sys.stderr))
-        settings = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
-        score_split(str(Path(run.output) / "last.safetensors"), settings, scores)
+        asked = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
+        evaluate_split(str(Path(run.output) / "last.safetensors"), asked, scores)
         print(f"{run.output}: {time.process_time() - start:.0f} processor seconds", file=sys.stderr)
     return scores
 

@@ -44,6 +44,7 @@ WITHOUT_TORCH = (
     "models.family",
     "cli.main",
     "cli.options",
+    "cli.parser",
 )
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 OPTIONAL = {"cv2", "ray", "onnx", "onnxruntime", "onnxscript", "torchcodec", "decord"}

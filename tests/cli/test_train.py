@@ -133,7 +133,7 @@ def test_a_stopped_run_says_how_to_go_on(
     told = cli("train", "--data", motions, "--config", config(tmp_path), "-o", tmp_path / "run")
     assert (told.code, told.out) == (75, "")
     assert told.err.splitlines()[-1] == (
-        "muybridge: stopped by SIGUSR1; everything is saved, run the same line with --resume to go on"
+        "muybridge: stopped by SIGUSR1; everything is saved, run the same command with --resume to continue"
     )
 
 
@@ -191,7 +191,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
     assert process.returncode == code, err
     assert out == ""
     assert err.splitlines()[-1] == (
-        f"muybridge: stopped by {number.name}; everything is saved, run the same line with --resume to go on"
+        f"muybridge: stopped by {number.name}; everything is saved, run the same command with --resume to continue"
     )
     assert "Traceback" not in err
     done = find_last_step(tmp_path / "run" / "checkpoints")

@@ -1,4 +1,4 @@
-"""What goes wrong for people on the command line: one sentence, the right exit code, and no file that looks whole."""
+"""Errors on the command line: one sentence, the right exit code, and no partial file."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def test_a_full_disk_stops_a_run_and_leaves_what_was_whole(
     told = cli(*words)
     assert (told.code, told.out) == (1, "")
     assert told.err.splitlines()[-1] == (
-        "muybridge: the disk is full; make room, then run the same line again (a training run with --resume)"
+        "muybridge: the disk is full; free some space, then run the same command again (a training run with --resume)"
     )
     for name in ("best.safetensors", "last.safetensors"):
         if (run / name).exists():

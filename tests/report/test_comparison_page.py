@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.cli.report import build
 from muybridge.evaluation.scores import compute_video_indices, read_scores
+from muybridge.report.build import build_page as build
 from muybridge.report.document import Gallery, Page, Paragraph
 from scored import Video, certain, write_score_file
 

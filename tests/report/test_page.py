@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.document import Page, Section
 from muybridge.report.drawing import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
 from muybridge.report.page import render_html, write_figures

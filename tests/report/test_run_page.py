@@ -5,7 +5,7 @@ from shutil import copytree
 
 import pytest
 
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Paragraph
 from muybridge.report.sections.mistakes import find_clips

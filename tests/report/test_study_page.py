@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart
 from muybridge.report.document import Gallery, Page, Paragraph
 from muybridge.report.page import render_html

@@ -1,14 +1,12 @@
-"""`muybridge evaluate`: scores first, then the accuracy that is read off them."""
+"""`muybridge evaluate`: scores first, then the accuracy computed from the score file."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from muybridge.cli.options import parse_settings, verb_parser
+from muybridge.cli.options import ShownFirst
+from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import EvaluateSettings
 from muybridge.text import format_percent
@@ -16,98 +14,85 @@ from muybridge.text import format_percent
 if TYPE_CHECKING:
     from muybridge.evaluation.evaluate import EvaluationResult
 
-EXAMPLES = (
-    "muybridge evaluate runs/first --data my_videos",
-    "muybridge evaluate runs/first --data my_videos --split validation --json",
-    "muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet",
-    "muybridge evaluate first.onnx --data my_videos",
-)
-NUM_WORST = 5
+NUM_HARDEST_CLASSES = 5
+MAIN_OPTIONS = ShownFirst(("data", "split", "output", "json", "evaluation.clips", "evaluation.batch_size", "device"))
 
 
-def run(words: Sequence[str]) -> int:
-    """Prints the accuracy with its protocol; exit code 3 when some videos could not be read, 1 when none could."""
-    parser = verb_parser(
-        "evaluate",
-        "RUN --data DATA [--split test] [-o SCORES.parquet] [--json] [SETTINGS]",
-        "Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.",
-        EXAMPLES,
-    )
-    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    settings, found = parse_settings(parser, EvaluateSettings, words)
+def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], json: bool = False) -> int:
+    """Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.
+
+    Args:
+        run: A run folder, a .safetensors or .onnx file, or a catalogue name.
+        json: Print JSON.
+
+    Returns:
+        3 when some videos could not be read, 1 when none could.
+
+    Examples:
+        muybridge evaluate runs/first --data my_videos
+        muybridge evaluate runs/first --data my_videos --split validation --json
+        muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
+        muybridge evaluate first.onnx --data my_videos
+    """
     from muybridge.distributed.process_group import join_process_group, local_device
+    from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
-    path = scores_path(found.run, settings)
+    path = resolve_scores_path(run, settings)
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
-        if not found.run.endswith(".onnx"):
-            download_once_per_node(found.run, ranks)
-        result = score_split(found.run, settings, path)
-    if not ranks.is_rank0:
+        if not run.endswith(".onnx"):
+            download_once_per_node(run, ranks)
+        with create_progress(visible=ranks.is_rank0) as bar:
+            task = bar.add_task("videos", total=None)
+            result = evaluate_split(
+                run,
+                settings,
+                path,
+                on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
+            )
+    if not current_rank().is_rank0:
         return 0
-    if found.json:
-        told = {"scores": str(path), "num_looped_videos": result.num_looped_videos, **result.accuracy.to_json()}
-        print(json.dumps(told, indent=2))
+    accuracy = result.accuracy
+    if json:
+        print_json({"scores": str(path), "num_looped_videos": result.num_looped_videos, **accuracy.to_json()})
     else:
         _print(result, path)
-    num_failed = result.accuracy.num_failed_videos
-    return 0 if not result.accuracy.num_failed_views else 1 if num_failed == result.accuracy.num_videos else 3
+    # A video with some unreadable views counts as read, but what failed is recorded all the same.
+    return compute_exit_code(accuracy.num_failed_videos, accuracy.num_videos) or (3 if accuracy.num_failed_views else 0)
 
 
-def scores_path(run_folder: str, settings: EvaluateSettings) -> Path:
-    """Where the scores go: as asked, else into the run folder, else beside the weights."""
+def resolve_scores_path(run: str, settings: EvaluateSettings) -> Path:
+    """The score file: as given, else in the run folder, else beside the weights."""
     if settings.output:
         return Path(settings.output)
-    address = Path(run_folder)
-    return (
-        address / "scores" / f"{settings.split}.parquet" if address.is_dir() else address.with_suffix(".scores.parquet")
-    )
-
-
-def score_split(run_folder: str, settings: EvaluateSettings, path: Path) -> EvaluationResult:
-    """`evaluate_split` with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from muybridge.evaluation.evaluate import evaluate_split
-
-    console = Console(file=sys.stderr)
-    quiet = not console.is_terminal or not current_rank().is_rank0
-    with Progress(console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("videos", total=None)
-        return evaluate_split(
-            run_folder,
-            settings,
-            path,
-            on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
-        )
+    address = Path(run)
+    if address.is_dir():
+        return address / "scores" / f"{settings.split}.parquet"
+    return address.with_suffix(".scores.parquet")
 
 
 def _print(result: EvaluationResult, path: Path) -> None:
-    measured = result.accuracy
-    print(f"{measured.protocol.format_sentence()}; split {measured.split}\n")
+    accuracy = result.accuracy
+    print(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}\n")
     print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
     for name, rates in (
-        ("clip@1", measured.clip_top1),
-        ("video@1", measured.video_top1),
-        ("video@5", measured.video_top5),
+        ("clip@1", accuracy.clip_top1),
+        ("video@1", accuracy.video_top1),
+        ("video@5", accuracy.video_top5),
     ):
-        everything = rates.of_all
-        interval = f"{100 * everything.low:.1f} to {100 * everything.high:.1f}"
-        print(
-            f"{name:<9}{format_percent(everything.share):>9}   {interval:<17}{format_percent(rates.of_readable.share):>9}"
-        )
-    print(f"\n{measured.video_top1.of_all.of} videos", end="")
-    if measured.num_failed_videos:
-        print(f", {measured.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")
-    if measured.num_unlabelled_videos:
-        print(f"; {measured.num_unlabelled_videos} more without a label", end="")
+        interval = f"{100 * rates.of_all.low:.1f} to {100 * rates.of_all.high:.1f}"
+        shares = [format_percent(rate.share) for rate in (rates.of_all, rates.of_readable)]
+        print(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
+    print(f"\n{accuracy.video_top1.of_all.of} videos", end="")
+    if accuracy.num_failed_videos:
+        print(f", {accuracy.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")
+    if accuracy.num_unlabelled_videos:
+        print(f"; {accuracy.num_unlabelled_videos} more without a label", end="")
     if result.num_looped_videos:
         print(f"; {result.num_looped_videos} shorter than a clip and repeated in a loop", end="")
-    seen = [row for row in measured.per_class if row.of]
-    worst = sorted(seen, key=lambda row: row.right / row.of)[:NUM_WORST]
-    print("\nhardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in worst))
+    classes = [row for row in accuracy.per_class if row.of]
+    hardest = sorted(classes, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
+    print("\nhardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
     print(f"scores: {path}")

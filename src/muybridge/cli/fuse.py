@@ -1,45 +1,40 @@
-"""`muybridge fuse`: the scores of several networks into one answer a video, and its accuracy."""
+"""`muybridge fuse`: the scores of several networks averaged, and the accuracy of the average."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muybridge.cli.options import verb_parser
+from muybridge.cli.output import print_json
 from muybridge.text import format_percent
 
 if TYPE_CHECKING:
     from muybridge.evaluation.fuse import Fusion
 
-EXAMPLES = (
-    "muybridge fuse runs/rgb/scores/test.parquet runs/flow/scores/test.parquet",
-    "muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 --json",
-)
 
+def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = False) -> int:
+    """Averages the class probabilities of score files of the same videos, view by view.
 
-def run(words: Sequence[str]) -> int:
-    """Prints the accuracy of each file and of their mean; exit code 3 when something could not be fused."""
-    parser = verb_parser(
-        "fuse",
-        "SCORES.parquet SCORES.parquet ... [--weights W W ...] [--json]",
-        "Averages the class probabilities of score files of the same videos, view by view.",
-        EXAMPLES,
-    )
-    parser.add_argument("scores", nargs="+", help="score files that `muybridge evaluate` wrote")
-    parser.add_argument("--weights", nargs="+", type=float, help="one for each file (default: all equal)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    found = parser.parse_args(list(words))
+    Args:
+        scores: Score files written by `muybridge evaluate`.
+        weights: One weight for each file (default: all equal).
+        json: Print JSON.
 
-    from muybridge.evaluation.fuse import fuse
+    Returns:
+        3 when a video could not be fused or read.
+
+    Examples:
+        muybridge fuse runs/rgb/scores/test.parquet runs/flow/scores/test.parquet
+        muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 --json
+    """
+    from muybridge.evaluation.fuse import fuse as fuse_scores
     from muybridge.evaluation.scores import read_scores
 
-    members = [read_scores(Path(path)) for path in found.scores]
-    fusion = fuse(members, found.weights or [1.0] * len(members), names=found.scores)
-    if found.json:
-        print(json.dumps(fusion.to_json(), indent=2))
+    members = [read_scores(Path(path)) for path in scores]
+    fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
+    if json:
+        print_json(fusion.to_json())
     else:
         _print(fusion)
     for problem in fusion.problems:

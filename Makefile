@@ -1,36 +1,48 @@
-# Everything a newcomer or CI runs. Each target sets up what it needs.
+# Everything a newcomer or CI runs. Each target installs what it needs.
 PYTHON ?= python3
 BIN = .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long clean
+.PHONY: setup demo check test test-long docs clean
 
-setup: .venv/.ready
+setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,flow,onnx]'
+	$(INSTALL) .
 	touch $@
 
-.venv/.ray: .venv/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,flow,onnx,ray]'
+.venv/.dev: .venv/.ready
+	$(INSTALL) '.[dev,flow,onnx]'
 	touch $@
 
-demo: setup  ## the whole road on a generated data set
+.venv/.long: .venv/.dev
+	$(INSTALL) '.[ray,triton]'
+	touch $@
+
+.venv/.docs: .venv/.ready
+	$(INSTALL) '.[docs]'
+	touch $@
+
+demo: setup  ## generate videos, train, score, predict and report, in minutes
 	$(BIN)/muybridge demo
 
-check: setup  ## style, types, the rules of the structure
+check: .venv/.dev  ## style, types, the rules of the structure
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) tests/architecture
 
-test: setup  ## what runs before every commit
+test: .venv/.dev  ## what runs before every commit
 	$(PYTEST) -n 2 --dist loadfile -m "not long"
 
-test-long: .venv/.ray  ## what is too slow for every run, Ray clusters on this machine among it
+test-long: .venv/.long  ## what is too slow for every run: Ray clusters on this machine, GPU kernels in an interpreter
 	$(PYTEST) -n 2 --dist loadfile -m long
+
+docs: .venv/.docs  ## the documentation site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv build demo *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,10 +1,10 @@
-"""Optical flow: clips a processor second, what sharing saves in evaluation, what storing costs in accuracy, Farneback's error.
+"""Optical flow benchmark: clips a processor second, sharing in evaluation, accuracy of stored flow, Farneback's error.
 
     python benchmarks/flow.py [--result RESULT.json] [--repeats 5]
 
-Clips are of 16 frames, cropped to 112x112 of 128x171 and made into what the network sees; random places, one thread, the ways
-take turns. Videos: generated motions, and the real ones in the folder MUYBRIDGE_REAL_VIDEO where it is set. Flow of generated
-motions is known exactly, so the end-point error of Farneback is measured on it.
+Random clips of 16 frames are cropped to 112x112 of 128x171 and converted to network input, on one thread; the variants
+alternate. Videos: generated motions, and those in the folder MUYBRIDGE_REAL_VIDEO if it is set. The flow of generated motions
+is known exactly and serves to measure the end-point error of Farneback's method.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness import describe_environment
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import collect_environment
 from muybridge.loading.evaluation_clips import read_views
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource, ShardMember, format_shard_path
@@ -60,11 +60,11 @@ REAL = (
     "videos/archery_320x240_25fps_audio.avi",
     "videos/exercise_39s_384x288_10fps.avi",
 )
-Ways = dict[str, Callable[[int], int]]  # each turns the number of a turn into a number of clips
+Variants = dict[str, Callable[[int], int]]  # draw index -> number of clips read
 
 
-def prepared(video: Path, folder: Path) -> tuple[YuvClip, FrameTimes, dict[str, int]]:
-    """Stores at most 10 s of a video and its flow in a shard each; the frames, their times, and the bytes of both."""
+def store_video(video: Path, folder: Path) -> tuple[YuvClip, dict[str, int]]:
+    """Store at most 10 s of a video and its flow, each in a shard; returns the frames and the sizes of both in bytes."""
     source = VideoFiles("", scale_height=128, scale_width=171)
     ticks = compute_sampling_grid(source.read_frame_times(str(video)), RATE)[:150]
     clip = source.read(str(video), ticks)
@@ -79,37 +79,37 @@ def prepared(video: Path, folder: Path) -> tuple[YuvClip, FrameTimes, dict[str, 
         path.write_bytes(content)
         (folder / f"{name}.member").write_text(str(ShardMember(0, 0, len(content), sha256)))
         sizes[f"{name}_bytes"] = len(content)
-    return clip, times, sizes
+    return clip, sizes
 
 
-def stored(folder: Path, name: str) -> tuple[ShardFrameSource, str]:
+def open_stored(folder: Path, name: str) -> tuple[ShardFrameSource, str]:
     height = 128 if name == "rgb" else 256
     return ShardFrameSource(str(folder / name), scale_height=height, scale_width=171), (
         folder / f"{name}.member"
     ).read_text()
 
 
-def drawn(source: FrameSource, video: str, preprocessing: Preprocessing, number: int) -> int:
-    """One training clip from frames, up to what the network sees."""
-    chance = make_generator(0, "clip", number)
-    clip_times = sample_random_clip(source.read_frame_times(video), preprocessing, chance)
-    view = make_training_view(source.read(video, clip_times.ticks), 112, mirror=True, generator=chance)
+def read_training_clip(source: FrameSource, video: str, preprocessing: Preprocessing, draw_index: int) -> int:
+    """Read one training clip from frames, up to the network input."""
+    rng = make_generator(0, "clip", draw_index)
+    clip_times = sample_random_clip(source.read_frame_times(video), preprocessing, rng)
+    view = make_training_view(source.read(video, clip_times.ticks), 112, mirror=True, generator=rng)
     prepare_network_input(collate_views([compute_modality(view, clip_times.ticks, preprocessing)]), preprocessing, CPU)
     return 1
 
 
-def drawn_of_stored_flow(source: FrameSource, video: str, number: int) -> int:
-    """One training clip from stored flow."""
-    chance = make_generator(0, "clip", number)
-    ticks = select_stored_ticks(sample_random_clip(source.read_frame_times(video), FLOW, chance).ticks, FLOW)
-    corner = int(chance.integers(0, 17)), int(chance.integers(0, 60))
-    view = make_stored_flow_view(source.read(video, ticks), corner, FLOW, mirror=bool(chance.random() < 0.5))
+def read_stored_flow_clip(source: FrameSource, video: str, draw_index: int) -> int:
+    """Read one training clip from stored flow."""
+    rng = make_generator(0, "clip", draw_index)
+    ticks = select_stored_ticks(sample_random_clip(source.read_frame_times(video), FLOW, rng).ticks, FLOW)
+    corner = int(rng.integers(0, 17)), int(rng.integers(0, 60))
+    view = make_stored_flow_view(source.read(video, ticks), corner, FLOW, mirror=bool(rng.random() < 0.5))
     prepare_network_input(collate_views([view]), FLOW, CPU)
     return 1
 
 
-def evaluated(source: FrameSource, video: str, *, share: bool) -> int:
-    """The 10 uniform clips of a video, with or without sharing."""
+def read_evaluation_clips(source: FrameSource, video: str, *, share: bool) -> int:
+    """Read the 10 uniform clips of a video, with or without sharing frames and flow."""
     preprocessing = replace(FLOW, clip_length=32)
     clips = sample_uniform_clips(source.read_frame_times(video), preprocessing, 10)
     groups = [clips] if share else [[clip] for clip in clips]
@@ -120,68 +120,68 @@ def evaluated(source: FrameSource, video: str, *, share: bool) -> int:
     return len(clips)
 
 
-def clips_per_second(ways: Ways, repeats: int) -> dict[str, float]:
-    """Median clips a processor second; the ways take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            began = time.process_time()
-            num_clips = sum(way(10 * turn + number) for number in range(1 if "evaluation" in name else 6))
-            if turn:  # the first turn opens files and imports
-                seconds[name].append((time.process_time() - began) / num_clips)
-    return {name: round(1 / statistics.median(taken), 2) for name, taken in seconds.items()}
+def measure_clips_per_second(variants: Variants, repeats: int) -> dict[str, float]:
+    """Median clips a processor second of each variant; the variants alternate."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for round_index in range(repeats + 1):
+        for name, variant in variants.items():
+            start = time.process_time()
+            num_clips = sum(variant(10 * round_index + offset) for offset in range(1 if "evaluation" in name else 6))
+            if round_index:  # the first round opens files and imports
+                seconds[name].append((time.process_time() - start) / num_clips)
+    return {name: round(1 / statistics.median(times), 2) for name, times in seconds.items()}
 
 
-def speed(video: Path, folder: Path, repeats: int) -> dict[str, float]:
+def measure_speed(video: Path, folder: Path, repeats: int) -> dict[str, float]:
     raw = VideoFiles("", scale_height=128, scale_width=171)
-    frames, frames_member = stored(folder, "rgb")
-    flows, flows_member = stored(folder, "flow")
-    ways: Ways = {
-        "raw_rgb": lambda number: drawn(raw, str(video), RGB, number),
-        "raw_flow": lambda number: drawn(raw, str(video), FLOW, number),
-        "prepared_rgb": lambda number: drawn(frames, frames_member, RGB, number),
-        "prepared_flow": lambda number: drawn(frames, frames_member, FLOW, number),
-        "stored_flow": lambda number: drawn_of_stored_flow(flows, flows_member, number),
-        "evaluation_flow_32f_shared": lambda _: evaluated(frames, frames_member, share=True),
-        "evaluation_flow_32f_clip_by_clip": lambda _: evaluated(frames, frames_member, share=False),
+    frames, frames_member = open_stored(folder, "rgb")
+    flows, flows_member = open_stored(folder, "flow")
+    variants: Variants = {
+        "raw_rgb": lambda index: read_training_clip(raw, str(video), RGB, index),
+        "raw_flow": lambda index: read_training_clip(raw, str(video), FLOW, index),
+        "prepared_rgb": lambda index: read_training_clip(frames, frames_member, RGB, index),
+        "prepared_flow": lambda index: read_training_clip(frames, frames_member, FLOW, index),
+        "stored_flow": lambda index: read_stored_flow_clip(flows, flows_member, index),
+        "evaluation_flow_32f_shared": lambda _: read_evaluation_clips(frames, frames_member, share=True),
+        "evaluation_flow_32f_clip_by_clip": lambda _: read_evaluation_clips(frames, frames_member, share=False),
     }
-    return clips_per_second(ways, repeats)
+    return measure_clips_per_second(variants, repeats)
 
 
-def difference(clip: YuvClip, folder: Path) -> dict[str, float]:
-    """Stored flow against flow computed on the centre crop, in pixels, and the part of it that encoding makes."""
+def measure_difference(clip: YuvClip, folder: Path) -> dict[str, float]:
+    """Differences in pixels between stored flow and flow computed on the centre crop, and the part due to encoding."""
     top, left, crop = 8, 29, 112
     whole = View(clip.luma_thw, clip.chroma_cthw, 0, 0, False, clip.matrix, clip.full_range)
-    grays = [convert_frame_to_gray(whole, number) for number in range(len(clip.luma_thw))]
+    grays = [convert_frame_to_gray(whole, index) for index in range(len(clip.luma_thw))]
     pairs = list(pairwise(grays))
     part = (slice(top, top + crop), slice(left, left + crop))
     of_whole = np.stack([farneback(first, second)[part] for first, second in pairs])
     of_crop = np.stack(
         [farneback(np.ascontiguousarray(first[part]), np.ascontiguousarray(second[part])) for first, second in pairs]
     )
-    source, member = stored(folder, "flow")
-    found = decode_flow(source.read(member, source.read_frame_times(member).ticks[:-1]).luma_thw)
-    found = found[:, part[0], part[1]]
+    source, member = open_stored(folder, "flow")
+    stored_flow = decode_flow(source.read(member, source.read_frame_times(member).ticks[:-1]).luma_thw)
+    stored_flow = stored_flow[:, part[0], part[1]]
     return {
         "whole_frame_against_crop_mean": float(np.abs(of_whole - of_crop).mean()),
-        "encoding_mean": float(np.abs(found - np.clip(of_whole, -FLOW_BOUND, FLOW_BOUND)).mean()),
-        "stored_against_crop_mean": float(np.abs(found - of_crop).mean()),
-        "stored_against_crop_median": float(np.median(np.abs(found - of_crop))),
+        "encoding_mean": float(np.abs(stored_flow - np.clip(of_whole, -FLOW_BOUND, FLOW_BOUND)).mean()),
+        "stored_against_crop_mean": float(np.abs(stored_flow - of_crop).mean()),
+        "stored_against_crop_median": float(np.median(np.abs(stored_flow - of_crop))),
         "beyond_bound_share": float((np.abs(of_whole) > FLOW_BOUND).mean()),
         "mean_magnitude": float(np.abs(of_crop).mean()),
     }
 
 
-def end_point_error(noise: float, contrast: float) -> dict[str, float]:
-    """Mean distance in pixels from Farneback's flow to the true one, on the moving object and off it."""
+def measure_end_point_error(noise: float, contrast: float) -> dict[str, float]:
+    """Mean distance in pixels between Farneback's and the true flow, on the moving object and on the background."""
     settings = MotionSettings(noise=noise, contrast=contrast, height=112, width=112)
     on, off, moved = [], [], []
-    for number, label in enumerate(settings.class_names):
-        motion = render_motion(label, np.random.default_rng(number), settings=settings)
+    for index, label in enumerate(settings.class_names):
+        motion = render_motion(label, np.random.default_rng(index), settings=settings)
         for time_index in range(0, settings.num_frames - 1, 4):
             first, second = (
-                import_opencv().cvtColor(motion.frames_thwc[place], import_opencv().COLOR_RGB2GRAY)
-                for place in (time_index, time_index + 1)
+                import_opencv().cvtColor(motion.frames_thwc[frame_index], import_opencv().COLOR_RGB2GRAY)
+                for frame_index in (time_index, time_index + 1)
             )
             truth = motion.displacement_thwc[time_index]
             error = np.hypot(*np.moveaxis(farneback(first, second) - truth, -1, 0))
@@ -199,43 +199,43 @@ def end_point_error(noise: float, contrast: float) -> dict[str, float]:
     }
 
 
-def videos(folder: Path) -> dict[str, Path]:
-    """Generated motions, and the real videos where they are."""
+def list_videos(folder: Path) -> dict[str, Path]:
+    """Generated motions, and the real videos if available."""
     motions = folder / "motions.mp4"
     write_untrimmed_video(motions, MOTIONS, labels=UNTRIMMED)
     real = os.environ.get("MUYBRIDGE_REAL_VIDEO")
     if not real:
-        print("real videos are left out: MUYBRIDGE_REAL_VIDEO is not set", file=sys.stderr)
+        print("skipping real videos: MUYBRIDGE_REAL_VIDEO is not set", file=sys.stderr)
         return {"generated motions": motions}
     return {"generated motions": motions, **{Path(name).stem: Path(real) / name for name in REAL}}
 
 
 def main() -> None:
-    """Writes the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--result", type=Path, help="the JSON file to write")
-    found = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     import_opencv().setNumThreads(1)
     result: dict[str, Any] = {"videos": {}}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, video in videos(Path(temporary)).items():
+        for name, video in list_videos(Path(temporary)).items():
             folder = Path(temporary) / name
-            clip, _, sizes = prepared(video, folder)
+            clip, sizes = store_video(video, folder)
             result["videos"][name] = {
                 "num_frames": len(clip.luma_thw),
                 **sizes,
-                "clips_per_processor_second": speed(video, folder, found.repeats),
-                "difference_pixels": difference(clip, folder),
+                "clips_per_processor_second": measure_speed(video, folder, args.repeats),
+                "difference_pixels": measure_difference(clip, folder),
             }
             print(f"{name}: {json.dumps(result['videos'][name], indent=2)}", flush=True)
     levels = ((3.0, 1.0), (16.0, 1.0), (16.0, 0.5), (24.0, 0.3))
-    result["end_point_error"] = [end_point_error(noise, contrast) for noise, contrast in levels]
+    result["end_point_error"] = [measure_end_point_error(noise, contrast) for noise, contrast in levels]
     print(json.dumps(result["end_point_error"], indent=2))
-    facts = {key: value for key, value in collect_environment().items() if key != "command"}
-    if found.result:
-        write_json(found.result, {"environment": facts, "opencv": import_opencv().__version__, **result})
+    if args.result:
+        write_json(
+            args.result, {"environment": describe_environment(), "opencv": import_opencv().__version__, **result}
+        )
 
 
 if __name__ == "__main__":

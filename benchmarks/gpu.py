@@ -1,11 +1,10 @@
-"""Everything about a GPU in one command of under ten minutes:
+"""GPU benchmark in less than ten minutes:
 
     python benchmarks/gpu.py -o benchmarks/results/DATE-MACHINE.json
 
-Training (bf16 autocast, SGD) and inference of R(2+1)D-18 on 16x112x112 at several batch sizes, ours and torchvision's, the
-bf16 GEMM rate beside; whether bf16 is right; whether anything is compiled again after the first steps; what copies to the
-GPU cost beside a step. What the time does not suffice for is listed as not measured. No GPU was to be had when this was
-written: on a CPU (`--device cpu`) its start and its matrix product ran; the rest of it has never run.
+Measures training (bf16 autocast, SGD) and inference of R(2+1)D-18 on 16x112x112 at several batch sizes beside torchvision, the
+bf16 GEMM rate, the correctness of bf16, recompilation after the first steps, and the cost of copies to the GPU. What does not
+fit into the time is listed as not measured. Only the start and the matrix product have been run, on a CPU (`--device cpu`).
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from muybridge.training.execution import (
 )
 from muybridge.video.views import View, collate_views, prepare_network_input
 
-TRAINING_WAYS = (
+TRAINING_VARIANTS = (
     "muybridge",
     "muybridge, compiled",
-    "torchvision",  # its reference settings: autocast, channels first
+    "torchvision",  # its reference settings: autocast, contiguous
     "torchvision, channels_last_3d",
     "muybridge, unpadded",
     "muybridge, plain conv3d",
@@ -49,7 +48,7 @@ TRAINING_WAYS = (
 
 @dataclass
 class Session:
-    """What is measured with, until when, and what was found."""
+    """Device, network and deadline of the measurements, and their results."""
 
     device: torch.device
     network: str
@@ -58,15 +57,15 @@ class Session:
     rows: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
 
-    def measure(self, what: str, prepare: Callable[[], dict[str, Any]]) -> None:
-        """Adds a row, or says that the time was over, or that memory was."""
+    def measure(self, name: str, run: Callable[[], dict[str, Any]]) -> None:
+        """Add a row, or a line to `not_measured` after the deadline or when out of memory."""
         if time.monotonic() > self.deadline:
-            self.not_measured.append(f"{what}: no time left")
+            self.not_measured.append(f"{name}: no time left")
             return
         try:
-            row = {"what": what, **prepare()}
+            row = {"what": name, **run()}
         except torch.OutOfMemoryError:
-            self.not_measured.append(f"{what}: out of memory")
+            self.not_measured.append(f"{name}: out of memory")
             return
         self.rows.append(row)
         print(json.dumps(row), flush=True)
@@ -80,28 +79,30 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=(32, 128, 64, 16, 8))
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("-o", "--output", type=Path)
-    found = parser.parse_args()
-    session = Session(
-        torch.device(found.device), found.network, tuple(found.clip), time.monotonic() + 60 * found.minutes
-    )
-    facts = about(session)
-    for batch in found.batches:  # the most telling first
-        for way in TRAINING_WAYS:
-            if "compiled" not in way or batch == found.batches[0]:  # compiling takes minutes
+    args = parser.parse_args()
+    session = Session(torch.device(args.device), args.network, tuple(args.clip), time.monotonic() + 60 * args.minutes)
+    description = describe(session)
+    for batch in args.batches:  # in order of importance
+        for variant in TRAINING_VARIANTS:
+            if "compiled" not in variant or batch == args.batches[0]:  # compiling takes minutes
                 session.measure(
-                    f"training, {way}, batch {batch}", lambda way=way, batch=batch: train(session, way, batch)
+                    f"training, {variant}, batch {batch}",
+                    lambda variant=variant, batch=batch: measure_training(session, variant, batch),
                 )
-        for way in ("muybridge.optimize", "torchvision", "torchvision, channels_last_3d"):
-            session.measure(f"inference, {way}, batch {batch}", lambda way=way, batch=batch: infer(session, way, batch))
-    session.measure("copies", lambda: copies(session, found.batches[0]))
-    result = {**facts, "rows": session.rows, "not_measured": session.not_measured}
-    print(json.dumps({**facts, "not_measured": session.not_measured}, indent=1))
-    if found.output:
-        found.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        for variant in ("muybridge.optimize", "torchvision", "torchvision, channels_last_3d"):
+            session.measure(
+                f"inference, {variant}, batch {batch}",
+                lambda variant=variant, batch=batch: measure_inference(session, variant, batch),
+            )
+    session.measure("copies", lambda: measure_copies(session, args.batches[0]))
+    result = {**description, "rows": session.rows, "not_measured": session.not_measured}
+    print(json.dumps({**description, "not_measured": session.not_measured}, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def about(session: Session) -> dict[str, Any]:
-    """The machine, its GEMM rate, and whether a step in bf16 is right on it."""
+def describe(session: Session) -> dict[str, Any]:
+    """Describe the machine, its GEMM rate, and the agreement of bf16 with fp32."""
     net, clips = create_network_and_clips(session.network, (2, *session.clip), session.device)
     check = compare_bf16_to_fp32(net, clips)
     return {
@@ -117,69 +118,71 @@ def about(session: Session) -> dict[str, Any]:
     }
 
 
-def train(session: Session, way: str, batch: int) -> dict[str, Any]:
+def measure_training(session: Session, variant: str, batch: int) -> dict[str, Any]:
     net, clips = create_network_and_clips(session.network, (batch, *session.clip), session.device)
-    network = build_variant(way, net)
+    network = build_variant(variant, net)
     if isinstance(network, UnavailablePeer):
         return {"absent": network.reason}
-    step = make_step(network, clips, way, "bf16")
+    step = make_step(network, clips, variant, "bf16")
     for _ in range(3):
         step()
     with torch._dynamo.config.patch(error_on_recompile=True):
-        seconds = time_interleaved({way: step}, 10, session.device)[way]
-    return told(seconds, batch, compute_step_gflop(net, clips.shape), measure_peak_bytes(step, session.device))
+        seconds = time_interleaved({variant: step}, 10, session.device)[variant]
+    return format_timing(seconds, batch, compute_step_gflop(net, clips.shape), measure_peak_bytes(step, session.device))
 
 
-def infer(session: Session, way: str, batch: int) -> dict[str, Any]:
+def measure_inference(session: Session, variant: str, batch: int) -> dict[str, Any]:
     net, clips = create_network_and_clips(session.network, (batch, *session.clip), session.device)
     net.eval()
-    network = optimize(net) if way == "muybridge.optimize" else build_variant(way, net)
+    network = optimize(net) if variant == "muybridge.optimize" else build_variant(variant, net)
     if isinstance(network, UnavailablePeer):
         return {"absent": network.reason}
-    given = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in way else clips
+    inputs = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in variant else clips
 
     def run() -> torch.Tensor:
         with torch.inference_mode(), torch.autocast(session.device.type, torch.bfloat16):
-            return network(given)
+            return network(inputs)
 
     with torch.inference_mode():
-        far = compute_relative_difference(run().float(), net(clips))
-    seconds = time_interleaved({way: run}, 10, session.device)[way]
+        difference = compute_relative_difference(run().float(), net(clips))
+    seconds = time_interleaved({variant: run}, 10, session.device)[variant]
     return {
-        **told(seconds, batch, compute_step_gflop(net, clips.shape) / 3, measure_peak_bytes(run, session.device)),
-        "difference": far,
+        **format_timing(
+            seconds, batch, compute_step_gflop(net, clips.shape) / 3, measure_peak_bytes(run, session.device)
+        ),
+        "difference": difference,
     }
 
 
-def copies(session: Session, batch: int) -> dict[str, Any]:
-    """Seconds a step with planes that lie on the GPU already, and with planes that are copied as in a run."""
+def measure_copies(session: Session, batch_size: int) -> dict[str, Any]:
+    """Seconds a step with planes already on the GPU, and with planes copied as in training."""
     net, _ = create_network_and_clips(session.network, (1, *session.clip), session.device)
     _, frames, crop, _ = session.clip
     preprocessing = Preprocessing(clip_length=frames, crop=crop, scale_height=crop, scale_width=crop)
     luma = np.zeros((frames, crop, crop), np.uint8)
     view = View(luma, np.zeros((2, frames, crop // 2, crop // 2), np.uint8), 0, 0, False, "bt601", True)
-    planes = collate_views([view] * batch)
+    planes = collate_views([view] * batch_size)
     pinned = session.device.type == "cuda"
-    one = TrainingBatch(planes, torch.zeros(batch, dtype=torch.int64), (), 0, ())
-    there = next(iter(prefetch_to_device([one.pin_memory() if pinned else one], session.device)))
+    host_batch = TrainingBatch(planes, torch.zeros(batch_size, dtype=torch.int64), (), 0, ())
+    device_batch = next(iter(prefetch_to_device([host_batch.pin_memory() if pinned else host_batch], session.device)))
 
-    def steps(batches: Iterator[TrainingBatch]) -> None:
-        for got in batches:
-            assert got.views is not None
-            make_step(net, prepare_network_input(got.views, preprocessing, session.device), "muybridge", "bf16")()
+    def run_steps(batches: Iterator[TrainingBatch]) -> None:
+        for batch in batches:
+            assert batch.views is not None
+            make_step(net, prepare_network_input(batch.views, preprocessing, session.device), "muybridge", "bf16")()
 
-    def fresh() -> Iterator[TrainingBatch]:
-        return (one.pin_memory() if pinned else one for _ in range(8))
+    def make_batches() -> Iterator[TrainingBatch]:
+        return (host_batch.pin_memory() if pinned else host_batch for _ in range(8))
 
     runs = {
-        "there": lambda: steps(there for _ in range(8)),
-        "copied": lambda: steps(prefetch_to_device(fresh(), session.device)),
+        "there": lambda: run_steps(device_batch for _ in range(8)),
+        "copied": lambda: run_steps(prefetch_to_device(make_batches(), session.device)),
     }
     seconds = time_interleaved(runs, 3, session.device)
     return {name: float(np.median(values)) / 8 for name, values in seconds.items()}
 
 
-def told(seconds: list[float], batch: int, gflop: float, peak: int) -> dict[str, Any]:
+def format_timing(seconds: list[float], batch: int, gflop: float, peak: int) -> dict[str, Any]:
     median = float(np.median(seconds))
     return {"seconds": median, "clips_per_second": batch / median, "gflops": gflop / median, "peak_bytes": peak}
 

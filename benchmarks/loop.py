@@ -1,7 +1,8 @@
-"""What the training loop costs besides learning: processor seconds a step of logging, metrics and turns, and a save's stall.
+"""Overhead of the training loop: `python benchmarks/loop.py [-o RESULT.json]`.
 
-The step itself is replaced by a pause of 50 ms, which takes no processor time; what is left is the loop's. The network is
-r2plus1d_18 of full width with SGD's momentum, so that saving is of real size. Run: python benchmarks/loop.py [-o RESULT.json]
+Measures processor seconds a step besides the training step (logging, metrics), and how long a save blocks the loop. The step is
+replaced by a sleep of 50 ms, which takes no processor time. The network is r2plus1d_18 of full width with SGD's momentum, for
+checkpoints of realistic size.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training import fit as loop
+from muybridge.training import step_batches
 from muybridge.training.checkpoint import TrainState
 from muybridge.training.checkpointer import AsyncCheckpointer
 from muybridge.training.job import TrainingJob, prepare_job
@@ -44,7 +46,7 @@ DATA = MotionSettings(
 )
 
 
-def job_of(folder: Path, name: str) -> TrainingJob:
+def make_job(folder: Path, name: str) -> TrainingJob:
     settings = TrainSettings(
         data=str(folder / "data"),
         output=str(folder / name),
@@ -56,8 +58,8 @@ def job_of(folder: Path, name: str) -> TrainingJob:
     return prepare_job(settings)
 
 
-def overhead_seconds(job: TrainingJob) -> float:
-    """Processor seconds a step outside of learning and reading."""
+def measure_overhead(job: TrainingJob) -> float:
+    """Processor seconds a step outside of the training step and data loading."""
     batch = TrainingBatch(None, torch.zeros(4, dtype=torch.int64), ("a.mp4",) * 4, 0, ())
     marks: list[float] = []
 
@@ -70,38 +72,38 @@ def overhead_seconds(job: TrainingJob) -> float:
         time.sleep(STEP_SECONDS)
         return StepResult(0.7, 2, 4, 0, ())
 
-    loop.load_training_batches, loop.training_step = batches, step  # type: ignore[assignment]
+    step_batches.load_training_batches, loop.training_step = batches, step  # type: ignore[assignment]
     loop.is_validation_due = lambda *_: False
     loop.fit(job, Console(file=io.StringIO(), width=200))
     return statistics.median(after - before for before, after in pairwise(marks))
 
 
-def save_seconds(job: TrainingJob) -> list[float]:
-    """Processor seconds for which training stands still at a save, the disk not waited for."""
+def measure_saves(job: TrainingJob) -> list[float]:
+    """Processor seconds for which each save blocks the training thread."""
     optimizer = build_optimizer(job.network, job.settings.training)
     for parameter in job.network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    found = []
-    with AsyncCheckpointer(job, optimizer) as keeper:
-        for number in range(REPEATS):
-            began = time.thread_time()
-            keeper.save(TrainState(number + 1))
-            found.append(time.thread_time() - began)
-            keeper.wait()
-    return found
+    seconds = []
+    with AsyncCheckpointer(job, optimizer) as checkpointer:
+        for step in range(1, REPEATS + 1):
+            start = time.thread_time()
+            checkpointer.save(TrainState(step))
+            seconds.append(time.thread_time() - start)
+            checkpointer.wait()
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_motion_dataset(folder / "data", DATA)
-        stalls = save_seconds(job_of(folder, "save"))
-        overheads = [overhead_seconds(job_of(folder, f"loop{number}")) for number in range(REPEATS)]
+        stalls = measure_saves(make_job(folder, "save"))
+        overheads = [measure_overhead(make_job(folder, f"loop{index}")) for index in range(REPEATS)]
     overhead, stall = statistics.median(overheads), statistics.median(stalls)
     result = {
         "what": "training loop besides learning, r2plus1d_18: processor seconds, medians",
@@ -115,8 +117,8 @@ def main() -> None:
     }
     text = json.dumps(result, indent=2)
     print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    if args.output:
+        args.output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

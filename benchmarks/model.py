@@ -1,11 +1,11 @@
-"""Inference beside torchvision, ONNX Runtime and OpenVINO; the sizes of docs/performance.md. Writes results as JSON.
+"""Inference benchmark beside torchvision, ONNX Runtime and OpenVINO, for the sizes of docs/performance.md.
 
 python benchmarks/model.py -o benchmarks/results/DATE-MACHINE-model.json
 """
 
 import sys
 
-from measuring import benchmark_options
+from harness import parse_options
 from muybridge.bench.model import measure_model
 from muybridge.bench.results import print_results
 
@@ -17,9 +17,9 @@ SIZES = [
 ]
 
 if __name__ == "__main__":
-    options = benchmark_options(sys.argv[1:])
+    args = parse_options(sys.argv[1:])
     results = [
-        measure_model(name, shape, device=options.device, repeats=options.repeats, compiled=options.compile)
+        measure_model(name, shape, device=args.device, repeats=args.repeats, compiled=args.compile)
         for name, shape in SIZES
     ]
-    print_results(results, as_json=False, output=options.output)
+    print_results(results, as_json=False, output=args.output)

@@ -1,7 +1,7 @@
-"""One rank against two of one thread each on the CPU, by gloo: seconds and processor seconds for the same global batches.
+"""Data parallel benchmark, one rank against two on the CPU (gloo): `python benchmarks/ranks.py [-o RESULT.json]`.
 
-Wall time scales only where two cores are idle; processor seconds show what the second rank adds in work, whoever else runs.
-Run: python benchmarks/ranks.py [-o RESULT.json]
+Measures seconds and processor seconds for the same global batches, one thread a rank. Wall time
+scales only if two cores are idle; processor seconds show the additional work of the second rank regardless of other load.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from muybridge.video.views import View, collate_views
 GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56
 
 
-def rank_seconds() -> tuple[float, float]:
-    """Seconds and processor seconds of this rank for the steps."""
+def measure_rank() -> tuple[float, float]:
+    """Seconds and processor seconds of the steps on this rank."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     with join_process_group(cpu) as ranks:
@@ -45,28 +45,28 @@ def rank_seconds() -> tuple[float, float]:
         plan = build_schedule(training, num_videos=100, world_size=ranks.world_size)
         job = TrainingJob(settings, Path(), None, None, network, plan, cpu, (), ranks)  # type: ignore[arg-type]
         model = wrap_for_training(network, ranks, sync_batch_norm=False, example_clips=make_example_clips(job, 2))
-        learner = StepContext(job, model, build_optimizer(network, training))
-        batch = made_batch(training.batch_size)
-        training_step(learner, [batch], 0)
+        context = StepContext(job, model, build_optimizer(network, training))
+        batch = make_batch(training.batch_size)
+        training_step(context, [batch], 0)
         ranks.all_gather_floats([0.0])
-        began, worked = time.perf_counter(), time.process_time()
+        start, processor_start = time.perf_counter(), time.process_time()
         for step in range(NUM_STEPS):
-            training_step(learner, [batch], step)
-        return time.perf_counter() - began, time.process_time() - worked
+            training_step(context, [batch], step)
+        return time.perf_counter() - start, time.process_time() - processor_start
 
 
-def made_batch(num_clips: int) -> TrainingBatch:
-    draw = torch.Generator().manual_seed(current_rank().rank)
-    luma = torch.randint(0, 255, (LENGTH, CROP, CROP), dtype=torch.uint8, generator=draw).numpy()
-    chroma = torch.randint(0, 255, (2, LENGTH, CROP // 2, CROP // 2), dtype=torch.uint8, generator=draw).numpy()
+def make_batch(num_clips: int) -> TrainingBatch:
+    generator = torch.Generator().manual_seed(current_rank().rank)
+    luma = torch.randint(0, 255, (LENGTH, CROP, CROP), dtype=torch.uint8, generator=generator).numpy()
+    chroma = torch.randint(0, 255, (2, LENGTH, CROP // 2, CROP // 2), dtype=torch.uint8, generator=generator).numpy()
     view = View(luma, chroma, 0, 0, False, "bt601", False)
     labels = torch.zeros(num_clips, dtype=torch.int64)
     return TrainingBatch(collate_views([view] * num_clips), labels, ("a.mp4",) * num_clips, 0, ())
 
 
-def run(world_size: int) -> tuple[float, float]:
-    """The slowest rank's seconds, and the processor seconds of all."""
-    here = os.environ | {"OMP_NUM_THREADS": "1", "RANKS_WORKER": "1"}
+def run_ranks(world_size: int) -> tuple[float, float]:
+    """Seconds of the slowest rank, and the sum of processor seconds of all ranks."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RANKS_WORKER": "1"}
     command = [
         sys.executable,
         "-m",
@@ -75,24 +75,26 @@ def run(world_size: int) -> tuple[float, float]:
         f"--nproc-per-node={world_size}",
         __file__,
     ]
-    lines = subprocess.run(command, env=here, check=True, capture_output=True, text=True).stdout.splitlines()
-    found = [json.loads(line) for line in lines if line.startswith("[")]
-    assert len(found) == world_size
-    return max(seconds for seconds, _ in found), sum(worked for _, worked in found)
+    lines = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    ranks = [json.loads(line) for line in lines if line.startswith("[")]
+    assert len(ranks) == world_size
+    return max(seconds for seconds, _ in ranks), sum(processor_seconds for _, processor_seconds in ranks)
 
 
 def main() -> None:
     if os.environ.get("RANKS_WORKER"):
-        sys.stdout.write(f"{json.dumps(rank_seconds())}\n")  # at once: two ranks share it
+        sys.stdout.write(f"{json.dumps(measure_rank())}\n")  # in one write: two ranks share the pipe
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
+    args = parser.parse_args()
     rows: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(REPEATS):
-        for world_size, found in rows.items():  # alternating
-            found.append(run(world_size))
-    medians = {size: [statistics.median(column) for column in zip(*found, strict=True)] for size, found in rows.items()}
+        for world_size, repeats in rows.items():  # alternating
+            repeats.append(run_ranks(world_size))
+    medians = {
+        size: [statistics.median(column) for column in zip(*repeats, strict=True)] for size, repeats in rows.items()
+    }
     result = {
         "what": f"r2plus1d_18 of width {WIDTH}, {NUM_STEPS} steps of {GLOBAL_BATCH} clips {LENGTH}x{CROP}x{CROP}",
         "processor": get_processor_name(),
@@ -107,8 +109,8 @@ def main() -> None:
     }
     text = json.dumps(result, indent=2)
     print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    if args.output:
+        args.output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A training step beside torchvision; the sizes of docs/performance.md. Writes results as JSON.
+"""Training step benchmark beside torchvision, for the sizes of docs/performance.md.
 
 python benchmarks/train.py -o benchmarks/results/DATE-MACHINE-train.json
 """
 
 import sys
 
-from measuring import benchmark_options
+from harness import parse_options
 from muybridge.bench.results import print_results
 from muybridge.bench.train import measure_training
 
@@ -17,11 +17,9 @@ SIZES = [
 ]
 
 if __name__ == "__main__":
-    options = benchmark_options(sys.argv[1:])
+    args = parse_options(sys.argv[1:])
     results = [
-        measure_training(
-            name, shape, device=options.device, repeats=options.repeats, compiled=options.compile, precision="fp32"
-        )
+        measure_training(name, shape, device=args.device, repeats=args.repeats, compiled=args.compile, precision="fp32")
         for name, shape in SIZES
     ]
-    print_results(results, as_json=False, output=options.output)
+    print_results(results, as_json=False, output=args.output)

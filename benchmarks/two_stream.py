@@ -3,8 +3,8 @@
     python benchmarks/two_stream.py -o FOLDER [--seeds 3] [--clips 3000] [--data_sets NAME ...] [--result RESULT.json]
 
 Trains one small R(2+1)D per data set, modality and seed, scores the test videos, and fuses the score files; the first flow
-network is also scored on stored flow. Runs that are complete are not repeated. UT-Interaction is read from the folder that
-MUYBRIDGE_REAL_VIDEO names, and left out without it.
+network is also scored on stored flow. Completed runs are not repeated. UT-Interaction is read from the folder
+MUYBRIDGE_REAL_VIDEO, and skipped if that is not set.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from muybridge.cli.evaluate import score_split
+from harness import describe_environment
 from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import collect_environment
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.loading.loader import open_frame_source, read_segment_times
 from muybridge.loading.open_data import open_data
@@ -69,8 +69,8 @@ CPU = torch.device("cpu")
 IN_THIS_PROCESS = LoadingSettings(workers=0)
 
 
-def settings(name: str, data: Path, folder: Path, modality: Modality, seed: int, num_clips: int) -> TrainSettings:
-    """One small run; the data sets differ in how clips are cut alone."""
+def make_settings(name: str, data: Path, folder: Path, modality: Modality, seed: int, num_clips: int) -> TrainSettings:
+    """Settings of one small run; between data sets only the clips differ."""
     if name in MOTIONS:
         clips = ClipSettings(length=8, stride=2, scale=(64, 64), crop=56, mirror=False)
     else:
@@ -96,26 +96,31 @@ def settings(name: str, data: Path, folder: Path, modality: Modality, seed: int,
     )
 
 
-def scored(run: TrainSettings) -> Path:
-    """The test scores of a run, trained where they are not there yet. The last weights are used, whatever validation says."""
+def train_and_score(run: TrainSettings) -> Path:
+    """Path of the test scores of a run's last weights; trains and scores the run if they do not exist."""
     scores = Path(run.output) / "scores" / "test.parquet"
     if not scores.exists():
-        began = time.process_time()
+        start = time.process_time()
         fit(prepare_job(run, resume=True), Console(file=sys.stderr))
         asked = EvaluateSettings(data=run.data, device="cpu", seed=run.seed, loading=IN_THIS_PROCESS)
-        score_split(str(Path(run.output) / "last.safetensors"), asked, scores)
-        print(f"{run.output}: {time.process_time() - began:.0f} processor seconds", file=sys.stderr)
+        evaluate_split(str(Path(run.output) / "last.safetensors"), asked, scores)
+        print(f"{run.output}: {time.process_time() - start:.0f} processor seconds", file=sys.stderr)
     return scores
 
 
-def right_on_stored_flow(run: TrainSettings) -> dict[str, int]:
-    """The test videos scored once more from stored flow: how many are right, and how many get the same first class."""
+def score_stored_flow(run: TrainSettings) -> dict[str, int]:
+    """Score the test videos from stored flow: how many are correct, and how many keep their predicted class."""
     network, card = load_weights(Path(run.output) / "last.safetensors")
-    asked = replace(card.preprocessing, frames_per_second=None)  # the stored frames are those of the grid
+    preprocessing = replace(
+        card.preprocessing, frames_per_second=None
+    )  # stored frames are already sampled at that rate
     videos = open_data(run.data, seed=run.seed).select_split("test").remap_labels(card.classes)
-    source = open_frame_source(videos.root, asked)
-    corner = (asked.scale_height - asked.crop) // 2, (asked.scale_width - asked.crop) // 2
-    first_classes = compute_video_scores(read_scores(Path(run.output) / "scores" / "test.parquet"))
+    source = open_frame_source(videos.root, preprocessing)
+    corner = (
+        (preprocessing.scale_height - preprocessing.crop) // 2,
+        (preprocessing.scale_width - preprocessing.crop) // 2,
+    )
+    frame_scores = compute_video_scores(read_scores(Path(run.output) / "scores" / "test.parquet"))
     counts = {"of": len(videos), "right": 0, "same_first_class": 0}
     for index in range(len(videos)):
         ticks = compute_sampling_grid(read_segment_times(source, videos, index), card.preprocessing.frames_per_second)
@@ -127,41 +132,47 @@ def right_on_stored_flow(run: TrainSettings) -> dict[str, int]:
             shard = Path(folder) / format_shard_path(0)
             shard.parent.mkdir()
             shard.write_bytes(content)
-            stored = ShardFrameSource(folder, scale_height=2 * asked.scale_height, scale_width=asked.scale_width)
+            stored = ShardFrameSource(
+                folder, scale_height=2 * preprocessing.scale_height, scale_width=preprocessing.scale_width
+            )
             member = str(ShardMember(0, 0, len(content), sha256))
             views = [
                 make_stored_flow_view(
-                    stored.read(member, select_stored_ticks(clip.ticks, asked)), corner, asked, mirror=False
+                    stored.read(member, select_stored_ticks(clip.ticks, preprocessing)),
+                    corner,
+                    preprocessing,
+                    mirror=False,
                 )
-                for clip in sample_uniform_clips(times, asked, EvaluationSettings().clips)
+                for clip in sample_uniform_clips(times, preprocessing, EvaluationSettings().clips)
             ]
-        logits = NetworkScorer(network, CPU)(prepare_network_input(collate_views(views), asked, CPU))
-        found = int(torch.softmax(logits, 1).mean(0).argmax())
-        counts["right"] += found in videos.get_labels(index)
-        place = first_classes.videos.index(videos.get_video(index))
-        counts["same_first_class"] += found == int(first_classes.probabilities[place].argmax())
+        logits = NetworkScorer(network, CPU)(prepare_network_input(collate_views(views), preprocessing, CPU))
+        predicted = int(torch.softmax(logits, 1).mean(0).argmax())
+        counts["right"] += predicted in videos.get_labels(index)
+        video_index = frame_scores.videos.index(videos.get_video(index))
+        counts["same_first_class"] += predicted == int(frame_scores.probabilities[video_index].argmax())
     return counts
 
 
-def compared(name: str, data: Path, folder: Path, *, seeds: int, num_clips: int) -> dict[str, object]:
-    """Video and clip accuracy of each stream and of their mean, seed by seed."""
+def compare_streams(name: str, data: Path, folder: Path, *, seeds: int, num_clips: int) -> dict[str, object]:
+    """Video and clip accuracy of each stream and of their mean, for each seed."""
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         scores = [
-            read_scores(scored(settings(name, data, folder, modality, seed, num_clips))) for modality in MODALITIES
+            read_scores(train_and_score(make_settings(name, data, folder, modality, seed, num_clips)))
+            for modality in MODALITIES
         ]
         fused = fuse(scores, [1.0, 1.0])
-        measured = dict(zip((*MODALITIES, "fused"), (*fused.members, fused.accuracy), strict=True))
-        flow_run = settings(name, data, folder, "flow", seed, num_clips)
-        once = {"flow_from_stored": right_on_stored_flow(flow_run)} if seed == 0 else {}
+        accuracies = dict(zip((*MODALITIES, "fused"), (*fused.members, fused.accuracy), strict=True))
+        flow_run = make_settings(name, data, folder, "flow", seed, num_clips)
+        stored = {"flow_from_stored": score_stored_flow(flow_run)} if seed == 0 else {}
         rows.append(
-            once
+            stored
             | {
                 stream: {
                     "clip_top1": accuracy.clip_top1.of_all.to_json(),
                     "video_top1": accuracy.video_top1.of_all.to_json(),
                 }
-                for stream, accuracy in measured.items()
+                for stream, accuracy in accuracies.items()
             }
         )
     means = {
@@ -171,31 +182,28 @@ def compared(name: str, data: Path, folder: Path, *, seeds: int, num_clips: int)
 
 
 def main() -> None:
-    """Writes the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=3000, help="training clips a run")
     parser.add_argument("--data_sets", nargs="+", help="only these")
     parser.add_argument("--result", type=Path, help="the JSON file to write")
-    found = parser.parse_args()
-    addresses = {name: found.output / name for name in MOTIONS}
+    args = parser.parse_args()
+    addresses = {name: args.output / name for name in MOTIONS}
     if real := os.environ.get("MUYBRIDGE_REAL_VIDEO"):
         addresses["ut_interaction"] = Path(real) / "ut_interaction" / "manifest.csv"
     else:
-        print("UT-Interaction is left out: MUYBRIDGE_REAL_VIDEO is not set", file=sys.stderr)
-    addresses = {name: data for name, data in addresses.items() if name in (found.data_sets or addresses)}
+        print("skipping UT-Interaction: MUYBRIDGE_REAL_VIDEO is not set", file=sys.stderr)
+    addresses = {name: data for name, data in addresses.items() if name in (args.data_sets or addresses)}
     for name in addresses.keys() & MOTIONS.keys():
         if not addresses[name].exists():
             write_motion_dataset(addresses[name], MOTIONS[name])
     result = {
-        name: compared(name, data, found.output, seeds=found.seeds, num_clips=found.clips)
+        name: compare_streams(name, data, args.output, seeds=args.seeds, num_clips=args.clips)
         for name, data in addresses.items()
     }
-    facts = {key: value for key, value in collect_environment().items() if key != "command"}
-    text = {"environment": facts, **result}
-    if found.result:
-        write_json(found.result, text)
+    if args.result:
+        write_json(args.result, {"environment": describe_environment(), **result})
     print(json.dumps(result, indent=2))
 
 

@@ -29,6 +29,7 @@ from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepContext, make_example_clips, training_step
+from muybridge.training.step_batches import StepBatches
 from muybridge.video.decode import VideoFiles
 from muybridge.weights import address as weights_address
 from muybridge.weights.address import load_weights
@@ -38,19 +39,19 @@ CPU = torch.device("cpu")
 
 def train(settings: TrainSettings, resume: bool = False) -> tuple[int, float | None, str]:
     """A whole run; its steps, best accuracy and what it printed."""
-    told = io.StringIO()
-    with join_process_group(CPU) as ranks:
-        console = Console(file=told, width=400, quiet=not ranks.is_rank0)
-        outcome = fit(prepare_job(settings, resume=resume, process_group=ranks), console)
-    return outcome.train_state.step, outcome.train_state.best_accuracy, told.getvalue()
+    output = io.StringIO()
+    with join_process_group(CPU) as process_group:
+        console = Console(file=output, width=400, quiet=not process_group.is_rank0)
+        result = fit(prepare_job(settings, resume=resume, process_group=process_group), console)
+    return result.train_state.step, result.train_state.best_accuracy, output.getvalue()
 
 
-def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str) -> Any:
+def train_with_fault(settings: TrainSettings, rank: int, step: int, how: str) -> Any:
     """A run in which one rank, in one step, dies, hangs, fails or gets a signal."""
     original = fit_module.training_step
 
-    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
-        if steps_done + 1 == step and learner.job.process_group.rank.rank == rank:
+    def step_with_fault(context: Any, micro_batches: Any, step_index: int) -> Any:
+        if step_index + 1 == step and context.job.process_group.rank.rank == rank:
             match how:
                 case "dies":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -61,38 +62,38 @@ def train_and_misbehave(settings: TrainSettings, rank: int, step: int, how: str)
                 case "is asked to stop":
                     os.kill(os.getpid(), signal.SIGTERM)
                 case "is not finite":
-                    pieces = [
+                    micro_batches = [
                         replace(
-                            piece,
+                            micro_batch,
                             views=replace(
-                                piece.views,
-                                color_matrices_n34=torch.full_like(piece.views.color_matrices_n34, torch.nan),
+                                micro_batch.views,
+                                color_matrices_n34=torch.full_like(micro_batch.views.color_matrices_n34, torch.nan),
                             ),
                         )
-                        for piece in pieces
+                        for micro_batch in micro_batches
                     ]
                 case "learns nothing":
                     with torch.no_grad():
-                        learner.job.network.fc.bias[0] = torch.nan
-        return original(learner, pieces, steps_done)
+                        context.job.network.fc.bias[0] = torch.nan
+        return original(context, micro_batches, step_index)
 
-    fit_module.training_step = stepped
+    fit_module.training_step = step_with_fault
     if how == "hangs":
-        be_impatient_in(f"training step {step}")
+        set_short_limit(f"training step {step}")
     return train(settings)
 
 
-def train_and_leave_workers(settings: TrainSettings, told: Path) -> Any:
+def train_and_leave_workers(settings: TrainSettings, pids_file: Path) -> Any:
     """A run that is killed in its second step, after it has written down its workers."""
     original = fit_module.training_step
 
-    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
-        if steps_done == 1:
-            told.write_text(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
+    def step_with_fault(context: Any, micro_batches: Any, step_index: int) -> Any:
+        if step_index == 1:
+            pids_file.write_text(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(learner, pieces, steps_done)
+        return original(context, micro_batches, step_index)
 
-    fit_module.training_step = stepped
+    fit_module.training_step = step_with_fault
     return train(settings)
 
 
@@ -100,23 +101,23 @@ def train_while_a_worker_is_killed(settings: TrainSettings, step: int) -> Any:
     """A run that loses a worker in one step, as when memory runs out."""
     original = fit_module.training_step
 
-    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
-        if steps_done + 1 == step:
+    def step_with_fault(context: Any, micro_batches: Any, step_index: int) -> Any:
+        if step_index + 1 == step:
             multiprocessing.active_children()[0].kill()
-        return original(learner, pieces, steps_done)
+        return original(context, micro_batches, step_index)
 
-    fit_module.training_step = stepped
+    fit_module.training_step = step_with_fault
     return train(settings)
 
 
-def be_impatient_in(phase: str) -> None:
+def set_short_limit(phase: str) -> None:
     """One phase may last no longer than a second; the others, which a slow machine may need time for, as long as set."""
-    original = Watchdog.limit_phase
+    original = Watchdog.start_phase
 
-    def impatient(self: Any, name: str, limit_minutes: float, *arguments: Any, **options: Any) -> Any:
+    def limit_shortly(self: Any, name: str, limit_minutes: float, *arguments: Any, **options: Any) -> Any:
         return original(self, name, 1 / 60 if name == phase else limit_minutes, *arguments, **options)
 
-    Watchdog.limit_phase = impatient  # type: ignore[method-assign]
+    Watchdog.start_phase = limit_shortly  # type: ignore[method-assign]
 
 
 def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
@@ -131,17 +132,17 @@ def train_while_a_read_hangs(settings: TrainSettings, step: int) -> Any:
         return original(self, video, ticks)
 
     VideoFiles.read = read  # type: ignore[method-assign]
-    be_impatient_in(f"reading the clips of step {step}")
+    set_short_limit(f"reading the clips of step {step}")
     return train(settings)
 
 
-def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:
+def run_first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> dict[str, Any]:
     """Losses and gradients of the first steps, without moving anything, and which videos were drawn."""
-    with join_process_group(CPU) as ranks:
-        job = prepare_job(settings, process_group=ranks)
+    with join_process_group(CPU) as process_group:
+        job = prepare_job(settings, process_group=process_group)
         model = wrap_for_training(
             job.network,
-            ranks,
+            process_group,
             sync_batch_norm=settings.training.synchronise_norm,
             example_clips=make_example_clips(job, 2),
         )
@@ -149,28 +150,27 @@ def first_steps(settings: TrainSettings, num_steps: int, freeze_norms: bool) -> 
         optimizer.step = lambda *_: None  # type: ignore[method-assign,assignment]
         if freeze_norms:
             job.network.train = lambda mode=True: nn.Module.train(job.network, False)  # type: ignore[method-assign,assignment]
-        draws, steps = fit_module._build_dataset_and_sampler(job, 0)
-        batches = fit_module.load_training_batches(draws, steps, settings.loading, pin_memory=False)
-        found: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
+        batches = StepBatches(job, 0)
+        measured: dict[str, Any] = {"losses": [], "counts": [], "gradients": [], "videos": []}
         for step in range(num_steps):
-            pieces = [next(batches) for _ in range(steps.num_micro_batches)]
-            result = training_step(StepContext(job, model, optimizer), pieces, step)
-            found["losses"].append(result.loss)
-            found["counts"].append((result.num_clips, result.num_right, sorted(f.video for f in result.failures)))
-            found["gradients"].append(
+            micro_batches = next(batches)
+            result = training_step(StepContext(job, model, optimizer), micro_batches, step)
+            measured["losses"].append(result.loss)
+            measured["counts"].append((result.num_clips, result.num_right, sorted(f.video for f in result.failures)))
+            measured["gradients"].append(
                 {name: parameter.grad.numpy().copy() for name, parameter in job.network.named_parameters()}
             )
-            own = [[video for piece in pieces for video in piece.videos]]
-            found["videos"].append([video for part in ranks.all_gather_object(own[0]) for video in part])
-        found["buffers"] = {name: buffer.numpy().copy() for name, buffer in job.network.named_buffers()}
-        return found
+            own = [[video for micro_batch in micro_batches for video in micro_batch.videos]]
+            measured["videos"].append([video for part in process_group.all_gather_object(own[0]) for video in part])
+        measured["buffers"] = {name: buffer.numpy().copy() for name, buffer in job.network.named_buffers()}
+        return measured
 
 
-def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -> tuple[float, float, int]:
+def evaluate_split(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -> tuple[float, float, int]:
     """Accuracies and looped videos as this rank hears of them."""
     with join_process_group(CPU):
         network, card = load_weights(run)
-        examination = EvaluationJob(
+        evaluation_job = EvaluationJob(
             manifest=data.remap_labels(card.classes),
             split="test",
             fold=None,
@@ -179,7 +179,7 @@ def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -
             evaluation=evaluation,
             loading=loading,
         )
-        result = evaluate(examination, NetworkScorer(network, CPU), path, device=CPU)
+        result = evaluate(evaluation_job, NetworkScorer(network, CPU), path, device=CPU)
     return (
         result.accuracy.clip_top1.of_all.share,
         result.accuracy.video_top1.of_all.share,
@@ -187,64 +187,64 @@ def evaluated(run: Path, data: Any, path: Path, evaluation: Any, loading: Any) -
     )
 
 
-def norm_pass(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
+def run_batch_norm(maps: Tensor, weights: Tensor, cuts: list[int]) -> dict[str, Any]:
     """This rank's part of a batch through a wrapped, synchronised batch norm: outputs, input gradients, statistics."""
-    with join_process_group(CPU) as ranks:
+    with join_process_group(CPU) as process_group:
         torch.manual_seed(3)
         network = nn.Sequential(nn.Conv3d(maps.shape[1], 5, 1), nn.BatchNorm3d(5))
         with torch.no_grad():
             network[1].weight.uniform_(0.5, 2.0)
-        model = wrap_for_training(network, ranks, sync_batch_norm=True, example_clips=maps[:1])
-        rank = ranks.rank.rank
+        model = wrap_for_training(network, process_group, sync_batch_norm=True, example_clips=maps[:1])
+        rank = process_group.rank.rank
         own = maps[cuts[rank] : cuts[rank + 1]].clone().requires_grad_()
         out = model(own)
         torch.autograd.backward((out * weights[cuts[rank] : cuts[rank + 1]]).sum())
         return {
             "out": out.detach(),
             "maps": own.grad,
-            "parameters": [parameter.grad * ranks.world_size for parameter in network.parameters()],
+            "parameters": [parameter.grad * process_group.world_size for parameter in network.parameters()],
             "mean": network[1].running_mean,
             "variance": network[1].running_var,
-            "kind": type(network[1]).__name__,
+            "norm_type": type(network[1]).__name__,
         }
 
 
-def accumulated(clips: Tensor) -> list[Tensor]:
+def accumulate_two_passes(clips: Tensor) -> list[Tensor]:
     """Gradients after two passes of which the first is held back."""
-    with join_process_group(CPU) as ranks:
+    with join_process_group(CPU) as process_group:
         torch.manual_seed(3)
         network = nn.Conv3d(3, 4, 1)
-        model = wrap_for_training(network, ranks, sync_batch_norm=False, example_clips=clips[:1])
-        own = clips[ranks.rank.rank :: ranks.world_size]
-        for number, piece in enumerate(own.split(1)):
+        model = wrap_for_training(network, process_group, sync_batch_norm=False, example_clips=clips[:1])
+        own = clips[process_group.rank.rank :: process_group.world_size]
+        for number, micro_batch in enumerate(own.split(1)):
             with no_sync_if(model, number + 1 < len(own)):
-                torch.autograd.backward(functional.relu(model(piece)).sum())
-        return [parameter.grad * ranks.world_size for parameter in network.parameters()]
+                torch.autograd.backward(functional.relu(model(micro_batch)).sum())
+        return [parameter.grad * process_group.world_size for parameter in network.parameters()]
 
 
-def fetched_in_turn(cache: Path) -> str:
+def download_slowly(cache: Path) -> str:
     """What a rank finds at an address that somebody must fetch first, slowly; and whether it was this rank."""
 
     def weights_file(address: str) -> None:
         if not (cache / address).exists():
             time.sleep(0.3)  # another rank would have all the time to begin as well
             with (cache / address).open("a") as file:
-                file.write(f"rank {ranks.rank.rank} ")
+                file.write(f"rank {process_group.rank.rank} ")
 
     weights_address.resolve_weights_file = weights_file  # type: ignore[assignment]
-    with join_process_group(CPU) as ranks:
-        weights_address.download_once_per_node("name", ranks)
+    with join_process_group(CPU) as process_group:
+        weights_address.download_once_per_node("name", process_group)
         return (cache / "name").read_text()
 
 
-def told(value: int) -> tuple[Any, Any, Any]:
+def run_collectives(value: int) -> tuple[Any, Any, Any]:
     """What ranks hear of each other."""
-    with join_process_group(CPU) as ranks:
-        assert isinstance(ranks, ProcessGroup)
+    with join_process_group(CPU) as process_group:
+        assert isinstance(process_group, ProcessGroup)
         return (
-            ranks.all_gather_floats([value, ranks.rank.rank]),
-            ranks.all_gather_object(f"rank {ranks.rank.rank}"),
-            ranks.broadcast_from_rank0(ranks.rank.rank),
+            process_group.all_gather_floats([value, process_group.rank.rank]),
+            process_group.all_gather_object(f"rank {process_group.rank.rank}"),
+            process_group.broadcast_from_rank0(process_group.rank.rank),
         )
 
 
@@ -275,12 +275,12 @@ def train_with_small_files(settings: TrainSettings, num_bytes: int) -> Any:
     """A run that may not write a file larger than this, as on a full disk."""
     original = fit_module.training_step
 
-    def stepped(learner: Any, pieces: Any, steps_done: int) -> Any:
-        if steps_done == 3:
+    def step_with_fault(context: Any, micro_batches: Any, step_index: int) -> Any:
+        if step_index == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
-        return original(learner, pieces, steps_done)
+        return original(context, micro_batches, step_index)
 
-    fit_module.training_step = stepped
+    fit_module.training_step = step_with_fault
     return train(settings)
 
 

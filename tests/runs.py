@@ -16,6 +16,9 @@ from muybridge.settings import (
     TrainSettings,
 )
 from muybridge.synthetic.motions import MotionSettings
+from muybridge.training.checkpoint import TrainState, save_checkpoint
+from muybridge.training.job import TrainingJob
+from muybridge.training.optimizer import build_optimizer
 
 MOTIONS = MotionSettings(
     classes=2,
@@ -47,3 +50,9 @@ def tiny_run(data: Path | str, output: Path, changes: Mapping[str, Any] | None =
         else:
             settings = replace(settings, **{setting: value})
     return settings
+
+
+def save_job(job: TrainingJob, step: int = 5) -> None:
+    """Writes the checkpoint of a job as if it had trained for so many steps."""
+    optimizer = build_optimizer(job.network, job.settings.training)
+    save_checkpoint(job.folder / "checkpoints", job.network, optimizer, TrainState(step), keep=1)

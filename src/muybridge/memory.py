@@ -1,4 +1,4 @@
-"""How the C library treats freed memory."""
+"""Settings of the C library's memory allocator. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ctypes
 
 
 def keep_freed_memory(num_bytes: int) -> None:
-    """Has glibc reuse freed buffers up to this size instead of giving each back and asking for it again.
+    """Makes glibc reuse freed buffers of up to `num_bytes` instead of returning each to the operating system.
 
-    Fresh memory is cleared page by page when it is first touched, which costs what a layer computes or a worker decodes
-    (docs/performance.md). Twice as much may stay with the process. Nothing happens with another C library.
+    Fresh memory is zeroed page by page on first use, which can cost as much time as computing a layer or decoding a clip
+    (docs/performance.md). The process may keep up to twice `num_bytes`. No effect with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # numbers of malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    if mallopt is not None:  # -1 and -3 are M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
         mallopt(-1, 2 * num_bytes - 1)
         mallopt(-3, num_bytes)

@@ -1,8 +1,8 @@
-"""The one home of random draws: every draw is a pure function of (seed, purpose, number).
+"""Random draws as pure functions of (seed, purpose, draw index).
 
-Counter-based generators (Philox) need no state to be saved or sent: a worker, a rank or a resumed run that knows the number
-of a draw makes the same draw. `shuffle_index` is a permutation that is computed one place at a time, so a data set of
-a million videos is shuffled without a list of a million numbers and without ranks talking to each other.
+Counter-based generators (Philox) have no state to save or send: a worker, a rank or a resumed run that knows the index of a
+draw makes the same draw. `shuffle_index` computes a permutation one element at a time, so a data set of a million videos is
+shuffled without a list of a million numbers and without communication between ranks.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ def _derive_key(seed: int, purpose: str) -> int:
 
 
 def make_generator(seed: int, purpose: str, draw_index: int) -> np.random.Generator:
-    """The random generator of one draw. `number` >= 0 counts the draws of that purpose."""
-    # The high half of the 256-bit counter holds the number: draws never run into each other's stream.
+    """The random generator of draw number `draw_index` (>= 0) for `purpose`."""
+    # The high half of the 256-bit counter holds the index, so that the streams of two draws never overlap.
     return np.random.Generator(np.random.Philox(key=_derive_key(seed, purpose), counter=draw_index << 128))
 
 
 def hash_to_fraction(seed: int, purpose: str, name: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments: for splits drawn by a hash of a name."""
+    """A number in [0, 1) from a hash of the arguments, for random splits that do not depend on other names."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def shuffle_index(index: int, size: int, *, seed: int, purpose: str, permutation_index: int) -> int:
-    """Where `position` goes in permutation `number` of range(size): O(1), a bijection.
+    """The image of `index` under permutation number `permutation_index` of range(size), in O(1). Raises ValueError outside it.
 
-    A four-round Feistel network over the next even power of two, walked until it falls inside (cycle walking; fewer than
-    four steps on average).
+    A four-round Feistel network over the next even power of two, applied until the value is below `size` (cycle walking;
+    fewer than four rounds on average).
     """
     if not 0 <= index < size:
-        raise ValueError(f"position {index} is outside of a permutation of {size}")
+        raise ValueError(f"index {index} is outside a permutation of {size} elements")
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half_bits) - 1
     keys = _derive_round_keys(seed, purpose, permutation_index)
@@ -59,7 +59,7 @@ def _derive_round_keys(seed: int, purpose: str, permutation_index: int) -> tuple
 
 
 def _mix(value: int) -> int:
-    """The 64-bit finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    """The 64-bit finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
     value = (value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF

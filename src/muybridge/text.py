@@ -1,7 +1,7 @@
-"""Words and numbers as they are shown to people. Names of classes, videos and reasons come from outside, so they are cleaned.
+"""Formatting of names and numbers for display.
 
-Escaping for HTML is the template's; here goes what no escaping covers: characters that no file can hold, that break a line,
-or that turn the direction of the text around them.
+Names of classes and videos come from outside. `sanitize_text` replaces what escaping does not cover: characters that cannot be
+encoded, control characters, line breaks, and marks that change the direction of text. Escaping for HTML is the template's task.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
-# Marks that reorder the text after them: a file name could show itself as another one.
+# Marks that reorder the text around them, with which a file name can look like another one.
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def sanitize_text(text: str) -> str:
-    """The text on one line, with a replacement sign for each character that cannot or must not be shown."""
-    return "".join(_sanitize_character(sign) for sign in text)
+    """Put a text on one line, with U+FFFD for each character that cannot or must not be displayed."""
+    return "".join(_sanitize_character(character) for character in text)
 
 
 def _sanitize_character(character: str) -> str:
@@ -28,7 +27,7 @@ def _sanitize_character(character: str) -> str:
 
 
 def shorten(text: str, max_length: int) -> str:
-    """At most `length` characters; the middle goes, since names differ at their beginnings and ends."""
+    """Shorten to at most `max_length` characters by omitting the middle, since names differ at both ends."""
     if len(text) <= max_length:
         return text
     left = (max_length - 1) // 2
@@ -36,7 +35,7 @@ def shorten(text: str, max_length: int) -> str:
 
 
 def format_number(value: float, decimals: int | None = None) -> str:
-    """A number as it is shown: whole numbers with thousands apart, others with `decimals`, else four significant digits."""
+    """Format an integer with thousands separators, a float with `decimals`, or with four significant digits if None."""
     if isinstance(value, int):
         return f"{value:,}"
     if not math.isfinite(value):
@@ -47,7 +46,7 @@ def format_number(value: float, decimals: int | None = None) -> str:
 
 
 def format_percent(share: float) -> str:
-    """`52.8 %`, or a dash where there was nothing to count."""
+    """`52.8 %`, or `-` if the share is NaN because nothing was counted."""
     return f"{100 * share:.1f} %" if math.isfinite(share) else "-"
 
 
@@ -58,14 +57,14 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_p_value(p_value: float) -> str:
-    """A p-value: two significant digits, and no more zeros than anybody reads."""
+    """A p-value with two significant digits, `< 0.0001` below that."""
     if p_value < 1e-4:
         return "< 0.0001"
     return f"{min(p_value, 1.0):.2g}"
 
 
-def join_names(names: Sequence[Any], separator: str = ", ", *, max_names: int = 5) -> str:
-    """The first `most` names, and how many more there are: `a, b and 3 more`."""
+def join_names(names: Sequence[object], separator: str = ", ", *, max_names: int = 5) -> str:
+    """Join the first `max_names` names and count the rest: `a, b and 3 more`."""
     shown = separator.join(map(str, names[:max_names]))
     before_last = " " if separator == ", " else separator
     return f"{shown}{before_last}and {len(names) - max_names} more" if len(names) > max_names else shown

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.agreement.torchvision_networks import plain_logits, randomised, torchvision_models
+from tests.agreement.torchvision_networks import plain_logits, randomize, torchvision_models
 from torch import Tensor, nn
 
 from muybridge.inference.export import export_weights
@@ -32,9 +32,9 @@ def clips() -> Tensor:
     return torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def close(found: Tensor, expected: Tensor) -> bool:
+def close(actual: Tensor, expected: Tensor) -> bool:
     assert expected.std() > 1e-3, "logits so alike would hide a mistake"
-    return torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    return torch.allclose(actual, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def imported(state: dict[str, Tensor], tmp_path: Path, **options: Any) -> VideoResNet:
@@ -47,7 +47,7 @@ def imported(state: dict[str, Tensor], tmp_path: Path, **options: Any) -> VideoR
 def ours(name: str, **changes: Any) -> VideoResNet:
     torch.manual_seed(0)
     network = VideoResNet(build_specification(name, num_classes=5, clip_length=8, **changes))
-    randomised(network)
+    randomize(network)
     return network
 
 
@@ -66,7 +66,7 @@ def test_a_torchvision_layout_computes_what_its_operators_compute(tmp_path: Path
 @pytest.mark.parametrize("name", NAMES)
 def test_torchvision_weights_give_torchvisions_logits(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    theirs = randomised(getattr(torchvision_models(), name)(num_classes=7))
+    theirs = randomize(getattr(torchvision_models(), name)(num_classes=7))
     network = imported(theirs.state_dict(), tmp_path)
     with torch.no_grad():
         assert close(network(clips()), theirs(clips()))
@@ -87,18 +87,18 @@ def test_ig65m_weights_compute_with_the_authors_epsilon(tmp_path: Path) -> None:
 def test_exported_to_torchvision_the_outputs_are_equal_at_its_epsilon(tmp_path: Path, epsilon: float) -> None:
     network = ours("r2plus1d_18", norm_epsilon=epsilon)
     save(network, tmp_path / "net.safetensors", classes=[*"abcde"], preprocessing=SMALL)
-    told = export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format="torchvision")
+    result = export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format="torchvision")
     state = torch.load(tmp_path / "out.pth", weights_only=True)
     with torch.no_grad():
         assert close(plain_logits(state, clips()), network(clips()))
-    assert any("added to every running variance" in note for note in told.notes) == (epsilon != 1e-5)
+    assert any("added to every running variance" in note for note in result.notes) == (epsilon != 1e-5)
 
 
-def test_networks_that_torchvision_has_no_parts_for_are_refused(tmp_path: Path) -> None:
+def test_networks_that_torchvision_cannot_represent_are_refused(tmp_path: Path) -> None:
     for name, changes, sentence in (
-        ("mc2_18", {}, "it has parts for r3d, mc3, r2plus1d alone"),
+        ("mc2_18", {}, "it has only the families r3d, mc3, r2plus1d"),
         ("r3d_18", {"width": 8}, "its width is 64, not 8"),
-        ("r3d_18", {"norm_epsilon": 1e-6}, "variances could turn negative"),
+        ("r3d_18", {"norm_epsilon": 1e-6}, "variances could be negative"),
         ("r3d_18", {"stem_pool": True}, "no max-pool after the stem"),
         ("r2plus1d_18", {"middle_relu": False}, "it has ReLU between the halves"),
     ):

@@ -74,7 +74,7 @@ class Reference(nn.Module):
         return self.fc(nn.functional.adaptive_avg_pool3d(x, 1).flatten(1))
 
 
-def randomise(net):
+def randomize(net):
     """Batch-norm statistics and scales as of a trained network, so that none of them can be lost unseen."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -122,7 +122,7 @@ def test_names_and_shapes_of_parameters(name):
 @pytest.mark.parametrize("size", [(2, 3, 8, 32, 32), (1, 3, 5, 33, 30)])
 def test_logits_in_evaluation(name, size):
     ours, theirs = pair(name)
-    randomise(theirs)
+    randomize(theirs)
     ours.load_state_dict(theirs.state_dict())
     ours, theirs = ours.double().eval(), theirs.double().eval()
     clips = torch.randn(*size, dtype=torch.float64)
@@ -149,7 +149,7 @@ def test_a_training_step(name):
 
 def test_float32_agrees_to_rounding():
     ours, theirs = pair("r2plus1d_18")
-    randomise(theirs)
+    randomize(theirs)
     ours.load_state_dict(theirs.state_dict())
     clips = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
@@ -161,7 +161,7 @@ def test_float32_agrees_to_rounding():
 def test_epsilon_matters():
     """The two epsilons give different logits on the same weights, so an agreement above is not by luck."""
     ours, theirs = pair("r2plus1d_18")
-    randomise(theirs)
+    randomize(theirs)
     wrong = create_model("r2plus1d_18", num_classes=5, width=8, mid_channel_rule="per_block", norm_epsilon=1e-3)
     for net in (ours, wrong):
         net.load_state_dict(theirs.state_dict())

@@ -39,7 +39,7 @@ def imported(library):
     return importlib.import_module(MODULE)
 
 
-def randomised(net):
+def randomize(net):
     for module in net.modules():
         if isinstance(module, nn.BatchNorm3d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -61,7 +61,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
 def test_published_networks(oracle, name):
     torch.manual_seed(0)
-    theirs = randomised(getattr(oracle, name)(weights=None, num_classes=CLASSES))
+    theirs = randomize(getattr(oracle, name)(weights=None, num_classes=CLASSES))
     ours = create_model(name, num_classes=CLASSES, mid_channel_rule="per_block", norm_epsilon=1e-5)
     assert_same(ours, theirs)
 
@@ -76,4 +76,4 @@ def test_bottlenecks(oracle, name, convolution, stem):
         oracle.Bottleneck, [getattr(oracle, convolution)] * 4, [3, 4, 6, 3], getattr(oracle, stem), CLASSES
     )
     ours = create_model(name, num_classes=CLASSES, mid_channel_rule="per_block", norm_epsilon=1e-5)
-    assert_same(ours, randomised(theirs))
+    assert_same(ours, randomize(theirs))

@@ -72,7 +72,7 @@ def plain_logits(state: dict[str, Tensor], clips: Tensor, epsilon: float = EPSIL
     return functional.linear(x.mean((2, 3, 4)), state["fc.weight"], state["fc.bias"])
 
 
-def randomised(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+def randomize(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Statistics of batch norm that are not the initial ones, some of them so small that epsilon shows."""
     chance = torch.Generator().manual_seed(seed)
     for module in network.modules():

@@ -1,6 +1,7 @@
 """The rules of the structure, checked on the source itself: imports go upward only, and a few habits."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,10 +44,41 @@ WITHOUT_TORCH = (
     "models.family",
     "cli.main",
     "cli.options",
+    "cli.parser",
 )
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 OPTIONAL = {"cv2", "ray", "onnx", "onnxruntime", "onnxscript", "torchcodec", "decord"}
-MAX_LINES = 400
+MAX_LINES, MAX_FUNCTION_LINES = 400, 60
+# Words of an older, private vocabulary: the field has a name for each of these things.
+PRIVATE_WORDS = {
+    *(
+        "told",
+        "tell",
+        "seen",
+        "held_back",
+        "everyones",
+        "first_ones",
+        "put_in_place",
+        "take_over",
+        "ahead",
+        "meeting",
+        "moments",
+    ),
+    *(
+        "surgery",
+        "keeper",
+        "keeping",
+        "curves",
+        "watch_out",
+        "own_device",
+        "fetch_in_turn",
+        "learning_mode",
+        "written_whole",
+    ),
+    *("journal", "batched", "examination", "workplace", "words", "found"),
+}
+# Names that several modules may define: the entry point of each verb.
+SHARED_NAMES = {"main"}
 
 
 def modules() -> dict[str, Path]:
@@ -159,3 +191,61 @@ def test_ci_runs_what_the_readme_says() -> None:
     assert commands
     for command in commands:
         assert re.search(rf"^\s*{re.escape(command)}\b", readme, re.MULTILINE), f"README does not show `{command}`"
+
+
+def definitions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Functions and classes of a module, methods and nested functions among them."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return (node for node in ast.walk(tree(name)) if isinstance(node, kinds))
+
+
+def public_names(name: str) -> list[str]:
+    """What a module defines at its top for others."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return [node.name for node in tree(name).body if isinstance(node, kinds) and not node.name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_are_short(name: str) -> None:
+    for node in definitions(name):
+        if not isinstance(node, ast.ClassDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            num_lines = (node.end_lineno or 0) - first.lineno + 1
+            assert num_lines <= MAX_FUNCTION_LINES, f"{name}.{node.name} has {num_lines} lines"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_the_fields(name: str) -> None:
+    words = {node.name for node in definitions(name)}
+    words |= {node.id for node in ast.walk(tree(name)) if isinstance(node, ast.Name)}
+    words |= {node.arg for node in ast.walk(tree(name)) if isinstance(node, ast.arg)}
+    private = {word for word in words if word.lstrip("_").lower() in PRIVATE_WORDS}
+    assert not private, f"{name} uses {sorted(private)}"
+
+
+def test_a_public_name_is_defined_once() -> None:
+    homes: dict[str, list[str]] = {}
+    for name in NAMES:
+        for defined in public_names(name):
+            homes.setdefault(defined, []).append(name)
+    assert not {defined: where for defined, where in homes.items() if len(where) > 1 and defined not in SHARED_NAMES}
+
+
+def test_what_only_its_module_uses_is_private() -> None:
+    sources = {
+        path: path.read_text(encoding="utf-8")
+        for part in ("src", "tests", "benchmarks")
+        for path in (ROOT / part).rglob("*.py")
+    }
+    used: dict[str, set[Path]] = {}
+    for path, text in sources.items():
+        for word in set(re.findall(r"[A-Za-z_]\w*", text)):
+            used.setdefault(word, set()).add(path)
+    exported = set(importlib.import_module("muybridge").__all__)
+    lonely = [
+        f"{name}.{defined}"
+        for name in NAMES
+        for defined in public_names(name)
+        if defined not in exported and not used[defined] - {MODULES[name]}
+    ]
+    assert not lonely, f"used by nothing but their own module: {lonely}"

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from muybridge.cli import demo
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading import loader
-from muybridge.studies import laptop
+from muybridge.studies import demo
 from muybridge.synthetic import motions
 
 
@@ -27,12 +26,12 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = original(*arguments, **options)
         return replace(settings, training=replace(settings.training, clips_per_epoch=16, batch_size=8))
 
-    original = laptop.motion_run
+    original = demo.motion_run
     few = motions.MotionSettings(
         classes=2, train_videos_per_class=4, validation_videos_per_class=1, test_videos_per_class=2
     )
-    monkeypatch.setattr(laptop, "motion_run", run)
-    monkeypatch.setattr(motions, "MotionSettings", lambda: few)
+    monkeypatch.setattr(demo, "motion_run", run)
+    monkeypatch.setattr(demo, "MOTIONS", few)
     monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
     monkeypatch.setattr(
         loader, "resolve_num_workers", lambda wanted: 0
@@ -55,7 +54,7 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
         "1. rendering",
         "2. training a small f-R2D-10",
         "2. training a small R(2+1)D-10",
-        f"5. to look at: {folder / 'report.html'} and {folder / 'comparison.html'}",
+        f"5. the reports: {folder / 'report.html'} and {folder / 'comparison.html'}",
         "next: muybridge train",
     ):
         assert part in told.err

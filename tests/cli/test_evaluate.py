@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from muybridge.cli.evaluate import with_the_splits_of
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
-from muybridge.settings import EvaluateSettings
 
 
 def test_json_is_the_accuracy_of_the_file(
@@ -102,20 +99,3 @@ def test_a_split_that_is_not_there(finished_run: Path, motions: Path, tmp_path: 
     told = cli("evaluate", finished_run, "--data", tmp_path / "data", "-o", tmp_path / "s.parquet")
     assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
     assert "has no videos in the split test; it has train, validation" in told.err
-
-
-def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    data, run = str(tmp_path / "data"), tmp_path / "run"
-    run.mkdir()
-    (run / "settings.yaml").write_text(yaml.safe_dump({"data": data, "fold": 2, "seed": 7}))
-    for weights in (run, run / "best.safetensors"):
-        told = with_the_splits_of(str(weights), EvaluateSettings(data=data + "/../data"))
-        assert (told.fold, told.seed) == (2, 7)
-        told = with_the_splits_of(str(weights), EvaluateSettings(data=data, fold=1, seed=0))
-        assert (told.fold, told.seed) == (1, 0)
-        told = with_the_splits_of(str(weights), EvaluateSettings(data=str(tmp_path)))
-        assert (told.fold, told.seed) == (None, None)
-    (run / "settings.yaml").write_text("- damaged")
-    with pytest.raises(ValueError, match=r"settings\.yaml holds no settings any more$"):
-        with_the_splits_of(str(run), EvaluateSettings(data=data))

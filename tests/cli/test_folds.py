@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from muybridge.evaluation import evaluate as evaluate_module
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
-from muybridge.loading import open_data as open_data_module
 from muybridge.loading.open_data import open_data
 from muybridge.settings import settings_to_dict
 from muybridge.training import job as job_module
@@ -36,7 +36,7 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert fold in (1, 2, 3)
         return open_data(f"{address}/{fold}", seed=seed)
 
-    monkeypatch.setattr(open_data_module, "open_data", opened)
+    monkeypatch.setattr(evaluate_module, "open_data", opened)
     monkeypatch.setattr(job_module, "open_data", opened)
     return root
 

@@ -1,9 +1,10 @@
-"""The door: verbs are found, help is quick by construction, and every failure is a sentence and a code."""
+"""The entry point: verbs are found, help is quick, and every failure is a sentence and an exit code."""
 
 from __future__ import annotations
 
 import errno
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +16,10 @@ import pytest
 import torch
 
 from muybridge.cli import doctor
-from muybridge.cli.main import VERBS, exit_code, main
+from muybridge.cli.main import GROUPS, VERBS, exit_code, find_verb, main
 from muybridge.distributed.stop import StopRequested
 
-SUBVERBS = (("weights", "import"), ("weights", "export"), ("weights", "show"))
-EVERY_HELP = [[], *([verb] for verb in VERBS), *(list(words) for words in SUBVERBS)]
+EVERY_HELP = [[], *([verb] for verb in VERBS), *([group, verb] for group in GROUPS for verb in find_verb(group))]
 SLOW = ("torch", "numpy", "pyarrow", "av", "rich", "safetensors", "tensorboard", "matplotlib")
 
 
@@ -45,6 +45,20 @@ def test_every_help_shows_examples_of_its_verb(words: list[str], cli: Callable[.
     examples = told.out.partition("examples:\n")[2].splitlines()
     assert examples
     assert all(line.startswith(f"  muybridge {words[0]}") for line in examples)
+
+
+@pytest.mark.parametrize("words", EVERY_HELP[1:], ids=" ".join)
+def test_usage_and_options_are_short_and_hyphenated(words: list[str], cli: Callable[..., Any]) -> None:
+    printed = cli(*words, "--help").out
+    assert len(printed.splitlines()[0]) <= 100
+    assert not re.findall(r"^ *--[a-z.-]*_[a-z_.]*", printed, re.MULTILINE)
+
+
+def test_help_of_train_begins_with_ten_options(cli: Callable[..., Any]) -> None:
+    first = cli("train", "--help").out.partition("the options that matter most:\n")[2].partition("\n\n")[0]
+    options = re.findall(r"^  (?:-o, )?(--[a-z.-]+)", first, re.MULTILINE)
+    assert options[:3] == ["--data", "--model", "--output"]
+    assert len(options) == 10
 
 
 def test_the_overview_names_every_verb(cli: Callable[..., Any]) -> None:
@@ -75,10 +89,10 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
         (
             StopRequested(signal.SIGTERM),
             75,
-            "muybridge: stopped by SIGTERM; everything is saved, run the same line with",
+            "muybridge: stopped by SIGTERM; everything is saved, run the same command with",
         ),
         (StopRequested(signal.SIGINT), 130, "muybridge: stopped by SIGINT; everything is saved"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "muybridge: the disk is full; make room"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "muybridge: the disk is full; free some space"),
         (PermissionError(13, "Permission denied", "/r/x"), 1, "muybridge: cannot use /r/x: Permission denied\n"),
         (
             PermissionError(13, "Permission denied", "/r/.x.1.partial"),
@@ -103,11 +117,16 @@ def test_every_failure_is_a_sentence_and_a_code(
 
 
 def test_a_traceback_is_shown_on_request_only(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(words: Any) -> int:
-        assert list(words) == ["--json"]
+    def fails(*, json: bool = False) -> int:
+        """Fails.
+
+        Args:
+            json: Print JSON.
+        """
+        assert json
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(doctor, "run", fails)
+    monkeypatch.setattr(doctor, "doctor", fails)
     assert cli("doctor", "--json") == (1, "", "muybridge: odd (--debug shows where)\n")
     told = cli("doctor", "--debug", "--json")
     assert told.code == 1

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.main import VERBS, find_verb
+from muybridge.cli.options import build_parser, parse_arguments, parse_settings
+from muybridge.cli.predict import EnsembleArguments, TimelineArguments, predict
+from muybridge.cli.train import train
 from muybridge.settings import ClipSettings, TrainSettings, settings_to_dict
 
 
 def parsed(*words: object) -> TrainSettings:
-    return parse_settings(train_parser(), TrainSettings, [str(word) for word in words])[0]
+    return parse_settings(train, TrainSettings, [str(word) for word in words])
 
 
 def test_options_of_groups_and_defaults() -> None:
@@ -27,6 +29,28 @@ def test_options_of_groups_and_defaults() -> None:
     assert settings.clips == ClipSettings(scale=(64, 80), crop=56)
     assert settings.network.stem_pool is True
     assert settings.training == TrainSettings(data="d").training
+
+
+def test_hyphens_and_underscores_are_the_same() -> None:
+    hyphens = parsed("--data", "my-data", "--training.learning-rate=0.5", "--clips.flow-gap", 2, "--modality", "flow")
+    assert hyphens == parsed(
+        "--data", "my-data", "--training.learning_rate=0.5", "--clips.flow_gap", 2, "--modality", "flow"
+    )
+    assert (hyphens.data, hyphens.clips.flow_gap) == ("my-data", 2)
+
+
+def test_a_value_may_look_like_an_option() -> None:
+    assert parsed("--data=--my_data", "-o=--out_put").data == "--my_data"
+
+
+def test_every_kind_of_parameter() -> None:
+    arguments = parse_arguments(predict, "muybridge predict", ["r", "a", "b", "--with", "s", "--weights", "1", "2"])
+    assert (arguments["run"], arguments["videos"]) == ("r", ["a", "b"])
+    assert arguments["ensemble"] == EnsembleArguments("s", (1.0, 2.0))
+    assert arguments["timeline"] == TimelineArguments()
+    timeline = ["--timeline", "--minimum-seconds", "0.5"]
+    parsed = parse_arguments(predict, "muybridge predict", ["r", "a", *timeline])["timeline"]
+    assert (parsed.timeline, parsed.minimum_seconds) == ("text", 0.5)
 
 
 @pytest.mark.parametrize("place", [0, 2])
@@ -52,9 +76,15 @@ OPTIONS = [
     ("--data d --epochs 3", r"there is no option --epochs \(did you mean --training\.epochs\?\)"),
     (
         "--data d --training.lerning_rate 3",
-        r"there is no option --training\.lerning_rate \(did you mean --training\.learning_rate",
+        r"there is no option --training\.lerning-rate \(did you mean --training\.learning-rate",
     ),
     ("--data d --xyzzy 3", r"there is no option --xyzzy"),
+    ("--dat d", r"there is no option --dat \(did you mean --data\?\)"),
+    (
+        "--data d --training.learning 3",
+        r"there is no option --training\.learning \(did you mean --training\.learning-rate\?",
+    ),
+    ("--data d --training.learning-rate", r"argument --training\.learning-rate: expected one argument"),
     ("--data d --training.batch_size many", r"training\.batch_size is many, expected a whole number"),
     ("--data d --training.batch_size 1.5", r"training\.batch_size is 1\.5, expected a whole number"),
     ("--data d --training.learning_rate fast", r"training\.learning_rate is fast, expected a number"),
@@ -141,3 +171,11 @@ def test_plain_options_are_refused_in_the_same_manner(cli: Callable[..., Any]) -
         "split is tests, expected train or validation or test"
         in cli("evaluate", "r", "--data", "d", "--split", "tests").err
     )
+
+
+def test_every_argument_of_every_verb_has_a_help_text() -> None:
+    for name in VERBS:
+        found = find_verb(name)
+        for verb in found.values() if isinstance(found, dict) else [found]:
+            bare = [action.dest for action in build_parser(verb, "muybridge")._actions if not action.help]
+            assert not bare, f"{name}: {bare}"

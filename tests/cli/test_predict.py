@@ -103,7 +103,7 @@ def test_videos_of_one_name_keep_their_timelines_apart(
 
 def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
     words = ("predict", finished_run, mixed / "a.mp4", "--step", 1, "--json", "--timeline")
-    told = {mode: cli(*words, "--timeline_mode", mode) for mode in ("windows", "convolutional")}
+    told = {mode: cli(*words, "--timeline-mode", mode) for mode in ("windows", "convolutional")}
     assert [found.code for found in told.values()] == [0, 0]
     windows = {mode: json.loads(found.out)["timeline"]["windows"] for mode, found in told.items()}
     assert windows["windows"] == json.loads(cli(*words).out)["timeline"]["windows"], "the default"
@@ -116,17 +116,17 @@ def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, c
 def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
     told = cli("predict", finished_run, mixed, "-o", "x.json")
     assert (told.code, told.out) == (2, "")
-    assert "-o is where a timeline goes" in told.err
+    assert "-o is for a timeline or a .parquet table" in told.err
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--top", "0"), "at least 1 class, not 0"),
+        (("--top", "0"), "top must be at least 1, not 0"),
         (("--clips=-1",), "at least 1 clip, not -1"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
-        (("--timeline", "--step", "0"), "at least 1 frame, not 0"),
-        (("--timeline_mode", "convolutional"), "--timeline_mode is about a timeline; add --timeline"),
+        (("--timeline", "--step", "0"), "step_frames must be at least 1, not 0"),
+        (("--timeline-mode", "convolutional"), "--timeline-mode applies to a timeline; add --timeline"),
     ],
 )
 def test_numbers_that_make_no_sense(

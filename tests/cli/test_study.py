@@ -1,4 +1,4 @@
-"""`muybridge study`: what it prints without training, and what it refuses."""
+"""`muybridge study`: output without training, and errors."""
 
 import json
 from collections.abc import Callable
@@ -10,29 +10,29 @@ import pytest
 from muybridge.files.run_folder import append_json_line
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import generated, in_order
-from muybridge.studies.runner import row
-from muybridge.studies.study import Setting
+from muybridge.studies.plan import motion_source
+from muybridge.studies.rows import build_row
+from muybridge.studies.study import StudyConfig
 
 Cli = Callable[..., Any]
 
 
 def test_table1_needs_no_runs(cli: Cli, tmp_path: Path) -> None:
-    told = cli("study", "table1", "-o", tmp_path)
-    assert told.code == 0, told.err
-    assert "64 x 16 x 56 x 56" in told.out and "512 x 2 x 7 x 7" in told.out
+    result = cli("study", "table1", "-o", tmp_path)
+    assert result.code == 0, result.err
+    assert "64 x 16 x 56 x 56" in result.out and "512 x 2 x 7 x 7" in result.out
     assert (
         "all groups, filters and sizes are the printed ones; mc5 has 16.8 million parameters, printed 16.9"
-        in " ".join(told.out.lower().split())
+        in " ".join(result.out.lower().split())
     )
     assert json.loads((tmp_path / "table1" / "study.json").read_text(encoding="utf-8"))["verdict"]["supported"] is False
 
 
 def test_a_dry_run_counts_runs_hours_and_disk_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
-    told = cli("study", "figure3", "-o", tmp_path / "out", "--dry-run")
-    assert told.code == 0, told.err
-    assert "12 runs, 12 of them still to do" in told.out
-    assert "hours (one thread of an AMD EPYC)" in told.out
+    result = cli("study", "figure3", "-o", tmp_path / "out", "--dry-run")
+    assert result.code == 0, result.err
+    assert "12 runs, 12 of them still to do" in result.out
+    assert "hours (one thread of an AMD EPYC)" in result.out
     assert not (tmp_path / "out").exists()
     one = json.loads(cli("study", "figure3", "-o", tmp_path, "--dry-run", "--json", "--seeds", "1").out)
     half = json.loads(
@@ -44,7 +44,7 @@ def test_a_dry_run_counts_runs_hours_and_disk_and_writes_nothing(cli: Cli, tmp_p
 
 
 def test_hours_at_paper_scale_are_in_proportion_to_the_papers(cli: Cli, tmp_path: Path, motions: Path) -> None:
-    words = (
+    argv = (
         "study",
         "table3",
         "-o",
@@ -58,21 +58,21 @@ def test_hours_at_paper_scale_are_in_proportion_to_the_papers(cli: Cli, tmp_path
         "--dry-run",
         "--json",
     )
-    found = json.loads(cli(*words).out)
-    assert found["runs"] == 3
+    budget = json.loads(cli(*argv).out)
+    assert budget["runs"] == 3
     # 11.8 for 8 frames, four times that for 32, and a third of it for 15 of 45 epochs: multiply-adds are linear in length.
-    assert found["hours"] == pytest.approx(11.8 * (1 + 4 + 4 / 3), rel=1e-3)
+    assert budget["hours"] == pytest.approx(11.8 * (1 + 4 + 4 / 3), rel=1e-3)
 
 
 def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> None:
-    setting = Setting("laptop", 1, generated(STUDY_MOTIONS), "test")
-    first = in_order(STUDIES["table2"].runs(setting))[0]
+    config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
+    first = STUDIES["table2"].runs(config)[0]
     numbers = {"clip_top1": 12.5, "video_top1": 34.5, "video_top5": 90.0, "num_videos": 8, "num_failed_videos": 0}
-    line = {**row(first, first.tests[0], numbers), "training": None, "history": []}
+    line = {**build_row(first, first.evaluations[0], numbers), "training": None, "history": []}
     append_json_line(tmp_path / "rows.jsonl", line)
-    told = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")
-    assert told.code == 0, told.err
-    assert "34.5" in told.out and "not run" in told.out and "The runs do not decide." in told.out
+    result = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")
+    assert result.code == 0, result.err
+    assert "34.5" in result.out and "not run" in result.out and "The runs do not decide." in result.out
     values = json.loads(cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render", "--json").out)
     assert len(values["rows"]) == 1 and len(values["missing"]) == 23
     assert values["rows"][0]["video_top1"] == 34.5
@@ -80,18 +80,18 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("argv", "sentence"),
     [
         (["table7"], "there is no study 'table7'; there are table1, table2"),
         (["table2", "--scale", "paper"], "add --data, or use --scale laptop"),
         (["table2", "--part", "third"], "write it like 3/12"),
-        (["table2", "--part", "3/2"], "--part 3/2 is not there"),
+        (["table2", "--part", "3/2"], "--part 3/2 does not exist"),
         (["table2", "--seeds", "0"], "at least 1"),
         (["table6", "--others", "ucf101"], "write it like ucf101=DATA"),
     ],
 )
-def test_what_is_wrong_is_a_sentence(cli: Cli, tmp_path: Path, words: list[str], sentence: str) -> None:
-    told = cli("study", *words, "-o", tmp_path)
-    assert told.code == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
+def test_errors_are_one_sentence(cli: Cli, tmp_path: Path, argv: list[str], sentence: str) -> None:
+    result = cli("study", *argv, "-o", tmp_path)
+    assert result.code == 2
+    assert sentence in result.err
+    assert result.err.count("\n") == 1

@@ -42,7 +42,7 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
         r"r2plus1d_10 with [\d,]+ parameters on cpu; 16 training and 4 validation videos of 2 classes", plan
     )
     assert re.fullmatch(
-        r"48 clips in 12 steps of 4: about \d+ seconds? at [\d.e+]+ clips a second, if reading .*", work
+        r"48 clips in 12 steps of 4: about \d+ seconds? at [\d.e+]+ clips a second, if loading .*", work
     )
     assert [line.partition(":")[0] for line in validations] == ["epoch 1.0", "epoch 2.0"]
     first, second = told.out.splitlines()
@@ -105,7 +105,7 @@ def test_a_finished_run_says_so(finished_run: Path, motions: Path, tmp_path: Pat
     words = ("train", "--data", motions, "--config", config(tmp_path), "-o", tmp_path / "run")
     refused = cli(*words)
     assert (refused.code, refused.out) == (2, "")
-    assert "already holds a run; add --resume" in refused.err
+    assert "already contains a run; add --resume" in refused.err
     told = cli(*words, "--resume")
     assert told.code == 0
     assert "all 12 steps of the run are done" in told.err
@@ -133,7 +133,7 @@ def test_a_stopped_run_says_how_to_go_on(
     told = cli("train", "--data", motions, "--config", config(tmp_path), "-o", tmp_path / "run")
     assert (told.code, told.out) == (75, "")
     assert told.err.splitlines()[-1] == (
-        "muybridge: stopped by SIGUSR1; everything is saved, run the same line with --resume to go on"
+        "muybridge: stopped by SIGUSR1; everything is saved, run the same command with --resume to continue"
     )
 
 
@@ -191,7 +191,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
     assert process.returncode == code, err
     assert out == ""
     assert err.splitlines()[-1] == (
-        f"muybridge: stopped by {number.name}; everything is saved, run the same line with --resume to go on"
+        f"muybridge: stopped by {number.name}; everything is saved, run the same command with --resume to continue"
     )
     assert "Traceback" not in err
     done = find_last_step(tmp_path / "run" / "checkpoints")
@@ -201,6 +201,6 @@ def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
     if number == signal.SIGTERM:
         told = cli("train", "--data", motions, "--config", tmp_path / "tiny.yaml", "-o", tmp_path / "run", "--resume")
         assert told.code == 0
-        assert f"going on at step {done} of 90" in told.err
+        assert f"resuming at step {done} of 90" in told.err
         assert "trained r2plus1d_10 for 90 steps" in told.out
         assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 2

@@ -52,11 +52,14 @@ def test_show_prints_the_card(finished_run: Path, cli: Callable[..., Any]) -> No
     assert json.loads(cli("weights", "show", finished_run / "last.safetensors").out)["classes"] == ["left", "right"]
 
 
-@pytest.mark.parametrize("words", [(), ("exprot",)])
-def test_without_a_known_action_there_is_help_and_code_2(words: tuple[str, ...], cli: Callable[..., Any]) -> None:
-    told = cli("weights", *words)
-    assert told.code == 2
-    assert "usage: muybridge weights import|export|show" in told.out + told.err
+def test_without_an_action_there_is_help_and_code_2(cli: Callable[..., Any]) -> None:
+    told = cli("weights")
+    assert (told.code, told.err) == (2, "")
+    assert told.out.startswith("usage: muybridge weights import|export|show ...")
+
+
+def test_an_unknown_action_brings_the_nearest(cli: Callable[..., Any]) -> None:
+    assert cli("weights", "exprot") == (2, "", "muybridge: there is no verb 'weights exprot'; did you mean export?\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut short"])

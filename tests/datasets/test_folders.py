@@ -18,8 +18,8 @@ def fill(root: Path, *paths: str) -> Path:
     return root
 
 
-def classes_of(root: Path, prefix: str = "", number: int = 3) -> Path:
-    return fill(root, *(f"{prefix}{label}/{n}.mp4" for label in ("hug", "kick") for n in range(number)))
+def classes_of(root: Path, prefix: str = "", num_videos: int = 3) -> Path:
+    return fill(root, *(f"{prefix}{label}/{n}.mp4" for label in ("hug", "kick") for n in range(num_videos)))
 
 
 def write_csv(root: Path, text: str, *videos: str, encoding: str = "utf-8") -> str:
@@ -30,17 +30,17 @@ def write_csv(root: Path, text: str, *videos: str, encoding: str = "utf-8") -> s
 
 def videos(manifest: Manifest, split: str) -> list[str]:
     part = manifest.select_split(split)
-    return [part.get_video(place) for place in range(len(part))]
+    return [part.get_video(index) for index in range(len(part))]
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
-    classes_of(tmp_path, number=10)
+    classes_of(tmp_path, num_videos=10)
     fill(
         tmp_path, "hug/notes.txt", "hug/.DS_Store", "hug/.hidden.mp4", "__MACOSX/x.mp4", ".git/y.mp4", "kick/day/A.MKV"
     )
     data = open_data(str(tmp_path))
     assert data.classes == ("hug", "kick")
-    names = [data.get_video(place) for place in range(len(data))]
+    names = [data.get_video(index) for index in range(len(data))]
     assert names == [f"hug/{n}.mp4" for n in range(10)] + [f"kick/{n}.mp4" for n in range(10)] + ["kick/day/A.MKV"]
     assert data.get_labels(0) == (0,)
     assert data.get_labels(20) == (1,)
@@ -61,7 +61,7 @@ def test_split_folders(tmp_path: Path, validation: str) -> None:
 
 
 def test_split_folders_without_validation_hold_some_out(tmp_path: Path) -> None:
-    classes_of(tmp_path, "train/", number=10)
+    classes_of(tmp_path, "train/", num_videos=10)
     classes_of(tmp_path, "test/")
     data = open_data(str(tmp_path), seed=3)
     assert len(data.select_split("validation")) == 2
@@ -78,7 +78,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    classes_of(tmp_path, number=5)
+    classes_of(tmp_path, num_videos=5)
     expected = open_data(str(tmp_path)).compute_sha256()
     scandir = os.scandir
 
@@ -116,12 +116,12 @@ def test_a_csv_with_everything(tmp_path: Path) -> None:
     assert data.classes == ("hug", "kick")
     assert data.notes == ()
     assert data.root == str(tmp_path)
-    assert [data.get_video(place) for place in range(6)] == [
+    assert [data.get_video(index) for index in range(6)] == [
         *("clips/a.mp4", "clips/b,c.mp4", "clips/long.mp4#0-2", "clips/long.mp4#2-", "clips/d.mp4", "clips/e.mp4")
     ]
-    assert [data.get_path(place) for place in (2, 3)] == ["clips/long.mp4", "clips/long.mp4"]
+    assert [data.get_path(index) for index in (2, 3)] == ["clips/long.mp4", "clips/long.mp4"]
     assert data.get_labels(0) == (0, 1)
-    assert [data.get_bounds(place) for place in range(5)] == [
+    assert [data.get_bounds(index) for index in range(5)] == [
         (None, None),
         (1.5, 4.0),
         (0.0, 2.0),
@@ -148,7 +148,7 @@ def test_paths_may_be_absolute_or_beside_the_csv(tmp_path: Path) -> None:
     text = f"path,label,split\n{tmp_path}/elsewhere/a.mp4,hug,train\n../elsewhere/b.mp4,kick,train\n"
     (tmp_path / "lists").mkdir()
     data = open_data(write_csv(tmp_path / "lists", text))
-    assert {data.get_path(place) for place in range(2)} == {f"{tmp_path}/elsewhere/a.mp4", "../elsewhere/b.mp4"}
+    assert {data.get_path(index) for index in range(2)} == {f"{tmp_path}/elsewhere/a.mp4", "../elsewhere/b.mp4"}
 
 
 def test_data_for_evaluation_alone_may_have_one_class(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_folders_that_cannot_be_learnt_from(tmp_path: Path) -> None:
     empty = fill(classes_of(tmp_path / "empty"), "push/readme.txt")
     assert "class folders without videos: push; fill or remove them" in refused(empty)
     one = fill(tmp_path / "one", "hug/a.mp4", "hug/b.mp4")
-    assert "has one class only, 'hug'; training needs at least two" in refused(one)
+    assert "has only one class, 'hug'; training needs at least two" in refused(one)
     unseen = fill(classes_of(classes_of(tmp_path / "unseen", "train/"), "test/"), "test/push/a.mp4", "test/run/a.mp4")
     assert "labels for validation or test that no training video has: push, run" in refused(unseen)
     twice = fill(classes_of(tmp_path / "twice"), "H-ug/a.mp4")
@@ -200,7 +200,7 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
         ("", "lacks the columns path, label; its first line names nothing"),
         ("video;label\na.mp4;hug\n", "lacks the columns path, label; its first line names video;label"),
         ("path,class\na.mp4,hug\n", "lacks the columns label; its first line names path, class"),
-        ("path,label\n", "names no videos"),
+        ("path,label\n", "lists no videos"),
         (
             "path,label,split\na.mp4,hug,training\nb.mp4,kick,dev\n",
             "line 3 has the split 'dev', expected one of train,",
@@ -210,9 +210,9 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
         ("path,label,start_seconds\na.mp4,hug,1:30\n", "line 2 has the start_seconds '1:30', expected seconds"),
         ("path,label,end_seconds\na.mp4,hug,nan\n", "line 2 has the end_seconds 'nan', expected seconds"),
         ("path,label,start_seconds,end_seconds\na.mp4,hug,5,4\n", "line 2 ends at 4 s, not after its start"),
-        ("path,label\na.mp4,hug\na.mp4,kick\n", "a.mp4 stands in 2 lines"),
+        ("path,label\na.mp4,hug\na.mp4,kick\n", "a.mp4 is in 2 lines"),
         ("path,label\nb.mp4,hug\nc.mp4,kick\n", "none of the first 2 videos"),
-        ('path,label\n"a.mp4,hug\n', "is no CSV file in UTF-8"),
+        ('path,label\n"a.mp4,hug\n', "is not a CSV file in UTF-8"),
         ("path,label,split\na.mp4,hug,train\nb.mp4,kick,test\nc.mp4,hug,test\n", "no training video has: kick"),
     ],
 )
@@ -221,4 +221,4 @@ def test_csv_files_that_cannot_be_used(tmp_path: Path, text: str, expected: str)
 
 
 def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
-    assert "is no CSV file in UTF-8" in refused(write_csv(tmp_path, "path,label\na.mp4,café\n", encoding="latin-1"))
+    assert "is not a CSV file in UTF-8" in refused(write_csv(tmp_path, "path,label\na.mp4,café\n", encoding="latin-1"))

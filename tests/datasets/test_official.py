@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.prepare import read_source
+from muybridge.prepared.source_listing import read_source
 
 
 def write(root: Path, files: dict[str, str]) -> str:
@@ -40,13 +40,13 @@ KINETICS = {
 def test_kinetics_in_both_layouts(tmp_path: Path, paths: tuple[str, ...]) -> None:
     source = read_source(write(tmp_path, {**KINETICS, **dict.fromkeys(paths, "")}), "kinetics")
     assert source.classes == ("abseiling", "air drumming")
-    found = {row.path: (row.split, row.labels) for row in source.rows}
-    assert found[paths[0]] == ("train", ("air drumming",))
-    assert found[paths[1]] == ("train", ("abseiling",))
-    assert found[paths[2]] == ("validation", ("abseiling",))
-    assert found[paths[3]] == ("test", ())
-    assert found["aaaaaaaaaa5_000000_000010.mp4"] == ("train", ("abseiling",))
-    assert len(found) == 5
+    rows = {row.path: (row.split, row.labels) for row in source.rows}
+    assert rows[paths[0]] == ("train", ("air drumming",))
+    assert rows[paths[1]] == ("train", ("abseiling",))
+    assert rows[paths[2]] == ("validation", ("abseiling",))
+    assert rows[paths[3]] == ("test", ())
+    assert rows["aaaaaaaaaa5_000000_000010.mp4"] == ("train", ("abseiling",))
+    assert len(rows) == 5
     assert source.notes == ()
 
 
@@ -104,11 +104,11 @@ def test_hmdb51_with_odd_names(tmp_path: Path) -> None:
         files[f"splits/brush_hair_test_split{fold}.txt"] = f"{odd} {1 if fold == 1 else 2} \n{plain} {fold - 1} \n"
         files[f"splits/wave_test_split{fold}.txt"] = "x_wave_1.avi 1\ny_wave_1.avi 2\nz_wave_1.avi 2\n"
     source = read_source(write(tmp_path, files), "hmdb51")
-    found = {row.path: row for row in source.rows}
-    assert found[f"brush_hair/{odd}"].folds == ("train", "test", "test")
-    assert found[f"videos/brush_hair/{plain}"].folds == ("unused", "train", "test")
-    assert found[f"videos/brush_hair/{plain}"].group == "April_09"
-    assert found["wave/z_wave_1.avi"].split == "test"
+    rows = {row.path: row for row in source.rows}
+    assert rows[f"brush_hair/{odd}"].folds == ("train", "test", "test")
+    assert rows[f"videos/brush_hair/{plain}"].folds == ("unused", "train", "test")
+    assert rows[f"videos/brush_hair/{plain}"].group == "April_09"
+    assert rows["wave/z_wave_1.avi"].split == "test"
     assert source.classes == ("brush_hair", "wave")
 
 
@@ -122,22 +122,22 @@ def test_sports1m_with_several_labels(tmp_path: Path) -> None:
         "videos/-_cdefghij3.mp4": "",
     }
     source = read_source(write(tmp_path, files), "sports1m")
-    found = {row.path: row for row in source.rows}
-    assert found["videos/ab/abcdefghij1.mkv"].labels == ("bodybuilding", "rafting")
-    assert found["videos/-_cdefghij3.mp4"].split == "test"
-    assert found["abcdefghi0x.mp4"].labels == ("motocross",)
+    rows = {row.path: row for row in source.rows}
+    assert rows["videos/ab/abcdefghij1.mkv"].labels == ("bodybuilding", "rafting")
+    assert rows["videos/-_cdefghij3.mp4"].split == "test"
+    assert rows["abcdefghi0x.mp4"].labels == ("motocross",)
     assert len(source.notes) == 1
     (tmp_path / "original" / "test_partition.txt").write_text("https://www.youtube.com/watch?v=-_cdefghij3 7\n")
-    with pytest.raises(ValueError, match="expected an address of YouTube and numbers below 3"):
+    with pytest.raises(ValueError, match="expected a YouTube URL and label indices below 3"):
         read_source(str(tmp_path), "sports1m")
 
 
 @pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [("kinetics", "holds no list of Kinetics"), ("hmdb51", "holds no lists of HMDB51"), ("sports1m", r"labels\.txt")],
+    ("source_format", "sentence"),
+    [("kinetics", "has no list of Kinetics"), ("hmdb51", "has no lists of HMDB51"), ("sports1m", r"labels\.txt")],
 )
-def test_folders_without_lists(tmp_path: Path, kind: str, sentence: str) -> None:
+def test_folders_without_lists(tmp_path: Path, source_format: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        read_source(str(tmp_path), kind)
-    with pytest.raises(ValueError, match="is no folder"):
-        read_source(str(tmp_path / "nowhere"), kind)
+        read_source(str(tmp_path), source_format)
+    with pytest.raises(ValueError, match="is not a folder"):
+        read_source(str(tmp_path / "nowhere"), source_format)

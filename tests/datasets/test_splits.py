@@ -7,7 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from muybridge.datasets.splits import VideoRow, assign_splits
+from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.splits import assign_splits
 
 
 def rows_of(groups_per_class: dict[str, int], videos_per_group: int = 3) -> list[VideoRow]:
@@ -20,31 +21,31 @@ def rows_of(groups_per_class: dict[str, int], videos_per_group: int = 3) -> list
 
 
 def groups_by(rows: list[VideoRow], split: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
+    groups_by_label: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.split == split:
             for label in row.labels:
-                found[label].add(row.group_key)
-    return found
+                groups_by_label[label].add(row.group_key)
+    return groups_by_label
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_class_with_two_groups_is_tested_and_trained(seed: int) -> None:
     counts = random.Random(seed)
-    groups = {f"class{number}": counts.randint(1, 12) for number in range(10)}
+    groups = {f"class{index}": counts.randint(1, 12) for index in range(10)}
     rows, _ = assign_splits(rows_of(groups), seed)
     test, train = groups_by(rows, "test"), groups_by(rows, "train")
-    for label, number in groups.items():
+    for label, num_groups in groups.items():
         assert train[label], label
-        assert bool(test[label]) == (number >= 2), label
-        assert len(test[label]) <= max(1, round(0.2 * number) + 1)
+        assert bool(test[label]) == (num_groups >= 2), label
+        assert len(test[label]) <= max(1, round(0.2 * num_groups) + 1)
 
 
-@pytest.mark.parametrize("number", [10, 25, 100])
-def test_shares_are_a_fifth_and_a_tenth_class_by_class(number: int) -> None:
-    rows, notes = assign_splits(rows_of({"a": number, "b": number, "c": 2 * number}), 0)
+@pytest.mark.parametrize("num_groups", [10, 25, 100])
+def test_shares_are_a_fifth_and_a_tenth_class_by_class(num_groups: int) -> None:
+    rows, notes = assign_splits(rows_of({"a": num_groups, "b": num_groups, "c": 2 * num_groups}), 0)
     test, validation = groups_by(rows, "test"), groups_by(rows, "validation")
-    for label, groups in (("a", number), ("b", number), ("c", 2 * number)):
+    for label, groups in (("a", num_groups), ("b", num_groups), ("c", 2 * num_groups)):
         assert abs(len(test[label]) - groups / 5) <= 1
         assert abs(len(validation[label]) - 0.08 * groups) <= 1.5
     assert len(notes) == 2
@@ -54,8 +55,8 @@ def test_groups_that_span_classes_are_never_torn() -> None:
     draws = random.Random(3)
     for _ in range(30):
         rows = [
-            VideoRow(f"{number}.mp4", tuple(draws.sample("abcd", draws.randint(1, 2))), group=f"g{draws.randint(0, 9)}")
-            for number in range(60)
+            VideoRow(f"{index}.mp4", tuple(draws.sample("abcd", draws.randint(1, 2))), group=f"g{draws.randint(0, 9)}")
+            for index in range(60)
         ]
         split, _ = assign_splits(rows, 1)
         sides: dict[str, set[str | None]] = defaultdict(set)

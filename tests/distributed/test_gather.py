@@ -30,9 +30,9 @@ def test_one_to_four_ranks_write_the_same_scores(
     found = {}
     for world_size in (1, *world_sizes):
         path = tmp_path / f"{world_size}.parquet"
-        told = run_ranks(world_size, rank_work.evaluated, finished_run, chosen, path, evaluation, loading)
-        assert len(set(told)) == 1, told  # every rank knows the result
-        found[world_size] = (told[0], pq.read_table(path))
+        results = run_ranks(world_size, rank_work.evaluate_split, finished_run, chosen, path, evaluation, loading)
+        assert len(set(results)) == 1, results  # every rank knows the result
+        found[world_size] = (results[0], pq.read_table(path))
     if keep == "views":
         assert found[1][1].num_rows == 12
         assert found[1][1]["status"].to_pylist().count("unreadable") == 2
@@ -48,14 +48,14 @@ def test_a_rank_that_cannot_score_ends_all(world_size: int, motions: Path, finis
     """Rank 0 cannot write: nobody waits."""
     chosen = open_data(str(motions)).select_split("test")
     (tmp_path / "file").write_text("no folder")
-    told = run_ranks(
+    results = run_ranks(
         world_size,
-        rank_work.evaluated,
+        rank_work.evaluate_split,
         finished_run,
         chosen,
         tmp_path / "file" / "scores.parquet",
         EvaluationSettings(clips=2, batch_size=2),
         LoadingSettings(workers=0),
     )
-    assert told[0][0] in ("NotADirectoryError", "FileExistsError")
-    assert told[1][0] in ("RuntimeError", "DistBackendError")
+    assert results[0][0] in ("NotADirectoryError", "FileExistsError")
+    assert results[1][0] in ("RuntimeError", "DistBackendError")

@@ -21,7 +21,7 @@ NUM_STEPS = 2
 
 def steps_of(world_size: int, data: Path, output: Path, changes: dict[str, Any], *, freeze: bool) -> list[Any]:
     settings = tiny_run(data, output / str(world_size), changes)
-    found = run_ranks(world_size, rank_work.first_steps, settings, NUM_STEPS, freeze)
+    found = run_ranks(world_size, rank_work.run_first_steps, settings, NUM_STEPS, freeze)
     assert all(isinstance(rank, dict) for rank in found), found
     return found
 
@@ -68,20 +68,20 @@ def test_two_ranks_learn_what_one_would_though_a_clip_cannot_be_read(
 
 
 def test_every_rank_hears_the_same() -> None:
-    for table, names, first in run_ranks(3, rank_work.told, 7):
+    for table, names, first in run_ranks(3, rank_work.run_collectives, 7):
         assert table == [[7.0, 0.0], [7.0, 1.0], [7.0, 2.0]]
         assert names == ["rank 0", "rank 1", "rank 2"]
         assert first == 0
 
 
 def test_weights_are_fetched_by_one_rank(tmp_path: Path) -> None:
-    assert run_ranks(3, rank_work.fetched_in_turn, tmp_path) == ["rank 0 "] * 3
+    assert run_ranks(3, rank_work.download_slowly, tmp_path) == ["rank 0 "] * 3
 
 
 def test_gradients_of_several_passes_add_up() -> None:
     clips = torch.randn(4, 3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
-    (alone,) = run_ranks(1, rank_work.accumulated, clips)
-    for rank in run_ranks(2, rank_work.accumulated, clips):
+    (alone,) = run_ranks(1, rank_work.accumulate_two_passes, clips)
+    for rank in run_ranks(2, rank_work.accumulate_two_passes, clips):
         for ours, theirs in zip(rank, alone, strict=True):
             torch.testing.assert_close(ours, theirs)
 
@@ -95,12 +95,12 @@ def test_a_run_over_two_ranks_leaves_one_run_behind_and_goes_on_over_one(motions
     assert whole[1][2] == ""  # the second prints nothing
 
     settings = tiny_run(motions, tmp_path / "run", changes)
-    stopped = run_ranks(2, rank_work.train_and_misbehave, settings, 1, 5, "is asked to stop")
+    stopped = run_ranks(2, rank_work.train_with_fault, settings, 1, 5, "is asked to stop")
     assert [kind for kind, _ in stopped] == ["StopRequested"] * 2
     assert find_last_step(tmp_path / "run" / "checkpoints") == 5
-    ((steps, _, told),) = run_ranks(1, rank_work.train, settings, True)
+    ((steps, _, output),) = run_ranks(1, rank_work.train, settings, True)
     assert steps == 12
-    assert "going on at step 5 of 12" in told
+    assert "resuming at step 5 of 12" in output
 
     def losses(run: str) -> list[float]:
         return [line["loss"] for line in read_json_lines(tmp_path / run / "log.jsonl") if line["kind"] == "train"]
@@ -115,7 +115,7 @@ def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_
     changes = {"training.synchronise_norm": True, "training.learning_rate": 0.001}
     run_ranks(1, rank_work.train, tiny_run(motions, tmp_path / "whole", changes))
     settings = tiny_run(motions, tmp_path / "run", changes)
-    run_ranks(1, rank_work.train_and_misbehave, settings, 0, 7, "is asked to stop")
+    run_ranks(1, rank_work.train_with_fault, settings, 0, 7, "is asked to stop")
     assert [steps for steps, _, _ in run_ranks(3, rank_work.train, settings, True)] == [12] * 3
     ours, theirs = (
         [line["loss"] for line in read_json_lines(tmp_path / run / "log.jsonl") if line["kind"] == "train"]
@@ -128,7 +128,7 @@ def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_
 def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) -> None:
     run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", {"training.batch_size": 2}))
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
-    run_ranks(2, rank_work.train_and_misbehave, settings, 0, 4, "is asked to stop")
+    run_ranks(2, rank_work.train_with_fault, settings, 0, 4, "is asked to stop")
     run_ranks(2, rank_work.train, settings, True)
     ours, theirs = (read_checkpoint(list_checkpoints(tmp_path / run / "checkpoints")[-1]) for run in ("run", "whole"))
     assert ours.train_state == theirs.train_state
@@ -139,7 +139,7 @@ def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) 
 @pytest.mark.parametrize("how", ["dies", "fails"])
 def test_a_rank_that_ends_ends_the_others_by_name(motions: Path, tmp_path: Path, how: str) -> None:
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
-    first, second = run_ranks(2, rank_work.train_and_misbehave, settings, 1, 3, how)  # ends: nobody waits for anybody
+    first, second = run_ranks(2, rank_work.train_with_fault, settings, 1, 3, how)  # ends: nobody waits for anybody
     assert second[0] == ("died" if how == "dies" else "MemoryError")
     assert first[0] == "PhaseError"
     assert first[1].startswith("training step 3: ")
@@ -148,18 +148,19 @@ def test_a_rank_that_ends_ends_the_others_by_name(motions: Path, tmp_path: Path,
 
 def test_a_rank_that_hangs_is_ended_with_a_sentence(motions: Path, tmp_path: Path) -> None:
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
-    first, second = run_ranks(2, rank_work.train_and_misbehave, settings, 1, 2, "hangs", errors=tmp_path / "told")
+    first, second = run_ranks(2, rank_work.train_with_fault, settings, 1, 2, "hangs", errors=tmp_path / "stderr")
     assert "died" in (first[0], second[0])
-    told = (tmp_path / "told").read_text()
+    stderr = (tmp_path / "stderr").read_text()
     assert (
-        "of 2: training step 2 has taken longer than 0.0166667 minutes (timeouts.step_minutes); the videos are " in told
+        "of 2: training step 2 has taken longer than 0.0166667 minutes (timeouts.step_minutes); the videos are "
+        in stderr
     )
-    assert ".mp4" in told
+    assert ".mp4" in stderr
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_with_its_videos(motions: Path, tmp_path: Path) -> None:
     settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
-    found = run_ranks(2, rank_work.train_and_misbehave, settings, 1, 2, "learns nothing")
+    found = run_ranks(2, rank_work.train_with_fault, settings, 1, 2, "learns nothing")
     assert [kind for kind, _ in found] == ["FloatingPointError"] * 2
     assert found[0] == found[1]
     assert found[0][1].startswith("the loss is nan in step 2 with the clips of ")

@@ -49,7 +49,7 @@ def test_workers_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.Monkey
 
 def test_freed_memory_is_kept_and_asked_for_once() -> None:
     """Page faults of buffers that come and go, in a process of their own: glibc's settings are for good."""
-    words = (
+    script = (
         "import ctypes, resource, sys; from muybridge.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': keep_freed_memory(1 << 28)\n"
         "for number in range(21):\n"
@@ -57,10 +57,10 @@ def test_freed_memory_is_kept_and_asked_for_once() -> None:
         "    bytearray(b'x') * (1 << 26)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
     )
-    told = [
-        int(subprocess.run([sys.executable, "-c", words, how], capture_output=True, check=True).stdout)
+    page_faults = [
+        int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, check=True).stdout)
         for how in ("keep", "leave")
     ]
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("this C library has no mallopt")
-    assert told[0] < told[1] / 5
+    assert page_faults[0] < page_faults[1] / 5

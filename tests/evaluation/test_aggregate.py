@@ -47,35 +47,39 @@ def test_against_plain_arithmetic(
     num_classes, clips = int(chance.integers(2, 8)), int(chance.integers(1, 5))
     videos = random_videos(chance, num_videos=int(chance.integers(1, 12)), clips=clips, num_classes=num_classes)
     monkeypatch.setattr(aggregate, "BLOCK_ROWS", int(chance.integers(1, 12)))
-    found = compute_video_scores(new_scores(videos, num_classes=num_classes, average=average))
+    averaged = compute_video_scores(new_scores(videos, num_classes=num_classes, average=average))
 
-    assert found.videos == tuple(name for name, _, _ in videos)
-    assert found.labels == tuple(labels for _, labels, _ in videos)
-    assert found.probabilities.dtype == np.float64
+    assert averaged.videos == tuple(name for name, _, _ in videos)
+    assert averaged.labels == tuple(labels for _, labels, _ in videos)
+    assert averaged.probabilities.dtype == np.float64
     for number, (_, labels, views) in enumerate(videos):
         read = [logits for logits in views if logits is not None]
-        assert found.num_views[number] == clips
-        assert found.num_failed_views[number] == clips - len(read)
-        assert found.readable_mask[number] == (len(read) > 0)
-        assert found.num_right_views[number] == sum(logits.index(max(logits)) in labels for logits in read)
+        assert averaged.num_views[number] == clips
+        assert averaged.num_failed_views[number] == clips - len(read)
+        assert averaged.readable_mask[number] == (len(read) > 0)
+        assert averaged.num_right_views[number] == sum(logits.index(max(logits)) in labels for logits in read)
         if not read:
-            assert np.isnan(found.probabilities[number]).all()
+            assert np.isnan(averaged.probabilities[number]).all()
         elif average == "softmax":
-            assert found.probabilities[number] == pytest.approx(plain_mean([plain_softmax(v) for v in read]), abs=1e-14)
+            assert averaged.probabilities[number] == pytest.approx(
+                plain_mean([plain_softmax(v) for v in read]), abs=1e-14
+            )
         else:
-            assert found.probabilities[number] == pytest.approx(plain_softmax(plain_mean(read)), abs=1e-14)
+            assert averaged.probabilities[number] == pytest.approx(plain_softmax(plain_mean(read)), abs=1e-14)
 
 
 def test_a_video_is_the_mean_of_its_own_views_not_of_its_batch(new_scores: Callable[..., Scores]) -> None:
     sure, unsure = [math.log(8.0), 0.0, 0.0], [0.0, 0.0, 0.0]
-    found = compute_video_scores(
+    averaged = compute_video_scores(
         new_scores(
             [("a", (0,), [sure, sure, unsure]), ("b", (0,), [None, sure, None]), ("c", (0,), [None, None, None])]
         )
     )
-    assert found.probabilities[0] == pytest.approx([(0.8 + 0.8 + 1 / 3) / 3, (0.2 + 1 / 3) / 3, (0.2 + 1 / 3) / 3])
-    assert found.probabilities[1] == pytest.approx([0.8, 0.1, 0.1])  # its one readable view, not that divided by three
-    assert found.readable_mask.tolist() == [True, True, False]
+    assert averaged.probabilities[0] == pytest.approx([(0.8 + 0.8 + 1 / 3) / 3, (0.2 + 1 / 3) / 3, (0.2 + 1 / 3) / 3])
+    assert averaged.probabilities[1] == pytest.approx(
+        [0.8, 0.1, 0.1]
+    )  # its one readable view, not that divided by three
+    assert averaged.readable_mask.tolist() == [True, True, False]
 
 
 def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
@@ -91,8 +95,8 @@ def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
     order = np.arange(400).reshape(40, 10)[:, chance.permutation(10)].reshape(10, 4, 10).transpose(1, 0, 2).reshape(-1)
     monkeypatch.setattr(aggregate, "BLOCK_ROWS", 33)
     for table in (scores.table.combine_chunks(), pa.Table.from_batches(scores.table.combine_chunks().to_batches(7))):
-        found = compute_video_scores(Scores(table, scores.header))
-        assert np.array_equal(found.probabilities, expected.probabilities)  # to the last bit
+        averaged = compute_video_scores(Scores(table, scores.header))
+        assert np.array_equal(averaged.probabilities, expected.probabilities)  # to the last bit
     shuffled = compute_video_scores(Scores(scores.table.take(pa.array(order)), scores.header))
     assert shuffled.videos != expected.videos
     by_name_shuffled = np.argsort(shuffled.videos)
@@ -101,8 +105,8 @@ def test_the_result_depends_neither_on_chunks_nor_on_the_order_of_rows(
 
 
 def test_large_logits_do_not_overflow(new_scores: Callable[..., Scores]) -> None:
-    found = compute_video_scores(new_scores([("a", (1,), [[-3e38, 3e38, 3e38]])]))
-    assert found.probabilities[0].tolist() == [0, 0.5, 0.5]
+    averaged = compute_video_scores(new_scores([("a", (1,), [[-3e38, 3e38, 3e38]])]))
+    assert averaged.probabilities[0].tolist() == [0, 0.5, 0.5]
 
 
 def test_the_rank_of_a_label() -> None:
@@ -146,14 +150,14 @@ def test_many_rows(tmp_path: Path, new_header: Callable[..., ScoresHeader]) -> N
     path = tmp_path / "scores.parquet"
     header = new_header(num_videos, clips=clips, num_classes=num_classes)
     write_scores(path, map(batch, range(0, num_videos, 50)), header)
-    found = compute_video_scores(read_scores(path))
+    averaged = compute_video_scores(read_scores(path))
 
     powers = np.exp(logits.astype(np.float64))
     kept = np.where(failed[..., None], 0, powers / powers.sum(-1, keepdims=True))
     read = (~failed).sum(1)
     expected = kept.sum(1)[read > 0] / read[read > 0, None]
-    assert np.allclose(found.probabilities[read > 0], expected, rtol=1e-12, atol=0)
-    assert np.isnan(found.probabilities[17]).all()
-    assert found.num_failed_views.tolist() == failed.sum(1).tolist()
+    assert np.allclose(averaged.probabilities[read > 0], expected, rtol=1e-12, atol=0)
+    assert np.isnan(averaged.probabilities[17]).all()
+    assert averaged.num_failed_views.tolist() == failed.sum(1).tolist()
     right = (logits.argmax(-1) == (np.arange(num_videos) % num_classes)[:, None]) & ~failed
-    assert found.num_right_views.tolist() == right.sum(1).tolist()
+    assert averaged.num_right_views.tolist() == right.sum(1).tolist()

@@ -1,4 +1,4 @@
-"""A data set scored from files: every video counted, none seen twice, and no file where it was broken off."""
+"""Scoring a data set from files: every video is counted once, and an interrupted evaluation leaves no file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy, format_percent
-from muybridge.evaluation.metrics import Rate
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, evaluate_split, format_accuracy, use_training_splits
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
-from muybridge.settings import EvaluationSettings, LoadingSettings
+from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from videos import write_video
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ class Darkness:
 
 
 @pytest.fixture
-def examination(tmp_path: Path) -> EvaluationJob:
+def job(tmp_path: Path) -> EvaluationJob:
     """Five dark and light videos; the fourth is shorter than a clip, the last is no video."""
     lines = ["path,label,split"]
     for number, (label, level, num_frames) in enumerate(
@@ -59,9 +59,9 @@ def examination(tmp_path: Path) -> EvaluationJob:
     )
 
 
-def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: EvaluationJob, tmp_path: Path) -> None:
+def test_what_is_right_wrong_looped_and_unreadable_is_counted(job: EvaluationJob, tmp_path: Path) -> None:
     scorer, heard = Darkness(), list[int]()
-    result = evaluate(examination, scorer, tmp_path / "s.parquet", device=CPU, on_progress=heard.append)
+    result = evaluate(job, scorer, tmp_path / "s.parquet", device=CPU, on_progress=heard.append)
     measured = result.accuracy
     assert (measured.video_top1.of_all.right, measured.video_top1.of_all.of) == (3, 5)
     assert (measured.video_top1.of_readable.right, measured.video_top1.of_readable.of) == (3, 4)
@@ -74,11 +74,11 @@ def test_what_is_right_wrong_looped_and_unreadable_is_counted(examination: Evalu
     assert line.endswith("1 of them unreadable")
 
 
-def test_the_batch_size_is_no_part_of_the_result(examination: EvaluationJob, tmp_path: Path) -> None:
+def test_the_batch_size_is_no_part_of_the_result(job: EvaluationJob, tmp_path: Path) -> None:
     tables = []
     for batch_size in (1, 6, 100):
-        settings = replace(examination.evaluation, batch_size=batch_size)
-        evaluate(replace(examination, evaluation=settings), Darkness(), tmp_path / "s.parquet", device=CPU)
+        settings = replace(job.evaluation, batch_size=batch_size)
+        evaluate(replace(job, evaluation=settings), Darkness(), tmp_path / "s.parquet", device=CPU)
         tables.append(read_scores(tmp_path / "s.parquet").table)
     assert tables[0].select(["video", "view", "status"]).equals(tables[2].select(["video", "view", "status"]))
     for column in zip(*(table["logits"].to_pylist() for table in tables), strict=True):
@@ -87,25 +87,51 @@ def test_the_batch_size_is_no_part_of_the_result(examination: EvaluationJob, tmp
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_is_broken_off_leaves_no_scores(
-    error: type[BaseException], examination: EvaluationJob, tmp_path: Path
-) -> None:
+def test_what_is_broken_off_leaves_no_scores(error: type[BaseException], job: EvaluationJob, tmp_path: Path) -> None:
     def stop(num_videos: int) -> None:
         raise error
 
     (tmp_path / "scores").mkdir()
     with pytest.raises(error):
-        evaluate(examination, Darkness(), tmp_path / "scores" / "s.parquet", device=CPU, on_progress=stop)
+        evaluate(job, Darkness(), tmp_path / "scores" / "s.parquet", device=CPU, on_progress=stop)
     assert list((tmp_path / "scores").iterdir()) == []
 
 
-def test_scores_that_are_not_finite_are_refused_with_the_video(examination: EvaluationJob, tmp_path: Path) -> None:
+def test_scores_that_are_not_finite_are_refused_with_the_video(job: EvaluationJob, tmp_path: Path) -> None:
     broken: Callable[[Tensor], Tensor] = lambda clips: torch.full((len(clips), 2), torch.nan)  # noqa: E731
-    with pytest.raises(ValueError, match=r"not finite for 0\.mp4, view 0"):
-        evaluate(examination, broken, tmp_path / "s.parquet", device=CPU)
+    with pytest.raises(ValueError, match=r"scores of 0\.mp4, view 0 are not finite"):
+        evaluate(job, broken, tmp_path / "s.parquet", device=CPU)
     assert not (tmp_path / "s.parquet").exists()
 
 
-def test_shares_in_words() -> None:
-    assert format_percent(Rate(1, 3, 0.0, 1.0)) == "33.3 %"
-    assert format_percent(Rate(0, 0, 0.0, 1.0)) == "-"
+def test_a_split_is_scored_with_the_card_of_the_weights(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    settings = EvaluateSettings(
+        data=str(motions), device="cpu", evaluation=EvaluationSettings(clips=2), loading=LoadingSettings(workers=0)
+    )
+    progress: list[tuple[int, int]] = []
+    result = evaluate_split(
+        finished_run, settings, tmp_path / "s.parquet", on_progress=lambda *counts: progress.append(counts)
+    )
+    num_videos = result.accuracy.num_videos
+    assert result.accuracy.split == "test"
+    assert progress[-1] == (num_videos, num_videos)
+    card_length = read_scores(tmp_path / "s.parquet").header.protocol.clip_length
+    evaluate_split(finished_run, settings, tmp_path / "long.parquet", clip_length=card_length + 1)
+    assert read_scores(tmp_path / "long.parquet").header.protocol.clip_length == card_length + 1
+
+
+def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data, run = str(tmp_path / "data"), tmp_path / "run"
+    run.mkdir()
+    (run / "settings.yaml").write_text(yaml.safe_dump({"data": data, "fold": 2, "seed": 7}))
+    for weights in (run, run / "best.safetensors"):
+        settings = use_training_splits(weights, EvaluateSettings(data=data + "/../data"))
+        assert (settings.fold, settings.seed) == (2, 7)
+        settings = use_training_splits(weights, EvaluateSettings(data=data, fold=1, seed=0))
+        assert (settings.fold, settings.seed) == (1, 0)
+        settings = use_training_splits(weights, EvaluateSettings(data=str(tmp_path)))
+        assert (settings.fold, settings.seed) == (None, None)
+    (run / "settings.yaml").write_text("- damaged")
+    with pytest.raises(ValueError, match=r"settings\.yaml"):
+        use_training_splits(run, EvaluateSettings(data=data))

@@ -144,28 +144,28 @@ def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None
     here = new_scores([("a", (0,), views)])
     cases: list[tuple[Scores, str]] = [
         (other_classes(here), "'?wave'? is not among"),
-        (of_fold_3(here), "rgb is of split test, fold 2, but flow of split test, fold 3"),
+        (of_fold_3(here), "rgb has split test, fold 2, but flow has split test, fold 3"),
         (new_scores([("b", (0,), views)]), "rgb and flow have no video in common"),
-        (new_scores([("a", (1,), views)]), "a has other labels in flow than in rgb"),
-        (new_scores([("a", (0,), [[1.0, 2.0]])], num_classes=2), "not of the same classes"),
+        (new_scores([("a", (1,), views)]), "a has different labels in flow and in rgb"),
+        (new_scores([("a", (0,), [[1.0, 2.0]])], num_classes=2), "rgb and flow have different classes"),
     ]
-    for other, words in cases:
-        with pytest.raises(ValueError, match=words):
+    for other, message in cases:
+        with pytest.raises(ValueError, match=message):
             fuse([here, other], [1, 1], names=["rgb", "flow"])
 
 
 @pytest.mark.parametrize(
-    ("weights", "words"),
+    ("weights", "message"),
     [([1.0], "1 weights"), ([1.0, -1.0], "negative"), ([0.0, 0.0], "positive"), ([1.0, math.nan], "negative")],
 )
-def test_impossible_weights_are_refused(weights: list[float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_impossible_weights_are_refused(weights: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         normalize_weights(weights, 2)
 
 
 def test_json_says_how(new_scores: NewScores) -> None:
     scores = new_scores(random_files(5)[0])
-    told: dict[str, Any] = fuse([scores, scores], [3, 1], names=["rgb", "flow"]).to_json()
-    assert told["sentence"].startswith("fused by view: 0.75 x rgb (4 uniform centre-crop clips of 16 frames")
-    assert [member["weight"] for member in told["members"]] == [0.75, 0.25]
-    assert "protocol" not in told["fused"]
+    values: dict[str, Any] = fuse([scores, scores], [3, 1], names=["rgb", "flow"]).to_json()
+    assert values["sentence"].startswith("fused by view: 0.75 x rgb (4 uniform centre-crop clips of 16 frames")
+    assert [member["weight"] for member in values["members"]] == [0.75, 0.25]
+    assert "protocol" not in values["fused"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from muybridge.evaluation.aggregate import UNRANKED, compute_video_scores
 from muybridge.evaluation.metrics import (
@@ -40,12 +41,21 @@ def test_an_interval_is_where_the_score_test_rejects(right: int) -> None:
         assert abs(right / 7 - end) == pytest.approx(1.959963984540054 * math.sqrt(end * (1 - end) / 7), abs=1e-12)
 
 
-def test_nothing_tried_says_nothing() -> None:
+@pytest.mark.parametrize("num_trials", [1, 7, 400])
+def test_intervals_of_whole_counts_are_those_of_scipy(num_trials: int) -> None:
+    for right in {0, 1, num_trials // 3, num_trials}:
+        expected = stats.binomtest(right, num_trials).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(right / num_trials, num_trials) == pytest.approx(
+            (expected.low, expected.high), abs=1e-12
+        )
+
+
+def test_no_trials_give_the_whole_range() -> None:
     assert wilson_interval(0.0, 0) == (0.0, 1.0)
 
 
 def test_both_denominators_and_uneven_numbers_of_views(new_scores: Callable[..., Scores]) -> None:
-    found = compute_accuracy(
+    accuracy = compute_accuracy(
         compute_video_scores(
             new_scores(
                 [
@@ -58,32 +68,34 @@ def test_both_denominators_and_uneven_numbers_of_views(new_scores: Callable[...,
         )
     )
     # clips: 3 of 4 and 0 of 1 are 3 of 5; the mean of the two videos' means would be 0.375
-    assert (found.clip_top1.of_readable.right, found.clip_top1.of_readable.of) == (3, 5)
-    assert found.clip_top1.of_readable.share == 0.6
-    assert (found.clip_top1.of_all.right, found.clip_top1.of_all.of) == (3, 12)
-    assert (found.video_top1.of_readable.right, found.video_top1.of_readable.of) == (1, 2)
-    assert (found.video_top1.of_all.right, found.video_top1.of_all.of) == (1, 3)
-    assert (found.num_videos, found.num_unlabelled_videos, found.num_failed_videos) == (4, 1, 1)
-    assert (found.num_views, found.num_failed_views) == (16, 8)
+    assert (accuracy.clip_top1.of_readable.right, accuracy.clip_top1.of_readable.of) == (3, 5)
+    assert accuracy.clip_top1.of_readable.share == 0.6
+    assert (accuracy.clip_top1.of_all.right, accuracy.clip_top1.of_all.of) == (3, 12)
+    assert (accuracy.video_top1.of_readable.right, accuracy.video_top1.of_readable.of) == (1, 2)
+    assert (accuracy.video_top1.of_all.right, accuracy.video_top1.of_all.of) == (1, 3)
+    assert (accuracy.num_videos, accuracy.num_unlabelled_videos, accuracy.num_failed_videos) == (4, 1, 1)
+    assert (accuracy.num_views, accuracy.num_failed_views) == (16, 8)
     # three classes: every readable video is right among five, the unreadable one is not
-    assert (found.video_top5.of_readable.right, found.video_top5.of_readable.of) == (2, 2)
-    assert (found.video_top5.of_all.right, found.video_top5.of_all.of) == (2, 3)
+    assert (accuracy.video_top5.of_readable.right, accuracy.video_top5.of_readable.of) == (2, 2)
+    assert (accuracy.video_top5.of_all.right, accuracy.video_top5.of_all.of) == (2, 3)
 
 
 def test_intervals_count_videos_not_views(new_scores: Callable[..., Scores]) -> None:
-    found = compute_accuracy(compute_video_scores(new_scores([("a", (0,), [FIRST] * 10), ("b", (0,), [SECOND] * 10)])))
-    assert found.clip_top1.of_all.of == 20
-    assert (found.clip_top1.of_all.low, found.clip_top1.of_all.high) == wilson_interval(0.5, 2)
-    assert (found.video_top1.of_all.low, found.video_top1.of_all.high) == wilson_interval(0.5, 2)
+    accuracy = compute_accuracy(
+        compute_video_scores(new_scores([("a", (0,), [FIRST] * 10), ("b", (0,), [SECOND] * 10)]))
+    )
+    assert accuracy.clip_top1.of_all.of == 20
+    assert (accuracy.clip_top1.of_all.low, accuracy.clip_top1.of_all.high) == wilson_interval(0.5, 2)
+    assert (accuracy.video_top1.of_all.low, accuracy.video_top1.of_all.high) == wilson_interval(0.5, 2)
 
 
 def test_a_network_that_knows_nothing_scores_chance(new_scores: Callable[..., Scores]) -> None:
     constant = [0.0] * 8
     videos = [(f"{number}", (number % 8,), [constant, constant]) for number in range(80)]
-    found = compute_accuracy(compute_video_scores(new_scores(videos, num_classes=8)))
-    assert found.clip_top1.of_all.share == 1 / 8
-    assert found.video_top1.of_all.share == 1 / 8
-    assert found.video_top5.of_all.share == 5 / 8
+    accuracy = compute_accuracy(compute_video_scores(new_scores(videos, num_classes=8)))
+    assert accuracy.clip_top1.of_all.share == 1 / 8
+    assert accuracy.video_top1.of_all.share == 1 / 8
+    assert accuracy.video_top5.of_all.share == 5 / 8
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -96,7 +108,7 @@ def test_against_plain_counting(seed: int, new_scores: Callable[..., Scores]) ->
         views = [None if chance.random() < 0.4 else chance.integers(-2, 3, num_classes).tolist() for _ in range(3)]
         videos.append((f"{number}.mp4", labels, views))
     scores = compute_video_scores(new_scores(videos, num_classes=num_classes))
-    found = compute_accuracy(scores)
+    accuracy = compute_accuracy(scores)
 
     right = {1: 0, 5: 0}
     labelled = readable = 0
@@ -118,30 +130,30 @@ def test_against_plain_counting(seed: int, new_scores: Callable[..., Scores]) ->
             pairs[labels[0], best[0]] += 1
         expected_rank = min((best.index(label) for label in labels), default=UNRANKED) if read else UNRANKED
         assert compute_video_ranks(scores)[number] == expected_rank
-    for k, rates in ((1, found.video_top1), (5, found.video_top5)):
+    for k, rates in ((1, accuracy.video_top1), (5, accuracy.video_top5)):
         assert (rates.of_all.right, rates.of_all.of) == (right[k], labelled)
         assert (rates.of_readable.right, rates.of_readable.of) == (right[k], readable)
-    assert [[row.right, row.of, row.failed] for row in found.per_class] == table
-    assert [row.name for row in found.per_class] == list(scores.header.classes)
+    assert [[row.right, row.of, row.failed] for row in accuracy.per_class] == table
+    assert [row.name for row in accuracy.per_class] == list(scores.header.classes)
     assert np.array_equal(compute_confusion_matrix(scores), pairs)
 
 
 def test_any_of_several_labels_is_enough(new_scores: Callable[..., Scores]) -> None:
     scores = compute_video_scores(new_scores([("a", (1, 0), [FIRST]), ("b", (2, 1), [FIRST])]))
-    found = compute_accuracy(scores)
-    assert found.clip_top1.of_all.right == 1
-    assert found.video_top1.of_all.right == 1
-    assert [(row.right, row.of) for row in found.per_class] == [(1, 1), (1, 2), (0, 1)]
+    accuracy = compute_accuracy(scores)
+    assert accuracy.clip_top1.of_all.right == 1
+    assert accuracy.video_top1.of_all.right == 1
+    assert [(row.right, row.of) for row in accuracy.per_class] == [(1, 1), (1, 2), (0, 1)]
     assert compute_confusion_matrix(scores).sum() == 0
 
 
 def test_all_failed_is_nothing_right_not_an_error(new_scores: Callable[..., Scores]) -> None:
     scores = compute_video_scores(new_scores([("a", (0,), [None, None]), ("b", (1,), [None, None])]))
-    found = compute_accuracy(scores)
-    assert found.video_top5.of_all.share == 0.0
-    assert math.isnan(found.video_top1.of_readable.share)
-    assert (found.clip_top1.of_readable.low, found.clip_top1.of_readable.high) == (0.0, 1.0)
-    assert found.to_json()["video_top1"]["of_readable"]["share"] is None
+    accuracy = compute_accuracy(scores)
+    assert accuracy.video_top5.of_all.share == 0.0
+    assert math.isnan(accuracy.video_top1.of_readable.share)
+    assert (accuracy.clip_top1.of_readable.low, accuracy.clip_top1.of_readable.high) == (0.0, 1.0)
+    assert accuracy.to_json()["video_top1"]["of_readable"]["share"] is None
     assert compute_confusion_matrix(scores).tolist() == [[0] * 3] * 3
 
 
@@ -151,8 +163,8 @@ def test_no_labels_is_refused(new_scores: Callable[..., Scores]) -> None:
 
 
 def test_json_carries_the_protocol(new_scores: Callable[..., Scores]) -> None:
-    found = compute_accuracy(compute_video_scores(new_scores([("a", (0,), [FIRST, THIRD])])))
-    values = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    accuracy = compute_accuracy(compute_video_scores(new_scores([("a", (0,), [FIRST, THIRD])])))
+    values = json.loads(json.dumps(accuracy.to_json(), allow_nan=False))
     assert values["protocol"]["sentence"] == "2 uniform centre-crop clips of 16 frames a video, softmax averaged"
     assert (values["split"], values["fold"]) == ("test", 2)
     assert values["clip_top1"]["of_all"]["share"] == 0.5

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from muybridge.evaluation import scores as scores_module
-from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, read_scores, score_views, write_scores
+from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, read_scores, score_batch, write_scores
 from muybridge.loading.loader import EvaluationBatch
-from muybridge.records import PlannedView, Preprocessing, YuvClip
+from muybridge.records import PlannedView, Preprocessing, Scorer, YuvClip
 from muybridge.video.views import collate_views, make_evaluation_view
 
 PREPROCESSING = Preprocessing(
@@ -60,19 +60,22 @@ def header(new_header: Callable[..., ScoresHeader]) -> ScoresHeader:
     return new_header(4, clips=3)
 
 
+def score(rows: list[PlannedView], scorer: Scorer = gray_scorer) -> pa.RecordBatch:
+    return score_batch(gray_batch(rows), scorer, preprocessing=PREPROCESSING, device=CPU)
+
+
 @pytest.fixture
 def table() -> pa.Table:
-    batches = score_views(map(gray_batch, BATCHES), gray_scorer, preprocessing=PREPROCESSING, device=CPU)
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches([score(rows) for rows in BATCHES])
 
 
 def test_every_planned_view_is_a_row_and_keeps_its_own_scores(table: pa.Table) -> None:
     planned = [row for batch in BATCHES for row in batch]
     assert table.schema.equals(SCHEMA)
     assert len(table) == len(planned)
-    for found, row in zip(table.to_pylist(), planned, strict=True):
+    for stored, row in zip(table.to_pylist(), planned, strict=True):
         level = 10 * int(row.video[0]) + row.view
-        assert found == {
+        assert stored == {
             "video": row.video,
             "view": row.view,
             "start_seconds": row.start_seconds,
@@ -83,19 +86,6 @@ def test_every_planned_view_is_a_row_and_keeps_its_own_scores(table: pa.Table) -
         }
 
 
-def test_scoring_is_one_batch_at_a_time() -> None:
-    taken = []
-
-    def batches() -> Iterator[EvaluationBatch]:
-        for number, rows in enumerate(BATCHES):
-            taken.append(number)
-            yield gray_batch(rows)
-
-    scored = score_views(batches(), gray_scorer, preprocessing=PREPROCESSING, device=CPU)
-    assert len(next(scored)) == 6
-    assert taken == [0]
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_name_the_video(value: float) -> None:
     def damaged(clips_ncthw: torch.Tensor) -> torch.Tensor:
@@ -103,17 +93,13 @@ def test_scores_that_are_not_finite_name_the_video(value: float) -> None:
         logits[logits[:, 0] > 11, 1] = value  # view 2 of 1.mp4, the second readable one of its batch
         return logits
 
-    scored = score_views(map(gray_batch, BATCHES), damaged, preprocessing=PREPROCESSING, device=CPU)
-    with pytest.raises(ValueError, match=r"not finite for 1\.mp4, view 2"):
-        next(scored)
+    with pytest.raises(ValueError, match=r"scores of 1\.mp4, view 2 are not finite"):
+        score(BATCHES[0], damaged)
 
 
 def test_a_scorer_that_loses_views_is_caught() -> None:
-    scored = score_views(
-        map(gray_batch, BATCHES), lambda clips: torch.zeros(1, 3), preprocessing=PREPROCESSING, device=CPU
-    )
     with pytest.raises(AssertionError, match="1 scores for 2 readable views"):
-        next(scored)
+        score(BATCHES[0], lambda clips_ncthw: torch.zeros(1, 3))
 
 
 def test_what_is_written_is_read(tmp_path: Path, table: pa.Table, header: ScoresHeader) -> None:
@@ -166,7 +152,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, table: pa.Tabl
     assert list(tmp_path.iterdir()) == [path]
 
 
-# What must not pass: each as a change to the rows of the fixture, and the words of the refusal.
+# What must not pass: each as a change to the rows of the fixture, and the message.
 WRONG_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     "padded by a copy": (lambda rows: rows.append(rows[-1]), r"view 2 of 3\.mp4 is there 2 times"),
     "a view lost": (lambda rows: rows.pop(1), r"view 1 of 1\.mp4 is missing"),
@@ -174,7 +160,10 @@ WRONG_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     "a video replaced": (lambda rows: [row.update(video="3.mp4") for row in rows[3:6]], "of 3 videos, expected 4"),
     "a view too many": (lambda rows: rows[2].update(view=3), r"1\.mp4 has a view 3, but 3 views"),
     "a negative view": (lambda rows: rows[2].update(view=-1), r"1\.mp4 has a view -1"),
-    "too few scores": (lambda rows: rows[2].update(logits=[1.0, 2.0]), r"1\.mp4, view 2 has another number of scores"),
+    "too few scores": (
+        lambda rows: rows[2].update(logits=[1.0, 2.0]),
+        r"1\.mp4, view 2 does not have a score for each",
+    ),
     "a NaN": (lambda rows: rows[2].update(logits=[1.0, float("nan"), 0.0]), "not finite"),
     "failed with scores": (lambda rows: rows[1].update(logits=[1.0, 2.0, 3.0]), r"1\.mp4, view 1 has a status"),
     "ok without scores": (lambda rows: rows[0].update(logits=None), r"1\.mp4, view 0 has a status that contradicts"),
@@ -200,9 +189,9 @@ def test_wrong_rows_are_neither_written_nor_read(
     with pytest.raises(ValueError, match=message):
         write_scores(tmp_path / "written.parquet", spoilt.to_batches(), header)
     assert not list(tmp_path.iterdir())
-    write_unchecked(tmp_path / "found.parquet", spoilt, header.to_json())
-    with pytest.raises(ValueError, match=rf"found\.parquet: .*{message}"):
-        read_scores(tmp_path / "found.parquet")
+    write_unchecked(tmp_path / "stored.parquet", spoilt, header.to_json())
+    with pytest.raises(ValueError, match=rf"stored\.parquet: .*{message}"):
+        read_scores(tmp_path / "stored.parquet")
     with pytest.raises(ValueError, match=message):
         Scores(spoilt, header)
 
@@ -223,7 +212,7 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path, table: pa.Table, 
     write_unchecked(path, table, None)
     refused("it has no muybridge metadata")
     write_unchecked(path, table, {**header.to_json(), "format": 2})
-    refused("format 2 were found, this version reads format 1")
+    refused("have format 2, but this version reads format 1")
     write_unchecked(path, table, {key: value for key, value in header.to_json().items() if key != "classes"})
     refused("the header has the keys")
     write_unchecked(path, table, {**header.to_json(), "split": "val"})
@@ -254,9 +243,9 @@ def test_a_flipped_byte_never_becomes_another_score(tmp_path: Path, table: pa.Ta
         names = [file.metadata.row_group(0).column(number).path_in_schema for number in range(7)]
         column = file.metadata.row_group(0).column(names.index("logits.list.element"))
         end = column.data_page_offset + column.total_compressed_size
-    for place in range(end - 20, end):  # inside the page's data
+    for position in range(end - 20, end):  # inside the page's data
         damaged = bytearray(whole)
-        damaged[place] ^= 1
+        damaged[position] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"scores\.parquet .*damaged"):
             read_scores(path)

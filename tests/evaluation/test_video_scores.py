@@ -1,4 +1,4 @@
-"""A row a video: the same figures as from a row a view, taken up where it ended, refused where it does not fit."""
+"""Score files with a row a video: the accuracy of a row a view, resuming, and refused files."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def batches(header: ScoresHeader, new_batch: Callable[..., pa.RecordBatch]) -> l
     ]
 
 
-def same(ours: VideoScores, theirs: VideoScores) -> None:
-    assert (ours.header, ours.videos, ours.labels) == (theirs.header, theirs.videos, theirs.labels)
+def same(first: VideoScores, second: VideoScores) -> None:
+    assert (first.header, first.videos, first.labels) == (second.header, second.videos, second.labels)
     for name in ("probabilities", "num_views", "num_failed_views", "num_right_views"):
-        assert np.array_equal(getattr(ours, name), getattr(theirs, name), equal_nan=True), name
+        assert np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True), name
 
 
 def test_figures_are_those_of_the_views(
@@ -85,7 +85,7 @@ def test_what_ended_early_is_taken_up(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_another_model_began_is_not_gone_on_with(
+def test_parts_of_another_model_are_removed(
     batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="of 2 videos, expected 7"):
@@ -95,10 +95,14 @@ def test_what_another_model_began_is_not_gone_on_with(
     assert VideoScoresWriter(tmp_path / "s.parquet", header).num_done == 0
 
 
-def test_what_needs_views_says_so(batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path) -> None:
+def test_reading_views_of_a_file_of_videos_is_refused(
+    batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
+) -> None:
     path = tmp_path / "s.parquet"
     VideoScoresWriter(path, header).write(batches)
-    with pytest.raises(ValueError, match=r"s\.parquet: it has a row a video .* again with --evaluation\.keep views$"):
+    with pytest.raises(
+        ValueError, match=r"s\.parquet: the file has a row a video .* again with --evaluation\.keep views$"
+    ):
         fuse([read_scores(path)] * 2, [1.0, 1.0])
 
 
@@ -111,19 +115,19 @@ def test_files_of_views_are_read_too(new_scores: Callable[..., Scores], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "message"),
     [
-        ("video", "0.mp4", "a video is there more than once"),
+        ("video", "0.mp4", "a video occurs more than once"),
         ("num_views", 3, "contradict"),
         ("num_failed_views", 4, "contradict"),
         ("num_right_views", 5, "contradict"),
-        ("labels", [5], "labels beyond the 5 classes"),
-        ("probabilities", [0.5, 0.5], "not of 5 classes"),
-        ("probabilities", [float("nan")] * 5, "not of 5 classes"),
+        ("labels", [5], "labels are not among the 5 classes"),
+        ("probabilities", [0.5, 0.5], "without a finite score for each of the 5 classes"),
+        ("probabilities", [float("nan")] * 5, "without a finite score for each of the 5 classes"),
     ],
 )
 def test_contradictions_are_refused(
-    column: str, value: object, words: str, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
+    column: str, value: object, message: str, batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.parquet"
     VideoScoresWriter(path, header).write(batches)
@@ -133,7 +137,7 @@ def test_contradictions_are_refused(
     values[readable] = value
     number = table.column_names.index(column)
     pq.write_table(table.set_column(number, table.schema.field(column), pa.array(values, table[column].type)), path)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read_video_scores(path)
 
 
@@ -142,15 +146,15 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from muybridge.evaluation.metrics import accuracy
+from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
-from muybridge.evaluation.video_scores import SCHEMA, VideoFile, read_video_scores
+from muybridge.evaluation.video_scores import SCHEMA, VideoScoresWriter, read_video_scores
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluationSettings
 
 path, num_videos = Path(sys.argv[1]), int(sys.argv[2])
-protocol = EvaluationProtocol.of(EvaluationSettings(clips=100), Preprocessing())
+protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=100), Preprocessing())
 header = ScoresHeader(tuple(map(str, range(487))), protocol, "test", None, "", "", num_videos)
 
 def batches():
@@ -166,8 +170,8 @@ def batches():
         ], schema=SCHEMA)
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-VideoFile(path, header).write(batches())
-print(accuracy(read_video_scores(path)).video_top1.of_all.right)
+VideoScoresWriter(path, header).write(batches())
+print(compute_accuracy(read_video_scores(path)).video_top1.of_all.right)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
@@ -175,7 +179,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 @pytest.mark.long
 def test_a_tenth_of_sports1m_takes_a_tenth_of_its_scores_in_memory(tmp_path: Path) -> None:
     """22 thousand videos of 487 classes: 86 MB of float64; a row a view of 100 clips each would be 4.3 GB."""
-    words = [sys.executable, "-c", MANY, str(tmp_path / "s.parquet"), "22000"]
-    right, megabytes = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    command = [sys.executable, "-c", MANY, str(tmp_path / "s.parquet"), "22000"]
+    right, megabytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert right == "22000"
     assert float(megabytes) < 86 + 200

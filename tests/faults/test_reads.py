@@ -15,7 +15,8 @@ import rank_work
 from muybridge.files.run_folder import read_json_lines
 from muybridge.prepared import object_store
 from muybridge.prepared.dataset import open_prepared
-from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import transcode
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.training.checkpoint import find_last_step
@@ -28,8 +29,8 @@ def shards(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The motions, prepared."""
 
     def here(jobs: Any) -> Iterator[tuple[int, TranscodeResult]]:
-        for number, wanted in jobs:
-            yield number, transcode(wanted)
+        for row_index, job in jobs:
+            yield row_index, transcode(job)
 
     folder = tmp_path_factory.mktemp("prepared") / "data"
     prepare(
@@ -52,16 +53,16 @@ def test_videos_in_a_broken_shard_are_counted_named_and_left_out_alike(shards: P
     content = bytearray(path.read_bytes())
     content[row["offset"] + row["num_bytes"] - 20] ^= 1
     path.write_bytes(content)
-    told = []
+    failures_by_world_size = []
     for world_size in (1, 2):
         changes = {"training.global_batch": 4, "training.batch_size": 4 // world_size, "loading.max_failed_share": 0.5}
         settings = tiny_run(tmp_path / "data", tmp_path / str(world_size), changes)
-        assert [found[0] for found in run_ranks(world_size, rank_work.train, settings)] == [12] * world_size
+        assert [result[0] for result in run_ranks(world_size, rank_work.train, settings)] == [12] * world_size
         failures = read_json_lines(tmp_path / str(world_size) / "failures.jsonl")
-        told.append(sorted((line["step"], line["video"], line["reason"]) for line in failures))
-    assert told[0] == told[1]
-    assert {video for _, video, _ in told[0]} == {row["video"]}
-    assert all("is damaged near byte" in reason for _, _, reason in told[0])
+        failures_by_world_size.append(sorted((line["step"], line["video"], line["reason"]) for line in failures))
+    assert failures_by_world_size[0] == failures_by_world_size[1]
+    assert {video for _, video, _ in failures_by_world_size[0]} == {row["video"]}
+    assert all("is damaged near byte" in reason for _, _, reason in failures_by_world_size[0])
 
 
 class Unsteady(MemoryFileSystem):
@@ -124,9 +125,9 @@ def test_a_store_that_is_gone_ends_the_run_which_goes_on_when_it_is_back(unstead
 
 def test_a_read_that_hangs_ends_the_run_with_its_videos(motions: Path, tmp_path: Path) -> None:
     ((ended, _),) = run_ranks(
-        1, rank_work.train_while_a_read_hangs, tiny_run(motions, tmp_path / "run"), 3, errors=tmp_path / "told"
+        1, rank_work.train_while_a_read_hangs, tiny_run(motions, tmp_path / "run"), 3, errors=tmp_path / "stderr"
     )
     assert ended == "died"
-    told = (tmp_path / "told").read_text()
-    assert "muybridge: reading the clips of step 3 has taken longer than 0.0166667 minutes" in told
-    assert ".mp4" in told
+    stderr = (tmp_path / "stderr").read_text()
+    assert "muybridge: reading the clips of step 3 has taken longer than 0.0166667 minutes" in stderr
+    assert ".mp4" in stderr

@@ -1,4 +1,4 @@
-"""What goes wrong for people on the command line: one sentence, the right exit code, and no file that looks whole."""
+"""Errors on the command line: one sentence, the right exit code, and no partial file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 
 from muybridge.settings import settings_to_dict
 from muybridge.training.checkpoint import find_last_step, list_checkpoints, load_checkpoint
-from muybridge.training.job import build_network
+from muybridge.training.network import initialize_network
 from muybridge.training.optimizer import build_optimizer
 from muybridge.weights.address import load_weights
 from runs import tiny_run
@@ -96,12 +96,12 @@ def pictures(data: Path) -> None:
     ("spoil", "words"),
     [
         (empty_class, r"class folders without videos: train/jump; fill or remove them"),
-        (one_class, r"one class only, 'left'; training needs at least two"),
+        (one_class, r"only one class, 'left'; training needs at least two"),
         (unseen_label, r"labels for validation or test that no training video has: jump; add training videos"),
         (no_classes, r"split folders without class folders; expected .*train/CLASS/video\.mp4"),
         (
             nothing_readable,
-            r"none of the 16 training videos looked at can be read; the first is train/left/00000\.mp4: .*damaged",
+            r"none of the 16 training videos checked can be read; the first is train/left/00000\.mp4: .*damaged",
         ),
         (sounds, r"none of the 16 .* the file holds sound and no video"),
         (pictures, r"none of the 16 .* the file is a picture"),
@@ -127,10 +127,10 @@ def test_data_that_cannot_be_trained_on(
         ("--data {data} --model resnet", r"no network is called 'resnet'; .*`muybridge models` lists all"),
         (
             "--data {data} --clips.length 14",
-            r"a clip spans 14 frames, but the longest of the training videos looked at has 13",
+            r"a clip spans 14 frames, but the longest of the training videos checked has 13",
         ),
         ("--data {data} --device tpu", r"device 'tpu' is unknown; use auto, cpu, cuda or cuda:N"),
-        ("--data {data} --device cuda:99", r"device cuda:99 is not there; this machine has \d+ CUDA devices"),
+        ("--data {data} --device cuda:99", r"device cuda:99 does not exist; this machine has \d+ CUDA devices"),
         ("--data {data} --init nowhere.safetensors", r"nowhere\.safetensors"),
         ("--data {data} --fold 1", r"no official folds"),
     ],
@@ -153,8 +153,8 @@ def test_output_folders_that_do_not_fit(
     before = files(tmp_path)
     assert_refused(cli(*words, tiny), 2, r"tiny\.yaml is a file; name a folder for the run with -o")
     assert_refused(cli(*words, tiny / "run"), 1, r"cannot use .*tiny\.yaml/run: Not a directory")
-    assert_refused(cli(*words, tmp_path / "mine"), 2, r"mine holds something else than a run")
-    assert_refused(cli(*words, finished_run), 2, r"already holds a run; add --resume")
+    assert_refused(cli(*words, tmp_path / "mine"), 2, r"mine contains something other than a run")
+    assert_refused(cli(*words, finished_run), 2, r"already contains a run; add --resume")
     changed = cli(*words, finished_run, "--resume", "--training.epochs", 3)
     assert_refused(changed, 2, r"trained with other settings \(training\.epochs is 3\.0, the run has 2\)")
     assert files(tmp_path) == before
@@ -196,8 +196,8 @@ def wrong_weights(finished_run: Path, tmp_path: Path) -> Callable[[str], Path]:
             "checkpoint.pt",
             r"neither a run folder nor a \.safetensors file; .*`muybridge weights import .*checkpoint\.pt",
         ),
-        ("text.safetensors", r"is not a safetensors file, or not a whole one"),
-        ("truncated.safetensors", r"is not a safetensors file, or not a whole one"),
+        ("text.safetensors", r"is not a safetensors file, or is truncated"),
+        ("truncated.safetensors", r"is not a safetensors file, or is truncated"),
         ("flipped.safetensors", r"is damaged"),
         ("checkpoint.safetensors", r"has no card"),
         ("folder", r"holds neither best\.safetensors nor last\.safetensors"),
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint(
     told = cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume")
     assert told.code == 0
     assert re.search(r"step-00000012.*damaged", told.err)
-    assert "going on at step 6 of 12" in told.err
+    assert "resuming at step 6 of 12" in told.err
     assert find_last_step(run / "checkpoints") == 12
 
 
@@ -277,14 +277,14 @@ def test_a_full_disk_stops_a_run_and_leaves_what_was_whole(
     told = cli(*words)
     assert (told.code, told.out) == (1, "")
     assert told.err.splitlines()[-1] == (
-        "muybridge: the disk is full; make room, then run the same line again (a training run with --resume)"
+        "muybridge: the disk is full; free some space, then run the same command again (a training run with --resume)"
     )
     for name in ("best.safetensors", "last.safetensors"):
         if (run / name).exists():
             load_weights(run / name)
     settings = tiny_run(motions, run)
     for checkpoint in list_checkpoints(run / "checkpoints"):
-        network = build_network(settings, 2)
+        network = initialize_network(settings, 2)
         load_checkpoint(checkpoint, network, build_optimizer(network, settings.training))
     hidden = [path for path in files(run) if path.name.startswith(".")] if run.exists() else []
     assert hidden == []

@@ -29,15 +29,17 @@ def ranks_of(agent: int) -> list[int]:
 
 @pytest.fixture
 def torchrun(motions: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A run of 120 steps over two ranks that saves after every one, when it has saved five; what it says goes to `told`."""
+    """A run of 120 steps over two ranks that saves after every one, when it has saved five; what it says goes to `stderr`."""
     changes = {"training.batch_size": 2, "training.epochs": 20, "checkpoints.every_minutes": 1e-9}
     settings = tiny_run(motions, tmp_path / "run", {**changes, "training.validate_every_epochs": 0})
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings_to_dict(settings)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     command = [*launch, "--master-port", str(free_port()), "-m", "muybridge", "train", "--config"]
-    with (tmp_path / "told").open("w") as told:
+    with (tmp_path / "stderr").open("w") as stderr:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        agent = subprocess.Popen([*command, str(tmp_path / "settings.yaml")], stdout=told, stderr=told, env=environment)
+        agent = subprocess.Popen(
+            [*command, str(tmp_path / "settings.yaml")], stdout=stderr, stderr=stderr, env=environment
+        )
         try:
             while agent.poll() is None and find_last_step(tmp_path / "run" / "checkpoints") < 5:
                 time.sleep(0.01)
@@ -54,10 +56,10 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_it_would_have(
     torchrun: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     os.kill(ranks_of(torchrun.pid)[-1], signal.SIGKILL)
-    assert torchrun.wait() == 0, (tmp_path / "told").read_text()[-3000:]
+    assert torchrun.wait() == 0, (tmp_path / "stderr").read_text()[-3000:]
     lines = [line for line in read_json_lines(tmp_path / "run" / "log.jsonl") if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, 121))
-    assert "going on at step" in (tmp_path / "told").read_text()
+    assert "resuming at step" in (tmp_path / "stderr").read_text()
 
 
 @pytest.mark.long
@@ -66,8 +68,8 @@ def test_torchrun_hands_a_request_to_stop_to_the_ranks_and_says_1(
 ) -> None:
     torchrun.send_signal(signal.SIGTERM)
     assert torchrun.wait() == 1
-    told = (tmp_path / "told").read_text()
+    stderr = (tmp_path / "stderr").read_text()
     for rank in (0, 1):
-        assert f"rank {rank} of 2: stopped by SIGTERM; everything is saved" in told
+        assert f"rank {rank} of 2: stopped by SIGTERM; everything is saved" in stderr
     steps = [line["step"] for line in read_json_lines(tmp_path / "run" / "log.jsonl")]
     assert 5 <= find_last_step(tmp_path / "run" / "checkpoints") == max(steps) < 120

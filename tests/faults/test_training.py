@@ -24,7 +24,7 @@ from muybridge.training.checkpoint import (
     read_newest_snapshot,
     save_checkpoint,
 )
-from muybridge.training.job import check_supported
+from muybridge.training.checks import check_supported
 from ranks import CONTEXT, SECONDS, preload, run_ranks, started_ranks
 from runs import tiny_run
 
@@ -160,11 +160,11 @@ def test_a_process_killed_anywhere_in_a_save_leaves_a_whole_checkpoint(stride: i
         process = CONTEXT.Process(target=rank_work.checkpoint_and_die, args=(folder, point))
         process.start()
         process.join()
-        taken, told = read_newest_snapshot(folder)
-        assert taken is not None
-        assert told == []
-        assert torch.equal(taken.weights["weight"], torch.full((2, 2), float(taken.train_state.step)))
-        seen.add(taken.train_state.step)
+        snapshot, problems = read_newest_snapshot(folder)
+        assert snapshot is not None
+        assert problems == []
+        assert torch.equal(snapshot.weights["weight"], torch.full((2, 2), float(snapshot.train_state.step)))
+        seen.add(snapshot.train_state.step)
         if process.exitcode == 0:
             break
         assert process.exitcode == -9
@@ -177,10 +177,10 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_checkpoint(motions
     settings = tiny_run(motions, tmp_path / "run", EVERY_STEP)
     ((kind, _),) = run_ranks(1, rank_work.train_with_small_files, settings, 30_000)
     assert kind == "OSError"
-    taken, told = read_newest_snapshot(tmp_path / "run" / "checkpoints")
-    assert taken is not None
-    assert taken.train_state.step in (2, 3)  # the save of step 3 may still have been under way
-    assert told == []
+    snapshot, problems = read_newest_snapshot(tmp_path / "run" / "checkpoints")
+    assert snapshot is not None
+    assert snapshot.train_state.step in (2, 3)  # the save of step 3 may still have been under way
+    assert problems == []
     ((steps, _, _),) = run_ranks(1, rank_work.train, settings, True)
     assert steps == 12
 
@@ -190,9 +190,9 @@ def test_a_killed_worker_changes_nothing(motions: Path, tmp_path: Path) -> None:
     changes = {"loading.workers": 2, "loading.prefetch": 1, "training.epochs": 3}
     run_ranks(1, rank_work.train, tiny_run(motions, tmp_path / "whole", {**changes, "loading.workers": 0}))
     settings = tiny_run(motions, tmp_path / "run", changes)
-    ((steps, _, told),) = run_ranks(1, rank_work.train_while_a_worker_is_killed, settings, 3)
+    ((steps, _, output),) = run_ranks(1, rank_work.train_while_a_worker_is_killed, settings, 3)
     assert steps == 18
-    assert told.count("a data worker was killed") == told.count("the workers are started again") == 1
+    assert output.count("a data worker was killed") == output.count("the workers are started again") == 1
     same_run(tmp_path / "run", tmp_path / "whole")
 
 
@@ -215,12 +215,12 @@ def test_nothing_depends_on_the_wall_clock(motions: Path, finished_run: Path, tm
 @pytest.mark.parametrize("non_finite", ["stop", "skip"])
 def test_a_loss_that_is_not_finite(non_finite: str, motions: Path, tmp_path: Path) -> None:
     settings = tiny_run(motions, tmp_path / "run", {"training.non_finite": non_finite, "training.epochs": 1})
-    (found,) = run_ranks(1, rank_work.train_and_misbehave, settings, 0, 2, "is not finite")
+    (found,) = run_ranks(1, rank_work.train_with_fault, settings, 0, 2, "is not finite")
     if non_finite == "stop":
         assert found[0] == "FloatingPointError"
         return
     steps, _, _ = found
     assert steps == 6
-    taken = read_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
-    assert taken.train_state.num_skipped_steps == 1
-    assert all(bool(tensor.isfinite().all()) for tensor in taken.weights.values())
+    snapshot = read_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert snapshot.train_state.num_skipped_steps == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in snapshot.weights.values())

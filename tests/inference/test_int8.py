@@ -34,7 +34,7 @@ def test_logits_are_close_to_the_networks(name: str) -> None:
     got = quantize(net, clips)(clips)
     assert got.shape == expected.shape
     assert not torch.allclose(got, expected, atol=1e-6), "it is another function"
-    deviations = expected - expected.mean(0)  # what differs from clip to clip, which is what a class is told by
+    deviations = expected - expected.mean(0)  # differences between clips, which decide the class
     assert (got - expected).norm() < (0.5 if name.endswith("50") else 0.15) * deviations.norm()
 
 

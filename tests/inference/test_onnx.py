@@ -59,7 +59,7 @@ def test_the_graph_computes_our_logits(
     tmp_path: Path, name: str, changes: dict[str, Any], two_dimensional: bool
 ) -> None:
     network = saved(tmp_path / "net.safetensors", name, **changes)
-    told = export_weights(
+    result = export_weights(
         tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx", two_dimensional=two_dimensional
     )
     scorer = OnnxScorer(tmp_path / "net.onnx", CPU)
@@ -69,7 +69,7 @@ def test_the_graph_computes_our_logits(
             ours = network(clips)
         assert ours.std() > 1e-3
         assert torch.allclose(scorer(clips), ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max()))
-    assert told.largest_difference < 1e-4 * told.largest_output
+    assert result.largest_difference < 1e-4 * result.largest_output
     weights = {weight.name: len(weight.dims) for weight in onnx.load(tmp_path / "net.onnx").graph.initializer}
     convolved = {
         weights[node.input[1]] for node in onnx.load(tmp_path / "net.onnx").graph.node if node.op_type == "Conv"
@@ -79,9 +79,9 @@ def test_the_graph_computes_our_logits(
 
 def test_the_json_beside_it_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     saved(tmp_path / "net.safetensors")
-    told = export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
-    values = json.loads(told.json_file.read_text(encoding="utf-8"))
-    assert told.json_file == tmp_path / "net.onnx.json"
+    result = export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
+    values = json.loads(result.json_file.read_text(encoding="utf-8"))
+    assert result.json_file == tmp_path / "net.onnx.json"
     assert values["input"]["shape"] == ["N", 3, 7, 30, 30]
     assert values["card"]["classes"] == list(CLASSES)
     assert values["card"]["preprocessing"]["mean"] == list(PREPROCESSING.mean)
@@ -100,7 +100,7 @@ def test_predictions_from_a_graph_are_those_of_the_network(tmp_path: Path) -> No
     assert theirs.status == "ok"
     assert dict(theirs.classes) == pytest.approx(dict(ours.classes), abs=1e-5)
     assert recognizer.model is None
-    with pytest.raises(ValueError, match=r"an \.onnx file gives logits alone"):
+    with pytest.raises(ValueError, match=r"an \.onnx file has no features"):
         recognizer.features(video)
 
 

@@ -38,7 +38,7 @@ def rows(maps: Tensor) -> Tensor:
 
 
 def dilated_features(net: VideoResNet, frames: Tensor) -> Tensor:
-    """What enters the classifier at every frame, (T, F): temporal strides become dilations, plain conv3d, the whole video."""
+    """Inputs of the classifier at every frame, (T, F): temporal strides become dilations, plain conv3d, the whole video."""
     dilation = 1
 
     def run(module: nn.Module, maps: Tensor) -> Tensor:
@@ -85,12 +85,12 @@ def total_stride(net: VideoResNet) -> int:
 def streamed(fast: InferenceNetwork, frames: Tensor, starts: Sequence[int], length: int, chunk: int) -> Tensor:
     split = SplitNetwork(fast)
     stream = FeatureStream(split, starts, length)
-    found = []
+    actual = []
     for first in range(stream.first_frame, frames.shape[2], chunk):
-        found += stream.push(rows(split.compute_frame_maps(frames[:, :, first : first + chunk])))
-    found += stream.finish()
-    assert sorted(number for number, _ in found) == list(range(len(starts))), "each window once"
-    return torch.stack([features for _, features in sorted(found, key=lambda pair: pair[0])])
+        actual += stream.push(rows(split.compute_frame_maps(frames[:, :, first : first + chunk])))
+    actual += stream.finish()
+    assert sorted(number for number, _ in actual) == list(range(len(starts))), "each window once"
+    return torch.stack([features for _, features in sorted(actual, key=lambda pair: pair[0])])
 
 
 def expected_features(net: VideoResNet, frames: Tensor, starts: Sequence[int], length: int) -> Tensor:
@@ -104,9 +104,9 @@ def test_a_stream_is_one_pass_over_the_whole_video(name: str) -> None:
     net = network(name)
     frames = video(61)
     starts = [*range(0, 61 - 9, 3), 61 - 9]
-    found = streamed(optimize(net), frames, starts, 9, chunk=7)
+    actual = streamed(optimize(net), frames, starts, 9, chunk=7)
     expected = expected_features(net, frames, starts, 9)
-    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(actual, expected, atol=1e-4 * float(expected.abs().max()))
     assert expected.std(0).max() > 0.01 * expected.abs().max(), "windows so alike would hide a mistake"
 
 
@@ -116,8 +116,8 @@ def test_a_stream_is_one_pass_over_the_whole_video(name: str) -> None:
 def test_chunks_leave_no_mark(num_frames: int, chunk: int) -> None:
     net = network("r2plus1d_10")
     frames, starts = video(num_frames), list(range(num_frames - 7))
-    found = streamed(optimize(net), frames, starts, 8, chunk)
-    assert torch.allclose(found, expected_features(net, frames, starts, 8), atol=1e-5)
+    actual = streamed(optimize(net), frames, starts, 8, chunk)
+    assert torch.allclose(actual, expected_features(net, frames, starts, 8), atol=1e-5)
 
 
 @torch.no_grad()
@@ -127,22 +127,22 @@ def test_windows_at_multiples_of_the_strides_have_the_steps_of_the_strided_netwo
     frames = video(48)
     maps = net.layer4(net.layer3(net.layer2(net.layer1(net.stem(frames)))))
     steps = maps.mean(dim=(3, 4))[0].T
-    found = streamed(optimize(net), frames, [0, 8, 16, 24, 32], 16, chunk=10)
-    assert torch.allclose(found, torch.stack([steps[n : n + 2].mean(0) for n in range(5)]), atol=1e-5)
+    actual = streamed(optimize(net), frames, [0, 8, 16, 24, 32], 16, chunk=10)
+    assert torch.allclose(actual, torch.stack([steps[n : n + 2].mean(0) for n in range(5)]), atol=1e-5)
 
 
 @torch.no_grad()
 def test_a_stream_begins_where_its_first_window_can_see() -> None:
-    """A window late in the video: what lies before its reach changes nothing, and is not asked for."""
+    """A window late in the video: frames before its receptive field are not requested and change nothing."""
     net = network("r2plus1d_10")
     fast, frames = optimize(net), video(120)
     assert FeatureStream(SplitNetwork(fast), [101], 16).first_frame == 101 - 24  # 1 + 2 + (1 + 2) + (2 + 4) + (4 + 8)
-    found = streamed(fast, frames, [101], 16, chunk=9)
-    assert torch.allclose(found, expected_features(net, frames, [101], 16), atol=1e-5)
+    actual = streamed(fast, frames, [101], 16, chunk=9)
+    assert torch.allclose(actual, expected_features(net, frames, [101], 16), atol=1e-5)
     # Among early windows of other phases, too, where a branch of its own begins late.
     starts = [0, 8, 16, 101]
-    found = streamed(fast, frames, starts, 16, chunk=9)
-    assert torch.allclose(found, expected_features(net, frames, starts, 16), atol=1e-5)
+    actual = streamed(fast, frames, starts, 16, chunk=9)
+    assert torch.allclose(actual, expected_features(net, frames, starts, 16), atol=1e-5)
 
 
 @torch.no_grad()
@@ -194,13 +194,13 @@ def test_what_a_stream_keeps_does_not_grow() -> None:
     assert max(count for first, count in kept[5:]) <= max(count for first, count in kept[5:11])
 
 
-def num_held(found: object) -> int:
+def num_held(state: object) -> int:
     """Numbers in all tensors that are kept between chunks."""
-    if isinstance(found, Tensor):
-        assert found.untyped_storage().nbytes() == found.nbytes, "a view keeps a chunk alive"
-        return found.numel()
-    if isinstance(found, list):
-        return sum(num_held(item) for item in found)
-    if type(found).__module__ == "muybridge.inference.streaming":
-        return sum(num_held(item) for name, item in vars(found).items() if name != "_convolve")
+    if isinstance(state, Tensor):
+        assert state.untyped_storage().nbytes() == state.nbytes, "a view keeps a chunk alive"
+        return state.numel()
+    if isinstance(state, list):
+        return sum(num_held(item) for item in state)
+    if type(state).__module__ == "muybridge.inference.streaming":
+        return sum(num_held(item) for name, item in vars(state).items() if name != "_convolve")
     return 0

@@ -19,20 +19,19 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 from torch import nn
 
-from muybridge.cli.demo import MODELS
-from muybridge.cli.evaluate import score_split
-from muybridge.cli.train import train
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, evaluate_split
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.settings import EvaluateSettings, LoadingSettings
+from muybridge.studies.demo import MODELS
 from muybridge.studies.laptop import motion_run
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips, find_partner
+from muybridge.training.train import train
 from muybridge.video.decode import VideoFiles
 from muybridge.video.sampling import sample_uniform_clips
 
@@ -191,6 +190,6 @@ def test_the_demos_r2plus1d_is_far_above_the_ceiling_after_three_epochs(tmp_path
     run = motion_run("r2plus1d_10", str(tmp_path / "data"), str(tmp_path / "run"), epochs=3)
     train(run, resume=False)
     scores = tmp_path / "scores.parquet"
-    measured = score_split(str(tmp_path / "run"), EvaluateSettings(data=str(tmp_path / "data")), scores).accuracy
+    measured = evaluate_split(str(tmp_path / "run"), EvaluateSettings(data=str(tmp_path / "data")), scores).accuracy
     assert measured.num_videos == 8 * 25
     assert measured.video_top1.of_all.share > 0.75

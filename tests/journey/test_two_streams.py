@@ -92,9 +92,9 @@ def test_fuse_says_what_differs(folder: Path, capsys: Any) -> None:
     assert main(["evaluate", str(folder / "flow"), *data, "-o", str(other)]) == 0
     capsys.readouterr()
     assert main(["fuse", scores(folder)[0], str(other)]) == 2
-    assert "is of split test" in capsys.readouterr().err
+    assert "has split test" in capsys.readouterr().err
     assert main(["fuse", scores(folder)[0]]) == 2
-    assert "two or more are needed to fuse, not 1" in capsys.readouterr().err
+    assert "fusion needs at least two members, not 1" in capsys.readouterr().err
 
 
 def test_other_numbers_of_clips_are_fused_by_video(folder: Path, capsys: Any) -> None:

@@ -55,10 +55,10 @@ def test_it_is_the_convolution_up_to_rounding(
     convolve = WinogradConvolution(transform_filters(weight), bias)
     for residual in (None, clips_of(*expected.shape)):
         for relu in (False, True):
-            found = convolve(clips, stride=stride, padding=padding, relu=relu, residual=residual)
+            actual = convolve(clips, stride=stride, padding=padding, relu=relu, residual=residual)
             summed = expected if residual is None else expected + residual
-            assert found.is_contiguous(memory_format=torch.channels_last_3d)
-            torch.testing.assert_close(found.double(), summed.relu() if relu else summed, rtol=0, atol=3e-5)
+            assert actual.is_contiguous(memory_format=torch.channels_last_3d)
+            torch.testing.assert_close(actual.double(), summed.relu() if relu else summed, rtol=0, atol=3e-5)
     assert torch.equal(clips, before)
 
 
@@ -148,19 +148,19 @@ def test_its_rounding_is_of_the_order_of_direct_convolution() -> None:
     weight, bias = torch.randn(144, 64, 1, 3, 3) / 24, torch.randn(144)
     expected = functional.conv3d(clips.double(), weight.double(), bias.double(), padding=(0, 1, 1))
     direct = functional.conv3d(clips, weight, bias, padding=(0, 1, 1))
-    found = WinogradConvolution(transform_filters(weight), bias)(clips, stride=1, padding=0, relu=False, residual=None)
+    actual = WinogradConvolution(transform_filters(weight), bias)(clips, stride=1, padding=0, relu=False, residual=None)
 
     def error(maps: torch.Tensor) -> float:
         return nn.functional.mse_loss(maps.double(), expected).sqrt().item()
 
-    assert error(found) < 6 * error(direct)
-    assert error(found) < 2e-6 * expected.std().item()
+    assert error(actual) < 6 * error(direct)
+    assert error(actual) < 2e-6 * expected.std().item()
 
 
 def gradients(convolve, maps: torch.Tensor, weight: torch.Tensor, upward: torch.Tensor) -> tuple[torch.Tensor, ...]:
     leaves = maps.detach().requires_grad_(), weight.detach().requires_grad_()
-    found = convolve(*leaves)
-    return (found, *torch.autograd.grad(found, leaves, upward.to(found.dtype)))
+    actual = convolve(*leaves)
+    return (actual, *torch.autograd.grad(actual, leaves, upward.to(actual.dtype)))
 
 
 @needs_onednn
@@ -173,11 +173,11 @@ def test_gradients_of_clips(taps: int, stride: int, padding: int) -> None:
 
     upward = torch.randn_like(expected_of(clips, weight))
     expected = gradients(expected_of, clips.double(), weight.double(), upward)
-    found = gradients(lambda c, w: convolve_winograd(c, w, stride=stride, padding=padding), clips, weight, upward)
-    for ours, theirs in zip(found, expected, strict=True):
+    actual = gradients(lambda c, w: convolve_winograd(c, w, stride=stride, padding=padding), clips, weight, upward)
+    for ours, theirs in zip(actual, expected, strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
-    assert found[1].is_contiguous(memory_format=torch.channels_last_3d)
+    assert actual[1].is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @needs_onednn
@@ -190,8 +190,8 @@ def test_gradients_of_frames_and_of_gradients() -> None:
 
     upward = torch.randn_like(expected_of(frames, weight))
     expected = gradients(expected_of, frames.double(), weight.double(), upward)
-    found = gradients(convolve_winograd, frames, weight, upward)
-    for ours, theirs in zip(found, expected, strict=True):
+    actual = gradients(convolve_winograd, frames, weight, upward)
+    for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
     def penalty(convolve, frames: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

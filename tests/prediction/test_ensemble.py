@@ -31,39 +31,41 @@ def recognizer(folder: Path, preprocessing: Preprocessing, classes: Sequence[str
 def test_the_mean_of_two_streams(tmp_path: Path, new_video: Callable[..., Path]) -> None:
     video = new_video(tmp_path / "video.mp4", 20)
     rgb, flow = recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("Jump", "clap", "WAVE"))
-    found = create_ensemble([rgb, flow], [3, 1]).predict(video, clips=3, top=3)
+    prediction = create_ensemble([rgb, flow], [3, 1]).predict(video, clips=3, top=3)
     one, two = (dict(member.predict(video, clips=3, top=3).classes) for member in (rgb, flow))
     expected = {
         "clap": (one["clap"], two["clap"]),
         "wave": (one["wave"], two["WAVE"]),
         "jump": (one["jump"], two["Jump"]),
     }
-    assert found.status == "ok"
-    assert [probability for _, probability in found.classes] == sorted(dict(found.classes).values(), reverse=True)
-    assert dict(found.classes) == pytest.approx({name: 0.75 * a + 0.25 * b for name, (a, b) in expected.items()})
+    assert prediction.status == "ok"
+    assert [probability for _, probability in prediction.classes] == sorted(
+        dict(prediction.classes).values(), reverse=True
+    )
+    assert dict(prediction.classes) == pytest.approx({name: 0.75 * a + 0.25 * b for name, (a, b) in expected.items()})
     assert len(create_ensemble([rgb, flow], [1, 1]).predict(video, clips=3, top=1).classes) == 1
 
 
 def test_a_video_that_cannot_be_read_is_failed(tmp_path: Path) -> None:
-    found = create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)], [1, 1]).predict(
+    prediction = create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)], [1, 1]).predict(
         tmp_path / "no.mp4"
     )
-    assert (found.status, found.reason, found.classes) == ("missing", "rgb: the file does not exist", ())
+    assert (prediction.status, prediction.reason, prediction.classes) == ("missing", "rgb: the file does not exist", ())
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not of the same classes: .*jump is not among clap, wave, run"):
+    with pytest.raises(ValueError, match=r"the networks have different classes: .*jump is not among clap, wave, run"):
         create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("clap", "wave", "run"))], [1, 1])
 
 
 def test_on_the_command_line(tmp_path: Path, new_video: Callable[..., Path], capsys: Any) -> None:
     video = str(new_video(tmp_path / "video.mp4", 20))
     rgb, flow = recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)
-    words = ["predict", str(tmp_path / "rgb.safetensors"), "--with", str(tmp_path / "flow.safetensors")]
-    assert main([*words, "--weights", "1", "3", "--top", "1", "--clips", "2", video]) == 0
+    arguments = ["predict", str(tmp_path / "rgb.safetensors"), "--with", str(tmp_path / "flow.safetensors")]
+    assert main([*arguments, "--weights", "1", "3", "--top", "1", "--clips", "2", video]) == 0
     ((label, probability),) = create_ensemble([rgb, flow], [1, 3]).predict(video, clips=2, top=1).classes
     assert capsys.readouterr().out == f"{video}\n  {100 * probability:5.1f} %  {label}\n"
-    assert main([*words, video, "--timeline"]) == 2
+    assert main([*arguments, video, "--timeline"]) == 2
     assert "leave out --with" in capsys.readouterr().err
     assert main(["predict", str(tmp_path / "rgb.safetensors"), video, "--weights", "1", "1"]) == 2
     assert "name the second one with --with" in capsys.readouterr().err

@@ -45,17 +45,19 @@ def test_a_killed_worker_and_a_broken_video_cost_nothing_else(
             yield prediction
 
     monkeypatch.setattr(prediction_ray, "predict_on_ray", watched)
-    words = ("predict", finished_run, folder, "--clips", 2)
+    arguments = ("predict", finished_run, folder, "--clips", 2)
     killed: list[int] = []
     while not killed:  # all may be done before a worker is found
         seen.clear()
         with a_worker_killed("_predict_one") as (begin, killed):
-            assert cli(*words, "-o", tmp_path / "ray.parquet", "--ray", "local").code == 3
+            assert cli(*arguments, "-o", tmp_path / "ray.parquet", "--ray", "local").code == 3
     assert sorted(seen) == sorted(map(str, folder.iterdir()))
-    assert cli(*words, "-o", tmp_path / "here.parquet").code == 3
-    ours, theirs = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("ray", "here"))
-    assert ours["video"].to_pylist() == theirs["video"].to_pylist() == sorted(map(str, folder.iterdir()))
-    assert ours["labels"].to_pylist() == theirs["labels"].to_pylist()
-    for found, expected in zip(ours["probabilities"].to_pylist(), theirs["probabilities"].to_pylist(), strict=True):
-        assert found == pytest.approx(expected, abs=1e-6)  # the workers' own number of threads
-    assert [row["video"][-6:] for row in ours.to_pylist() if row["status"] == "unreadable"] == ["05.mp4"]
+    assert cli(*arguments, "-o", tmp_path / "here.parquet").code == 3
+    on_ray, in_process = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("ray", "here"))
+    assert on_ray["video"].to_pylist() == in_process["video"].to_pylist() == sorted(map(str, folder.iterdir()))
+    assert on_ray["labels"].to_pylist() == in_process["labels"].to_pylist()
+    for actual, expected in zip(
+        on_ray["probabilities"].to_pylist(), in_process["probabilities"].to_pylist(), strict=True
+    ):
+        assert actual == pytest.approx(expected, abs=1e-6)  # the workers' own number of threads
+    assert [row["video"][-6:] for row in on_ray.to_pylist() if row["status"] == "unreadable"] == ["05.mp4"]

@@ -35,7 +35,7 @@ def network(preprocessing: Preprocessing = PREPROCESSING) -> VideoResNet:
         "mc2_10", num_classes=3, width=4, clip_length=4, input_channels=preprocessing.input_channels
     ).eval()
     with torch.no_grad():
-        built.fc.weight.mul_(5)  # scores far enough apart to be told from one another
+        built.fc.weight.mul_(5)  # scores far enough apart to be distinguishable
     return built
 
 
@@ -54,8 +54,8 @@ class LevelScorer:
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         levels = clips_ncthw[:, 0, :, 8, 8] * PREPROCESSING.std[0] + PREPROCESSING.mean[0]
         self.clips += levels.round().int().tolist()
-        places = (levels.mean(1) / 100).int()
-        return math.log(8) * torch.nn.functional.one_hot(places.long(), 3).float()
+        indices = (levels.mean(1) / 100).int()
+        return math.log(8) * torch.nn.functional.one_hot(indices.long(), 3).float()
 
 
 def recognizer(source: Any, scorer: Any = None, preprocessing: Preprocessing = PREPROCESSING) -> Recognizer:
@@ -68,35 +68,35 @@ def test_a_real_video_is_predicted_as_clip_by_clip(tmp_path: Path, new_video: Ca
     """Against the plain way: every clip read for itself, one at a time through the network, softmax, mean."""
     video = new_video(tmp_path / "video.mp4", 30)
     built = saved(tmp_path / "net.safetensors")
-    found = load(tmp_path / "net.safetensors", "cpu").predict(video, clips=7, top=2)
+    prediction = load(tmp_path / "net.safetensors", "cpu").predict(video, clips=7, top=2)
 
     source = VideoFiles(str(tmp_path), scale_height=20, scale_width=24)
     probabilities = []
-    for place in sample_uniform_clips(source.read_frame_times("video.mp4"), PREPROCESSING, 7):
-        view = make_evaluation_view(source.read("video.mp4", place.ticks), 16)
+    for times in sample_uniform_clips(source.read_frame_times("video.mp4"), PREPROCESSING, 7):
+        view = make_evaluation_view(source.read("video.mp4", times.ticks), 16)
         with torch.no_grad():
             logits = built(prepare_network_input(collate_views([view]), PREPROCESSING, CPU))
         probabilities.append(torch.softmax(logits[0].double(), 0))
     expected = torch.stack(probabilities).mean(0)
 
-    assert (found.video, found.status, found.reason) == (str(video), "ok", "")
+    assert (prediction.video, prediction.status, prediction.reason) == (str(video), "ok", "")
     order = expected.argsort(descending=True)[:2]
-    assert [label for label, _ in found.classes] == [CLASSES[index] for index in order]
-    assert [probability for _, probability in found.classes] == pytest.approx(expected[order].tolist(), abs=1e-5)
+    assert [label for label, _ in prediction.classes] == [CLASSES[index] for index in order]
+    assert [probability for _, probability in prediction.classes] == pytest.approx(expected[order].tolist(), abs=1e-5)
     assert expected[order[0]] > 0.4, "scores so even would hide a mistake"
 
 
 def test_probabilities_are_softmax_averaged_over_clips(frames: NewFrames) -> None:
     scorer = LevelScorer()
-    found = recognizer(frames(124), scorer).predict("x", clips=4, top=10)
+    prediction = recognizer(frames(124), scorer).predict("x", clips=4, top=10)
     assert scorer.clips == [[n, n + 1, n + 2, n + 3] for n in (0, 40, 80, 120)]
-    assert [label for label, _ in found.classes] == ["clap", "wave", "jump"]
-    assert dict(found.classes) == pytest.approx({"clap": 2.5 / 4, "wave": 1.1 / 4, "jump": 0.4 / 4}, abs=1e-6)
+    assert [label for label, _ in prediction.classes] == ["clap", "wave", "jump"]
+    assert dict(prediction.classes) == pytest.approx({"clap": 2.5 / 4, "wave": 1.1 / 4, "jump": 0.4 / 4}, abs=1e-6)
 
 
 def test_json_is_one_object_a_video(frames: NewFrames) -> None:
-    found = recognizer(frames(50)).predict("x.mp4", top=1)
-    values = json.loads(json.dumps(found.to_json()))
+    prediction = recognizer(frames(50)).predict("x.mp4", top=1)
+    values = json.loads(json.dumps(prediction.to_json()))
     assert values == {
         "video": "x.mp4",
         "status": "ok",
@@ -110,64 +110,64 @@ def test_a_bad_video_is_a_prediction_that_says_so(tmp_path: Path) -> None:
     loaded = load(tmp_path / "net.safetensors", "cpu")
     (tmp_path / "text.mp4").write_text("not a video")
     for name, status in (("absent.mp4", "missing"), ("text.mp4", "unreadable")):
-        found = loaded.predict(tmp_path / name, timeline=TimelineOptions())
-        assert (found.status, found.classes, found.windows, found.segments) == (status, (), (), ())
-        assert found.reason
-        assert found.to_json()["classes"] == []
+        prediction = loaded.predict(tmp_path / name, timeline=TimelineOptions())
+        assert (prediction.status, prediction.classes, prediction.windows, prediction.segments) == (status, (), (), ())
+        assert prediction.reason
+        assert prediction.to_json()["classes"] == []
         with pytest.raises(VideoError):
             loaded.features(tmp_path / name)
 
 
-def test_clips_that_cannot_be_read_are_left_out_and_told(frames: NewFrames) -> None:
-    found = recognizer(frames(124, broken=[41, 81])).predict("x", clips=4)
-    assert found.status == "ok"
-    assert found.reason == "2 of 4 clips could not be read: frame 41 is damaged"
-    assert dict(found.classes) == pytest.approx({"clap": 0.45, "wave": 0.45, "jump": 0.1}, abs=1e-6)
-    found = recognizer(frames(20, broken=range(20))).predict("x", clips=4)
-    assert (found.status, found.reason, found.classes) == ("unreadable", "frame 0 is damaged", ())
+def test_clips_that_cannot_be_read_are_left_out_and_reported(frames: NewFrames) -> None:
+    prediction = recognizer(frames(124, broken=[41, 81])).predict("x", clips=4)
+    assert prediction.status == "ok"
+    assert prediction.reason == "2 of 4 clips could not be read: frame 41 is damaged"
+    assert dict(prediction.classes) == pytest.approx({"clap": 0.45, "wave": 0.45, "jump": 0.1}, abs=1e-6)
+    prediction = recognizer(frames(20, broken=range(20))).predict("x", clips=4)
+    assert (prediction.status, prediction.reason, prediction.classes) == ("unreadable", "frame 0 is damaged", ())
 
 
 def test_a_timeline_has_a_window_every_few_frames(frames: NewFrames) -> None:
     scorer = LevelScorer()
-    found = recognizer(frames(250), scorer).predict("x", clips=1, timeline=TimelineOptions(step_frames=2))
-    windows = found.windows
+    prediction = recognizer(frames(250), scorer).predict("x", clips=1, timeline=TimelineOptions(step_frames=2))
+    windows = prediction.windows
     assert scorer.clips[1:] == [[n, n + 1, n + 2, n + 3] for n in range(0, 248, 2)]
     assert [window.start_seconds for window in windows] == pytest.approx([n / 25 for n in range(0, 248, 2)])
     assert all(window.end_seconds - window.start_seconds == pytest.approx(4 / 25) for window in windows)
     assert windows[0].probabilities == pytest.approx((0.8, 0.1, 0.1))
-    assert [segment.label for segment in found.segments] == ["clap", "wave", "jump"]
+    assert [segment.label for segment in prediction.segments] == ["clap", "wave", "jump"]
     # Clips from frame 100 on are waves; the last clap starts at 98 and has mean 99.5. A window's centre is 2 frames on.
-    assert [segment.end_seconds for segment in found.segments] == pytest.approx([101 / 25, 201 / 25, 250 / 25])
-    assert all(segment.mean_probability == pytest.approx(0.8) for segment in found.segments)
+    assert [segment.end_seconds for segment in prediction.segments] == pytest.approx([101 / 25, 201 / 25, 250 / 25])
+    assert all(segment.mean_probability == pytest.approx(0.8) for segment in prediction.segments)
 
 
 def test_the_usual_step_is_a_quarter_of_a_clip(frames: NewFrames) -> None:
-    found = recognizer(frames(30)).predict("x", timeline=TimelineOptions())
-    assert len(found.windows) == 27
+    prediction = recognizer(frames(30)).predict("x", timeline=TimelineOptions())
+    assert len(prediction.windows) == 27
     assert not recognizer(frames(30)).predict("x").windows
 
 
 def test_minima_reach_the_merging(frames: NewFrames) -> None:
     options = TimelineOptions(step_frames=2, minimum_probability=0.9)
-    found = recognizer(frames(30)).predict("x", timeline=options)
-    assert found.windows
-    assert not found.segments
+    prediction = recognizer(frames(30)).predict("x", timeline=options)
+    assert prediction.windows
+    assert not prediction.segments
     options = TimelineOptions(step_frames=2, minimum_seconds=1.0)
-    found = recognizer(frames(108)).predict("x", timeline=options)
-    assert [segment.label for segment in found.segments] == ["clap"]
+    prediction = recognizer(frames(108)).predict("x", timeline=options)
+    assert [segment.label for segment in prediction.segments] == ["clap"]
 
 
 def test_time_that_no_window_saw_is_in_no_segment(frames: NewFrames) -> None:
     options = TimelineOptions(step_frames=1)
-    found = recognizer(frames(50, broken=range(20, 30))).predict("x", clips=2, timeline=options)
-    spans = [(segment.start_seconds * 25, segment.end_seconds * 25) for segment in found.segments]
+    prediction = recognizer(frames(50, broken=range(20, 30))).predict("x", clips=2, timeline=options)
+    spans = [(segment.start_seconds * 25, segment.end_seconds * 25) for segment in prediction.segments]
     assert [pytest.approx(span) for span in spans] == [(0, 20), (30, 50)]
-    assert found.reason == "along the timeline 13 of 47 clips could not be read: frame 20 is damaged"
+    assert prediction.reason == "along the timeline 13 of 47 clips could not be read: frame 20 is damaged"
     # Clips of every third frame: those on either side of the ones that fail overlap, so there is no hole.
     sparse = replace(PREPROCESSING, frame_stride=3)
-    found = recognizer(frames(50, broken=[20]), preprocessing=sparse).predict("x", clips=2, timeline=options)
-    assert len(found.windows) == 41 - 4
-    assert [(segment.start_seconds, segment.end_seconds) for segment in found.segments] == [(0, 2)]
+    prediction = recognizer(frames(50, broken=[20]), preprocessing=sparse).predict("x", clips=2, timeline=options)
+    assert len(prediction.windows) == 41 - 4
+    assert [(segment.start_seconds, segment.end_seconds) for segment in prediction.segments] == [(0, 2)]
 
 
 def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
@@ -185,44 +185,44 @@ def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
 
 
 def test_scores_that_are_not_finite_are_an_error(frames: NewFrames) -> None:
-    with pytest.raises(ValueError, match="scores that are not finite for x"):
+    with pytest.raises(ValueError, match="the scores of x are not finite"):
         recognizer(frames(50), lambda clips: torch.full((len(clips), 3), torch.nan)).predict("x")
 
 
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"clips": 0}])
-def test_nothing_asked_for_is_an_error(frames: NewFrames, wrong: dict[str, int]) -> None:
+def test_no_clips_or_no_classes_is_an_error(frames: NewFrames, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         recognizer(frames(50)).predict("x", **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("step_frames", [None, 6])
-def test_features_are_what_enters_the_classifier(frames: NewFrames, step_frames: int | None) -> None:
+def test_features_are_the_input_of_the_classifier(frames: NewFrames, step_frames: int | None) -> None:
     source = frames(60)
     used = recognizer(source)
-    found = used.features("x", clips=3, step_frames=step_frames)
+    features = used.features("x", clips=3, step_frames=step_frames)
     if step_frames is None:
-        places = sample_uniform_clips(source.times, PREPROCESSING, 3)
+        clip_times = sample_uniform_clips(source.times, PREPROCESSING, 3)
     else:
-        places = sample_dense_clips(source.times, PREPROCESSING, step_frames)
-    assert found.views.tolist() == list(range(len(places)))
-    assert found.start_seconds.tolist() == [place.start_seconds for place in places]
-    assert (found.features.shape, found.features.dtype) == ((len(places), 32), np.float32)
-    views = [make_evaluation_view(source.read("x", place.ticks), 16) for place in places]
+        clip_times = sample_dense_clips(source.times, PREPROCESSING, step_frames)
+    assert features.views.tolist() == list(range(len(clip_times)))
+    assert features.start_seconds.tolist() == [times.start_seconds for times in clip_times]
+    assert (features.features.shape, features.features.dtype) == ((len(clip_times), 32), np.float32)
+    views = [make_evaluation_view(source.read("x", times.ticks), 16) for times in clip_times]
     with torch.no_grad():
         logits = used.model(prepare_network_input(collate_views(views), PREPROCESSING, CPU))
-        again = used.model.fc(torch.from_numpy(found.features))
+        again = used.model.fc(torch.from_numpy(features.features))
     assert torch.allclose(again, logits, atol=1e-5)
     assert logits.std(0).max() > 1e-3, "clips so alike would hide a mistake"
 
 
 def test_features_skip_clips_that_cannot_be_read(frames: NewFrames) -> None:
-    found = recognizer(frames(60, broken=[29])).features("x", clips=3)
-    assert found.views.tolist() == [0, 2]
-    assert found.start_seconds.tolist() == pytest.approx([0.0, 56 / 25])
-    assert found.reason == "1 of 3 clips could not be read: frame 29 is damaged"
+    features = recognizer(frames(60, broken=[29])).features("x", clips=3)
+    assert features.views.tolist() == [0, 2]
+    assert features.start_seconds.tolist() == pytest.approx([0.0, 56 / 25])
+    assert features.reason == "1 of 3 clips could not be read: frame 29 is damaged"
 
 
-def test_a_run_folder_is_loaded_with_its_papers(tmp_path: Path) -> None:
+def test_a_run_folder_is_loaded_with_its_card(tmp_path: Path) -> None:
     built = saved(tmp_path / "run" / "last.safetensors")
     loaded = load(tmp_path / "run", "cpu")
     assert loaded.card.classes == CLASSES
@@ -235,7 +235,7 @@ def test_a_run_folder_is_loaded_with_its_papers(tmp_path: Path) -> None:
     assert load(tmp_path / "run").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_what_cannot_be_loaded_is_refused_in_words(tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pt").touch()
     with pytest.raises(ValueError, match="muybridge weights import"):
         load(tmp_path / "net.pt", "cpu")
@@ -265,12 +265,12 @@ def test_a_network_that_sees_flow_gets_flow(tmp_path: Path, new_video: Callable[
     for start in (0, 7):  # of 12 frames, five each: four flows
         frames = source.read(str(video), source.read_frame_times(str(video)).ticks[start : start + 5])
         gray = np.clip(np.rint((frames.luma_thw[:, 2:18, 4:20] - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
-        flow = np.stack([farneback(gray[place], gray[place + 1]) for place in range(4)]).transpose(3, 0, 1, 2)
+        flow = np.stack([farneback(gray[index], gray[index + 1]) for index in range(4)]).transpose(3, 0, 1, 2)
         clip = (flow - np.array(FLOW_MEAN)[:, None, None, None]) / np.array(FLOW_STD)[:, None, None, None]
         logits.append(network(torch.from_numpy(clip[None]).float()))
     expected = torch.softmax(torch.cat(logits), 1).mean(0).tolist()
-    found = dict(prediction.classes)
-    assert [found[name] for name in CLASSES] == pytest.approx(expected, abs=1e-5)
+    probabilities = dict(prediction.classes)
+    assert [probabilities[name] for name in CLASSES] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"step_frames": 0}, {"minimum_probability": 1.5}, {"minimum_seconds": -1.0}])

@@ -46,7 +46,7 @@ def network(name: str, preprocessing: Preprocessing = PREPROCESSING) -> VideoRes
             if isinstance(module, nn.BatchNorm3d):
                 module.running_var.uniform_(0.5, 2)
                 module.bias.normal_(std=0.3)
-        net.fc.weight.mul_(5)  # scores far enough apart to be told from one another
+        net.fc.weight.mul_(5)  # scores far enough apart to be distinguishable
     return net
 
 
@@ -56,15 +56,15 @@ def recognizer(source: Any, net: VideoResNet, preprocessing: Preprocessing = PRE
 
 
 def probabilities(source: Any, net: VideoResNet, options: TimelineOptions, preprocessing: Preprocessing) -> Tensor:
-    found = recognizer(source, net, preprocessing).predict("x", clips=1, timeline=options)
-    return torch.tensor([window.probabilities for window in found.windows])
+    actual = recognizer(source, net, preprocessing).predict("x", clips=1, timeline=options)
+    return torch.tensor([window.probabilities for window in actual.windows])
 
 
 def one_by_one(source: Any, net: VideoResNet, step: int, preprocessing: Preprocessing) -> Tensor:
     """Every window read for itself, one at a time through the plain network."""
     rows = []
-    for place in sample_dense_clips(source.read_frame_times("x"), preprocessing, step):
-        view = make_evaluation_view(source.read("x", place.ticks), preprocessing.crop)
+    for times in sample_dense_clips(source.read_frame_times("x"), preprocessing, step):
+        view = make_evaluation_view(source.read("x", times.ticks), preprocessing.crop)
         with torch.no_grad():
             rows.append(net(prepare_network_input(collate_views([view]), preprocessing, CPU))[0])
     return torch.softmax(torch.stack(rows), 1)
@@ -77,17 +77,17 @@ def test_windows_are_scored_as_clips_by_themselves(
 ) -> None:
     preprocessing = replace(PREPROCESSING, frame_stride=stride)
     net = network(name)
-    found = probabilities(frames(num_frames, textured=True), net, TimelineOptions(step), preprocessing)
+    actual = probabilities(frames(num_frames, textured=True), net, TimelineOptions(step), preprocessing)
     expected = one_by_one(frames(num_frames, textured=True), net, step, preprocessing)
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert len(found) == 1 or expected.std(0).max() > 1e-3, "windows so alike would hide a mistake"
+    assert torch.allclose(actual, expected, atol=1e-5)
+    assert len(actual) == 1 or expected.std(0).max() > 1e-3, "windows so alike would hide a mistake"
 
 
 @pytest.mark.parametrize("mode", ["windows", "convolutional"])
 def test_a_video_shorter_than_a_window_is_one_looped_clip(frames: NewFrames, mode: str) -> None:
     net = network("r2plus1d_10")
-    found = probabilities(frames(5, textured=True), net, TimelineOptions(2, mode=mode), PREPROCESSING)  # type: ignore[arg-type]
-    assert torch.allclose(found, one_by_one(frames(5, textured=True), net, 2, PREPROCESSING), atol=1e-5)
+    actual = probabilities(frames(5, textured=True), net, TimelineOptions(2, mode=mode), PREPROCESSING)  # type: ignore[arg-type]
+    assert torch.allclose(actual, one_by_one(frames(5, textured=True), net, 2, PREPROCESSING), atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [10.0, 25.0, 40.0])  # of 25: some frames are passed over, or stand twice
@@ -95,8 +95,8 @@ def test_a_video_shorter_than_a_window_is_one_looped_clip(frames: NewFrames, mod
 def test_a_target_rate_is_kept(frames: NewFrames, rate: float, mode: str) -> None:
     preprocessing = replace(PREPROCESSING, frames_per_second=rate)
     net = network("f_r2d_10")  # of which one pass along the video is exact as well
-    found = probabilities(frames(80, textured=True), net, TimelineOptions(3, mode=mode), preprocessing)  # type: ignore[arg-type]
-    assert torch.allclose(found, one_by_one(frames(80, textured=True), net, 3, preprocessing), atol=1e-5)
+    actual = probabilities(frames(80, textured=True), net, TimelineOptions(3, mode=mode), preprocessing)  # type: ignore[arg-type]
+    assert torch.allclose(actual, one_by_one(frames(80, textured=True), net, 3, preprocessing), atol=1e-5)
 
 
 @pytest.mark.parametrize(("step", "stride", "num_frames"), [(8, 1, 80), (16, 2, 111), (24, 3, 130)])
@@ -105,7 +105,7 @@ def test_convolutional_is_one_pass_over_all_frames(frames: NewFrames, step: int,
     preprocessing = replace(PREPROCESSING, frame_stride=stride)
     net = network("r2plus1d_10")
     source = frames(num_frames, textured=True)
-    found = probabilities(source, net, TimelineOptions(step, mode="convolutional"), preprocessing)
+    actual = probabilities(source, net, TimelineOptions(step, mode="convolutional"), preprocessing)
     starts = compute_dense_starts(source.times, preprocessing, step)
     expected = {}
     for phase in range(stride):
@@ -114,26 +114,26 @@ def test_convolutional_is_one_pass_over_all_frames(frames: NewFrames, step: int,
             maps = net.stem(prepare_network_input(collate_views([view]), preprocessing, CPU))
             maps = net.layer4(net.layer3(net.layer2(net.layer1(maps))))
             steps = torch.softmax(net.fc(maps.mean(dim=(3, 4))[0].T), 1)
-        for place in range(steps.shape[0]):
-            expected[phase + 8 * stride * place] = steps[place]
+        for index in range(steps.shape[0]):
+            expected[phase + 8 * stride * index] = steps[index]
     compared = [number for number, start in enumerate(starts) if int(start) in expected]
     assert len(compared) >= len(starts) - 1 > 3
-    assert torch.allclose(found[compared], torch.stack([expected[int(starts[n])] for n in compared]), atol=1e-5)
-    assert found.std(0).max() > 1e-3, "windows so alike would hide a mistake"
+    assert torch.allclose(actual[compared], torch.stack([expected[int(starts[n])] for n in compared]), atol=1e-5)
+    assert actual.std(0).max() > 1e-3, "windows so alike would hide a mistake"
 
 
 def test_chunks_leave_no_mark(frames: NewFrames, monkeypatch: pytest.MonkeyPatch) -> None:
     net = network("r2plus1d_10")
     preprocessing = replace(PREPROCESSING, frame_stride=3)
-    found = {}
+    actual = {}
     for chunk in (1, 7, TIMESTEPS_PER_CHUNK, 1000):
         monkeypatch.setattr("muybridge.loading.frame_stream.TIMESTEPS_PER_CHUNK", chunk)
         for mode in ("windows", "convolutional"):
             options = TimelineOptions(4, mode=mode)  # type: ignore[arg-type]
-            found[mode, chunk] = probabilities(frames(101, textured=True), net, options, preprocessing)
-    for (mode, _), rows in found.items():
-        assert torch.allclose(rows, found[mode, 1000], atol=1e-5)
-    assert not torch.allclose(found["windows", 7], found["convolutional", 7], atol=1e-3), "borders do differ"
+            actual[mode, chunk] = probabilities(frames(101, textured=True), net, options, preprocessing)
+    for (mode, _), rows in actual.items():
+        assert torch.allclose(rows, actual[mode, 1000], atol=1e-5)
+    assert not torch.allclose(actual["windows", 7], actual["convolutional", 7], atol=1e-3), "borders do differ"
 
 
 @pytest.mark.parametrize("mode", ["windows", "convolutional"])
@@ -185,10 +185,10 @@ def test_flow_along_a_video_is_that_of_clips(tmp_path: Path, new_video: Callable
     used = recognizer(VideoFiles("", scale_height=20, scale_width=24), net, flow)
     options = TimelineOptions(5, mode=mode)  # type: ignore[arg-type]
     windows = used.predict(video, clips=1, timeline=options).windows
-    places = sample_dense_clips(used.source.read_frame_times(str(video)), flow, 5)
-    plain = used._run_clips(str(video), places, used.scorer)  # read as the clips of an evaluation are
+    clip_times = sample_dense_clips(used.source.read_frame_times(str(video)), flow, 5)
+    plain = used._run_clips(str(video), clip_times, used.scorer)  # read as the clips of an evaluation are
     expected = torch.softmax(torch.from_numpy(plain.rows), 1)
-    assert len(windows) == len(places) > 10
+    assert len(windows) == len(clip_times) > 10
     assert torch.allclose(torch.tensor([window.probabilities for window in windows]), expected, atol=1e-5)
 
 
@@ -198,21 +198,21 @@ def test_damage_costs_the_windows_it_touches(frames: NewFrames, mode: str) -> No
     broken = [90, 91, 200]
     source = frames(300, broken, textured=True)
     options = TimelineOptions(4, mode=mode)  # type: ignore[arg-type]
-    found = recognizer(source, net).predict("x", clips=3, timeline=options)
+    actual = recognizer(source, net).predict("x", clips=3, timeline=options)
     starts = compute_dense_starts(source.times, PREPROCESSING, 4)
     whole = [n for n, start in enumerate(starts) if not set(broken) & set(range(start, start + 8))]
-    assert [window.start_seconds * 25 for window in found.windows] == pytest.approx([starts[n] for n in whole])
+    assert [window.start_seconds * 25 for window in actual.windows] == pytest.approx([starts[n] for n in whole])
     expected = one_by_one(frames(300, textured=True), net, 4, PREPROCESSING)[whole]
-    assert torch.allclose(torch.tensor([window.probabilities for window in found.windows]), expected, atol=1e-5)
+    assert torch.allclose(torch.tensor([window.probabilities for window in actual.windows]), expected, atol=1e-5)
     failed = len(starts) - len(whole)
-    assert f"along the timeline {failed} of {len(starts)} clips could not be read: frame 90 is damaged" in found.reason
+    assert f"along the timeline {failed} of {len(starts)} clips could not be read: frame 90 is damaged" in actual.reason
 
 
 def test_nothing_readable_is_a_failure(frames: NewFrames) -> None:
     used = recognizer(frames(60, range(60)), network("r2plus1d_10"))
-    places = sample_dense_clips(used.source.read_frame_times("x"), PREPROCESSING, 4)
+    clip_times = sample_dense_clips(used.source.read_frame_times("x"), PREPROCESSING, 4)
     with pytest.raises(VideoError, match="frame 0 is damaged"):
-        used._score_windows("x", places, 4, "windows")
+        used._score_windows("x", clip_times, 4, "windows")
 
 
 def test_scorers_that_take_whole_clips_alone_share_frames(frames: NewFrames) -> None:
@@ -239,5 +239,5 @@ def test_time_as_channels_is_refused(frames: NewFrames) -> None:
     used = recognizer(frames(60), network("r2d_10"))
     with pytest.raises(ValueError, match="as channels, so it cannot run along a video; score it window by window"):
         used.predict("x", timeline=TimelineOptions(mode="convolutional"))
-    with pytest.raises(ValueError, match="mode is one of windows, convolutional, not 'fast'"):
+    with pytest.raises(ValueError, match="mode of a timeline must be one of windows, convolutional, not 'fast'"):
         TimelineOptions(mode="fast")  # type: ignore[arg-type]

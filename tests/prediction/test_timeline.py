@@ -37,8 +37,8 @@ def windows_of(letters: str, top: float = 0.8) -> list[Window]:
 
 
 def merged(letters: str, **minima: float) -> list[tuple[str, float, float]]:
-    found = merge_windows(windows_of(letters), CLASSES, **minima)
-    return [(segment.label, segment.start_seconds, segment.end_seconds) for segment in found]
+    segments = merge_windows(windows_of(letters), CLASSES, **minima)
+    return [(segment.label, segment.start_seconds, segment.end_seconds) for segment in segments]
 
 
 def test_nothing_gives_nothing() -> None:
@@ -95,16 +95,16 @@ def test_a_short_segment_goes_where_its_windows_would_rather_be() -> None:
         middle = window(3.0, second, 0.6, 0.4 - second)
         windows = [*windows_of("aaa"), middle, *(Window(w.start_seconds + 4, w.end_seconds + 4, w.probabilities)
                                                  for w in windows_of("ccc"))]  # fmt: skip
-        found = merge_windows(windows, CLASSES, minimum_seconds=2.0)
-        assert [segment.label for segment in found] == ["a", "c"]
-        assert found[0].end_seconds == found[1].start_seconds == (4.5 if expected == "a" else 3.5)
+        segments = merge_windows(windows, CLASSES, minimum_seconds=2.0)
+        assert [segment.label for segment in segments] == ["a", "c"]
+        assert segments[0].end_seconds == segments[1].start_seconds == (4.5 if expected == "a" else 3.5)
 
 
 def test_the_shortest_goes_first() -> None:
     # b (1 s) goes to c rather than to a; only then is c (2 s + 1 s) long enough to stay.
     windows = [*windows_of("aaaa"), window(4.0, 0.1, 0.5, 0.4), window(5.0, 0.0, 0.2, 0.8), window(6.0, 0.0, 0.2, 0.8)]
-    found = merge_windows(windows, CLASSES, minimum_seconds=3.0)
-    assert [segment.label for segment in found] == ["a", "c"]
+    segments = merge_windows(windows, CLASSES, minimum_seconds=3.0)
+    assert [segment.label for segment in segments] == ["a", "c"]
 
 
 def test_short_segments_among_gaps_are_left_out() -> None:
@@ -122,17 +122,17 @@ def test_segments_tile_time_whatever_the_labels() -> None:
 def check_tiling(letters: str) -> None:
     """No overlap, no two equal neighbours that touch, and gaps exactly where windows are nobody's."""
     windows = windows_of(letters)
-    found = merge_windows(windows, CLASSES, minimum_probability=0.5)
+    segments = merge_windows(windows, CLASSES, minimum_probability=0.5)
     borders = compute_borders_seconds(windows)
     covered = {}
-    for segment in found:
+    for segment in segments:
         first, last = borders.index(segment.start_seconds), borders.index(segment.end_seconds)
         assert first < last
         for index in range(first, last):
             assert index not in covered, "two segments overlap"
             covered[index] = segment.label
     assert covered == {index: letter for index, letter in enumerate(letters) if letter != "."}, letters
-    for before, after in itertools.pairwise(found):
+    for before, after in itertools.pairwise(segments):
         assert before.end_seconds < after.start_seconds or before.label != after.label
 
 
@@ -167,13 +167,13 @@ def test_random_timelines_agree_with_a_slow_reading_of_the_rule(seed: int) -> No
         row = [draw.random() ** 3 for _ in CLASSES]
         windows.append(window(start, *(value / sum(row) for value in row)))
     minimum = draw.choice([0.0, 0.5, 1.0, 3.0, 8.0])
-    found = merge_windows(windows, CLASSES, minimum_seconds=minimum)
+    segments = merge_windows(windows, CLASSES, minimum_seconds=minimum)
     borders = compute_borders_seconds(windows)
     expected = [
         (CLASSES[label], borders[first], borders[last]) for label, first, last in slow_reference(windows, minimum)
     ]
-    assert [(segment.label, segment.start_seconds, segment.end_seconds) for segment in found] == expected
-    for segment in found:
+    assert [(segment.label, segment.start_seconds, segment.end_seconds) for segment in segments] == expected
+    for segment in segments:
         assert segment.end_seconds - segment.start_seconds >= minimum
         inside = [w for w, left in zip(windows, borders, strict=False)
                   if segment.start_seconds <= left < segment.end_seconds]  # fmt: skip
@@ -193,7 +193,7 @@ def test_windows_out_of_order_or_without_probabilities_are_refused() -> None:
         merge_windows([window(1, 1, 0, 0), window(0, 1, 0, 0)], CLASSES)
     with pytest.raises(ValueError, match="has 2 probabilities for 3 classes"):
         merge_windows([window(0, 0.5, 0.5)], CLASSES)
-    with pytest.raises(ValueError, match=r"cannot end at 1.0 s, before its start at 2.0 s"):
+    with pytest.raises(ValueError, match=r"a window ends at 1.0 s, before its start at 2.0 s"):
         Window(2.0, 1.0, (1.0,))
 
 

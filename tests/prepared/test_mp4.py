@@ -36,7 +36,7 @@ def test_ffmpeg_reads_what_was_written() -> None:
     frames, keys, tick_seconds, _ = ffmpeg_reads(content)
     assert [read_index(frame.to_ndarray(format="gray")) for frame in frames] == list(range(7, 47))
     assert [frame.pts * tick_seconds for frame in frames] == [Fraction(n, 25) for n in range(40)]
-    assert [number for number, key in enumerate(keys) if key] == [0, GOP_FRAMES, 2 * GOP_FRAMES]
+    assert [index for index, key in enumerate(keys) if key] == [0, GOP_FRAMES, 2 * GOP_FRAMES]
     assert (frames[0].height, frames[0].width) == (HEIGHT, WIDTH + 1)
 
 
@@ -51,9 +51,9 @@ def test_uneven_times_and_the_last_duration_survive() -> None:
     frames, _, tick_seconds, _ = ffmpeg_reads(content)
     seconds = [(tick - 1000) * Fraction(1001, 30000) for tick in (1000, 1003, 1010, 1011)]
     assert [frame.pts * tick_seconds for frame in frames] == seconds
-    found = parse_header(content[: parse_header_length(content)]).times
-    assert [int(tick) * found.tick_seconds for tick in found.ticks] == seconds
-    assert found.end_tick * found.tick_seconds == 20 * Fraction(1001, 30000)
+    parsed_times = parse_header(content[: parse_header_length(content)]).times
+    assert [int(tick) * parsed_times.tick_seconds for tick in parsed_times.ticks] == seconds
+    assert parsed_times.end_tick * parsed_times.tick_seconds == 20 * Fraction(1001, 30000)
 
 
 def test_no_time_of_creation_and_no_name_of_an_encoder() -> None:
@@ -65,7 +65,7 @@ def test_no_time_of_creation_and_no_name_of_an_encoder() -> None:
     assert stored_video()[0] == content
 
 
-def test_the_colours_of_the_clip_are_those_of_the_file() -> None:
+def test_the_colors_of_the_clip_are_those_of_the_file() -> None:
     limited, full = (ffmpeg_reads(stored_video(0, 2, full_range=full_range)[0])[0][0] for full_range in (False, True))
     assert (int(limited.colorspace), int(limited.color_range)) == (6, 1)  # SMPTE 170M, which is BT.601; MPEG
     assert (int(full.colorspace), int(full.color_range)) == (1, 2)

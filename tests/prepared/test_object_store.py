@@ -46,7 +46,7 @@ def test_it_is_asked_again_after_longer_and_longer_pauses(num_failures: int, pau
 
 def test_in_the_end_it_is_a_sentence(pauses: list[float]) -> None:
     with pytest.raises(
-        ObjectStoreError, match=r"^there could not be read in 8 attempts \(the store is busy\); look at .*$"
+        ObjectStoreError, match=r"^there could not be read in 8 attempts \(the store is busy\); check .*$"
     ):
         read_bytes(Failing(8), "there")
     assert 60 < sum(pauses) < 130

@@ -19,19 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.cli.main import main
-from muybridge.datasets.splits import VideoRow
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.loader import open_frame_source, read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import find_damage
-from muybridge.prepared.prepare import (
-    Preparation,
-    PreparationOptions,
-    SourceListing,
-    make_unique_names,
-    prepare,
-    read_source,
-)
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import TranscodeJob, transcode
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.records import Preprocessing, VideoError
@@ -41,11 +34,11 @@ SMALL = PreparationOptions(scale_height=32, scale_width=43, videos_per_shard=3)
 
 
 def one_by_one(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
-    for number, wanted in jobs:
+    for row_index, job in jobs:
         try:
-            yield number, transcode(wanted)
+            yield row_index, transcode(job)
         except VideoError as error:
-            yield number, error
+            yield row_index, error
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +84,13 @@ def test_every_row_ends_in_the_manifest(data_folder: Path) -> None:
 
 
 def test_coverage_counts_and_warns_of_leaks(data_folder: Path) -> None:
-    told = json.loads((data_folder / "coverage.json").read_text())
-    assert told["splits"]["train"] == {"ok": 2, "failed": 2}
-    assert told["classes"]["hug"] == {"ok": 4, "failed": 1}
-    assert {row["status"] for row in told["failed"]} == {"unreadable", "no_video"}
-    (leak,) = told["duplicates"]
+    coverage = json.loads((data_folder / "coverage.json").read_text())
+    assert coverage["splits"]["train"] == {"ok": 2, "failed": 2}
+    assert coverage["classes"]["hug"] == {"ok": 4, "failed": 1}
+    assert {row["status"] for row in coverage["failed"]} == {"unreadable", "no_video"}
+    (leak,) = coverage["duplicates"]
     assert sorted(map(tuple, leak)) == [("test/hug/copy.mp4", "test"), ("train/hug/train_hug.mp4", "train")]
-    assert told["num_leaks"] == 1
+    assert coverage["num_leaks"] == 1
 
 
 def test_shards_are_webdatasets(data_folder: Path) -> None:
@@ -116,15 +109,18 @@ def test_the_same_frames_as_from_the_raw_files(source_folder: Path, data_folder:
     sizes = Preprocessing(scale_height=32, scale_width=43, crop=24)
     sources = [open_frame_source(data.root, sizes) for data in (raw, stored)]
     for split in ("validation", "test"):
-        ours, theirs = raw.select_split(split), stored.select_split(split)
-        assert [ours.get_video(n) for n in range(len(ours))] == [theirs.get_video(n) for n in range(len(theirs))]
-        for index in range(len(ours)):
-            if ours.get_video(index).endswith("sound.mp4"):
+        raw_split, stored_split = raw.select_split(split), stored.select_split(split)
+        assert [raw_split.get_video(n) for n in range(len(raw_split))] == [
+            stored_split.get_video(n) for n in range(len(stored_split))
+        ]
+        for index in range(len(raw_split)):
+            if raw_split.get_video(index).endswith("sound.mp4"):
                 with pytest.raises(VideoError, match="sound and no video"):
-                    read_segment_times(sources[1], theirs, index)
+                    read_segment_times(sources[1], stored_split, index)
                 continue
             times = [
-                read_segment_times(source, data, index) for source, data in zip(sources, (ours, theirs), strict=True)
+                read_segment_times(source, data, index)
+                for source, data in zip(sources, (raw_split, stored_split), strict=True)
             ]
             assert [t.to_seconds(tick) for t in times for tick in t.ticks[:20]][:20] == [
                 times[1].to_seconds(tick) for tick in times[1].ticks[:20]
@@ -132,7 +128,7 @@ def test_the_same_frames_as_from_the_raw_files(source_folder: Path, data_folder:
             assert times[0].duration_seconds == times[1].duration_seconds
             clips = [
                 source.read(data.get_path(index), t.ticks)
-                for source, data, t in zip(sources, (ours, theirs), times, strict=True)
+                for source, data, t in zip(sources, (raw_split, stored_split), times, strict=True)
             ]
             assert read_indices(clips[0].luma_thw) == read_indices(clips[1].luma_thw)
             assert np.abs(clips[0].luma_thw.astype(int) - clips[1].luma_thw).mean() < 3
@@ -152,10 +148,10 @@ def test_stopped_and_taken_up_it_is_the_same_bytes(
     source = read_source(str(source_folder), "folder")
 
     def stopped(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
-        for number, outcome in one_by_one(jobs):
-            if number == stop_after:
+        for row_index, result in one_by_one(jobs):
+            if row_index == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
-            yield number, outcome
+            yield row_index, result
 
     with pytest.raises(StopRequested):
         prepare(Preparation(source, tmp_path / "data", SMALL), stopped)
@@ -171,8 +167,8 @@ def test_stopped_and_taken_up_it_is_the_same_bytes(
 @pytest.mark.parametrize("options", [(), ("--flow",)])
 def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     def line(output: str) -> list[str]:
-        words = ["prepare", str(source_folder), "-o", str(tmp_path / output), "--workers", "2", *options]
-        return [sys.executable, "-m", "muybridge", *words]
+        argv = ["prepare", str(source_folder), "-o", str(tmp_path / output), "--workers", "2", *options]
+        return [sys.executable, "-m", "muybridge", *argv]
 
     subprocess.run(line("whole"), check=False)
     results = tmp_path / "killed" / "work" / "results.jsonl"
@@ -210,12 +206,12 @@ def test_a_full_disk_is_a_sentence_and_can_be_taken_up(
     source = read_source(str(source_folder), "folder")
 
     def full(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
-        for number, outcome in one_by_one(jobs):
-            if number == 5:
+        for row_index, result in one_by_one(jobs):
+            if row_index == 5:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            yield number, outcome
+            yield row_index, result
 
-    with pytest.raises(RuntimeError, match=r"no space is left .* after 5 of 10 videos; free some and run"):
+    with pytest.raises(RuntimeError, match=r"no space is left .* after 5 of 10 videos; free some space and run"):
         prepare(Preparation(source, tmp_path / "data", SMALL), full)
     prepare(Preparation(source, tmp_path / "data", SMALL), one_by_one)
     assert contents(tmp_path / "data") == contents(data_folder)
@@ -229,13 +225,13 @@ def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
     away = tmp_path / "away"
 
     def vanishing(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
-        for number, wanted in jobs:
-            if number == 4:
+        for row_index, job in jobs:
+            if row_index == 4:
                 copy.rename(away)
-            yield from one_by_one([(number, wanted)])
+            yield from one_by_one([(row_index, job)])
 
     preparation = Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL)
-    with pytest.raises(RuntimeError, match=r"has gone: .* bring it back and run the same line again"):
+    with pytest.raises(RuntimeError, match=r"is no longer available: .* restore it and run the same command again"):
         prepare(preparation, vanishing)
     away.rename(copy)
     prepare(Preparation(read_source(str(copy), "folder"), tmp_path / "data", SMALL), one_by_one)
@@ -245,11 +241,11 @@ def test_a_vanished_source_is_a_sentence_and_not_a_thousand_missing_videos(
 def test_other_options_on_a_begun_folder_are_refused(source_folder: Path, tmp_path: Path) -> None:
     source = read_source(str(source_folder), "folder")
     Preparation(source, tmp_path / "data", SMALL).open()
-    with pytest.raises(ValueError, match="begun from another source or with other options"):
+    with pytest.raises(ValueError, match="started from another source or with other options"):
         Preparation(source, tmp_path / "data", PreparationOptions(frames_per_second=5.0)).open()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="contains other files"):
         Preparation(source, tmp_path / "full", SMALL).open()
 
 
@@ -270,8 +266,8 @@ def test_segments_are_cut_out(tmp_path: Path) -> None:
 def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 30, codec="mjpeg", pixel_format="yuvj420p")
     content = bytearray(path.read_bytes())
-    place = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
-    content[place : place + 4] = (45).to_bytes(4, "little")
+    offset = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    content[offset : offset + 4] = (45).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(VideoError, match="ends after 30 of 45 frames") as caught:
         transcode(TranscodeJob(str(path), None, None, None, 32, 43))
@@ -329,29 +325,20 @@ def test_a_manifest_with_missing_columns(data_folder: Path, tmp_path: Path) -> N
 def test_folds_and_sizes_that_are_not_there(data_folder: Path) -> None:
     with pytest.raises(ValueError, match="has no official folds, not fold 2"):
         open_data(str(data_folder), fold=2)
-    with pytest.raises(ValueError, match=r"holds frames of 32x43, but 128x171 are wanted; prepare it with --scale"):
+    with pytest.raises(
+        ValueError,
+        match=r"has frames of 32x43, but the preprocessing expects 128x171; prepare the data again with --scale 128 171",
+    ):
         open_frame_source(str(data_folder), Preprocessing())
 
 
-def test_names_are_unique() -> None:
-    rows = [
-        VideoRow("a.mp4", ("x",), "train"),
-        VideoRow("a.mp4", ("x",), "test"),
-        VideoRow("b.mp4", ("x",), "train", start_seconds=1.0),
-        VideoRow("b.mp4", ("x",), "train", start_seconds=2.5),
-        VideoRow("c.mp4", ("x",), "train"),
-    ]
-    assert make_unique_names(rows) == ("a.mp4#train", "a.mp4#test", "b.mp4#1-", "b.mp4#2.5-", "c.mp4")
-
-
 def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["prepare", str(source_folder), "-o", str(tmp_path / "data"), "--workers", "1"]
-    assert main(words) == 3
+    argv = ["prepare", str(source_folder), "-o", str(tmp_path / "data"), "--workers", "1"]
+    assert main(argv) == 3
     out, err = capsys.readouterr()
-    assert "BOTH SIDES OF A SPLIT" in out
-    assert "WARNING: 1 videos stand on both sides" in err
-    assert main(words) == 2
+    assert "MORE THAN ONE SPLIT" in out
+    assert "WARNING: 1 videos are on both sides" in err
+    assert main(argv) == 2
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2
     assert "there is no format 'imagenet'" in capsys.readouterr().err
-    assert isinstance(read_source(str(source_folder), "folder"), SourceListing)

@@ -34,10 +34,10 @@ FLOW = Preprocessing(modality="flow", clip_length=6, mean=FLOW_MEAN, std=FLOW_ST
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepare_flow")
     write_motion_dataset(folder / "raw", MOTIONS)
-    words = ["prepare", str(folder / "raw"), "--scale", "48", "48", "--workers", "1"]
-    assert main([*words, "--flow", "-o", str(folder / "with")]) == 0
-    assert main([*words, "--flow", "-o", str(folder / "again")]) == 0
-    assert main([*words, "-o", str(folder / "without")]) == 0
+    argv = ["prepare", str(folder / "raw"), "--scale", "48", "48", "--workers", "1"]
+    assert main([*argv, "--flow", "-o", str(folder / "with")]) == 0
+    assert main([*argv, "--flow", "-o", str(folder / "again")]) == 0
+    assert main([*argv, "-o", str(folder / "without")]) == 0
     return folder
 
 
@@ -45,10 +45,10 @@ def evaluation_flows(address: Path) -> list[FlowView]:
     data = open_data(str(address)).select_split("test")
     source = open_frame_source(data.root, FLOW)
     views = EvaluationDataset(data, source, FLOW, 3)
-    found = [view for index in range(len(data)) for view in views[index][1]]
-    assert len(found) == 3 * len(data)
-    assert all(isinstance(view, FlowView) for view in found)
-    return found  # type: ignore[return-value]
+    flow_views = [view for index in range(len(data)) for view in views[index][1]]
+    assert len(flow_views) == 3 * len(data)
+    assert all(isinstance(view, FlowView) for view in flow_views)
+    return flow_views  # type: ignore[return-value]
 
 
 def test_it_says_what_it_holds(folder: Path) -> None:

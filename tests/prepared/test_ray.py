@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare, read_source
+from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
 from muybridge.prepared.ray import transcode_on_ray
+from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import TranscodeJob
 from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from ray_workers import a_worker_killed, why_no_cluster
@@ -29,8 +30,8 @@ def a_cluster_starts_here() -> None:
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     for label in ("hug", "kick"):
         (tmp_path / "source" / label).mkdir(parents=True)
-        for number in range(6):
-            write_video(tmp_path / "source" / label / f"{number}.mp4", 40 + number)
+        for index in range(6):
+            write_video(tmp_path / "source" / label / f"{index}.mp4", 40 + index)
     source, recipe = read_source(str(tmp_path / "source"), "folder"), PreparationOptions(videos_per_shard=5)
 
     def on_ray(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
@@ -47,8 +48,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "ray", ignore_errors=True)
         with a_worker_killed("_one") as (begin, killed):
             prepare(Preparation(source, tmp_path / "ray", recipe), on_ray)
-    ours, theirs = (
+    expected, actual = (
         {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
         for name in ("ray", "here")
     )
-    assert ours == theirs
+    assert expected == actual

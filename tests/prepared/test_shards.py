@@ -28,9 +28,9 @@ def prepared(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path, [str(member) for member in members]
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, offset: int) -> None:
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(content)
 
 
@@ -46,7 +46,7 @@ def test_the_frames_asked_for(prepared: tuple[Path, list[str]], numbers: list[in
     assert clip.luma_thw.shape == (len(numbers), HEIGHT, WIDTH)
 
 
-def test_videos_in_any_order_and_colours_as_stored(prepared: tuple[Path, list[str]]) -> None:
+def test_videos_in_any_order_and_colors_as_stored(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = frames_of(root)
     for video, first, matrix, full_range in [(2, 200, "bt709", True), (1, 100, "bt601", False)] * 2:
@@ -68,7 +68,7 @@ def test_a_time_stamp_that_is_not_there(prepared: tuple[Path, list[str]]) -> Non
     source = frames_of(root)
     ticks = source.read_frame_times(videos[0]).ticks
     for wrong in (ticks[-1] + 1, ticks[3] - 1):
-        with pytest.raises(VideoError, match="no frame at a time stamp"):
+        with pytest.raises(VideoError, match="no frame at a time stamp of the clip"):
             source.read(videos[0], np.array([wrong]))
 
 
@@ -91,7 +91,7 @@ def test_a_truncated_shard_is_named(prepared: tuple[Path, list[str]]) -> None:
     source = frames_of(root)
     ticks = source.read_frame_times(videos[2]).ticks
     assert read_indices(source.read(videos[2], ticks[:16]).luma_thw) == list(range(200, 216))
-    with pytest.raises(VideoError, match=r"000000\.tar ends before") as caught:
+    with pytest.raises(VideoError, match=r"000000\.tar ends within the data that starts at byte") as caught:
         source.read(videos[2], ticks[30:])
     assert caught.value.status == "truncated"
 
@@ -107,7 +107,7 @@ def test_a_missing_shard_is_named(prepared: tuple[Path, list[str]]) -> None:
 def test_frames_of_another_size_are_refused(prepared: tuple[Path, list[str]]) -> None:
     root, videos = prepared
     source = ShardFrameSource(str(root), scale_height=HEIGHT, scale_width=WIDTH + 2)
-    with pytest.raises(VideoError, match="32x44 were stored where 32x45 were expected"):
+    with pytest.raises(VideoError, match="the stored frames are 32x44, expected 32x45"):
         source.read(videos[0], source.read_frame_times(videos[0]).ticks[:1])
 
 
@@ -131,7 +131,7 @@ def test_an_address_is_read_once_and_then_from_its_copy(remote: tuple[str, list[
     fsspec.filesystem("memory").pipe(f"/bucket/{format_shard_path(0)}", b"")
     again = frames_of(address)
     assert read_indices(again.read(videos[1], ticks[2:6]).luma_thw) == [102, 103, 104, 105]
-    with pytest.raises(VideoError, match="ends before"):
+    with pytest.raises(VideoError, match="ends within the data"):
         again.read_frame_times(videos[0])
 
 
@@ -176,5 +176,5 @@ def test_it_travels_without_what_is_open(prepared: tuple[Path, list[str]]) -> No
     source.read(videos[0], source.read_frame_times(videos[0]).ticks[:2])
     copy = pickle.loads(pickle.dumps(source))
     assert not copy._decoders
-    assert not copy._files._open
+    assert not copy._reader._open
     assert read_indices(copy.read(videos[1], copy.read_frame_times(videos[1]).ticks[:2]).luma_thw) == [100, 101]

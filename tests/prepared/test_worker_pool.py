@@ -1,4 +1,4 @@
-"""Child processes that hang, die or are told of missing files: the video is what failed, and the others are done."""
+"""Child processes that hang, die or get missing files: the video is what failed, and the others are done."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Trap:
         return self.call, (self.value,)
 
 
-def crash(number: int) -> None:
-    os.kill(os.getpid(), number)
+def crash(signal_number: int) -> None:
+    os.kill(os.getpid(), signal_number)
 
 
 @pytest.fixture
@@ -37,33 +37,33 @@ def good(tmp_path: Path) -> TranscodeJob:
     return TranscodeJob(str(write_video(tmp_path / "a.mp4", 40)), None, None, None, 32, 43)
 
 
-def outcomes(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, TranscodeResult]:
+def transcode_all(jobs: list[Any], *, timeout_seconds: float = 120) -> dict[int, TranscodeResult]:
     return dict(transcode_in_workers(enumerate(jobs), num_workers=2, timeout_seconds=timeout_seconds))
 
 
 @pytest.mark.parametrize(
     ("trap", "reason"),
     [
-        (Trap(crash, signal.SIGSEGV), "was ended by SIGSEGV"),
-        (Trap(crash, signal.SIGKILL), "was ended by SIGKILL"),
+        (Trap(crash, signal.SIGSEGV), "was killed by SIGSEGV"),
+        (Trap(crash, signal.SIGKILL), "was killed by SIGKILL"),
         (Trap(os._exit, 7), "ended with exit code 7"),
     ],
 )
 def test_a_video_that_ends_its_process_has_failed_and_the_others_are_done(
     good: TranscodeJob, trap: Trap, reason: str
 ) -> None:
-    found = outcomes([good, trap, good, trap, good])
-    assert [number for number, outcome in sorted(found.items()) if isinstance(outcome, StoredVideo)] == [0, 2, 4]
-    for number in (1, 3):
-        assert isinstance(error := found[number], VideoError)
+    results = transcode_all([good, trap, good, trap, good])
+    assert [index for index, result in sorted(results.items()) if isinstance(result, StoredVideo)] == [0, 2, 4]
+    for index in (1, 3):
+        assert isinstance(error := results[index], VideoError)
         assert (error.status, error.reason) == ("unreadable", f"the process that decoded it {reason}")
 
 
 def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: TranscodeJob) -> None:
-    found = outcomes([good, Trap(time.sleep, 3600), good], timeout_seconds=20)
-    assert [getattr(found[number], "status", "ok") for number in range(3)] == ["ok", "timed_out", "ok"]
+    results = transcode_all([good, Trap(time.sleep, 3600), good], timeout_seconds=20)
+    assert [getattr(results[index], "status", "ok") for index in range(3)] == ["ok", "timed_out", "ok"]
 
 
-def test_a_missing_file_is_told(good: TranscodeJob, tmp_path: Path) -> None:
-    found = outcomes([good, TranscodeJob(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
-    assert [getattr(found[number], "status", "ok") for number in range(2)] == ["ok", "missing"]
+def test_a_missing_file_is_reported(good: TranscodeJob, tmp_path: Path) -> None:
+    results = transcode_all([good, TranscodeJob(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
+    assert [getattr(results[index], "status", "ok") for index in range(2)] == ["ok", "missing"]

@@ -21,12 +21,12 @@ CLASSES = (SCRIPT, BREAKOUT, LONG, "$\\frac{1$", "日本語", "{{ 7 * 7 }}", "ja
 
 def hostile_videos(seed: int) -> list[Video]:
     """Ten videos a class, some taken for a neighbour, one unreadable."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     videos: list[Video] = []
     for label in range(len(CLASSES)):
         for number in range(10):
-            first = (label + (chance.random() < 0.4)) % len(CLASSES)
-            views = [certain(first, len(CLASSES), 1 + chance.random()) for _ in range(2)]
+            first = (label + (rng.random() < 0.4)) % len(CLASSES)
+            views = [certain(first, len(CLASSES), 1 + rng.random()) for _ in range(2)]
             videos.append((f"{CLASSES[label]}/{number}.mp4", (label,), views))
     videos.append((f"{BREAKOUT}.mp4", (0,), [None, None]))
     return videos

@@ -17,9 +17,8 @@ from muybridge.report.charts import (
     MatrixChart,
     Series,
     downsample,
-    render_files,
-    render_inline_svg,
 )
+from muybridge.report.drawing import render_files, render_inline_svg
 
 HOSTILE = ("<script>alert(1)</script>", "$x_{1$", "日本語", 'a" onload="x', "\\frac{}")
 
@@ -111,6 +110,6 @@ def test_a_long_line_becomes_means_of_neighbours() -> None:
     assert downsample([1.0], [2.0]) == ((1.0,), (2.0,))
 
 
-def test_a_series_has_a_value_for_each_place() -> None:
-    with pytest.raises(ValueError, match="'a' has 2 places for 1 values"):
+def test_a_series_needs_as_many_x_as_y_values() -> None:
+    with pytest.raises(ValueError, match="'a' has 2 x for 1 y values"):
         Series("a", (1.0, 2.0), (1.0,))

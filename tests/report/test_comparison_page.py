@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.cli.report import build
 from muybridge.evaluation.scores import compute_video_indices, read_scores
+from muybridge.report.build import build_page as build
 from muybridge.report.document import Gallery, Page, Paragraph
 from scored import Video, certain, write_score_file
 
@@ -22,7 +22,7 @@ def scored(path: Path, right: str, *, first: int = 0, classes: tuple[str, ...] =
     return write_score_file(path, videos, classes)
 
 
-def words(page: Page) -> str:
+def page_text(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
     return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
@@ -38,12 +38,12 @@ def test_two_runs_on_the_same_videos(tmp_path: Path) -> None:
     # b is right about five more, of which a could not read one; a about none
     assert paired(page)[:3] == ("b", "a", 50.0)
     assert paired(page)[5:] == (10, 5, 0, "0.062", "0.062")
-    assert "b is right more often than a by 50.0 points" in words(page)
-    assert "p = 0.062. The test does not tell this from chance." in words(page)
-    assert "every run is right about 4 and none about 1; at least one is right about 90.0 %" in words(page)
+    assert "b is right more often than a by 50.0 points" in page_text(page)
+    assert "p = 0.062. The difference is not significant." in page_text(page)
+    assert "every run is right about 4 and none about 1; at least one is right about 90.0 %" in page_text(page)
     other_way = build([str(second), str(first)], None)
     assert paired(other_way)[2] == -50.0
-    assert "b is right more often than a by 50.0 points (95 % interval 20.0 to 80.0)" in words(other_way)
+    assert "b is right more often than a by 50.0 points (95 % interval 20.0 to 80.0)" in page_text(other_way)
     (fact,) = page.summary["paired"]  # type: ignore[misc]
     assert fact["difference"] == 0.5  # type: ignore[index]
 
@@ -52,7 +52,7 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     first = scored(tmp_path / "a.parquet", "1010")
     second = scored(tmp_path / "b.parquet", "1010", classes=("hug", "kick"))
     page = build([str(first), str(second)], None)
-    assert "are right equally often" in words(page)
+    assert "are right equally often" in page_text(page)
     rows = {row[0]: row[2:4] for table in page.tables if table.name == "classes" for row in table.rows}
     assert rows == {"kick": (100.0, 100.0), "hug": (0.0, 0.0)}
 
@@ -61,7 +61,7 @@ def test_only_common_videos_are_tested(tmp_path: Path) -> None:
     first, second = scored(tmp_path / "a.parquet", "111100"), scored(tmp_path / "b.parquet", "0011", first=4)
     page = build([str(first), str(second)], None)
     assert paired(page)[5] == 2
-    assert "2 are common to all" in words(page)
+    assert "2 are common to all" in page_text(page)
     third = scored(tmp_path / "c.parquet", "11", first=20)
     with pytest.raises(ValueError, match="a and c have no labelled video in common"):
         build([str(first), str(third)], None)
@@ -77,7 +77,7 @@ def test_contradicting_labels_are_refused(tmp_path: Path) -> None:
 def test_runs_of_different_splits_do_not_compare(tmp_path: Path) -> None:
     first = scored(tmp_path / "a.parquet", "11")
     second = write_score_file(tmp_path / "b.parquet", [("0.mp4", (0,), [certain(0, 2)])], CLASSES, split="validation")
-    with pytest.raises(ValueError, match="no scores of the same split and fold: a of test; b of validation"):
+    with pytest.raises(ValueError, match="no scores of the same split and fold: a has test; b has validation"):
         build([str(first), str(second)], None)
 
 
@@ -86,7 +86,7 @@ def test_protocols_that_differ_are_said(tmp_path: Path) -> None:
     second = write_score_file(
         tmp_path / "b.parquet", [("0.mp4", (0,), [certain(0, 2)] * 3), ("1.mp4", (1,), [certain(1, 2)] * 3)], CLASSES
     )
-    assert "The protocols differ" in words(build([str(first), str(second)], None))
+    assert "The protocols differ" in page_text(build([str(first), str(second)], None))
 
 
 def test_three_runs_are_tested_two_by_two(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_three_runs_are_tested_two_by_two(tmp_path: Path) -> None:
     assert [(test["second"], test["first"]) for test in tests] == [("b", "a"), ("c", "a"), ("c", "b")]  # type: ignore[attr-defined]
     assert [test["p_value"] for test in tests] == [2 / 2**10, 2 / 2**9, 1.0]  # type: ignore[attr-defined]
     assert tests[0]["p_value_holm"] == 3 * 2 / 2**10  # type: ignore[index]
-    assert "raised for 3 pairs" in words(page)
+    assert "adjusted for 3 pairs" in page_text(page)
 
 
 def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
@@ -113,13 +113,12 @@ def test_groups_are_resampled_where_they_are_known(tmp_path: Path) -> None:
     assert test["num_groups"] == 6  # type: ignore[index]
     assert test["low"] == test["high"] == 0.5  # type: ignore[index]  # one of two in each group
     note = next(table for table in page.tables if table.name == "paired").note
-    assert "whole groups of videos that belong together (6)" in note
+    assert "whole groups of related videos (6)" in note
     (tmp_path / "data.csv").write_text("\n".join([*lines[:-1], "11.mp4,hug,test,"]) + "\n")
     partly = build([str(path) for path in paths], str(tmp_path / "data.csv"))
     assert partly.summary["paired"][0]["num_groups"] is None  # type: ignore[index]
     assert (
-        "no groups of videos that belong together are known"
-        in next(table for table in partly.tables if table.name == "paired").note
+        "no groups of related videos are known" in next(table for table in partly.tables if table.name == "paired").note
     )
 
 
@@ -132,8 +131,8 @@ def test_mistakes_that_the_other_run_does_not_make(mistaken_run: Path, tmp_path:
     ]
     other = write_score_file(tmp_path / "other.parquet", videos, ("left", "right"))
     page = build([str(mistaken_run), str(other)], None)
-    assert "2 of the 3 most confident mistakes of run: other is right." in words(page)
-    assert "3 of the 4 most confident mistakes of other: run is right." in words(page)
+    assert "2 of the 3 most confident mistakes of run: other is right." in page_text(page)
+    assert "3 of the 4 most confident mistakes of other: run is right." in page_text(page)
     tables = {table.name: table for table in page.tables}
     assert {row[0] for row in tables["mistakes-1"].rows} == set(names[1:3])
     assert {row[0] for row in tables["mistakes-2"].rows} == set(names[3:])

@@ -15,9 +15,9 @@ from muybridge.report.confusions import (
 
 def blocks(num_blocks: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts of classes that are confused within hidden groups, and the group of each class."""
-    chance = np.random.default_rng(seed)
-    group = chance.permutation(np.repeat(np.arange(num_blocks), size))
-    counts = np.where(group[:, None] == group[None], chance.integers(1, 5, (len(group),) * 2), 0)
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(np.repeat(np.arange(num_blocks), size))
+    counts = np.where(group[:, None] == group[None], rng.integers(1, 5, (len(group),) * 2), 0)
     np.fill_diagonal(counts, 20)
     return counts, group
 
@@ -32,8 +32,8 @@ def test_hidden_groups_come_to_stand_together(seed: int) -> None:
 
 def test_a_chain_is_laid_out_as_a_chain() -> None:
     """Classes of which each is confused with the next alone have one best order, up to its direction."""
-    chance = np.random.default_rng(0)
-    hidden = chance.permutation(9)
+    rng = np.random.default_rng(0)
+    hidden = rng.permutation(9)
     counts = np.eye(9, dtype=np.int64) * 10
     for first, second in itertools.pairwise(hidden):
         counts[first, second] = counts[second, first] = 2

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from browser import Browser, chromium
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.page import write_page
 
 pytestmark = pytest.mark.long

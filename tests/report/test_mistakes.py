@@ -29,15 +29,21 @@ def test_the_surest_come_first_with_the_view_that_says_so(tmp_path: Path) -> Non
         ],
         CLASSES,
     )
-    found = mistakes(path)
-    assert [(one.video, one.view, one.predicted_class) for one in found] == [
+    confident = mistakes(path)
+    assert [(one.video, one.view, one.predicted_class) for one in confident] == [
         ("sure.mp4", 1, "point"),
         ("second-view.mp4", 1, "point"),
         ("unsure.mp4", 1, "hug"),
     ]
-    assert found[0].labels == ("kick",)
-    assert found[0].start_seconds == 0.5
-    assert found[0].probability > found[1].probability > found[2].probability > found[2].label_probability > 0
+    assert confident[0].labels == ("kick",)
+    assert confident[0].start_seconds == 0.5
+    assert (
+        confident[0].probability
+        > confident[1].probability
+        > confident[2].probability
+        > confident[2].label_probability
+        > 0
+    )
     assert [one.video for one in mistakes(path, num=1)] == ["sure.mp4"]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from muybridge.cli.report import build
-from muybridge.report.charts import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
+from muybridge.report.build import build_page as build
 from muybridge.report.document import Page, Section
+from muybridge.report.drawing import CORRECT_COLOR, MAX_OPACITY, WRONG_COLOR
 from muybridge.report.page import render_html, write_figures
 from muybridge.report.tables import Table, make_columns
 
@@ -179,8 +179,8 @@ def test_a_terminal_is_told_nothing_that_acts(hostile: Path, cli: Callable[..., 
     folder = tmp_path / "run"
     copytree(hostile / "first", folder)
     (folder / "settings.yaml").write_text(yaml.safe_dump({"data": "\x1b[2Jgone\x07", "model": "m\x1b[31m"}))
-    told = cli("report", folder, "-o", tmp_path / "page.html")
-    assert told.code == 0
-    assert "gone" in told.out
-    assert "\x1b" not in told.out + told.err
+    result = cli("report", folder, "-o", tmp_path / "page.html")
+    assert result.code == 0
+    assert "gone" in result.out
+    assert "\x1b" not in result.out + result.err
     assert "\x1b" not in (tmp_path / "page.html").read_text()

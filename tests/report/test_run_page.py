@@ -5,7 +5,7 @@ from shutil import copytree
 
 import pytest
 
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Paragraph
 from muybridge.report.sections.mistakes import find_clips
@@ -14,7 +14,7 @@ from muybridge.report.tables import Table
 from scored import certain, write_score_file
 
 
-def words(page: Page) -> str:
+def page_text(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
     return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
@@ -38,9 +38,9 @@ def test_everything_about_a_run_is_there(mistaken_run: Path) -> None:
         "settings",
         "environment",
     ]
-    assert "video@1 50.0 % (95 % interval 18.8 to 81.2)" in words(page)
-    assert "10 uniform" not in words(page)
-    assert "2 uniform centre-crop clips of 4 frames" in words(page)
+    assert "video@1 50.0 % (95 % interval 18.8 to 81.2)" in page_text(page)
+    assert "10 uniform" not in page_text(page)
+    assert "2 uniform centre-crop clips of 4 frames" in page_text(page)
     rows = {(row[0], row[1]): row for row in table(page, "accuracy").rows}
     assert rows["test", "video@1"][2] == 50.0
     assert rows["test", "video@1"][5:7] == (3, 6)
@@ -50,7 +50,7 @@ def test_everything_about_a_run_is_there(mistaken_run: Path) -> None:
     assert table(page, "confusions").rows == (("left", "right", 3, 3, 100.0),)
     assert table(page, "speed").rows[0] == ("steps", 12)
     assert ("training.batch_size", "4") in table(page, "settings").rows
-    assert "Nothing failed" in words(page)
+    assert "Nothing failed" in page_text(page)
     assert page.summary["run"] == "run"
 
 
@@ -74,8 +74,8 @@ def test_clips_that_are_gone_are_named(mistaken_run: Path, motions: Path, tmp_pa
     lost = sorted((data / "test" / "left").iterdir())[0]
     lost.unlink()
     page = build([str(mistaken_run)], str(data))
-    assert f"Not shown: test/left/{lost.name}: the data has no video of this name." in words(page)
-    assert "not the list of videos that was scored" in words(page)
+    assert f"Not shown: test/left/{lost.name}: the data has no video of this name." in page_text(page)
+    assert "not the list of videos that was scored" in page_text(page)
     with pytest.raises(ValueError, match="there is no folder or CSV file"):
         build([str(mistaken_run)], str(tmp_path / "nowhere"))
 
@@ -86,9 +86,9 @@ def test_a_score_file_alone_says_what_it_lacks(tmp_path: Path) -> None:
     assert [section.name for section in page.sections] == [
         "accuracy", "confusion", "classes", "mistakes", "failures", "environment",
     ]  # fmt: skip
-    assert "name the data with --data" in words(page)
+    assert "give it with --data" in page_text(page)
     assert table(page, "mistakes").rows[0][:3] == ("a", "x", "y")
-    assert "1 of 2 videos could not be read" in words(page)
+    assert "1 of 2 videos could not be read" in page_text(page)
     assert table(page, "evaluation-failures").rows == (("b", "unreadable", "broken on purpose", 1),)
     assert [column.title for column in table(page, "classes").columns][3] == "unreadable"
 
@@ -96,15 +96,15 @@ def test_a_score_file_alone_says_what_it_lacks(tmp_path: Path) -> None:
 def test_scores_of_which_everything_failed(tmp_path: Path) -> None:
     path = write_score_file(tmp_path / "s.parquet", [("a", (0,), [None, None]), ("b", (1,), [None, None])], ("x", "y"))
     page = build([str(path)], None)
-    assert "video@1 0.0 %" in words(page)
-    assert "there is no confusion matrix" in words(page)
+    assert "video@1 0.0 %" in page_text(page)
+    assert "there is no confusion matrix" in page_text(page)
     assert table(page, "accuracy").rows[1][-2:] == (None, 0)
 
 
 def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> None:
     copytree(finished_run, tmp_path / "run", ignore=lambda folder, names: ["checkpoints", "scores"])
     page = build([str(tmp_path / "run")], None)
-    assert words(page).count("There are no scores yet") == 2
+    assert page_text(page).count("There are no scores yet") == 2
     assert any(isinstance(chart, LineChart) for chart in page.charts)
 
 
@@ -122,7 +122,7 @@ def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:
     assert [len(chart.labels) for chart in matrices] == [40, 16, 16]
     places = {label: place for place, label in enumerate(matrices[0].labels)}
     assert all(abs(places[f"class {label}"] - places[f"class {label + 20}"]) == 1 for label in range(20))
-    assert "80 of 120 videos lie on the diagonal" in matrices[0].alt
+    assert "80 of 120 videos are on the diagonal" in matrices[0].alt
     assert len(table(page, "confusions").rows) == 40
     assert table(page, "confusions").num_shown == 20
 

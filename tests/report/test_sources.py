@@ -20,9 +20,9 @@ def scores(path: Path, split: str = "test") -> Path:
 
 
 def runs(*addresses: Path | str) -> list[RunRecord]:
-    found = read_sources([str(address) for address in addresses])
-    assert isinstance(found, list)
-    return found
+    records = read_sources([str(address) for address in addresses])
+    assert isinstance(records, list)
+    return records
 
 
 def test_a_score_file_is_a_run_of_which_nothing_else_is_known(tmp_path: Path) -> None:
@@ -75,7 +75,9 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
         runs(tmp_path / "nothing")
     with pytest.raises(ValueError, match="there is no score file"):
         runs(tmp_path / "nothing.parquet")
-    with pytest.raises(ValueError, match=r"holds no run: none of settings\.yaml, log\.jsonl, scores"):
+    with pytest.raises(
+        ValueError, match=r"is not a run folder: it contains none of settings\.yaml, log\.jsonl, scores"
+    ):
         runs(tmp_path)
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "settings.yaml").write_text("model: r2plus1d_10\n")
@@ -86,19 +88,19 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "message"),
     [
-        ("settings.yaml", "a: [", "is not a YAML file any more"),
-        ("settings.yaml", "- 1", "holds no settings any more"),
-        ("environment.json", "{", "is not JSON, or damaged"),
-        ("network.json", "[]", "holds no JSON object"),
+        ("settings.yaml", "a: [", "is not a valid YAML file"),
+        ("settings.yaml", "- 1", "does not contain settings"),
+        ("environment.json", "{", "is not valid JSON"),
+        ("network.json", "[]", "does not contain a JSON object"),
         ("scores/validation.parquet", "PAR1", "is not a Parquet file, or a damaged one"),
     ],
 )
-def test_damage_is_named(name: str, content: str, words: str, tmp_path: Path, finished_run: Path) -> None:
+def test_damage_is_named(name: str, content: str, message: str, tmp_path: Path, finished_run: Path) -> None:
     copytree(finished_run, tmp_path / "run", ignore=lambda folder, names: ["checkpoints", "tensorboard"])
     (tmp_path / "run" / name).write_text(content)
-    with pytest.raises(ValueError, match=words) as refused:
+    with pytest.raises(ValueError, match=message) as refused:
         read_run(tmp_path / "run", "run")
     assert name.split("/")[-1] in str(refused.value)
 
@@ -121,13 +123,13 @@ def test_studies(tmp_path: Path, finished_run: Path) -> None:
     study = {"format": 1, "name": "n", "title": "t", "claim": "c", "verdict": {}, "tables": [], "figures": []}
     path.write_text(json.dumps(study))
     for address in (tmp_path, path):
-        found = read_sources([str(address)])
-        assert isinstance(found, StudyRecord)
-        assert found.values == study
-    with pytest.raises(ValueError, match="it is reported alone"):
+        records = read_sources([str(address)])
+        assert isinstance(records, StudyRecord)
+        assert records.values == study
+    with pytest.raises(ValueError, match="which is reported alone"):
         read_sources([str(finished_run), str(tmp_path)])
     path.write_text(json.dumps({**study, "format": 2}))
-    with pytest.raises(ValueError, match="of format 2, this version reads format 1"):
+    with pytest.raises(ValueError, match="has study format 2, but this version reads format 1"):
         read_sources([str(tmp_path)])
     del study["claim"]
     path.write_text(json.dumps(study))
@@ -139,8 +141,8 @@ def test_scores_of_whole_videos_are_read_like_those_of_views(
     finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     for keep in ("views", "videos"):
-        words = ("--data", motions, "--evaluation.keep", keep, "--evaluation.clips=3", "--loading.workers=0")
-        assert cli("evaluate", finished_run, *words, "-o", tmp_path / f"{keep}.parquet").code == 0
+        options = ("--data", motions, "--evaluation.keep", keep, "--evaluation.clips=3", "--loading.workers=0")
+        assert cli("evaluate", finished_run, *options, "-o", tmp_path / f"{keep}.parquet").code == 0
     ((views,), (videos,)) = (run.evaluations for run in runs(tmp_path / "views.parquet", tmp_path / "videos.parquet"))
     assert videos.accuracy == views.accuracy
     assert [(one.video, one.predicted_class) for one in videos.mistakes] == [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muybridge.cli.report import build
+from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart
 from muybridge.report.document import Gallery, Page, Paragraph
 from muybridge.report.page import render_html
@@ -52,7 +52,7 @@ def page_of(tmp_path: Path) -> Callable[..., Page]:
     return build_page
 
 
-def words(page: Page) -> str:
+def page_text(page: Page) -> str:
     blocks = [block for section in page.sections for block in section.blocks]
     return " ".join(text.text for text in (*page.lead, *blocks) if isinstance(text, Paragraph))
 
@@ -64,7 +64,7 @@ def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
         "The runs support the claim.",
         "By 3 points.",
     ]
-    assert "Every planned run is in it." in words(page)
+    assert "All planned runs are included." in page_text(page)
     tables = {table.name: table for table in page.tables}
     assert tables["1-video-1-8-frames"].rows == (("R2D", 30.25), ("R3D", None))
     assert [column.title for column in tables["runs"].columns] == ["run", "settings.width", "commit", "seed"]
@@ -80,7 +80,7 @@ def test_other_verdicts(supported: bool | None, said: str, page_of: Callable[...
     page = page_of(verdict={"text": "", "supported": supported}, missing=["r3d seed 2", "r2d seed 0"])
     assert said in page.lead[1].text
     assert page.lead[1].role == "warning"
-    assert "Not run, 2: r3d seed 2; r2d seed 0." in words(page)
+    assert "Not run, 2: r3d seed 2; r2d seed 0." in page_text(page)
 
 
 def test_nothing_run_yet(page_of: Callable[..., Page]) -> None:
@@ -89,15 +89,15 @@ def test_nothing_run_yet(page_of: Callable[..., Page]) -> None:
 
 
 def test_many_missing_runs_are_counted(page_of: Callable[..., Page]) -> None:
-    assert "Not run, 40: run 0; " in words(page_of(missing=[f"run {number}" for number in range(40)]))
-    assert "run 5; and 34 more." in words(page_of(missing=[f"run {number}" for number in range(40)]))
+    assert "Not run, 40: run 0; " in page_text(page_of(missing=[f"run {number}" for number in range(40)]))
+    assert "run 5; and 34 more." in page_text(page_of(missing=[f"run {number}" for number in range(40)]))
 
 
 def test_what_has_no_run_is_no_chart(page_of: Callable[..., Page]) -> None:
     empty = {"label": "R3D", "x": [], "y": [], "low": [], "high": [], "style": "line"}
     page = page_of(figures=[{**STUDY["figures"][0], "series": [empty]}])
     assert page.charts == ()
-    assert "Error: nothing of it has been run." in words(page)
+    assert "Error: none of its runs exist yet." in page_text(page)
     half = page_of(figures=[{**STUDY["figures"][0], "series": [empty, *STUDY["figures"][0]["series"]]}])
     assert "<svg" in render_html(half)
 
@@ -115,22 +115,24 @@ def test_a_broad_picture_has_a_row_for_itself(page_of: Callable[..., Page]) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
-        ({"tables": {}, "verdict": []}, "verdict of the study is no object"),
-        ({"tables": "x"}, "the study's tables are no list"),
+        ({"tables": {}, "verdict": []}, "verdict of the study is not a JSON object"),
+        ({"tables": "x"}, "the study's tables are not a list"),
         ({"tables": [{"title": "T", "columns": ["a"], "rows": [[{}]]}]}, "'T' has a cell that is neither"),
         ({"tables": [{"title": "T", "columns": ["a"], "rows": [[1, 2]]}]}, "'T' has a row of 2 cells under 1"),
-        ({"tables": [{"title": "T"}]}, "the columns of 'T' are no list"),
-        ({"figures": [{"title": "F", "series": [{"x": ["a"], "y": [1]}]}]}, "'F' has values that are no numbers"),
-        ({"figures": [{"title": "F", "series": [{"label": "s", "x": [1, 2], "y": [1]}]}]}, "'s' has 2 places for 1"),
-        ({"images": [{"title": "I", "pixels": [[1], [1, 2]]}]}, "the picture 'I' is not of rows"),
-        ({"images": [{"title": "I", "pixels": [[300]]}]}, "the picture 'I' is not of rows"),
-        ({"images": [{"title": "I"}]}, "the picture 'I' is not of rows"),
-        ({"missing": "x"}, "the study's missing is no list"),
-        ({"rows": [1]}, "rows 1 of the study is no object"),
+        ({"tables": [{"title": "T"}]}, "the columns of 'T' are not a list"),
+        ({"figures": [{"title": "F", "series": [{"x": ["a"], "y": [1]}]}]}, "'F' has values that are not numbers"),
+        ({"figures": [{"title": "F", "series": [{"label": "s", "x": [1, 2], "y": [1]}]}]}, "'s' has 2 x for 1"),
+        ({"images": [{"title": "I", "pixels": [[1], [1, 2]]}]}, "the picture 'I' is not an image"),
+        ({"images": [{"title": "I", "pixels": [[300]]}]}, "the picture 'I' is not an image"),
+        ({"images": [{"title": "I"}]}, "the picture 'I' is not an image"),
+        ({"missing": "x"}, "the study's missing runs are not a list"),
+        ({"rows": [1]}, "rows 1 of the study is not a JSON object"),
     ],
 )
-def test_parts_of_the_wrong_shape_are_named(changes: dict[str, Any], words: str, page_of: Callable[..., Page]) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_parts_of_the_wrong_shape_are_named(
+    changes: dict[str, Any], message: str, page_of: Callable[..., Page]
+) -> None:
+    with pytest.raises(ValueError, match=message):
         page_of(**changes)

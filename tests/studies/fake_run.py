@@ -1,6 +1,6 @@
-"""In place of a run: `python fake_run.py -m muybridge.studies.execute PLAN.json` writes what a run leaves, at once.
+"""A stand-in for a run: `python fake_run.py -m muybridge.studies.execute PLAN.json` writes the output of a run at once.
 
-The accuracy is 10 points a seed and the length of the test; a model named in FAIL_MODEL fails, saying so.
+The accuracy is 10 points a seed and the length of the test; a model named in FAIL_MODEL fails with a message.
 """
 
 import json

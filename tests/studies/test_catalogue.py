@@ -1,4 +1,4 @@
-"""Every study, without a run: what it asks for at both scales, and what it says of nothing, of something, and of everything."""
+"""Every study without training: its runs at both scales, and its summary of no rows, of some, and of all."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +12,16 @@ import yaml
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.claims import check_within, compare, conclude
+from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.paper import TABLE2
-from muybridge.studies.plan import Source, generated, in_order
-from muybridge.studies.recipe import FOLDER, recipe, train_settings
-from muybridge.studies.runner import row
-from muybridge.studies.study import NOT_RUN, Results, Setting, Study, compared, concluded, to_json
-from muybridge.studies.telling import printed
+from muybridge.studies.plan import DataSource, motion_source
+from muybridge.studies.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
+from muybridge.studies.render import format_study
+from muybridge.studies.rows import build_row
+from muybridge.studies.study import Study, StudyConfig, to_json
+from muybridge.studies.tables import NOT_RUN
 
 NAMES = {
     "table1",
@@ -33,17 +36,17 @@ NAMES = {
     "figure6",
     "decomposition",
 }
-LAPTOP = Setting("laptop", 3, generated(STUDY_MOTIONS), "test")
-OTHERS = {name: Source(name, address=f"/data/{name}") for name in ("sports1m", "ucf101", "hmdb51")}
-PAPER = Setting("paper", 1, Source("kinetics", address="/data/kinetics"), "validation", OTHERS)
+LAPTOP = StudyConfig("laptop", 3, motion_source(STUDY_MOTIONS), "test")
+OTHERS = {name: DataSource(name, address=f"/data/{name}") for name in ("sports1m", "ucf101", "hmdb51")}
+PAPER = StudyConfig("paper", 1, DataSource("kinetics", address="/data/kinetics"), "validation", OTHERS)
 TRAINING = {"seconds": 60.0, "processor_seconds": 50.0, "goes_on": False, "device": "cpu", "parameters": 1000}
 
 
-def fake_rows(study: Study, setting: Setting, accuracy: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """A row for everything that a study wants; `accuracy(run, scoring)` in percent. Seeds differ by a little."""
+def fake_rows(study: Study, config: StudyConfig, accuracy: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """A row for everything that a study needs; `accuracy(settings, evaluation)` in percent. Seeds differ by a little."""
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    asked = [(run, run.settings, test) for run in in_order(study.runs(setting)) for test in run.tests]
-    asked += [(fused, fused.members[0].settings, fused.test) for fused in study.fused(setting)]  # type: ignore[misc]
+    asked = [(run, run.settings, test) for run in study.runs(config) for test in run.evaluations]
+    asked += [(run, run.members[0].settings, run.evaluation) for run in study.fused_runs(config)]  # type: ignore[misc]
     for what, settings, test in asked:
         video = accuracy(settings, test) + 0.1 * what.seed
         numbers = {
@@ -61,7 +64,7 @@ def fake_rows(study: Study, setting: Setting, accuracy: Any) -> dict[tuple[str, 
             }
             for epoch in (1.0, 2.0)
         ]
-        found[what.name, test.key] = {**row(what, test, numbers), "training": TRAINING, "history": history}
+        found[what.name, test.key] = {**build_row(what, test, numbers), "training": TRAINING, "history": history}
     return found
 
 
@@ -80,15 +83,15 @@ def test_the_studies_are_those_of_the_paper_and_one_more() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-@pytest.mark.parametrize("setting", [LAPTOP, PAPER], ids=["laptop", "paper"])
-def test_a_study_asks_for_runs_that_differ(name: str, setting: Setting) -> None:
+@pytest.mark.parametrize("config", [LAPTOP, PAPER], ids=["laptop", "paper"])
+def test_the_runs_of_a_study_differ(name: str, config: StudyConfig) -> None:
     study = STUDIES[name]
-    runs = in_order(study.runs(setting))
+    runs = study.runs(config)
     assert len({run.name for run in runs}) == len(runs)
-    assert {run.seed for run in runs} in (set(), set(range(setting.seeds)))
-    assert len(set(study.wanted(setting))) == len(study.wanted(setting))
+    assert {run.seed for run in runs} in (set(), set(range(config.seeds)))
+    assert len(set(study.row_keys(config))) == len(study.row_keys(config))
     assert all(run.settings.training.clips_per_epoch for run in runs)
-    if setting.scale == "laptop":
+    if config.scale == "laptop":
         assert all(run.settings.network.width == 8 for run in runs)
     assert study.claim[0].isupper() and study.claim.endswith(".")
 
@@ -96,9 +99,9 @@ def test_a_study_asks_for_runs_that_differ(name: str, setting: Setting) -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_at_paper_scale_every_recipe_is_that_of_the_file(name: str) -> None:
     """Or differs from it in what the paper ran without printing a recipe: length, depth, flow, parts of the network."""
-    files = [*FOLDER.glob("*.yaml"), *(FOLDER / "fine_tuning").glob("*.yaml")]
-    known = {train_settings({"data": "", **yaml.safe_load(path.read_text(encoding="utf-8"))}) for path in files}
-    for run in in_order(STUDIES[name].runs(PAPER)):
+    files = RECIPE_FOLDER.rglob("*.yaml")
+    known = {build_train_settings({"data": "", **yaml.safe_load(path.read_text(encoding="utf-8"))}) for path in files}
+    for run in STUDIES[name].runs(PAPER):
         plain = replace(run.settings, fold=None)
         if plain not in known:
             assert name in {"figure3", "figure5", "decomposition", "table4", "table5", "table6"}
@@ -118,38 +121,40 @@ def test_at_paper_scale_every_recipe_is_that_of_the_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_nothing_run_is_said_as_such(name: str, tmp_path: Path) -> None:
+def test_without_rows_cells_are_not_run_and_nothing_is_decided(name: str, tmp_path: Path) -> None:
     study = STUDIES[name]
-    told = study.tell(LAPTOP, Results({}, tmp_path))
+    result = study.summarize(LAPTOP, {}, tmp_path)
     if name == "table1":
         return
-    assert told.verdict.supported is None
-    shown = [str(cell) for table in told.tables for line in table.rows for cell in line]
+    assert result.verdict.supported is None
+    shown = [str(cell) for table in result.tables for line in table.rows for cell in line]
     assert NOT_RUN in shown
-    assert all(not one.y for chart in told.figures for one in chart.series if "paper" not in chart.title)
+    assert all(not one.y for chart in result.charts for one in chart.series if "paper" not in chart.title)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"figure6", "table1"}))
-@pytest.mark.parametrize("setting", [LAPTOP, PAPER], ids=["laptop", "paper"])
-def test_everything_run_leaves_nothing_open(name: str, setting: Setting, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [LAPTOP, PAPER], ids=["laptop", "paper"])
+def test_with_all_rows_no_cell_is_left_open(name: str, config: StudyConfig, tmp_path: Path) -> None:
     study = STUDIES[name]
-    rows = fake_rows(study, setting, as_in_the_paper)
-    told = study.tell(setting, Results(rows, tmp_path))
-    assert NOT_RUN not in [cell for table in told.tables for line in table.rows for cell in line]
-    assert "not run" not in told.verdict.text
-    assert all(len(line) == len(table.columns) for table in told.tables for line in table.rows)
-    assert all(one.y and len(one.x) == len(one.y) for chart in told.figures for one in chart.series)
-    values = json.loads(json.dumps(to_json(study, setting, told, rows=list(rows.values()), missing=[], environment={})))
+    rows = fake_rows(study, config, as_in_the_paper)
+    result = study.summarize(config, rows, tmp_path)
+    assert NOT_RUN not in [cell for table in result.tables for line in table.rows for cell in line]
+    assert "not run" not in result.verdict.text
+    assert all(len(line) == len(table.columns) for table in result.tables for line in table.rows)
+    assert all(one.y and len(one.x) == len(one.y) for chart in result.charts for one in chart.series)
+    values = json.loads(
+        json.dumps(to_json(study, config, result, rows=list(rows.values()), missing=[], environment={}))
+    )
     assert values["format"] == 1
-    text = " ".join(printed(values).split())
-    assert study.claim in text and told.verdict.text in text
+    text = " ".join(format_study(values).split())
+    assert study.claim in text and result.verdict.text in text
 
 
 def test_table_2_with_the_papers_numbers_supports_the_paper(tmp_path: Path) -> None:
     study = STUDIES["table2"]
-    told = study.tell(LAPTOP, Results(fake_rows(study, LAPTOP, as_in_the_paper), tmp_path))
-    assert told.verdict.supported is True
-    video, _ = told.tables
+    result = study.summarize(LAPTOP, fake_rows(study, LAPTOP, as_in_the_paper), tmp_path)
+    assert result.verdict.supported is True
+    video, _ = result.tables
     assert [line[0] for line in video.rows][-1] == "R(2+1)D"
     assert len(video.rows) == len(FAMILIES)
     assert [line[2] for line in video.rows] == [row.video_top1_8f for row in TABLE2]
@@ -159,22 +164,22 @@ def test_table_2_with_the_papers_numbers_supports_the_paper(tmp_path: Path) -> N
 def test_table_2_where_r3d_is_best_contradicts_it(tmp_path: Path) -> None:
     study = STUDIES["table2"]
     rows = fake_rows(study, LAPTOP, lambda settings, test: 90 if settings.model.startswith("r3d") else 50)
-    verdict = study.tell(LAPTOP, Results(rows, tmp_path)).verdict
+    verdict = study.summarize(LAPTOP, rows, tmp_path).verdict
     assert verdict.supported is False
     assert "R(2+1)D above R3D (-40.0 points, 95 % -40.0 to -40.0): no" in verdict.text
 
 
-def test_the_decomposition_tells_the_two_reasons_apart(tmp_path: Path) -> None:
+def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:
     """Factorised filters help, the ReLU does not: the first finding holds, the second does not."""
     study = STUDIES["decomposition"]
     rows = fake_rows(study, LAPTOP, lambda settings, test: 50 if settings.model.startswith("r3d") else 60)
-    verdict = study.tell(LAPTOP, Results(rows, tmp_path)).verdict
+    verdict = study.summarize(LAPTOP, rows, tmp_path).verdict
     assert "without ReLU above R3D (+10.0 points, 95 % +10.0 to +10.0): yes" in verdict.text
     assert verdict.supported is None  # a difference of exactly nothing decides nothing
 
 
 def test_studies_share_what_they_can() -> None:
-    names = {name: {run.name for run in in_order(study.runs(LAPTOP))} for name, study in STUDIES.items()}
+    names = {name: {run.name for run in study.runs(LAPTOP)} for name, study in STUDIES.items()}
     assert names["figure4"] == names["table2"]
     assert names["figure6"] < names["table2"]
     assert len(names["figure3"] & names["table2"]) == len(names["figure3"]) / 2
@@ -182,7 +187,7 @@ def test_studies_share_what_they_can() -> None:
     assert names["table3"] & names["figure5"] >= names["table3"] & names["table2"]
 
 
-def test_a_data_set_that_is_needed_is_asked_for() -> None:
+def test_a_missing_data_set_is_an_error() -> None:
     bare = replace(PAPER, others={})
     for name, needs in (("table5", "sports1m"), ("table6", "ucf101")):
         with pytest.raises(ValueError, match=f"needs {needs} too; add --others {needs}=DATA"):
@@ -190,19 +195,26 @@ def test_a_data_set_that_is_needed_is_asked_for() -> None:
 
 
 def test_recipes_are_read_as_the_command_line_reads_them() -> None:
-    settings = recipe("kinetics400_r2plus1d_18_16f")
+    settings = load_recipe("kinetics400_r2plus1d_18_16f")
     assert (settings.model, settings.clips.length, settings.clips.frames_per_second) == ("r2plus1d_18", 16, 15)
-    assert recipe("fine_tuning/ucf101_r2plus1d_34_32f_rgb").training.decay_epochs == (2, 4, 6)
+    assert load_recipe("fine_tuning/ucf101_r2plus1d_34_32f_rgb").training.decay_epochs == (2, 4, 6)
     with pytest.raises(ValueError, match="there is no recipe"):
-        recipe("kinetics400_r2plus1d_18_17f")
+        load_recipe("kinetics400_r2plus1d_18_17f")
     with pytest.raises(ValueError, match="there is no setting speed in ClipSettings"):
-        train_settings({"data": "", "clips": {"speed": 2}})
+        build_train_settings({"data": "", "clips": {"speed": 2}})
 
 
 def test_a_verdict_is_the_weakest_of_its_findings() -> None:
     yes, no, unsure = ("a", True), ("b", False), ("c", None)
-    assert concluded([yes, yes]).supported is True
-    assert concluded([yes, unsure]).supported is None
-    assert concluded([yes, unsure, no]).supported is False
-    assert concluded([]).supported is None
-    assert compared("more", None) == ("more (not run)", None)
+    assert conclude([yes, yes]).supported is True
+    assert conclude([yes, unsure]).supported is None
+    assert conclude([yes, unsure, no]).supported is False
+    assert conclude([]).supported is None
+    assert compare("more", None) == ("more (not run)", None)
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(-1.0, 1.9, True), (2.1, 3.0, False), (1.0, 3.0, None)])
+def test_a_gap_is_within_bounds_where_its_interval_is(low: float, high: float, expected: bool | None) -> None:
+    assert check_within("close", Estimate(1.5, low, high, 3), 2.0)[1] is expected
+    assert check_within("close", Estimate(1.5, None, None, 1), 2.0) == ("close (behind by 1.5)", None)
+    assert check_within("close", None, 2.0) == ("close (not run)", None)

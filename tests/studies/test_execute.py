@@ -1,4 +1,4 @@
-"""A study of two runs for real: trained, one from the other, tested, fused, interrupted and told again without training."""
+"""A study of two real runs, one started from the other: trained, evaluated, fused, and summarized again without training."""
 
 import json
 import shutil
@@ -14,27 +14,42 @@ from rich.console import Console
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
-from muybridge.files.run_folder import collect_environment, read_json_lines
+from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import settings_to_dict
 from muybridge.studies import execute as execute_module
 from muybridge.studies.execute import execute, main
-from muybridge.studies.plan import Fused, Run, Scoring, Source, generated
-from muybridge.studies.runner import Workplace, append_fused, execute_all, finished_rows
-from muybridge.studies.study import Setting, Study, Told, Verdict, to_json
-from muybridge.studies.telling import write_study
+from muybridge.studies.plan import DataSource, EvaluationSpec, FusedRun, PlannedRun, RunGroup, motion_source
+from muybridge.studies.render import write_study
+from muybridge.studies.rows import read_rows
+from muybridge.studies.run import RunnerConfig, run_study
+from muybridge.studies.study import Study, StudyConfig, Verdict
 from runs import MOTIONS, tiny_run
 
-SHORT = Run(replace(tiny_run("", Path()), device="cpu"), generated(MOTIONS), (Scoring(2, 4), Scoring(3, 6)))
+SPECS = (EvaluationSpec(2, 4), EvaluationSpec(3, 6))
+SHORT = PlannedRun(replace(tiny_run("", Path()), device="cpu"), motion_source(MOTIONS), SPECS)
 LONGER = replace(SHORT.settings, clips=replace(SHORT.settings.clips, length=6))
-TUNED = Run(LONGER, SHORT.source, (Scoring(3, 6),), SHORT)
-MEAN = Fused((SHORT, TUNED), Scoring(3, 6))
+TUNED = PlannedRun(LONGER, SHORT.source, (EvaluationSpec(3, 6),), SHORT)
+MEAN = FusedRun((SHORT, TUNED), EvaluationSpec(3, 6))
+GROUPS = (
+    *(RunGroup((SHORT,), evaluation) for evaluation in SHORT.evaluations),
+    RunGroup((TUNED,), TUNED.evaluations[0]),
+    RunGroup((MEAN,), MEAN.evaluation),
+)
+CONFIG = StudyConfig("laptop", 1, SHORT.source, "test")
+STUDY = Study(
+    "tiny",
+    "Tiny",
+    "It runs.",
+    lambda config: dict(enumerate(GROUPS)),
+    lambda results: Verdict("", None),
+    lambda results: (),
+)
 
 
 def test_two_runs_and_their_mean(tmp_path: Path) -> None:
-    place = Workplace(tmp_path, say=lambda line: None)
-    assert execute_all([SHORT, TUNED], place, lambda: None) == []
-    append_fused([MEAN], place)
-    rows = finished_rows(tmp_path)
+    runner = RunnerConfig(tmp_path, report=lambda line: None)
+    assert run_study(STUDY, CONFIG, STUDY.runs(CONFIG), runner) == []
+    rows = read_rows(tmp_path)
     assert rows.keys() == {
         (SHORT.name, "test-2x4f"),
         (SHORT.name, "test-3x6f"),
@@ -51,20 +66,11 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
             assert [point["epoch"] for point in row["history"]] == [1.0, 2.0]
     assert rows[TUNED.name, "test-3x6f"]["start"] == SHORT.name
     shutil.rmtree(tmp_path / "runs")
-    study = Study(
-        "tiny", "Tiny", "It runs.", lambda _: [SHORT, TUNED], lambda *_: Told(Verdict("", None), ()), lambda _: [MEAN]
-    )
-    setting = Setting("laptop", 1, SHORT.source, "test")
-    told = write_study(study, setting, finished_rows(tmp_path), tmp_path)
-    assert told["missing"] == []
-    assert len(told["rows"]) == 4
-    assert json.loads((tmp_path / "tiny" / "study.json").read_text(encoding="utf-8"))["rows"] == told["rows"]
-    assert (
-        to_json(study, setting, study.tell(setting, None), rows=[], missing=[], environment=collect_environment())[
-            "format"
-        ]
-        == 1
-    )  # type: ignore[arg-type]
+    values = write_study(STUDY, CONFIG, read_rows(tmp_path), tmp_path)
+    assert values["missing"] == []
+    assert len(values["rows"]) == 4
+    assert json.loads((tmp_path / "tiny" / "study.json").read_text(encoding="utf-8"))["rows"] == values["rows"]
+    assert values["format"] == 1
 
 
 def plan_of(motions: Path, folder: Path, **changes: Any) -> dict[str, Any]:
@@ -114,4 +120,4 @@ def test_a_launcher_trains_in_processes_of_its_own(
 
 
 def test_given_data_is_named_apart_from_its_place() -> None:
-    assert Source("k", address="/a").to_json() == Source("k", address="/b").to_json()
+    assert DataSource("k", address="/a").to_json() == DataSource("k", address="/b").to_json()

@@ -5,11 +5,11 @@ import statistics
 
 import pytest
 
-from muybridge.studies.intervals import Estimate, difference, estimate, mean_by_seed
+from muybridge.studies.intervals import Estimate, difference, estimate_mean, mean_by_seed
 
 
 def test_three_seeds_have_the_interval_of_the_textbook() -> None:
-    found = estimate([1.0, 2.0, 3.0])
+    found = estimate_mean([1.0, 2.0, 3.0])
     assert found is not None and found.low is not None and found.high is not None
     assert found.mean == 2.0
     assert found.high - 2.0 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)  # t(2) at 97.5 %, deviation 1
@@ -18,18 +18,18 @@ def test_three_seeds_have_the_interval_of_the_textbook() -> None:
 
 def test_many_seeds_come_near_the_normal_interval() -> None:
     values = [float(number % 7) for number in range(200)]
-    found = estimate(values)
+    found = estimate_mean(values)
     assert found is not None and found.high is not None
     half = statistics.stdev(values) / math.sqrt(200)
     assert 1.96 * half < found.high - found.mean < 2.1 * half
 
 
 def test_one_seed_has_no_interval_and_decides_nothing() -> None:
-    found = estimate([3.0])
+    found = estimate_mean([3.0])
     assert found == Estimate(3.0, None, None, 1)
     assert found is not None and found.is_positive is None
-    assert found.text() == "3.0"
-    assert estimate([]) is None
+    assert found.format() == "3.0"
+    assert estimate_mean([]) is None
 
 
 def test_a_side_of_zero_is_a_decision() -> None:
@@ -52,8 +52,8 @@ def test_a_mean_needs_all_members() -> None:
 
 
 def test_an_interval_of_a_share_ends_at_its_bounds() -> None:
-    wide = estimate([40.0, 60.0])
+    wide = estimate_mean([40.0, 60.0])
     assert wide is not None and wide.low is not None and wide.low < 0
-    assert wide.within(0.0, 100.0) == Estimate(50.0, 0.0, 100.0, 2)
-    single = estimate([40.0])
-    assert single is not None and single.within(50.0, 100.0) == single
+    assert wide.clip(0.0, 100.0) == Estimate(50.0, 0.0, 100.0, 2)
+    single = estimate_mean([40.0])
+    assert single is not None and single.clip(50.0, 100.0) == single

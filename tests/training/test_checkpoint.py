@@ -124,9 +124,9 @@ def test_a_damaged_checkpoint_is_named_in_one_line(name: str, damage: str, tmp_p
     else:
         (path / name).write_bytes(content[: len(content) // 2] if damage == "half" else b"nonsense, and more of it")
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r"^the checkpoint .*step-00000004 is damaged \(.*\)$") as told:
+    with pytest.raises(ValueError, match=r"^the checkpoint .*step-00000004 is damaged \(.*\)$") as raised:
         load_checkpoint(path, network, optimizer)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
 
@@ -167,12 +167,12 @@ def test_one_wrong_bit_anywhere_is_noticed_and_the_checkpoint_before_is_used(nam
     assert read_checkpoint(path).train_state.step == 4
     content[len(content) // 2] ^= 1
     (path / name).write_bytes(content)
-    taken, told = read_newest_snapshot(tmp_path)
-    assert taken is not None
-    assert taken.train_state.step == 3
-    assert len(told) == 1
-    assert "step-00000004 is damaged" in told[0]
-    assert "the one before is used" in told[0]
+    snapshot, problems = read_newest_snapshot(tmp_path)
+    assert snapshot is not None
+    assert snapshot.train_state.step == 3
+    assert len(problems) == 1
+    assert "step-00000004 is damaged" in problems[0]
+    assert "the one before is used" in problems[0]
     assert find_last_step(tmp_path) == 3
     assert read_newest_snapshot(tmp_path)[1] == []  # said once
 
@@ -181,8 +181,8 @@ def test_the_best_checkpoint_is_kept_if_asked_for(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())
     for step in range(1, 6):
-        taken = take_snapshot(network, optimizer, TrainState(step, best_step=min(step, 2)))
-        write_checkpoint(tmp_path, taken, keep=1, keep_best=True)
+        snapshot = take_snapshot(network, optimizer, TrainState(step, best_step=min(step, 2)))
+        write_checkpoint(tmp_path, snapshot, keep=1, keep_best=True)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000005"]
 
 
@@ -190,12 +190,12 @@ def test_a_snapshot_does_not_follow_the_network(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings(optimizer="adamw"))
     stepped(network, optimizer)
-    taken = take_snapshot(network, optimizer, TrainState(1))
-    before = {name: tensor.clone() for name, tensor in taken.weights.items()}
-    moments = taken.optimizer_state["state"][0]["exp_avg"].clone()
+    snapshot = take_snapshot(network, optimizer, TrainState(1))
+    before = {name: tensor.clone() for name, tensor in snapshot.weights.items()}
+    moments = snapshot.optimizer_state["state"][0]["exp_avg"].clone()
     stepped(network, optimizer)
-    assert all(torch.equal(taken.weights[name], tensor) for name, tensor in before.items())
-    assert torch.equal(taken.optimizer_state["state"][0]["exp_avg"], moments)
+    assert all(torch.equal(snapshot.weights[name], tensor) for name, tensor in before.items())
+    assert torch.equal(snapshot.optimizer_state["state"][0]["exp_avg"], moments)
     assert not torch.equal(network.state_dict()["fc.weight"], before["fc.weight"])
 
 

@@ -1,19 +1,18 @@
-"""The fine-tuning recipes are understood, and hold the published settings."""
+"""The fine-tuning recipes parse, and hold the published settings."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
 
 from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.train import train
 from muybridge.settings import TrainSettings
-from muybridge.training.job import build_network
+from muybridge.studies.recipes import RECIPE_FOLDER
+from muybridge.training.network import initialize_network
 from muybridge.training.schedule import build_schedule
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "fine_tuning"
+FOLDER = RECIPE_FOLDER / "fine_tuning"
 # rate for 32 clips, epochs, decays, clips an epoch, weight decay; what the paper reports
 PAPER = (0.001, 15, (4, 8, 12), 1_000_000, 1e-4)
 UCF, HMDB = (0.0008, 8, (2, 4, 6), 100_000, 0.005), (0.0016, 8, (2, 4, 6), 40_000, 0.005)
@@ -35,7 +34,7 @@ def test_all_are_known() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_recipe_holds_the_published_settings(name: str) -> None:
     words = ["--config", str(FOLDER / f"{name}.yaml"), "--data", "d", "-o", "run", "--init", "weights"]
-    settings = parse_settings(train_parser(), TrainSettings, words)[0]
+    settings = parse_settings(train, TrainSettings, words)
     training = settings.training
     (rate, epochs, decays, clips, decay), claims = EXPECTED[name]
     assert (training.learning_rate, training.epochs, training.resolved_decay_epochs) == (rate, epochs, decays)
@@ -47,6 +46,6 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert plan.compute_learning_rate(0) == pytest.approx(rate)
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert all(claim in text for claim in claims)
-    assert f"recipes/fine_tuning/{name}" not in text
+    assert f"fine_tuning/{name}" not in text
     with torch.device("meta"):
-        assert build_network(settings, 101).specification.name == settings.model
+        assert initialize_network(settings, 101).specification.name == settings.model

@@ -24,13 +24,16 @@ from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import read_json_lines
 from muybridge.loading.loader import Failure
 from muybridge.training import fit as fit_module
+from muybridge.training import step_batches as step_batches_module
+from muybridge.training import validation as validation_module
 from muybridge.training.checkpoint import TrainState, find_last_step, list_checkpoints
 from muybridge.training.checkpointer import AsyncCheckpointer
-from muybridge.training.fit import FitResult, update_train_state
+from muybridge.training.fit import FitResult, check_failed_share, count_step
 from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.metrics_log import MetricsLog
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepContext, StepResult, training_step
+from muybridge.training.step_batches import StepBatches
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import compute_tensors_sha256
 from runs import tiny_run
@@ -182,13 +185,13 @@ def test_a_stop_during_validation_is_obeyed_at_once_and_validation_comes_again(
 
         return evaluate(*arguments, on_progress=counting, **options)
 
-    monkeypatch.setattr(fit_module, "evaluate", interrupted)
+    monkeypatch.setattr(validation_module, "evaluate", interrupted)
     with pytest.raises(StopRequested):
         trained(settings)
     assert num_scored == 1  # of four videos
     assert find_last_step(tmp_path / "run" / "checkpoints") == 6
     assert not (tmp_path / "run" / "scores" / "validation.parquet").exists()
-    monkeypatch.setattr(fit_module, "evaluate", evaluate)
+    monkeypatch.setattr(validation_module, "evaluate", evaluate)
     assert trained(settings, resume=True).validation_accuracy is not None
     assert entries(tmp_path / "run") == entries(uninterrupted("adamw"))
 
@@ -204,8 +207,8 @@ def test_workers_that_end_by_the_signal_that_stops_the_run_are_no_failure(
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("a data worker was killed")
 
-    original = fit_module.load_training_batches
-    monkeypatch.setattr(fit_module, "load_training_batches", batches)
+    original = step_batches_module.load_training_batches
+    monkeypatch.setattr(step_batches_module, "load_training_batches", batches)
     # The signal comes in the first step, so that the loop looks for it; then it waits for a second batch that never comes.
     with pytest.raises(StopRequested) as stopped:
         trained(tiny_run(motions, tmp_path / "run"))
@@ -222,8 +225,8 @@ def test_a_run_whose_worker_was_killed_is_saved_before_it_fails(
         yield next(given)
         raise RuntimeError("a data worker was killed")
 
-    original = fit_module.load_training_batches
-    monkeypatch.setattr(fit_module, "load_training_batches", batches)
+    original = step_batches_module.load_training_batches
+    monkeypatch.setattr(step_batches_module, "load_training_batches", batches)
     with pytest.raises(RuntimeError, match="a data worker was killed"):
         trained(tiny_run(motions, tmp_path / "run"))
     assert find_last_step(tmp_path / "run" / "checkpoints") == 2
@@ -296,7 +299,7 @@ def test_the_best_weights_are_those_of_the_best_validation(
         rate = Rate(right=round(4 * next(pretended)), of=4, low=0.0, high=1.0)
         return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0)
 
-    monkeypatch.setattr(fit_module, "evaluate", lying)
+    monkeypatch.setattr(validation_module, "evaluate", lying)
     trained(tiny_run(motions, tmp_path / "run", {"training.validate_every_epochs": 0.5}))
     assert len(set(hashes)) == 4
     assert load_weights(tmp_path / "run" / "best.safetensors")[1].tensors_sha256 == hashes[1]
@@ -312,11 +315,7 @@ def test_a_loss_that_is_not_finite_names_step_and_videos_and_leaves_the_weights_
     motions: Path, tmp_path: Path
 ) -> None:
     job = job_of(motions, tmp_path / "run")
-    batch = next(
-        fit_module.load_training_batches(
-            *fit_module._build_dataset_and_sampler(job, 0), job.settings.loading, pin_memory=False
-        )
-    )
+    micro_batches = next(StepBatches(job, 0))
     with torch.no_grad():
         job.network.fc.bias[1] = math.inf
     learner = StepContext(job, job.network, build_optimizer(job.network, job.settings.training))
@@ -324,7 +323,7 @@ def test_a_loss_that_is_not_finite_names_step_and_videos_and_leaves_the_weights_
     with pytest.raises(
         FloatingPointError, match=r"the loss is (nan|inf) in step 8 with the clips of (\S+mp4, )*\S+mp4;"
     ):
-        training_step(learner, [batch], 7)
+        training_step(learner, micro_batches, 7)
     for name, parameter in job.network.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.grad is None
@@ -351,18 +350,27 @@ def test_weights_that_are_not_finite_are_not_saved(motions: Path, tmp_path: Path
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def count_and_check(
+    job: TrainingJob, train_state: TrainState, result: StepResult, metrics_log: MetricsLog
+) -> TrainState:
+    """What `fit` does after a step."""
+    train_state = count_step(train_state, result)
+    metrics_log.log_failures(train_state.step, result.failures)
+    check_failed_share(job, train_state, result.failures)
+    return train_state
+
+
 def test_too_many_failures_end_a_run(motions: Path, tmp_path: Path) -> None:
     job = job_of(motions, tmp_path / "run", {"training.epochs": 100, "loading.max_failed_share": 0.25})
-    with MetricsLog(job.folder, 0) as curves:
-        ours, theirs = batch_of(3, 1), batch_of(2, 2)
-        progress = TrainState(0)
+    with MetricsLog(job.folder, 0) as metrics_log:
+        train_state = TrainState(0)
         for _ in range(25):  # exactly the share that is allowed
-            progress = update_train_state(job, progress, ours, curves)
-        assert (progress.step, progress.num_drawn, progress.num_failed) == (25, 100, 25)
+            train_state = count_and_check(job, train_state, result_of(3, 1), metrics_log)
+        assert (train_state.step, train_state.num_drawn, train_state.num_failed) == (25, 100, 25)
         with pytest.raises(
             RuntimeError, match=r"27 of 104 clips .*max_failed_share 0\.25 allows; .*failures\.jsonl .* b\.mp4: torn"
         ):
-            update_train_state(job, progress, theirs, curves)
+            count_and_check(job, train_state, result_of(2, 2), metrics_log)
     lines = read_json_lines(job.folder / "failures.jsonl")
     assert len(lines) == 27
     assert lines[-1] == {"step": 26, "video": "b.mp4", "status": "unreadable", "reason": "torn"}
@@ -370,12 +378,12 @@ def test_too_many_failures_end_a_run(motions: Path, tmp_path: Path) -> None:
 
 def test_a_few_draws_are_judged_at_the_end_of_the_run_only(motions: Path, tmp_path: Path) -> None:
     job = job_of(motions, tmp_path / "run")
-    with MetricsLog(job.folder, 0) as curves:
-        progress = update_train_state(job, TrainState(0), batch_of(0, 4), curves)
+    with MetricsLog(job.folder, 0) as metrics_log:
+        train_state = count_and_check(job, TrainState(0), result_of(0, 4), metrics_log)
         with pytest.raises(RuntimeError, match="5 of 8 clips"):
-            update_train_state(job, replace(progress, step=NUM_STEPS - 1), batch_of(3, 1), curves)
+            count_and_check(job, replace(train_state, step=NUM_STEPS - 1), result_of(3, 1), metrics_log)
 
 
-def batch_of(num_good: int, num_failed: int) -> StepResult:
+def result_of(num_good: int, num_failed: int) -> StepResult:
     failures = (Failure("b.mp4", "unreadable", "torn"),) * num_failed
     return StepResult(0.7, 0, num_good, 0, failures)

@@ -1,4 +1,4 @@
-"""Every recipe is understood, builds its network, and says in its first lines what the paper reports for it."""
+"""Every recipe parses, builds its network, and states in its first lines what the paper reports for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 import yaml
 
 from muybridge.cli.options import parse_settings
-from muybridge.cli.train import train_parser
+from muybridge.cli.train import train
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.training.job import build_network
+from muybridge.studies.recipes import RECIPE_FOLDER
+from muybridge.training.network import initialize_network
 
-FOLDER = Path(__file__).parents[2] / "recipes"
+FOLDER = RECIPE_FOLDER
 RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 # What the paper prints: family -> clip@1 and video@1 at 8 frames, then at 16 (Table 2, 18 layers).
@@ -35,9 +36,9 @@ TABLE_2 = {
     "r2plus1d": (52.8, 64.8, 56.8, 68.0),
 }
 EXPECTED: dict[str, dict[str, float]] = {
-    f"kinetics400_{family}_18_{length}f": {"clip@1": row[place], "video@1": row[place + 1]}
+    f"kinetics400_{family}_18_{length}f": {"clip@1": row[column], "video@1": row[column + 1]}
     for family, row in TABLE_2.items()
-    for length, place in ((8, 0), (16, 2))
+    for length, column in ((8, 0), (16, 2))
 } | {
     "kinetics400_r2plus1d_18_32f": {"clip@1": 60.1, "video@1": 69.4},  # Table 3
     "kinetics400_r2plus1d_34_32f_rgb": {"video@1": 72.0, "video@5": 90.0},  # Table 5
@@ -50,7 +51,7 @@ EXPECTED: dict[str, dict[str, float]] = {
 
 @cache
 def settings_of(recipe: Path) -> TrainSettings:
-    return parse_settings(train_parser(), TrainSettings, ["--config", str(recipe), "--data", "d", "-o", "run"])[0]
+    return parse_settings(train, TrainSettings, ["--config", str(recipe), "--data", "d", "-o", "run"])
 
 
 def comment_of(recipe: Path) -> str:
@@ -65,17 +66,17 @@ def test_the_recipes_are_the_papers_runs() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_a_recipe_is_understood_and_builds_its_network(recipe: Path) -> None:
+def test_a_recipe_parses_and_builds_its_network(recipe: Path) -> None:
     settings = settings_of(recipe)
-    found = re.fullmatch(r"(kinetics400|sports1m)_(\w+_\d+)_(\d+)f(?:_(rgb|flow))?", recipe.stem)
-    assert found
-    data_set, model, length, modality = found.groups()
+    match = re.fullmatch(r"(kinetics400|sports1m)_(\w+_\d+)_(\d+)f(?:_(rgb|flow))?", recipe.stem)
+    assert match
+    data_set, model, length, modality = match.groups()
     assert settings.model == model
     assert settings.clips.length == int(length)
     assert settings.modality == (modality or "rgb")
     num_classes = {"kinetics400": 400, "sports1m": 487}[data_set]
     with torch.device("meta"):
-        network = build_network(settings, num_classes)
+        network = initialize_network(settings, num_classes)
         clips = torch.empty(1, settings.preprocessing.input_channels, int(length), 112, 112)
     assert network.eval()(clips).shape == (1, num_classes)
 
@@ -94,7 +95,7 @@ def test_a_recipe_is_the_papers_schedule_and_nothing_else(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_the_first_lines_say_what_to_expect(recipe: Path) -> None:
+def test_the_first_lines_state_the_expected_accuracy(recipe: Path) -> None:
     comment = comment_of(recipe)
     claim = re.search(r"Expected \(paper, \w+\): (.*?)\. Not yet rerun", comment)
     assert claim, comment

@@ -23,8 +23,8 @@ def test_ranks_together_are_one_batch(cuts: list[int]) -> None:
     out = network(whole)
     torch.autograd.backward((out * weights).sum())
 
-    found = run_ranks(len(cuts) - 1, rank_work.norm_pass, maps, weights, cuts)
-    assert all(isinstance(rank, dict) and rank["kind"] == "SynchronizedBatchNorm" for rank in found), found
+    found = run_ranks(len(cuts) - 1, rank_work.run_batch_norm, maps, weights, cuts)
+    assert all(isinstance(rank, dict) and rank["norm_type"] == "SynchronizedBatchNorm" for rank in found), found
     torch.testing.assert_close(torch.cat([rank["out"] for rank in found]), out.detach(), rtol=1e-5, atol=1e-5)
     assert whole.grad is not None
     torch.testing.assert_close(torch.cat([rank["maps"] for rank in found]), whole.grad, rtol=1e-4, atol=1e-5)

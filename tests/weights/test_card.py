@@ -128,7 +128,7 @@ def test_a_card_survives_json(tmp_path: Path) -> None:
         (lambda values: {**values, "format": 2}, "card of format 2 was found, this version reads format 1"),
         (lambda values: {**values, "colour": "red"}, "keys .*'colour'.*expected"),
         (lambda values: {key: value for key, value in values.items() if key != "licence"}, "expected .*'licence'"),
-        (lambda values: {**values, "classes": ["clap", "wave"]}, "2 class names .* tells 3 classes apart"),
+        (lambda values: {**values, "classes": ["clap", "wave"]}, "2 class names .* has 3 classes"),
         (lambda values: {**values, "classes": ["clap", "wave", "clap"]}, "two classes are called 'clap'"),
         (lambda values: {**values, "classes": ["clap", "wave", " "]}, "every class needs a name"),
         (lambda values: {**values, "classes": "clapwavejump"}, "expected a list of names"),
@@ -164,12 +164,12 @@ def test_what_is_not_a_weights_file_is_refused_in_words(tmp_path: Path) -> None:
     refuses(tmp_path / "absent.safetensors", "there is no file .*absent")
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(b"\x89PNG and so on, long enough to be read as a header")
-    refuses(foreign, "not a safetensors file, or not a whole one")
+    refuses(foreign, "not a safetensors file, or is truncated")
     saved(tmp_path / "net.safetensors")
     content = (tmp_path / "net.safetensors").read_bytes()
     for length in (0, 5, 1000, len(content) // 2, len(content) - 1):
         (tmp_path / "torn.safetensors").write_bytes(content[:length])
-        refuses(tmp_path / "torn.safetensors", "torn.safetensors is not a safetensors file, or not a whole one")
+        refuses(tmp_path / "torn.safetensors", "torn.safetensors is not a safetensors file, or is truncated")
     safetensors.torch.save_file(small().state_dict(), tmp_path / "bare.safetensors")
     refuses(tmp_path / "bare.safetensors", "has no card.*muybridge weights import")
 
@@ -180,7 +180,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged: its tensors are not those"):
+    with pytest.raises(ValueError, match="is damaged: its tensors do not have the hash"):
         load_network(path)
     load_card(path)
 

@@ -1,4 +1,4 @@
-"""Public weights: fetched over HTTP from a server of our own, verified, converted, kept."""
+"""Public weights: downloaded from a local HTTP server, verified, converted, cached."""
 
 import hashlib
 import http.server
@@ -17,13 +17,14 @@ import torch
 from rich.console import Console
 
 import muybridge
+from muybridge.files.cache import get_cache_folder
 from muybridge.models.family import list_models
 from muybridge.models.network import create_model
 from muybridge.weights import catalogue
 from muybridge.weights.address import load_weights, resolve_weights_file
 from muybridge.weights.card import compute_tensors_sha256, load_card
 from muybridge.weights.catalogue import ENTRIES, CatalogueEntry, find_entry
-from muybridge.weights.download import cache_folder, download_weights, resolve_cached_path
+from muybridge.weights.download import download_weights, resolve_cached_path
 
 
 @pytest.fixture(autouse=True)
@@ -34,19 +35,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    """A folder that is served, its address, and what was asked for."""
+    """A folder that is served, its address, and the requests."""
     folder = tmp_path / "served"
     folder.mkdir()
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
 
     with socketserver.TCPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_address[1]}", asked
+        yield folder, f"http://127.0.0.1:{running.server_address[1]}", requests
         running.shutdown()
         thread.join()
 
@@ -67,8 +68,8 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), force_terminal=True)
 
 
-def test_a_fetched_network_is_the_published_one_with_its_papers(server: Any, cache: Path) -> None:
-    folder, where, asked = server
+def test_a_downloaded_network_is_the_published_one_with_its_card(server: Any, cache: Path) -> None:
+    folder, where, requests = server
     entry, state = public(folder, where)
     file = download_weights(entry)
     assert file == cache / "weights" / "mc2_10-test.safetensors"
@@ -80,20 +81,20 @@ def test_a_fetched_network_is_the_published_one_with_its_papers(server: Any, cac
     assert str(card.source_sha256).startswith(str(entry.sha256_prefix))
     assert all(part in card.source for part in (entry.address, "torchvision 0.28.0", "67.463"))
     assert card.licence.startswith("BSD-3-Clause")
-    assert len(asked) == 1
+    assert len(requests) == 1
     assert download_weights(entry) == file
-    assert len(asked) == 1, "what is in the cache is not fetched again"
+    assert len(requests) == 1, "a cached file is not downloaded again"
     assert [path.name for path in cache.rglob("*") if path.is_file()] == [file.name]
 
 
 def test_a_name_loads_like_a_file(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, where, asked = server
+    folder, where, requests = server
     entry, _ = public(folder, where)
     monkeypatch.setattr(catalogue, "ENTRIES", (entry,))
     recognizer = muybridge.load("mc2_10-test", device="cpu")
     assert recognizer.card.specification.name == "mc2_10"
     assert resolve_weights_file("mc2_10-test") == resolve_cached_path(entry)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_another_hash_is_refused(server: Any, cache: Path) -> None:
@@ -103,13 +104,13 @@ def test_another_hash_is_refused(server: Any, cache: Path) -> None:
     content[-200] ^= 1
     (folder / "net.pth").write_bytes(content)
     with pytest.raises(
-        ValueError, match=rf"its publisher gives {entry.sha256_prefix}.*it was not read, nothing was kept"
+        ValueError, match=rf"its publisher gives {entry.sha256_prefix}.*it was not read; it was deleted"
     ):
         download_weights(entry)
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def test_a_hash_that_nobody_published_is_recorded_and_kept_to(
+def test_an_unpublished_hash_is_recorded_and_required(
     server: Any, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, where, _ = server
@@ -127,7 +128,7 @@ def test_a_hash_that_nobody_published_is_recorded_and_kept_to(
         download_weights(entry)
 
 
-def test_without_network_a_sentence_says_what_to_fetch_and_where_to_put_it(server: Any, cache: Path) -> None:
+def test_without_network_the_error_says_what_to_download_and_where_to_put_it(server: Any, cache: Path) -> None:
     folder, where, _ = server
     entry, state = public(folder, where)
     with socketserver.TCPServer(("127.0.0.1", 0), None) as closed:  # type: ignore[arg-type]
@@ -135,21 +136,21 @@ def test_without_network_a_sentence_says_what_to_fetch_and_where_to_put_it(serve
     for wrong in (f"http://127.0.0.1:{port}/net.pth", f"{where}/absent/net.pth", (cache / "absent/net.pth").as_uri()):
         unreachable = replace(entry, address=wrong)
         sentence = (
-            f"{wrong} could not be fetched (.*); fetch it by hand.* put it at {re.escape(str(cache))}/downloads/net.pth"
+            f"{wrong} could not be downloaded (.*); download it by hand.* to {re.escape(str(cache))}/downloads/net.pth"
         )
         with pytest.raises(OSError, match=sentence):
             download_weights(unreachable)
     by_hand = cache / "downloads" / "net.pth"
     by_hand.write_bytes((folder / "net.pth").read_bytes())
     assert load_card(download_weights(unreachable)).tensors_sha256 == compute_tensors_sha256(state)
-    assert by_hand.exists(), "a file that a person put there is theirs"
+    assert by_hand.exists(), "a file placed by hand is not deleted"
     resolve_cached_path(entry).unlink()
     by_hand.write_bytes(b"something else")
-    with pytest.raises(ValueError, match=f"delete {re.escape(str(by_hand))} and fetch it again"):
+    with pytest.raises(ValueError, match=f"delete {re.escape(str(by_hand))} and download it again"):
         download_weights(unreachable)
 
 
-def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_download_leaves_no_file(server: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, where, _ = server
     entry, _ = public(folder, where)
 
@@ -166,7 +167,7 @@ def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, mon
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         try:
-            with pytest.raises(OSError, match="could not be fetched"):
+            with pytest.raises(OSError, match="could not be downloaded"):
                 download_weights(
                     replace(entry, address=f"http://127.0.0.1:{running.server_address[1]}/net.pth"), quiet()
                 )
@@ -176,7 +177,7 @@ def test_a_download_that_breaks_off_leaves_nothing(server: Any, cache: Path, mon
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def test_another_network_than_the_catalogue_says_is_not_kept(server: Any, cache: Path) -> None:
+def test_another_network_than_the_catalogue_entry_is_deleted(server: Any, cache: Path) -> None:
     folder, where, _ = server
     entry, _ = public(folder, where)
     for wrong in (replace(entry, network="mc3_10"), replace(entry, num_classes=487, has_class_names=False)):
@@ -185,14 +186,14 @@ def test_another_network_than_the_catalogue_says_is_not_kept(server: Any, cache:
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_set_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUYBRIDGE_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache_folder() == Path("/a")
+    assert get_cache_folder() == Path("/a")
     monkeypatch.delenv("MUYBRIDGE_CACHE")
-    assert cache_folder() == Path("/b/muybridge")
+    assert get_cache_folder() == Path("/b/muybridge")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "muybridge"
+    assert get_cache_folder() == Path.home() / ".cache" / "muybridge"
 
 
 def test_the_catalogue_is_consistent() -> None:

@@ -33,9 +33,9 @@ def test_a_flow_network_starts_from_rgb_weights(name: str) -> None:
     load_pretrained(rgb, flow, [0, 1, 2])
     gray = torch.randn(2, 1, 8, 32, 32)
     with torch.no_grad():
-        found, expected = flow(gray.repeat(1, 2, 1, 1, 1)), rgb(gray.repeat(1, 3, 1, 1, 1) * 2 / 3)
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert not torch.allclose(found[0], found[1], atol=1e-3)
+        actual, expected = flow(gray.repeat(1, 2, 1, 1, 1)), rgb(gray.repeat(1, 3, 1, 1, 1) * 2 / 3)
+    assert torch.allclose(actual, expected, atol=1e-5)
+    assert not torch.allclose(actual[0], actual[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_10", "mc3_10", "f_r2d_10"])

@@ -100,9 +100,9 @@ def test_every_network_computes_what_caffe2_computes(tmp_path: Path, name: str, 
     assert card.specification.name == f"{OURS.get(name, name)}_{depth}"
     assert (card.specification.norm_epsilon, card.specification.mid_channel_rule) == (1e-3, "per_convolution")
     with torch.inference_mode():
-        found = network(clips)
+        actual = network(clips)
     assert expected.std() > 0.05, "logits so alike would hide a mistake"
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_the_pool_after_the_stem_is_taken_from_the_caller(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_pickles_of_any_numpy_are_read(tmp_path: Path, protocol: int, wrap: Any)
     if protocol == 5:
         blobs = {name: np.asfortranarray(blob) for name, blob in blobs.items()}
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(wrap(blobs), protocol=min(protocol, 4)))
-    found = read_blobs(tmp_path / "net.pkl")
-    assert all(np.array_equal(found[name], blob) for name, blob in blobs.items())
-    assert found["conv1_w"].dtype == np.float32
+    actual = read_blobs(tmp_path / "net.pkl")
+    assert all(np.array_equal(actual[name], blob) for name, blob in blobs.items())
+    assert actual["conv1_w"].dtype == np.float32
     assert np.array_equal(read_blobs(written(tmp_path, blobs, wrapped=False))["conv1_w"], blobs["conv1_w"])
 
 
@@ -164,9 +164,9 @@ def test_leftovers_of_training_and_name_scopes_are_ignored(tmp_path: Path) -> No
     }
     plain = convert_blobs(read_blobs(written(tmp_path, blobs)))
     scoped = {f"gpu_0/{name}": blob for name, blob in {**blobs, **noise, **more}.items()}
-    found = convert_blobs(read_blobs(written(tmp_path, scoped)))
-    assert found.keys() == plain.keys()
-    assert all(torch.equal(found[name], plain[name]) for name in plain)
+    actual = convert_blobs(read_blobs(written(tmp_path, scoped)))
+    assert actual.keys() == plain.keys()
+    assert all(torch.equal(actual[name], plain[name]) for name in plain)
 
 
 def test_nothing_may_be_missing_left_over_or_of_another_shape(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_nothing_may_be_missing_left_over_or_of_another_shape(tmp_path: Path) ->
         ({name: blob for name, blob in blobs.items() if not name.startswith("comp_7_")}, "there are 7 basic blocks"),
         (
             {name: blob for name, blob in blobs.items() if not name.startswith("last")},
-            "one classifier, but there are 0",
+            "one classifier, but 0",
         ),
-        ({**blobs, "last_out_L7_w": torch.zeros(7, 32)}, "one classifier, but there are 2"),
+        ({**blobs, "last_out_L7_w": torch.zeros(7, 32)}, "one classifier, but 2"),
         ({"a": torch.zeros(1)}, "no Caffe2 blobs conv1_w"),
         ({**blobs, "fc_x": torch.tensor(0.0), "conv1_w": torch.full((4, 3, 3, 7, 7), torch.inf)}, "fc_x"),
     )

@@ -1,1 +1,1 @@
-"""Measuring: what `muybridge bench` runs. Peers and results live in benchmarks/."""
+"""Benchmarks run by `muybridge bench`. Larger ones and stored results are in benchmarks/ of the repository."""

@@ -1,7 +1,8 @@
-"""Random clips a processor second, one thread: raw files and prepared data, by this package and by other libraries.
+"""Decoding benchmark: random clips a processor second on one thread, by this package and by other libraries.
 
-Enter: video files. Leave: for each contender the median rate of several rounds, all contenders in turn on the same draws of
-16 frames. "decode alone" is the limit: the H.264 decoder given the prepared packets in memory, frames thrown away.
+Input: video files. Output: for each case (library and material) the median rate over several rounds. All cases alternate and
+read the same 16-frame clips. "decode alone" is the upper bound: the H.264 decoder on the prepared packets in memory, frames
+discarded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -22,20 +23,30 @@ from muybridge.datasets.manifest import ShardMember
 from muybridge.prepared.mp4 import parse_header, parse_header_length
 from muybridge.prepared.shards import ShardFrameSource, format_shard_path
 from muybridge.prepared.transcode import TranscodeJob, transcode
-from muybridge.records import ClipTimes, Preprocessing, VideoError
+from muybridge.records import ClipTimes, Preprocessing, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles
 from muybridge.video.sampling import sample_random_clip
 from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 
-_NUM_COPIES = 8  # of each video in the shard, so that reading one is rarely reading it again
+_NUM_COPIES = 8  # of each video in the shard, so that successive reads are rarely of the same bytes
+_NUM_FRAMES = 16
 _CPU = torch.device("cpu")
 
-ReadClip = Callable[[int, ClipTimes, int], Any]  # which video, its clip by time stamps, the number of its first frame
+
+class ClipDraw(NamedTuple):
+    """A clip to read: the index of its shard member, its time stamps, and the index of its first frame."""
+
+    member_index: int
+    clip: ClipTimes
+    first_frame: int
+
+
+ReadClip = Callable[[ClipDraw], Any]
 
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """Something that reads clips. `reaches` is how far it goes: yuv, rgb or crop (the network's input)."""
+    """A way of reading clips. `reaches` is what it returns: yuv, rgb, or crop (network input)."""
 
     name: str
     material: str
@@ -45,19 +56,20 @@ class BenchmarkCase:
 
 @dataclass(frozen=True)
 class BenchmarkVideos:
-    """The videos as a shard and as single files in `folder`, and how long making them took."""
+    """The prepared videos: as members of a shard, as single files `0.mp4`, ... in `folder`, and their contents."""
 
     folder: Path
     members: tuple[str, ...]
     contents: tuple[bytes, ...]
     seconds_per_video: float
+    """Processor seconds of transcoding one video."""
 
 
 def make_benchmark_videos(videos: Sequence[Path], folder: Path) -> BenchmarkVideos:
-    """Transcodes the videos into one shard in which each stands several times."""
-    began = time.process_time()
+    """Transcode videos into `folder`, each several times into one shard and once as a file."""
+    start = time.process_time()
     encoded_videos = [transcode(TranscodeJob(str(path.absolute()), None, None, None, 128, 171)) for path in videos]
-    seconds = (time.process_time() - began) / len(videos)
+    seconds = (time.process_time() - start) / len(videos)
     shard = folder / format_shard_path(0)
     shard.parent.mkdir(parents=True)
     members = []
@@ -65,137 +77,130 @@ def make_benchmark_videos(videos: Sequence[Path], folder: Path) -> BenchmarkVide
         for video in encoded_videos * _NUM_COPIES:
             members.append(str(ShardMember(0, file.tell(), len(video.content), video.sha256)))
             file.write(video.content)
-    for number, video in enumerate(encoded_videos):
-        (folder / f"{number}.mp4").write_bytes(video.content)
+    for index, video in enumerate(encoded_videos):
+        (folder / f"{index}.mp4").write_bytes(video.content)
     return BenchmarkVideos(folder, tuple(members), tuple(video.content for video in encoded_videos), seconds)
 
 
 def build_cases(videos: Sequence[Path], prepared: BenchmarkVideos) -> tuple[list[BenchmarkCase], list[str]]:
-    """Everything that can run here, and a line about each library that cannot."""
-    raw = VideoFiles("", scale_height=128, scale_width=171)
-    shards = ShardFrameSource(str(prepared.folder), scale_height=128, scale_width=171)
-    paths = {"raw": [str(path) for path in videos]}
-    paths["prepared file"] = [str(prepared.folder / f"{number}.mp4") for number in range(len(videos))]
+    """Build all cases whose libraries are installed, and a line about each library that is not."""
+    raw_files = [str(path) for path in videos]
+    prepared_files = [str(prepared.folder / f"{index}.mp4") for index in range(len(videos))]
     settings = Preprocessing()
+    read_shard, read_raw = _make_shard_reader(prepared), _make_raw_reader(raw_files)
 
-    def read_crop(number: int, clip: ClipTimes, first: int) -> Any:
-        view = make_evaluation_view(
-            shards.read(prepared.members[number], _get_clip_ticks(shards, prepared.members[number], first)), 112
-        )
+    def read_crop(draw: ClipDraw) -> Any:
+        view = make_evaluation_view(read_shard(draw), 112)
         return prepare_network_input(collate_views([view]), settings, _CPU)
 
     cases = [
         BenchmarkCase("decode alone", "packets in memory", "yuv", _make_decode_only_reader(prepared)),
-        BenchmarkCase(
-            "muybridge",
-            "shards",
-            "yuv",
-            lambda number, clip, first: shards.read(
-                prepared.members[number], _get_clip_ticks(shards, prepared.members[number], first)
-            ),
-        ),
+        BenchmarkCase("muybridge", "shards", "yuv", read_shard),
         BenchmarkCase("muybridge", "shards", "crop", read_crop),
-        BenchmarkCase(
-            "muybridge",
-            "raw",
-            "yuv",
-            lambda number, clip, first: raw.read(paths["raw"][number % len(videos)], clip.ticks),
-        ),
+        BenchmarkCase("muybridge", "raw", "yuv", read_raw),
     ]
     absent = []
-    for name, make in (("torchcodec", _make_torchcodec_reader), ("decord", _make_decord_reader)):
+    materials = {"raw": raw_files, "prepared file": prepared_files}
+    for name, make_reader in (("torchcodec", _make_torchcodec_reader), ("decord", _make_decord_reader)):
         try:
-            for material, files in paths.items():
-                cases.append(BenchmarkCase(name, material, "rgb", make(files)))
+            cases += [BenchmarkCase(name, material, "rgb", make_reader(files)) for material, files in materials.items()]
             if name == "torchcodec":
+                read_crop_of_bytes = _make_torchcodec_crop_reader(prepared.contents, settings)
                 cases.append(BenchmarkCase(name, "prepared bytes", "rgb", _make_torchcodec_reader(prepared.contents)))
-                cases.append(
-                    BenchmarkCase(
-                        name, "prepared bytes", "crop", _make_torchcodec_crop_reader(prepared.contents, settings)
-                    )
-                )
+                cases.append(BenchmarkCase(name, "prepared bytes", "crop", read_crop_of_bytes))
         except (ImportError, OSError, RuntimeError) as error:
             absent.append(f"{name} is absent: {str(error).splitlines()[0]}")
-    for material, files in paths.items():
-        cases.append(BenchmarkCase("PyAV", material, "rgb", _make_pyav_reader(files)))
+    cases += [BenchmarkCase("PyAV", material, "rgb", _make_pyav_reader(files)) for material, files in materials.items()]
     return cases, absent
 
 
 def measure_decoding(
     videos: Sequence[Path], prepared: BenchmarkVideos, *, num_clips: int, num_rounds: int
 ) -> dict[str, Any]:
-    """Rates in clips a processor second, medians over the rounds, with the ratios the project answers for."""
+    """Measure all cases; rates in clips a processor second as JSON values, with ratios and missing libraries."""
     torch.set_num_threads(1)
     cases, absent = build_cases(videos, prepared)
-    source = VideoFiles("", scale_height=128, scale_width=171)
-    draws = _sample_clips([source.read_frame_times(str(path)) for path in videos], len(prepared.members), num_clips)
-    for contender in cases:
-        contender.read(*draws[0])
-    rates: dict[int, list[float]] = {case_index: [] for case_index in range(len(cases))}
+    draws = _sample_draws(videos, len(prepared.members), num_clips)
+    for case in cases:
+        case.read(draws[0])  # opens files, imports and builds converters
+    rates: list[list[float]] = [[] for _ in cases]
     for _ in range(num_rounds):
-        for place, contender in enumerate(cases):
-            case_draws = draws if contender.material != "raw" else draws[: max(4, num_clips // 10)]
-            began = time.process_time()
+        for case, case_rates in zip(cases, rates, strict=True):
+            case_draws = draws if case.material != "raw" else draws[: max(4, num_clips // 10)]  # raw files are slow
+            start = time.process_time()
             for draw in case_draws:
-                contender.read(*draw)
-            rates[place].append(len(case_draws) / (time.process_time() - began))
+                case.read(draw)
+            case_rates.append(len(case_draws) / (time.process_time() - start))
     rows = [
         {
-            "name": c.name,
-            "material": c.material,
-            "reaches": c.reaches,
-            "clips_per_second": statistics.median(rates[place]),
+            "name": case.name,
+            "material": case.material,
+            "reaches": case.reaches,
+            "clips_per_second": statistics.median(case_rates),
         }
-        for place, c in enumerate(cases)
+        for case, case_rates in zip(cases, rates, strict=True)
     ]
-    sizes = [len(content) for content in prepared.contents]
     return {
         "clips_per_processor_second": rows,
         "ratios": compute_ratios(rows),
         "absent": absent,
-        "bytes_a_video": statistics.mean(sizes),
+        "bytes_a_video": statistics.mean(map(len, prepared.contents)),
         "transcoding_seconds_a_video": prepared.seconds_per_video,
     }
 
 
 def compute_ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What the project answers for; a ratio whose other side is absent is left out."""
+    """Rates of this package divided by those of others; a ratio to an absent library is omitted."""
 
-    def rate(reaches: str, **wanted: str) -> float | None:
-        fits = [
+    def find_best_rate(*reaches: str, **values: str) -> float | None:
+        rates = [
             row["clips_per_second"]
             for row in rows
-            if row["reaches"] in reaches and all(row[key] == value for key, value in wanted.items())
+            if row["reaches"] in reaches and all(row[key] == value for key, value in values.items())
         ]
-        return max(fits, default=None)
+        return max(rates, default=None)
 
-    shards_to_yuv, shards_to_crop = rate("yuv", name="muybridge", material="shards"), rate("crop", name="muybridge")
+    to_yuv = find_best_rate("yuv", name="muybridge", material="shards")
+    to_crop = find_best_rate("crop", name="muybridge")
+    best_raw = find_best_rate("yuv", "rgb", material="raw")
+    torchcodec_rgb = find_best_rate("rgb", name="torchcodec", material="prepared bytes")
     pairs = {
-        "shards to yuv / best raw": (shards_to_yuv, rate("yuv rgb", material="raw")),
-        "shards to crop / best raw": (shards_to_crop, rate("yuv rgb", material="raw")),
-        "shards to yuv / decode alone": (shards_to_yuv, rate("yuv", name="decode alone")),
-        "shards to yuv / torchcodec on the same bytes": (
-            shards_to_yuv,
-            rate("rgb", name="torchcodec", material="prepared bytes"),
-        ),
-        "shards to crop / torchcodec to crop": (shards_to_crop, rate("crop", name="torchcodec")),
+        "shards to yuv / best raw": (to_yuv, best_raw),
+        "shards to crop / best raw": (to_crop, best_raw),
+        "shards to yuv / decode alone": (to_yuv, find_best_rate("yuv", name="decode alone")),
+        "shards to yuv / torchcodec on the same bytes": (to_yuv, torchcodec_rgb),
+        "shards to crop / torchcodec to crop": (to_crop, find_best_rate("crop", name="torchcodec")),
     }
-    return {name: mine / other for name, (mine, other) in pairs.items() if mine and other}
+    return {name: rate / other_rate for name, (rate, other_rate) in pairs.items() if rate and other_rate}
 
 
-def _sample_clips(frame_times: Sequence[Any], num_members: int, num_clips: int) -> list[tuple[int, ClipTimes, int]]:
+def _sample_draws(videos: Sequence[Path], num_members: int, num_clips: int) -> list[ClipDraw]:
+    source = VideoFiles("", scale_height=128, scale_width=171)
+    frame_times = [source.read_frame_times(str(path)) for path in videos]
     rng = np.random.default_rng(0)
     draws = []
     for _ in range(num_clips):
         member_index = int(rng.integers(num_members))
-        video_times = frame_times[member_index % len(frame_times)]
+        video_times = frame_times[member_index % len(videos)]
         clip = sample_random_clip(video_times, Preprocessing(), rng)
-        draws.append((member_index, clip, int(np.searchsorted(video_times.ticks, clip.ticks[0]))))
+        draws.append(ClipDraw(member_index, clip, int(np.searchsorted(video_times.ticks, clip.ticks[0]))))
     return draws
 
 
-def _get_clip_ticks(shards: ShardFrameSource, member: str, first_frame: int) -> Any:
-    return shards.read_frame_times(member).ticks[first_frame : first_frame + 16]
+def _make_shard_reader(prepared: BenchmarkVideos) -> Callable[[ClipDraw], YuvClip]:
+    shards = ShardFrameSource(str(prepared.folder), scale_height=128, scale_width=171)
+
+    def read(draw: ClipDraw) -> YuvClip:
+        member = prepared.members[draw.member_index]
+        ticks = shards.read_frame_times(member).ticks[draw.first_frame : draw.first_frame + _NUM_FRAMES]
+        return shards.read(member, ticks)
+
+    return read
+
+
+def _make_raw_reader(files: Sequence[str]) -> Callable[[ClipDraw], YuvClip]:
+    source = VideoFiles("", scale_height=128, scale_width=171)
+    return lambda draw: source.read(files[draw.member_index % len(files)], draw.clip.ticks)
 
 
 def _make_decode_only_reader(prepared: BenchmarkVideos) -> ReadClip:
@@ -208,11 +213,11 @@ def _make_decode_only_reader(prepared: BenchmarkVideos) -> ReadClip:
         for index, content in zip(indexes, prepared.contents, strict=True)
     ]
 
-    def read(number: int, clip: ClipTimes, first: int) -> None:
+    def read(draw: ClipDraw) -> None:
         decoder.flush_buffers()
-        video_index = number % len(packets)
+        video_index, first = draw.member_index % len(packets), draw.first_frame
         start = max(key for key in indexes[video_index].keyframe_indices if key <= first)
-        for packet in packets[video_index][start : first + 16]:
+        for packet in packets[video_index][start : first + _NUM_FRAMES]:
             decoder.decode(av.Packet(packet))
 
     return read
@@ -221,9 +226,10 @@ def _make_decode_only_reader(prepared: BenchmarkVideos) -> ReadClip:
 def _make_torchcodec_reader(sources: Sequence[str | bytes]) -> ReadClip:
     from torchcodec.decoders import VideoDecoder  # noqa: PLC0415 - a peer, not a dependency
 
-    def read(number: int, clip: ClipTimes, first: int) -> Any:
-        decoder = VideoDecoder(sources[number % len(sources)], num_ffmpeg_threads=1, seek_mode="approximate")
-        return decoder.get_frames_in_range(first, first + 16).data
+    def read(draw: ClipDraw) -> Any:
+        source = sources[draw.member_index % len(sources)]
+        decoder = VideoDecoder(source, num_ffmpeg_threads=1, seek_mode="approximate")
+        return decoder.get_frames_in_range(draw.first_frame, draw.first_frame + _NUM_FRAMES).data
 
     return read
 
@@ -232,8 +238,8 @@ def _make_torchcodec_crop_reader(sources: Sequence[bytes], settings: Preprocessi
     read_frames = _make_torchcodec_reader(sources)
     mean, std = (torch.tensor(values)[:, None, None, None] for values in (settings.mean, settings.std))
 
-    def read(number: int, clip: ClipTimes, first: int) -> Any:
-        frames = read_frames(number, clip, first)[..., 8:120, 29:141]
+    def read(draw: ClipDraw) -> Any:
+        frames = read_frames(draw)[..., 8:120, 29:141]
         return frames.permute(1, 0, 2, 3).float().sub_(mean).div_(std)
 
     return read
@@ -242,29 +248,30 @@ def _make_torchcodec_crop_reader(sources: Sequence[bytes], settings: Preprocessi
 def _make_decord_reader(sources: Sequence[str]) -> ReadClip:
     import decord  # type: ignore[import-not-found]  # noqa: PLC0415 - a peer, not a dependency
 
-    def read(number: int, clip: ClipTimes, first: int) -> Any:
-        return decord.VideoReader(sources[number % len(sources)], num_threads=1).get_batch(range(first, first + 16))
+    def read(draw: ClipDraw) -> Any:
+        reader = decord.VideoReader(sources[draw.member_index % len(sources)], num_threads=1)
+        return reader.get_batch(range(draw.first_frame, draw.first_frame + _NUM_FRAMES))
 
     return read
 
 
 def _make_pyav_reader(sources: Sequence[str]) -> ReadClip:
-    """As it is commonly done: open, seek, decode, convert each frame."""
+    """Read as commonly done: open, seek, decode, and convert each frame."""
 
-    def read(number: int, clip: ClipTimes, first: int) -> Any:
-        with av.open(sources[number % len(sources)]) as container:
+    def read(draw: ClipDraw) -> Any:
+        with av.open(sources[draw.member_index % len(sources)]) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             assert stream.time_base is not None
             assert stream.average_rate is not None
-            target = round(first / (stream.average_rate * stream.time_base))
+            target = round(draw.first_frame / (stream.average_rate * stream.time_base))
             container.seek(target, stream=stream)
             frames: list[Any] = []
             for frame in container.decode(stream):
                 if frame.pts is not None and frame.pts >= target:
                     frames.append(frame.to_ndarray(format="rgb24"))
-                    if len(frames) == 16:
+                    if len(frames) == _NUM_FRAMES:
                         return np.stack(frames)
-        raise VideoError("truncated", f"{len(frames)} of 16 frames")
+        raise VideoError("truncated", f"{len(frames)} of {_NUM_FRAMES} frames")
 
     return read

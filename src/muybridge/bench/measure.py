@@ -1,7 +1,7 @@
-"""Several ways of doing one thing measured fairly: in turn, in one process, beside the limit of the machine.
+"""Timing and memory measurement of functions.
 
-Enter: named functions. Leave: seconds of each (of the processor on a CPU, of the device's own clock on a GPU), medians, the
-GEMM rate that bounds them, and peak memory. Nothing here judges a number.
+Input: functions by name, which run alternately in one process. Output: seconds of each (processor time on a CPU, CUDA events on
+a GPU), peak memory, and the GEMM rate of the device as an upper bound.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from muybridge.files.run_folder import get_processor_name
 
 TimedFunction = Callable[[], object]
+Result = TypeVar("Result")
 
 
 def time_interleaved(
     functions: Mapping[str, TimedFunction], repeats: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Each of `runs` once to warm up, then all of them in turn, `repeats` times; the seconds of every repeat."""
-    for run in functions.values():
-        run()
+    """Run each function once to warm up, then all of them alternately `repeats` times; the seconds of every repeat."""
+    for function in functions.values():
+        function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
-        for name, run in functions.items():
-            seconds[name].append(measure_seconds(run, device))
+        for name, function in functions.items():
+            seconds[name].append(measure_seconds(function, device))
     return seconds
 
 
 def measure_seconds(function: TimedFunction, device: torch.device) -> float:
-    """Processor seconds of all threads, so that other work on the machine counts little; on a GPU seconds by its events."""
+    """Processor seconds of all threads, which other load hardly affects; on a GPU, seconds between two CUDA events."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
@@ -49,7 +51,7 @@ def measure_seconds(function: TimedFunction, device: torch.device) -> float:
 
 
 def measure_gemm_gflops(device: torch.device, dtype: torch.dtype = torch.float32, *, repeats: int = 9) -> float:
-    """GFLOP a second of a square matrix product, the median: the limit that direct convolutions are held against."""
+    """Median GFLOP/s of a square matrix product, the upper bound of direct convolutions."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = time_interleaved({"gemm": lambda: left @ right}, repeats, device)["gemm"]
@@ -57,9 +59,9 @@ def measure_gemm_gflops(device: torch.device, dtype: torch.dtype = torch.float32
 
 
 def measure_peak_bytes(function: TimedFunction, device: torch.device) -> int:
-    """The most memory that `run` takes beyond what is taken before it.
+    """Peak memory of `function` beyond what was allocated before it.
 
-    On a CPU that is the growth of the process's high-water mark, so measure in a process of its own (`alone`).
+    On a CPU that is the growth of the process's high-water mark, so call it in a new process (`run_in_fresh_process`).
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -68,20 +70,20 @@ def measure_peak_bytes(function: TimedFunction, device: torch.device) -> int:
         function()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    started = _read_peak_resident_bytes()
+    before = _read_peak_resident_bytes()
     function()
-    return _read_peak_resident_bytes() - started
+    return _read_peak_resident_bytes() - before
 
 
-def run_in_fresh_process(function: Callable[..., int], *arguments: object) -> int:
-    """`measure(*arguments)` in a fresh process."""
+def run_in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """Return `function(*arguments)`, computed in a newly started process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def _read_peak_resident_bytes() -> int:
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss begins at that of the process which started this one
+    if status.exists():  # ru_maxrss starts at that of the parent process
         (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     kibibytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -89,7 +91,7 @@ def _read_peak_resident_bytes() -> int:
 
 
 def describe_machine(device: torch.device) -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Device, threads and versions that the measurements depend on."""
     name = get_processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "device": device.type,

@@ -1,4 +1,4 @@
-"""`muybridge bench model`: inference, ours and every peer's, in one process and in turn."""
+"""Inference benchmark of `muybridge bench model`: this package and its peers, alternating in one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFERENCE = "muybridge.optimize"
 def measure_model(
     name: str, clips_shape: Sequence[int], *, device: torch.device, repeats: int, compiled: bool, peers: bool = True
 ) -> BenchmarkResult:
-    """Seconds a batch of clips (N, C, T, H, W) in float32. `compiled` adds what torch.compile makes of ours and of theirs."""
+    """Measure seconds a batch of clips (N, C, T, H, W) in float32. `compiled` adds variants with torch.compile."""
     torch.manual_seed(0)
     net = create_model(name, mid_channel_rule="per_block", norm_epsilon=1e-5).eval().to(device)
     clips = torch.randn(tuple(clips_shape), device=device)
@@ -35,8 +35,10 @@ def measure_model(
     gflop = 2 * cost(net, tuple(clips_shape[1:])).multiply_adds * clips_shape[0] / 1e9  # type: ignore[arg-type]
     with torch.inference_mode():
         expected = net(clips)
-        differences = {way: compute_relative_difference(network(clips), expected) for way, network in networks.items()}
-        runs = {way: (lambda network=network: network(clips)) for way, network in networks.items()}
+        differences = {
+            variant: compute_relative_difference(network(clips), expected) for variant, network in networks.items()
+        }
+        runs = {variant: (lambda network=network: network(clips)) for variant, network in networks.items()}
         seconds = time_interleaved(runs, repeats, device)
         rows = [BenchmarkRow(variant, seconds[variant], gflop, difference=differences[variant]) for variant in networks]
         limit = measure_gemm_gflops(device)
@@ -47,7 +49,7 @@ def measure_model(
 def build_networks(
     net: VideoResNet, clips: Tensor, *, compiled: bool, peers: bool
 ) -> tuple[dict[str, NetworkFunction], dict[str, str]]:
-    """Every way to the same logits, and why some are missing."""
+    """Build all variants of `net`, and for unavailable ones the reason."""
     candidates: dict[str, NetworkFunction | UnavailablePeer] = {
         REFERENCE: optimize(net),
         "muybridge, not optimized": net,
@@ -58,12 +60,12 @@ def build_networks(
         )
     if compiled:
         candidates["muybridge.optimize, compiled"] = optimize(net, compile=True)
-    torchvision_net = create_torchvision_network(net) if peers else UnavailablePeer("not asked for")
+    torchvision_net = create_torchvision_network(net) if peers else UnavailablePeer("not requested")
     candidates["torchvision"] = torchvision_net
     if not isinstance(torchvision_net, UnavailablePeer):
         torchvision_net.to(clips.device)
         channels_last_net = create_torchvision_network(net)
-        assert not isinstance(channels_last_net, UnavailablePeer), "it was there a moment ago"
+        assert not isinstance(channels_last_net, UnavailablePeer), "it was available above"
         channels_last_net = to_channels_last(channels_last_net.to(clips.device))
         candidates["torchvision, channels_last_3d"] = lambda clips: channels_last_net(
             clips.to(memory_format=torch.channels_last_3d)
@@ -71,16 +73,18 @@ def build_networks(
         if compiled:
             candidates["torchvision, compiled"] = torch.compile(torchvision_net)
     if peers and clips.device.type == "cpu":
-        # Their own exporters start from torchvision's form: plain convolutions, no views.
+        # Export torchvision's network where possible: plain convolutions without views, which peers optimize best.
         candidates |= build_exported_peers(
             net if isinstance(torchvision_net, UnavailablePeer) else torchvision_net, clips
         )
     absent = {
         variant: network.reason for variant, network in candidates.items() if isinstance(network, UnavailablePeer)
     }
-    return {way: network for way, network in candidates.items() if not isinstance(network, UnavailablePeer)}, absent
+    return {
+        variant: network for variant, network in candidates.items() if not isinstance(network, UnavailablePeer)
+    }, absent
 
 
 def compute_relative_difference(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference relative to the largest expected value."""
+    """The largest absolute difference relative to the largest absolute expected value."""
     return float((actual.to(expected.device) - expected).abs().max() / expected.abs().max())

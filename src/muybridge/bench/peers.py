@@ -1,7 +1,7 @@
-"""The libraries that our networks are measured beside: torchvision, ONNX Runtime, OpenVINO.
+"""Peer libraries of the benchmarks: torchvision, ONNX Runtime and OpenVINO.
 
-Enters: one of our networks, in evaluation mode. Leaves: the same function by a peer with the same weights, or the reason why
-there is none. None of them is needed for anything else.
+Input: a network of this package, in evaluation mode. Output: the same function with the same weights in a peer library, or the
+reason why it is unavailable. The libraries are optional and used for nothing else.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from muybridge.models.network import VideoResNet
 
 NetworkFunction = Callable[[Tensor], Tensor]
-_KEPT_LIBRARIES: list[torch.library.Library] = []  # a library's definitions last as long as the object
+_KEPT_LIBRARIES: list[torch.library.Library] = []  # a library's operators exist as long as this object
 
 
 @dataclass(frozen=True)
 class UnavailablePeer:
-    """Why a peer is not measured."""
+    """The reason why a peer is not measured."""
 
     reason: str
 
 
 def create_torchvision_network(net: VideoResNet) -> nn.Module | UnavailablePeer:
-    """torchvision's network with the weights of `net`, which must follow its mid-channel rule and epsilon."""
+    """Build torchvision's network with the weights of `net`, which must have torchvision's mid-channel rule and epsilon."""
     module = _import_torchvision()
     if isinstance(module, UnavailablePeer):
         return module
@@ -51,12 +51,12 @@ def create_torchvision_network(net: VideoResNet) -> nn.Module | UnavailablePeer:
 
 
 def to_channels_last(net: nn.Module) -> nn.Module:
-    """`net` itself, with its weights in channels-last memory."""
+    """Convert the weights of `net` to channels-last memory, in place."""
     return net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
 
 def _import_torchvision() -> Any:
-    """The module with torchvision's video networks; its own compiled operators are not needed for them."""
+    """Import torchvision's video networks, which work without its compiled operators."""
     name = "torchvision.models.video.resnet"
     try:
         return importlib.import_module(name)
@@ -65,9 +65,9 @@ def _import_torchvision() -> Any:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             return UnavailablePeer(str(error))
-    # Its wheel is built for another torch; declaring the two operators that its import asks for is enough.
-    for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == "torchvision"]:
-        del sys.modules[loaded]
+    # The wheel was built for another torch; declaring the two operators that its import requires is enough.
+    for module_name in [module_name for module_name in sys.modules if module_name.split(".")[0] == "torchvision"]:
+        del sys.modules[module_name]
     library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     _KEPT_LIBRARIES.append(library)
     for operator in ("nms", "qnms"):
@@ -76,12 +76,12 @@ def _import_torchvision() -> Any:
 
 
 def export_onnx(net: nn.Module, clips: Tensor, path: Path) -> UnavailablePeer | None:
-    """Writes `net` as an ONNX file for clips of this shape."""
+    """Export `net` to an ONNX file for clips of this shape; returns the reason if it cannot."""
     try:
         for package in ("onnx", "onnxscript"):
             importlib.import_module(package)
     except ImportError as error:
-        return UnavailablePeer(f"exporting needs onnx and onnxscript ({error})")
+        return UnavailablePeer(f"export needs onnx and onnxscript ({error})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(net, (clips,), path, dynamo=True, verbose=False)
@@ -115,7 +115,7 @@ def load_openvino(path: Path) -> NetworkFunction | UnavailablePeer:
 
 
 def build_exported_peers(net: nn.Module, clips: Tensor) -> dict[str, NetworkFunction | UnavailablePeer]:
-    """ONNX Runtime and OpenVINO, both from one exported file."""
+    """Build ONNX Runtime and OpenVINO networks from one exported file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         unavailable = export_onnx(net, clips, path)

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for the results folder."""
+"""Benchmark results as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from muybridge.files.atomic import write_text
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One way of doing it: seconds of every repeat, and the arithmetic of one repeat in GFLOP."""
+    """One variant: the seconds of every repeat, and the arithmetic of one repeat in GFLOP."""
 
     name: str
     seconds: list[float]
     gflop: float
     peak_bytes: int | None = None
-    difference: float | None = None  # largest one from the first row's output, relative to that output's largest value
+    difference: float | None = None  # largest from the expected output, relative to its largest value
 
     @property
     def median_seconds(self) -> float:
-        """Over the repeats."""
+        """Median over the repeats."""
         return statistics.median(self.seconds)
 
     @property
     def gflops(self) -> float:
-        """GFLOP a second; direct arithmetic, whatever was really done."""
+        """GFLOP/s of direct convolution, also where a faster algorithm ran."""
         return self.gflop / self.median_seconds
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """A benchmark's result. `reference` is the row that the others' ratios are to."""
+    """Result of one benchmark. Ratios are relative to the row named `reference`."""
 
     title: str
     machine: Mapping[str, object]
@@ -44,15 +44,15 @@ class BenchmarkResult:
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """Everything, with medians and ratios worked out."""
-        reference = next(row for row in self.rows if row.name == self.reference)
+        """The result as JSON values, with medians and ratios."""
+        reference_seconds = self._get_reference_seconds()
         rows = [
             {
                 **asdict(row),
                 "median_seconds": row.median_seconds,
                 "gflops": row.gflops,
                 "fraction_of_gemm": row.gflops / self.gemm_gflops,
-                "times_as_long_as_reference": row.median_seconds / reference.median_seconds,
+                "times_as_long_as_reference": row.median_seconds / reference_seconds,
             }
             for row in self.rows
         ]
@@ -65,9 +65,12 @@ class BenchmarkResult:
             "absent": dict(self.absent),
         }
 
+    def _get_reference_seconds(self) -> float:
+        return next(row.median_seconds for row in self.rows if row.name == self.reference)
+
     def format_lines(self) -> list[str]:
-        """The table."""
-        reference = next(row for row in self.rows if row.name == self.reference)
+        """The result as a table, one string for each line."""
+        reference_seconds = self._get_reference_seconds()
         lines = [
             f"{self.title}; {self.machine['name']}, {self.machine['threads']} thread(s), torch {self.machine['torch']}",
             f"{'':34}{'seconds':>9}{'GFLOP/s':>9}{'of GEMM':>9}{'ratio':>7}{'memory':>9}{'difference':>12}",
@@ -77,15 +80,15 @@ class BenchmarkResult:
             difference = "-" if row.difference is None else f"{row.difference:.1e}"
             lines.append(
                 f"{row.name:34}{row.median_seconds:9.3f}{row.gflops:9.1f}{row.gflops / self.gemm_gflops:9.0%}"
-                f"{row.median_seconds / reference.median_seconds:7.2f}{memory:>9}{difference:>12}"
+                f"{row.median_seconds / reference_seconds:7.2f}{memory:>9}{difference:>12}"
             )
-        lines.append(f"{'a matrix product, 1024 or 8192 square':43}{self.gemm_gflops:9.1f}")
+        lines.append(f"{'matrix product, 1024 or 8192 square':43}{self.gemm_gflops:9.1f}")
         lines += [f"absent: {name}, {reason}" for name, reason in self.absent.items()]
         return lines
 
 
 def print_results(results: Sequence[BenchmarkResult], *, as_json: bool, output: str | None) -> None:
-    """Prints results and, with `output`, writes them to that file as JSON."""
+    """Print results and, with `output`, write them to that file as JSON."""
     text = json.dumps([result.to_json() for result in results], indent=1)
     print(text if as_json else "\n\n".join("\n".join(result.format_lines()) for result in results))
     if output:

@@ -1,4 +1,4 @@
-"""`muybridge bench train`: a training step (forward, backward, SGD), ours and torchvision's, in one process and in turn."""
+"""Benchmark of `muybridge bench train`: a training step (forward, backward, SGD) beside torchvision's, alternating."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REFERENCE = "muybridge"
 def measure_training(
     name: str, clips_shape: Sequence[int], *, device: torch.device, repeats: int, precision: str, compiled: bool
 ) -> BenchmarkResult:
-    """Seconds a step on clips (N, C, T, H, W), and its peak memory; `precision` fp32 or bf16 (autocast)."""
+    """Measure seconds and peak memory of a step on clips (N, C, T, H, W); `precision` is fp32 or bf16 (autocast)."""
     shape = tuple(clips_shape)
     net, clips = create_network_and_clips(name, shape, device)
     absent: dict[str, str] = {}
@@ -43,9 +43,10 @@ def measure_training(
     seconds = time_interleaved(runs, repeats, device)
     gflop = compute_step_gflop(net, shape)
     peaks = {
-        way: run_in_fresh_process(measure_step_peak_bytes, way, name, shape, str(device), precision) for way in runs
+        variant: run_in_fresh_process(measure_step_peak_bytes, variant, name, shape, str(device), precision)
+        for variant in runs
     }
-    rows = [BenchmarkRow(way, seconds[way], gflop, peaks[way]) for way in runs]
+    rows = [BenchmarkRow(variant, seconds[variant], gflop, peaks[variant]) for variant in runs]
     limit = measure_gemm_gflops(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     size = "x".join(str(number) for number in shape)
     return BenchmarkResult(
@@ -54,27 +55,27 @@ def measure_training(
 
 
 def create_network_and_clips(name: str, shape: Sequence[int], device: torch.device) -> tuple[VideoResNet, Tensor]:
-    """A network that torchvision has too, with random weights, and clips to train it on."""
+    """Create a network with torchvision's settings and random weights, and random clips."""
     torch.manual_seed(0)
     net = create_model(name, mid_channel_rule="per_block", norm_epsilon=1e-5).train().to(device)
     return net, torch.randn(tuple(shape), device=device)
 
 
 def compute_step_gflop(net: nn.Module, clips_shape: Sequence[int]) -> float:
-    """Forward, gradient of what enters and gradient of the weights: three times the forward pass, in GFLOP."""
+    """Arithmetic of a step in GFLOP: the forward pass and the gradients of inputs and weights cost the same."""
     _, channels, frames, height, width = clips_shape
     return 3 * 2 * cost(net, (channels, frames, height, width)).multiply_adds * clips_shape[0] / 1e9
 
 
 def list_variants(device: torch.device, *, compiled: bool) -> list[str]:
-    """What is measured on this device."""
-    ours = ["muybridge, unpadded"] if device.type == "cuda" else ["muybridge, plain conv3d"]
-    variants = [REFERENCE, *ours, "muybridge, checkpointing", "torchvision", "torchvision, channels_last_3d"]
+    """Names of the variants that are measured on a device."""
+    alternative = "muybridge, unpadded" if device.type == "cuda" else "muybridge, plain conv3d"
+    variants = [REFERENCE, alternative, "muybridge, checkpointing", "torchvision", "torchvision, channels_last_3d"]
     return [*variants, "muybridge, compiled", "torchvision, compiled"] if compiled else variants
 
 
 def build_variant(variant: str, net: VideoResNet) -> nn.Module | UnavailablePeer:
-    """A network with the weights of `net` that runs that way; it shares nothing with `net`."""
+    """Build a network with a copy of the weights of `net` that runs as the variant says."""
     if variant.startswith("torchvision"):
         torchvision_net = create_torchvision_network(net)
         if isinstance(torchvision_net, UnavailablePeer):
@@ -93,16 +94,16 @@ def build_variant(variant: str, net: VideoResNet) -> nn.Module | UnavailablePeer
 
 
 def measure_step_peak_bytes(variant: str, name: str, shape: Sequence[int], device: str, precision: str) -> int:
-    """Bytes that a step takes at its peak beyond the network, its optimiser and the clips."""
+    """Peak memory of a step beyond the network, its optimizer and the clips."""
     torch.set_num_threads(1)
     net, clips = create_network_and_clips(name, shape, torch.device(device))
     network = build_variant(variant, net)
-    assert not isinstance(network, UnavailablePeer), "it was there a moment ago"
+    assert not isinstance(network, UnavailablePeer), "the caller has built it before"
     return measure_peak_bytes(make_step(network, clips, variant, precision), torch.device(device))
 
 
 def make_step(network: nn.Module, clips: Tensor, variant: str, precision: str) -> TimedFunction:
-    """One step of SGD on `clips`, with made-up labels. Channels-last input is part of torchvision's way that uses it."""
+    """Make a function that runs one SGD step on `clips`, in channels-last memory if the variant says so."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, nesterov=True)
     labels = torch.arange(len(clips), device=clips.device)
     inputs = clips.to(memory_format=torch.channels_last_3d) if "channels_last" in variant else clips

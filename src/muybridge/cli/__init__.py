@@ -1,1 +1,1 @@
-"""The command line: one module a verb. Verbs import what they need inside their functions, so that `--help` is quick."""
+"""The command line: one module for each verb. Verbs import torch inside their functions, so that `--help` is quick."""

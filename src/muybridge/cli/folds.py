@@ -1,85 +1,58 @@
-"""`muybridge folds`: one recipe on every official fold of a data set, and the mean over folds (UCF101 and HMDB51: Table 6)."""
+"""`muybridge folds`: one recipe on every official fold of a data set, and the mean (UCF101 and HMDB51: Table 6)."""
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
-from muybridge.cli.options import VerbParser, parse_settings, verb_parser
+from muybridge.cli.options import ShownFirst
+from muybridge.cli.output import print_json
 from muybridge.distributed.rank import current_rank
-from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.settings import TrainSettings
 
-EXAMPLES = (
-    "muybridge folds --config recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 "
-    "--init r2plus1d_34-kinetics400-vmz-32f -o runs/ucf101",
-    "muybridge folds --data hmdb51 --init runs/kinetics -o runs/hmdb51 --json",
-)
-FOLDS = (1, 2, 3)
-FIGURES = ("clip_top1", "video_top1", "video_top5")
+if TYPE_CHECKING:
+    from muybridge.studies.folds import FoldsResult
+
+MAIN_OPTIONS = ShownFirst(("data", "model", "output", "config", "init", "json", "training.epochs"))
 
 
-def run(words: Sequence[str]) -> int:
-    """Trains and tests on every fold; prints each and the mean. Started again, finished folds are not trained again."""
-    parser = folds_parser()
-    settings, found = parse_settings(parser, TrainSettings, words)
+def folds(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, json: bool = False) -> int:
+    """Trains and tests on folds 1, 2 and 3 of a data set with official folds, and prints the mean.
+
+    The same command resumes an interrupted run: finished folds are not trained again.
+
+    Args:
+        json: Print JSON.
+
+    Returns:
+        3 when some test videos could not be read.
+
+    Examples:
+        muybridge folds --config src/muybridge/recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 -o runs/ucf101
+        muybridge folds --data hmdb51 --init runs/kinetics -o runs/hmdb51 --json
+    """
     if settings.fold is not None:
-        raise ValueError("folds goes over all three; leave --fold out, or use `muybridge train --fold` for one")
+        raise ValueError("folds runs all three; leave --fold out, or use `muybridge train --fold` for one")
     if current_rank().world_size > 1:
         raise ValueError("folds runs in one process; with torchrun use train and evaluate with --fold 1, 2 and 3")
 
-    rows = [
-        fold_figures(replace(settings, fold=fold, output=str(Path(settings.output) / f"fold-{fold}"))) for fold in FOLDS
-    ]
-    means = {name: statistics.mean(row[name] for row in rows) for name in FIGURES}
-    deviations = {name: statistics.stdev(row[name] for row in rows) for name in FIGURES}
-    num_failed = sum(int(row["num_failed_videos"]) for row in rows)
-    if found.json:
-        print(json.dumps({"folds": rows, "mean": means, "deviation": deviations}, indent=2))
+    from muybridge.studies.folds import train_and_test_folds
+
+    result = train_and_test_folds(settings)
+    if json:
+        print_json(result.to_json())
     else:
-        print(f"\n{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
-        for row in rows:
-            print(f"{row['fold']:<8.0f}{_columns(row)}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
-        print(f"{'mean':<8}{_columns(means)}\n{'+-':<8}{_columns(deviations)}")
-    return 3 if num_failed else 0
+        _print(result)
+    return 3 if result.num_failed_videos else 0
 
 
-def folds_parser() -> VerbParser:
-    """The verb's parser, before it takes in the settings."""
-    parser = verb_parser(
-        "folds",
-        "--data DATA [--config FILE] [--init WEIGHTS] [-o FOLDER] [--json] [SETTINGS]",
-        "Trains and tests on folds 1, 2 and 3 of a data set that has official folds; prints the mean over them.",
-        EXAMPLES,
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+def _print(result: FoldsResult) -> None:
+    print(f"\n{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
+    for row in result.folds:
+        columns = _format_columns(row)
+        print(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
+    print(f"{'mean':<8}{_format_columns(result.mean)}\n{'+-':<8}{_format_columns(result.deviation)}")
 
 
-def fold_figures(settings: TrainSettings) -> dict[str, float]:
-    """One fold, trained where it is not yet, and tested: figures in percent of all videos, and how many there were."""
-    from muybridge.cli.evaluate import score_split
-    from muybridge.cli.train import train
-
-    train(settings, resume=True)
-    test = EvaluateSettings(
-        data=settings.data,
-        fold=settings.fold,
-        device=settings.device,
-        seed=settings.seed,
-        evaluation=settings.evaluation,
-        loading=settings.loading,
-    )
-    measured = score_split(settings.output, test, Path(settings.output) / "scores" / "test.parquet").accuracy
-    return {
-        "fold": float(settings.fold or 0),
-        **{name: 100 * getattr(measured, name).of_all.share for name in FIGURES},
-        "num_videos": float(measured.num_videos),
-        "num_failed_videos": float(measured.num_failed_videos),
-    }
-
-
-def _columns(figures: dict[str, float]) -> str:
-    return "".join(f"{figures[name]:>9.1f}" for name in FIGURES)
+def _format_columns(figures: Mapping[str, float]) -> str:
+    return "".join(f"{figures[name]:>9.1f}" for name in ("clip_top1", "video_top1", "video_top5"))

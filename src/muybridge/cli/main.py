@@ -1,7 +1,7 @@
-"""`muybridge VERB ...`: finds the verb, runs it, and turns what goes wrong into one sentence and an exit code.
+"""`muybridge VERB ...`: runs a verb, and turns every failure into one sentence and an exit code.
 
-0 done; 1 failed; 2 misuse; 3 finished with recorded failures; 75 stopped on request, run the same line with --resume;
-130 Ctrl-C. A traceback is shown with --debug only.
+0 done; 1 failed; 2 wrong usage; 3 finished with recorded failures; 75 stopped by SIGTERM, resume with the same command and
+--resume; 130 Ctrl-C. A traceback is shown with --debug only.
 """
 
 from __future__ import annotations
@@ -12,75 +12,96 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from muybridge.cli.options import Verb, describe_verb, run_verb
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested
 from muybridge.memory import keep_freed_memory
 
 VERBS = {
-    "demo": "the whole road on a generated data set, in minutes",
-    "models": "the family: parameters, multiply-adds, the paper's accuracies",
-    "prepare": "a data set into shards that are read at random, fast",
-    "train": "train a network on a data set, or go on with a run",
+    "demo": "train, test and predict on a generated data set, in minutes",
+    "models": "list the networks: parameters, multiply-adds, the paper's accuracies",
+    "prepare": "re-encode a data set into shards that are read at random, fast",
+    "train": "train a network on a data set, or resume a run",
     "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
-    "predict": "classes of video files and folders, with probabilities",
-    "study": "a table or figure of the paper, rerun",
-    "fuse": "one answer from the scores of several networks: RGB and optical flow",
-    "extract": "features of video files and folders",
-    "report": "a run, a score file or a study as one page; runs compared on the same videos",
-    "bench": "how fast this machine is, beside other libraries",
+    "predict": "name the classes of video files and folders, with probabilities",
+    "study": "rerun a table or figure of the paper",
+    "fuse": "average the scores of several networks, such as RGB and optical flow",
+    "extract": "write features of video files and folders",
+    "report": "write a run, a score file or a study as one page; compare runs on the same videos",
+    "bench": "measure the speed of this machine, beside other libraries",
     "weights": "import and export weights, show their card, list public ones",
-    "doctor": "what works on this machine, and why the rest does not",
+    "doctor": "check what works on this machine, and why the rest does not",
 }
+GROUPS = ("bench", "weights")  # verbs with verbs of their own, in the dict VERBS of their module
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and words[:1] != ["bench"]:  # the process is ours; a benchmark's is as its peers would find it
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and argv[:1] != ["bench"]:  # a benchmark's process is as its peers would find it
         keep_freed_memory(1 << 30)
-    debug = "--debug" in words
+    debug = "--debug" in argv
     try:
-        code = _run([word for word in words if word != "--debug"])
-        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
-    except BaseException as error:  # noqa: BLE001 - the one door out: every failure becomes a sentence and a code here
+        code = _run([word for word in argv if word != "--debug"])
+        sys.stdout.flush()  # raises here, not at exit, where the reader has closed the pipe
+    except BaseException as error:  # noqa: BLE001 - every failure becomes a sentence and a code here
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
         return exit_code(error)
     return code
 
 
-def _run(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(format_overview())
         return 0
-    if words[0] == "--version":
+    if argv[0] == "--version":
         print(f"muybridge {metadata.version('muybridge')}")
         return 0
-    verb = words[0]
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
-        raise ValueError(f"there is no verb {verb!r}; {hint}")
-    code: int = importlib.import_module(f"muybridge.cli.{verb}").run(words[1:])
-    return code
+    name, *rest = argv
+    if name not in VERBS:
+        raise ValueError(f"there is no verb {name!r}; {_suggest(name, VERBS)}")
+    verb, prog = find_verb(name), f"muybridge {name}"
+    if not isinstance(verb, dict):
+        return run_verb(verb, prog, rest)
+    if not rest or rest[0] in ("-h", "--help"):
+        print(format_group(prog, VERBS[name], verb))
+        return 0 if rest else 2
+    if rest[0] not in verb:
+        raise ValueError(f"there is no verb '{name} {rest[0]}'; {_suggest(rest[0], verb)}")
+    return run_verb(verb[rest[0]], f"{prog} {rest[0]}", rest[1:])
+
+
+def find_verb(name: str) -> Verb | dict[str, Verb]:
+    """The function of a verb, which has the verb's name in the module of that name; of a group, its functions by name."""
+    module = importlib.import_module(f"muybridge.cli.{name}")
+    found: Verb | dict[str, Verb] = module.VERBS if name in GROUPS else getattr(module, name)
+    return found
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(known)}"
 
 
 def exit_code(error: BaseException) -> int:
-    """Says what went wrong in one sentence on standard error; the exit code that belongs to it."""
+    """Prints one sentence about an error on standard error; returns the exit code for it."""
     match error:
         case SystemExit():
             return error.code if isinstance(error.code, int) else 2
         case StopRequested():
-            return _fail(f"{error}; everything is saved, run the same line with --resume to go on", error.exit_code)
+            return _fail(
+                f"{error}; everything is saved, run the same command with --resume to continue", error.exit_code
+            )
         case KeyboardInterrupt():
             return _fail("interrupted", 130)
         case BrokenPipeError():
-            # The reader of our output has gone (`muybridge models | head`); Python would complain once more at exit.
+            # As in `muybridge models | head`. Without this, Python reports the closed pipe once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         case ValueError():
@@ -88,43 +109,54 @@ def exit_code(error: BaseException) -> int:
         case ImportError():
             return _fail(f"{error}; `muybridge doctor` says what is missing and how to get it", 1)
         case OSError():
-            return _fail(_about_the_system(error), 1)
+            return _fail(_describe_os_error(error), 1)
         case FloatingPointError():
             return _fail(str(error), 1)
-        case Exception() if type(error).__name__ == "OutOfMemoryError":  # torch's; this module does not wait for torch
+        case Exception() if (
+            type(error).__name__ == "OutOfMemoryError"
+        ):  # torch's, which this module does not import: it is slow
             return _fail("the GPU's memory is too small; lower training.batch_size or evaluation.batch_size", 1)
         case Exception():
             return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
     raise error
 
 
-def _about_the_system(error: OSError) -> str:
-    """What the operating system refused. A file that was being written under another name stands for its folder."""
+def _describe_os_error(error: OSError) -> str:
+    """What the operating system refused. For a temporary file, which no user named, its folder is named."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; make room, then run the same line again (a training run with --resume)"
+        return "the disk is full; free some space, then run the same command again (a training run with --resume)"
     if not error.filename:
         return f"the system refused to read or write a file: {error.strerror or error}"
     path = Path(os.fsdecode(error.filename))
     return f"cannot use {path.parent if path.suffix == '.partial' else path}: {error.strerror}"
 
 
-def overview() -> str:
+def format_overview() -> str:
     """What `muybridge --help` prints."""
-    verbs = "\n".join(f"  {verb:10} {what}" for verb, what in VERBS.items())
+    verbs = "\n".join(f"  {verb:10} {summary}" for verb, summary in VERBS.items())
     return (
         "usage: muybridge VERB [OPTIONS]\n\n"
         "Train, evaluate and use the video networks of Tran et al., CVPR 2018: R2D, f-R2D, R3D, MCx, rMCx, R(2+1)D.\n\n"
         f"{verbs}\n\n"
-        "muybridge VERB --help shows a verb's options with examples.\n\n"
+        "muybridge VERB --help shows the options of a verb, with examples.\n\n"
         "first steps:\n"
         "  muybridge demo                                   see it work\n"
-        "  muybridge train --data my_videos -o runs/first   my_videos holds a folder of videos for every class\n"
+        "  muybridge train --data my_videos -o runs/first   my_videos has one folder of videos for each class\n"
         "  muybridge predict runs/first holiday.mp4"
     )
 
 
+def format_group(prog: str, summary: str, verbs: dict[str, Verb]) -> str:
+    """What `muybridge weights --help` and `muybridge bench --help` print."""
+    described = {name: describe_verb(verb) for name, verb in verbs.items()}
+    lines = "\n".join(f"  {name:10} {first_line}" for name, (first_line, _) in described.items())
+    examples = "\n".join(f"  {line}" for _, examples in described.values() for line in examples)
+    usage = f"usage: {prog} {'|'.join(verbs)} ..."
+    return f"{usage}\n\n{summary.capitalize()}.\n\n{lines}\n\nexamples:\n{examples}"
+
+
 def _fail(sentence: str, code: int) -> int:
-    here = current_rank()
-    who = f"rank {here.rank} of {here.world_size}: " if here.world_size > 1 else ""
-    print(f"muybridge: {who}{' '.join(sentence.split())}", file=sys.stderr)
+    rank = current_rank()
+    prefix = f"rank {rank.rank} of {rank.world_size}: " if rank.world_size > 1 else ""
+    print(f"muybridge: {prefix}{' '.join(sentence.split())}", file=sys.stderr)
     return code

@@ -1,113 +1,190 @@
-"""Parsers for the verbs: one manner of help and of refusing, for settings dataclasses and for plain options alike."""
+"""A command line from a function's signature: parameters are arguments, the docstring is the help.
+
+Positional parameters are positional arguments, keyword-only parameters are options; a trailing underscore is dropped
+(`with_` is `--with`). A `bool` is a flag, `list[T]` takes several values, `tuple[T, T]` takes two. A parameter called
+`settings` is a settings dataclass: its fields are options, those of groups with a dot, and `--config FILE` reads them from
+YAML. Any other dataclass is a group of plain options. The docstring's `Examples:` end the help.
+"""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from docstring_parser import Docstring, DocstringStyle, parse, parse_from_object
+from jsonargparse import Namespace, set_parsing_settings
 
+from muybridge.cli.parser import VerbParser
+
+Verb = Callable[..., int]
 SettingsType = TypeVar("SettingsType")
 
-# How the parser names a type, and how people do.
-TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "tuple": "a list such as [1,2]",
-}
+
+@dataclass(frozen=True)
+class WithoutValue:
+    """Annotates an option that may be given without a value: what it is then."""
+
+    value: str
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Shows each setting's type and default, and leaves the examples as they are written."""
+@dataclass(frozen=True)
+class ShownFirst:
+    """Annotates settings: the options with which the help begins."""
+
+    names: tuple[str, ...]
 
 
-class VerbParser(ArgumentParser):
-    """An argument parser whose refusals are one sentence."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the process with exit code 2 after one sentence on standard error."""
-        sentence = " ".join(message.split())
-        self.exit(2, f"{self.prog}: {self._for_people(sentence)}; {self.prog} --help lists the options\n")
-
-    def _for_people(self, sentence: str) -> str:
-        options = {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
-        if lacking := re.search(r"arguments are required: (.*)", sentence):
-            names = [options.get(name, name.upper()) for name in lacking[1].split(", ")]
-            return f"{' and '.join(names)} must be given"
-        if unknown := re.search(r"nrecognized arguments: (--[\w.-]+)", sentence):
-            return f"there is no option {unknown[1]}{_did_you_mean(unknown[1], options.values())}"
-        if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", sentence):
-            name = f"{unknown[1]}.{unknown[2]}"
-            return f"there is no setting {name}{_did_you_mean(name, options)}"
-        if unknown := re.search(r"Option '([\w.]+)' is not accepted", sentence):
-            return f"there is no setting {unknown[1]}{_did_you_mean(unknown[1], options)}"
-        return _wrong_value(sentence) or sentence
+def run_verb(verb: Verb, prog: str, argv: Sequence[str]) -> int:
+    """Calls a verb with the arguments of a command line; returns its exit code."""
+    return verb(**parse_arguments(verb, prog, argv))
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+def parse_settings(verb: Verb, settings: type[SettingsType], argv: Sequence[str]) -> SettingsType:
+    """The settings of a verb's command line."""
+    parsed = parse_arguments(verb, f"muybridge {verb.__name__}", argv)["settings"]
+    assert isinstance(parsed, settings)
+    return parsed
 
 
-def _wrong_value(sentence: str) -> str | None:
-    """A value of the wrong type in words; None where the parser speaks of something else."""
-    key = re.search(r'Parser key "([\w.]+)"', sentence)
-    value = re.search(r".*(?:Got|Given) value: ?(.*)", sentence)  # the last one: that of the whole setting
-    choices = re.search(r"Literal\[(.*?)\]", sentence)
-    kind = re.search(rf"[ \['](?P<name>{'|'.join(TYPES)})\b", sentence)
-    if choices:
-        expected = choices[1].replace("'", "").replace(", ", " or ")
-    else:
-        expected = TYPES[kind["name"]] if kind else ""
-    if not key or not value or not expected:
-        return None
-    return f"{key[1]} is {value[1] or 'empty'}, expected {expected}"
+def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments with which a command line calls a verb.
 
+    Options take precedence over `--config FILE`, wherever they stand.
 
-def verb_parser(verb: str, usage: str, description: str, examples: Sequence[str]) -> VerbParser:
-    """A parser whose help shows a usage line made by hand, a description and examples that run."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return VerbParser(
-        prog=f"muybridge {verb}",
-        usage=f"muybridge {verb} {usage}",
-        description=description,
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-        formatter_class=HelpFormatter,
-        exit_on_error=True,
-    )
-
-
-def parse_settings(
-    parser: VerbParser, settings: type[SettingsType], words: Sequence[str]
-) -> tuple[SettingsType, argparse.Namespace]:
-    """Reads a settings dataclass from `--config FILE` and options; also the namespace with the parser's own options.
-
-    Options count more than the file, wherever they stand. `-o` is `--output`. A field's own check that fails is a ValueError
-    with its sentence.
+    Raises:
+        ValueError: The settings refuse a value.
+        SystemExit: After `--help`, or after one sentence about what cannot be parsed.
     """
-    parser.add_argument("--config", action="config", help="a YAML file of settings, e.g. of recipes/")
-    parser.add_class_arguments(settings, None)
-    files, options = _config_files(["--output" if word == "-o" else word for word in words])
+    parser = build_parser(verb, prog)
+    argv = parser.normalize(argv)
+    files, options = _split_config_files(argv) if "settings" in inspect.signature(verb).parameters else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
-    found = parser.parse_args([*(f"--config={file}" for file in files), *options])
-    return _built(parser, settings, found), found
+    parsed = parser.parse_args([*(f"--config={file}" for file in files), *options])
+    return {
+        name: _build_settings(parser, hint, parsed) if name == "settings" else _get_value(hint, name, parsed)
+        for name, hint in get_type_hints(verb).items()
+        if name != "return"
+    }
 
 
-def _config_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files behind `--config`, and the other words."""
+def describe_verb(verb: Verb) -> tuple[str, list[str]]:
+    """The first line of a verb's docstring, and its examples."""
+    doc = _parse_docstring(verb)
+    return doc.short_description or "", [
+        line for example in doc.examples for line in (example.description or "").splitlines()
+    ]
+
+
+def _parse_docstring(verb: Verb) -> Docstring:
+    return parse(inspect.getdoc(verb) or "", DocstringStyle.GOOGLE)
+
+
+def build_parser(verb: Verb, prog: str) -> VerbParser:
+    """The parser of a verb; `prog` is what precedes the arguments, such as `muybridge train`."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    doc = _parse_docstring(verb)
+    description = "\n\n".join(text for text in (doc.short_description, doc.long_description) if text)
+    examples = "\n".join(f"  {line}" for line in describe_verb(verb)[1])
+    parser = VerbParser(prog=prog, description=description, epilog=f"examples:\n{examples}")
+    helps = {param.arg_name: param.description for param in doc.params}
+    hints = get_type_hints(verb, include_extras=True)
+    for name, parameter in inspect.signature(verb).parameters.items():
+        hint = hints[name]
+        if name == "settings":
+            settings, first = get_args(hint)
+            _add_settings(parser, settings)
+        elif is_dataclass(hint) and isinstance(hint, type):
+            _add_group(parser, hint)
+        else:
+            positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            _add_argument(parser, name, hint, parameter.default, helps.get(name), positional=positional)
+    if "settings" in hints:
+        parser.show_first(first.names)
+    return parser
+
+
+def _add_settings(parser: VerbParser, settings: type) -> None:
+    """Adds the fields of a settings dataclass, and `--config`."""
+    parser.add_argument("--config", action="config", help="A YAML file of settings, such as those in recipes/.")
+    parser.add_class_arguments(settings, None)
+    parser.hide_options({field.name for field in fields(settings) if is_dataclass(field.default_factory)})
+
+
+def _add_group(parser: VerbParser, record: type) -> None:
+    """Adds the fields of a dataclass as plain options under its first line."""
+    doc = parse_from_object(record)
+    helps = {param.arg_name: param.description for param in doc.params}
+    hints = get_type_hints(record, include_extras=True)
+    group = parser.add_argument_group(doc.short_description)
+    for name, parameter in inspect.signature(record).parameters.items():
+        _add_argument(group, name, hints[name], parameter.default, helps.get(name), positional=False)
+
+
+def _add_argument(
+    target: Any, name: str, hint: Any, default: Any, description: str | None, *, positional: bool
+) -> None:
+    """Adds one plain argument to a parser or a group; its type and default decide how many values it takes."""
+    required = default is inspect.Parameter.empty
+    keywords: dict[str, Any] = {"help": (description or "").replace("\n", " ").replace("%", "%%")}
+    if not required:
+        keywords["default"] = list(default) if isinstance(default, tuple) else default
+    if get_origin(hint) is Annotated:
+        hint, extra = get_args(hint)
+        keywords |= {"nargs": "?", "const": extra.value}
+    elif positional and not required:
+        keywords["nargs"] = "?"
+    if NoneType in get_args(hint):
+        (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
+    if get_origin(hint) is list:
+        keywords["nargs"] = "+" if required or not positional else "*"
+        (hint,) = get_args(hint)
+    elif get_origin(hint) is tuple:
+        keywords["nargs"] = len(get_args(hint))
+        hint = get_args(hint)[0]
+    keywords |= {"action": "store_true"} if hint is bool else {"type": hint}
+    if positional:
+        target.add_argument(name, **keywords)
+    else:
+        target.add_argument(f"--{_option_name(name)}", **keywords, **({"required": True} if required else {}))
+
+
+def _option_name(name: str) -> str:
+    return name.rstrip("_")
+
+
+def _get_value(hint: Any, name: str, parsed: Namespace) -> Any:
+    """The parsed value of one parameter; a dataclass is built from its fields."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        hints = get_type_hints(hint)
+        return hint(**{field.name: _get_value(hints[field.name], field.name, parsed) for field in fields(hint)})
+    value = parsed[_option_name(name)]
+    several_of_one_type = isinstance(value, list) and any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
+    return tuple(value) if several_of_one_type else value
+
+
+def _build_settings(parser: VerbParser, settings: type[SettingsType], parsed: Namespace) -> SettingsType:
+    described = fields(settings)  # type: ignore[arg-type]
+    for field in described:
+        if is_dataclass(field.default_factory) and not isinstance(parsed[field.name], Namespace):
+            parser.error(
+                f"{field.name} is {parsed[field.name]!r}, expected a group of settings such as {field.name}.NAME"
+            )
+    built = parser.instantiate(parsed)
+    return settings(**{field.name: getattr(built, field.name) for field in described})
+
+
+def _split_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files of `--config`, and the other arguments."""
     files, others = [], []
-    waiting = iter(words)
-    for word in waiting:
-        if word == "--config" and (file := next(waiting, None)) is not None:
+    remaining = iter(argv)
+    for word in remaining:
+        if word == "--config" and (file := next(remaining, None)) is not None:
             files.append(file)
         elif word.startswith("--config="):
             files.append(word.removeprefix("--config="))
@@ -117,23 +194,12 @@ def _config_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_config(parser: VerbParser, file: Path) -> None:
-    """Refuses what is no file of settings; which settings it holds is for the parser to judge."""
+    """Refuses a file that holds no settings; which settings it holds is for the parser to judge."""
     if not file.is_file():
         parser.error(f"there is no file of settings {str(file)!r}")
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         parser.error(f"{file} is not a YAML file: {error}")
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         parser.error(f"{file} holds no settings; expected lines such as `model: r2plus1d_18`")
-
-
-def _built(parser: VerbParser, settings: type[SettingsType], found: Any) -> SettingsType:
-    described = fields(settings)  # type: ignore[arg-type]
-    for field in described:
-        if is_dataclass(field.default_factory) and not isinstance(found[field.name], Namespace):
-            parser.error(
-                f"{field.name} is {found[field.name]!r}, expected a group of settings such as {field.name}.NAME"
-            )
-    built = parser.instantiate(found)
-    return settings(**{field.name: getattr(built, field.name) for field in described})

@@ -1,133 +1,197 @@
-"""`muybridge predict`: what is in video files, and when."""
+"""`muybridge predict`: the classes of video files, and when they occur."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from muybridge.cli.options import verb_parser
+from muybridge.cli.options import WithoutValue
+from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
 
 if TYPE_CHECKING:
     from muybridge.prediction.recognizer import Prediction, Recognizer
 
-EXAMPLES = (
-    "muybridge predict runs/first holiday.mp4",
-    "muybridge predict runs/first videos/ --json > predictions.jsonl",
-    "muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4",
-    "muybridge predict runs/first match.mp4 --timeline",
-    "muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline_mode convolutional",
-    "muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4",
-    "muybridge predict runs/first match.mp4 --timeline srt -o match.srt",
-    "muybridge predict runs/first millions.csv --ray auto -o predictions.parquet",
-)
-MODES = ("windows", "convolutional")
-FORMATS = ("text", "json", "csv", "srt")
+
+@dataclass(frozen=True)
+class ClipArguments:
+    """classification"""
+
+    top: int = 5
+    """Classes to name."""
+    clips: int = 10
+    """Clips for each video, uniformly spaced."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
-def run(words: Sequence[str]) -> int:
-    """Prints one block (or one JSON line) a video; exit code 3 when some failed, 1 when all did."""
-    parser = verb_parser(
-        "predict",
-        "RUN VIDEO|FOLDER ... [--top K] [--clips N] [--json] [--with RUN2 [--weights W W]] [--timeline [FORMAT]] "
-        "[-o FILE|FOLDER] [--ray ADDRESS]",
-        "Names the classes of video files; folders stand for the videos in them.",
-        EXAMPLES,
-    )
-    parser.add_argument("run", help="a run folder, a .safetensors or .onnx file, or a name of the catalogue")
-    parser.add_argument("videos", nargs="+", help="video files, folders, and CSV files with a column path")
-    parser.add_argument("--with", dest="other", metavar="RUN2", help="average with this network, e.g. of optical flow")
-    parser.add_argument("--weights", nargs=2, type=float, metavar="W", help="of RUN and RUN2 (default: 1 1)")
-    parser.add_argument("--top", type=int, default=5, help="classes to name")
-    parser.add_argument("--clips", type=int, default=10, help="clips a video, uniformly spaced")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for every video")
-    parser.add_argument("--timeline", nargs="?", const="text", choices=FORMATS, help="also what happens when")
-    parser.add_argument("--step", type=int, help="frames between two windows of the timeline (default: a quarter clip)")
-    parser.add_argument(
-        "--timeline_mode",
-        choices=MODES,
-        default="windows",
-        help="timeline: each window by itself, or one convolutional pass along the video: faster, other scores",
-    )
-    parser.add_argument("--minimum_probability", type=float, default=0.0, help="timeline: less probable is a gap")
-    parser.add_argument("--minimum_seconds", type=float, default=0.0, help="timeline: shorter segments are merged")
-    parser.add_argument(
-        "-o",
-        "--output",
-        help="write the timeline to this file, or into this folder for several videos; "
-        "or, named .parquet, the classes of all videos into this table",
-    )
-    parser.add_argument(
-        "--ray", metavar="ADDRESS", help="with -o X.parquet: work on this Ray cluster (auto: the running one)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    found = parser.parse_args(list(words))
-    writes_table = str(found.output).endswith(".parquet")
-    if found.ray and not writes_table:
-        raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
-    if writes_table:
-        from muybridge.cli.predict_table import predict_table
+@dataclass(frozen=True)
+class EnsembleArguments:
+    """two networks"""
 
-        return predict_table(found)
-    if found.output and not found.timeline:
-        raise ValueError("-o is where a timeline goes; add --timeline json, csv or srt")
-    if found.timeline_mode != "windows" and not found.timeline:
-        raise ValueError("--timeline_mode is about a timeline; add --timeline")
-    if found.weights and not found.other:
-        raise ValueError("--weights are those of two networks; name the second one with --with")
-    if found.timeline and found.other:
-        raise ValueError("a timeline is told by one network; leave out --with, or --timeline")
-    return _predict(found)
+    with_: str | None = None
+    """Average the probabilities with those of this network, e.g. of optical flow."""
+    weights: tuple[float, float] | None = None
+    """The weights of RUN and of --with (default: 1 1)."""
 
 
-def _predict(found: Any) -> int:
+@dataclass(frozen=True)
+class TimelineArguments:
+    """timeline"""
+
+    timeline: Annotated[Literal["text", "json", "csv", "srt"] | None, WithoutValue("text")] = None
+    """Also when the classes occur; in this format, as text without a value."""
+    step: int | None = None
+    """Frames between two windows (default: a quarter of a clip)."""
+    timeline_mode: Literal["windows", "convolutional"] = "windows"
+    """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
+    minimum_probability: float = 0.0
+    """Leave a gap where the most probable class is less probable."""
+    minimum_seconds: float = 0.0
+    """Merge shorter segments into their neighbours."""
+
+
+@dataclass(frozen=True)
+class OutputArguments:
+    """output"""
+
+    json: bool = False
+    """Print one JSON object for each video."""
+    output: str | None = None
+    """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
+    of all videos into this table."""
+    ray: str | None = None
+    """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the predictions go into a Parquet table."""
+        return self.output is not None and self.output.endswith(".parquet")
+
+
+def predict(
+    run: str,
+    videos: list[str],
+    *,
+    classification: ClipArguments,
+    ensemble: EnsembleArguments,
+    timeline: TimelineArguments,
+    output: OutputArguments,
+) -> int:
+    """Names the classes of video files; a folder stands for the videos in it.
+
+    Args:
+        run: A run folder, a .safetensors or .onnx file, or a catalogue name.
+        videos: Video files, folders, and CSV files with a column `path`.
+
+    Returns:
+        3 when some videos failed, 1 when all did.
+
+    Examples:
+        muybridge predict runs/first holiday.mp4
+        muybridge predict runs/first videos/ --json > predictions.jsonl
+        muybridge predict runs/rgb videos/ --with runs/flow --weights 0.6 0.4
+        muybridge predict runs/first match.mp4 --timeline
+        muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
+        muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
+        muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
+    """
+    _check_arguments(run, classification, ensemble, timeline, output)
+
     from muybridge.prediction.inputs import list_video_files
+
+    if output.is_table:
+        return _write_table(run, list_video_files(videos), classification, output)
+
     from muybridge.prediction.recognizer import load
 
-    videos = list_video_files(found.videos)
-    tells_timeline_alone = found.timeline not in (None, "text") and not found.output and not found.json
-    if tells_timeline_alone and len(videos) > 1:
-        raise ValueError(f"--timeline {found.timeline} prints nothing but one video's timeline; name a folder with -o")
-    recognizer = load(found.run, device=found.device)
-    others = [load(found.other, device=found.device)] if found.other else []
+    files = list_video_files(videos)
+    prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
+    if prints_timeline_only and len(files) > 1:
+        raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
+    recognizer = load(run, device=classification.device)
+    members = [recognizer, *([load(ensemble.with_, device=classification.device)] if ensemble.with_ else [])]
     num_failed = 0
-    for prediction in _predictions([recognizer, *others], videos, found):
-        num_failed += prediction.status != "ok"
-        if found.json:
-            print(json.dumps(_json_object(prediction, recognizer, found.timeline)), flush=True)
-        elif not tells_timeline_alone or prediction.status != "ok":
-            _print(prediction, show_segments=found.timeline == "text")
-        if (found.output or tells_timeline_alone) and prediction.status == "ok":
-            _write_timeline(prediction, recognizer, found, _timeline_file(prediction.video, videos, found))
-    return 0 if not num_failed else 1 if num_failed == len(videos) else 3
+    for prediction in _predict_each(members, files, classification, ensemble, timeline):
+        failed = prediction.status != "ok"
+        num_failed += failed
+        if output.json:
+            print(json.dumps(_to_json(prediction, recognizer, timeline.timeline)), flush=True)
+        elif failed or not prints_timeline_only:
+            _print(prediction, show_segments=timeline.timeline == "text")
+        if not failed and (output.output or prints_timeline_only):
+            _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+    return compute_exit_code(num_failed, len(files))
 
 
-def _predictions(members: Sequence[Recognizer], videos: Sequence[str], found: Any) -> Iterator[Prediction]:
+def _check_arguments(
+    run: str,
+    classification: ClipArguments,
+    ensemble: EnsembleArguments,
+    timeline: TimelineArguments,
+    output: OutputArguments,
+) -> None:
+    """Refuses options that exclude each other, before anything is loaded."""
+    if output.ray and not output.is_table:
+        raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
+    if output.is_table:
+        if ensemble.with_ or timeline.timeline:
+            raise ValueError(
+                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+            )
+        if Path(run).suffix == ".onnx":
+            raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
+        if classification.clips < 1 or classification.top < 1:
+            raise ValueError(
+                f"--clips and --top must be at least 1, not {classification.clips} and {classification.top}"
+            )
+        return
+    if output.output and not timeline.timeline:
+        raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
+    if timeline.timeline_mode != "windows" and not timeline.timeline:
+        raise ValueError("--timeline-mode applies to a timeline; add --timeline")
+    if ensemble.weights and not ensemble.with_:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if timeline.timeline and ensemble.with_:
+        raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _predict_each(
+    members: Sequence[Recognizer],
+    videos: Sequence[str],
+    classification: ClipArguments,
+    ensemble: EnsembleArguments,
+    timeline: TimelineArguments,
+) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
 
+    clips, top = classification.clips, classification.top
     if len(members) > 1:
-        together = create_ensemble(members, found.weights or [1.0] * len(members))
+        network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
         for video in videos:
-            yield together.predict(video, clips=found.clips, top=found.top)
+            yield network.predict(video, clips=clips, top=top)
         return
     options = None
-    if found.timeline:
-        options = TimelineOptions(found.step, found.minimum_probability, found.minimum_seconds, found.timeline_mode)
+    if timeline.timeline:
+        options = TimelineOptions(
+            timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
+        )
     for video in videos:
-        yield members[0].predict(video, clips=found.clips, top=found.top, timeline=options)
+        yield members[0].predict(video, clips=clips, top=top, timeline=options)
 
 
-def _json_object(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
+def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
     from muybridge.prediction.timeline import to_json
 
     if timeline is None:
         return prediction.to_json()
-    told = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
-    return {**prediction.to_json(), "timeline": told}
+    values = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
+    return {**prediction.to_json(), "timeline": values}
 
 
 def _print(prediction: Prediction, *, show_segments: bool) -> None:
@@ -145,32 +209,58 @@ def _print(prediction: Prediction, *, show_segments: bool) -> None:
             print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
-def _timeline_file(video: str, videos: Sequence[str], found: Any) -> Path | None:
-    """Where a timeline goes: the file or folder asked for; below a folder the videos keep their folders, so names differ."""
-    if not found.output:
-        return None
-    target = Path(found.output)
-    if len(videos) == 1 and not target.is_dir():
-        return target
-    above = os.path.commonpath([Path(name).absolute().parent for name in videos])
-    below = Path(video).absolute().relative_to(above)
-    return target / below.with_name(f"{below.name}.{found.timeline}")
-
-
-def _write_timeline(prediction: Prediction, recognizer: Recognizer, found: Any, target: Path | None) -> None:
+def _write_timeline(
+    prediction: Prediction, recognizer: Recognizer, videos: Sequence[str], timeline_format: str, output: str | None
+) -> None:
     from muybridge.files.atomic import write_text
-    from muybridge.prediction.timeline import to_csv, to_json, to_srt
+    from muybridge.prediction.timeline_files import format_timeline, resolve_timeline_path
 
-    match found.timeline:
-        case "json":
-            told = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
-            text = json.dumps({"video": prediction.video, **told}, indent=2) + "\n"
-        case "csv":
-            text = to_csv(prediction.segments)
-        case _:
-            text = to_srt(prediction.segments)
-    if target is None:
+    text = format_timeline(prediction, recognizer.card.classes, timeline_format)
+    if output is None:
         print(text, end="")
         return
-    write_text(target, text)
-    print(f"wrote {target}", file=sys.stderr)
+    path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
+    write_text(path, text)
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _write_table(run: str, videos: Sequence[str], classification: ClipArguments, output: OutputArguments) -> int:
+    """Writes one row for each video; an interrupted table is resumed."""
+    from muybridge.prediction.tables import PredictionsWriter
+    from muybridge.weights.address import load_weights
+
+    assert output.output is not None
+    card = load_weights(run)[1]
+    if output.ray:
+        videos = [str(Path(video).absolute()) for video in videos]
+    settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
+    with PredictionsWriter(output.output, settings) as writer, create_count_progress() as bar:
+        pending = [video for video in videos if video not in writer.done_videos]
+        task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
+        for prediction in _predict_rows(run, pending, classification, output.ray):
+            writer.add(prediction)
+            bar.advance(task)
+        num_failed = writer.finish(videos)
+    if output.json:
+        print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
+    else:
+        print(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
+    return compute_exit_code(num_failed, len(videos))
+
+
+def _predict_rows(
+    run: str, videos: Sequence[str], classification: ClipArguments, ray: str | None
+) -> Iterator[Prediction]:
+    clips, top, device = classification.clips, classification.top, classification.device
+    if ray:
+        from muybridge.prediction.ray import predict_on_ray
+
+        run = str(Path(run).absolute()) if Path(run).exists() else run
+        device = "cpu" if device == "auto" else device
+        yield from predict_on_ray(run, videos, address=ray, device=device, clips=clips, top=top)
+        return
+    from muybridge.prediction.recognizer import load
+
+    recognizer = load(run, device)
+    for video in videos:
+        yield recognizer.predict(video, clips=clips, top=top)

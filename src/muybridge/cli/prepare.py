@@ -1,107 +1,130 @@
-"""`muybridge prepare`: videos once through the decoder, then random clips at its own speed for ever."""
+"""`muybridge prepare`: re-encodes a data set into shards from which random clips are read fast."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from muybridge.cli.options import verb_parser
+from muybridge.cli.output import compute_exit_code, create_progress, print_json
 
 if TYPE_CHECKING:
     from muybridge.prepared.coverage import Coverage
-    from muybridge.prepared.prepare import Preparation, Transcoder
-
-EXAMPLES = (
-    "muybridge prepare my_videos -o prepared",
-    "muybridge prepare kinetics400 --format kinetics --fps 15 -o kinetics400_15fps",
-    "muybridge prepare kinetics400 --format kinetics --fps 15 --flow -o kinetics400_15fps",
-    "muybridge prepare --check kinetics400_15fps",
-)
+    from muybridge.prepared.prepare import Preparation, PreparationOptions, Transcoder
 
 
-def run(words: Sequence[str]) -> int:
-    """Prints the coverage; exit code 3 when some videos failed, 1 when all did or --check finds damage."""
-    parser = verb_parser(
-        "prepare",
-        "SOURCE -o DATA [--format FORMAT] [--fps RATE] | --check DATA",
-        "Scales and re-encodes every video of a source into shards made for random access. Stopped at any moment, the same "
-        "line goes on where it was.",
-        EXAMPLES,
-    )
-    parser.add_argument(
-        "source", nargs="?", help="a folder of class folders, a CSV file, or a folder with official lists"
-    )
-    parser.add_argument("-o", "--output", help="the prepared folder to write")
-    parser.add_argument("--format", help="folder, csv, kinetics, ucf101, hmdb51 or sports1m (default: folder or csv)")
-    parser.add_argument("--fps", type=float, help="resample to this rate by time stamps (default: the source's own)")
-    parser.add_argument("--scale", type=int, nargs=2, default=[128, 171], metavar=("H", "W"), help="size of the frames")
-    parser.add_argument(
-        "--flow", action="store_true", help="also store optical flow, so that training on it reads as fast"
-    )
-    parser.add_argument("--workers", type=int, help="child processes (default: one a core)")
-    parser.add_argument("--timeout_seconds", type=float, default=600.0, help="for one video")
-    parser.add_argument("--ray", metavar="ADDRESS", help="do the work on this Ray cluster (auto: the running one)")
-    parser.add_argument(
-        "--resume", action="store_true", help="accepted for scripts; unfinished work is always taken up"
-    )
-    parser.add_argument("--check", metavar="DATA", help="verify a prepared folder by its checksums")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    found = parser.parse_args(list(words))
-    if found.check:
-        return _check(found)
-    if not found.source or not found.output:
+@dataclass(frozen=True)
+class FrameArguments:
+    """frames"""
+
+    fps: float | None = None
+    """Resample to this rate by time stamps (default: the rate of each video)."""
+    scale: tuple[int, int] = (128, 171)
+    """Height and width of the frames."""
+    flow: bool = False
+    """Also store optical flow, so that training on it reads as fast."""
+
+
+@dataclass(frozen=True)
+class WorkArguments:
+    """work"""
+
+    workers: int | None = None
+    """Worker processes (default: one for each core)."""
+    timeout_seconds: float = 600.0
+    """Time limit for one video."""
+    ray: str | None = None
+    """Work on the Ray cluster at this address (auto: the running one)."""
+    resume: bool = False
+    """Accepted for scripts; unfinished work is always resumed."""
+
+
+def prepare(
+    source: str | None = None,
+    *,
+    output: str | None = None,
+    format: str | None = None,
+    frames: FrameArguments,
+    work: WorkArguments,
+    check: str | None = None,
+    json: bool = False,
+) -> int:
+    """Scales and re-encodes every video of a source into shards made for random access.
+
+    The same command resumes interrupted work.
+
+    Args:
+        source: A folder of class folders, a CSV file, or a folder with official lists.
+        output: The prepared folder to write.
+        format: folder, csv, kinetics, ucf101, hmdb51 or sports1m (default: folder or csv).
+        check: Verify this prepared folder by its checksums instead.
+        json: Print JSON.
+
+    Returns:
+        3 when some videos failed, 1 when all did or --check finds damage.
+
+    Examples:
+        muybridge prepare my_videos -o prepared
+        muybridge prepare kinetics400 --format kinetics --fps 15 -o kinetics400_15fps
+        muybridge prepare kinetics400 --format kinetics --fps 15 --flow -o kinetics400_15fps
+        muybridge prepare --check kinetics400_15fps
+    """
+    if check:
+        return _check(check, json=json)
+    if not source or not output:
         raise ValueError("name a source and a folder to write: muybridge prepare SOURCE -o DATA")
-    return _prepare(found)
+
+    from muybridge.prepared.prepare import Preparation
+    from muybridge.prepared.source_listing import read_source
+
+    recipe = _make_recipe(frames)
+    listing = read_source(source, format or ("csv" if source.lower().endswith(".csv") else "folder"))
+    for note in listing.notes:
+        print(note, file=sys.stderr)
+    coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
+    if json:
+        print_json(coverage.to_json())
+    else:
+        print("\n".join(coverage.format_lines()))
+        print(f"prepared: {output}")
+    if coverage.leaks:
+        print(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", file=sys.stderr)
+    return compute_exit_code(len(coverage.failed), len(listing.rows))
 
 
-def _prepare(found: Any) -> int:
-    from muybridge.prepared.prepare import Preparation, PreparationOptions, read_source
+def _make_recipe(frames: FrameArguments) -> PreparationOptions:
+    from muybridge.prepared.prepare import PreparationOptions
 
-    if found.fps is not None and not found.fps > 0:
-        raise ValueError(f"--fps must be positive, not {found.fps}")
-    if min(found.scale) < 16:
-        raise ValueError(f"--scale must be at least 16 16, not {found.scale[0]} {found.scale[1]}")
-    if found.flow:
+    height, width = frames.scale
+    if frames.fps is not None and not frames.fps > 0:
+        raise ValueError(f"--fps must be positive, not {frames.fps}")
+    if min(frames.scale) < 16:
+        raise ValueError(f"--scale must be at least 16 16, not {height} {width}")
+    if frames.flow:
         from muybridge.video.flow import import_opencv
 
-        import_opencv()  # before the work, where it is not installed
-    kind = found.format or ("csv" if found.source.lower().endswith(".csv") else "folder")
-    source = read_source(found.source, kind)
-    for note in source.notes:
-        print(note, file=sys.stderr)
-    recipe = PreparationOptions(found.fps, found.scale[0], found.scale[1], flow=found.flow)
-    told = _with_bar(Preparation(source, Path(found.output), recipe), _transcoder(found))
-    if found.json:
-        print(json.dumps(told.to_json(), indent=2))
-    else:
-        print("\n".join(told.format_lines()))
-        print(f"prepared: {found.output}")
-    if told.leaks:
-        print(f"muybridge: WARNING: {len(told.leaks)} videos stand on both sides of a split", file=sys.stderr)
-    return 0 if not told.failed else 1 if len(told.failed) == len(source.rows) else 3
+        import_opencv()  # fails before the work, where it is not installed
+    return PreparationOptions(frames.fps, height, width, flow=frames.flow)
 
 
-def _transcoder(found: Any) -> Transcoder:
-    if found.ray:
+def _create_transcoder(work: WorkArguments) -> Transcoder:
+    if address := work.ray:
         from muybridge.prepared.ray import transcode_on_ray
 
-        return lambda jobs: transcode_on_ray(jobs, address=found.ray, timeout_seconds=found.timeout_seconds)
+        return lambda jobs: transcode_on_ray(jobs, address=address, timeout_seconds=work.timeout_seconds)
 
     from muybridge.distributed.rank import resolve_num_workers
     from muybridge.prepared.worker_pool import transcode_in_workers
 
-    number = max(1, resolve_num_workers(found.workers))
-    return lambda jobs: transcode_in_workers(jobs, num_workers=number, timeout_seconds=found.timeout_seconds)
+    num_workers = max(1, resolve_num_workers(work.workers))
+    return lambda jobs: transcode_in_workers(jobs, num_workers=num_workers, timeout_seconds=work.timeout_seconds)
 
 
-def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _prepare_with_progress(preparation: Preparation, transcoder: Transcoder) -> Coverage:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from muybridge.prepared.prepare import prepare
+    from muybridge.prepared.prepare import prepare as prepare_shards
 
     columns = (
         TextColumn("videos"),
@@ -110,23 +133,26 @@ def _with_bar(preparation: Preparation, transcoder: Transcoder) -> Coverage:
         TextColumn("{task.fields[gigabytes]:.2f} GB  {task.fields[failed]} failed"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    with create_progress(*columns) as bar:
         task = bar.add_task("videos", total=len(preparation.source.rows), gigabytes=0.0, failed=0)
-        return prepare(
+        return prepare_shards(
             preparation,
             transcoder,
-            on_progress=lambda at: bar.update(
-                task, completed=at.num_done, gigabytes=at.num_bytes / 1e9, failed=at.num_failed
+            on_progress=lambda progress: bar.update(
+                task,
+                completed=progress.num_done,
+                gigabytes=progress.num_bytes / 1e9,
+                failed=progress.num_failed,
             ),
         )
 
 
-def _check(found: Any) -> int:
+def _check(data: str, *, json: bool) -> int:
     from muybridge.prepared.dataset import find_damage
 
-    problems = list(find_damage(found.check))
-    if found.json:
-        print(json.dumps({"data": found.check, "problems": problems}, indent=2))
+    problems = list(find_damage(data))
+    if json:
+        print_json({"data": data, "problems": problems})
     else:
-        print("\n".join(problems) or f"{found.check} is as it was written")
+        print("\n".join(problems) or f"{data} is as it was written")
     return 1 if problems else 0

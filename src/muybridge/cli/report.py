@@ -2,69 +2,50 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from muybridge.cli.options import verb_parser
-
-if TYPE_CHECKING:
-    from muybridge.report.document import Page
-
-EXAMPLES = (
-    "muybridge report runs/first -o report.html",
-    "muybridge report runs/first runs/second -o comparison.html",
-    "muybridge report scores.parquet --data my_videos --figures figures",
-)
+from muybridge.cli.output import print_json
 
 
-def run(words: Sequence[str]) -> int:
-    """Writes the page, and says where it is."""
-    parser = verb_parser(
-        "report",
-        "RUN|SCORES|STUDY [RUN ...] [-o REPORT.html] [--data DATA] [--figures FOLDER] [--json]",
-        "One self-contained page; with several runs, a paired test on the videos that they share.",
-        EXAMPLES,
-    )
-    parser.add_argument("addresses", nargs="+", help="a run folder, a score file or a study; or several runs")
-    parser.add_argument("-o", "--output", default="report.html", help="the page to write")
-    parser.add_argument("--data", help="where the scored videos are; by default where the run says")
-    parser.add_argument("--figures", help="a folder for figures as .svg, .pdf, .png and tables as .md, .tex, .csv")
-    parser.add_argument("--json", action="store_true", help="print what the page says as JSON")
-    found = parser.parse_args(list(words))
-    output = Path(found.output)
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; name the page to write with -o, such as {output / 'report.html'}")
+def report(
+    addresses: list[str],
+    *,
+    output: str = "report.html",
+    data: str | None = None,
+    figures: str | None = None,
+    json: bool = False,
+) -> int:
+    """Writes one self-contained page; for several runs, with a paired test on the videos they share.
 
+    Args:
+        addresses: A run folder, a score file or a study folder; or several runs or score files.
+        output: The page to write.
+        data: Where the scored videos are (default: where the run says).
+        figures: A folder for figures as .svg, .pdf and .png and tables as .md, .tex and .csv.
+        json: Print the content of the page as JSON.
+
+    Examples:
+        muybridge report runs/first -o report.html
+        muybridge report runs/first runs/second -o comparison.html
+        muybridge report scores.parquet --data my_videos --figures figures
+    """
+    path = Path(output)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the page to write with -o, such as {path / 'report.html'}")
+
+    from muybridge.report.build import build_page
     from muybridge.report.page import write_figures, write_page
     from muybridge.text import sanitize_text
 
-    page = build(found.addresses, found.data)
-    files = write_figures(page, Path(found.figures)) if found.figures else []
-    write_page(page, output)
-    if found.json:
-        print(json.dumps({"report": str(output), "figures": list(map(str, files)), **page.summary}, indent=2))
+    page = build_page(addresses, data)
+    files = write_figures(page, Path(figures)) if figures else []
+    write_page(page, path)
+    if json:
+        print_json({"report": str(path), "figures": list(map(str, files)), **page.summary})
     else:
         for text in page.lead:
             print(sanitize_text(text.text))
         if files:
-            print(f"figures and tables: {len(files)} files in {found.figures}")
-        print(f"report: {output}")
+            print(f"figures and tables: {len(files)} files in {figures}")
+        print(f"report: {path}")
     return 0
-
-
-def build(addresses: Sequence[str], data: str | None) -> Page:
-    """The page about what lies at the addresses."""
-    from muybridge.report.comparison_page import build_comparison_page
-    from muybridge.report.run_page import build_run_page
-    from muybridge.report.sections.mistakes import find_clips
-    from muybridge.report.sources import StudyRecord, read_sources
-    from muybridge.report.study_page import build_study_page
-
-    found = read_sources(addresses)
-    if isinstance(found, StudyRecord):
-        return build_study_page(found)
-    beside = next((run.data for run in found if run.data), None)
-    clips = [find_clips(run, data, fallback_data=beside) for run in found]
-    return build_run_page(found[0], clips[0]) if len(found) == 1 else build_comparison_page(found, clips)

@@ -1,101 +1,88 @@
-"""`muybridge weights`: bring weights in, take them out, and read their card."""
+"""`muybridge weights`: imports weights, exports them, and shows their card."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from muybridge.cli.options import verb_parser
-
-EXAMPLES = (
-    "muybridge weights import r2plus1d_18-91a641e6.pth --source torchvision -o network.safetensors",
-    "muybridge weights import r2.5d_d34_l32.pkl --clip-length 32 -o network.safetensors",
-    "muybridge weights export runs/first --to onnx -o first.onnx",
-    "muybridge weights export runs/first --to torch-export --two-dimensional -o first.pt2",
-    "muybridge weights show runs/first",
-    "muybridge weights show",
-)
-SOURCES = ("torchvision", "ig65m", "vmz", "muybridge")
-TARGETS = ("onnx", "torchvision", "torch-export", "state-dict")
+from muybridge.cli.output import print_json
 
 
-def run(words: Sequence[str]) -> int:
-    """`import`, `export` or `show`."""
-    match list(words):
-        case ["import", *rest]:
-            return import_file(rest)
-        case ["export", *rest]:
-            return export(rest)
-        case ["show", *rest]:
-            return show(rest)
-        case _:
-            what = "Brings weights in, takes them out, prints their card or the catalogue of public weights."
-            verb_parser("weights", "import|export|show ...", what, EXAMPLES).print_help()
-            return 0 if words and words[0] in ("-h", "--help") else 2
+@dataclass(frozen=True)
+class ImportArguments:
+    """what the file does not say"""
+
+    source: Literal["torchvision", "ig65m", "vmz", "muybridge"] | None = None
+    """Where the file comes from: decides epsilon and frame rate."""
+    classes: str | None = None
+    """A text file with one class name a line, in the order of the outputs."""
+    clip_length: int | None = None
+    """Frames in a clip; only the weights of R2D show it."""
+    norm_epsilon: float | None = None
+    """Epsilon of batch norm, where that of --source does not fit."""
+    stem_pool: bool = False
+    """There is a max-pool after the stem."""
+    licence: str = "unknown"
+    """The licence of the weights, for the card."""
 
 
-def import_file(words: Sequence[str]) -> int:
-    """Recognises a file of weights and writes it with a card; prints what was found and what was assumed."""
-    parser = verb_parser("weights import", "FILE -o NAME.safetensors [OPTIONS]", "Recognises a network.", EXAMPLES[:2])
-    parser.add_argument("file", help="a state dict (.pt, .pth, .safetensors) or a Caffe2 pickle of VMZ (.pkl)")
-    parser.add_argument("-o", "--output", required=True, help="the .safetensors file to write")
-    parser.add_argument("--source", choices=SOURCES, help="where the file comes from: decides epsilon and frame rate")
-    parser.add_argument("--classes", help="a text file with a class name a line, in the order of the outputs")
-    parser.add_argument(
-        "--clip-length", "--clip_length", type=int, help="frames in a clip; weights show it for R2D alone"
-    )
-    parser.add_argument(
-        "--norm-epsilon", "--norm_epsilon", type=float, help="of batch norm, where --source does not fit"
-    )
-    parser.add_argument("--stem-pool", "--stem_pool", action="store_true", help="there is a max-pool after the stem")
-    parser.add_argument("--licence", default="unknown", help="under what licence they are, for the card")
-    return _import(parser.parse_args(list(words)))
+def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
+    """Recognises the network of a file of weights and writes it with a card.
 
+    Args:
+        file: A state dict (.pt, .pth, .safetensors) or a Caffe2 pickle of VMZ (.pkl).
+        output: The .safetensors file to write.
 
-def _import(found: Any) -> int:
+    Examples:
+        muybridge weights import r2plus1d_18-91a641e6.pth --source torchvision -o network.safetensors
+        muybridge weights import r2.5d_d34_l32.pkl --clip-length 32 -o network.safetensors
+    """
     from muybridge.weights.importing import ImportOptions, import_weights
 
     options = ImportOptions(
-        source=found.source,
-        classes=Path(found.classes) if found.classes else None,
-        clip_length=found.clip_length,
-        norm_epsilon=found.norm_epsilon,
-        stem_pool=found.stem_pool or None,
-        licence=found.licence,
+        source=assumptions.source,
+        classes=Path(assumptions.classes) if assumptions.classes else None,
+        clip_length=assumptions.clip_length,
+        norm_epsilon=assumptions.norm_epsilon,
+        stem_pool=assumptions.stem_pool or None,
+        licence=assumptions.licence,
     )
-    imported = import_weights(found.file, found.output, options)
-    told = imported.card.specification
-    rule = f", mid-channels {told.mid_channel_rule.replace('_', ' ')}" if told.name.startswith("r2plus1d") else ""
+    imported = import_weights(file, output, options)
+    spec = imported.card.specification
+    rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
     print(
-        f"{imported.format}: {told.name}, width {told.width}, {told.num_classes} classes{rule}, "
-        f"epsilon {told.norm_epsilon:g}; written to {found.output}"
+        f"{imported.format}: {spec.name}, width {spec.width}, {spec.num_classes} classes{rule}, "
+        f"epsilon {spec.norm_epsilon:g}; written to {output}"
     )
     for assumption in imported.assumptions:
         print(f"assumed: {assumption}", file=sys.stderr)
     return 0
 
 
-def export(words: Sequence[str]) -> int:
-    """Writes the network in another format, compares its outputs with ours, and prints by how much they differ."""
-    usage = "RUN|FILE|NAME --to FORMAT -o FILE [--two-dimensional]"
-    parser = verb_parser("weights export", usage, "Takes a network to production.", EXAMPLES[2:4])
-    parser.add_argument("run", help="a run folder, a .safetensors file, or a name of the catalogue")
-    parser.add_argument("--to", required=True, choices=TARGETS, help="the format to write")
-    parser.add_argument("-o", "--output", required=True, help="the file to write: .onnx, .pth or .pt2")
-    parser.add_argument(
-        "--two-dimensional",
-        "--two_dimensional",
-        action="store_true",
-        help="2-D convolutions alone, for runtimes that lack 3-D ones (onnx, torch-export)",
-    )
-    found = parser.parse_args(list(words))
+def export(
+    run: str,
+    *,
+    to: Literal["onnx", "torchvision", "torch-export", "state-dict"],
+    output: str,
+    two_dimensional: bool = False,
+) -> int:
+    """Writes a network in another format and compares its outputs with the original's.
 
+    Args:
+        run: A run folder, a .safetensors file, or a catalogue name.
+        to: The format to write.
+        output: The file to write: .onnx, .pth or .pt2.
+        two_dimensional: Use 2-D convolutions only, for runtimes without 3-D ones (onnx, torch-export).
+
+    Examples:
+        muybridge weights export runs/first --to onnx -o first.onnx
+        muybridge weights export runs/first --to torch-export --two-dimensional -o first.pt2
+    """
     from muybridge.inference.export import export_weights
 
-    exported = export_weights(found.run, found.output, export_format=found.to, two_dimensional=found.two_dimensional)
+    exported = export_weights(run, output, export_format=to, two_dimensional=two_dimensional)
     print(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"
@@ -105,25 +92,31 @@ def export(words: Sequence[str]) -> int:
     return 0
 
 
-def show(words: Sequence[str]) -> int:
-    """Prints the card of weights as JSON; of public weights that were not fetched yet, what is known; or lists those."""
-    usage = "[RUN|FILE.safetensors|NAME]"
-    parser = verb_parser("weights show", usage, "Prints the card of weights, or the catalogue.", EXAMPLES[4:])
-    parser.add_argument("run", nargs="?", help="a run folder, a .safetensors file, or a name of the catalogue")
-    found = parser.parse_args(list(words))
+def show(run: str | None = None) -> int:
+    """Prints the card of weights as JSON, or lists the catalogue of public weights.
 
+    Args:
+        run: A run folder, a .safetensors file, or a catalogue name.
+
+    Examples:
+        muybridge weights show runs/first
+        muybridge weights show
+    """
     from muybridge.weights.address import resolve_weights_file
     from muybridge.weights.card import load_card
     from muybridge.weights.catalogue import ENTRIES, find_entry
     from muybridge.weights.download import resolve_cached_path
 
-    if found.run is None:
+    if run is None:
         for entry in ENTRIES:
             print(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
         return 0
-    public = find_entry(found.run)
-    if public is not None and not Path(found.run).exists() and not resolve_cached_path(public).exists():
-        print(json.dumps({**public.to_json(), "fetched": False}, indent=2))
+    public = find_entry(run)
+    if public is not None and not Path(run).exists() and not resolve_cached_path(public).exists():
+        print_json({**public.to_json(), "fetched": False})
         return 0
-    print(json.dumps(load_card(resolve_weights_file(found.run)).to_json(), indent=2))
+    print_json(load_card(resolve_weights_file(run)).to_json())
     return 0
+
+
+VERBS = {"import": import_, "export": export, "show": show}

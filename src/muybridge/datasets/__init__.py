@@ -1,1 +1,1 @@
-"""A data address to a manifest: folders, lists, the official lists of the corpora, splits."""
+"""Data sets as manifests: class folders, CSV files, the official lists of the corpora, splits."""

@@ -1,22 +1,20 @@
-"""A data address to a manifest: a folder of class folders, or a CSV file (docs/data.md).
+"""Class folders, optionally below split folders, as rows; and the choice between a folder and a CSV file (docs/data.md).
 
-    DATA/handshake/a.mp4          DATA/train/handshake/a.mp4         path,label,split,group,start_seconds,end_seconds
-    DATA/hug/b.avi                DATA/test/hug/b.avi                clips/a.mp4,hug|push,train,seq01,1.5,4
+    DATA/handshake/a.mp4          DATA/train/handshake/a.mp4
+    DATA/hug/b.avi                DATA/test/hug/b.avi
 
-What enters is the address, what leaves is a `Manifest` with every video in a split; splits that are not given are drawn
-(`splits.py`). Files are listed, not opened: what is wrong with one is recorded when it is read.
+Files are listed but not opened; a file that cannot be read is recorded as such when it is read.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from muybridge.datasets.lists import SPLIT_ALIASES, read_csv
-from muybridge.datasets.manifest import Manifest, find_ambiguous_names
-from muybridge.datasets.splits import VideoRow
+from muybridge.datasets.csv_file import read_csv
+from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.records import Split
 from muybridge.text import join_names
 
 # fmt: off
@@ -25,12 +23,14 @@ VIDEO_EXTENSIONS = frozenset((
     "m2ts", "m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut",
     "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "wmv", "xvid", "y4m",
 ))
-
-
+# fmt: on
 
 
 def read_video_rows(address: str) -> tuple[str, list[VideoRow], list[str]]:
-    """The root, the rows and notes of a folder or a CSV file, splits as they are given."""
+    """The root, the rows and the notes of a folder or a CSV file, with the splits that it gives.
+
+    Raises ValueError for an address that is neither, and for a layout or a file with problems.
+    """
     path = Path(address)
     if path.is_dir():
         return str(path), *_read_folder(path)
@@ -38,29 +38,31 @@ def read_video_rows(address: str) -> tuple[str, list[VideoRow], list[str]]:
         raise ValueError(f"there is no folder or CSV file {address!r}")
     if path.suffix.lower() != ".csv":
         raise ValueError(f"{address} is neither a folder of class folders nor a .csv file")
-    return str(path.parent), *read_csv(path)
+    return str(path.parent), read_csv(path), []
 
 
 def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
-    """Rows of a folder of class folders, or of split folders that hold class folders."""
+    """Rows and notes of a folder of class folders, or of split folders that contain class folders."""
     folders = _list_subfolders(root)
     if not folders:
         raise ValueError(f"{root} has no class folders; put the videos of each class into a folder named after it")
     splits = {name: SPLIT_ALIASES.get(name.lower()) for name in folders}
-    notes = _make_loose_video_notes(root)
-    rows, empty_folders = [], []
+    notes = _describe_loose_videos(root)
+    class_folders: list[tuple[str, str, Split | None]] = [(name, name, None) for name in folders]  # path, label, split
     if "train" in splits.values() and None not in splits.values():
-        for name, split in splits.items():
-            for label in _list_subfolders(root / name):
-                class_rows = [VideoRow(path, (label,), split) for path in _iterate_videos(root, f"{name}/{label}")]
-                rows += class_rows
-                empty_folders += [] if class_rows else [f"{name}/{label}"]
-            notes += _make_loose_video_notes(root / name)
-    else:
-        for label in folders:
-            class_rows = [VideoRow(path, (label,)) for path in _iterate_videos(root, label)]
-            rows += class_rows
-            empty_folders += [] if class_rows else [label]
+        class_folders = [
+            (f"{name}/{label}", label, split)
+            for name, split in splits.items()
+            for label in _list_subfolders(root / name)
+        ]
+        notes += [note for name in splits for note in _describe_loose_videos(root / name)]
+    rows: list[VideoRow] = []
+    empty_folders = []
+    for folder, label, split in class_folders:
+        class_rows = [VideoRow(path, (label,), split) for path in _iterate_videos(root, folder)]
+        rows += class_rows
+        if not class_rows:
+            empty_folders.append(folder)
     if empty_folders:
         raise ValueError(f"{root} has class folders without videos: {join_names(empty_folders)}; fill or remove them")
     if not rows:
@@ -74,7 +76,7 @@ def _list_subfolders(folder: Path) -> list[str]:
 
 
 def _iterate_videos(root: Path, folder: str) -> Iterator[str]:
-    """Paths of the videos under root/folder, relative to root, in sorted order."""
+    """Paths of the videos below root/folder, relative to root, in sorted order."""
     with os.scandir(root / folder) as entries:
         visible = [entry for entry in entries if is_visible(entry.name)]
         sorted_entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in visible)
@@ -85,89 +87,21 @@ def _iterate_videos(root: Path, folder: str) -> Iterator[str]:
             yield f"{folder}/{name}"
 
 
-def _make_loose_video_notes(folder: Path) -> list[str]:
+def _describe_loose_videos(folder: Path) -> list[str]:
+    """A note on the videos directly in `folder`, outside any class folder, if there are any."""
     with os.scandir(folder) as entries:
-        num_loose = sum(is_visible(entry.name) and has_video_extension(entry.name) and entry.is_file() for entry in entries)
+        num_loose = sum(
+            is_visible(entry.name) and has_video_extension(entry.name) and entry.is_file() for entry in entries
+        )
     return [f"{num_loose} videos directly in {folder} have no class folder and are left out."] if num_loose else []
 
 
 def is_visible(name: str) -> bool:
-    """Not hidden, and no leftover of an archive."""
+    """Whether a file or folder is neither hidden nor an archive's metadata folder."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
 def has_video_extension(name: str) -> bool:
-    """Whether a file's name ends like a video's."""
+    """Whether a file name ends in one of VIDEO_EXTENSIONS, in any case."""
     _, dot, suffix = name.rpartition(".")
     return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS
-
-
-
-
-
-
-
-
-
-
-def check_file_names(address: str, rows: Sequence[VideoRow]) -> None:
-    """ValueError for file names that no table can hold."""
-    # Names in another encoding come from the file system with surrogates in place of the bytes that are not UTF-8.
-    undecodable_paths = [
-        row.path
-        for row in rows
-        if not row.path.isprintable() and any("\ud800" <= character <= "\udfff" for character in row.path)
-    ]
-    if undecodable_paths:
-        shown = join_names([ascii(path) for path in undecodable_paths])
-        raise ValueError(f"{address} has file names that are not UTF-8: {shown}; rename them")
-
-
-def check_classes(address: str, rows: Sequence[VideoRow], classes: Sequence[str]) -> None:
-    """What makes training senseless. Data without any training videos, for evaluation alone, may have what classes it has."""
-    ambiguous = find_ambiguous_names(classes)
-    if ambiguous:
-        raise ValueError(
-            f"{address} has classes that cannot be told apart by name: {'; '.join(ambiguous)}; rename one of each"
-        )
-    training_labels = {label for row in rows if row.split == "train" for label in row.labels}
-    if not training_labels:
-        return
-    if len(classes) == 1:
-        raise ValueError(f"{address} has one class only, {classes[0]!r}; training needs at least two")
-    held_out = [row for row in rows if row.split in ("validation", "test")]
-    unknown_labels = sorted({label for row in held_out for label in row.labels} - training_labels)
-    if unknown_labels:
-        raise ValueError(
-            f"{address} has labels for validation or test that no training video has: {join_names(unknown_labels)}; "
-            "add training videos of them or mark theirs as unused"
-        )
-
-
-def build_manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, notes: Sequence[str]) -> Manifest:
-    """The manifest of rows that all have a split; labels become places in `classes`."""
-    class_indices = {label: place for place, label in enumerate(classes)}
-    num_rows_by_path = Counter(row.path for row in rows)
-    return Manifest.from_rows(
-        (
-            {
-                "video": row.path if num_rows_by_path[row.path] == 1 else format_segment_name(row),
-                "path": row.path,
-                "labels": [class_indices[label] for label in row.labels],
-                "split": row.split,
-                "group": row.group,
-                "start_seconds": row.start_seconds,
-                "end_seconds": row.end_seconds,
-            }
-            for row in rows
-        ),
-        classes=classes,
-        root=root,
-        notes=notes,
-    )
-
-
-def format_segment_name(row: VideoRow) -> str:
-    """The name of one of several segments of a file: `clips/a.mp4#1.5-4`, without a bound where it has none."""
-    start, end = ("" if bound is None else f"{bound:.12g}" for bound in (row.start_seconds, row.end_seconds))
-    return f"{row.path}#{start}-{end}"

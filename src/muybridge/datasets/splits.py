@@ -1,44 +1,26 @@
-"""Which videos are for training, for validation and for test, where a data set does not say: pure, no I/O.
+"""Splits of data that gives none: which videos are for training, validation and test. Pure functions, no I/O.
 
-What enters are rows, some without a split; what leaves are the same rows, each in one. Videos of one group (a person, a
-recording) stay together. The test split is drawn by a hash of the group's name alone, so that it is the same for everyone
-and for ever; the validation split, which a run may spend as it likes, by the seed (docs/data.md).
+Input: rows, some without a split. Output: the same rows, each with a split. Videos of one group (a person, a recording) get the
+same split. The test split is sampled by a hash of the group's name alone, so that it is the same on every machine; the
+validation split depends on the seed of the run (docs/data.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from muybridge.datasets.rows import VideoRow
 from muybridge.randomness import hash_to_fraction
-from muybridge.records import Split
 
 _TEST_PERCENT, _VALIDATION_PERCENT = 20, 10
 
 
-@dataclass(frozen=True)
-class VideoRow:
-    """A video as an address names it. `split` is None where the address does not say."""
-
-    path: str
-    labels: tuple[str, ...]
-    split: Split | None = None
-    group: str | None = None
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have them
-
-    @property
-    def group_key(self) -> str:
-        """What a drawn split keeps on one side."""
-        return self.group or self.path
-
-
 def assign_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list[str]]:
-    """Every row in a split, and a line about each split that was drawn."""
+    """The rows with a split each, and a note on each split that was sampled."""
     notes = []
     if all(row.split is None for row in rows):
-        test = sample_groups(
+        test = _sample_groups(
             rows, _TEST_PERCENT, lambda group: hash_to_fraction(0, "test split", group), cover_every_class=True
         )
         rows = [replace(row, split="test" if row.group_key in test else "train") for row in rows]
@@ -49,7 +31,7 @@ def assign_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list
         )
     training = [row for row in rows if row.split == "train"]
     if training and all(row.split != "validation" for row in rows):
-        held_out = sample_groups(
+        held_out = _sample_groups(
             training,
             _VALIDATION_PERCENT,
             lambda group: hash_to_fraction(seed, "validation split", group),
@@ -69,40 +51,57 @@ def assign_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list
     return rows, notes
 
 
-def sample_groups(
+def assign_fold_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list[str]]:
+    """`assign_splits` for the split of every official fold; `split` becomes that of the first fold."""
+    if not rows or not rows[0].folds:
+        return assign_splits(rows, seed)
+    splits_by_fold = []
+    notes: list[str] = []
+    for fold in range(len(rows[0].folds)):
+        fold_rows, fold_notes = assign_splits([replace(row, split=row.folds[fold]) for row in rows], seed)
+        splits_by_fold.append([row.split for row in fold_rows])
+        notes += [f"Fold {fold + 1}: {note}" for note in fold_notes]
+    rows = [
+        replace(row, split=splits[0], folds=tuple(split for split in splits if split))
+        for row, splits in zip(rows, zip(*splits_by_fold, strict=True), strict=True)
+    ]
+    return rows, notes
+
+
+def _sample_groups(
     rows: Sequence[VideoRow], percent: int, hash_group: Callable[[str], float], *, cover_every_class: bool
 ) -> set[str]:
-    """About `percent` of the groups, the same share of each class as near as whole groups allow; lower chances go first.
+    """About `percent` of the groups, with the share of each class as equal as whole groups allow; lowest hashes first.
 
-    No class loses its last group. `every_class` takes at least one group of each class that has two.
+    No class loses its last group. With `cover_every_class` every class that has two groups loses at least one.
     """
-    labels_of: dict[str, set[str]] = {}
+    labels_by_group: dict[str, set[str]] = {}
     for row in rows:
-        labels_of.setdefault(row.group_key, set()).update(row.labels)
-    group_hashes = {group: hash_group(group) for group in labels_of}
-    groups_of: dict[str, list[str]] = {}
-    for group in sorted(labels_of, key=group_hashes.__getitem__):
-        for label in labels_of[group]:
-            groups_of.setdefault(label, []).append(group)
-    quantiles: dict[str, float] = {}
-    for groups in groups_of.values():
+        labels_by_group.setdefault(row.group_key, set()).update(row.labels)
+    hashes = {group: hash_group(group) for group in labels_by_group}
+    groups_by_label: dict[str, list[str]] = {}
+    for group in sorted(labels_by_group, key=hashes.__getitem__):
+        for label in labels_by_group[group]:
+            groups_by_label.setdefault(label, []).append(group)
+    quantiles: dict[str, float] = {}  # the lowest rank of a group among the groups of its classes, as a fraction
+    for groups in groups_by_label.values():
         for rank, group in enumerate(groups):
             quantiles[group] = min(quantiles.get(group, 1.0), (rank + 0.5) / len(groups))
-    num_left = {label: len(groups) for label, groups in groups_of.items()}
+    num_left = {label: len(groups) for label, groups in groups_by_label.items()}
     selected: set[str] = set()
 
     def try_select(group: str) -> None:
-        if group not in selected and all(num_left[label] > 1 for label in labels_of[group]):
+        if group not in selected and all(num_left[label] > 1 for label in labels_by_group[group]):
             selected.add(group)
-            num_left.update((label, num_left[label] - 1) for label in labels_of[group])
+            num_left.update((label, num_left[label] - 1) for label in labels_by_group[group])
 
     if cover_every_class:
-        for label in sorted(groups_of):
-            for group in groups_of[label]:
-                if num_left[label] == len(groups_of[label]):
+        for label, groups in sorted(groups_by_label.items()):
+            for group in groups:
+                if num_left[label] == len(groups):
                     try_select(group)
-    quota = max(1, (len(labels_of) * percent + 50) // 100)
-    for group in sorted(labels_of, key=lambda group: (quantiles[group], group_hashes[group])):
+    quota = max(1, (len(labels_by_group) * percent + 50) // 100)
+    for group in sorted(labels_by_group, key=lambda group: (quantiles[group], hashes[group])):
         if len(selected) < quota:
             try_select(group)
     return selected

@@ -1,1 +1,1 @@
-"""The other processes of a job: ranks, their collectives, a watchdog, signals to stop, Ray tasks."""
+"""The other processes of a job: ranks and collectives, the watchdog, stop signals, Ray tasks."""

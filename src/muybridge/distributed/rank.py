@@ -1,6 +1,6 @@
-"""Who we are among processes: rank and world size, worker count, and how a run is asked to stop.
+"""The rank of this process and the size of its job, from torchrun's environment variables. Imports no torch.
 
-Reads torchrun's environment variables only; torch.distributed itself is started in distributed/process_group.py.
+torch.distributed is initialized in process_group.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among the ranks of one job."""
+    """One process of a job."""
 
     rank: int = 0
     world_size: int = 1
@@ -19,12 +19,12 @@ class Rank:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this rank writes and prints."""
+        """Whether this rank writes files and prints."""
         return self.rank == 0
 
 
 def current_rank() -> Rank:
-    """From torchrun's environment; alone without it."""
+    """The rank that torchrun gave this process; without torchrun, the only rank of a job of one."""
     return Rank(
         rank=int(os.environ.get("RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
@@ -33,12 +33,12 @@ def current_rank() -> Rank:
 
 
 def get_num_restarts() -> int:
-    """How often torchrun has started this job again after a failure (`--max-restarts`): the run then goes on."""
+    """How often torchrun has restarted this job after a failure (`--max-restarts`)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def resolve_num_workers(num_workers: int | None) -> int:
-    """The worker processes to start: as set, else one a core this process may use, at most 16, shared by local ranks."""
+    """The number of worker processes: as set, else one per available core, at most 16, shared by the local ranks."""
     if num_workers is not None:
         return num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Work on single videos as tasks of a Ray cluster (extra `ray`): jobs in, results out as they are done."""
+"""Runs a function over many jobs, such as one per video, as tasks on a Ray cluster (extra `ray`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 Name = TypeVar("Name")
-
-
 Result = TypeVar("Result")
 
-
 _MAX_TASKS_PER_CORE = 4  # enough that no worker waits for its next video
-
-
 _MAX_RETRIES = 5
 
 
@@ -27,10 +22,10 @@ def run_on_ray(
     num_gpus: float = 0,
     on_worker_lost: Callable[[Name, str], Result],
 ) -> Iterator[tuple[Name, Result]]:
-    """Each job's name and what `work` made of its arguments, as they are done, on a core or on `num_gpus` each.
+    """Yields the name and the result of each job, in the order they finish; each uses one core, or `num_gpus` GPUs.
 
-    `address` as `ray.init` takes it, or "local" for this machine alone. `lost` says what comes of a job whose workers died
-    again and again, from its name and the reason.
+    `jobs` are names with the arguments of `function`. `address` is as for `ray.init`, or "local" for this machine alone.
+    `on_worker_lost` makes the result of a job whose workers died on every retry, from its name and the reason.
     """
     import ray  # noqa: PLC0415 - an extra
 
@@ -53,7 +48,7 @@ def run_on_ray(
                     result: Result = ray.get(reference)
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
                     result = on_worker_lost(
-                        name, f"the Ray worker that had it died again and again ({type(error).__name__})"
+                        name, f"its Ray worker died {_MAX_RETRIES + 1} times ({type(error).__name__})"
                     )
                 yield name, result
     finally:

@@ -1,4 +1,4 @@
-"""How a running job is asked to stop: signals set a flag, the job saves and raises `StopRequested`."""
+"""Stop requests: a signal sets a flag, the job saves and raises `StopRequested`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopRequested(Exception):
-    """A running job was asked to stop and has saved what it had; `signal_number` says by what."""
+    """A running job was stopped by the signal `signal_number` and has saved its state."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
@@ -18,25 +18,25 @@ class StopRequested(Exception):
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 75 (try again: run the same line with --resume) for everything else."""
+        """130 for Ctrl-C; 75 (EX_TEMPFAIL: run the same line with --resume) for any other signal."""
         return 130 if self.signal_number == signal.SIGINT else 75
 
 
 class StopFlag:
-    """Set by a signal, read between two steps."""
+    """The signal that was received, if any. Read between two steps."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
     def _handle_signal(self, signal_number: int, frame: FrameType | None) -> None:
         if signal_number == signal.SIGINT and self.signal_number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C means now
+            raise KeyboardInterrupt  # a second Ctrl-C stops at once
         self.signal_number = signal_number
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """While inside, SIGINT, SIGTERM and SIGUSR1 (SLURM's usual warning) set a flag instead of ending the process."""
+    """Inside the block, SIGINT, SIGTERM and SIGUSR1 (SLURM's usual warning) set a flag instead of ending the process."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag  # signal handlers can be set in the main thread only

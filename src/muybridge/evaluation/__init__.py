@@ -1,1 +1,1 @@
-"""From logits to accuracy: the protocol, score files, aggregation over the clips of a video, metrics."""
+"""Evaluation protocol, score files, averaging over the clips of a video, fusion, metrics."""

@@ -1,34 +1,42 @@
-"""A data set scored by the evaluation protocol: what `muybridge evaluate` runs, and validation during training alike.
+"""Scoring a data set by the evaluation protocol (`muybridge evaluate`, studies, validation during training).
 
-Enter: a manifest of one split and a `Scorer`. Leave: a score file, and the accuracy that is read off that file.
+Input: weights and a split of a data set (`evaluate_split`), or a manifest and a `Scorer` (`evaluate`). Output: a score file,
+and the accuracy computed from that file.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import broadcast_from_rank0, gather_rounds
+from muybridge.distributed.gather import gather_rounds
+from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
-from muybridge.evaluation.metrics import Accuracy, Rate, compute_accuracy
+from muybridge.distributed.watchdog import Watchdog
+from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, score_views, write_scores
+from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.files.run_folder import read_settings
+from muybridge.inference.scorer import load_scorer, resolve_device
 from muybridge.loading.draws import VideoBatchSampler
 from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
+from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
-from muybridge.settings import EvaluationSettings, LoadingSettings
+from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
+from muybridge.text import format_percent
+from muybridge.weights.card import Card
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is evaluated and how, apart from who scores it. `manifest` is of one split, its labels the model's classes."""
+    """What to evaluate and how, except for the scorer. `manifest` holds one split, labelled with the model's classes."""
 
     manifest: Manifest
     split: str
@@ -39,7 +47,7 @@ class EvaluationJob:
     loading: LoadingSettings
 
     def make_header(self) -> ScoresHeader:
-        """What the score file will say of itself."""
+        """The header of the score file."""
         return ScoresHeader(
             classes=self.manifest.classes,
             protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
@@ -53,10 +61,84 @@ class EvaluationJob:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The accuracy of a score file, and how many of its videos were shorter than a clip and repeated in a loop."""
+    """The accuracy of a score file, and the number of videos shorter than a clip, which were repeated in a loop."""
 
     accuracy: Accuracy
     num_looped_videos: int
+
+
+def evaluate_split(
+    weights: str | Path,
+    settings: EvaluateSettings,
+    path: Path,
+    *,
+    clip_length: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EvaluationResult:
+    """Score one split of a data set with saved weights and write the scores to `path`.
+
+    `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
+    `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
+    `timeouts.scoring_minutes` pass without a batch. Raises ValueError where the weights cannot be loaded, the data cannot be
+    opened, or the split has no videos.
+    """
+    device = local_device(resolve_device(settings.device))
+    loaded = load_scorer(weights, device)
+    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    with (
+        Watchdog(current_rank()) as watchdog,
+        watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
+    ):
+
+        def on_batch_done(num_videos: int) -> None:
+            watchdog.reset_deadline()
+            if on_progress:
+                on_progress(num_videos, len(job.manifest))
+
+        return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
+
+
+def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+
+    Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
+    """
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    manifest = data.select_split(settings.split)
+    if len(manifest) == 0:
+        raise ValueError(
+            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
+        )
+    preprocessing = card.preprocessing
+    return EvaluationJob(
+        manifest=manifest.remap_labels(card.classes),
+        split=settings.split,
+        fold=settings.fold,
+        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
+        model_sha256=card.tensors_sha256,
+        evaluation=settings.evaluation,
+        loading=settings.loading,
+    )
+
+
+def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
+    """Fill in an unset fold and seed from the run that made the weights, if it was trained on the same data.
+
+    Otherwise the split to score could contain videos that the run was trained on.
+    """
+    address = Path(weights)
+    saved_settings = (address if address.is_dir() else address.parent) / "settings.yaml"
+    if not saved_settings.is_file():
+        return settings
+    saved = read_settings(saved_settings)
+    data = str(saved.get("data"))
+    if data != settings.data and Path(data).resolve() != Path(settings.data).resolve():
+        return settings
+    return replace(
+        settings,
+        fold=saved.get("fold") if settings.fold is None else settings.fold,
+        seed=saved.get("seed") if settings.seed is None else settings.seed,
+    )
 
 
 def evaluate(
@@ -67,75 +149,68 @@ def evaluate(
     device: torch.device,
     on_progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Scores every planned view of every video into the file `path`. `finished` hears how many videos are done so far.
+    """Score every planned view of every video, write the scores to `path`, and compute the accuracy from that file.
 
-    With `evaluation.keep videos` the file keeps a row a video, and what an evaluation that ended early has done stays done.
-    Under torchrun every rank comes here and scores its share of the batches; rank 0 writes, and all get the result. `finished`
-    is then called by all, equally often.
+    With `evaluation.keep videos` the file has a row a video, and an interrupted evaluation resumes at the first video that
+    was not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
+    all ranks get the result. `on_progress` is called with the number of videos done, equally often on all ranks.
     """
-    rank, header, num_videos = current_rank(), job.make_header(), len(job.manifest)
-    averages_views = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if averages_views and rank.is_rank0 else None
-    first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
+    process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
+    keep_videos = job.evaluation.keep == "videos"
+    writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
+    first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     source = open_frame_source(job.manifest.root, job.preprocessing)
-    views = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
-    videos = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
-    batches = load_evaluation_batches(views, videos, job.loading, pin_memory=device.type == "cuda")
+    dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
+    batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            (rows,) = score_views((batch,), scorer, preprocessing=job.preprocessing, device=device)
-            yield (
-                aggregate_record_batch(rows, header, batch.num_looped_videos) if averages_views else rows,
-                batch.num_looped_videos,
-            )
+            rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device)
+            if keep_videos:
+                rows = aggregate_record_batch(rows, header, batch.num_looped_videos)
+            yield rows, batch.num_looped_videos
 
     def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), videos.num_batches, rank):
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, process_group):
             yield from gathered_rows
             if on_progress:
-                on_progress(min(num_videos, first_video + num_batches * videos.videos_per_batch))
+                on_progress(min(num_videos, first_video + num_batches * sampler.videos_per_batch))
 
     result = None
-    if rank.is_rank0:
-        num_looped = (
-            writer.write(rows for rows, _ in iterate_gathered_rows())
-            if writer
-            else _write_view_scores(path, iterate_gathered_rows(), header)
-        )
-        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
+    if not process_group.is_rank0:
+        deque(iterate_gathered_rows(), maxlen=0)  # takes part in every round; only rank 0 receives rows
     else:
-        deque(iterate_gathered_rows(), maxlen=0)
-    result = broadcast_from_rank0(result, rank)
+        if writer:
+            num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
+        else:
+            num_looped = _write_view_scores(path, iterate_gathered_rows(), header)
+        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
+    result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 
 
 def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
-    """The file with a row a view; how many videos repeat in a loop."""
+    """Write the file with a row a view; return the number of videos that repeat in a loop."""
     num_looped = 0
 
-    def iterate_and_count() -> Iterator[pa.RecordBatch]:
+    def iterate_rows() -> Iterator[pa.RecordBatch]:
         nonlocal num_looped
-        for rows, looped in batches:
-            num_looped += looped
+        for rows, num_looped_in_batch in batches:
+            num_looped += num_looped_in_batch
             yield rows
 
-    write_scores(path, iterate_and_count(), header)
+    write_scores(path, iterate_rows(), header)
     return num_looped
 
 
-def format_accuracy(measured: Accuracy) -> str:
-    """The three figures over all videos in one line."""
-    top1, top5 = measured.video_top1.of_all, measured.video_top5.of_all
+def format_accuracy(accuracy: Accuracy) -> str:
+    """clip@1, video@1 with its interval, and video@5 over all videos, in one line."""
+    top1, top5 = accuracy.video_top1.of_all, accuracy.video_top5.of_all
     line = (
-        f"clip@1 {format_percent(measured.clip_top1.of_all)}  video@1 {format_percent(top1)} "
+        f"clip@1 {format_percent(accuracy.clip_top1.of_all.share)}  video@1 {format_percent(top1.share)} "
         f"[{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
-        f"video@5 {format_percent(top5)}  of {top1.of} videos"
+        f"video@5 {format_percent(top5.share)}  of {top1.of} videos"
     )
-    return f"{line}, {measured.num_failed_videos} of them unreadable" if measured.num_failed_videos else line
-
-
-def format_percent(rate: Rate) -> str:
-    """`52.8 %`, or a dash where there was nothing to count."""
-    return f"{100 * rate.share:.1f} %" if rate.of else "-"
+    return f"{line}, {accuracy.num_failed_videos} of them unreadable" if accuracy.num_failed_videos else line

@@ -1,9 +1,9 @@
-"""The scores of several networks fused: two streams, RGB and optical flow, or any number (paper section 4).
+"""Fusion of the scores of two or more networks, such as the RGB and flow streams (paper section 4).
 
-Enter: score files of the same videos. Leaves: a `Fusion`, the weighted mean of their probabilities. Where all files have as
-many views a video, views are matched by (video, number of the view): the k-th clip of the flow network begins where the k-th
-of the RGB network does, up to the frame that flow needs more. Otherwise the videos' own scores are fused. What cannot be
-fused, a video that one file lacks or could not read, is counted as failed: wrong among all videos, never dropped. Pure numpy.
+Input: score files of the same videos. Output: a `Fusion`, the weighted mean of their probabilities. If all files have the
+same number of views a video, views are matched by (video, view index): the k-th clip of the flow network starts where the
+k-th clip of the RGB network does, up to the extra frame that flow needs. Otherwise the scores of videos are fused. A video
+that is missing or unreadable in one file counts as failed: wrong among all videos, never dropped. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muybridge.datasets.manifest import match_classes
+from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.aggregate import (
     BLOCK_ROWS,
     VideoScores,
@@ -29,18 +29,19 @@ from muybridge.evaluation.aggregate import (
 )
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.scores import Scores, compute_video_indices
+from muybridge.text import join_names
 
 FusionLevel = Literal["view", "video"]
-MAX_LISTED_VIDEOS = 3  # videos named in a sentence
-FAILED, ABSENT = -1, -2  # instead of the number of a row
+MAX_LISTED_VIDEOS = 3  # videos named in a message
+FAILED, ABSENT = -1, -2  # instead of a row index
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Several score files and their mean.
+    """Several score files and their weighted mean.
 
-    `scores` and `accuracy` are the mean's; the protocol in them is that of the first member, so quote `sentence` with
-    them. Fused by video, clip@1 has no meaning. `problems` are sentences on what could not be fused.
+    `scores` and `accuracy` are those of the mean. They carry the protocol of the first member, so quote `format_sentence`
+    with them. At level "video", clip@1 has no meaning. `problems` are sentences on what could not be fused.
     """
 
     names: tuple[str, ...]
@@ -52,7 +53,7 @@ class Fusion:
     problems: tuple[str, ...]
 
     def format_sentence(self) -> str:
-        """How the mean was made, for people."""
+        """Describe the weights, members and protocols in one line."""
         parts = [
             f"{share:.2f} x {name} ({member.protocol.format_sentence()})"
             for name, share, member in zip(self.names, self.normalized_weights, self.members, strict=True)
@@ -79,11 +80,11 @@ class Fusion:
 
 
 def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence[str] | None = None) -> Fusion:
-    """The weighted mean of the probabilities of two or more score files; `names` are what problems call them.
+    """Average the probabilities of two or more score files; `names` identify the files in messages.
 
-    ValueError says what differs where the files do not belong together: split, fold, classes, labels, or no common video.
+    Raises ValueError where the files differ in split, fold, classes or labels, or have no video in common.
     """
-    names = tuple(names or (f"file {number}" for number in range(1, len(members) + 1)))
+    names = tuple(names or (f"file {position}" for position in range(1, len(members) + 1)))
     normalized_weights = normalize_weights(weights, len(members))
     class_orders = _match_class_orders(members, names)
     videos = tuple(dict.fromkeys(name for member in members for name in compute_video_indices(member.table)[1]))
@@ -94,9 +95,7 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
         case "view":
             fused_scores, num_partial_views = _fuse_views(members, normalized_weights, class_orders, videos, labels)
             if num_partial_views:
-                problems += (
-                    f"{num_partial_views} views are scored in some of the files only; they are left out of all",
-                )
+                problems += (f"{num_partial_views} views are scored in only some of the files; they are left out",)
         case "video":
             fused_scores = _fuse_videos(members, normalized_weights, class_orders, videos, labels)
     member_accuracies = tuple(compute_accuracy(compute_video_scores(member)) for member in members)
@@ -106,55 +105,51 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
 
 
 def normalize_weights(weights: Sequence[float], num_members: int) -> tuple[float, ...]:
-    """Weights as shares of 1; ValueError where they are not one for each member, positive in all and never negative."""
+    """Scale weights to a sum of 1. Raises ValueError unless there is one for each member, none negative, one positive."""
     if num_members < 2:
-        raise ValueError(f"two or more are needed to fuse, not {num_members}")
+        raise ValueError(f"fusion needs at least two members, not {num_members}")
     if len(weights) != num_members:
-        raise ValueError(f"{len(weights)} weights were given for {num_members} to fuse; give one for each")
+        raise ValueError(f"{len(weights)} weights were given for {num_members} members; give one for each")
     if any(not (math.isfinite(weight) and weight >= 0) for weight in weights) or not sum(weights) > 0:
-        raise ValueError(f"weights must not be negative, and one must be positive, not {' '.join(map(str, weights))}")
+        raise ValueError(
+            f"weights must not be negative and at least one must be positive, not {' '.join(map(str, weights))}"
+        )
     return tuple(weight / sum(weights) for weight in weights)
 
 
 def _match_class_orders(members: Sequence[Scores], names: Sequence[str]) -> list[NDArray[np.int64]]:
-    """For each file, where the classes of the first one stand in it."""
+    """For each file, the indices of the first file's classes in it. Raises ValueError where split, fold or classes differ."""
     first = members[0].header
     orders = []
     for member, name in zip(members, names, strict=True):
         header = member.header
         if (header.split, header.fold) != (first.split, first.fold):
             raise ValueError(
-                f"{names[0]} is of split {first.split}, fold {first.fold}, but {name} of split {header.split}, "
+                f"{names[0]} has split {first.split}, fold {first.fold}, but {name} has split {header.split}, "
                 f"fold {header.fold}; fuse scores of the same videos"
             )
         try:
             match_classes(header.classes, first.classes)
             orders.append(np.array(match_classes(first.classes, header.classes), np.int64))
         except ValueError as error:
-            raise ValueError(f"{names[0]} and {name} are not of the same classes: {error}") from error
+            raise ValueError(f"{names[0]} and {name} have different classes: {error}") from error
     return orders
 
 
 def _describe_missing_videos(members: Sequence[Scores], names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence for each file that lacks videos of another one."""
+    """One sentence for each file that lacks videos of another one."""
     videos_by_member = [dict.fromkeys(compute_video_indices(member.table)[1]) for member in members]
     common_videos = set(videos_by_member[0]).intersection(*videos_by_member[1:])
     if not common_videos:
         raise ValueError(f"{' and '.join(names)} have no video in common; fuse scores of the same videos")
-    videos = dict.fromkeys(video for of_member in videos_by_member for video in of_member)
+    videos = dict.fromkeys(video for member_videos in videos_by_member for video in member_videos)
     sentences = []
     for name, member_videos in zip(names, videos_by_member, strict=True):
         missing_videos = [video for video in videos if video not in member_videos]
         if missing_videos:
-            more = (
-                f" and {len(missing_videos) - MAX_LISTED_VIDEOS} more"
-                if len(missing_videos) > MAX_LISTED_VIDEOS
-                else ""
-            )
             sentences.append(
                 f"{name} lacks {len(missing_videos)} of {len(videos)} videos "
-                f"({', '.join(missing_videos[:MAX_LISTED_VIDEOS])}{more}); "
-                "they are counted as failed"
+                f"({join_names(missing_videos, max_names=MAX_LISTED_VIDEOS)}); they are counted as failed"
             )
     return tuple(sentences)
 
@@ -162,7 +157,7 @@ def _describe_missing_videos(members: Sequence[Scores], names: Sequence[str]) ->
 def _merge_labels(
     members: Sequence[Scores], names: Sequence[str], class_orders: Sequence[NDArray[np.int64]], videos: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    """The labels of each video as classes of the first file; ValueError where two files contradict each other."""
+    """The labels of each video as class indices of the first file. Raises ValueError where two files disagree."""
     labels_by_video: dict[str, tuple[int, ...]] = {}
     for member, name, order in zip(members, names, class_orders, strict=True):
         to_first = np.argsort(order)
@@ -173,7 +168,9 @@ def _merge_labels(
         ):
             member_labels = tuple(int(to_first[label]) for label in labels)
             if set(labels_by_video.setdefault(video, member_labels)) != set(member_labels):
-                raise ValueError(f"{video} has other labels in {name} than in {names[0]}; fuse scores of the same data")
+                raise ValueError(
+                    f"{video} has different labels in {name} and in {names[0]}; fuse scores of the same data"
+                )
     return [labels_by_video[video] for video in videos]
 
 
@@ -184,7 +181,7 @@ def _fuse_views(
     videos: tuple[str, ...],
     labels: Sequence[tuple[int, ...]],
 ) -> tuple[VideoScores, int]:
-    """The mean over views that all files scored; also how many views only some of them did."""
+    """Average the views that all files scored; also the number of views that only some of them scored."""
     header = members[0].header
     clips, num_classes = header.protocol.clips, len(header.classes)
     rows = np.stack([_find_scored_rows(member, videos) for member in members])  # (files, videos * clips)
@@ -194,41 +191,41 @@ def _fuse_views(
     probabilities = np.full((len(videos), num_classes), np.nan)
     num_right_views = np.zeros(len(videos), np.int64)
     common_views = np.flatnonzero(is_common)
-    for first in range(0, len(videos), max(1, BLOCK_ROWS // clips)):
-        last = first + max(1, BLOCK_ROWS // clips)
-        block = common_views[(common_views >= first * clips) & (common_views < last * clips)]
+    videos_per_block = max(1, BLOCK_ROWS // clips)
+    for start in range(0, len(videos), videos_per_block):
+        stop = start + videos_per_block
+        block = common_views[(common_views >= start * clips) & (common_views < stop * clips)]
         if not len(block):
             continue
-        video = block // clips
+        video_indices = block // clips
         view_scores = np.zeros((len(block), num_classes))
-        video_means = np.zeros((len(np.unique(video)), num_classes))
+        video_means = np.zeros((len(np.unique(video_indices)), num_classes))
         for member, weight, order, member_rows in zip(
             members, normalized_weights, class_orders, rows[:, block], strict=True
         ):
             logits = pc.list_flatten(member.table["logits"].take(pa.array(member_rows))).to_numpy()
             logits = logits.reshape(len(block), num_classes)[:, order].astype(np.float64)
             view_scores += weight * softmax(logits)
-            present, means = average_by_video(logits, video, average=member.header.protocol.average)
+            present, means = average_by_video(logits, video_indices, average=member.header.protocol.average)
             video_means += weight * means
         probabilities[present] = video_means
-        np.add.at(
-            num_right_views, video[_find_correct_rows(view_scores, [labels[number] for number in video.tolist()])], 1
-        )
+        correct = _find_correct_rows(view_scores, [labels[index] for index in video_indices.tolist()])
+        np.add.at(num_right_views, video_indices[correct], 1)
     num_common = np.bincount(common_views // clips, minlength=len(videos))
     num_views = np.full(len(videos), clips, np.int64)
-    num_failed_views = num_views - num_common
-    return VideoScores(
-        header, videos, tuple(labels), probabilities, num_views, num_failed_views, num_right_views
-    ), num_partial_views
+    fused = VideoScores(
+        header, videos, tuple(labels), probabilities, num_views, num_views - num_common, num_right_views
+    )
+    return fused, num_partial_views
 
 
 def _find_scored_rows(member: Scores, videos: Sequence[str]) -> NDArray[np.int64]:
-    """For every view of every video, (videos * clips,), the row of `member` that has its scores.
+    """The row of `member` with the scores of each view of each video, int64 (videos * clips,).
 
-    FAILED where the view has none, ABSENT where the file does not know the video.
+    FAILED where the view has no scores, ABSENT where the file lacks the video.
     """
     clips = member.header.protocol.clips
-    index_by_video = {video: number for number, video in enumerate(videos)}
+    index_by_video = {video: index for index, video in enumerate(videos)}
     video_indices, names = compute_video_indices(member.table)
     keys = (
         np.array([index_by_video[name] for name in names], np.int64)[video_indices] * clips
@@ -248,27 +245,26 @@ def _fuse_videos(
     videos: tuple[str, ...],
     labels: Sequence[tuple[int, ...]],
 ) -> VideoScores:
-    """The mean of the videos' scores; each video counts as one view."""
+    """Average the scores of videos; each video counts as one view."""
     header = members[0].header
-    index_by_video = {video: number for number, video in enumerate(videos)}
+    index_by_video = {video: index for index, video in enumerate(videos)}
     probabilities = np.zeros((len(videos), len(header.classes)))
     for member, weight, order in zip(members, normalized_weights, class_orders, strict=True):
         member_scores = compute_video_scores(member)
-        aligned = np.full_like(probabilities, np.nan)  # NaN stays NaN in a sum: what one file lacks is not fused
+        aligned = np.full_like(probabilities, np.nan)  # NaN propagates: a video that one file lacks is not fused
         aligned[[index_by_video[video] for video in member_scores.videos]] = member_scores.probabilities[:, order]
         probabilities += weight * aligned
     failed = np.isnan(probabilities.sum(axis=1))
     num_right_views = np.zeros(len(videos), np.int64)
     readable = np.flatnonzero(~failed)
-    num_right_views[
-        readable[_find_correct_rows(probabilities[readable], [labels[number] for number in readable.tolist()])]
-    ] = 1
+    correct = _find_correct_rows(probabilities[readable], [labels[index] for index in readable.tolist()])
+    num_right_views[readable[correct]] = 1
     ones = np.ones(len(videos), np.int64)
     return VideoScores(header, videos, tuple(labels), probabilities, ones, np.where(failed, 1, 0), num_right_views)
 
 
 def _find_correct_rows(scores_nc: NDArray[np.float64], labels: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
-    """The rows whose first class is one of their labels."""
-    rows = np.repeat(np.arange(len(labels)), [len(of_row) for of_row in labels])
-    flat = np.array([label for of_row in labels for label in of_row], np.int64)
-    return np.flatnonzero(compute_best_ranks(scores_nc, rows, flat) == 0)
+    """The rows whose most probable class is one of their labels."""
+    rows = np.repeat(np.arange(len(labels)), [len(row_labels) for row_labels in labels])
+    flat_labels = np.array([label for row_labels in labels for label in row_labels], np.int64)
+    return np.flatnonzero(compute_best_ranks(scores_nc, rows, flat_labels) == 0)

@@ -1,9 +1,8 @@
-"""From the scores of videos to the accuracy that is reported (paper section 4: clip@1, video@1, video@5).
+"""Accuracy of videos (paper section 4: clip@1, video@1, video@5).
 
-Enter: `VideoScores`. Leaves: `Accuracy`, with its protocol, both denominators (all videos, readable videos) and 95 %
-intervals. A video that could not be read is wrong among all videos and absent among the readable ones; both are reported, so
-that nobody has to guess which. With several labels a video is right when any of them is among the first k. Videos without a
-label cannot be right or wrong: they are counted apart. Pure numpy.
+Input: `VideoScores`. Output: `Accuracy`, with its protocol, both denominators (all videos, readable videos) and 95 %
+intervals. An unreadable video is wrong among all videos and left out among the readable ones. A video with several labels is
+right at k if any of them is among the first k classes. Videos without a label are counted separately. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ class Rate:
 
     @property
     def share(self) -> float:
-        """right / of; NaN when there was nothing to be right about."""
+        """right / of; NaN if `of` is 0."""
         return self.right / self.of if self.of else math.nan
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values, with the share, null where it is NaN."""
+        """The record as JSON values, with the share, null instead of NaN."""
         return {**asdict(self), "share": self.share if self.of else None}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """One figure with both denominators."""
+    """A rate with both denominators."""
 
     of_all: Rate
     """Failed videos (or views) counted as wrong."""
@@ -56,7 +55,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """video@1 of the videos that have this label, failed ones counted as wrong."""
+    """video@1 of the videos with this label; failed videos count as wrong."""
 
     name: str
     right: int
@@ -66,37 +65,37 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What an evaluation reports. Rates are over labelled videos; `num_` fields count all."""
+    """Result of an evaluation. Rates are over labelled videos; `num_` fields count all videos."""
 
     protocol: EvaluationProtocol
     split: str
     fold: int | None
     clip_top1: Rates
-    """Single views, averaged over the same views that make the video's score. The interval takes a video's views as one."""
+    """Of the same views that make the scores of videos. The interval treats the views of a video as one trial."""
     video_top1: Rates
     video_top5: Rates
     per_class: tuple[ClassAccuracy, ...]
     num_videos: int
     num_unlabelled_videos: int
     num_failed_videos: int
-    """Videos without one readable view."""
+    """Videos without a readable view."""
     num_views: int
     num_failed_views: int
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values, the protocol also as a sentence."""
+        """The record as JSON values; the protocol includes its sentence."""
         rates = {name: getattr(self, name).to_json() for name in ("clip_top1", "video_top1", "video_top5")}
         protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
         return {**asdict(self), **rates, "protocol": protocol, "per_class": [asdict(row) for row in self.per_class]}
 
 
 def compute_accuracy(scores: VideoScores) -> Accuracy:
-    """clip@1, video@1, video@5 and the table by class. ValueError when no video has a label."""
+    """Compute clip@1, video@1, video@5 and the accuracy of each class. Raises ValueError if no video has a label."""
     labeled_mask, readable_mask = scores.labeled_mask, scores.readable_mask
     if not labeled_mask.any():
         raise ValueError(
             f"none of the {len(scores.videos)} videos of split {scores.header.split} has a label, so there is no "
-            "accuracy; give labels in the data, or use `muybridge predict`"
+            "accuracy; add labels to the data, or use `muybridge predict`"
         )
     ranks = compute_video_ranks(scores)
     return Accuracy(
@@ -116,33 +115,31 @@ def compute_accuracy(scores: VideoScores) -> Accuracy:
 
 
 def compute_video_ranks(scores: VideoScores) -> NDArray[np.int64]:
-    """The rank of each video's best placed label, 0 first, int64 (V,); UNRANKED where it is unlabelled or unreadable.
+    """The best rank among the labels of each video, from 0, int64 (V,); UNRANKED if it is unlabelled or unreadable.
 
-    A video is right at k where its rank is below k, also when there are fewer than k classes. `compute_best_ranks` has the
-    rule for
-    equal scores.
+    A video is right at k if its rank is below k, also when there are fewer than k classes. For equal scores see
+    `compute_best_ranks`.
     """
     videos, labels = scores.list_label_pairs()
     ranks = compute_best_ranks(scores.probabilities, videos, labels)
-    ranks[~scores.readable_mask] = UNRANKED  # their scores are NaN, which compares as if nothing were greater
+    ranks[~scores.readable_mask] = UNRANKED  # comparisons with NaN are false, which would give rank 0
     return ranks
 
 
 def compute_confusion_matrix(scores: VideoScores) -> NDArray[np.int64]:
-    """Counts (classes, classes): row the label, column the first class, over readable videos with exactly one label."""
+    """Counts (classes, classes) over readable videos with one label; rows are labels, columns most probable classes."""
     num_classes = len(scores.header.classes)
     single = np.array([len(labels) == 1 for labels in scores.labels], dtype=np.bool_) & scores.readable_mask
     labels = np.array([scores.labels[video][0] for video in np.flatnonzero(single)], dtype=np.int64)
-    predicted = scores.probabilities[single].argmax(
-        axis=1
-    )  # the lowest number among equals, as in `compute_best_ranks`
+    predicted = scores.probabilities[single].argmax(axis=1)  # lowest index among equals, as in `compute_best_ranks`
     return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def wilson_interval(share: float, num_trials: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share seen in `num_trials` independent trials (Wilson 1927; Newcombe 1998, method 3).
+    """95 % Wilson score interval of a share of `num_trials` independent trials (Wilson 1927; Newcombe 1998, method 3).
 
-    It stays inside 0 and 1 and is right for few trials and for shares near the ends, where the usual p +- 1.96 s is not.
+    It stays within 0 and 1 and holds for few trials and for shares near 0 or 1, unlike p +- 1.96 s. The share need not be a
+    multiple of 1 / `num_trials`: clip@1 averages over views but has as many trials as videos.
     """
     if num_trials == 0:
         return 0.0, 1.0
@@ -166,8 +163,8 @@ def _compute_video_top_k(
 
 
 def _compute_clip_top1(scores: VideoScores) -> Rates:
-    # Views of one video are close to copies of each other: with ten views a video, an interval over views would be up to
-    # sqrt(10) too narrow. As many trials as videos is the cautious end.
+    # The views of a video are strongly correlated: with ten views a video, an interval over views would be up to sqrt(10)
+    # too narrow. Counting videos as trials is the conservative choice.
     labeled_mask = scores.labeled_mask
     right = int(scores.num_right_views[labeled_mask].sum())
     of_all = int(scores.num_views[labeled_mask].sum())
@@ -179,7 +176,7 @@ def _compute_clip_top1(scores: VideoScores) -> Rates:
 
 
 def _compute_per_class(scores: VideoScores, *, is_right: NDArray[np.bool_]) -> tuple[ClassAccuracy, ...]:
-    """A video with several labels counts under each of them, right where it is right at all, as in video@1."""
+    """A video with several labels counts for each of them, and is right for all if it is right at video@1."""
     videos, labels = scores.list_label_pairs()
     num_classes = len(scores.header.classes)
     counts = [

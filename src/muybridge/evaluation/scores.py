@@ -1,11 +1,11 @@
-"""Clips to rows of scores, and the file that holds them (design decision 9; format in docs/protocol.md).
+"""Scores of views, and the file that holds them (format: docs/protocol.md).
 
-Enter: batches of planned views of whole videos and a `Scorer`. Leave: rows, one a planned view, scored or recorded as failed
-with its reason; nothing is replaced, padded or averaged here. Accuracy is computed from the file alone (`aggregate`,
-`metrics`), so a number can always be computed again, by another protocol of averaging or by other software.
+Input: batches of planned views of whole videos and a `Scorer`. Output: a row for each planned view, with its logits, or with
+the reason why it failed; no view is replaced, padded or averaged. Accuracy is computed from the file alone (`aggregate`,
+`metrics`), so it can be recomputed later, with another average or with other software.
 
-A score file is Parquet: video, view, start_seconds, labels, logits (null where the view failed), status, reason; a
-`ScoresHeader` as JSON in the schema metadata key `muybridge`. Rows go in and out in row groups of whole batches.
+A score file is Parquet with the columns video, view, start_seconds, labels, logits (null where the view failed), status and
+reason. The schema metadata key `muybridge` holds a `ScoresHeader` as JSON. Row groups consist of whole batches.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
-VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`videos.py`)
-ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: what writing holds in memory at once
+VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
+ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
 SCHEMA = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
         pa.field("view", pa.int32(), nullable=False),
-        pa.field("start_seconds", pa.float64()),  # null: the video could not be opened, so the view has no place
+        pa.field("start_seconds", pa.float64()),  # null: the video could not be opened
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
         pa.field("logits", pa.list_(pa.float32())),  # null: the view failed
         pa.field("status", pa.string(), nullable=False),
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ScoresHeader:
-    """What a score file says of itself. `num_videos` counts all videos of the split, readable or not."""
+    """Metadata of a score file. `num_videos` counts all videos of the split, readable or not."""
 
     classes: tuple[str, ...]
     protocol: EvaluationProtocol
@@ -65,7 +65,7 @@ class ScoresHeader:
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise ValueError(f"scores of format {self.format} were found, this version reads format {FORMAT}")
+            raise ValueError(f"the scores have format {self.format}, but this version reads format {FORMAT}")
         if self.split not in SPLITS:
             raise ValueError(f"the scores' split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if not self.classes:
@@ -78,9 +78,9 @@ class ScoresHeader:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ScoresHeader:
-        """The record from JSON values; another format, an unknown or a missing key is a ValueError."""
-        if values.get("format") != FORMAT:  # first: another format may well have other keys
-            raise ValueError(f"scores of format {values.get('format')} were found, this version reads format {FORMAT}")
+        """Build the record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
+        if values.get("format") != FORMAT:  # checked first: another format may have other keys
+            raise ValueError(f"the scores have format {values.get('format')}, but this version reads format {FORMAT}")
         names = {field.name for field in fields(cls)}
         if set(values) != names:
             raise ValueError(f"the header has the keys {sorted(values)}, expected {sorted(names)}")
@@ -90,7 +90,7 @@ class ScoresHeader:
 
 @dataclass(frozen=True)
 class Scores:
-    """A whole score file: `table` has the columns of `SCHEMA`, one row a planned view. It is complete and consistent."""
+    """A score file in memory: `table` has the columns of `SCHEMA` and every planned view exactly once."""
 
     table: pa.Table
     header: ScoresHeader
@@ -100,41 +100,40 @@ class Scores:
         _check_views(self.table, self.header)
 
 
-def score_views(
-    batches: Iterable[EvaluationBatch], scorer: Scorer, *, preprocessing: Preprocessing, device: torch.device
-) -> Iterator[pa.RecordBatch]:
-    """One record batch (`SCHEMA`) for each evaluation batch, in its order; a failed view keeps its row, without logits.
+def score_batch(
+    batch: EvaluationBatch, scorer: Scorer, *, preprocessing: Preprocessing, device: torch.device
+) -> pa.RecordBatch:
+    """Score the readable views of an evaluation batch; the result has a row (`SCHEMA`) for every planned view, in order.
 
-    Raises ValueError, naming the video, where a score is not finite: softmax would turn it into a number that looks right.
+    Raises ValueError with the name of the video where a score is not finite: softmax would turn it into a plausible number.
     """
-    for batch in batches:
-        scored = np.array([row.status == "ok" for row in batch.planned_views], dtype=np.bool_)
-        logits_nc = np.zeros((0, 0), np.float32)
-        if batch.views is not None:
-            with torch.no_grad():
-                logits_nc = scorer(prepare_network_input(batch.views, preprocessing, device)).float().cpu().numpy()
-        assert len(logits_nc) == scored.sum(), f"{len(logits_nc)} scores for {scored.sum()} readable views"
-        _check_finite(logits_nc, [row for row in batch.planned_views if row.status == "ok"])
-        yield make_record_batch(batch.planned_views, logits_nc)
+    readable_views = [view for view in batch.planned_views if view.status == "ok"]
+    logits_nc = np.zeros((0, 0), np.float32)
+    if batch.views is not None:
+        with torch.no_grad():
+            logits_nc = scorer(prepare_network_input(batch.views, preprocessing, device)).float().cpu().numpy()
+    assert len(logits_nc) == len(readable_views), f"{len(logits_nc)} scores for {len(readable_views)} readable views"
+    _check_finite(logits_nc, readable_views)
+    return make_record_batch(batch.planned_views, logits_nc)
 
 
-def make_record_batch(rows: Sequence[PlannedView], logits_nc: NDArray[np.float32]) -> pa.RecordBatch:
-    """Planned views and the logits (N, classes) of those with status ok, in the same order, as rows of `SCHEMA`."""
-    scored = np.array([row.status == "ok" for row in rows], dtype=np.bool_)
-    num_labels = np.array([len(row.labels) for row in rows], dtype=np.int64)
-    labels = np.fromiter(chain.from_iterable(row.labels for row in rows), np.int32, count=int(num_labels.sum()))
+def make_record_batch(views: Sequence[PlannedView], logits_nc: NDArray[np.float32]) -> pa.RecordBatch:
+    """Rows of `SCHEMA` for planned views, given the logits (N, classes) of those with status ok, in the same order."""
+    is_scored = np.array([view.status == "ok" for view in views], dtype=np.bool_)
+    num_labels = np.array([len(view.labels) for view in views], dtype=np.int64)
+    labels = np.fromiter(chain.from_iterable(view.labels for view in views), np.int32, count=int(num_labels.sum()))
     columns = [
-        pa.array([row.video for row in rows], pa.string()),
-        pa.array([row.view for row in rows], pa.int32()),
-        pa.array([row.start_seconds for row in rows], pa.float64()),
+        pa.array([view.video for view in views], pa.string()),
+        pa.array([view.view for view in views], pa.int32()),
+        pa.array([view.start_seconds for view in views], pa.float64()),
         pa.ListArray.from_arrays(_compute_offsets(num_labels), labels),
         pa.ListArray.from_arrays(
-            _compute_offsets(scored * logits_nc.shape[1]),
+            _compute_offsets(is_scored * logits_nc.shape[1]),
             pa.array(np.ascontiguousarray(logits_nc, dtype=np.float32).reshape(-1)),
-            mask=pa.array(~scored),
+            mask=pa.array(~is_scored),
         ),
-        pa.array([row.status for row in rows], pa.string()),
-        pa.array([row.reason for row in rows], pa.string()),
+        pa.array([view.status for view in views], pa.string()),
+        pa.array([view.reason for view in views], pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -143,20 +142,20 @@ def _compute_offsets(lengths: NDArray[np.int64]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
-def _check_finite(logits_nc: NDArray[np.float32], rows: Sequence[PlannedView]) -> None:
-    finite = np.isfinite(logits_nc).all(axis=1)
-    if not finite.all():
-        row = rows[int(np.argmin(finite))]
+def _check_finite(logits_nc: NDArray[np.float32], views: Sequence[PlannedView]) -> None:
+    is_finite = np.isfinite(logits_nc).all(axis=1)
+    if not is_finite.all():
+        view = views[int(np.argmin(is_finite))]
         raise ValueError(
-            f"the network gave scores that are not finite for {row.video}, view {row.view}; its weights or its "
-            "preprocessing are damaged: look at the weights, or evaluate in fp32"
+            f"the scores of {view.video}, view {view.view} are not finite; the weights or the preprocessing are wrong: "
+            "check the weights, or evaluate in fp32"
         )
 
 
 def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHeader) -> None:
-    """Writes a score file whole or not at all, a row group at a time; `batches` are those of `score_views`.
+    """Write a score file atomically, one row group at a time. `batches` are results of `score_batch`.
 
-    Raises ValueError, and leaves `path` as it was, where the rows are not every planned view once (`Scores` says how).
+    Raises ValueError and leaves `path` unchanged where the rows are not every planned view exactly once.
     """
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(header.to_json())})
     with atomic_write(path) as temporary:
@@ -171,7 +170,7 @@ def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHe
             for group in _iterate_row_groups(batches):
                 _check_rows(group, len(header.classes))
                 writer.write_table(group)
-        # The rows are on disk; whether each is there once is a question about the three small columns alone.
+        # Completeness is checked on three small columns read back from disk, so that logits need not stay in memory.
         with pq.ParquetFile(temporary) as file:
             _check_views(file.read(columns=["video", "view", "labels"]), header)
 
@@ -190,10 +189,9 @@ def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]
 
 
 def read_scores(path: Path) -> Scores:
-    """A score file, checked.
+    """Read and check a score file.
 
-    Raises ValueError with one sentence where it is absent, not Parquet, damaged, of another format, or not every planned
-    view exactly once.
+    Raises ValueError where the file is missing, not Parquet, damaged, of another format, or incomplete.
     """
     if not path.is_file():
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
@@ -214,20 +212,19 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
     text = (schema.metadata or {}).get(METADATA_KEY)
     if VIDEO_SCORES_METADATA_KEY in (schema.metadata or {}):
         raise ValueError(
-            "it has a row a video (evaluation.keep videos), but the views are needed here; evaluate again with "
+            "the file has a row a video (evaluation.keep videos), but scores of views are needed; evaluate again with "
             "--evaluation.keep views"
         )
     if text is None:
         raise ValueError(
-            "a Parquet file, but not of scores: it has no muybridge metadata; give a file that "
-            "`muybridge evaluate` wrote"
+            "the Parquet file holds no scores: it has no muybridge metadata; use a file written by `muybridge evaluate`"
         )
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"its muybridge metadata is not JSON ({error}); evaluate again") from error
+        raise ValueError(f"the muybridge metadata is not JSON ({error}); evaluate again") from error
     if not isinstance(values, dict):
-        raise ValueError("its muybridge metadata is not a JSON object; evaluate again")
+        raise ValueError("the muybridge metadata is not a JSON object; evaluate again")
     return ScoresHeader.from_json(values)
 
 
@@ -236,13 +233,13 @@ def _check_columns(schema: pa.Schema) -> None:
     if missing:
         raise ValueError(f"the score file lacks the columns {', '.join(missing)}; evaluate again")
     for field in SCHEMA:
-        found = schema.field(field.name).type
-        if found != field.type:
-            raise ValueError(f"the column {field.name} holds {found}, expected {field.type}; evaluate again")
+        stored_type = schema.field(field.name).type
+        if stored_type != field.type:
+            raise ValueError(f"the column {field.name} holds {stored_type}, expected {field.type}; evaluate again")
 
 
 def _check_rows(table: pa.Table, num_classes: int) -> None:
-    """What can be wrong within a row."""
+    """Check what can be wrong within a row."""
     for name in ("video", "view", "labels", "status", "reason"):
         if table[name].null_count:
             raise ValueError(f"{table[name].null_count} rows have no {name}")
@@ -252,54 +249,57 @@ def _check_rows(table: pa.Table, num_classes: int) -> None:
     _raise_if_any(
         pc.not_equal(pc.equal(table["status"], "ok"), table["logits"].is_valid()),
         table,
-        "has a status that contradicts its scores: ok must have scores and a failed view none",
+        "has a status that contradicts its scores: a view has scores if and only if its status is ok",
     )
     lengths = pc.list_value_length(table["logits"])
     _raise_if_any(
-        pc.not_equal(lengths, num_classes), table, f"has another number of scores than the {num_classes} classes"
+        pc.not_equal(lengths, num_classes), table, f"does not have a score for each of the {num_classes} classes"
     )
     if not pc.all(pc.is_finite(pc.list_flatten(table["logits"])), min_count=0).as_py():
-        raise ValueError("some scores are not finite; look at the weights, or evaluate in fp32")
+        raise ValueError("some scores are not finite; check the weights, or evaluate in fp32")
     labels = pc.list_flatten(table["labels"])
     extremes = pc.min_max(labels).as_py() if len(labels) else {"min": 0, "max": 0}
     if extremes["min"] < 0 or extremes["max"] >= num_classes:
         raise ValueError(f"labels run from {extremes['min']} to {extremes['max']}, but there are {num_classes} classes")
 
 
-def _raise_if_any(is_wrong: pa.ChunkedArray, table: pa.Table, sentence: str) -> None:
+def _raise_if_any(is_wrong: pa.ChunkedArray, table: pa.Table, problem: str) -> None:
     row = pc.index(is_wrong, True).as_py()
     if row >= 0:
-        raise ValueError(f"{table['video'][row]}, view {table['view'][row]} {sentence}")
+        raise ValueError(f"{table['video'][row]}, view {table['view'][row]} {problem}")
 
 
 def _check_views(table: pa.Table, header: ScoresHeader) -> None:
-    """Every planned view is there exactly once, and all views of a video have the same labels."""
+    """Check that every planned view is there exactly once, and that all views of a video have the same labels."""
     video_indices, names = compute_video_indices(table)
-    view = table["view"].to_numpy()
+    view_indices = table["view"].to_numpy()
     clips = header.protocol.clips
     if len(names) != header.num_videos:
         raise ValueError(f"the scores are of {len(names)} videos, expected {header.num_videos}")
-    wrong = (view < 0) | (view >= clips)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(f"{names[video_indices[row]]} has a view {view[row]}, but {clips} views a video were planned")
-    counts = np.bincount(video_indices * clips + view, minlength=len(names) * clips)
+    is_wrong = (view_indices < 0) | (view_indices >= clips)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        raise ValueError(
+            f"{names[video_indices[row]]} has a view {view_indices[row]}, but {clips} views a video were planned"
+        )
+    counts = np.bincount(video_indices * clips + view_indices, minlength=len(names) * clips)
     wrong_counts = np.flatnonzero(counts != 1)
     if len(wrong_counts):
         video_index, view_index = divmod(int(wrong_counts[0]), clips)
-        problem = "is missing" if counts[wrong_counts[0]] == 0 else f"is there {counts[wrong_counts[0]]} times"
+        count = counts[wrong_counts[0]]
+        problem = "is missing" if count == 0 else f"is there {count} times"
         raise ValueError(
-            f"view {view_index} of {names[video_index]} {problem}, but every planned view belongs there exactly once"
+            f"view {view_index} of {names[video_index]} {problem}, expected every planned view exactly once"
         )
     if len(table) and not _has_consistent_labels(table["labels"], video_indices):
         raise ValueError("the views of one video have different labels")
 
 
 def compute_video_indices(table: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
-    """For each row the number of its video, int64 (rows,), and the videos' names, in the order they first appear."""
+    """The index of each row's video, int64 (rows,), and the names of the videos in order of first appearance."""
     if not len(table):
         return np.zeros(0, np.int64), []
-    encoded = table["video"].dictionary_encode()  # its chunks share one dictionary
+    encoded = table["video"].dictionary_encode()  # all chunks share one dictionary
     indices = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
     return indices.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
 

@@ -1,9 +1,11 @@
-"""Scores of whole videos on disk, for data too large to keep every view of (`evaluation.keep videos`).
+"""Score files with a row a video, for data sets too large to keep every view (`evaluation.keep videos`).
 
-Sports-1M by 100 clips is 22 million views of 487 classes, 43 GB of logits; averaged, 220 thousand videos are 0.9 GB. Enter:
-rows of views as `score.py` makes them. Leave: a row a video: the mean over its readable views in float64, how many there
-were, how many were right. The file grows in parts, in manifest order; an evaluation that ended early goes on behind the last.
-`read_video_scores` reads files of both kinds, so every figure of videos is computed alike from either.
+The test split of Sports-1M with 100 clips a video has 22 million views of 487 classes, 43 GB of logits; averaged over views,
+its 220 thousand videos take 0.9 GB.
+
+Input: rows of views from `scores.score_batch`. Output: a row a video with the float64 mean over its readable views, and
+the numbers of planned, failed and right views. The file is written in parts, in manifest order; an interrupted evaluation
+resumes after the last part. `read_video_scores` reads both kinds of score files.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.scores import VIDEO_SCORES_METADATA_KEY, Scores, ScoresHeader, read_scores
-from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import ResumableTable
 
-PART_VIDEOS = 256  # what a kill may cost
+PART_VIDEOS = 256  # the most that a kill loses
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(
@@ -32,7 +34,7 @@ SCHEMA = pa.schema(
         pa.field("video", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
         *(pa.field(name, pa.int32(), nullable=False) for name in COUNT_COLUMNS),
-        pa.field("looped", pa.int32(), nullable=False),  # videos of the row's batch that repeat, told in its first row
+        pa.field("looped", pa.int32(), nullable=False),  # looped videos of a batch, in its first row; 0 in the others
         pa.field("probabilities", pa.list_(pa.float64())),  # null: no view was readable
         pa.field("reason", pa.string(), nullable=False),  # of the first view that failed
     ]
@@ -40,7 +42,7 @@ SCHEMA = pa.schema(
 
 
 def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, num_looped: int) -> pa.RecordBatch:
-    """The rows of some whole videos' views averaged into a row a video, as the protocol says; they are checked."""
+    """Check the rows of the views of whole videos and average them into a row (`SCHEMA`) a video, as the protocol says."""
     table = pa.Table.from_batches([views])
     names = table["video"].unique()
     scores = compute_video_scores(Scores(table, replace(header, num_videos=len(names))))
@@ -61,10 +63,13 @@ def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, num_loop
 
 
 class VideoScoresWriter:
-    """The file of an evaluation in the making. What another model, data set or protocol left unfinished is removed."""
+    """Writes a file with a row a video, resuming an interrupted one.
+
+    Parts left by an evaluation of another model, data set or protocol are removed.
+    """
 
     def __init__(self, path: Path, header: ScoresHeader) -> None:
-        self.path, self.header = path, header
+        self._header = header
         self._parts = ResumableTable(path, SCHEMA, header.to_json(), rows_per_part=PART_VIDEOS)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
@@ -72,27 +77,20 @@ class VideoScoresWriter:
         self.num_done = len(self._parts.read_column("video"))
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Takes the rows that are still to come and writes the file; the number of videos that repeat in a loop."""
+        """Add the rows of the remaining videos, write the file, and return the number of videos that repeat in a loop."""
         with self._parts:
             for rows in batches:
                 self._parts.add(rows)
         num_looped = sum(map(int, self._parts.read_column("looped")))
-        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self.header.to_json())}
-        with atomic_write(self.path) as temporary:
-            with pq.ParquetWriter(
-                temporary, SCHEMA.with_metadata(metadata), compression="zstd", write_page_checksum=True
-            ) as writer:
-                for part in self._parts.iterate_tables():
-                    writer.write_table(part)
-            _read_video_rows(temporary)
-        self._parts.remove()
+        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self._header.to_json())}
+        self._parts.write_file(metadata, verify=_read_video_rows)
         return num_looped
 
 
 def read_video_scores(path: Path) -> VideoScores:
-    """The scores of videos from a file with a row a view or a row a video.
+    """Read the scores of videos from a file with a row a view or a row a video.
 
-    Raises ValueError with one sentence where it is absent, not Parquet, damaged, of another format or not complete.
+    Raises ValueError where the file is missing, not Parquet, damaged, of another format, or incomplete.
     """
     try:
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
@@ -102,7 +100,7 @@ def read_video_scores(path: Path) -> VideoScores:
 
 
 def has_video_rows(path: Path) -> bool:
-    """Whether a file has a row a video, not a row a view. False for what is no Parquet file."""
+    """Whether a score file has a row a video rather than a row a view; False for a missing file or one that is not Parquet."""
     try:
         return path.is_file() and VIDEO_SCORES_METADATA_KEY in (pq.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError):
@@ -110,11 +108,11 @@ def has_video_rows(path: Path) -> bool:
 
 
 def _read_video_rows(path: Path) -> VideoScores:
-    """A row group at a time: besides the result no more of it is in memory."""
+    """Read and check a file with a row a video, one row group at a time to bound memory."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
-            raise ValueError(f"{path} has other columns than {', '.join(SCHEMA.names)}; evaluate again")
+            raise ValueError(f"{path} does not have the columns {', '.join(SCHEMA.names)}; evaluate again")
         header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEO_SCORES_METADATA_KEY]))
         num_rows = file.metadata.num_rows
         if num_rows != header.num_videos:
@@ -127,7 +125,9 @@ def _read_video_rows(path: Path) -> VideoScores:
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
             if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():
-                raise ValueError(f"{path} has scores that are not of {len(header.classes)} classes; evaluate again")
+                raise ValueError(
+                    f"{path} has videos without a finite score for each of the {len(header.classes)} classes; evaluate again"
+                )
             probabilities[first_row + readable] = values.reshape(len(readable), -1)
             first_row += len(table)
             for name, column in columns.items():
@@ -137,15 +137,17 @@ def _read_video_rows(path: Path) -> VideoScores:
     return VideoScores(header, tuple(columns["video"]), tuple(map(tuple, columns["labels"])), probabilities, **counts)
 
 
-def _check_video_rows(path: Path, header: ScoresHeader, columns: dict[str, list[Any]], failed: Any) -> None:
+def _check_video_rows(
+    path: Path, header: ScoresHeader, columns: dict[str, list[Any]], is_failed: NDArray[np.bool_]
+) -> None:
     if len(set(columns["video"])) != header.num_videos:
-        raise ValueError(f"{path}: a video is there more than once; evaluate again")
+        raise ValueError(f"{path}: a video occurs more than once; evaluate again")
     views, failures, right = (np.array(columns[name]) for name in COUNT_COLUMNS)
     if (
         (views != header.protocol.clips).any()
         or (right + failures > views).any()
-        or ((failures == views) != failed).any()
+        or ((failures == views) != is_failed).any()
     ):
         raise ValueError(f"{path}: the counts of views contradict the scores; evaluate again")
     if any(not 0 <= label < len(header.classes) for labels in columns["labels"] for label in labels):
-        raise ValueError(f"{path}: there are labels beyond the {len(header.classes)} classes; evaluate again")
+        raise ValueError(f"{path}: some labels are not among the {len(header.classes)} classes; evaluate again")

@@ -1,1 +1,1 @@
-"""Files that the library owns: written atomically, resumable, hashed, cached."""
+"""Files the library owns: atomic writes, run folders, resumable tables, hashes, the cache."""

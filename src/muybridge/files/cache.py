@@ -1,18 +1,14 @@
-"""The cache folder of the user."""
+"""The cache folder of the user: downloaded weights and copies of remote shards."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-CACHE_ENVIRONMENT_VARIABLE = "MUYBRIDGE_CACHE"
+from platformdirs import user_cache_path
 
 
 def get_cache_folder() -> Path:
-    """Where copies of remote shards are kept: $MUYBRIDGE_CACHE, else muybridge/ in the user's cache folder."""
-    configured = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
-    return (
-        Path(configured)
-        if configured
-        else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "muybridge"
-    )
+    """`$MUYBRIDGE_CACHE`, else the platform's cache folder for muybridge (Linux: `$XDG_CACHE_HOME` or `~/.cache`)."""
+    configured = os.environ.get("MUYBRIDGE_CACHE")
+    return Path(configured) if configured else user_cache_path("muybridge", appauthor=False)

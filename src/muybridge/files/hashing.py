@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def hash_file(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file."""
+    """Size in bytes and SHA-256 (hexadecimal) of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()

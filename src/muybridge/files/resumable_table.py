@@ -1,14 +1,15 @@
-"""A long table in parts: what takes hours to make is on disk as it comes, and a run that ends early is taken up again.
+"""A long table written in parts, so that an interrupted run keeps the rows it has.
 
-Enter: record batches of one schema, and the settings that made them. Leave: numbered Parquet files in a hidden folder beside
-the file that they will be. A part is whole or absent; what waits for the next one is all that a kill costs.
+Input: record batches of one schema, and the settings they were made with. Output: numbered Parquet files in a hidden folder
+beside the final file, and at the end the final file. Parts are written atomically; a killed process loses at most the rows
+that wait for the next part.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ SETTINGS_KEY = b"muybridge_parts"
 
 
 class ResumableTable:
-    """The parts of the table that will be `path`; one process writes. Leaving a `with` block keeps what was added."""
+    """The rows of the future file `path`, on disk part by part. One process writes. Leaving a `with` block flushes.
+
+    Use: `add` batches, then `write_file`. `settings` are anything JSON can hold; parts made with other settings are detected
+    by `has_same_settings` and refused by `check_settings`.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
+        self.path = path
         self.folder = path.with_name(f".{path.name}.parts")
         self._schema = schema
         self._settings = json.dumps(settings, sort_keys=True).encode()
@@ -38,25 +44,33 @@ class ResumableTable:
 
     @property
     def has_same_settings(self) -> bool:
-        """Whether the parts that are there were made by the same settings; so it is where there are none."""
+        """Whether the parts on disk, if any, were made with the same settings."""
         return all(
             pq.read_schema(part).metadata.get(SETTINGS_KEY) == self._settings for part in self._list_part_paths()
         )
 
+    def check_settings(self) -> None:
+        """Raises ValueError where the parts on disk were made with other settings."""
+        if not self.has_same_settings:
+            raise ValueError(
+                f"the unfinished {self.path.name} in {self.folder} was made by another network or other settings; "
+                "delete that folder, or name another output"
+            )
+
     def read_column(self, name: str) -> list[Any]:
-        """What a column holds so far on disk."""
+        """The values of a column in the parts on disk."""
         return [
             value for part in self._list_part_paths() for value in pq.read_table(part, columns=[name])[name].to_pylist()
         ]
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Some rows more; they are on disk when `part_rows` have come together, or after `flush`."""
+        """Adds rows. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
         self._pending.append(batch)
         if sum(map(len, self._pending)) >= self._rows_per_part:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes the rows that wait as a part."""
         if not self._pending:
             return
         table = pa.Table.from_batches(self._pending, self._schema)
@@ -66,17 +80,43 @@ class ResumableTable:
         self._pending.clear()
 
     def iterate_tables(self) -> Iterator[pa.Table]:
-        """The parts on disk, one after another."""
+        """The parts on disk, in the order they were written."""
         for part in self._list_part_paths():
             with pq.ParquetFile(part, page_checksum_verification=True) as file:
                 yield file.read().replace_schema_metadata(None)
 
+    def write_file(
+        self,
+        metadata: Mapping[bytes, str],
+        *,
+        tables: Iterable[pa.Table] | None = None,
+        verify: Callable[[Path], object] | None = None,
+    ) -> int:
+        """Flushes, writes the final file atomically, removes the parts; returns the number of rows.
+
+        `metadata` is the file's schema metadata. `tables` replaces the rows of the parts, for instance filtered or sorted.
+        `verify` reads the file before it gets its name, and raises where it is wrong.
+        """
+        self.flush()
+        num_rows = 0
+        with atomic_write(self.path) as temporary:
+            with pq.ParquetWriter(
+                temporary, self._schema.with_metadata(metadata), compression="zstd", write_page_checksum=True
+            ) as writer:
+                for table in self.iterate_tables() if tables is None else tables:
+                    writer.write_table(table)
+                    num_rows += len(table)
+            if verify:
+                verify(temporary)
+        self.remove()
+        return num_rows
+
     def remove(self) -> None:
-        """When the table is written, or is to begin anew."""
+        """Removes all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clean_up(self) -> None:
-        """Removes what a killed process left half written."""
+        """Removes the temporary files of a killed process."""
         remove_partial_files(self.folder)
 
     def _list_part_paths(self) -> list[Path]:

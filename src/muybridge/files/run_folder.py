@@ -1,4 +1,4 @@
-"""Run folders: what is written, where, and so that it is whole or absent.
+"""Run folders: reading their settings and logs, and recording the environment.
 
 A run folder holds settings.yaml, network.json, environment.json, log.jsonl, failures.jsonl, tensorboard/, checkpoints/,
 last.safetensors, best.safetensors and scores/<split>.parquet (docs/training.md).
@@ -21,24 +21,26 @@ RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensor
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings.yaml of a run folder in plain form. ValueError with a sentence where it is damaged."""
+    """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged."""
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file any more ({error})") from error
+        raise ValueError(
+            f"{path} is not a valid YAML file ({error}); restore it, or start a new run with another -o"
+        ) from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds no settings any more")
+        raise ValueError(f"{path} does not contain settings; restore it, or start a new run with another -o")
     return settings
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds one line to a .jsonl file; a line torn by a crash is skipped by `read_json_lines`."""
+    """Appends one line to a .jsonl file. `read_json_lines` skips a line that a crash left incomplete."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a .jsonl file; none if it is not there."""
+    """The complete lines of a .jsonl file; an empty list where the file is absent."""
     if not path.exists():
         return []
     records = []
@@ -46,12 +48,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
-            continue  # the line that was being written when the process died
+            continue  # the process died while it was writing this line
     return records
 
 
 def collect_environment() -> dict[str, Any]:
-    """What a result depends on besides the settings: versions, machine, command."""
+    """What a result depends on besides its settings: package versions, machine, command line."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -63,7 +65,7 @@ def collect_environment() -> dict[str, Any]:
 
 
 def get_processor_name() -> str:
-    """The processor as the system names it."""
+    """The name of the processor, as the operating system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -1,12 +1,12 @@
-"""Weights taken out: `muybridge weights export`.
+"""Export weights to other software: `muybridge weights export`.
 
-Enters: an address of weights. Leaves: a file that other software runs, and a JSON beside it with labels and preprocessing. The
-file is read back and its outputs are compared with ours before it gets its name: an export that fails leaves nothing.
+Input: an address of weights. Output: a file in one of the formats below, and a JSON file with labels and preprocessing. The
+file is read back and its outputs are compared with the network's before it gets its name; a failed export leaves no file.
 
     onnx          a graph, for ONNX Runtime and most other engines (`onnx.py`)
     torch-export  a torch.export program (.pt2), for torch, AOTInductor, ExecuTorch
     torchvision   a state dict for torchvision's VideoResNet (docs/weights.md shows the class)
-    state-dict    the plain tensors, for whoever builds the same network
+    state-dict    the plain tensors, for code that builds the same network
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from muybridge.files.atomic import atomic_write, write_json
 from muybridge.inference.onnx import OnnxScorer, write_onnx
-from muybridge.inference.two_dimensional import convert_to_two_dimensional as flattened
+from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.kernels.convolution import set_execution
+from muybridge.models.family import Specification
 from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import Card, build_network
@@ -37,16 +38,16 @@ SUFFIXES: dict[ExportFormat, tuple[str, ...]] = {
     "torch-export": (".pt2",),
     "state-dict": (".pth", ".pt"),
 }
-TORCHVISION_FAMILIES = ("r3d", "mc3", "r2plus1d")  # what its VideoResNet has stems and convolutions for
+TORCHVISION_FAMILIES = ("r3d", "mc3", "r2plus1d")  # those that its VideoResNet can build
 TOLERANCE = 1e-4  # of the largest output; folding and another order of summation cost about 1e-6
-BATCH_SIZES = (1, 3)  # of the clips that are compared: the batch is free
+BATCH_SIZES = (1, 3)  # of the clips compared; two, since the batch size is not fixed
 
 ScoreFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file that was written, and how far its outputs are from ours."""
+    """An exported file, and the difference between its outputs and the network's."""
 
     file: Path
     json_file: Path
@@ -58,18 +59,18 @@ class ExportResult:
 def export_weights(
     address: str | Path, output: str | Path, *, export_format: ExportFormat, two_dimensional: bool = False
 ) -> ExportResult:
-    """Writes the weights at `address` to `output` in the format `to`, compared with ours.
+    """Write the weights at `address` to `output`, and verify the outputs of the written file.
 
-    ValueError: the format cannot hold this network. RuntimeError: the outputs differ, and nothing was written.
+    ValueError if the format cannot represent the network; RuntimeError if outputs differ, in which case no file is written.
     """
     output = Path(output)
     if output.suffix not in SUFFIXES[export_format]:
         raise ValueError(
-            f"{export_format} files end in {' or '.join(SUFFIXES[export_format])}, not in {output.suffix or 'nothing'}"
+            f"{export_format} files end in {' or '.join(SUFFIXES[export_format])}, not in {output.suffix or 'no suffix'}"
         )
     if two_dimensional and export_format not in ("onnx", "torch-export"):
         raise ValueError(
-            f"--two-dimensional is a form of execution, and {export_format} holds weights alone; leave it out"
+            f"--two-dimensional needs a format with operators, but {export_format} has weights only; leave it out"
         )
     network, card = load_weights(address)
     notes: list[str] = []
@@ -87,7 +88,7 @@ def export_weights(
                     tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary
                 )
             case "state-dict":
-                notes.append(f"epsilon of batch norm, {card.specification.norm_epsilon:g}, is not in the file: set it")
+                notes.append(f"the file has no epsilon of batch norm; set it to {card.specification.norm_epsilon:g}")
                 score = _write_tensors(network.state_dict(), card.specification, temporary)
         difference, largest = compare_outputs(network, score, card)
     result = ExportResult(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
@@ -96,55 +97,52 @@ def export_weights(
 
 
 def compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> tuple[float, float]:
-    """The largest difference between both's outputs for random clips, and our largest output.
+    """The largest difference between outputs of `network` and `score` for random clips, and the network's largest output.
 
-    RuntimeError where they differ by more than `TOLERANCE` of the latter.
+    RuntimeError if the difference exceeds `TOLERANCE` times the largest output.
     """
-    preprocessing = card.preprocessing
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for num_clips in BATCH_SIZES:
-        shape = (
-            num_clips,
-            preprocessing.input_channels,
-            preprocessing.clip_length,
-            preprocessing.crop,
-            preprocessing.crop,
-        )
-        clips = torch.randn(shape, generator=generator)
+        clips = torch.randn((num_clips, *_get_clip_size(card)), generator=generator)
         with torch.inference_mode():
             expected = network(clips)
         actual = score(clips)
         if actual.shape != expected.shape:
             raise RuntimeError(
-                f"the exported network gives outputs {tuple(actual.shape)}, ours {tuple(expected.shape)}"
+                f"the exported network has outputs of shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
             )
         difference = max(difference, float((actual - expected).abs().max()))
         largest = max(largest, float(expected.abs().max()))
     if not difference <= TOLERANCE * largest:
         raise RuntimeError(
-            f"the exported network's outputs differ from ours by {difference:.2g} where the largest is {largest:.2g}; "
+            f"the exported network's outputs differ from ours by {difference:.2g}, and the largest is {largest:.2g}; "
             "nothing was written"
         )
     return difference, largest
 
 
-def convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
-    """A state dict that gives the same outputs under torchvision's epsilon of 1e-5.
+def _get_clip_size(card: Card) -> tuple[int, int, int, int]:
+    preprocessing = card.preprocessing
+    return preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop
 
-    Batch norm divides by sqrt(variance + epsilon): what our epsilon is larger goes into the running variance. ValueError for a
-    network that torchvision's VideoResNet has no parts for.
+
+def convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
+    """A state dict with the same outputs under torchvision's epsilon of 1e-5.
+
+    Batch norm divides by sqrt(variance + epsilon), so the excess of our epsilon is added to the running variance. ValueError
+    for a network that torchvision's VideoResNet cannot represent.
     """
     spec = network.specification
     family = spec.name.rpartition("_")[0]
     problems = [
         problem
         for applies, problem in (
-            (family not in TORCHVISION_FAMILIES, f"it has parts for {', '.join(TORCHVISION_FAMILIES)} alone"),
+            (family not in TORCHVISION_FAMILIES, f"it has only the families {', '.join(TORCHVISION_FAMILIES)}"),
             (spec.width != 64, f"its width is 64, not {spec.width}"),
             (spec.input_channels != 3, f"its stem takes 3 channels, not {spec.input_channels}"),
             (spec.stem_pool, "it has no max-pool after the stem"),
-            (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 channels inside"),
+            (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 mid-channels"),
             (not spec.middle_relu, "it has ReLU between the halves of (2+1)D"),
         )
         if applies
@@ -154,7 +152,8 @@ def convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
     extra_epsilon = spec.norm_epsilon - TORCHVISION_EPSILON
     if extra_epsilon < 0:
         raise ValueError(
-            f"epsilon {spec.norm_epsilon:g} is below torchvision's {TORCHVISION_EPSILON:g}: variances could turn negative"
+            f"epsilon {spec.norm_epsilon:g} is below torchvision's {TORCHVISION_EPSILON:g}, so variances could be negative; "
+            "export with --to state-dict"
         )
     return {
         name: (tensor.double() + extra_epsilon).float() if extra_epsilon and name.endswith("running_var") else tensor
@@ -166,34 +165,31 @@ def _list_torchvision_notes(card: Card) -> list[str]:
     spec, notes = card.specification, []
     if spec.norm_epsilon != TORCHVISION_EPSILON:
         notes.append(
-            f"{spec.norm_epsilon - TORCHVISION_EPSILON:g} was added to every running variance, so that outputs are equal at "
-            f"torchvision's epsilon {TORCHVISION_EPSILON:g}; import it again with --source torchvision"
+            f"{spec.norm_epsilon - TORCHVISION_EPSILON:g} was added to every running variance, so that outputs agree at "
+            f"torchvision's epsilon {TORCHVISION_EPSILON:g}; to import it again, use --source torchvision"
         )
     if spec.name.startswith("r2plus1d") and spec.mid_channel_rule == "per_convolution":
-        where = "three places" if spec.block == "basic" else "some places"
-        notes.append(f"torchvision's class needs other convolutions in {where}: docs/weights.md shows them")
+        count = "three" if spec.block == "basic" else "some"
+        notes.append(f"in torchvision's class, {count} convolutions must be replaced: docs/weights.md shows them")
     return notes
 
 
-def _write_tensors(tensors: dict[str, Tensor], spec: object, path: Path) -> ScoreFunction:
+def _write_tensors(tensors: dict[str, Tensor], spec: Specification, path: Path) -> ScoreFunction:
     torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    reloaded = build_network(spec, torch.load(path, weights_only=True))  # type: ignore[arg-type]
+    reloaded = build_network(spec, torch.load(path, weights_only=True))
     return _make_score_function(reloaded)
 
 
 def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool) -> ScoreFunction:
     module: nn.Module
     if two_dimensional:
-        module = flattened(network)
+        module = convert_to_two_dimensional(network)
     else:
         module = copy.deepcopy(network)
-        set_execution(module, "plain")  # torch's own operators, for whatever compiles the program
-    preprocessing = card.preprocessing
-    clips = torch.zeros(
-        2, preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop
-    )
+        set_execution(module, "plain")  # torch's own operators, which every compiler knows
+    clips = torch.zeros(2, *_get_clip_size(card))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter warns of its own use of pytree
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter warns about its own use of pytree
         program = torch.export.export(module, (clips,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         with path.open("wb") as file:
             torch.export.save(program, file)
@@ -214,22 +210,15 @@ def _make_score_function(module: nn.Module) -> ScoreFunction:
 def _build_description(
     result: ExportResult, card: Card, export_format: ExportFormat, *, two_dimensional: bool
 ) -> dict[str, object]:
-    preprocessing = card.preprocessing
     return {
         "file": result.file.name,
         "format": export_format,
         "two_dimensional": two_dimensional,
         "input": {
             "name": "clips",
-            "shape": [
-                "N",
-                preprocessing.input_channels,
-                preprocessing.clip_length,
-                preprocessing.crop,
-                preprocessing.crop,
-            ],
+            "shape": ["N", *_get_clip_size(card)],
             "range": "pixels 0 to 255, less the mean, divided by std, channels in the order of the means"
-            if preprocessing.modality == "rgb"
+            if card.preprocessing.modality == "rgb"
             else "displacements in pixels, x then y, less the mean, divided by std",
         },
         "output": {"name": "logits", "shape": ["N", card.specification.num_classes]},

@@ -1,16 +1,15 @@
-"""A network made ready to be used and no longer learnt: `optimize`.
+"""Prepare a network for inference: `optimize`.
 
-Enters: a `VideoResNet` with its weights. Leaves: a module that gives the same logits and features up to rounding. Every batch
-norm is folded into the convolution before it (its scale into the filters, its shift into a bias), weights are laid out once
-for the form that runs them (`muybridge.kernels.convolution`), and on a CPU ReLU and the sum of a block are done by the
-convolution's own kernel while its output is still in the cache, or 3x3 filters by a quarter of the multiplications
-(`muybridge.kernels.winograd`).
+Input: a `VideoResNet`. Output: a module with the same logits and features up to rounding. Every batch norm is folded into the
+convolution before it (its scale into the filters, its shift into a bias), and weights are stored in the layout of their form
+of execution (`muybridge.kernels.convolution`). On a CPU, the convolution kernel also applies ReLU and the sum of a block
+while its output is in the cache, and 3x3 filters run by Winograd's algorithm (`muybridge.kernels.winograd`) where it pays.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,36 +18,41 @@ from torch.nn import functional
 
 from muybridge.kernels import winograd
 from muybridge.kernels.convolution import (
-    Convolution3d,
     Triple,
     choose_execution_form,
     flatten_clips,
     has_onednn,
     unflatten_maps,
 )
-from muybridge.models.network import BasicBlock, BottleneckBlock, VideoResNet, check_clips
+from muybridge.models.family import Specification
+from muybridge.models.network import (
+    ConvolutionStep,
+    ResidualBlock,
+    VideoResNet,
+    check_clips,
+    list_convolution_steps,
+)
 
-TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorisedConvolution
+TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorizedConvolution
 
 
 class FoldedConvolution(nn.Module):
-    """Convolution, batch norm and, with `relu`, what follows them, as one convolution with a bias.
+    """Convolution, batch norm and perhaps ReLU as one convolution with a bias.
 
-    `extra_in` and `extra_out` channels of zeros are added to what enters and leaves.
+    It takes `extra_in` and returns `extra_out` additional channels, which are zero.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(
-        self, convolution: Convolution3d, norm: nn.Module, *, relu: bool, extra_in: int = 0, extra_out: int = 0
-    ) -> None:
+    def __init__(self, step: ConvolutionStep, *, extra_in: int = 0, extra_out: int = 0) -> None:
         super().__init__()
+        convolution = step.convolution
         assert not isinstance(convolution.padding, str), "padding is three numbers"
         self.form = choose_execution_form(convolution.kernel_size, convolution.stride, convolution.padding)
         self.temporal_geometry: Triple = (convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
-        self.relu = relu
-        weight, bias = fold_batch_norm(convolution, norm)
+        self.relu = step.relu
+        weight, bias = fold_batch_norm(step)
         weight = functional.pad(weight, (0, 0) * 3 + (0, extra_in) + (0, extra_out))
         self.is_winograd_applicable = winograd.is_applicable(weight, convolution.stride, convolution.padding)
         axes = {"frames": (1, 2), "pixels": (0,), "conv3d": (0, 1, 2)}[self.form]
@@ -61,12 +65,12 @@ class FoldedConvolution(nn.Module):
         self.padding = [convolution.padding[axis] for axis in axes] + [0] * (self.form == "pixels")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", functional.pad(bias, (0, extra_out)))
-        self.is_fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's way
+        self.is_fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's algorithm
         self._packed: Tensor | None = None
-        self._winograd: list[winograd.WinogradConvolution] = []  # none yet, or one, which twins share
+        self._winograd: list[winograd.WinogradConvolution] = []  # empty or one; copies without padding share the list
 
     def forward(self, clips: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Channels-last (N, C, T, H, W) -> (N, C', T', H', W'); `residual` is added before ReLU, and may be overwritten."""
+        """Channels-last (N, C, T, H, W) -> (N, C', T', H', W'); `residual` is added before ReLU and may be overwritten."""
         if self.is_fused and self.is_winograd_applicable and winograd.is_worthwhile(clips):
             return self._run_winograd(clips, residual)
         view = flatten_clips(clips, self.form)
@@ -75,14 +79,14 @@ class FoldedConvolution(nn.Module):
         return unflatten_maps(maps, clips, self.form)
 
     def copy_without_temporal_padding(self) -> FoldedConvolution:
-        """The same filters, sharing their memory, over those frames alone where all of them lie on something."""
+        """A copy that shares the filters and computes only the frames where every tap meets a frame of the input."""
         clone = copy.copy(self)
         clone.padding = list(self.padding) if self.form == "frames" else [0, *self.padding[1:]]
         clone._winograd = self._winograd
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: what is laid out for this machine is memory that cannot be read, and is made again."""
+        """State for copies and pickles, without oneDNN's packed weights: they cannot be read and are packed again."""
         return {**self.__dict__, "_packed": None, "_winograd": []}
 
     def _run_winograd(self, clips: Tensor, residual: Tensor | None) -> Tensor:
@@ -95,7 +99,7 @@ class FoldedConvolution(nn.Module):
         if has_time:
             stride, padding = self.stride[0], self.padding[0]
             return convolve(clips, stride=stride, padding=padding, relu=self.relu, residual=residual)
-        # Frames as clips of one: what a frame is padded to is still in the cache when its tiles are taken.
+        # Frames as clips of one frame: a padded frame is then still in the cache when its tiles are read.
         frames = flatten_clips(clips, "frames").unsqueeze(2)
         residual_frames = None if residual is None else flatten_clips(residual, "frames").unsqueeze(2)
         maps = convolve(frames, stride=1, padding=0, relu=self.relu, residual=residual_frames)
@@ -109,7 +113,7 @@ class FoldedConvolution(nn.Module):
         return maps.relu_() if self.relu else maps
 
     def _run_fused(self, view: Tensor, residual: Tensor | None) -> Tensor:
-        """The operators that torch.compile calls for this, called without compiling."""
+        """The operators that torch.compile emits for this, called without compiling."""
         operators: Any = torch.ops.mkldnn
         if self._packed is None:
             self._packed = self._pack_weight(view)
@@ -132,12 +136,12 @@ class FoldedConvolution(nn.Module):
         return packed
 
 
-def fold_batch_norm(convolution: nn.Conv3d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what convolution and batch norm in evaluation mode do.
+def fold_batch_norm(step: ConvolutionStep) -> tuple[Tensor, Tensor]:
+    """Weight (out, in, t, k, k) and bias (out,) of one convolution equal to convolution and batch norm in evaluation mode.
 
-    Computed in float64: the product of two rounded numbers is rounded once.
+    Computed in float64 and rounded once.
     """
-    assert isinstance(norm, nn.modules.batchnorm._BatchNorm), "a convolution is followed by batch norm"
+    convolution, norm, _ = step
     assert norm.running_var is not None and norm.running_mean is not None, "the norm keeps statistics"
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     weight = convolution.weight.double() * scale[:, None, None, None, None]
@@ -146,16 +150,16 @@ def fold_batch_norm(convolution: nn.Conv3d, norm: nn.Module) -> tuple[Tensor, Te
 
 
 class FoldedBlock(nn.Module):
-    """A residual block: its convolutions one after the other, the shortcut, their sum, ReLU."""
+    """A `ResidualBlock` of folded convolutions."""
 
-    def __init__(self, block: BasicBlock | BottleneckBlock, channel_multiple: int) -> None:
+    def __init__(self, block: ResidualBlock, channel_multiple: int) -> None:
         super().__init__()
-        parts = [block.conv1, block.conv2, *([block.conv3] if isinstance(block, BottleneckBlock) else [])]
-        self.convolutions = nn.ModuleList(fold_chain(parts, channel_multiple))
-        last = self.convolutions[-1]
-        assert isinstance(last, FoldedConvolution), "a block ends in a convolution"
-        last.relu = True  # after the sum
-        self.shortcut = None if block.downsample is None else fold_chain([block.downsample], channel_multiple)[0]
+        folded = fold_steps(list_convolution_steps(*block.convolutions), channel_multiple)
+        folded[-1].relu = True  # after the sum
+        self.convolutions = nn.ModuleList(folded)
+        self.shortcut = None
+        if block.downsample is not None:
+            (self.shortcut,) = fold_steps(list_convolution_steps(block.downsample), channel_multiple)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
@@ -166,65 +170,69 @@ class FoldedBlock(nn.Module):
         return out
 
 
-def fold_chain(parts: Iterable[nn.Module], channel_multiple: int) -> list[nn.Module]:
-    """Sequences of convolution, batch norm and perhaps ReLU as folded convolutions; what else there is stays as it is."""
-    modules = [module for part in parts for module in part.modules() if not any(module.children())]
-    pairs = [(number, module) for number, module in enumerate(modules) if isinstance(module, Convolution3d)]
-    chain: list[nn.Module] = []
+def fold_steps(steps: Sequence[ConvolutionStep], channel_multiple: int) -> list[FoldedConvolution]:
+    """Convolutions with batch norm and ReLU, each folded; channels between two of them are padded to a multiple."""
+    folded: list[FoldedConvolution] = []
     extra_in = 0
-    for index, convolution in pairs:
-        following = modules[index + 1 : index + 3]
-        relu = len(following) == 2 and isinstance(following[1], nn.ReLU)
-        # Only channels between two convolutions of one chain can be padded: what leaves a block has its own size.
-        extra_out = -convolution.out_channels % channel_multiple if index != pairs[-1][0] else 0
-        chain.append(FoldedConvolution(convolution, following[0], relu=relu, extra_in=extra_in, extra_out=extra_out))
+    for index, step in enumerate(steps):
+        # The output of the last one has the size that other blocks expect.
+        extra_out = -step.convolution.out_channels % channel_multiple if index < len(steps) - 1 else 0
+        folded.append(FoldedConvolution(step, extra_in=extra_in, extra_out=extra_out))
         extra_in = extra_out
-    return chain + [module for module in modules if isinstance(module, nn.MaxPool3d)]
+    return folded
 
 
-class InferenceNetwork(nn.Module):
-    """What `optimize` gives: clips in, logits or features out, without gradients."""
+class ClipClassifier(nn.Module):
+    """Features of clips and a linear classifier, for inference without gradients."""
 
     classifier_weight: Tensor
     classifier_bias: Tensor
 
-    def __init__(self, net: VideoResNet, channel_multiple: int) -> None:
+    def __init__(self, spec: Specification, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.specification = net.specification
-        self.stem = nn.Sequential(*fold_chain([net.stem], channel_multiple))
-        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
-        self.blocks = nn.Sequential(
-            *(FoldedBlock(_require_residual_block(block), channel_multiple) for stage in stages for block in stage)
-        )
-        weight, bias = net.fc.weight.detach().clone(), net.fc.bias.detach().clone()
+        self.specification = spec
         self.register_buffer("classifier_weight", weight)
         self.register_buffer("classifier_bias", bias)
-        self.eval()
 
     @torch.no_grad()
     def forward(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) in any memory format -> logits (N, classes)."""
-        return functional.linear(self.features(clips_ncthw), self.classifier_weight, self.classifier_bias)
+        """Normalised float32 clips (N, C, T, H, W) -> logits (N, classes)."""
+        return self.classify(self.features(clips_ncthw))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features (N, F) -> logits (N, classes)."""
+        return functional.linear(features, self.classifier_weight, self.classifier_bias)
+
+    def features(self, clips_ncthw: Tensor) -> Tensor:
+        """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
+        raise NotImplementedError
+
+
+class InferenceNetwork(ClipClassifier):
+    """The result of `optimize`; clips may be in any memory format."""
+
+    def __init__(self, net: VideoResNet, channel_multiple: int) -> None:
+        stem, blocks, head = net.split()
+        super().__init__(net.specification, head.weight.detach().clone(), head.bias.detach().clone())
+        pools = [module for module in stem if isinstance(module, nn.MaxPool3d)]
+        self.stem = nn.Sequential(*fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
+        self.blocks = nn.Sequential(*(FoldedBlock(block, channel_multiple) for block in blocks))
+        self.eval()
 
     @torch.no_grad()
     def features(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) -> what enters the classifier, (N, features)."""
+        """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
         check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
         maps: Tensor = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
         maps = self.blocks(self.stem(maps))
         return maps.mean(dim=(2, 3, 4))
 
 
-def _require_residual_block(module: nn.Module) -> BasicBlock | BottleneckBlock:
-    assert isinstance(module, BasicBlock | BottleneckBlock), "stages are made of residual blocks"
-    return module
-
-
 def optimize(net: VideoResNet, *, compile: bool = False) -> InferenceNetwork:
-    """The same function as `net` in evaluation mode, for inference on the device where `net` lies now.
+    """Return `net` in evaluation mode, folded and laid out for inference on its current device.
 
-    Results are the same up to rounding; `net` is left as it is and shares no memory with what is returned. `compile` hands
-    the result to torch.compile: it takes a minute at the first clip of every shape. ValueError for what is no VideoResNet.
+    Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `compile` uses
+    torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a VideoResNet.
     """
     if not isinstance(net, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be optimized, not a {type(net).__name__}")

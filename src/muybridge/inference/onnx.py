@@ -1,17 +1,17 @@
-"""Networks as ONNX files, and ONNX files as scorers.
+"""Write networks as ONNX files, and run such files.
 
-Enters: a `VideoResNet` with its card. Leaves: one file with the input `clips` (N, C, T, H, W), normalised, N free, and output
-`logits` (N, classes); the card is its metadata entry `muybridge`. The graph is written node by node: convolution with batch
-norm folded in, ReLU, sum, mean, matrix product, nothing else. torch's own exporter gives the same function, but takes
-minutes for the deeper networks (docs/decisions.md). Operator set 17, which every current runtime has.
+Input: a `VideoResNet` with its card. Output: one file with the input `clips` (N, C, T, H, W), normalised, N free, and the
+output `logits` (N, classes); its metadata entry `muybridge` is the card. The graph is built node by node from convolutions with
+folded batch norm, ReLU, sum, mean and matrix product, because torch's exporter takes minutes for the deeper networks
+(docs/decisions.md). Every current runtime has operator set 17.
 
-`OnnxScorer` is the other real implementation of `Scorer`: ONNX Runtime instead of torch.
+`OnnxScorer` is a `Scorer` that uses ONNX Runtime instead of torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,32 +21,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from muybridge.inference.two_dimensional import (
-    build_block_path,
-    fold_batch_norm,
-    list_convolutions_with_norms,
-    list_residual_blocks,
-    move_frames_to_channels,
-)
+from muybridge.inference.folded import fold_batch_norm
+from muybridge.inference.two_dimensional import move_frames_to_channels
 from muybridge.kernels.convolution import IntTuple
-from muybridge.models.network import VideoResNet
-from muybridge.weights.card import METADATA_KEY, Card
+from muybridge.models.network import VideoResNet, list_convolution_steps
+from muybridge.weights.card import METADATA_KEY, Card, parse_card
 
 OPSET_VERSION = 17
-IR_VERSION = 8  # of the container, the one that came with this operator set
+IR_VERSION = 8  # of the file format; released with this operator set
 INPUT_NAME, OUTPUT_NAME = "clips", "logits"
 
 
 @dataclass(frozen=True)
 class _GraphValue:
-    """A value of the graph: its name, and the size of one clip of it."""
+    """A value of the graph: its name, and its size for one clip."""
 
     name: str
     size_cthw: tuple[int, ...]
 
 
 class _GraphBuilder:
-    """Nodes and weights, gathered in the order of execution."""
+    """Collects nodes and weights in the order of execution."""
 
     def __init__(self) -> None:
         import onnx  # noqa: PLC0415  (an extra)
@@ -69,8 +64,11 @@ class _GraphBuilder:
         return self.add_constant(np.array(values, np.int64))
 
 
+_AddConvolution = Callable[[_GraphBuilder, _GraphValue, nn.Conv3d, Tensor, str], _GraphValue]
+
+
 def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool = False) -> None:
-    """Writes `network` to `path`; `two_dimensional` uses 2-D convolutions alone. ImportError where onnx is not installed."""
+    """Write `network` to `path`, with `two_dimensional` by 2-D convolutions only. ImportError if onnx is not installed."""
     graph = _GraphBuilder()
     helper, float_type = graph.onnx.helper, graph.onnx.TensorProto.FLOAT
     preprocessing = card.preprocessing
@@ -79,14 +77,15 @@ def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional:
     if two_dimensional:
         maps = _GraphValue(_add_frames_reshape(graph, INPUT_NAME, size), size)
     convolve = _add_two_dimensional_convolution if two_dimensional else _add_convolution
-    maps = _add_path(graph, maps, network.stem, convolve)
+    stem, blocks, head = network.split()
+    maps = _add_chain(graph, maps, convolve, stem)
     if network.specification.stem_pool:
         maps = _add_max_pool(graph, maps, two_dimensional=two_dimensional)
-    for block in list_residual_blocks(network):
-        residual = maps if block.downsample is None else _add_path(graph, maps, block.downsample, convolve)
-        out = _add_path(graph, maps, build_block_path(block), convolve)
+    for block in blocks:
+        residual = maps if block.downsample is None else _add_chain(graph, maps, convolve, block.downsample)
+        out = _add_chain(graph, maps, convolve, *block.convolutions)
         maps = _GraphValue(graph.add_node("Relu", graph.add_node("Add", out.name, residual.name)), out.size_cthw)
-    _add_classifier(graph, maps, network.fc, two_dimensional=two_dimensional)
+    _add_classifier(graph, maps, head, two_dimensional=two_dimensional)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -111,11 +110,11 @@ def _add_frames_reshape(graph: _GraphBuilder, clips: str, size: tuple[int, ...])
     return graph.add_node("Reshape", by_frame, graph.add_integers(-1, channels, height, width))
 
 
-def _add_path(graph: _GraphBuilder, maps: _GraphValue, module: nn.Module, convolve: Any) -> _GraphValue:
-    for convolution, norm, relu in list_convolutions_with_norms(module):
-        weight, bias = fold_batch_norm(convolution, norm)
-        maps = convolve(graph, maps, convolution, weight, graph.add_constant(bias.numpy()))
-        if relu:
+def _add_chain(graph: _GraphBuilder, maps: _GraphValue, convolve: _AddConvolution, *modules: nn.Module) -> _GraphValue:
+    for step in list_convolution_steps(*modules):
+        weight, bias = fold_batch_norm(step)
+        maps = convolve(graph, maps, step.convolution, weight, graph.add_constant(bias.numpy()))
+        if step.relu:
             maps = _GraphValue(graph.add_node("Relu", maps.name), maps.size_cthw)
     return maps
 
@@ -148,7 +147,7 @@ def _add_convolution(
 def _add_two_dimensional_convolution(
     graph: _GraphBuilder, maps: _GraphValue, convolution: nn.Conv3d, weight: Tensor, bias: str
 ) -> _GraphValue:
-    """As `flat.TwoDimensionalConvolution`: frames (N * T, C, H, W) in and out."""
+    """As `TwoDimensionalConvolution`: frames (N * T, C, H, W) -> (N * T', C', H', W')."""
     kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
     assert not isinstance(padding, str), "padding is three numbers"
     channels, length, height, width = maps.size_cthw
@@ -211,10 +210,10 @@ def _add_classifier(graph: _GraphBuilder, maps: _GraphValue, classifier: nn.Line
 
 
 class OnnxScorer:
-    """A `Scorer` that runs an ONNX file with ONNX Runtime, on a GPU where both are there and `device` says so."""
+    """A `Scorer` that runs an ONNX file with ONNX Runtime, on a GPU if `device` is one and this ONNX Runtime supports it."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """ImportError where onnxruntime is not installed; ValueError where the file is not one of ours."""
+        """ImportError if onnxruntime is not installed; ValueError if `path` is not an ONNX file with a card."""
         try:
             import onnxruntime  # noqa: PLC0415  (an extra)
             from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415
@@ -237,15 +236,9 @@ class OnnxScorer:
         text = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
             raise ValueError(
-                f"{path} has no card, so nobody knows its classes and preprocessing; export it with `muybridge weights export`"
+                f"{path} has no card, so its classes and preprocessing are unknown; export it with `muybridge weights export`"
             )
-        try:
-            values = json.loads(text)
-            if not isinstance(values, dict):
-                raise ValueError("it is not a JSON object")
-            self.card = Card.from_json(values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"the card of {path} is not understood: {error}") from error
+        self.card = parse_card(text, path)
 
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""

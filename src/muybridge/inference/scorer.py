@@ -1,7 +1,7 @@
-"""A network as a `Scorer`: what turns clips into logits when nothing is to be learnt.
+"""Scorers: networks as functions from clips to logits, for evaluation, validation and prediction.
 
-Enter: normalised clips on any device. Leave: logits on the CPU. Evaluation, validation during training and prediction all
-score through here, so none of them can forget evaluation mode: batch norm would then use, and change, its statistics.
+Input: normalised clips on any device. Output: logits on the CPU. All scoring goes through here and is therefore in evaluation
+mode; in training mode batch norm would use batch statistics and update its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from muybridge.weights.card import Card
 
 @dataclass(frozen=True)
 class NetworkScorer:
-    """A `Scorer` that runs `network`, which lies on `device` and stays in the mode it is in, in float32."""
+    """A `Scorer` that runs `network`, whose weights are on `device`. Its training mode is restored after each call."""
 
     network: nn.Module
     device: torch.device
@@ -38,7 +38,7 @@ class NetworkScorer:
 
 @dataclass(frozen=True)
 class LoadedScorer:
-    """What an address of weights gave: who scores, by which papers; `network` is None where there is only a graph."""
+    """A scorer, its card, and the network it was made from; `network` is None for an ONNX file."""
 
     scorer: Scorer
     card: Card
@@ -46,7 +46,7 @@ class LoadedScorer:
 
 
 def load_scorer(address: str | Path, device: torch.device) -> LoadedScorer:
-    """A scorer from a run folder, a .safetensors or an .onnx file, or a name of the catalogue; ValueError as of these."""
+    """Load a scorer from a run folder, a .safetensors or .onnx file, or a catalogue name. ValueError as `load_weights`."""
     if Path(address).suffix == ".onnx":
         if not Path(address).is_file():
             raise ValueError(f"there is no file {address}; `muybridge weights export` writes .onnx files")
@@ -58,7 +58,7 @@ def load_scorer(address: str | Path, device: torch.device) -> LoadedScorer:
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside; afterwards every module is in the mode it was in, frozen ones too."""
+    """Context manager for evaluation mode without gradients; the mode of every module is restored afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -70,7 +70,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one; a device that is not there is a ValueError."""
+    """The device of this name; `auto` is the GPU if there is one, else the CPU. ValueError if it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -78,5 +78,5 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device {name} does not exist; this machine has {torch.cuda.device_count()} CUDA devices")
     return device

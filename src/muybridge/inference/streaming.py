@@ -1,21 +1,21 @@
-"""A network along a long video: what windows that overlap share is computed once.
+"""Run a network along a long video, computing once what overlapping windows share.
 
-Enters: an optimized network and the frames of a video in order. Leave: logits or features of windows of L frames each.
+Input: an optimized network and the frames of a video in order. Output: logits or features of windows of L frames each.
 
-`SplitNetwork` is exact: layers that see single frames (the spatial half of R(2+1)D's stem, all of f-R2D) are run once a
-frame, the others once a window, since a window's border is padded with zeros in time.
+`SplitNetwork` is exact: layers that see single frames (the spatial half of R(2+1)D's stem, all of f-R2D) run once for each
+frame, the others once for each window, since a window is padded with zeros in time.
 
-`FeatureStream` is fully convolutional in time: every layer runs once along the whole video, and what leaves the last one is
-averaged over each window. It differs from the network on single windows by their borders alone: where a window sees zeros,
-a stream sees the video around it. A layer of temporal stride 2 is run at both phases where windows need both,
+`FeatureStream` is fully convolutional in time: every layer runs once along the whole video, and the output of the last one is
+averaged over each window. It differs from the network on single windows only at their borders, where it sees the video instead
+of zeros. A layer of temporal stride 2 runs at both phases where windows need both,
 
     window starts     0   4   8   12        frames
-    conv3_x, 4_x      0   2   4    6        every place is even: one phase
-    conv5_x           0 1 2 3               both phases, each over every second place
+    conv3_x, 4_x      0   2   4    6        every position is even: one phase
+    conv5_x           0 1 2 3               both phases, each over every second position
 
-so that a window has its own steps wherever it begins: the first is centred on its first frame. That is the network with
-strides replaced by dilations, at the cost of the strided one. Layers keep the few frames that the next chunk needs, so
-memory does not grow with the video, and chunks leave no mark.
+so that the first step of every window is centred on its first frame. This is the network with strides replaced by dilations,
+at the cost of the strided one. Layers keep the few frames that the next chunk needs, so memory does not grow with the length
+of the video, and results do not depend on the chunks.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from muybridge.inference.folded import FoldedBlock, FoldedConvolution, InferenceNetwork
 from muybridge.models.family import ConvolutionKind
 
 
 class SplitNetwork:
-    """An optimized network as layers that see single frames, and the rest; either may be empty."""
+    """An optimized network split into the layers that see single frames and the rest; either may be empty."""
 
     def __init__(self, network: InferenceNetwork) -> None:
         layers = [*network.stem, *network.blocks]
@@ -43,29 +42,29 @@ class SplitNetwork:
 
     @torch.inference_mode()
     def compute_frame_maps(self, frames_ncthw: Tensor) -> Tensor:
-        """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), a frame's depending on it alone."""
+        """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), each frame by itself."""
         maps: Tensor = self.frame_layers(frames_ncthw.contiguous(memory_format=torch.channels_last_3d))
         return maps
 
     @torch.inference_mode()
     def compute_logits(self, maps_ncthw: Tensor) -> Tensor:
-        """Maps of whole windows (N, C', L, H', W'), channels last, which may be overwritten -> logits (N, classes)."""
+        """Maps of whole windows (N, C', L, H', W'), channels last -> logits (N, classes); `maps_ncthw` may be overwritten."""
         maps: Tensor = self.window_layers(maps_ncthw)
         return self.classify(maps.mean(dim=(2, 3, 4)))
 
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return functional.linear(features, self.network.classifier_weight, self.network.classifier_bias)
+        return self.network.classify(features)
 
 
 def is_per_frame(layer: nn.Module) -> bool:
-    """Whether no convolution of the layer reaches beyond a frame or leaves frames out."""
+    """Whether all convolutions of the layer have temporal size and stride 1."""
     return all(conv.temporal_geometry[:2] == (1, 1) for conv in layer.modules() if isinstance(conv, FoldedConvolution))
 
 
 def check_streamable(network: InferenceNetwork) -> None:
-    """ValueError for a network that cannot run along a video."""
+    """Raise ValueError for a network that cannot run along a video."""
     spec = network.specification
     if spec.stem is ConvolutionKind.TIME_AS_CHANNELS:
         raise ValueError(
@@ -75,33 +74,34 @@ def check_streamable(network: InferenceNetwork) -> None:
 
 
 class FeatureStream:
-    """Features of windows of `length` frames that begin at `starts` (increasing) of a video whose maps come in order.
+    """Features of windows of `length` frames that begin at `starts` (increasing), for maps that are pushed in order.
 
-    Maps are those of `SplitNetwork.compute_frame_maps`, (T, H, W, C), from frame `begin` on: no window depends on those before.
+    Maps are those of `SplitNetwork.compute_frame_maps` as (T, H, W, C), from `first_frame` on: no window depends on earlier
+    frames.
     """
 
     def __init__(self, split: SplitNetwork, starts: Sequence[int], length: int) -> None:
         check_streamable(split.network)
         groups = _group_by_stride(split.window_layers)
         for _ in groups[1:]:
-            length = -(-length // 2)  # rounded up, as the padding of a stride of 2 has it
+            length = -(-length // 2)  # rounded up, as the padding makes it
         self.first_frame = max(0, starts[0] - _compute_temporal_radius(groups[0]) - _compute_strided_radius(groups[1:]))
         windows = [(window_index, start - self.first_frame) for window_index, start in enumerate(starts)]
         self._branch = _StreamBranch(groups, windows, length, num_dropped=0, first_center=0)
 
     @torch.inference_mode()
     def push(self, maps_thwc: Tensor) -> list[tuple[int, Tensor]]:
-        """Windows that are complete with the maps given: their places in `starts`, and features (F,)."""
+        """Windows that these maps complete: their indices in `starts`, and features (F,)."""
         return self._branch.push(maps_thwc, last=False)
 
     @torch.inference_mode()
     def finish(self) -> list[tuple[int, Tensor]]:
-        """The windows that are left, when the video ends here."""
+        """The remaining windows, at the end of the video."""
         return self._branch.push(None, last=True)
 
 
 def _group_by_stride(layers: nn.Sequential) -> list[list[nn.Module]]:
-    """Layers in groups of one temporal stride; all but the first begin with a layer of stride 2."""
+    """Layers in groups between temporal strides; every group but the first begins with a layer of stride 2."""
     groups: list[list[nn.Module]] = [[]]
     for layer in layers:
         if any(conv.temporal_geometry[1] == 2 for conv in layer.modules() if isinstance(conv, FoldedConvolution)):
@@ -111,23 +111,23 @@ def _group_by_stride(layers: nn.Sequential) -> list[list[nn.Module]]:
 
 
 def _compute_temporal_radius(layers: Sequence[nn.Module]) -> int:
-    """How many frames before and after one it depends on, but for convolutions that change the stride."""
+    """How many frames before and after a frame its output depends on, strided convolutions excluded."""
     convolutions = [conv for layer in layers for conv in layer.modules() if isinstance(conv, FoldedConvolution)]
     return sum(conv.temporal_geometry[2] for conv in convolutions if conv.temporal_geometry[1] == 1)
 
 
 def _compute_strided_radius(groups: Sequence[Sequence[nn.Module]]) -> int:
-    """The same of groups that begin with a stride, in frames that enter the first of them."""
+    """The same for groups that begin with a stride, in input frames of the first."""
     if not groups:
         return 0
     return 1 + 2 * (_compute_temporal_radius(groups[0]) + _compute_strided_radius(groups[1:]))
 
 
 class _StreamBranch:
-    """Layers of one stride, and after them a branch for each phase of the next stride, or else the windows themselves.
+    """Layers between two strides, followed by a branch for each phase of the next stride or, in the last, by pooling.
 
-    `windows` are (number, first place) in frames that leave the layers. The first `drop` frames that enter are needed by
-    none of them; `first` is the one of the others that the first strided convolution is centred on.
+    `windows` are (window index, first position) in output frames. The first `num_dropped` input frames are discarded; the first
+    strided convolution is centred on frame `first_center` of the others.
     """
 
     def __init__(
@@ -141,18 +141,18 @@ class _StreamBranch:
     ) -> None:
         self._num_to_drop = num_dropped
         self._layers = [
-            _make_stream_layer(layer, first_center if place == 0 else 0) for place, layer in enumerate(groups[0])
+            _make_stream_layer(layer, first_center if index == 0 else 0) for index, layer in enumerate(groups[0])
         ]
         self._branches: list[_StreamBranch] = []
         self._pool = _WindowPool(windows, length) if len(groups) == 1 else None
         for phase in (0, 1) if len(groups) > 1 else ():
-            phase_windows = [(number, place // 2) for number, place in windows if place % 2 == phase]
+            phase_windows = [(window_index, start // 2) for window_index, start in windows if start % 2 == phase]
             if phase_windows:
                 radius = _compute_temporal_radius(groups[1]) + _compute_strided_radius(groups[2:])
                 begin = max(0, phase_windows[0][1] - radius)
                 center = 2 * begin + phase
                 dropped = max(0, center - 1)  # the filter reaches one frame back
-                phase_windows = [(window_index, position - begin) for window_index, position in phase_windows]
+                phase_windows = [(window_index, start - begin) for window_index, start in phase_windows]
                 self._branches.append(
                     _StreamBranch(groups[1:], phase_windows, length, num_dropped=dropped, first_center=center - dropped)
                 )
@@ -170,7 +170,7 @@ class _StreamBranch:
 
 
 class _WindowPool:
-    """Averages over space, then over the `length` steps of each window."""
+    """Average over space, then over the `length` steps of each window."""
 
     def __init__(self, windows: Sequence[tuple[int, int]], length: int) -> None:
         self._windows = deque(windows)
@@ -214,7 +214,7 @@ class _StreamPerFrame:
 
 
 class _StreamConvolution:
-    """A convolution of frames that come in pieces; strided ones are centred first on frame `first`, 0 or 1."""
+    """A convolution of frames that are pushed in chunks; a strided one is first centred on frame `first_center`, 0 or 1."""
 
     def __init__(self, layer: FoldedConvolution, first_center: int = 0) -> None:
         self._convolve = layer.copy_without_temporal_padding()
@@ -224,12 +224,12 @@ class _StreamConvolution:
         self._pending: Tensor | None = None
 
     def push(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
-        """What can be computed so far; None where that is nothing. `last`: no frame follows these."""
+        """The outputs that can be computed so far, None for none. `last`: no frame follows these."""
         ready = self.take_ready_frames(maps, last=last)
         return None if ready is None else self.convolve(ready)
 
     def take_ready_frames(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
-        """The frames that the next outputs are made of; what later ones need is kept."""
+        """The input frames of the next outputs; those that later outputs need are kept."""
         pieces = [piece for piece in (self._pending, maps) if piece is not None]
         if not pieces:
             return None
@@ -246,19 +246,19 @@ class _StreamConvolution:
         return frames[: (count - 1) * self._stride + self._kernel] if count else None
 
     def count_outputs(self, frames: Tensor) -> int:
-        """How many outputs so many frames make."""
+        """The number of outputs of these frames."""
         return max(0, (len(frames) - self._kernel) // self._stride + 1)
 
     def convolve(self, frames: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(T, H, W, C) -> (T', H', W', C'); `residual` is added, and may be overwritten."""
+        """(T, H, W, C) -> (T', H', W', C'); `residual` is added and may be overwritten."""
         return _to_frames(self._convolve(_view_as_clip(frames), None if residual is None else _view_as_clip(residual)))
 
 
 class _StreamBlock:
-    """A residual block. What the shortcut gives waits until the convolutions have come as far."""
+    """A residual block. Outputs of the shortcut are kept until the convolutions reach the same frame."""
 
     def __init__(self, block: FoldedBlock, first_center: int) -> None:
-        # Until the stride the frames are those that entered, so only the strided convolution heeds `first`.
+        # Before the stride, frames are those of the input: `first_center` concerns only the strided convolution.
         folded = [layer for layer in block.convolutions if isinstance(layer, FoldedConvolution)]
         self._convolutions = [_StreamConvolution(layer, first_center) for layer in folded]
         shortcut = block.shortcut

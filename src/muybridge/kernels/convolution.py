@@ -1,11 +1,9 @@
-"""How a convolution is executed, apart from how it is stored.
+"""3-D convolutions in the fastest form of execution.
 
-Enters: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Leaves: the same maps whatever the form, up to
-rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a free view of the frames and a
-t x 1 x 1 convolution a 2-D one on a free view of the pixels, and torch's 2-D kernels are better than its 3-D ones for such
-filters. `choose_execution_form` decides which form runs, and `should_use_winograd` whether its 3x3 filters take a quarter
-of the
-multiplications.
+Input: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Output: its maps, equal in every form up to
+rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a view of the frames and a t x 1 x 1
+convolution a 2-D one on a view of the pixels, and torch's 2-D kernels are faster than its 3-D ones for such filters.
+`choose_execution_form` selects the form, and `should_use_winograd` selects Winograd's algorithm for 3x3 filters.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ IntTuple = tuple[int, ...]  # the same, as nn.Conv3d types it
 
 
 class Convolution3d(nn.Conv3d):
-    """A bias-free `nn.Conv3d` in parameters and result. `execution` is how it runs: "plain" is torch's own conv3d."""
+    """A bias-free `nn.Conv3d` that runs in the fastest form; with `execution` "plain" it runs as torch's conv3d."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel_size: Triple, stride: Triple = (1, 1, 1), padding: Triple
@@ -41,9 +39,9 @@ class Convolution3d(nn.Conv3d):
         return self.convolve(clips, self.weight)
 
     def convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
-        """The same with another weight of this kernel size, in the fastest form."""
+        """Convolve with another weight of this kernel size, in the fastest form."""
         assert not isinstance(self.padding, str), "padding is three numbers"
-        # The first convolution lays the clips out; batch norm, ReLU and sums keep that layout through the network.
+        # Copies only in the first convolution; batch norm, ReLU and sums keep the memory format through the network.
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
         match choose_execution_form(self.kernel_size, self.stride, self.padding):
             case "frames":
@@ -57,7 +55,7 @@ class Convolution3d(nn.Conv3d):
 
 
 def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntTuple) -> ExecutionForm:
-    """The form that is measured fastest: (2+1)D gains most, and full 3-D filters gain by the memory layout alone."""
+    """The fastest form by measurement: (2+1)D gains most; full 3-D filters gain from the memory format only."""
     per_frame = (kernel_size[0], stride[0], padding[0]) == (1, 1, 0)
     per_pixel = (kernel_size[1:], stride[1:], padding[1:]) == ((1, 1), (1, 1), (0, 0))
     if per_frame == per_pixel:  # neither: full 3-D or a strided shortcut; both: 1 x 1 x 1
@@ -78,7 +76,7 @@ def convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding:
 def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A t x 1 x 1 convolution, pixel by pixel. Channels-last clips (N, C, T, H, W) are not copied."""
     rows, taps = flatten_clips(clips, "pixels"), weight.squeeze(4)
-    # Elsewhere torch's own weight gradient stands: on a GPU it is not known to be slow, and a compiler sees through it.
+    # Only where torch's weight gradient is known to be slow: not on a GPU, nor under a compiler, which must see the operators.
     if is_eager_on_cpu(clips):
         maps = convolve_temporal(rows, taps, stride=stride[0], padding=padding[0])
     else:
@@ -87,13 +85,13 @@ def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding:
 
 
 def is_eager_on_cpu(clips: Tensor) -> bool:
-    """Neither on a GPU, nor in another precision than its own, nor seen by a compiler."""
+    """Whether clips are on a CPU, without autocast and without torch.compile."""
     on_cpu = clips.device.type == "cpu"
     return on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 def should_use_winograd(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTuple) -> bool:
-    """Whether a quarter of the multiplications is also less time, filters that have to be transformed for it included."""
+    """Whether Winograd's algorithm is faster, including the transformation of the filters."""
     return (
         clips.dtype == torch.float32
         and winograd.is_applicable(weight, stride, padding)
@@ -104,15 +102,15 @@ def should_use_winograd(clips: Tensor, weight: Tensor, stride: IntTuple, padding
 
 
 def has_onednn() -> bool:
-    """Whether this build of torch has the CPU kernels that are called by name here and in `muybridge.inference.folded`."""
+    """Whether this build of torch has the oneDNN operators that Winograd's algorithm and `optimize` call by name."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
 def flatten_clips(clips: Tensor, form: ExecutionForm) -> Tensor:
     """Clips (N, C, T, H, W) as the 4-D view of a form: frames (N*T, C, H, W), pixels (N, C, T, H*W)."""
-    # Flattening (N, T, H, W, C) and not (N, C, T, H, W): for N = 1 the latter leaves a batch stride by which torch no
-    # longer sees that channels lie last, and it would copy the clip (measured: a sixth of R(2+1)D's time).
+    # Flatten (N, T, H, W, C) and not (N, C, T, H, W): for N = 1 the latter has a batch stride by which torch does not
+    # recognise channels-last, and torch would copy the clip (measured: a sixth of R(2+1)D's time).
     pixels = clips.permute(0, 2, 3, 4, 1)  # (N, T, H, W, C)
     match form:
         case "frames":
@@ -124,7 +122,7 @@ def flatten_clips(clips: Tensor, form: ExecutionForm) -> Tensor:
 
 
 def unflatten_maps(maps: Tensor, clips: Tensor, form: ExecutionForm) -> Tensor:
-    """What a form made of the view of `clips`, as (N, C', T', H', W') again."""
+    """Inverse of `flatten_clips` for the output of a convolution: a view as (N, C', T', H', W')."""
     num_clips, _, num_frames, height, width = clips.shape
     match form:
         case "frames":
@@ -139,11 +137,11 @@ def unflatten_maps(maps: Tensor, clips: Tensor, form: ExecutionForm) -> Tensor:
 class FactorizedConvolution(nn.Sequential):
     """(2+1)D in the four parts of the paper's Figure 1e: 1 x d x d, batch norm, ReLU, t x 1 x 1; then `others`.
 
-    Without `relu` nothing stands in the third place, and the two halves are one linear map up to batch norm.
+    With `relu` false the third part is the identity, and the two halves are one linear map up to batch norm.
 
-    Between the halves lie 45, 230, 460 or 921 channels, which tensor cores cannot divide by 8: at execution they are
-    padded to a multiple with filters of zero, whose maps stay zero through batch norm and ReLU and meet weights of zero.
-    `channel_multiple` None is 8 on a GPU and 1 elsewhere. Stored weights and statistics keep their shapes.
+    There are 45, 230, 460 or 921 mid-channels, but tensor cores need a multiple of 8. At execution they are padded with zero
+    filters to `channel_multiple`; their maps stay zero through batch norm and ReLU and are multiplied by zero weights. None is
+    8 on a GPU and 1 elsewhere. Stored weights and statistics keep their shapes.
     """
 
     def __init__(
@@ -161,9 +159,9 @@ class FactorizedConvolution(nn.Sequential):
     def forward(self, clips: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
         spatial, norm, temporal = self[0], self[1], self[3]
-        assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "the halves"
+        assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "two halves"
         extra_channels = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
-        # Another norm than torch's own (one that is synchronised between processes) cannot be padded from here.
+        # Other norms, such as those synchronized between ranks, cannot be padded here.
         if extra_channels == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
             return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
         maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
@@ -175,7 +173,7 @@ class FactorizedConvolution(nn.Sequential):
 
 
 def apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
-    """Batch norm of maps that have `extra` channels of zeros behind those of `norm`; they stay zero."""
+    """Batch norm of maps with `extra_channels` channels of zeros after those of `norm`; they stay zero."""
     assert norm.momentum is not None, "running means are moving averages"
     assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
     mean = variance = None
@@ -196,14 +194,14 @@ def apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -
 
 
 def set_execution(net: nn.Module, execution: Execution) -> None:
-    """Run every convolution of `net` as `execution` says: "plain" is the reference that tests compare with."""
+    """Set `execution` of every convolution of `net`; "plain" is the reference for tests."""
     for module in net.modules():
         if isinstance(module, Convolution3d):
             module.execution = execution
 
 
 def set_channel_multiple(net: nn.Module, multiple: int | None) -> None:
-    """Pad the channels inside (2+1)D convolutions to this multiple; None leaves it to the device."""
+    """Pad the mid-channels of (2+1)D convolutions to this multiple at execution; None depends on the device."""
     for module in net.modules():
         if isinstance(module, FactorizedConvolution):
             module.channel_multiple = multiple

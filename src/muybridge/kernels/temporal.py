@@ -1,12 +1,12 @@
-"""A convolution over time alone, with a weight gradient made of matrix products.
+"""Convolution over time whose weight gradient is computed by matrix products.
 
-Enters: rows (N, C, T, P) in channels-last memory, P pixels a frame, and a weight (K, C, t, 1). Leaves: (N, K, T', P). Forward
-and the gradient of the input are torch's 2-D convolution, the fastest measured. The gradient of the weight is its slow
-kernel: for every tap of the filter it is one product of the output's gradient with the rows shifted by that tap,
+Input: rows (N, C, T, P) in channels-last memory, P pixels in a frame, and a weight (K, C, t, 1). Output: (N, K, T', P). The
+forward pass and the gradient of the input use torch's 2-D convolution, which was fastest. torch's kernel for the gradient of
+the weight is slow; here, every tap of the filter is one product of the output's gradient with the rows shifted by that tap,
 
     weight gradient of tap j (K, C)  =  sum over t of  gradient[t] (K, P)  @  rows[t * stride + j - padding] (P, C)
 
-and a plain GEMM does that 1.3 to 3 times as fast (docs/performance.md).
+which is 1.3 to 3 times as fast (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 
 def convolve_temporal(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
-    """(N, C, T, P), (K, C, t, 1) -> (N, K, T', P); the same as conv2d, and differentiable any number of times."""
+    """(N, C, T, P), (K, C, t, 1) -> (N, K, T', P), as conv2d; differentiable any number of times."""
     maps: Tensor = _TemporalConvolutionFunction.apply(rows, weight, stride, padding)  # type: ignore[no-untyped-call]
     return maps
 
@@ -45,7 +45,7 @@ class _TemporalConvolutionFunction(torch.autograd.Function):
 
 
 def _compute_rows_gradient(grad_output: Tensor, rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
-    """As torch.nn.grad.conv2d_input, which does not know the layout of `rows` and gives another: what follows pays for it."""
+    """As torch.nn.grad.conv2d_input, but in the memory format of `rows`; converting it later would cost more."""
     grad_rows: Tensor = torch.ops.aten.convolution_backward(
         grad_output, rows, weight, None, (stride, 1), (padding, 0), (1, 1), False, (0, 0), 1, (True, False, False)
     )[0]
@@ -61,12 +61,12 @@ def compute_weight_gradient(rows: Tensor, grad_output: Tensor, num_taps: int, *,
 
 
 def _compute_tap_gradient(pixels: Tensor, grad_pixels: Tensor, shift: int, stride: int) -> Tensor:
-    """One tap: the frames q of the output for which frame q * stride + shift of the input exists."""
+    """The gradient of one tap, over output frames q for which input frame q * stride + shift exists."""
     num_clips, num_frames, _, in_channels = pixels.shape
     first = max(0, -(shift // stride))  # ceil(-shift / stride)
     last = min(grad_pixels.shape[1], (num_frames - 1 - shift) // stride + 1)
     total = pixels.new_zeros(grad_pixels.shape[3], in_channels)
-    # Frames that follow each other are one product and no copy; with a stride every frame is its own.
+    # Consecutive frames are one product without a copy; with a stride, every frame is a product.
     step = max(1, last - first) if stride == 1 else 1
     for clip in range(num_clips):
         for frame in range(first, last, step):

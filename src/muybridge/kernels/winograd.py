@@ -1,16 +1,16 @@
-"""3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), on a CPU.
+"""Winograd's algorithm F(4x4, 3x3) on a CPU: 3x3 convolutions with a quarter of the multiplications.
 
-Enters: clips (N, C, T, H, W) and the weight of a t x 3 x 3 convolution of spatial stride 1. Leaves: its maps, up to
-rounding. Four outputs of a filter of three taps are six products of transformed inputs and filters (Lavin and Gray, "Fast
-Algorithms for Convolutional Neural Networks", 2016); in two dimensions a tile of 4x4 outputs is 36 products instead of 144:
+Input: clips (N, C, T, H, W) and the weight of a t x 3 x 3 convolution of spatial stride 1. Output: its maps, up to rounding.
+Four outputs of a filter of three taps take six products of transformed inputs and filters (Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks", 2016); in two dimensions a tile of 4x4 outputs takes 36 products instead of 144:
 
-    tiles of 6x6 pixels     (frames, tiles, 36, C)   every fourth pixel, overlapping by two
-    B . tile                (frames, tiles, 36, C)   what the filters were transformed to meet
-    each of the 36          (frames, tiles, 36, K)   its own matrix C x K, and t taps in time: one convolution in 36 groups
+    tiles of 6x6 pixels     (frames, tiles, 36, C)   at every fourth pixel, overlapping by two
+    B . tile                (frames, tiles, 36, C)   transformed inputs
+    grouped convolution     (frames, tiles, 36, K)   36 groups, each a matrix C x K with t taps in time
     A . products            (frames, tiles, 16, K)   4x4 outputs
 
-so that all the arithmetic is done by torch's kernels. Tiles are taken in portions that stay in the cache. In training the
-gradient of the input is such a convolution too; that of the weight is torch's.
+All arithmetic is in torch's kernels. Tiles are processed in chunks that fit the cache. In training, the gradient of the input
+is computed in the same way, and the gradient of the weight by torch.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-OUTPUT_TILE_SIZE = 4  # a side of a tile of outputs
-INPUT_TILE_SIZE = OUTPUT_TILE_SIZE + 2  # a side of the tile of inputs that they are made of
-# The polynomials are evaluated at these points and at infinity: those that lose least in floating point (Barabasz et al.,
-# "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020, F(4, 3)).
+OUTPUT_TILE_SIZE = 4  # side of a tile of outputs
+INPUT_TILE_SIZE = OUTPUT_TILE_SIZE + 2  # side of its tile of inputs
+# Polynomials are evaluated at these points and at infinity; they have the smallest rounding error (Barabasz et al., "Error
+# analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020, F(4, 3)).
 INTERPOLATION_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 INDEX_OF_ONE = INTERPOLATION_POINTS.index(1.0)
 
-# Measured (docs/performance.md): with less, the transforms cost more than is saved, or the filters, four times as large, do.
-MIN_REUSE = 38.0  # multiplications a transformed number is used for: 64 to 96 channels with one tap in time
-CHANNEL_MULTIPLE = 16  # what oneDNN's grouped kernels are fast for
-MIN_TILES_PER_CLIP = 32  # of a clip
-MIN_TILE_FILL = 0.75  # of the pixels of its tiles: maps of 5x5 pixels took twice as long in tiles of 4x4
-MIN_TILES_PER_STEP = 256  # of all clips together, where the filters change with every step
+# Measured (docs/performance.md): below these, the transforms or the four times larger filters cost more than is saved.
+MIN_REUSE = 38.0  # multiplications for each transformed number: that of 64 to 96 channels with one tap in time
+CHANNEL_MULTIPLE = 16  # oneDNN's grouped kernels are slow for others
+MIN_TILES_PER_CLIP = 32
+MIN_TILE_FILL = 0.75  # share of output pixels that exist: maps of 5x5 pixels took twice as long
+MIN_TILES_PER_STEP = 256  # of a batch in training, where filters are transformed in every step
 CHUNK_BYTES = 8 * 2**20  # of transformed inputs and products
 
 
 def is_applicable(weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Whether a convolution with this weight (K, C, t, k, k) has the form, and channels enough to gain."""
+    """Whether a convolution with this weight (K, C, t, k, k) can use the algorithm and has enough channels to gain."""
     out_channels, in_channels, taps = weight.shape[:3]
-    has_form = (*weight.shape[3:], *stride[1:], *padding[1:]) == (3, 3, 1, 1, 1, 1)
+    has_shape = (*weight.shape[3:], *stride[1:], *padding[1:]) == (3, 3, 1, 1, 1, 1)
     reuse = taps * out_channels * in_channels / (out_channels + in_channels)
-    return has_form and reuse >= MIN_REUSE and out_channels % CHANNEL_MULTIPLE == 0 == in_channels % CHANNEL_MULTIPLE
+    return has_shape and reuse >= MIN_REUSE and out_channels % CHANNEL_MULTIPLE == 0 == in_channels % CHANNEL_MULTIPLE
 
 
 def count_tiles(clips: Tensor) -> tuple[int, int]:
-    """Rows and columns of tiles in a frame of clips (N, C, T, H, W)."""
+    """The number of rows and columns of tiles in a frame of clips (N, C, T, H, W)."""
     return -(-clips.shape[3] // OUTPUT_TILE_SIZE), -(-clips.shape[4] // OUTPUT_TILE_SIZE)
 
 
 def is_worthwhile(clips: Tensor) -> bool:
-    """Whether clips (N, C, T, H, W) are large enough, and fill their tiles. How many they are does not matter."""
+    """Whether the frames of clips (N, C, T, H, W) are large enough and fill their tiles, for any N."""
     tiles = math.prod(count_tiles(clips))
-    filled = clips.shape[3] * clips.shape[4] / (OUTPUT_TILE_SIZE**2 * tiles)
-    return clips.shape[2] * tiles >= MIN_TILES_PER_CLIP and filled >= MIN_TILE_FILL
+    fill = clips.shape[3] * clips.shape[4] / (OUTPUT_TILE_SIZE**2 * tiles)
+    return clips.shape[2] * tiles >= MIN_TILES_PER_CLIP and fill >= MIN_TILE_FILL
 
 
 def is_worthwhile_in_training(clips: Tensor) -> bool:
-    """The same where the filters are to be transformed for this one use."""
+    """The same for filters that are transformed for this call only."""
     return (
         is_worthwhile(clips) and clips.shape[0] * clips.shape[2] * math.prod(count_tiles(clips)) >= MIN_TILES_PER_STEP
     )
@@ -69,9 +69,9 @@ def is_worthwhile_in_training(clips: Tensor) -> bool:
 
 @functools.cache
 def build_transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """A (4, 6), G (6, 3) and B (6, 6), float64, with A @ ((G @ filter) * (B @ inputs)) the 4 outputs of 3 taps over 6 inputs.
+    """A (4, 6), G (6, 3) and B (6, 6) in float64: A @ ((G @ filter) * (B @ inputs)) are the 4 outputs of 3 taps over 6 inputs.
 
-    Toom and Cook's product of polynomials, transposed: values at `INTERPOLATION_POINTS`, products, and interpolation.
+    The transposed Toom-Cook algorithm: evaluation at `INTERPOLATION_POINTS`, products, interpolation.
     """
 
     def evaluate_polynomials(num_coefficients: int) -> Tensor:
@@ -79,7 +79,7 @@ def build_transforms() -> tuple[Tensor, Tensor, Tensor]:
         at_infinity = [0.0] * (num_coefficients - 1) + [1.0]
         return torch.tensor([*powers, at_infinity], dtype=torch.float64)
 
-    # What interpolation divides by goes with the filters, which are transformed once.
+    # The divisors of interpolation are applied to the filters, which are transformed once.
     divisors = [
         math.prod(point - other for other in INTERPOLATION_POINTS if other != point) for point in INTERPOLATION_POINTS
     ]
@@ -92,14 +92,14 @@ def build_transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def transform_filters(weight: Tensor) -> Tensor:
-    """Filters (K, C, t, 3, 3) -> (36 K, C, t, 1), in the precision of `weight`."""
+    """Filters (K, C, t, 3, 3) -> (36 K, C, t, 1), in the dtype of `weight`."""
     _, filter_transform, _ = build_transforms()
     squares = torch.kron(filter_transform, filter_transform).to(weight.dtype)  # (36, 9)
     return torch.mm(squares, weight.reshape(-1, 9).t()).view(-1, *weight.shape[1:3], 1)
 
 
 class WinogradConvolution:
-    """The convolution of `transform_filters` with taps in time, and perhaps a bias (K,), by the way above."""
+    """A convolution with the result of `transform_filters` and an optional bias (K,)."""
 
     def __init__(self, filters: Tensor, bias: Tensor | None = None) -> None:
         outputs, _, inputs = build_transforms()
@@ -109,7 +109,7 @@ class WinogradConvolution:
         self._output_transform = torch.kron(outputs, outputs).to(filters.dtype)  # (16, 36)
         self._product_bias: Tensor | None = None
         if bias is not None:
-            # The product at the point (1, 1) enters every output once: what is added there is added to each.
+            # Every output contains the product at the point (1, 1) with factor 1: what is added there is added to each output.
             product_bias = bias.new_zeros(INPUT_TILE_SIZE, INPUT_TILE_SIZE, len(bias))
             product_bias[INDEX_OF_ONE, INDEX_OF_ONE] = bias
             self._product_bias = product_bias.flatten()
@@ -126,9 +126,8 @@ class WinogradConvolution:
         out_frames = (num_frames + 2 * padding - self._num_taps) // stride + 1
         maps = pixels.new_empty(num_clips, out_frames, height, width, self._out_channels)
         channels = pixels.shape[-1] + self._out_channels
-        max_rows = CHUNK_BYTES // (
-            INPUT_TILE_SIZE**2 * channels * pixels.element_size() * num_frames * num_columns
-        )  # rows at once
+        row_bytes = INPUT_TILE_SIZE**2 * channels * pixels.element_size() * num_frames * num_columns
+        max_rows = CHUNK_BYTES // row_bytes
         for clip_slice in _iterate_slices(num_clips, max_rows // num_rows):
             tiles = extract_tiles(pixels[clip_slice], num_rows, num_columns)
             for row_slice in _iterate_slices(num_rows, max_rows):
@@ -164,13 +163,12 @@ class WinogradConvolution:
         )
 
     def _write_outputs(self, products: Tensor, target: Tensor, *, relu: bool, residual: Tensor | None) -> None:
-        """Products to outputs in their places (n, T', H, W, K) in `target`."""
+        """Transform products to outputs, written to `target` (n, T', H, W, K)."""
         num_rows, num_columns = products.shape[2:4]
         flat_products = products.flatten(0, 3)
         outputs = torch.bmm(self._output_transform.expand(len(flat_products), -1, -1), flat_products)
-        tiles = outputs.view(*products.shape[:4], OUTPUT_TILE_SIZE, OUTPUT_TILE_SIZE, -1).transpose(
-            3, 4
-        )  # rows, 4, columns, 4
+        tiles = outputs.view(*products.shape[:4], OUTPUT_TILE_SIZE, OUTPUT_TILE_SIZE, -1)
+        tiles = tiles.transpose(3, 4)  # (n, T', rows, 4, columns, 4, K)
         height, width = target.shape[2:4]
         if (height, width) == (num_rows * OUTPUT_TILE_SIZE, num_columns * OUTPUT_TILE_SIZE):
             target, residual = _view_as_tiles(target), None if residual is None else _view_as_tiles(residual)
@@ -186,19 +184,16 @@ class WinogradConvolution:
 
 
 def extract_tiles(pixels: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    """Pixels (N, T, H, W, C) as overlapping tiles (N, T, rows, columns, 6, 6, C) of a copy with zeros around."""
-    below, right = (
-        num_rows * OUTPUT_TILE_SIZE + 1 - pixels.shape[2],
-        num_columns * OUTPUT_TILE_SIZE + 1 - pixels.shape[3],
-    )
-    padded = functional.pad(pixels, (0, 0, 1, right, 1, below))
-    return (
-        padded.unfold(2, INPUT_TILE_SIZE, OUTPUT_TILE_SIZE).unfold(3, INPUT_TILE_SIZE, OUTPUT_TILE_SIZE).movedim(4, -1)
-    )
+    """Pixels (N, T, H, W, C) -> overlapping tiles (N, T, rows, columns, 6, 6, C), a view of a zero-padded copy."""
+    bottom = num_rows * OUTPUT_TILE_SIZE + 1 - pixels.shape[2]
+    right = num_columns * OUTPUT_TILE_SIZE + 1 - pixels.shape[3]
+    padded = functional.pad(pixels, (0, 0, 1, right, 1, bottom))
+    rows = padded.unfold(2, INPUT_TILE_SIZE, OUTPUT_TILE_SIZE)
+    return rows.unfold(3, INPUT_TILE_SIZE, OUTPUT_TILE_SIZE).movedim(4, -1)
 
 
 def _iterate_slices(length: int, max_size: int) -> Iterator[slice]:
-    """Slices of one length, at most `most` (but 1 at least), over all of `length`; the last one may overlap."""
+    """Slices of equal size, at most `max_size` but at least 1, that cover `length`; the last one may overlap."""
     size = -(-length // -(-length // max(1, min(max_size, length))))
     for begin in range(0, length, size):
         first = min(begin, length - size)
@@ -213,7 +208,7 @@ def _view_as_tiles(pixels: Tensor) -> Tensor:
 def convolve_winograd(maps: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """Frames (F, C, H, W) and (K, C, 3, 3), or clips (N, C, T, H, W) and (K, C, t, 3, 3); stride and padding in time.
 
-    The same as conv2d or conv3d up to rounding, gradients and theirs included. Channels lie last in what enters and leaves.
+    Equal to conv2d or conv3d up to rounding, differentiable any number of times. Input and output are channels-last.
     """
     outputs: Tensor = _WinogradFunction.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
     return outputs
@@ -230,7 +225,7 @@ class _WinogradFunction(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         maps, weight = ctx.saved_tensors
         needs_maps_gradient, needs_weight_gradient = ctx.needs_input_grad[:2]
-        # A stride in time, and what is to be differentiated again, is left to torch.
+        # torch computes the gradient for a stride in time, and if it is to be differentiated again.
         uses_winograd = needs_maps_gradient and ctx.stride == 1 and not torch.is_grad_enabled()
         has_time = maps.dim() == 5
         strides, paddings = ([ctx.stride] * has_time + [1, 1], [ctx.padding] * has_time + [1, 1])

@@ -32,7 +32,7 @@ from muybridge.distributed.rank import resolve_num_workers
 from muybridge.loading.draws import TrainingBatchSampler, VideoBatchSampler
 from muybridge.loading.evaluation_clips import read_views
 from muybridge.memory import keep_freed_memory
-from muybridge.prepared.dataset import is_prepared, read_description
+from muybridge.prepared.dataset import check_frame_size, is_prepared, read_description
 from muybridge.prepared.object_store import ObjectStoreError
 from muybridge.prepared.shards import ShardFlowSource, ShardFrameSource
 from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
@@ -55,13 +55,7 @@ def open_frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
     if is_prepared(root):
         description = read_description(root)
         stored_size = (description.scale_height, description.scale_width)
-        required_size = (preprocessing.scale_height, preprocessing.scale_width)
-        if stored_size != required_size:
-            raise ValueError(
-                f"{root} holds frames of {stored_size[0]}x{stored_size[1]}, but "
-                f"{required_size[0]}x{required_size[1]} are wanted; "
-                f"prepare it with --scale {required_size[0]} {required_size[1]}, or set clips.scale"
-            )
+        check_frame_size(root, stored_size, preprocessing)
         if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
             return ShardFlowSource(root, scale_height=2 * stored_size[0], scale_width=stored_size[1])
     if preprocessing.modality == "flow":

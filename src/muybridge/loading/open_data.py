@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from muybridge.datasets.folders import build_manifest, check_classes, check_file_names, read_video_rows
-from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.classes import check_trainable, collect_classes
+from muybridge.datasets.folders import read_video_rows
+from muybridge.datasets.manifest import Manifest, build_manifest
+from muybridge.datasets.rows import check_file_names
 from muybridge.datasets.splits import assign_splits
 from muybridge.prepared.dataset import is_prepared, open_prepared
 
@@ -20,6 +22,6 @@ def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manife
         raise ValueError(f"{address} has no official folds; leave --fold out, or give the split in a CSV column")
     check_file_names(address, rows)
     rows, split_notes = assign_splits(rows, seed)
-    classes = sorted({label for row in rows for label in row.labels})
-    check_classes(address, rows, classes)
+    classes = collect_classes(address, rows)
+    check_trainable(address, rows)
     return build_manifest(rows, classes, root, (*notes, *split_notes))

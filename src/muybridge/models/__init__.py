@@ -1,1 +1,1 @@
-"""The family of networks as a table, the networks themselves, what they cost."""
+"""The family of networks as a table, the networks, and their cost."""

@@ -1,8 +1,8 @@
-"""What a network costs: parameters and multiply-adds, layer by layer.
+"""Count parameters and multiply-adds of a network, layer by layer.
 
-Enters: a network and the size of one clip. Leaves: exact integers. A copy without data (torch's meta device) is run once,
-so nothing is computed and the network itself is not touched. Multiply-adds are those of convolutions and the classifier,
-as the paper and its authors' code count them (they print them as FLOPs); batch norm, pooling and sums are left out.
+Input: a network and the size of one clip. Output: exact integers. A copy on the meta device runs once, so nothing is computed
+and the network is not changed. Multiply-adds are those of convolutions and the classifier, as the paper and its authors' code
+count them (and print as FLOPs), without batch norm, pooling and sums.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one clip costs."""
+    """The cost of one clip."""
 
-    parameters: int  # all that is learned: weights, biases, batch norm's scales and shifts
+    parameters: int  # all: weights, biases, scales and shifts of batch norm
     layers: tuple[LayerCost, ...]  # in the order of execution
 
     @property
     def weights(self) -> int:
-        """Weights of convolutions and the classifier alone: what the paper's tables count as parameters."""
+        """Weights of convolutions and the classifier, which the paper's tables count as parameters."""
         return sum(layer.weights for layer in self.layers)
 
     @property
     def multiply_adds(self) -> int:
-        """Of convolutions and the classifier."""
+        """Multiply-adds of convolutions and the classifier."""
         return sum(layer.multiply_adds for layer in self.layers)
 
 
 def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
-    """Count `net` for one clip of size (C, T, H, W), such as (3, 16, 112, 112).
+    """Count parameters and multiply-adds of `net` for one clip of size (C, T, H, W), such as (3, 16, 112, 112).
 
-    ValueError where the network cannot take such a clip.
+    ValueError if the network does not take such a clip.
     """
     if len(clip_cthw) != 4 or min(clip_cthw) < 1:
-        raise ValueError(f"a clip's size is (C, T, H, W), all at least 1, not {tuple(clip_cthw)}")
+        raise ValueError(f"the size of a clip must be (C, T, H, W), all at least 1, not {tuple(clip_cthw)}")
     meta_net = copy_to_meta(net).eval()
     layers: list[LayerCost] = []
     for name, module in meta_net.named_modules():
@@ -67,7 +67,7 @@ def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
                 lambda layer, _, output, name=name: layers.append(compute_layer_cost(name, layer, output))
             )
         elif isinstance(module, nn.BatchNorm3d):
-            # It keeps the shape, and on the meta device torch takes it apart in Python: most of the time of a count.
+            # It keeps the shape, and torch decomposes it in Python on the meta device, which is most of the time of a count.
             module.forward = lambda clips: clips  # type: ignore[assignment, method-assign]
     dtype = next(meta_net.parameters()).dtype
     with torch.no_grad():
@@ -76,9 +76,9 @@ def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
 
 
 def copy_to_meta(net: nn.Module) -> nn.Module:
-    """A copy of `net` on the meta device: shapes, no numbers, and no memory for them at any time."""
+    """Copy `net` to the meta device without copying its data first."""
     tensors = [*net.parameters(), *net.buffers()]
-    # deepcopy takes from its memo what is already copied: here every tensor, so that data is never duplicated.
+    # deepcopy looks up copies in its memo: with every tensor in it, no data is copied.
     memo: dict[int, object] = {id(tensor): _make_meta_tensor(tensor) for tensor in tensors}
     return copy.deepcopy(net, memo)
 
@@ -89,7 +89,7 @@ def _make_meta_tensor(tensor: Tensor) -> Tensor:
 
 
 def compute_layer_cost(name: str, layer: nn.Conv3d | nn.Linear, output: Tensor) -> LayerCost:
-    """The cost of one layer from the shape of what it gave, (1, C, T, H, W) or (1, classes)."""
+    """The cost of one layer, from the shape of its output, (1, C, T, H, W) or (1, classes)."""
     one: Triple = (1, 1, 1)
     is_convolution = isinstance(layer, nn.Conv3d)
     positions = math.prod(output.shape[2:])  # 1 for a linear layer

@@ -1,8 +1,8 @@
-"""The family of networks as one table: which kind of convolution stands at which depth.
+"""The family of networks as one table of convolution kinds by depth.
 
-Enters: a network's name (`r2plus1d_18`) and what a user may change about it. Leaves: a frozen `Specification`, all that is
-needed to build the network (`muybridge.models.network`). Figure 1, Table 1 and section 3 of Tran et al., "A Closer Look at
-Spatiotemporal Convolutions for Action Recognition", CVPR 2018. Nothing here imports torch.
+Input: the name of a network (`r2plus1d_18`) and options. Output: a frozen `Specification`, from which the network is built
+(`muybridge.models.network`). Figure 1, Table 1 and section 3 of Tran et al., "A Closer Look at Spatiotemporal Convolutions for
+Action Recognition", CVPR 2018. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 
 
 class ConvolutionKind(StrEnum):
-    """What the filters of a stage see; t is time, d is space."""
+    """The extent of a stage's filters; t is time, d is space."""
 
     FULL_3D = "full_3d"  # t x d x d
-    FRAME_2D = "frame_2d"  # 1 x d x d: every frame by itself
+    FRAME_2D = "frame_2d"  # 1 x d x d: single frames
     SPATIAL_THEN_TEMPORAL = "spatial_then_temporal"  # (2+1)D: 1 x d x d, batch norm, ReLU, t x 1 x 1
-    TIME_AS_CHANNELS = "time_as_channels"  # L x d x d: all L frames at once, after which time is gone; stem only
+    TIME_AS_CHANNELS = "time_as_channels"  # L x d x d over all L frames, after which there is no time; stem only
 
 
 Block = Literal["basic", "bottleneck"]
@@ -32,7 +32,7 @@ _2D = ConvolutionKind.FRAME_2D
 _3D = ConvolutionKind.FULL_3D
 _21D = ConvolutionKind.SPATIAL_THEN_TEMPORAL
 
-# Figure 1. MCx: groups x and above see single frames. rMCx, the reverse: the groups below x do, conv1 with them.
+# Figure 1. MCx: groups x and above are 2D. rMCx: the groups below x are, including conv1.
 FAMILIES: dict[str, tuple[ConvolutionKind, ...]] = {
     # name     conv1  conv2  conv3  conv4  conv5
     "r2d":      (_FLAT, _2D, _2D,  _2D,  _2D),
@@ -66,38 +66,38 @@ PAPER_NAMES = {
     "rmc2": "rMC2", "rmc3": "rMC3", "rmc4": "rMC4", "rmc5": "rMC5",
 }  # fmt: skip
 
-BOTTLENECK_EXPANSION = 4  # a bottleneck block leaves four times its base channels
-STRIDES = (1, 2, 2, 2)  # of the first block of conv2..conv5, in space, and in time where the stage sees time
+BOTTLENECK_EXPANSION = 4  # output channels of a bottleneck block by its base channels
+STRIDES = (1, 2, 2, 2)  # of the first block of conv2..conv5, in space, and in time unless the stage is 2D
 PAPER_WIDTH = 64
-PAPER_STEM_MID_CHANNELS = 45  # of R(2+1)D's conv1: the authors' constant, where the rule M_i would give 83
+PAPER_STEM_MID_CHANNELS = 45  # of R(2+1)D's conv1: a constant of the authors' code; the rule M_i gives 83
 
 
 @dataclass(frozen=True)
 class Specification:
-    """All that decides a network's shape; it travels with the weights. Built by `specification`, or by hand."""
+    """Everything that determines the shape of a network. Built by `build_specification` and saved with the weights."""
 
     name: str
     stem: ConvolutionKind
     stages: tuple[ConvolutionKind, ...]  # conv2..conv5
     block: Block
     blocks: tuple[int, ...]  # in conv2..conv5
-    temporal_strides: tuple[int, ...]  # of the first block of conv2..conv5, whatever the length of the clip
+    temporal_strides: tuple[int, ...]  # of the first block of conv2..conv5, independent of the clip length
     stem_mid_channels: int = PAPER_STEM_MID_CHANNELS  # between the halves of a (2+1)D stem
     stem_pool: bool = False  # a 1x3x3 max-pool of stride 1x2x2 after the stem; the paper has none
     mid_channel_rule: MidChannelRule = "per_convolution"  # "per_block" is torchvision's
     input_channels: int = 3  # 3 for RGB, 2 for optical flow
     num_classes: int = 400
-    width: int = PAPER_WIDTH  # channels of conv2; each stage has twice those of the one before
+    width: int = PAPER_WIDTH  # channels of conv2; doubled in each later stage
     norm_epsilon: float = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
-    clip_length: int = 16  # frames; a shape only where the stem takes time as channels, else the length to sample
-    middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of the paper's two reasons for it (section 3.5)
+    clip_length: int = 16  # frames; part of the shape only for TIME_AS_CHANNELS, else the default for sampling
+    middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of its two advantages in the paper (section 3.5)
 
     def __post_init__(self) -> None:
         _check_shape(self)
         for name in ("stem_mid_channels", "input_channels", "num_classes", "width", "clip_length"):
             value = getattr(self, name)
             if not (type(value) is int and value >= 1):
-                raise ValueError(f"{name} of a network must be a whole number of at least 1, not {value!r}")
+                raise ValueError(f"{name} of a network must be an integer of at least 1, not {value!r}")
         if self.mid_channel_rule not in get_args(MidChannelRule):
             raise ValueError(
                 f"mid_channel_rule must be one of {get_args(MidChannelRule)}, not {self.mid_channel_rule!r}"
@@ -110,11 +110,11 @@ class Specification:
 
     @property
     def feature_channels(self) -> int:
-        """What enters the classifier: 512 at width 64, four times that with bottleneck blocks."""
+        """Input channels of the classifier: 512 at width 64, four times that with bottleneck blocks."""
         return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values. `middle_relu` is written only where there is none: the usual networks have it unsaid."""
+        """The record as JSON values; `middle_relu` is included only if it is false, as in cards of version 0.1.0."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
             "stem": str(self.stem),
             "stages": [str(kind) for kind in self.stages],
@@ -125,7 +125,7 @@ class Specification:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Specification:
-        """The record from JSON values; an unknown or missing key, or a value that fits no network, is a ValueError."""
+        """The record from JSON values. ValueError for unknown or missing keys and for invalid values."""
         names = {field.name for field in fields(cls)}
         if set(values) | {"middle_relu"} != names:
             expected = sorted(names - {"middle_relu"})
@@ -141,36 +141,36 @@ class Specification:
 def _parse_kind(value: Any) -> ConvolutionKind:
     if value not in list(ConvolutionKind):
         raise ValueError(
-            f"no kind of convolution is called {value!r}; there are {[str(kind) for kind in ConvolutionKind]}"
+            f"no kind of convolution is called {value!r}; use one of {[str(kind) for kind in ConvolutionKind]}"
         )
     return ConvolutionKind(value)
 
 
 def _check_shape(spec: Specification) -> None:
-    """Refuse stages that no network could be built from."""
+    """Raise ValueError for stages from which no network can be built."""
     if not (isinstance(spec.name, str) and spec.name):
         raise ValueError(f"a network needs a name, not {spec.name!r}")
     if spec.block not in get_args(Block):
         raise ValueError(f"block must be one of {get_args(Block)}, not {spec.block!r}")
     for name in ("stages", "blocks", "temporal_strides"):
         if len(getattr(spec, name)) != 4:
-            raise ValueError(f"{name} has one entry for each of conv2 to conv5, not {getattr(spec, name)}")
+            raise ValueError(f"{name} must have one entry for each of conv2 to conv5, not {getattr(spec, name)}")
     if not all(isinstance(kind, ConvolutionKind) for kind in (spec.stem, *spec.stages)):
-        raise ValueError(f"stem and stages are kinds of convolution, not {spec.stem!r} and {spec.stages!r}")
+        raise ValueError(f"stem and stages must be kinds of convolution, not {spec.stem!r} and {spec.stages!r}")
     if not all(type(count) is int and count >= 1 for count in spec.blocks):
-        raise ValueError(f"every stage has at least one block, not {spec.blocks}")
+        raise ValueError(f"every stage must have at least one block, not {spec.blocks}")
     if _FLAT in spec.stages or (spec.stem is _FLAT and set(spec.stages) != {_2D}):
         raise ValueError(
-            f"{_FLAT} is for a stem, and the stages after it are {_2D}, not {[str(s) for s in spec.stages]}"
+            f"{_FLAT} is only for a stem, with stages of {_2D} after it, not {[str(s) for s in spec.stages]}"
         )
     if not all(type(stride) is int and stride in (1, 2) for stride in spec.temporal_strides):
-        raise ValueError(f"temporal strides are 1 or 2, not {spec.temporal_strides}")
+        raise ValueError(f"temporal strides must be 1 or 2, not {spec.temporal_strides}")
     if any(stride != 1 for kind, stride in zip(spec.stages, spec.temporal_strides, strict=True) if kind is _2D):
-        raise ValueError(f"a {_2D} stage has temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
+        raise ValueError(f"a {_2D} stage must have temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
 
 
 def list_models() -> list[str]:
-    """Every network's name, family by family, from the shallowest: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`."""
+    """List the names of all networks by family and depth: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`."""
     return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
 
 
@@ -204,7 +204,7 @@ def build_specification(  # noqa: PLR0913  (what a user may change, each by its 
         stages=tuple(stages),
         block=block,
         blocks=blocks,
-        # Down-sampling in time is a stride of the convolution: a stage of single frames has none (paper, section 3).
+        # Down-sampling in time is a stride of the convolution, so a 2D stage has none (paper, section 3).
         temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
         stem_mid_channels=stem_mid_channels,
         stem_pool=stem_pool,
@@ -219,15 +219,15 @@ def build_specification(  # noqa: PLR0913  (what a user may change, each by its 
 
 
 def compute_mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:
-    """M_i, the channels between the halves of a (2+1)D convolution: section 3.5 of the paper.
+    """M_i, the channels between the halves of a (2+1)D convolution (section 3.5 of the paper).
 
-    With floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) the two halves have as many weights as one t x d x d convolution.
+    M_i = floor(t d^2 N_in N_out / (d^2 N_in + t N_out)); both halves together then have the weights of a t x d x d convolution.
     """
     return (t * d * d * in_channels * out_channels) // (d * d * in_channels + t * out_channels)
 
 
 def format_paper_name(network: Specification | str) -> str:
-    """What the paper calls a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
+    """The paper's name of a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
     name = network.name if isinstance(network, Specification) else network
     if name in PAPER_NAMES:
         return PAPER_NAMES[name]
@@ -238,7 +238,7 @@ def format_paper_name(network: Specification | str) -> str:
 
 
 def _format_unknown_name(name: str) -> str:
-    """The sentence for a name that is not in the table, with the names it may have meant."""
+    """The error message for an unknown name, with similar names."""
     names_by_spelling = {_normalize_name(known): known for known in list_models()}
     spelling = _normalize_name(name)
     exact = [names_by_spelling[spelling]] if spelling in names_by_spelling else []
@@ -249,6 +249,6 @@ def _format_unknown_name(name: str) -> str:
 
 
 def _normalize_name(name: str) -> str:
-    """A name without what people spell differently: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are one."""
+    """A name without differences in spelling: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are the same."""
     bare = re.sub(r"[^a-z0-9]", "", re.sub(r"2\+1|2\.5", "2plus1", name.lower()))
     return re.sub("^r2df", "fr2d", bare)  # the authors' code says r2df and r2.5d

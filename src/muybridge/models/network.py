@@ -1,8 +1,8 @@
-"""A `Specification` made into a network: clips in, logits out.
+"""Build the network of a `Specification`.
 
-Enters: float clips (N, C, T, H, W), normalised. Leaves: logits (N, classes), or the feature vectors before the classifier.
-Section 3 and Table 1 of Tran et al., CVPR 2018; batch norm, shortcuts and bottlenecks as in the authors' code. Parameters
-carry the names and shapes of torchvision's video ResNets, so that state dicts are exchanged without renaming.
+Input: normalised float clips (N, C, T, H, W). Output: logits (N, classes), or the features before the classifier. Section 3
+and Table 1 of Tran et al., CVPR 2018; batch norm, shortcuts and bottlenecks follow the authors' code. Parameters have the
+names and shapes of torchvision's video ResNets, so state dicts are exchanged without renaming.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from muybridge.models.family import (
     compute_mid_channels,
 )
 
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")  # conv1 to conv5: names of modules, as in state dicts
+PARTS = (*STAGES, "fc")
+
 
 class VideoResNet(nn.Module):
     """conv1, four stages of residual blocks, a global average over time and space, a linear classifier."""
@@ -42,33 +46,49 @@ class VideoResNet(nn.Module):
         self.layer3 = build_stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
         self.layer4 = build_stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
         self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
-        # Whether training keeps only what enters each block and computes the rest again: less memory, a third more time.
+        # In training, store only the input of each block and recompute the rest: less memory, a third more time.
         self.activation_checkpointing = False
         initialize_weights(self)
 
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """conv1 to conv5 in order; `STAGES` has their names."""
+        return self.stem, self.layer1, self.layer2, self.layer3, self.layer4
+
+    def split(self) -> NetworkParts:
+        """The parts in order of execution; between the last block and the head is the average over time and space."""
+        blocks = cast(list[ResidualBlock], [block for stage in self.stages[1:] for block in stage])
+        return NetworkParts(self.stem, blocks, self.fc)
+
     def forward(self, clips_ncthw: Tensor) -> Tensor:
-        """Clips (N, C, T, H, W) -> logits (N, classes). A ValueError says what clips were expected."""
+        """Clips (N, C, T, H, W) -> logits (N, classes). ValueError for clips of another shape or dtype."""
         logits: Tensor = self.fc(self.features(clips_ncthw))
         return logits
 
     def features(self, clips_ncthw: Tensor) -> Tensor:
-        """Clips (N, C, T, H, W) -> what enters the classifier: (N, 512) at width 64, (N, 2048) with bottlenecks."""
+        """Clips (N, C, T, H, W) -> input of the classifier: (N, 512) at width 64, (N, 2048) with bottleneck blocks."""
         check_clips(clips_ncthw, self.specification, self.fc.weight.dtype)
+        maps = clips_ncthw
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            maps: Tensor = run_checkpointed_stages(self, clips_ncthw)
+            maps = run_checkpointed(self, maps)
         else:
-            maps = self.stem(clips_ncthw)
-            maps = self.layer1(maps)
-            maps = self.layer2(maps)
-            maps = self.layer3(maps)
-            maps = self.layer4(maps)
+            for stage in self.stages:
+                maps = stage(maps)
         return maps.mean(dim=(2, 3, 4))
 
 
-def run_checkpointed_stages(net: VideoResNet, clips: Tensor) -> Tensor:
-    """Stem and stages as ever, block by block; on the way back every block runs once more instead of being remembered."""
-    maps = clips
-    for block in (net.stem, *net.layer1, *net.layer2, *net.layer3, *net.layer4):
+class NetworkParts(NamedTuple):
+    """A `VideoResNet` from input to output."""
+
+    stem: nn.Sequential  # conv1
+    blocks: list[ResidualBlock]  # of conv2 to conv5
+    head: nn.Linear
+
+
+def run_checkpointed(net: VideoResNet, maps: Tensor) -> Tensor:
+    """Run stem and blocks; each runs a second time in the backward pass, so that its activations need not be stored."""
+    stem, blocks, _ = net.split()
+    for block in (stem, *blocks):
         contexts = partial(_make_checkpoint_contexts, block)
         maps = checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return maps
@@ -80,7 +100,7 @@ def _make_checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[
 
 @contextmanager
 def freeze_running_statistics(block: nn.Module) -> Iterator[None]:
-    """Inside, batch norm leaves its running statistics as they are: the first run has moved them already."""
+    """Keep batch norm from updating its running statistics: in a recomputation the first run has updated them already."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, num_batches) in zip(norms, before, strict=True):
@@ -116,21 +136,41 @@ def build_stem(spec: Specification) -> nn.Sequential:
 
 
 def build_stage(spec: Specification, index: int) -> nn.Sequential:
-    """conv2_x to conv5_x for `index` 0 to 3: residual blocks, of which the first changes size and channels."""
+    """conv2_x to conv5_x for `index` 0 to 3; the first block changes size and channels."""
     block = BottleneckBlock if spec.block == "bottleneck" else BasicBlock
     kind, channels = spec.stages[index], spec.width * 2**index
     out_channels = channels * block.expansion
     in_channels = spec.width if index == 0 else out_channels // 2
     stride = (spec.temporal_strides[index], STRIDES[index], STRIDES[index])
     first = block(in_channels, channels, kind=kind, stride=stride, spec=spec)
-    others = [
+    rest = [
         block(out_channels, channels, kind=kind, stride=(1, 1, 1), spec=spec) for _ in range(spec.blocks[index] - 1)
     ]
-    return nn.Sequential(first, *others)
+    return nn.Sequential(first, *rest)
 
 
-class BasicBlock(nn.Module):
-    """Two convolutions of the stage's kind, added to what entered; the stride is the first one's."""
+class ResidualBlock(nn.Module):
+    """A chain of convolutions added to the input, or to its projection; then ReLU."""
+
+    downsample: nn.Sequential | None  # the projection, None for the identity
+
+    @property
+    def convolutions(self) -> tuple[nn.Sequential, ...]:
+        """Convolutions with batch norm in order, all but the last with ReLU."""
+        raise NotImplementedError
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W')."""
+        residual = maps if self.downsample is None else self.downsample(maps)
+        out = maps
+        for convolution in self.convolutions:
+            out = convolution(out)
+        out += residual
+        return functional.relu(out, inplace=True)
+
+
+class BasicBlock(ResidualBlock):
+    """Two convolutions of the stage's kind; the first one has the stride."""
 
     expansion = 1
 
@@ -151,16 +191,14 @@ class BasicBlock(nn.Module):
         )
         self.downsample = build_shortcut(in_channels, channels, stride=stride, spec=spec)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, T, H, W) -> (N, C', T', H', W')."""
-        residual = maps if self.downsample is None else self.downsample(maps)
-        out: Tensor = self.conv2(self.conv1(maps))
-        out += residual
-        return functional.relu(out, inplace=True)
+    @property
+    def convolutions(self) -> tuple[nn.Sequential, ...]:
+        """conv1 to conv2."""
+        return self.conv1, self.conv2
 
 
-class BottleneckBlock(nn.Module):
-    """1x1x1, a convolution of the stage's kind with the stride, 1x1x1 to four times the channels; added to what entered."""
+class BottleneckBlock(ResidualBlock):
+    """1x1x1, a convolution of the stage's kind with the stride, 1x1x1 to four times the channels."""
 
     expansion = BOTTLENECK_EXPANSION
 
@@ -169,7 +207,7 @@ class BottleneckBlock(nn.Module):
     ) -> None:
         super().__init__()
         out_channels = channels * self.expansion
-        # The authors count from the convolution's own channels, torchvision from those that enter the block.
+        # The authors' code uses the convolution's own input channels, torchvision those of the block.
         mid = compute_mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
         self.conv1 = nn.Sequential(
             build_pointwise(in_channels, channels), build_norm(channels, spec), nn.ReLU(inplace=True)
@@ -182,12 +220,30 @@ class BottleneckBlock(nn.Module):
         self.conv3 = nn.Sequential(build_pointwise(channels, out_channels), build_norm(out_channels, spec))
         self.downsample = build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, T, H, W) -> (N, 4 C', T', H', W')."""
-        residual = maps if self.downsample is None else self.downsample(maps)
-        out: Tensor = self.conv3(self.conv2(self.conv1(maps)))
-        out += residual
-        return functional.relu(out, inplace=True)
+    @property
+    def convolutions(self) -> tuple[nn.Sequential, ...]:
+        """conv1 to conv3."""
+        return self.conv1, self.conv2, self.conv3
+
+
+class ConvolutionStep(NamedTuple):
+    """A convolution and what follows it."""
+
+    convolution: Convolution3d
+    norm: nn.modules.batchnorm._BatchNorm
+    relu: bool
+
+
+def list_convolution_steps(*modules: nn.Module) -> list[ConvolutionStep]:
+    """The convolutions of a stem, a shortcut or `ResidualBlock.convolutions`, in order of execution."""
+    layers = [layer for module in modules for layer in module.modules() if not any(layer.children())]
+    steps = []
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Convolution3d):
+            norm, relu = layers[index + 1], layers[index + 2 : index + 3]
+            assert isinstance(norm, nn.modules.batchnorm._BatchNorm), "a convolution is followed by batch norm"
+            steps.append(ConvolutionStep(layer, norm, any(isinstance(module, nn.ReLU) for module in relu)))
+    return steps
 
 
 def build_convolution(
@@ -199,7 +255,7 @@ def build_convolution(
     stride: Triple,
     spec: Specification,
 ) -> nn.Module:
-    """A 3x3x3 convolution, or what stands in its place; padding 1, so odd and short lengths round up."""
+    """A convolution of `kind` with 3x3x3, 1x3x3 or 1x3x3 and 3x1x1 filters; padding 1, so odd and short lengths round up."""
     match kind:
         case ConvolutionKind.FULL_3D:
             return Convolution3d(in_channels, out_channels, kernel_size=(3, 3, 3), stride=stride, padding=(1, 1, 1))
@@ -227,25 +283,25 @@ def build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1,
 
 
 def build_shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> nn.Sequential | None:
-    """Where a block changes size or channels: 1x1x1 with the block's stride and batch norm, never factorised."""
+    """1x1x1 with the block's stride and batch norm, never factorised; None where size and channels stay the same."""
     if in_channels == out_channels and stride == (1, 1, 1):
         return None
     return nn.Sequential(build_pointwise(in_channels, out_channels, stride=stride), build_norm(out_channels, spec))
 
 
 def build_norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
-    """Batch norm; Caffe2's momentum 0.9 is torch's 0.1."""
+    """Batch norm with torch's momentum 0.1, which is Caffe2's 0.9."""
     return nn.BatchNorm3d(channels, eps=spec.norm_epsilon, momentum=0.1)
 
 
 def initialize_weights(net: nn.Module) -> None:
-    """Draw weights as the authors' code does; torch's generator must have been seeded by the caller.
+    """Draw weights as the authors' code does, from torch's global generator.
 
     Convolutions N(0, 2 / fan_out) (Caffe2's MSRAFill), classifier U(+-sqrt(3 / fan_in)) (its XavierFill) and bias 0; batch
     norm starts as 1 and 0.
     """
     if next(net.parameters()).is_meta:
-        return  # there are no numbers to draw, and pretending to takes a while
+        return  # nothing to draw, and initializers take a while even on the meta device
     for module in net.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -256,18 +312,18 @@ def initialize_weights(net: nn.Module) -> None:
 
 
 def check_clips(clips: Tensor, spec: Specification, dtype: torch.dtype) -> None:
-    """Refuse what a network with weights of `dtype` was not built for, in one sentence."""
+    """Raise ValueError unless `clips` fit `spec` and weights of `dtype`."""
     if clips.dim() != 5 or clips.shape[1] != spec.input_channels or 0 in clips.shape[2:]:
         expected = f"(N, {spec.input_channels}, T, H, W)"
         raise ValueError(f"{spec.name} takes clips of shape {expected}, not {tuple(clips.shape)}")
     if clips.dtype != dtype and not torch.is_autocast_enabled(clips.device.type):
         raise ValueError(
-            f"{spec.name} has weights of {dtype}, but the clips are {clips.dtype}; normalise and convert them"
+            f"{spec.name} has weights of {dtype}, but the clips are {clips.dtype}; normalise them and convert them to {dtype}"
         )
     if spec.stem is ConvolutionKind.TIME_AS_CHANNELS and clips.shape[2] != spec.clip_length:
         raise ValueError(
             f"{spec.name} was built for clips of {spec.clip_length} frames, not {clips.shape[2]}; "
-            "it takes the frames as channels, so another length needs another network"
+            "it takes the frames as channels, so build another network for another length"
         )
 
 

@@ -1,1 +1,1 @@
-"""Networks applied to video files: a recognizer, timelines, features."""
+"""Prediction on video files: classes, timelines, features."""

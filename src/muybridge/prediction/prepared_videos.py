@@ -1,7 +1,7 @@
-"""Videos of prepared data by name: DATA/NAME, as if the prepared folder DATA were a folder of video files.
+"""Videos of prepared data, addressed as DATA/NAME as if the prepared folder DATA were a folder of video files.
 
-Enters: a name from a command line. Leaves: where its frames come from and what they are asked for by, or None for what lies
-in no prepared folder. Prediction then reads them as training and evaluation do.
+Input: the name of a video. Output: its frame source and its name in that source, or None for a video outside prepared
+folders. Prediction reads prepared videos in the same way as training and evaluation do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.prepared.dataset import is_prepared, open_prepared, read_description
+from muybridge.prepared.dataset import check_frame_size, is_prepared, open_prepared, read_description
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.records import FrameSource, Preprocessing, VideoError
 
@@ -20,21 +20,20 @@ from muybridge.records import FrameSource, Preprocessing, VideoError
 class _PreparedFolder:
     source: ShardFrameSource
     manifest: Manifest
-    index_by_name: dict[str, int]  # by the manifest's name
+    index_by_name: dict[str, int]  # name in the manifest -> row
 
 
 def list_prepared_videos(folder: Path) -> list[str] | None:
-    """The names of all videos of a prepared folder, failed ones too, in the manifest's order; None: it is not prepared."""
+    """All videos of a prepared folder, including failed ones, in manifest order; None if the folder is not prepared."""
     if not is_prepared(str(folder)):
         return None
     return [str(folder / name) for name in open_prepared(str(folder)).table["video"].to_pylist()]
 
 
 def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[FrameSource, str] | None:
-    """The source of a stored video and its name there; None where `video` is a file, or in no prepared folder.
+    """Find the frame source of a prepared video and its name there; None if `video` is a file or not in a prepared folder.
 
-    Raises VideoError where preparing it failed, or there is none of that name; ValueError where the folder holds frames of
-    another size.
+    Raises VideoError if its preparation failed or the folder has no such video, ValueError if the frame size differs.
     """
     path = Path(video)
     if path.exists():
@@ -43,7 +42,7 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
     if root is None:
         return None
     folder = _open_folder(str(root))
-    _check_frame_size(str(root), folder.source, preprocessing)
+    check_frame_size(str(root), (folder.source.scale_height, folder.source.scale_width), preprocessing)
     video_index = folder.index_by_name.get(path.relative_to(root).as_posix())
     if video_index is None:
         raise VideoError("missing", f"the prepared data {root} has no video of this name")
@@ -57,13 +56,3 @@ def _open_folder(root: str) -> _PreparedFolder:
     source = ShardFrameSource(root, scale_height=description.scale_height, scale_width=description.scale_width)
     names = manifest.table["video"].to_pylist()
     return _PreparedFolder(source, manifest, {name: index for index, name in enumerate(names)})
-
-
-def _check_frame_size(root: str, source: ShardFrameSource, preprocessing: Preprocessing) -> None:
-    stored = (source.scale_height, source.scale_width)
-    expected = (preprocessing.scale_height, preprocessing.scale_width)
-    if stored != expected:
-        raise ValueError(
-            f"{root} holds frames of {stored[0]}x{stored[1]}, but the network wants {expected[0]}x{expected[1]}; "
-            f"prepare it with --scale {expected[0]} {expected[1]}, or predict from the video files"
-        )

@@ -1,7 +1,7 @@
-"""Predictions as tasks of a Ray cluster (extra `ray`): names of videos in, predictions out as they are done.
+"""Prediction on a Ray cluster (extra `ray`), one task a video.
 
-A worker loads the network once and keeps it for the videos that come after. A video that cannot be read, or whose workers die
-again and again, is a `Prediction` that says so.
+Input: names of videos. Output: `Prediction`s in order of completion. A worker loads the network once and keeps it for later
+videos. A video that cannot be read, or whose workers die repeatedly, gives a `Prediction` with that status and reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from muybridge.prediction.recognizer import Prediction, Recognizer, load
 def predict_on_ray(
     run: str, videos: Iterable[str], *, address: str, device: str, clips: int, top: int
 ) -> Iterator[Prediction]:
-    """What `load(run, device).predict` says of each video; on `cuda` a worker has a GPU, else a core."""
+    """Run `load(run, device).predict` on each video; a worker gets one GPU if `device` is cuda, else one core."""
     results = run_on_ray(
         _predict_one,
         ((video, (run, device, video, clips, top)) for video in videos),

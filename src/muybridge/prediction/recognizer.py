@@ -1,8 +1,8 @@
-"""Weights put to use on video files: classes, timeline, features.
+"""Recognizer: classes, timelines and features of video files.
 
-Enter: weights with their card, and the path of a video. Leave: the classes with their probabilities by the same protocol
-as evaluation (uniform centre-crop clips, softmax averaged; paper section 4), what happens when, or what enters the
-classifier, a row a clip. A video that cannot be read is a `Prediction` that says so, never an exception.
+Input: weights with their card, and the path of a video. Output: class probabilities by the protocol of evaluation (uniform
+centre-crop clips, softmax averaged; paper section 4), segments of a timeline, or the classifier's input for each clip.
+`Recognizer.predict` reports an unreadable video in the status of its result; `Recognizer.features` raises `VideoError`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from muybridge.weights.card import Card
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is in a video. `classes` are the most probable ones, best first; none where the status is not ok.
+    """Prediction of one video. `classes` are (label, probability), most probable first; empty unless the status is ok.
 
-    A `reason` beside the status ok says which clips were left out because they could not be read.
+    With status ok, a non-empty `reason` says which clips were left out because they could not be read.
     """
 
     video: str
@@ -47,7 +47,7 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """{video, status, reason, classes: [{label, probability}, ...]}; `timeline.to_json` tells the rest."""
+        """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`."""
         return {
             "video": self.video,
             "status": self.status,
@@ -58,10 +58,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Features:
-    """What enters the classifier for K clips of a video.
+    """Input of the classifier for K clips of a video.
 
-    views int32 (K,): the numbers of the clips, with holes where some could not be read, which `reason` then says;
-    start_seconds float64 (K,); features float32 (K, D), D = 512 for basic blocks at width 64.
+    views: int32 (K,), the indices of the clips; clips that could not be read are missing, and `reason` says why.
+    start_seconds: float64 (K,). features: float32 (K, D), D = 512 for basic blocks at width 64.
     """
 
     video: str
@@ -73,7 +73,7 @@ class Features:
 
 @dataclass(frozen=True)
 class _ClipOutputs:
-    """What a network gave for those of some clips that could be read, `rows` float32 (R, X), and why not for the others."""
+    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others."""
 
     clip_indices: tuple[int, ...]
     rows: NDArray[np.float32]
@@ -83,15 +83,15 @@ class _ClipOutputs:
     def reason(self) -> str:
         if not self.failures:
             return ""
-        total = len(self.clip_indices) + len(self.failures)
-        return f"{len(self.failures)} of {total} clips could not be read: {self.failures[0].reason}"
+        num_clips = len(self.clip_indices) + len(self.failures)
+        return f"{len(self.failures)} of {num_clips} clips could not be read: {self.failures[0].reason}"
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A network with its papers, ready for video files. `load` makes one.
+    """A network with its card, ready for video files. Use `load` to create one.
 
-    `model` is the plain float32 network, None for an .onnx file; `scorer` is what runs for predictions.
+    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form.
     """
 
     model: VideoResNet | None
@@ -103,21 +103,20 @@ class Recognizer:
     def predict(
         self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
     ) -> Prediction:
-        """The `top` classes of a video by `clips` uniform clips, and with `timeline` its windows and segments.
+        """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        ValueError: fewer than one clip or class asked for, scores that are not finite, or a network that cannot run in the
-        mode of the timeline.
+        Raises ValueError where `clips` or `top` is below 1, scores are not finite, or the network does not support the
+        timeline's mode.
         """
         if top < 1:
-            raise ValueError(f"a prediction names at least 1 class, not {top}")
+            raise ValueError(f"top must be at least 1, not {top}")
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
             if prepared := find_prepared_video(video, self._preprocessing):
-                prediction = replace(self, source=prepared[0]).predict(
-                    prepared[1], clips=clips, top=top, timeline=timeline
-                )
+                source, name = prepared
+                prediction = replace(self, source=source).predict(name, clips=clips, top=top, timeline=timeline)
                 return replace(prediction, video=video)
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
@@ -128,21 +127,20 @@ class Recognizer:
         _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
         best = np.argsort(-means[0], kind="stable")[:top]
         classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
-        reason = "; ".join(
-            part for part in (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}") if part
-        )
-        return Prediction(video, "ok", reason, classes, windows, segments)
+        reasons = (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}")
+        return Prediction(video, "ok", "; ".join(filter(None, reasons)), classes, windows, segments)
 
     def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
-        """What enters the classifier: for `clips` uniform clips, or with `step_frames` for one every so many frames.
+        """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
-        Raises VideoError where the video, or all of its clips, cannot be read; ValueError for an .onnx file, which gives logits
-        alone.
+        Raises VideoError where the video or all of its clips cannot be read, ValueError for an .onnx file, which has no
+        features.
         """
         video = str(video)
         if prepared := find_prepared_video(video, self._preprocessing):
-            result = replace(self, source=prepared[0]).features(prepared[1], clips=clips, step_frames=step_frames)
-            return replace(result, video=video)
+            source, name = prepared
+            features = replace(self, source=source).features(name, clips=clips, step_frames=step_frames)
+            return replace(features, video=video)
         times = self.source.read_frame_times(video)
         if step_frames is None:
             clip_times = sample_uniform_clips(times, self._preprocessing, clips)
@@ -155,7 +153,10 @@ class Recognizer:
     def _compute_timeline(
         self, video: str, options: TimelineOptions
     ) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
-        """Windows along the video, the segments they merge into, and what could not be read; a hole there stays one."""
+        """Windows along the video, the segments they merge into, and a reason if some windows could not be read.
+
+        Segments never cover time that was in unreadable windows only.
+        """
         step = options.step_frames or max(1, self._preprocessing.clip_span // 4)
         clip_times = sample_dense_clips(self.source.read_frame_times(video), self._preprocessing, step)
         if clip_times[0].looped:
@@ -181,19 +182,19 @@ class Recognizer:
     def _score_windows(
         self, video: str, clip_times: Sequence[ClipTimes], step: int, mode: TimelineMode
     ) -> _ClipOutputs:
-        """The logits of windows along a video. Around frames that cannot be read each window is a clip by itself.
+        """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
 
-        Raises the first VideoError where no window can be read.
+        Raises the first VideoError if no window can be read.
         """
         starts = compute_dense_starts(self.source.read_frame_times(video), self._preprocessing, step)
-        reader = WindowScorer(self.source, video, self._preprocessing, self.device)
+        window_scorer = WindowScorer(self.source, video, self._preprocessing, self.device)
         rows: dict[int, NDArray[np.float32]] = {}
         failures: list[VideoError] = []
         num_done = 0
         while num_done < len(clip_times):
             try:
-                for indices, logits in reader.score_windows(self.scorer, starts[num_done:], mode):
-                    rows.update(zip((num_done + number for number in indices), logits.numpy(), strict=True))
+                for window_indices, logits in window_scorer.score_windows(self.scorer, starts[num_done:], mode):
+                    rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
                 break
             except VideoError:
                 num_done = next(
@@ -201,12 +202,13 @@ class Recognizer:
                 )
             for block in islice(group_into_blocks(clip_times[num_done:]), 1):
                 outputs = self._run_readable_clips(video, block, self.scorer)
-                rows.update(zip((num_done + number for number in outputs.clip_indices), outputs.rows, strict=True))
+                rows.update(zip((num_done + index for index in outputs.clip_indices), outputs.rows, strict=True))
                 failures += outputs.failures
                 num_done += len(block)
         if not rows:
             raise failures[0]
-        return _ClipOutputs(tuple(sorted(rows)), np.stack([rows[number] for number in sorted(rows)]), tuple(failures))
+        indices = tuple(sorted(rows))
+        return _ClipOutputs(indices, np.stack([rows[index] for index in indices]), tuple(failures))
 
     @property
     def _preprocessing(self) -> Preprocessing:
@@ -214,14 +216,14 @@ class Recognizer:
 
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
         if self.model is None:
-            raise ValueError("an .onnx file gives logits alone; extract features with the weights it was exported from")
+            raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model):
             return self.model.features(clips_ncthw)
 
     def _run_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
     ) -> _ClipOutputs:
-        """`network` over the clips of a video. Raises the first VideoError where no clip can be read."""
+        """Run `network` on the clips of a video. Raises the first VideoError if no clip can be read."""
         outputs = self._run_readable_clips(video, clip_times, network)
         if not outputs.clip_indices:
             raise outputs.failures[0]
@@ -230,7 +232,7 @@ class Recognizer:
     def _run_readable_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
     ) -> _ClipOutputs:
-        """Every clip by itself, a batch at a time; perhaps none can be read."""
+        """Run `network` on the readable clips, in batches; there may be none."""
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
@@ -253,12 +255,12 @@ class Recognizer:
 
     def _check_finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         if not np.isfinite(logits).all():
-            raise ValueError(f"the network gave scores that are not finite for {video}; its weights are damaged")
+            raise ValueError(f"the scores of {video} are not finite; check the weights")
         return logits.astype(np.float64)
 
 
 def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
-    """The windows in runs between holes: places where windows that could not be read leave time that no window saw."""
+    """Split windows where unreadable ones between them leave time that no window covers."""
     runs = [[windows[0]]]
     for (index, window), (next_index, next_window) in pairwise(zip(indices, windows, strict=True)):
         if next_index > index + 1 and next_window.start_seconds > window.end_seconds:
@@ -268,9 +270,9 @@ def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[li
 
 
 def load(address: str | Path, device: str = "auto") -> Recognizer:
-    """A recognizer from a run folder (its best weights, else its last), a .safetensors or .onnx file, or a catalogue name.
+    """Load a recognizer from a run folder (best weights, else last), a .safetensors or .onnx file, or a catalogue name.
 
-    `device`: auto, cpu, cuda or cuda:N. ValueError says in a sentence what is wrong with the weights or the device.
+    `device` is auto, cpu, cuda or cuda:N. Raises ValueError where the weights cannot be loaded or the device does not exist.
     """
     torch_device = resolve_device(device)
     loaded = load_scorer(address, torch_device)

@@ -1,8 +1,8 @@
-"""Logits of windows along a video: frames are decoded once, and what windows share is computed once.
+"""Logits of overlapping windows along a video; every frame is decoded once, and layers that windows share run once.
 
-Enter: where the windows of a video start, among its moments. Leave: their logits, some windows at a time. Two modes:
-"windows" is exact, each window as the clip that it is, up to rounding; "convolutional" is one pass along the video
-(`models.windows`). Memory does not grow with the video, but for its time stamps and the scores themselves.
+Input: the first timestep of each window. Output: logits, several windows at a time. Mode "windows" scores each window as a
+clip, exact up to rounding; mode "convolutional" runs all layers once along the video (`inference.streaming`). Apart from time
+stamps and scores, memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from muybridge.records import FrameSource, Preprocessing, Scorer, VideoError
 from muybridge.video.sampling import compute_timestep_ticks
 from muybridge.video.views import collate_views, prepare_network_input
 
-BATCH_CLIPS = 10  # in the network at once: all of a video by the usual protocol; about 1 GB for R(2+1)D at width 64
+BATCH_CLIPS = 10  # clips in a batch: one video of the default protocol; about 1 GB for R(2+1)D at width 64
 
-WindowLogits = tuple[list[int], Tensor]  # the numbers of windows, and their logits (N, classes) on the CPU
+WindowLogits = tuple[list[int], Tensor]  # window indices, and their logits (N, classes) on the CPU
 _TensorFunction = Callable[[Tensor], Tensor]
 
 
 def check_mode(scorer: Scorer, mode: TimelineMode) -> None:
-    """ValueError where `scorer` cannot score windows in this way."""
+    """Raise ValueError if `scorer` does not support this mode."""
     if mode == "windows":
         return
     network = _find_optimized_network(scorer)
     if network is None:
-        raise ValueError("an .onnx file takes whole clips; run along a video the weights it was exported from")
+        raise ValueError(
+            "an .onnx file takes whole clips only; for convolutional mode use the weights it was exported from"
+        )
     check_streamable(network)
 
 
@@ -47,7 +49,7 @@ def _find_optimized_network(scorer: Scorer) -> InferenceNetwork | None:
 
 @dataclass(frozen=True)
 class WindowScorer:
-    """Windows of one video that is longer than a clip."""
+    """Scores the windows of one video that is longer than a clip."""
 
     source: FrameSource
     video: str
@@ -55,13 +57,13 @@ class WindowScorer:
     device: torch.device
 
     def score_windows(self, scorer: Scorer, starts: NDArray[np.int64], mode: TimelineMode) -> Iterator[WindowLogits]:
-        """Logits of the windows that begin at the moments `starts` (increasing). Numbers are places in `starts`.
+        """Logits of the windows that start at the timesteps `starts` (increasing); window indices are positions in `starts`.
 
-        Raises VideoError where a frame cannot be read; in convolutional mode all windows before that frame were given then.
+        Raises VideoError where a frame cannot be read; in convolutional mode after all windows before that frame.
         """
         network = _find_optimized_network(scorer)
         if mode == "convolutional":
-            assert network is not None, "check_mode was asked"
+            assert network is not None, "check_mode comes first"
             return self._score_convolutional(SplitNetwork(network), starts)
         split = None if network is None else SplitNetwork(network)
         if split is None or not split.frame_layers:
@@ -71,10 +73,10 @@ class WindowScorer:
     def _score_each_window(
         self, starts: NDArray[np.int64], frame_network: _TensorFunction, window_network: _TensorFunction
     ) -> Iterator[WindowLogits]:
-        """`of_frames` once a moment, `of_windows` on what each window has of it."""
+        """Run `frame_network` once on every timestep and `window_network` on each window of its outputs."""
         span = np.arange(self.preprocessing.clip_length) * self.preprocessing.frame_stride
         used, indices_wl = np.unique(starts[:, None] + span, return_inverse=True)
-        indices_wl = indices_wl.reshape(len(starts), -1)  # numpy 2.0 alone gives it this shape
+        indices_wl = indices_wl.reshape(len(starts), -1)  # only NumPy 2.0 returns this shape
         buffer, buffer_start, window_index = None, 0, 0
         for frames in self._read_network_inputs(used):
             maps = frame_network(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
@@ -91,7 +93,10 @@ class WindowScorer:
             buffer, buffer_start = buffer[needed - buffer_start :], int(needed)
 
     def _score_convolutional(self, split: SplitNetwork, starts: NDArray[np.int64]) -> Iterator[WindowLogits]:
-        """The frames that a clip's stride leaves out belong to other clips: every phase of it is a video of its own."""
+        """Run the whole network along the video, separately for each phase of the clip's frame stride.
+
+        With a stride above 1, the timesteps between those of one window belong to windows of other phases.
+        """
         length, stride = self.preprocessing.clip_length, self.preprocessing.frame_stride
         offsets = starts - starts[0]
         phases = {int(phase): np.flatnonzero(offsets % stride == phase) for phase in np.unique(offsets % stride)}
@@ -99,7 +104,7 @@ class WindowScorer:
             phase: FeatureStream(split, (offsets[window_indices] // stride).tolist(), length)
             for phase, window_indices in phases.items()
         }
-        used = np.arange(self._count_moments() - starts[0])
+        used = np.arange(self._count_timesteps() - starts[0])
         first_used = np.array(
             [streams[phase].first_frame if phase in streams else len(used) for phase in range(stride)]
         )
@@ -108,11 +113,11 @@ class WindowScorer:
         try:
             for frames in self._read_network_inputs(starts[0] + used):
                 maps = split.compute_frame_maps(frames)[0].permute(1, 2, 3, 0)  # (T, H, W, C)
-                phase_of = used[num_read : num_read + len(maps)] % stride
+                map_phases = used[num_read : num_read + len(maps)] % stride
                 num_read += len(maps)
                 for phase, stream in streams.items():
-                    own_maps = maps[torch.from_numpy(phase_of == phase).to(self.device)]
-                    yield from _classify(split, phases[phase], stream.push(own_maps))
+                    phase_maps = maps[torch.from_numpy(map_phases == phase).to(self.device)]
+                    yield from _classify(split, phases[phase], stream.push(phase_maps))
         except VideoError as error:
             failure = error
         if num_read:
@@ -123,11 +128,11 @@ class WindowScorer:
         if failure is not None:
             raise failure
 
-    def _count_moments(self) -> int:
+    def _count_timesteps(self) -> int:
         return len(compute_timestep_ticks(self.source.read_frame_times(self.video), self.preprocessing))
 
     def _read_network_inputs(self, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-        """The moments at `places` (increasing) as the network wants them, (1, C, T, crop, crop) some at a time."""
+        """Network inputs (1, C, T, crop, crop) of the timesteps `indices` (increasing), in chunks."""
         ticks = compute_timestep_ticks(self.source.read_frame_times(self.video), self.preprocessing)[indices]
         for view in read_timesteps(self.source, self.video, ticks, self.preprocessing):
             yield prepare_network_input(collate_views([view]), self.preprocessing, self.device)

@@ -1,15 +1,15 @@
-"""What happens when: windows along a video merged into segments (`muybridge predict --timeline`). Pure functions.
+"""Merging windows along a video into segments (`muybridge predict --timeline`). Pure functions; not part of the paper.
 
-Enter: windows, a clip's place in time and its class probabilities each, in order. Leave: segments that never overlap, and
-both as JSON, CSV or SRT text. The paper stops at one label a video; this is what such networks are used for next.
+Input: windows in order of time, each with its class probabilities. Output: segments that do not overlap, and both as JSON,
+CSV or SRT text.
 
-Windows overlap, segments do not: a window speaks for the time that is nearer to its centre than to its neighbours', the
-first from where it starts, the last to where it ends.
+Windows overlap, segments do not: a window counts for the time that is nearer to its centre than to its neighbours' centres.
+The first one counts from its start, the last one to its end.
 
     window 0   |----c----|
     window 1        |----c----|
     window 2             |----c----|
-    speak for  |--0---|-1--|--2----|        a border lies midway between two centres
+    counts for |--0---|-1--|--2----|        borders are midway between centres
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMELINE_MODES: tuple[str, ...] = get_args(TimelineMode)
 
 @dataclass(frozen=True)
 class Window:
-    """One clip along a video: where it lies, and the probability of each class."""
+    """One clip along a video: start, end, and the probability of each class."""
 
     start_seconds: float
     end_seconds: float
@@ -36,17 +36,17 @@ class Window:
 
     def __post_init__(self) -> None:
         if not self.start_seconds <= self.end_seconds:
-            raise ValueError(f"a window cannot end at {self.end_seconds} s, before its start at {self.start_seconds} s")
+            raise ValueError(f"a window ends at {self.end_seconds} s, before its start at {self.start_seconds} s")
 
     @property
     def center_seconds(self) -> float:
-        """Midway between start and end."""
+        """The middle of the window."""
         return (self.start_seconds + self.end_seconds) / 2
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of video with one label; `mean_probability` is the label's, averaged over the windows in it."""
+    """A part of a video with one label; `mean_probability` is the mean of that label over the windows in it."""
 
     label: str
     start_seconds: float
@@ -56,31 +56,31 @@ class Segment:
 
 @dataclass(frozen=True)
 class TimelineOptions:
-    """How a timeline is made."""
+    """Options of a timeline."""
 
     step_frames: int | None = None
-    """Frames from one window to the next; by default a quarter of a clip's span."""
+    """Frames from one window to the next; None: a quarter of a clip's span."""
     minimum_probability: float = 0.0
-    """Windows whose best class is less probable leave a gap."""
+    """Windows whose most probable class is below this leave a gap."""
     minimum_seconds: float = 0.0
-    """Shorter segments are given to their neighbours."""
+    """Shorter segments are merged into their neighbours."""
     mode: TimelineMode = "windows"
-    """How windows are scored: each by itself as a clip, or from one pass along the whole video."""
+    """How windows are scored: each as a clip (windows), or in one pass along the video (convolutional)."""
 
     def __post_init__(self) -> None:
         if self.step_frames is not None and self.step_frames < 1:
-            raise ValueError(f"windows follow each other after at least 1 frame, not {self.step_frames}")
+            raise ValueError(f"step_frames must be at least 1, not {self.step_frames}")
         if self.mode not in TIMELINE_MODES:
-            raise ValueError(f"a timeline's mode is one of {', '.join(TIMELINE_MODES)}, not {self.mode!r}")
+            raise ValueError(f"the mode of a timeline must be one of {', '.join(TIMELINE_MODES)}, not {self.mode!r}")
         if not 0 <= self.minimum_probability <= 1:
-            raise ValueError(f"minimum_probability must lie between 0 and 1, not {self.minimum_probability}")
+            raise ValueError(f"minimum_probability must be between 0 and 1, not {self.minimum_probability}")
         if not self.minimum_seconds >= 0:
-            raise ValueError(f"minimum_seconds must not be negative, not {self.minimum_seconds}")
+            raise ValueError(f"minimum_seconds must be at least 0, not {self.minimum_seconds}")
 
 
 @dataclass(frozen=True)
 class _LabelRun:
-    """Windows `first` up to `last` without it, under one class; None where no class is probable enough."""
+    """Windows from `start` up to, not including, `stop` with one class; None where no class is probable enough."""
 
     label: int | None
     start: int
@@ -94,12 +94,12 @@ def merge_windows(
     minimum_probability: float = 0.0,
     minimum_seconds: float = 0.0,
 ) -> tuple[Segment, ...]:
-    """Segments in order of time: neighbouring windows with the same most probable class are one.
+    """Merge neighbouring windows with the same most probable class into segments, in order of time.
 
-    Windows whose best class stays below `minimum_probability` leave a gap. A segment shorter than `minimum_seconds` goes to
-    the neighbouring segment whose class its windows find more probable, the shortest first; where it has no neighbour, it
-    is left out. Without the two minima the segments tile the time from the first window's start to the last one's end.
-    ValueError: windows are not in order, or do not have a probability for every class.
+    Windows whose most probable class is below `minimum_probability` leave a gap. A segment shorter than `minimum_seconds` is
+    merged into the neighbour whose class is more probable in its windows, shortest segments first; one without neighbours is
+    dropped. Without the two minima, segments tile the time from the start of the first window to the end of the last.
+    Raises ValueError where windows are out of order or lack a probability for every class.
     """
     _check_windows(windows, classes)
     if not windows:
@@ -135,7 +135,7 @@ def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:
 
 
 def compute_borders_seconds(windows: Sequence[Window]) -> list[float]:
-    """Where each window begins to speak, and where the last one ends: one number more than windows."""
+    """Borders between the times that windows count for, including both ends: one more than windows."""
     centers = [window.center_seconds for window in windows]
     midpoints = [(left + right) / 2 for left, right in pairwise(centers)]
     return [windows[0].start_seconds, *midpoints, windows[-1].end_seconds]
@@ -143,11 +143,11 @@ def compute_borders_seconds(windows: Sequence[Window]) -> list[float]:
 
 def _find_top_class(window: Window, minimum_probability: float) -> int | None:
     best = max(window.probabilities)
-    return window.probabilities.index(best) if best >= minimum_probability else None  # of equals the first
+    return window.probabilities.index(best) if best >= minimum_probability else None  # the first among equals
 
 
 def _group_runs(labels: Sequence[int | None]) -> list[_LabelRun]:
-    """Consecutive equal labels as one run each."""
+    """Group consecutive equal labels."""
     runs, start = [], 0
     for label, group in groupby(labels):
         stop = start + len(list(group))
@@ -159,7 +159,7 @@ def _group_runs(labels: Sequence[int | None]) -> list[_LabelRun]:
 def _merge_short_runs(
     runs: Sequence[_LabelRun], windows: Sequence[Window], borders: Sequence[float], minimum_seconds: float
 ) -> list[_LabelRun]:
-    """The runs after every labelled one shorter than `minimum_seconds` was given away, the shortest at any moment first."""
+    """Merge labelled runs shorter than `minimum_seconds` into their neighbours, always the shortest remaining run first."""
     run_by_start = {run.start: run for run in runs}
     run_by_stop = {run.stop: run for run in runs}
     by_length = [(borders[run.stop] - borders[run.start], run.start, run.stop) for run in runs if run.label is not None]
@@ -168,10 +168,12 @@ def _merge_short_runs(
         _, start, stop = heappop(by_length)
         short = run_by_start.get(start)
         if short is None or short.stop != stop:
-            continue  # it became part of another since it was entered
+            continue  # it was merged into another run after it was pushed
         neighbors = [run for run in (run_by_stop.get(start), run_by_start.get(stop)) if run is not None]
         candidates = [run.label for run in neighbors if run.label is not None]
-        label = max(candidates, key=lambda taker: _compute_mean_probability(windows, short, taker), default=None)
+        label = max(
+            candidates, key=lambda candidate: _compute_mean_probability(windows, short, candidate), default=None
+        )
         parts = [short, *(run for run in neighbors if run.label is not None and run.label == label)]
         for part in parts:
             del run_by_start[part.start], run_by_stop[part.stop]
@@ -179,7 +181,7 @@ def _merge_short_runs(
         run_by_start[merged.start] = run_by_stop[merged.stop] = merged
         if label is not None:
             heappush(by_length, (borders[merged.stop] - borders[merged.start], merged.start, merged.stop))
-    return [run_by_start[first] for first in sorted(run_by_start)]
+    return [run_by_start[start] for start in sorted(run_by_start)]
 
 
 def _compute_mean_probability(windows: Sequence[Window], run: _LabelRun, label: int) -> float:
@@ -187,7 +189,7 @@ def _compute_mean_probability(windows: Sequence[Window], run: _LabelRun, label: 
 
 
 def to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Sequence[str]) -> dict[str, Any]:
-    """Both as JSON values: {classes, windows: [...], segments: [...]} with the fields of the records."""
+    """JSON values {classes, windows: [...], segments: [...]} with the fields of the records."""
     return {
         "classes": list(classes),
         "windows": [{**asdict(window), "probabilities": list(window.probabilities)} for window in windows],
@@ -196,18 +198,19 @@ def to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Seq
 
 
 def to_csv(segments: Sequence[Segment]) -> str:
-    """A row a segment: label, start_seconds, end_seconds, mean_probability."""
+    """CSV with a row a segment: label, start_seconds, end_seconds, mean_probability."""
     header = ["label", "start_seconds", "end_seconds", "mean_probability"]
     return _format_csv(
-        header, [[item.label, item.start_seconds, item.end_seconds, item.mean_probability] for item in segments]
+        header,
+        [[segment.label, segment.start_seconds, segment.end_seconds, segment.mean_probability] for segment in segments],
     )
 
 
 def windows_to_csv(windows: Sequence[Window], classes: Sequence[str]) -> str:
-    """A row a window: start_seconds, end_seconds, and a column for every class."""
+    """CSV with a row a window: start_seconds, end_seconds, and a column for each class."""
     return _format_csv(
         ["start_seconds", "end_seconds", *classes],
-        [[item.start_seconds, item.end_seconds, *item.probabilities] for item in windows],
+        [[window.start_seconds, window.end_seconds, *window.probabilities] for window in windows],
     )
 
 
@@ -220,16 +223,16 @@ def _format_csv(header: Sequence[str], rows: Sequence[Sequence[str | float]]) ->
 
 
 def to_srt(segments: Sequence[Segment]) -> str:
-    """Subtitles for any player: a label and its mean probability shown while its segment lasts."""
+    """SRT subtitles: the label of each segment and its mean probability."""
     return "".join(
-        f"{number}\n{format_srt_time(item.start_seconds)} --> {format_srt_time(item.end_seconds)}\n"
-        f"{' '.join(item.label.split())} ({100 * item.mean_probability:.0f} %)\n\n"
-        for number, item in enumerate(segments, start=1)
+        f"{position}\n{format_srt_time(segment.start_seconds)} --> {format_srt_time(segment.end_seconds)}\n"
+        f"{' '.join(segment.label.split())} ({100 * segment.mean_probability:.0f} %)\n\n"
+        for position, segment in enumerate(segments, start=1)
     )
 
 
 def format_srt_time(seconds: float) -> str:
-    """HH:MM:SS,mmm; 59.9996 is 00:01:00,000. Hours go on past 99."""
+    """HH:MM:SS,mmm, rounded to milliseconds; hours may exceed 99."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -1,1 +1,1 @@
-"""Prepared data: videos transcoded once into tar shards that are read at random."""
+"""Prepared data: videos transcoded once into shards that are read at random (docs/data.md)."""

@@ -1,7 +1,7 @@
-"""Prepared folders: what dataset.json says, the manifest of their shards, and whether they are still what was written.
+"""Prepared folders: their description, their manifest and their integrity.
 
-What enters is the folder or fsspec address of prepared data, what leaves is a `Manifest` whose `path` is where a video lies
-in the shards. Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md).
+Input: the folder or fsspec address of prepared data. Output: a `Manifest` whose `get_path` locates videos in the shards.
+Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +23,23 @@ from muybridge.files.hashing import hash_file
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
+from muybridge.records import Preprocessing
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
 STORED_COLUMNS = pa.schema([("shard", pa.int32()), ("offset", pa.int64()), ("num_bytes", pa.int64())])
 FLOW_COLUMNS = pa.schema([("flow_offset", pa.int64()), ("flow_num_bytes", pa.int64()), ("flow_sha256", pa.string())])
-_DESCRIPTION_KEYS = frozenset(
-    (
-        "format",
-        "classes",
-        "scale_height",
-        "scale_width",
-        "frames_per_second",
-        "flow_bound",
-        "num_folds",
-        "notes",
-        "manifest_sha256",
-        "shards",
-    )
-)
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """dataset.json: how the data was made. `shards` are (num_bytes, sha256), by number."""
+    """dataset.json: how the data was prepared. `shards` are (num_bytes, sha256) by shard index."""
 
     classes: tuple[str, ...]
     scale_height: int
     scale_width: int
-    frames_per_second: float | None
-    flow_bound: float | None  # pixels; null where no flow is stored
+    frames_per_second: float | None  # None: that of each source video
+    flow_bound: float | None  # pixels; None: no flow is stored
     num_folds: int
     notes: tuple[str, ...]
     manifest_sha256: str
@@ -66,42 +53,46 @@ class DatasetDescription:
 
     @classmethod
     def from_json(cls, address: str, values: Mapping[str, Any]) -> DatasetDescription:
-        """The record from JSON values; ValueError for another format or other keys."""
+        """The record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:
             raise ValueError(
                 f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
                 "prepare it again, or use the version that made it"
             )
-        if set(values) != _DESCRIPTION_KEYS:
-            raise ValueError(
-                f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(_DESCRIPTION_KEYS)}"
-            )
-        kept = {key: value for key, value in values.items() if key != "format"}
+        expected_keys = {"format", *(field.name for field in fields(cls))}
+        if set(values) != expected_keys:
+            raise ValueError(f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(expected_keys)}")
+        arguments = {key: value for key, value in values.items() if key != "format"}
         shards = tuple((shard["num_bytes"], shard["sha256"]) for shard in values["shards"])
-        return cls(**{**kept, "classes": tuple(values["classes"]), "notes": tuple(values["notes"]), "shards": shards})
+        return cls(
+            **{**arguments, "classes": tuple(values["classes"]), "notes": tuple(values["notes"]), "shards": shards}
+        )
 
 
 def is_prepared(address: str) -> bool:
-    """Whether an address is one of prepared data: a folder with a dataset.json, or any address of fsspec."""
+    """Whether an address is prepared data: a folder with a dataset.json, or any fsspec address."""
     return bool(address) and (is_remote(address) or Path(address, DESCRIPTION).is_file())
 
 
 def read_description(address: str) -> DatasetDescription:
-    """Raises ValueError with a sentence where it is absent, damaged or of another format."""
+    """Read dataset.json. Raises ValueError if it is absent, damaged or of another format."""
     try:
-        text = _read_file(address, DESCRIPTION).decode()
-        values = json.loads(text)
+        values = json.loads(_read_file(address, DESCRIPTION).decode())
     except FileNotFoundError as error:
         raise ValueError(f"there is no prepared data at {address}: it has no {DESCRIPTION}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{address}/{DESCRIPTION} is damaged ({error}); prepare the data again") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{address}/{DESCRIPTION} is damaged (no JSON object); prepare the data again")
+        raise ValueError(f"{address}/{DESCRIPTION} is damaged (not a JSON object); prepare the data again")
     return DatasetDescription.from_json(address, values)
 
 
 def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
-    """The manifest of prepared data. Training videos that failed in preparation are set aside, and a note says how many."""
+    """The manifest of prepared data, with the splits of `fold` (from 1) where one is given.
+
+    Training videos that failed in preparation become unused, and a note says how many. Raises ValueError for damaged data and
+    for a fold that it does not have.
+    """
     description = read_description(address)
     if fold is not None and not 1 <= fold <= description.num_folds:
         has = f"folds 1 to {description.num_folds}" if description.num_folds else "no official folds"
@@ -114,12 +105,11 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         )
     if compute_manifest_sha256(address) != description.manifest_sha256:
         raise ValueError(
-            f"{address}/{MANIFEST} is damaged: it is not the one that {DESCRIPTION} describes; prepare the data again"
+            f"{address}/{MANIFEST} is damaged: its checksum is not the one in {DESCRIPTION}; prepare the data again"
         )
     if fold is not None:
         table = table.set_column(table.column_names.index("split"), "split", table[f"fold_{fold}"])
-    # The same strings under two names: no second copy of them.
-    table = table.append_column("path", table["video"])
+    table = table.append_column("path", table["video"])  # shares the buffers of `video`
     failed = pc.and_(pc.not_equal(table["status"], "ok"), pc.equal(table["split"], "train"))
     num_failed = pc.sum(failed).as_py() or 0
     notes = list(description.notes)
@@ -127,13 +117,24 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
         notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
-    return Manifest.from_trusted_table(
-        table, description.classes, address, tuple(notes)
-    )  # `prepare` checked what it wrote
+    # `prepare` validated the table before it wrote it.
+    return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
+
+
+def check_frame_size(address: str, stored_size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise ValueError if prepared data has frames of another size (height, width) than `preprocessing` expects."""
+    expected_size = preprocessing.scale_height, preprocessing.scale_width
+    if stored_size != expected_size:
+        stored, expected = (f"{height}x{width}" for height, width in (stored_size, expected_size))
+        raise ValueError(
+            f"{address} has frames of {stored}, but the preprocessing expects {expected}; prepare the data again with "
+            f"--scale {expected_size[0]} {expected_size[1]}, read the original video files instead, or train with "
+            f"clips.scale [{stored_size[0]}, {stored_size[1]}]"
+        )
 
 
 def find_damage(address: str) -> Iterator[str]:
-    """A sentence for everything in a prepared folder that is not as it was written; nothing where all is well."""
+    """Verify a prepared folder by its checksums: a sentence for each missing or damaged file, with the damaged videos."""
     description = read_description(address)
     root = Path(address)
     if not (root / MANIFEST).is_file():
@@ -148,23 +149,25 @@ def find_damage(address: str) -> Iterator[str]:
         if not (root / name).is_file():
             yield f"{name} does not exist"
             continue
-        size_and_sha256 = hash_file(root / name)
-        if size_and_sha256 == (num_bytes, sha256):
+        actual_num_bytes, actual_sha256 = hash_file(root / name)
+        if (actual_num_bytes, actual_sha256) == (num_bytes, sha256):
             continue
-        problem = (
-            f"has {size_and_sha256[0]} bytes, expected {num_bytes}" if size_and_sha256[0] != num_bytes else "is damaged"
-        )
-        rows = table.filter(pc.equal(table["shard"], shard_index)).select(["video", "offset", "num_bytes", "sha256"])
-        locations = [tuple(row.values()) for row in rows.to_pylist()]
+        problem = "is damaged"
+        if actual_num_bytes != num_bytes:
+            problem = f"has {actual_num_bytes} bytes, expected {num_bytes}"
+        rows = table.filter(pc.equal(table["shard"], shard_index))
+        columns = [rows[column].to_pylist() for column in ("video", "offset", "num_bytes", "sha256")]
+        locations = list(zip(*columns, strict=True))
         if description.flow_bound is not None:
-            of_flow = table.filter(pc.equal(table["shard"], shard_index)).select(["video", *FLOW_COLUMNS.names])
-            locations += [(f"{row['video']} (flow)", *list(row.values())[1:]) for row in of_flow.to_pylist()]
-        lost = list(find_damaged_videos(root / name, locations))
-        yield f"{name} {problem}; damaged videos: {', '.join(lost) or 'none, only what lies between them'}"
+            names = [f"{video} (flow)" for video in rows["video"].to_pylist()]
+            columns = [rows[column].to_pylist() for column in FLOW_COLUMNS.names]
+            locations += list(zip(names, *columns, strict=True))
+        damaged = ", ".join(find_damaged_videos(root / name, locations))
+        yield f"{name} {problem}; damaged videos: {damaged or 'none, only the bytes between videos'}"
 
 
 def compute_manifest_sha256(address: str) -> str:
-    """Of the manifest's file."""
+    """SHA-256 of manifest.parquet."""
     if is_remote(address):
         return hashlib.sha256(_read_file(address, MANIFEST)).hexdigest()
     return hash_file(Path(address, MANIFEST))[1]

@@ -1,7 +1,7 @@
-"""Reading from object stores, which fail now and then: what failed is asked for again, after longer and longer pauses.
+"""Reads from object stores with retries and exponential backoff.
 
-A read that fails for good is no broken video: were it recorded as one, a run would depend on the weather of a network. It ends
-the run, which is saved and goes on from there. Pauses are `time.sleep`, which follows the monotonic clock.
+A read that fails every attempt ends the run, which can be resumed. It is not recorded as a failed video, since results
+would then depend on the state of the network.
 """
 
 from __future__ import annotations
@@ -10,31 +10,29 @@ import os
 import time
 from typing import Any
 
-RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # a minute in all
+_RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # one minute in total
 
 
 class ObjectStoreError(RuntimeError):
-    """An object store that did not answer, however often it was asked."""
+    """All attempts to read from an object store failed."""
 
 
 def read_bytes(filesystem: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
-    """Bytes `start` to `end` of the file at `path` in an fsspec file system, fewer at its end; all of it without bounds.
+    """Bytes `start` to `end` of the file at `path` in an fsspec file system; fewer at its end, all without bounds.
 
-    Raises FileNotFoundError at once; UnreachableStore after all pauses.
+    Raises FileNotFoundError without retrying, and ObjectStoreError after the last attempt.
     """
-    for pause in (*RETRY_DELAYS_SECONDS, None):
+    for delay in (*_RETRY_DELAYS_SECONDS, None):
         try:
             return bytes(filesystem.cat_file(path, start=start, end=end))
         except FileNotFoundError:
             raise
         except OSError as error:
-            if pause is None:
+            if delay is None:
                 cause = str(error).partition("\n")[0] or type(error).__name__
                 raise ObjectStoreError(
-                    f"{path} could not be read in {len(RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); look at the object store "
-                    "and the network, then run the same line again"
+                    f"{path} could not be read in {len(_RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); check the object store "
+                    "and the network, then run the same command again to resume"
                 ) from error
-        time.sleep(
-            pause * (1 + os.getpid() % 16 / 16)
-        )  # many workers fail at once, and should not all come back at once
+        time.sleep(delay * (1 + os.getpid() % 16 / 16))  # jitter: workers that failed together retry at different times
     raise AssertionError("the last attempt returns or raises")

@@ -1,8 +1,8 @@
-"""Work on single videos as tasks of a Ray cluster (extra `ray`): jobs in, outcomes out as they are done.
+"""Transcoding as tasks of a Ray cluster (extra `ray`).
 
-A worker or machine that dies loses the videos it had in hand; Ray gives them to others. The process that keeps the books alone
-writes, so each video counts once, and a run is resumed as any other. Every machine must see the files under the same paths.
-Transcoding is one such work, in a child process of its worker under the same time-out as on one machine.
+Every machine must see the source under the same paths. Ray repeats the tasks of a worker or machine that dies elsewhere. Only
+the calling process writes the prepared folder, so each video is recorded once and a run is resumed like any other. Each task
+transcodes in a child process with the same timeout as on a single machine.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from muybridge.records import VideoError
 def transcode_on_ray(
     jobs: Iterable[tuple[int, TranscodeJob]], *, address: str, timeout_seconds: float
 ) -> Iterator[tuple[int, TranscodeResult]]:
-    """Each job's number and outcome, as they are done."""
+    """Yield the index and the result of each job in order of completion. Arguments as those of `run_on_ray`."""
     return run_on_ray(
         _transcode_one,
         ((job_index, (job, timeout_seconds)) for job_index, job in jobs),
         address=address,
-        on_worker_lost=lambda number, reason: VideoError("unreadable", reason),
+        on_worker_lost=lambda job_index, reason: VideoError("unreadable", reason),
     )
 
 
 def _transcode_one(job: TranscodeJob, timeout_seconds: float) -> TranscodeResult:
-    ((_, outcome),) = transcode_in_workers([(0, job)], num_workers=1, timeout_seconds=timeout_seconds)
-    return outcome
+    ((_, result),) = transcode_in_workers([(0, job)], num_workers=1, timeout_seconds=timeout_seconds)
+    return result

@@ -74,7 +74,7 @@ def select_stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) 
     if preprocessing.flow_gap > 1 and not preprocessing.flow_chain:
         raise ValueError(
             f"flow over {preprocessing.flow_gap} frames at once cannot be read from stored flow, which leads from frame "
-            "to frame; add --clips.flow_chain true, or read raw videos"
+            "to frame; add --clips.flow-chain true, or read raw videos"
         )
     group = len(preprocessing.frame_offsets)
     return ticks.reshape(-1, group)[:, :-1].reshape(-1)

@@ -1,7 +1,8 @@
-"""Tar shards of stored videos: written so that the same videos are the same bytes, and checked.
+"""Tar shards of stored videos: writing and verification.
 
-A shard is a WebDataset: for each video `NNNNNNNNN.mp4` and `NNNNNNNNN.json` (its name, split, labels), in the manifest's
-order. Headers hold no time, owner or other trace of where they were written.
+A shard is a WebDataset: for each video `NNNNNNNNN.mp4`, `NNNNNNNNN.flow.mp4` where flow is stored, and `NNNNNNNNN.json`
+(its name, split and labels), in the order of the manifest. Headers have no time and no owner, so equal videos give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from muybridge.prepared.mp4 import parse_header, parse_header_length
 
 @dataclass(frozen=True)
 class PackedShard:
-    """A shard as it was written; `offsets` and `flow_offsets` say where each video's file and its flow begin."""
+    """A written shard; `offsets` and `flow_offsets` locate each video's file and its flow by row index."""
 
     num_bytes: int
     sha256: str
@@ -32,18 +33,18 @@ class PackedShard:
 
 
 def write_shard(shard_path: Path, videos: Iterable[tuple[int, bytes, bytes | None, Mapping[str, Any]]]) -> PackedShard:
-    """Writes (row number, file, its flow if there is any, what is known of it) in the order given, whole or not at all."""
+    """Atomically write a shard of (row index, video file, flow file or None, metadata), in the order given."""
     offsets: dict[int, int] = {}
     flow_offsets: dict[int, int] = {}
     with atomic_write(shard_path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row, content, flow, metadata in videos:
-                offsets[row] = tar.offset + tarfile.BLOCKSIZE  # behind its header, which in this format is one block
-                _add_file(tar, f"{row:09d}.mp4", content)
-                if flow is not None:
-                    flow_offsets[row] = tar.offset + tarfile.BLOCKSIZE
-                    _add_file(tar, f"{row:09d}.flow.mp4", flow)
-                _add_file(tar, f"{row:09d}.json", (json.dumps(metadata, ensure_ascii=False) + "\n").encode())
+            for row_index, content, flow_content, metadata in videos:
+                offsets[row_index] = tar.offset + tarfile.BLOCKSIZE  # a USTAR header is one block
+                _add_file(tar, f"{row_index:09d}.mp4", content)
+                if flow_content is not None:
+                    flow_offsets[row_index] = tar.offset + tarfile.BLOCKSIZE
+                    _add_file(tar, f"{row_index:09d}.flow.mp4", flow_content)
+                _add_file(tar, f"{row_index:09d}.json", (json.dumps(metadata, ensure_ascii=False) + "\n").encode())
         num_bytes, sha256 = hash_file(temporary)
     return PackedShard(num_bytes, sha256, offsets, flow_offsets)
 
@@ -55,18 +56,18 @@ def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def is_intact(content: bytes, sha256: str) -> bool:
-    """Whether a stored video is what was stored, from its head to its last group of pictures."""
+    """Whether a stored file has the header with this SHA-256 and the groups of pictures that the header's digests describe."""
     header_length = parse_header_length(content)
     if header_length is None or hashlib.sha256(content[:header_length]).hexdigest() != sha256:
         return False
     index = parse_header(content[:header_length])
     bounds = [index.byte_offsets[index.get_gop_start(gop)] for gop in range(len(index.keyframe_indices) + 1)]
     pieces = (content[start:stop] for start, stop in pairwise(bounds))
-    return all(index.is_gop_intact(group, piece) for group, piece in enumerate(pieces))
+    return all(index.is_gop_intact(gop, piece) for gop, piece in enumerate(pieces))
 
 
 def find_damaged_videos(path: Path, videos: Iterable[tuple[str, int, int, str]]) -> Iterator[str]:
-    """The names of those (name, offset, num_bytes, sha256) that are not in the shard as they were stored."""
+    """The names of those (name, offset, num_bytes, sha256) whose bytes in the shard fail their checksums."""
     with path.open("rb") as file:
         for name, offset, num_bytes, sha256 in videos:
             file.seek(offset)

@@ -1,8 +1,7 @@
-"""One source video to one stored video: read as any raw file is, scaled, and encoded again for fast random access.
+"""One source video to one stored video: decoded, scaled, and encoded again for fast random access.
 
-What enters is a path with the bounds of its segment, what leaves is a `StoredVideo` (design decision 6). Frames are those
-that `VideoFiles` would read, so raw and prepared data differ by the encoding alone. Every frame is decoded once: what is
-wrong with a file is found here and not in the middle of a training.
+Input: a `TranscodeJob`. Output: a `StoredVideo`. The frames are those that `VideoFiles` reads, so raw and prepared data
+differ only by the encoding. Every frame is decoded, so a damaged file is found here and not during training.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ from muybridge.video.containers import open_video_stream
 from muybridge.video.decode import VideoFiles, probe
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
-GOP_FRAMES = 16  # between key frames: a clip of 16 frames decodes 23.5 on average
-# Without CABAC and deblocking decoding is 1.7 times as fast, and files a tenth larger (docs/data.md).
-ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "22"}
-_BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block goes back to the key frame before it
+GOP_FRAMES = 16  # between key frames: reading a random clip of 16 frames decodes 23.5 frames on average
+# fastdecode turns CABAC and deblocking off: decoding is 1.7 times as fast, and files are a tenth larger (docs/data.md).
+_ENCODER_OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "crf": "22"}
+_X264_MATRIX_NAMES = {"bt601": "smpte170m", "bt709": "bt709"}
+_BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block seeks to the key frame before it
 
 
 @dataclass(frozen=True)
 class TranscodeJob:
-    """What is to be made of one source video. `path` is absolute; bounds are seconds from its first frame."""
+    """A source video and how to store it. `path` is absolute; bounds are seconds from its first frame."""
 
     path: str
     start_seconds: float | None
@@ -43,7 +43,10 @@ class TranscodeJob:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """The file to store and what is known of the video. height and width are the source's, upright, in pixels."""
+    """A stored file and its properties.
+
+    `sha256` is that of its header; height and width are those of the source in pixels, after rotation.
+    """
 
     content: bytes
     sha256: str
@@ -57,9 +60,12 @@ class StoredVideo:
 
 
 def transcode(job: TranscodeJob) -> StoredVideo:
-    """Raises VideoError where the video cannot be read from beginning to end, or has no frame within the bounds."""
+    """Decode a video, scale it and encode it, with its optical flow if the job asks for it.
+
+    Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
+    """
     properties = probe(job.path)
-    check_frame_count(job.path)
+    _check_frame_count(job.path)
     source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
     times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
     ticks, stored_times = times.ticks, times
@@ -67,40 +73,51 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         ticks = compute_sampling_grid(times, job.frames_per_second)
         rate = Fraction(job.frames_per_second).limit_denominator(1_000_000)
         stored_times = FrameTimes(np.arange(len(ticks), dtype=np.int64), 1 / rate, len(ticks))
-    starts = range(0, len(ticks), _BLOCK_FRAMES)
+
+    def read_blocks() -> Iterator[YuvClip]:
+        for start in range(0, len(ticks), _BLOCK_FRAMES):
+            yield source.read(job.path, ticks[start : start + _BLOCK_FRAMES])
+
     flow_content = flow_sha256 = None
     try:
-        blocks = (source.read(job.path, ticks[start : start + _BLOCK_FRAMES]) for start in starts)
-        content, sha256 = mux_mp4(encode_h264(blocks, stored_times))
-        if job.flow:  # decoded once more, which costs little beside the flow
-            blocks = (source.read(job.path, ticks[start : start + _BLOCK_FRAMES]) for start in starts)
-            flow_content, flow_sha256 = mux_mp4(encode_h264(compute_encoded_flow(blocks), stored_times))
+        content, sha256 = mux_mp4(encode_h264(read_blocks(), stored_times))
+        if job.flow:  # decodes the video again, which takes little time compared with the flow
+            flow_content, flow_sha256 = mux_mp4(encode_h264(compute_encoded_flow(read_blocks()), stored_times))
     except ValueError as error:
         raise VideoError("unreadable", str(error)) from error
-    seconds = stored_times.duration_seconds
-    shape = len(ticks), seconds, len(ticks) / seconds, properties.height, properties.width
-    return StoredVideo(content, sha256, *shape, flow_content, flow_sha256)
+    duration_seconds = stored_times.duration_seconds
+    return StoredVideo(
+        content,
+        sha256,
+        num_frames=len(ticks),
+        duration_seconds=duration_seconds,
+        frames_per_second=len(ticks) / duration_seconds,
+        height=properties.height,
+        width=properties.width,
+        flow_content=flow_content,
+        flow_sha256=flow_sha256,
+    )
 
 
-def check_frame_count(path: str) -> None:
-    """Raises VideoError("truncated") where the container promises more frames than it holds.
+def _check_frame_count(path: str) -> None:
+    """Raise VideoError("truncated") if the container announces more frames than it has.
 
-    `VideoFiles` itself looks at tables of frames only (MP4): a count in a header (AVI) is no reason to refuse the frames that
-    are there. Preparing, a person can still fetch the file again.
+    `VideoFiles` checks only frame tables (MP4) and reads whatever frames a file has whose header (AVI) announces more.
+    Preparation is stricter, since the file can still be downloaded again.
     """
     with open_video_stream(str(Path(path).absolute())) as (container, stream):
-        num_promised = stream.frames
-        if container.format.name.startswith("mov,") or num_promised == 0:
+        num_announced = stream.frames
+        if container.format.name.startswith("mov,") or num_announced == 0:
             return
-        num_found = sum(packet.pts is not None or packet.dts is not None for packet in container.demux(stream))
-    if num_found < num_promised:
-        raise VideoError("truncated", f"the file ends after {num_found} of {num_promised} frames")
+        num_packets = sum(packet.pts is not None or packet.dts is not None for packet in container.demux(stream))
+    if num_packets < num_announced:
+        raise VideoError("truncated", f"the file ends after {num_packets} of {num_announced} frames")
 
 
 def encode_h264(blocks: Iterator[YuvClip], times: FrameTimes) -> EncodedVideo:
-    """H.264 of the frames of `blocks` in order. Odd heights and widths are made even by repeating the last line.
+    """Encode the frames of `blocks` in order. Odd heights and widths are made even by repeating the last row or column.
 
-    One thread and time stamps of no meaning: the same frames are the same bytes wherever and whenever they are shown.
+    The output is deterministic: the encoder uses one thread, and its time stamps are frame indices, independent of `times`.
     """
     encoder: av.VideoCodecContext | None = None
     packets: list[av.Packet[av.VideoStream]] = []
@@ -116,7 +133,7 @@ def encode_h264(blocks: Iterator[YuvClip], times: FrameTimes) -> EncodedVideo:
     assert len(packets) == num_frames == len(times), (
         f"{len(packets)} packets of {num_frames} frames for {len(times)} times"
     )
-    keyframe_indices = [place for place, packet in enumerate(packets) if packet.is_keyframe]
+    keyframe_indices = [index for index, packet in enumerate(packets) if packet.is_keyframe]
     return EncodedVideo([bytes(packet) for packet in packets], keyframe_indices, times, encoder.height, encoder.width)
 
 
@@ -127,14 +144,11 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     encoder.height, encoder.width, encoder.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.thread_count = 1
-    color_options = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_MATRIX_NAMES[block.matrix]}"
-    # Without the look-ahead (mbtree): on processors with AVX-512 its result differs from run to run (docs/decisions.md).
+    color_options = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_X264_MATRIX_NAMES[block.matrix]}"
+    # No look-ahead (mbtree): its result differs from run to run on processors with AVX-512 (docs/decisions.md).
     gop_options = f"keyint={GOP_FRAMES}:min-keyint={GOP_FRAMES}:scenecut=0:bframes=0:mbtree=0:rc-lookahead=0"
-    encoder.options = {**ENCODER_OPTIONS, "x264-params": f"{gop_options}:{color_options}"}
+    encoder.options = {**_ENCODER_OPTIONS, "x264-params": f"{gop_options}:{color_options}"}
     return encoder
-
-
-_MATRIX_NAMES = {"bt601": "smpte170m", "bt709": "bt709"}
 
 
 def _make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:

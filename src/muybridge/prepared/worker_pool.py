@@ -1,7 +1,7 @@
-"""Videos transcoded in child processes, so that no file can stop, crash or fill the process that keeps the books.
+"""Transcoding in child processes, so that no file can hang, crash or exhaust the memory of the main process.
 
-What enters are numbered `TranscodeJob`s, what leaves are their outcomes in the order in which they are done. A child that
-hangs is killed, one that dies is replaced; either way the video is what failed, and says so.
+Input: `TranscodeJob`s with indices. Output: their results in order of completion. A worker that exceeds the timeout is
+killed and a worker that dies is replaced; in both cases the result is a VideoError.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class _Worker:
 def transcode_in_workers(
     jobs: Iterable[tuple[int, TranscodeJob]], *, num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[int, TranscodeResult]]:
-    """Each job's number and outcome; a VideoError("timed_out") where one takes longer than `timeout_seconds`."""
+    """Yield the index and the result of each job; VideoError("timed_out") if one takes longer than `timeout_seconds`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # PyAV is imported once, not once a child
+    context.set_forkserver_preload([__name__])  # PyAV is imported once, not in every worker
     remaining_jobs = iter(jobs)
     workers: dict[Connection, _Worker] = {}
     try:
@@ -44,10 +44,11 @@ def transcode_in_workers(
             if len(workers) == num_workers:
                 break
         while workers:
-            next_deadline = min(child.deadline for child in workers.values())
+            next_deadline = min(worker.deadline for worker in workers.values())
             ready = wait(list(workers), timeout=max(0.0, next_deadline - time.monotonic()))
             done = [workers[connection] for connection in ready if isinstance(connection, Connection)]
-            timed_out = [child for child in workers.values() if child not in done and child.deadline < time.monotonic()]
+            now = time.monotonic()
+            timed_out = [worker for worker in workers.values() if worker not in done and worker.deadline < now]
             for worker in [*done, *timed_out]:
                 job_index = worker.job_index
                 result = _stop_timed_out(worker, timeout_seconds) if worker in timed_out else _receive_result(worker)
@@ -85,8 +86,8 @@ def _receive_result(worker: _Worker) -> TranscodeResult:
     except (EOFError, ConnectionResetError):
         worker.process.join()
         code = worker.process.exitcode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return VideoError("unreadable", f"the process that decoded it {how}")
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return VideoError("unreadable", f"the process that decoded it {cause}")
     return result
 
 
@@ -97,13 +98,13 @@ def _stop_timed_out(worker: _Worker, timeout_seconds: float) -> TranscodeResult:
 
 
 def _close_worker(worker: _Worker) -> None:
-    worker.connection.close()  # at which an idle child leaves
+    worker.connection.close()  # an idle worker exits when its connection closes
     worker.process.join()
 
 
 def _run_worker(connection: Connection) -> None:
-    """What a child does: one job after the other until its parent closes the line or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
+    """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent handles it
     while True:
         try:
             job = connection.recv()

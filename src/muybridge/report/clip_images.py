@@ -1,8 +1,8 @@
-"""Clips of videos as small pictures that move: what the network saw when it was mistaken.
+"""Clips of videos as small animated pictures: what the network saw when it was wrong.
 
-Enter: a data address, a protocol and a view. Leave: an animated WebP at the clip's own speed and a still one of four of its
-frames, for paper and for those who want nothing to move. Frames are read as evaluation reads them and cut to the same crop;
-of an optical-flow clip the frames are shown that its flow begins at.
+Input: a data address, a protocol and a view. Output: an animated WebP at the clip's own speed and a still one of four of its
+frames, for print and for readers who prefer no motion. Frames are read and cropped as in evaluation; of an optical-flow clip,
+the first frame of each flow is shown.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, Preprocessing, V
 from muybridge.video.sampling import sample_uniform_clips
 from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 
-MAX_SIDE_PIXELS = 128  # pixels of a picture at most; ten clips of 8 frames of 64x64 are 33 kB together
+MAX_SIDE_PIXELS = 128  # ten clips of 8 frames of 64x64 are 33 kB together
 WEBP_QUALITY = 60
-MIN_FRAME_MILLISECONDS = 20  # browsers slow down what is faster
-LAST_FRAME_EXTRA_MILLISECONDS = 400  # so that the eye finds where the clip begins again
+MIN_FRAME_MILLISECONDS = 20  # browsers slow down faster animations
+LAST_FRAME_EXTRA_MILLISECONDS = 400  # marks where the clip repeats
 
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """A clip to look at: RGB uint8 (T, H, W, 3), and how long each of its frames is shown."""
+    """A clip for display: RGB uint8 (T, H, W, 3), and how long each frame is shown."""
 
     frames_thwc: NDArray[np.uint8]
     frame_milliseconds: int
@@ -42,17 +42,17 @@ class ClipFrames:
 
 @dataclass(frozen=True)
 class ScoredClipReader:
-    """Reads the clips of a score file's videos from the data it was made of."""
+    """Reads the clips of a score file's videos from the data that was scored."""
 
     manifest: Manifest
     source: FrameSource
     protocol: EvaluationProtocol
     video_indices: dict[str, int]
     is_scored_list: bool
-    """Whether the data's list of videos is still the one that was scored, and not only some of its names."""
+    """Whether the data's list of videos equals the scored one; names may match even where it does not."""
 
     def read_clip(self, video: str, view: int) -> ClipFrames:
-        """The frames of one planned view. Raises VideoError where they cannot be read, or the data has no such video."""
+        """Read the frames of one planned view. Raises VideoError if they cannot be read or the data lacks the video."""
         index = self.video_indices.get(video)
         if index is None:
             raise VideoError("missing", "the data has no video of this name")
@@ -75,13 +75,13 @@ class ScoredClipReader:
         return ClipFrames(frames.to(torch.uint8).numpy(), max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
 
     def find_group(self, video: str) -> str | None:
-        """The group of a video, if it has one."""
+        """The group of a video, None if it has none."""
         index = self.video_indices.get(video)
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
 def open_clip_reader(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
-    """A reader of all videos of a data address. ValueError says why the data cannot be read."""
+    """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
     manifest = open_data(address, fold=header.fold, seed=seed)
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
@@ -92,12 +92,12 @@ def _is_scored_list(manifest: Manifest, header: ScoresHeader) -> bool:
     try:
         scored = manifest.select_split(header.split).remap_labels(header.classes)
     except ValueError:
-        return False  # other classes
+        return False  # the data has other classes
     return scored.compute_sha256() == header.manifest_sha256
 
 
 def encode_animation(clip: ClipFrames) -> str:
-    """An animated WebP that loops, as a data URI."""
+    """Encode a clip as a looping animated WebP in a data URI."""
     thumbnails = _make_thumbnails(clip.frames_thwc)
     durations = [clip.frame_milliseconds] * (len(thumbnails) - 1) + [
         clip.frame_milliseconds + LAST_FRAME_EXTRA_MILLISECONDS
@@ -117,20 +117,20 @@ def encode_animation(clip: ClipFrames) -> str:
 
 
 def encode_still(clip: ClipFrames) -> str:
-    """Four frames of the clip, two by two, in the size of one, as a data URI."""
+    """Encode four frames of a clip, two by two in the size of one, as a WebP in a data URI."""
     thumbnails = _make_thumbnails(clip.frames_thwc)
     width, height = thumbnails[0].size
     sheet = Image.new("RGB", (width, height))
     for quadrant, frame_index in enumerate(np.linspace(0, len(thumbnails) - 1, 4).round().astype(int).tolist()):
-        small = thumbnails[frame_index].resize((width // 2, height // 2), Image.Resampling.LANCZOS)
-        sheet.paste(small, (quadrant % 2 * (width - width // 2), quadrant // 2 * (height - height // 2)))
+        quarter = thumbnails[frame_index].resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+        sheet.paste(quarter, (quadrant % 2 * (width - width // 2), quadrant // 2 * (height - height // 2)))
     target = io.BytesIO()
     sheet.save(target, format="WEBP", quality=WEBP_QUALITY, method=4)
     return _make_data_uri(target.getvalue(), "webp")
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:
-    """Gray (H, W) or RGB (H, W, 3) pixels, exactly, as a data URI."""
+    """Encode gray (H, W) or RGB (H, W, 3) pixels as a PNG in a data URI."""
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, format="PNG")
     return _make_data_uri(target.getvalue(), "png")
@@ -148,7 +148,7 @@ def _make_data_uri(content: bytes, image_format: str) -> str:
 
 
 def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, Preprocessing]:
-    """What places the clips as the evaluation did, and what shows their frames in colour."""
+    """Preprocessing that samples the clips as evaluation did, and preprocessing that shows their frames in RGB."""
     display_preprocessing = Preprocessing(
         clip_length=protocol.clip_length,
         frame_stride=protocol.frame_stride,

@@ -1,123 +1,100 @@
-"""Two networks on the same videos: is the one right more often than the other?
+"""Runs matched for a comparison: the same split, the same videos, the same labels.
 
-Enter: which of the common videos each is right about, and which videos belong together (a person, a recording). Leaves: the
-difference of video@1 with a bootstrap interval over videos or groups, and McNemar's exact test (McNemar 1947; Dietterich
-1998 on why pairs). Pure numpy. Only videos about which the two disagree say anything; whether two intervals overlap says
-nothing of a pair.
+Input: run records with scores. Output: a `ComparedRun` for each and a `PairedTest` for each pair. Runs without a common video,
+or that give a video different labels, raise ValueError, because their accuracies cannot be compared.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.randomness import make_generator
+from muybridge.datasets.classes import normalize_class_name
+from muybridge.evaluation.metrics import compute_video_ranks
+from muybridge.evaluation.statistics import PairedTest, run_paired_test
+from muybridge.report.sources import EvaluationRecord, RunRecord
 
-NUM_RESAMPLES = 10_000
-_MAX_DRAWS_PER_BLOCK = 2_000_000  # draws in memory at once
+FindGroup = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
-class PairedTest:
-    """What `second` is right about beyond `first`, over `num_videos` that both scored; shares, not percent."""
+class ComparedRun:
+    """One run's score file of the common split; `labels` (class names) and `is_correct` hold its labelled videos."""
 
-    first: str
-    second: str
-    num_videos: int
-    num_both: int
-    num_first_only: int
-    num_second_only: int
-    low: float
-    high: float
-    num_groups: int | None
-    """Groups that were resampled; None: single videos were."""
-    p_value: float
-    """McNemar's exact test, two-sided."""
+    name: str
+    run: RunRecord
+    evaluation: EvaluationRecord
+    labels: dict[str, frozenset[str]]
+    is_correct: dict[str, bool]
 
-    @property
-    def difference(self) -> float:
-        """video@1 of the second minus that of the first."""
-        return (self.num_second_only - self.num_first_only) / self.num_videos
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON values, with the difference."""
-        return {**asdict(self), "difference": self.difference}
+    def gather_correct(self, videos: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether each of `videos` (V,) is classified correctly, (V,)."""
+        return np.array([self.is_correct[video] for video in videos], np.bool_)
 
 
-def paired_test(
-    names: tuple[str, str],
-    first_right: NDArray[np.bool_],
-    second_right: NDArray[np.bool_],
-    *,
-    groups: Sequence[str] | None = None,
-) -> PairedTest:
-    """The test over videos, (V,) each. With `groups` (V,) the interval resamples whole groups."""
-    if not len(first_right):
-        raise ValueError(f"{names[0]} and {names[1]} have no labelled video in common; compare runs on the same videos")
-    first_only = int(np.count_nonzero(first_right & ~second_right))
-    second_only = int(np.count_nonzero(second_right & ~first_right))
-    gains = second_right.astype(np.int64) - first_right.astype(np.int64)
-    low, high = bootstrap_interval(gains, groups)
-    return PairedTest(
-        first=names[0],
-        second=names[1],
-        num_videos=len(gains),
-        num_both=int(np.count_nonzero(first_right & second_right)),
-        num_first_only=first_only,
-        num_second_only=second_only,
-        low=low,
-        high=high,
-        num_groups=len(set(groups)) if groups else None,
-        p_value=mcnemar(first_only, second_only),
+def match_runs(runs: Sequence[RunRecord]) -> list[ComparedRun]:
+    """Take from each run its first score file of a split and fold that all runs have.
+
+    Raises ValueError if a run has no scores or no split is common.
+    """
+    for run in runs:
+        if not run.evaluations:
+            raise ValueError(f"{run.name} has no scores to compare; run `muybridge evaluate` on it")
+    for candidate in runs[0].evaluations:
+        evaluations = [_find_evaluation(run, candidate) for run in runs]
+        matched = [evaluation for evaluation in evaluations if evaluation is not None]
+        if len(matched) == len(runs):
+            return [_make_compared_run(run, evaluation) for run, evaluation in zip(runs, matched, strict=True)]
+    available_splits = "; ".join(
+        f"{run.name} has {', '.join(evaluation.accuracy.split for evaluation in run.evaluations)}" for run in runs
+    )
+    raise ValueError(
+        f"the runs have no scores of the same split and fold: {available_splits}; evaluate them on one split"
     )
 
 
-def mcnemar(first_only: int, second_only: int) -> float:
-    """The exact two-sided p-value: both kinds of disagreement are equally likely where neither network is better."""
-    num, fewer = first_only + second_only, min(first_only, second_only)
-    if num == 0:
-        return 1.0
-    logarithms = [math.lgamma(num + 1) - math.lgamma(k + 1) - math.lgamma(num - k + 1) for k in range(fewer + 1)]
-    tail = math.fsum(math.exp(value - num * math.log(2)) for value in logarithms)
-    return min(1.0, 2 * tail)
+def _find_evaluation(run: RunRecord, like: EvaluationRecord) -> EvaluationRecord | None:
+    split_and_fold = like.accuracy.split, like.accuracy.fold
+    return next((one for one in run.evaluations if (one.accuracy.split, one.accuracy.fold) == split_and_fold), None)
 
 
-def bootstrap_interval(gains: NDArray[np.int64], groups: Sequence[str] | None) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of `gains` (V,), each -1, 0 or 1, resampled by video or by group."""
-    rng = make_generator(0, "bootstrap", 0)
-    if groups is None:
-        # A resample of videos is known by how many of each gain it has: one multinomial draw.
-        counts = np.array([np.count_nonzero(gains == gain) for gain in (-1, 0, 1)])
-        drawn = rng.multinomial(len(gains), counts / len(gains), size=NUM_RESAMPLES)
-        means = (drawn[:, 2] - drawn[:, 0]) / len(gains)
-    else:
-        means = _resample_groups(gains, groups, rng)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def _make_compared_run(run: RunRecord, evaluation: EvaluationRecord) -> ComparedRun:
+    scores = evaluation.video_scores
+    classes = [normalize_class_name(name) for name in scores.header.classes]
+    correct = compute_video_ranks(scores) < 1  # an unreadable video counts as wrong
+    labels = {
+        video: frozenset(classes[label] for label in video_labels)
+        for video, video_labels in zip(scores.videos, scores.labels, strict=True)
+        if video_labels
+    }
+    is_correct = dict(zip(scores.videos, correct.tolist(), strict=True))
+    return ComparedRun(run.name, run, evaluation, labels, {video: is_correct[video] for video in labels})
 
 
-def _resample_groups(gains: NDArray[np.int64], groups: Sequence[str], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means of resamples of whole groups; large groups weigh more, as they do in the accuracy."""
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
-    sums, sizes = np.bincount(group, weights=gains), np.bincount(group)
-    means = []
-    rows = max(1, _MAX_DRAWS_PER_BLOCK // len(sizes))
-    for start in range(0, NUM_RESAMPLES, rows):
-        drawn = rng.integers(0, len(sizes), size=(min(rows, NUM_RESAMPLES - start), len(sizes)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    return np.concatenate(means)
+def run_paired_tests(compared_runs: Sequence[ComparedRun], find_group: FindGroup | None) -> list[PairedTest]:
+    """Test each pair of runs on their common videos; `find_group` gives the group of a video, if the data is available.
+
+    Raises ValueError if two runs have no common video, or give a video different labels.
+    """
+    return [_run_paired_test(first, second, find_group) for first, second in combinations(compared_runs, 2)]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several tests, raised so that all of them hold together (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for position, index in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - position) * p_values[index]))
-        adjusted[index] = least
-    return adjusted
+def _run_paired_test(first: ComparedRun, second: ComparedRun, find_group: FindGroup | None) -> PairedTest:
+    common = [video for video in first.labels if video in second.labels]
+    for video in common:
+        if first.labels[video] != second.labels[video]:
+            raise ValueError(
+                f"{video} has other labels in {first.name} than in {second.name}; compare runs on the same data"
+            )
+    groups = [find_group(video) for video in common] if find_group else [None]
+    known_groups = [group for group in groups if group is not None]
+    return run_paired_test(
+        (first.name, second.name),
+        first.gather_correct(common),
+        second.gather_correct(common),
+        groups=known_groups if len(known_groups) == len(common) else None,
+    )

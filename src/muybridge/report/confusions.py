@@ -1,8 +1,8 @@
-"""Which classes are taken for which: an order in which confused classes are neighbours, and the pairs by number.
+"""Ordering and listing of a confusion matrix.
 
-Enter: the counts of `evaluation.metrics.compute_confusion_matrix`. Leave: orders, windows and lists. Pure numpy. With
-hundreds of classes a
-matrix in the order of names is dust; in this order confusion gathers along the diagonal, where it can be seen and named.
+Input: counts (labels, predictions) of `evaluation.metrics.compute_confusion_matrix`. Output: an order of the classes, windows
+of it, and the confused pairs. A matrix of hundreds of classes sorted by name shows isolated dots; sorted by confusion, it shows
+blocks along the diagonal.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
 
 
 class ConfusedPair(NamedTuple):
-    """`num` of the `of` readable videos of class `label` were taken for class `taken_for`; both are numbers of classes."""
+    """`num_confused` of the `num_videos` readable videos of class `label` were classified as `predicted` (class indices)."""
 
     label: int
     predicted: int
@@ -23,17 +26,17 @@ class ConfusedPair(NamedTuple):
 
 
 def normalize_rows(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each row of counts (classes, classes) as shares of its videos; a class without videos has zeros."""
+    """Divide each row of counts (classes, classes) by its sum; rows without videos stay zero."""
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
 def list_confused_pairs(counts: NDArray[np.int64]) -> list[ConfusedPair]:
-    """Every pair that occurs, the most frequent first; among equals the larger share of its class, then by number."""
+    """List all confused pairs, sorted by count, then by share of the label's videos, then by class index."""
     videos_per_class = counts.sum(axis=1)
     labels, predicted = np.nonzero(counts - np.diag(np.diag(counts)))
     pairs = [
-        ConfusedPair(label, other, int(counts[label, other]), int(videos_per_class[label]))
-        for label, other in zip(labels.tolist(), predicted.tolist(), strict=True)
+        ConfusedPair(label, prediction, int(counts[label, prediction]), int(videos_per_class[label]))
+        for label, prediction in zip(labels.tolist(), predicted.tolist(), strict=True)
     ]
     return sorted(
         pairs, key=lambda pair: (-pair.num_confused, -pair.num_confused / pair.num_videos, pair.label, pair.predicted)
@@ -41,52 +44,37 @@ def list_confused_pairs(counts: NDArray[np.int64]) -> list[ConfusedPair]:
 
 
 def compute_confusion_order(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The classes' numbers in an order in which those that are often confused stand together.
+    """Order the classes so that classes often confused with each other are neighbours.
 
-    Average linkage over chains: the two most confused chains are joined, turned so that confusion lies close to the joint,
-    until nothing is confused; what is left follows in the order of classes. O(classes^3) at worst; 0.1 s for 400.
+    Average-linkage clustering of each set of classes connected by confusions, its leaves ordered optimally (Bar-Joseph et al.
+    2001). Classes never confused with another one follow in their own order. 0.1 s for 400 classes.
     """
     shares = normalize_rows(counts)
-    similarity = shares + shares.T
+    similarity = shares + shares.T  # at most 2
     np.fill_diagonal(similarity, 0)
-    chains = [[number] for number in range(len(counts))]
-    linkage_sums = similarity.copy()  # sums over the pairs of two chains
-    sizes = np.ones(len(counts))
-    while len(chains) > 1:
-        mean = linkage_sums / np.outer(sizes, sizes)
-        first, second = sorted(divmod(int(mean.argmax()), len(chains)))
-        if mean[first, second] <= 0:
-            break
-        chains[first] = _join_chains(chains[first], chains.pop(second), similarity)
-        linkage_sums[first] += linkage_sums[second]
-        linkage_sums[:, first] += linkage_sums[:, second]
-        linkage_sums[first, first] = 0
-        linkage_sums = np.delete(np.delete(linkage_sums, second, axis=0), second, axis=1)
-        sizes[first] += sizes[second]
-        sizes = np.delete(sizes, second)
-    chains.sort(key=lambda chain: (len(chain) == 1, min(chain)))
-    return np.array([number for chain in chains for number in chain], np.int64)
+    num_components, component_indices = connected_components(similarity > 0, directed=False)
+    clusters = [
+        _order_leaves(np.flatnonzero(component_indices == component), similarity) for component in range(num_components)
+    ]
+    clusters.sort(key=lambda cluster: (len(cluster) == 1, cluster.min()))
+    return np.concatenate(clusters)
 
 
-def _join_chains(left: list[int], right: list[int], similarity: NDArray[np.float64]) -> list[int]:
-    """Two chains as one, each turned so that what is confused between them lies as close as it can."""
-
-    def distance(chain: list[int]) -> float:
-        positions = np.arange(len(chain))
-        block = similarity[np.ix_(chain[: len(left)], chain[len(left) :])]
-        return float((block * (positions[None, len(left) :] - positions[: len(left), None])).sum())
-
-    arrangements = [[*one, *other] for one in (left, left[::-1]) for other in (right, right[::-1])]
-    return min(arrangements, key=distance)
+def _order_leaves(classes: NDArray[np.int64], similarity: NDArray[np.float64]) -> NDArray[np.int64]:
+    if len(classes) < 3:
+        return classes
+    distances = squareform(2 - similarity[np.ix_(classes, classes)], checks=False)
+    leaves: NDArray[np.int64] = leaves_list(linkage(distances, "average", optimal_ordering=True))
+    return classes[leaves]
 
 
 def find_densest_windows(
     counts: NDArray[np.int64], order: NDArray[np.int64], *, size: int, max_windows: int
 ) -> list[slice]:
-    """Up to `most` stretches of `size` neighbours in `order` with the most confusion among themselves, none overlapping."""
+    """Find up to `max_windows` windows of `size` neighbours in `order` with the most confusions, none overlapping."""
     ordered = counts[np.ix_(order, order)].astype(np.int64)
     np.fill_diagonal(ordered, 0)
-    sums = np.zeros((len(order) + 1,) * 2, np.int64)
+    sums = np.zeros((len(order) + 1,) * 2, np.int64)  # summed-area table
     sums[1:, 1:] = ordered.cumsum(axis=0).cumsum(axis=1)
     starts = np.arange(len(order) - size + 1)
     inside = sums[starts + size, starts + size] - sums[starts, starts + size]

@@ -1,7 +1,6 @@
-"""What a report is made of, before it is drawn or written: sections of text, tables, charts and pictures.
+"""Records that make up a report: a page of sections of paragraphs, tables, charts and galleries.
 
-Enter: nothing; these are records. Run, comparison and study pages are made of them (`run_page`, `comparison_page`,
-`study_page`), and `page` turns them into HTML and files.
+`run_page`, `comparison_page` and `study_page` build a `Page`; `page` renders it as HTML and files.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from muybridge.report.tables import Table
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; a warning is one that a reader must not miss."""
+    """A paragraph of plain text; a warning is highlighted."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -24,9 +23,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """A picture with its words. `moving` is an animation of the same size as `still`, both as data URIs; None: it stands.
+    """A picture with its caption.
 
-    A `is_wide` one takes a row of its gallery for itself.
+    `still` and `animation` are data URIs of pictures of the same size; `animation` is None for a picture that does not move.
+    A wide item fills a row of its gallery.
     """
 
     still: str
@@ -39,7 +39,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side; `pixelated` ones are small and enlarged with hard edges."""
+    """Pictures side by side; `pixelated` enlarges small ones without smoothing."""
 
     kind: ClassVar[str] = "gallery"
     title: str
@@ -52,7 +52,7 @@ Block: TypeAlias = Paragraph | Table | Chart | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; `name` is its anchor."""
+    """A part of a page; `name` is its HTML anchor."""
 
     name: str
     title: str
@@ -61,7 +61,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report. `facts` is what `--json` tells of it."""
+    """A whole report. `summary` is printed by `--json`."""
 
     title: str
     lead: tuple[Paragraph, ...]

@@ -1,7 +1,7 @@
-"""The mistakes that a network was surest of: where its errors, or those of the labels, are to be seen.
+"""The most confident mistakes of a network, which show its errors or those of the labels.
 
-Enter: scores of views and of videos. Leave: the videos with the highest probability for a class that is none of their labels,
-and for each the view that says so most clearly. Pure numpy.
+Input: scores of views and of videos. Output: the videos with the highest probability of a class that is not among their labels,
+and for each the view with the highest probability of that class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_MISTAKES = 12
 
 @dataclass(frozen=True)
 class Mistake:
-    """A video taken for a class it does not show. `probability` is the video's, `view` the one that is surest of the class."""
+    """A misclassified video, the `probability` of its predicted class, and the `view` most confident in that class."""
 
     video: str
     labels: tuple[str, ...]
@@ -36,9 +36,9 @@ class Mistake:
 def find_confident_mistakes(
     scores: Scores | None, video_scores: VideoScores, *, num_mistakes: int = NUM_MISTAKES
 ) -> tuple[Mistake, ...]:
-    """The `num` surest ones, the surest first; among equals in manifest order. Fewer where there are fewer.
+    """Find up to `num_mistakes` misclassified videos, the most confident first, ties in manifest order.
 
-    Where the scores of views were not kept, the view is the one in the middle.
+    Without scores of views (`scores` is None) the view is the middle one.
     """
     classes = video_scores.header.classes
     wrong = np.flatnonzero(
@@ -46,10 +46,10 @@ def find_confident_mistakes(
     )
     if not len(wrong):
         return ()
-    surest = wrong[np.argsort(-video_scores.probabilities[wrong].max(axis=1), kind="stable")][:num_mistakes]
+    most_confident = wrong[np.argsort(-video_scores.probabilities[wrong].max(axis=1), kind="stable")][:num_mistakes]
     mistakes: list[Mistake] = []
     start_seconds: float | None
-    for index in surest.tolist():
+    for index in most_confident.tolist():
         probabilities = video_scores.probabilities[index]
         predicted = int(probabilities.argmax())
         view, start_seconds = int(video_scores.num_views[index]) // 2, None
@@ -71,7 +71,7 @@ def find_confident_mistakes(
 
 
 def _find_clearest_view(table: pa.Table, video: str, class_index: int) -> tuple[int, float | None]:
-    """Number and start of the readable view that gives a class the highest probability."""
+    """Index and start of the readable view with the highest probability of a class."""
     rows = table.filter(pc.and_(pc.equal(table["video"], video), table["logits"].is_valid()))
     logits = pc.list_flatten(rows["logits"]).to_numpy().reshape(len(rows), -1).astype(np.float64)
     row = int(softmax(logits)[:, class_index].argmax())

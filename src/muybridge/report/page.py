@@ -1,7 +1,7 @@
-"""A `Page` as one self-contained HTML file, its charts and tables as files for papers.
+"""Rendering of a `Page` as one self-contained HTML file, and of its charts and tables as files for papers.
 
-Enter: records. Leave: text, or files written whole. Whatever came from outside is escaped by the template, and the page's
-Content-Security-Policy forbids everything but what is in the file: no request, no script but the one that sorts tables.
+Input: a `Page`. Output: text, or files written atomically. The template escapes all text from outside, and the page's
+Content-Security-Policy allows no request and no script except the one that sorts tables.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.report.charts import render_files, render_inline_svg
 from muybridge.report.document import Page
+from muybridge.report.drawing import render_files, render_inline_svg
 from muybridge.report.tables import format_csv, format_latex, format_markdown
 from muybridge.text import sanitize_text
 
 
 def render_html(page: Page) -> str:
-    """The whole page as text."""
+    """Render a page as HTML."""
     script = _read_template("sort.js")
     environment = Environment(
         loader=PackageLoader("muybridge.report"),
@@ -34,7 +34,7 @@ def render_html(page: Page) -> str:
     )
     return environment.get_template("page.html").render(
         page=page,
-        drawn=render_inline_svg,
+        render_chart=render_inline_svg,
         policy=_build_content_security_policy(script),
         script=Markup(script),
         style=Markup(_read_template("page.css")),
@@ -43,12 +43,12 @@ def render_html(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Writes the page whole or not at all."""
+    """Write a page as HTML, atomically."""
     write_text(path, render_html(page))
 
 
 def write_figures(page: Page, folder: Path) -> list[Path]:
-    """Every chart as .svg, .pdf and .png and every table as .md, .tex and .csv; the paths, in order."""
+    """Write every chart as .svg, .pdf and .png and every table as .md, .tex and .csv; returns the paths in order."""
     files: dict[Path, bytes] = {}
     for chart in page.charts:
         files |= {folder / f"{chart.name}.{kind}": content for kind, content in render_files(chart).items()}
@@ -62,7 +62,7 @@ def write_figures(page: Page, folder: Path) -> list[Path]:
 
 
 def _finalize(value: object) -> object:
-    """What the template prints: text from outside on one line and without signs that no file can hold."""
+    """Sanitize whatever the template prints; Jinja's autoescape then escapes it."""
     return sanitize_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -1,6 +1,6 @@
 """The report of one run, or of one score file.
 
-Enter: a `Run`, and a reader of its clips or the reason why there is none. Leaves: a `Page`.
+Input: a run record, and a reader of its clips or the reason why there is none. Output: a `Page`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
     build_accuracy_blocks,
     build_class_blocks,
-    build_confusion_blocks,
     format_protocol,
     format_top1,
 )
+from muybridge.report.sections.confusions import build_confusion_blocks
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
 from muybridge.report.sections.training import (
     build_curve_blocks,
@@ -29,8 +29,8 @@ NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` o
 
 
 def build_run_page(run: RunRecord, clips: ReportClips) -> Page:
-    """Everything that is known of a run, the most telling score file in detail."""
-    sections = [*_build_score_sections(run, clips)]
+    """Build the page of a run; details are about its first score file."""
+    sections = _build_score_sections(run, clips)
     if run.log:
         sections.append(Section("training", "Training", tuple(build_curve_blocks(run.log))))
     views = [view for one in run.evaluations for view in one.failures]
@@ -71,14 +71,14 @@ def _build_settings_blocks(run: RunRecord) -> list[Block]:
 def _build_environment_blocks(run: RunRecord) -> list[Block]:
     blocks: list[Block] = []
     if run.environment:
-        blocks.append(build_settings_table("environment", "Where it was trained", run.environment))
+        blocks.append(build_settings_table("environment", "Training environment", run.environment))
     rows = tuple(
         (one.name, header.model_sha256, header.manifest_sha256)
         for one in run.evaluations
         for header in (one.video_scores.header,)
     )
     if rows:
-        columns = make_columns("scores", "SHA-256 of the weights", "SHA-256 of the videos' list")
+        columns = make_columns("scores", "SHA-256 of the weights", "SHA-256 of the list of videos")
         blocks.append(Table("hashes", "What was scored", columns, rows))
     return blocks
 

@@ -1,7 +1,7 @@
-"""What a report is about: run folders, score files and studies, read and checked.
+"""Reading and checking of run folders, score files and studies for a report.
 
-Enters: an address. Leaves: a `Run` (a score file is a run of which nothing else is known) or a `Study`. What is damaged is
-refused in a sentence; what a run does not have yet, such as scores, is absent in the record and said in the report.
+Input: paths. Output: a `RunRecord` for each run (a score file is a run without settings and log) or one `StudyRecord`. Damaged
+files raise ValueError; what a run does not have yet, such as scores, is empty in the record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FailedView:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A score file and what is read off it. `name` is the file's, without its ending."""
+    """A score file and what is computed from it. `name` is the stem of the file name."""
 
     name: str
     path: Path
@@ -51,7 +51,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of one run. `evaluated`: the score files, the most telling one first."""
+    """Contents of one run folder. `evaluations` are its score files: test before validation before train."""
 
     name: str
     evaluations: tuple[EvaluationRecord, ...]
@@ -63,48 +63,48 @@ class RunRecord:
 
     @property
     def data(self) -> str | None:
-        """The data address that the run was trained on."""
+        """The address of the training data, None if not known."""
         address = self.settings.get("data")
         return address if isinstance(address, str) else None
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A finished or half-finished study: the JSON that it left, of format 1."""
+    """The contents of study.json, format 1, of a finished or unfinished study."""
 
     values: Mapping[str, Any]
 
 
 def read_sources(addresses: Sequence[str]) -> list[RunRecord] | StudyRecord:
-    """One study, or one run or more with names that tell them apart. ValueError says what is wrong with an address."""
+    """Read one study, or one or more runs under distinct names. Raises ValueError for invalid addresses."""
     studies = [address for address in addresses if _find_study_file(Path(address)) is not None]
     if studies and len(addresses) > 1:
-        raise ValueError(f"{studies[0]} is a study; it is reported alone: leave the other addresses out")
+        raise ValueError(f"{studies[0]} is a study, which is reported alone; omit the other addresses")
     if studies:
         return read_study(Path(studies[0]))
     if len(set(addresses)) < len(addresses):
-        raise ValueError("a run is given twice; name each run once")
+        raise ValueError("an address is given twice; give each run once")
     return [
         read_run(Path(address), name) for address, name in zip(addresses, _make_unique_names(addresses), strict=True)
     ]
 
 
 def read_run(path: Path, name: str) -> RunRecord:
-    """A run folder or a score file. ValueError where it is neither, or something in it is damaged."""
+    """Read a run folder or a score file. Raises ValueError if it is neither or damaged."""
     if path.is_file() or path.suffix == ".parquet":
         return RunRecord(name, (_read_evaluation(path),), {}, {}, {}, (), ())
     if not path.is_dir():
         raise ValueError(f"there is no run folder, score file or study {str(path)!r}")
     if not any((path / file).exists() for file in RUN_FILES):
         raise ValueError(
-            f"{path} holds no run: none of {', '.join(RUN_FILES)}; give a folder that `muybridge train` wrote, "
-            "a score file or a study"
+            f"{path} is not a run folder: it contains none of {', '.join(RUN_FILES)}; give a folder written by "
+            "`muybridge train`, a score file or a study"
         )
     evaluations = [_read_evaluation(file) for file in sorted((path / "scores").glob("*.parquet"))]
     log = tuple(read_json_lines(path / "log.jsonl"))
     if not evaluations and not log:
         raise ValueError(
-            f"{path} has neither scores nor a log yet; train on, or run `muybridge evaluate {path} --data DATA`"
+            f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"
         )
     return RunRecord(
         name=name,
@@ -118,17 +118,17 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 
 def read_study(folder: Path) -> StudyRecord:
-    """What a study left. ValueError where it is not JSON, of another format or lacks what every study says."""
+    """Read study.json in a study's folder. Raises ValueError if it is damaged, of another format or incomplete."""
     path = _find_study_file(folder)
-    assert path is not None, "the caller found it"
+    assert path is not None, "the caller has checked that it exists"
     values = _read_json_object(path)
     if values.get("format") != STUDY_FORMAT:
         raise ValueError(
-            f"{path} is a study of format {values.get('format')}, this version reads format {STUDY_FORMAT}"
+            f"{path} has study format {values.get('format')}, but this version reads format {STUDY_FORMAT}"
         )
     missing_keys = [name for name in ("name", "title", "claim", "verdict", "tables", "figures") if name not in values]
     if missing_keys:
-        raise ValueError(f"{path} lacks {', '.join(missing_keys)}; let `muybridge study` write it again")
+        raise ValueError(f"{path} lacks {', '.join(missing_keys)}; run `muybridge study` again to rewrite it")
     return StudyRecord(values)
 
 
@@ -142,11 +142,11 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
     scores = None if has_video_rows(path) else read_scores(path)
     videos = read_video_scores(path) if scores is None else compute_video_scores(scores)
     try:
-        measured = compute_accuracy(videos)
+        accuracy = compute_accuracy(videos)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     failures = _list_failed_videos(videos) if scores is None else _list_failed_views(scores)
-    return EvaluationRecord(path.stem, path, videos, measured, find_confident_mistakes(scores, videos), failures)
+    return EvaluationRecord(path.stem, path, videos, accuracy, find_confident_mistakes(scores, videos), failures)
 
 
 def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:
@@ -156,7 +156,7 @@ def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:
 
 
 def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
-    """What is known where the scores of views were not kept: which videos had views that failed."""
+    """List the videos with failed views, for score files without rows of views."""
     failed = np.flatnonzero(scores.num_failed_views).tolist()
     return tuple(
         FailedView(
@@ -167,7 +167,7 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
 
 
 def _make_sort_key(evaluation: EvaluationRecord) -> tuple[int, bool, str]:
-    """Test before validation; the file that is called like its split before others."""
+    """Sort by split, the file named like its split first."""
     split = evaluation.accuracy.split
     split_priority = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
     return split_priority, evaluation.name != split, evaluation.name
@@ -179,17 +179,17 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON, or damaged ({error})") from error
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} does not contain a JSON object")
     return values
 
 
 def _make_unique_names(addresses: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart; `scores/test.parquet` in a run is called like the run."""
+    """The shortest distinct ends of the paths; `RUN/scores/test.parquet` is named like its run."""
     parts = [_split_name_parts(Path(address)) for address in addresses]
     for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(of_path[-length:]) for of_path in parts]
+        names = ["/".join(path_parts[-length:]) for path_parts in parts]
         if len(set(names)) == len(names):
             return names
     return list(addresses)

@@ -1,7 +1,7 @@
-"""The report of a study: the claim it tests, what its runs say of it, tables, figures and pictures.
+"""The report of a study: the claim it tests, the verdict of its runs, tables, figures and pictures.
 
-Enters: study.json as read by `sources`. Leaves: a `Page`. The file is of format 1, but its parts may be unfinished: what is
-missing is said. A part of the wrong shape is a ValueError that names it.
+Input: study.json, format 1, as read by `sources`. Output: a `Page`. A study may be unfinished: the page lists the missing runs.
+A part of the wrong type raises a ValueError that names it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.report.charts import LineChart
+from muybridge.report.charts import LineChart, Series
 from muybridge.report.clip_images import encode_png
 from muybridge.report.document import Block, Gallery, GalleryItem, Page, Paragraph, Section
 from muybridge.report.sections.training import build_settings_table, flatten_mapping
-from muybridge.report.series import Series
 from muybridge.report.sources import StudyRecord
 from muybridge.report.tables import Cell, Column, Table, make_columns
 from muybridge.text import format_count
@@ -27,21 +26,19 @@ VERDICT_SENTENCES = {
     False: "The runs do not support the claim.",
     None: "The runs do not decide.",
 }
-WIDE_IMAGE_RATIO, WIDE_IMAGE_PIXELS = (
-    3,
-    128,
-)  # as many times as wide as high, or so wide: a picture that needs a row for itself
-MAX_MISSING_SHOWN = 6  # runs named in a sentence
+WIDE_IMAGE_RATIO, WIDE_IMAGE_PIXELS = 3, 128  # pictures of a larger width / height, or wider, fill a row
+MAX_MISSING_SHOWN = 6
+REWRITE = "run `muybridge study` again to rewrite it"
 
 
 def build_study_page(study: StudyRecord) -> Page:
-    """Claim, verdict, tables, figures, pictures, runs, what is missing, environment."""
+    """Build the page of a study: claim, verdict, missing runs, tables, figures, pictures, runs, environment."""
     values = study.values
     verdict = _check_mapping(values["verdict"], "verdict")
     supported = verdict.get("supported")
     verdict_sentence = VERDICT_SENTENCES[supported if isinstance(supported, bool) else None]
     sections = [
-        Section("runs-made", "What was run", tuple(_build_scope_blocks(values))),
+        Section("runs-made", "Scope", tuple(_build_scope_blocks(values))),
         _build_section(
             "tables", "Tables", [_build_table(part, number) for number, part in _parse_parts(values, "tables")]
         ),
@@ -53,7 +50,7 @@ def build_study_page(study: StudyRecord) -> Page:
     ]
     environment = values.get("environment")
     if isinstance(environment, Mapping) and environment:
-        table = build_settings_table("environment", "Where it was run", environment)
+        table = build_settings_table("environment", "Environment of the runs", environment)
         sections.append(Section("environment", "Environment", (table,)))
     summary: dict[str, object] = {
         "study": values["name"],
@@ -70,19 +67,16 @@ def build_study_page(study: StudyRecord) -> Page:
 
 
 def _build_scope_blocks(values: Mapping[str, Any]) -> list[Block]:
-    scale = Paragraph(f"Scale: {values.get('scale') or 'not said'}.")
+    scale = Paragraph(f"Scale: {values.get('scale') or 'not given'}.")
     missing = _list_missing_runs(values)
     if not missing:
-        return [scale, Paragraph("Every planned run is in it.")]
+        return [scale, Paragraph("All planned runs are included.")]
     more = f"; and {len(missing) - MAX_MISSING_SHOWN} more" if len(missing) > MAX_MISSING_SHOWN else ""
     return [scale, Paragraph(f"Not run, {len(missing)}: {'; '.join(missing[:MAX_MISSING_SHOWN])}{more}.", "warning")]
 
 
 def _list_missing_runs(values: Mapping[str, Any]) -> list[str]:
-    missing = values.get("missing") or []
-    if not isinstance(missing, list):
-        raise ValueError("the study's missing is no list; let `muybridge study` write it again")
-    return [str(one) for one in missing]
+    return [str(name) for name in _check_list(values.get("missing") or [], "the study's missing runs")]
 
 
 def _build_section(name: str, title: str, blocks: Sequence[Block]) -> Section | None:
@@ -104,7 +98,7 @@ def _build_table(part: Mapping[str, Any], number: int) -> Table:
 
 
 def _choose_decimals(cells: Sequence[Cell]) -> int | None:
-    """As many decimals for a column as its longest number has, up to 3; None for whole numbers."""
+    """Number of decimals of a column's longest number, between 1 and 3; None for a column of integers."""
     fractions = [repr(cell).partition(".")[2] for cell in cells if isinstance(cell, float)]
     return max(1, min(3, max(map(len, fractions)))) if fractions else None
 
@@ -114,18 +108,18 @@ def _convert_cell(value: Any, title: str) -> Cell:
         return "yes" if value else "no"
     if value is None or isinstance(value, str | int | float):
         return value
-    raise ValueError(f"the table {title!r} has a cell that is neither text nor a number: {value!r}")
+    raise ValueError(f"the table {title!r} has a cell that is neither text nor a number ({value!r}); {REWRITE}")
 
 
 def _build_figure(part: Mapping[str, Any], number: int) -> LineChart | Paragraph:
-    """A chart, or a sentence where nothing of it has been run."""
+    """A chart, or a warning if none of its runs exist."""
     title = str(part.get("title") or f"Figure {number}")
     series = tuple(
-        _build_series(_check_mapping(one, title), title)
-        for one in _check_list(part.get("series"), f"the series of {title!r}")
+        _build_series(_check_mapping(values, title), title)
+        for values in _check_list(part.get("series"), f"the series of {title!r}")
     )
-    if not any(one.x for one in series):
-        return Paragraph(f"{title}: nothing of it has been run.", "warning")
+    if not any(line.x for line in series):
+        return Paragraph(f"{title}: none of its runs exist yet.", "warning")
     labels = (str(part.get("x_label") or ""), str(part.get("y_label") or ""))
     return LineChart(_make_file_name(title, number), title, *labels, series, str(part.get("alt") or ""))
 
@@ -143,7 +137,7 @@ def _is_number(value: Any) -> bool:
 def _parse_numbers(values: Any, title: str) -> tuple[float, ...]:
     numbers = _check_list(values, f"the values of {title!r}")
     if not all(value is None or _is_number(value) for value in numbers):
-        raise ValueError(f"the figure {title!r} has values that are no numbers")
+        raise ValueError(f"the figure {title!r} has values that are not numbers; {REWRITE}")
     return tuple(float("nan") if value is None else float(value) for value in numbers)
 
 
@@ -161,8 +155,8 @@ def _build_galleries(parts: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def _parse_pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Gray or RGB, whole numbers from 0 to 255."""
-    error_message = f"the picture {part.get('title')!r} is not of rows of gray or of red, green and blue from 0 to 255"
+    """Convert the pixels of a picture to uint8, gray (H, W) or RGB (H, W, 3)."""
+    error_message = f"the picture {part.get('title')!r} is not an image of gray or RGB values from 0 to 255; {REWRITE}"
     try:
         pixels = np.array(part.get("pixels"), np.float64)
     except (ValueError, TypeError) as error:
@@ -175,7 +169,7 @@ def _parse_pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 
 def _build_run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Every run that the study is made of, a row each, whatever its fields are."""
+    """One row for each run of the study, with all its fields."""
     if not rows:
         return []
     flat = [
@@ -193,16 +187,16 @@ def _parse_parts(values: Mapping[str, Any], name: str) -> list[tuple[int, Mappin
 
 def _check_list(value: Any, description: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{description} are no list; let `muybridge study` write it again")
+        raise ValueError(f"{description} are not a list; {REWRITE}")
     return value
 
 
 def _check_mapping(value: Any, description: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{description} of the study is no object; let `muybridge study` write it again")
+        raise ValueError(f"{description} of the study is not a JSON object; {REWRITE}")
     return value
 
 
 def _make_file_name(title: str, number: int) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
-    return f"{number}-{words}" if words else str(number)
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
+    return f"{number}-{slug}" if slug else str(number)

@@ -1,6 +1,7 @@
-"""A table once, and as HTML (by the page's template), Markdown, LaTeX and CSV.
+"""Tables as records, and as Markdown, LaTeX and CSV; the page's template renders them as HTML.
 
-Enter: columns and rows of text and numbers. Leave: text in each form. CSV has the numbers in full, the others as shown.
+Input: columns and rows of text and numbers. Output: text. CSV has numbers in full precision, the other formats as displayed.
+Each output format sanitizes and escapes text from outside.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar, TypeAlias
 from muybridge.text import format_number, sanitize_text
 
 Cell: TypeAlias = str | int | float | None
-"""None: there is no value."""
+"""None: no value."""
 
 _LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -24,13 +25,13 @@ _LATEX_ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading; its numbers are shown with `decimals`, None: whole, or four significant digits."""
+    """A column's heading and the `decimals` of its numbers; None: integers, or four significant digits."""
 
     title: str
     decimals: int | None = None
@@ -38,9 +39,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns. `name` is its file's.
+    """Rows of cells under columns. `name` is the stem of its file names.
 
-    A page shows the first `num_shown` rows, and no table where that is 0; files have all.
+    A page shows the first `num_shown` rows, and no table if that is 0; files contain all rows.
     """
 
     kind: ClassVar[str] = "table"
@@ -52,28 +53,23 @@ class Table:
     num_shown: int | None = None
 
     def __post_init__(self) -> None:
-        wrong = next((row for row in self.rows if len(row) != len(self.columns)), None)
-        if wrong is not None:
-            raise ValueError(
-                f"the table {self.title!r} has a row of {len(wrong)} cells under {len(self.columns)} columns"
-            )
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"the table {self.title!r} has a row of {len(row)} cells under {len(self.columns)} columns"
+                )
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers alone, and at least one."""
+        """Which columns contain only numbers, and at least one."""
         cells = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
         return tuple(
             any(cell is not None for cell in column) and not any(isinstance(cell, str) for cell in column)
             for column in cells
         )
 
-    @property
-    def headings(self) -> tuple[str, ...]:
-        """The columns' titles, safe to print."""
-        return tuple(sanitize_text(column.title) for column in self.columns)
-
     def format_rows(self, num_rows: int | None = None) -> list[list[str]]:
-        """The first rows, or all of them, as text."""
+        """The first `num_rows` rows (None: all) as text, neither sanitized nor escaped."""
         return [
             [_format_cell(cell, column.decimals) for cell, column in zip(row, self.columns, strict=True)]
             for row in self.rows[:num_rows]
@@ -81,12 +77,12 @@ class Table:
 
 
 def make_columns(*names: str, decimals: int | None = None) -> tuple[Column, ...]:
-    """Columns that are shown alike."""
+    """Columns with the same number of decimals."""
     return tuple(Column(name, decimals) for name in names)
 
 
 def format_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown, its title above and its note below."""
+    """The table in GitHub's Markdown, its title above and its note below."""
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -94,14 +90,15 @@ def format_markdown(table: Table) -> str:
     rule = line(["---:" if numeric else "---" for numeric in table.numeric])
     rows = [line([_escape_markdown(cell) for cell in row]) for row in table.format_rows()]
     parts = [f"**{_escape_markdown(table.title)}**", ""]
-    parts += [line([_escape_markdown(title) for title in table.headings]), rule, *rows]
+    parts += [line([_escape_markdown(column.title) for column in table.columns]), rule, *rows]
     return "\n".join([*parts, *(["", _escape_markdown(table.note)] if table.note else [])]) + "\n"
 
 
 def format_latex(table: Table) -> str:
-    """A `table` of the packages booktabs and inputenc (UTF-8)."""
+    """The table as a LaTeX `table` environment; needs the package booktabs and UTF-8 input."""
     alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-    lines = [" & ".join(_escape_latex(cell) for cell in row) + r" \\" for row in (table.headings, *table.format_rows())]
+    rows = [[column.title for column in table.columns], *table.format_rows()]
+    lines = [" & ".join(_escape_latex(cell) for cell in row) + r" \\" for row in rows]
     caption = f"{table.title}. {table.note}" if table.note else table.title
     return "\n".join(
         [
@@ -123,18 +120,18 @@ def format_latex(table: Table) -> str:
 
 
 def format_csv(table: Table) -> str:
-    """CSV with a header; numbers in full, no value is an empty field."""
+    """The table as CSV with a header; numbers in full precision, an empty field for no value."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.headings)
-    writer.writerows([sanitize_text(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows)
+    rows: list[Sequence[Cell]] = [[column.title for column in table.columns], *table.rows]
+    writer.writerows([sanitize_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
 
 
 def _format_cell(cell: Cell, decimals: int | None) -> str:
     if cell is None:
         return "-"
-    return sanitize_text(cell) if isinstance(cell, str) else format_number(cell, decimals)
+    return cell if isinstance(cell, str) else format_number(cell, decimals)
 
 
 def _escape_markdown(text: str) -> str:
@@ -143,4 +140,4 @@ def _escape_markdown(text: str) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX_ESCAPES.get(sign, sign) for sign in sanitize_text(text))
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in sanitize_text(text))

@@ -1,7 +1,7 @@
-"""One run of a study in a process of its own: `python -m muybridge.studies.execute PLAN.json`.
+"""Executes one run of a study in its own process: `python -m muybridge.studies.execute PLAN.json`.
 
-Enters: a plan that `runner.py` wrote: settings, tests, folder. Leave: the run folder, and in its `tests/` one JSON file for
-every test with the numbers of a row. What is finished is not done again, so the same line goes on after any interruption.
+Input: a plan written by `run.py`: settings and evaluations. Output: the run folder, with one JSON file of numbers per
+evaluation in `tests/`. Finished parts are skipped, so the same command resumes after any interruption.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,137 +19,143 @@ from typing import Any
 from rich.console import Console
 
 from muybridge.distributed.stop import StopRequested, stop_on_signals
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_json_lines
-from muybridge.inference.scorer import load_scorer, resolve_device
-from muybridge.loading.open_data import open_data
-from muybridge.settings import TrainSettings
-from muybridge.studies.plan import Scoring
-from muybridge.studies.recipe import train_settings
+from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.studies.plan import EvaluationSpec
+from muybridge.studies.recipes import build_train_settings
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 
 POLL_SECONDS = 0.2
-FINISHED_WITH_FAILURES = 3  # the exit code of a training that could not read some clips
+EXIT_WITH_FAILURES = 3  # of a training in which some clips were unreadable
 WEIGHTS = "last.safetensors"
-TRAINED = Path("tests", "training.json")  # in the run folder, once training is through
+TRAINED = Path("tests", "training.json")  # in the run folder, once training has ended
+
+
+class Stopwatch:
+    """Seconds since its creation, by the clock and of this process."""
+
+    def __init__(self) -> None:
+        self.start_seconds, self.start_processor_seconds = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """`seconds` and `processor_seconds`."""
+        return {
+            "seconds": time.perf_counter() - self.start_seconds,
+            "processor_seconds": time.process_time() - self.start_processor_seconds,
+        }
 
 
 def execute(plan: Mapping[str, Any], console: Console) -> None:
-    """Trains to the end, then every test of the plan; `StopRequested` after saving."""
-    settings = train_settings(plan["settings"])
+    """Trains to the end, then runs every evaluation of the plan. Raises `StopRequested` after saving."""
+    settings = build_train_settings(plan["settings"])
     folder = Path(settings.output)
-    trained = folder / TRAINED
-    if not trained.exists():
-        began = time.perf_counter(), time.process_time()
-        goes_on = bool(list_checkpoints(folder / "checkpoints"))
-        if plan["launcher"]:
-            train_by(plan["launcher"], Path(plan["settings_file"]))
-        job = prepare_job(settings, resume=True)
-        fit(job, console)  # after a launcher there is nothing left to do
-        write_json(
-            trained,
-            {
-                "seconds": time.perf_counter() - began[0],
-                "processor_seconds": time.process_time() - began[1],
-                "goes_on": goes_on,  # then the seconds are those of the last part alone
-                "device": str(job.device),
-                "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
-                "training_clips": job.schedule.num_clips,
-            },
-        )
-    for asked in plan["tests"]:
-        test = Scoring(asked["clips"], asked["length"], asked["split"])
-        path = folder / "tests" / f"{test.key}.json"
+    if not (folder / TRAINED).exists():
+        train(settings, plan, console)
+    for test in plan["tests"]:
+        evaluation = EvaluationSpec(test["clips"], test["length"], test["split"])
+        path = folder / "tests" / f"{evaluation.key}.json"
         if not path.exists():
-            began = time.perf_counter(), time.process_time()
-            measured = scored(settings, test)
-            seconds = {"seconds": time.perf_counter() - began[0], "processor_seconds": time.process_time() - began[1]}
-            write_json(path, {**figures(measured), **seconds})
+            stopwatch = Stopwatch()
+            accuracy = _evaluate_run(settings, evaluation)
+            write_json(path, collect_numbers(accuracy) | stopwatch.read())
 
 
-def train_by(launcher: Sequence[str], settings_file: Path) -> None:
-    """Trains in processes of their own, several for one run: torchrun's. RuntimeError where that fails, `StopRequested`."""
-    words = [*launcher, "-m", "muybridge", "train", "--config", str(settings_file), "--resume"]
-    with stop_on_signals() as stop, subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
-        asked = False
+def train(settings: TrainSettings, plan: Mapping[str, Any], console: Console) -> None:
+    """Trains, in this process or by the plan's launcher, and writes training.json."""
+    stopwatch, folder = Stopwatch(), Path(settings.output)
+    was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
+    if plan["launcher"]:
+        _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
+    job = prepare_job(settings, resume=True)
+    fit(job, console)  # after a launcher nothing is left to train
+    values = {
+        "goes_on": was_interrupted,  # then the seconds are those of the last part alone
+        "device": str(job.device),
+        "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+        "training_clips": job.schedule.num_clips,
+    }
+    write_json(folder / TRAINED, stopwatch.read() | values)
+
+
+def _train_with_launcher(launcher: Sequence[str], settings_file: Path) -> None:
+    """Trains in the launcher's processes (torchrun's). RuntimeError where they fail; `StopRequested` once they have saved."""
+    argv = [*launcher, "-m", "muybridge", "train", "--config", str(settings_file), "--resume"]
+    with stop_on_signals() as stop, subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+        is_stopping = False
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
-            if stop.signal_number is not None and not asked:
-                asked = True
+            if stop.signal_number is not None and not is_stopping:
+                is_stopping = True
                 process.terminate()
     if stop.signal_number is not None:
         raise StopRequested(stop.signal_number)
-    if process.returncode not in (0, FINISHED_WITH_FAILURES):
-        raise RuntimeError(f"`{shlex.join(words)}` ended with code {process.returncode}")
+    if process.returncode not in (0, EXIT_WITH_FAILURES):
+        raise RuntimeError(f"`{shlex.join(argv)}` ended with code {process.returncode}")
 
 
-def scored(settings: TrainSettings, test: Scoring) -> Accuracy:
-    """The run's last weights on the videos of a split, with clips as the test says."""
-    folder, device = Path(settings.output), resolve_device(settings.device)
-    loaded = load_scorer(folder / WEIGHTS, device)
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
-    chosen = data.select_split(test.split)
-    if len(chosen) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {test.split}; it has {', '.join(data.count_videos())}"
-        )
-    examination = EvaluationJob(
-        manifest=chosen.remap_labels(loaded.card.classes),
-        split=test.split,
+def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> Accuracy:
+    """The accuracy of the run's last weights; scores are written to `scores/<key>.parquet`. ValueError for an empty split."""
+    folder = Path(settings.output)
+    split = EvaluateSettings(
+        data=settings.data,
+        split=evaluation.split,
         fold=settings.fold,
-        preprocessing=replace(loaded.card.preprocessing, clip_length=test.length),
-        model_sha256=loaded.card.tensors_sha256,
-        evaluation=replace(settings.evaluation, clips=test.clips),
+        device=settings.device,
+        seed=settings.seed,
+        evaluation=replace(settings.evaluation, clips=evaluation.clips),
         loading=settings.loading,
+        timeouts=settings.timeouts,
     )
-    return evaluate(examination, loaded.scorer, folder / "scores" / f"{test.key}.parquet", device=device).accuracy
+    path = folder / "scores" / f"{evaluation.key}.parquet"
+    return evaluate_split(folder / WEIGHTS, split, path, clip_length=evaluation.length).accuracy
 
 
-def figures(measured: Accuracy) -> dict[str, Any]:
-    """The numbers of a row: percent of all videos, counts, and the protocol in a sentence."""
+def collect_numbers(accuracy: Accuracy) -> dict[str, Any]:
+    """The numbers of a row: percent of all videos, counts, and the protocol as a sentence."""
     return {
-        **{name: 100 * getattr(measured, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")},
-        "num_videos": measured.num_videos,
-        "num_failed_videos": measured.num_failed_videos,
-        "protocol": measured.protocol.format_sentence(),
+        **{name: 100 * getattr(accuracy, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")},
+        "num_videos": accuracy.num_videos,
+        "num_failed_videos": accuracy.num_failed_videos,
+        "protocol": accuracy.protocol.format_sentence(),
     }
 
 
-def history(folder: Path) -> list[dict[str, float]]:
-    """Errors in percent at every validation of a run, from its log: on the clips learnt from since the last one, and on
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Errors in percent at every validation of a run, from its log: on the clips trained on since the previous one, and on
     validation's clips and videos."""
     points: list[dict[str, float]] = []
-    seen: list[Mapping[str, Any]] = []
-    for line in _by_step(read_json_lines(folder / "log.jsonl")):
+    steps: list[Mapping[str, Any]] = []
+    for line in _sort_by_step(read_json_lines(folder / "log.jsonl")):
         if line["kind"] == "train":
-            seen.append(line)
-        elif line["kind"] == "validation" and seen:
+            steps.append(line)
+        elif line["kind"] == "validation" and steps:
             points.append(
                 {
-                    "epoch": seen[-1]["epoch"],
-                    "training_loss": sum(step["loss"] for step in seen) / len(seen),
-                    "training_clip_error": 100 - 100 * sum(step["clip_accuracy"] for step in seen) / len(seen),
+                    "epoch": steps[-1]["epoch"],
+                    "training_loss": sum(step["loss"] for step in steps) / len(steps),
+                    "training_clip_error": 100 - 100 * sum(step["clip_accuracy"] for step in steps) / len(steps),
                     "validation_clip_error": 100 - 100 * line["clip_top1"],
                     "validation_video_error": 100 - 100 * line["video_top1"],
                 }
             )
-            seen = []
+            steps = []
     return points
 
 
-def _by_step(lines: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Training before validation at the same step; steps whose clips were all unreadable have no figures."""
+def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Training before validation at the same step. Steps whose clips were all unreadable have no loss and are left out."""
     known = [line for line in lines if line["kind"] != "train" or "loss" in line]
-    yield from sorted(known, key=lambda line: (line["step"], line["kind"] != "train"))
+    return sorted(known, key=lambda line: (line["step"], line["kind"] != "train"))
 
 
-def main(words: Sequence[str]) -> int:
-    """Executes the plan of one file; exit code 75 or 130 when asked to stop."""
-    plan = json.loads(Path(words[0]).read_text(encoding="utf-8"))
+def main(argv: Sequence[str]) -> int:
+    """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
+    plan = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     try:
         execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
     except StopRequested as stopped:

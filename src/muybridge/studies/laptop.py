@@ -1,10 +1,12 @@
-"""Training runs that a laptop does in a minute or two, on generated motions: the demo's, and those of studies.
+"""Settings of runs that take a laptop a minute or two, on generated motions: the demo's, and those of studies.
 
-A study at this scale keeps the form of every network (Figure 1 of the paper) and makes depth, width, picture and schedule
-smaller. Its motions are hard enough that networks differ; how they were chosen stands in docs/reproduction.md.
+A study at this scale keeps the form of every network (Figure 1 of the paper) and reduces depth, width, frame size and schedule.
+Its motions are hard enough that networks differ; docs/reproduction.md says how they were chosen.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from muybridge.settings import (
     ClipSettings,
@@ -16,17 +18,12 @@ from muybridge.settings import (
 )
 from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings
 
-STUDY_DEPTH = 10
-STUDY_DEEPER = 18  # where a study compares two depths, as the paper does 18 and 34
-STUDY_CLIPS = (
-    5  # a video, in tests; 32 frames minus a clip of 4, 8, ... frames is a multiple of 4: clips lie symmetrically
-)
+STUDY_DEPTHS = (10, 18)  # the second where a study compares two depths, as the paper does 18 and 34
+# Clips a video in evaluations. 32 frames minus a clip of 4, 8, ... frames is a multiple of 4: clips are placed symmetrically.
+STUDY_CLIPS = 5
 STUDY_MOTIONS = MotionSettings(
-    # The first four pairs, and two whose videos hold the same two motions in another order: only a long clip tells those apart.
-    classes=(
-        *CLASS_NAMES[:8],
-        *("right_then_up", "down_then_left", "up_then_right", "left_then_down"),
-    ),
+    # The first four pairs, and two pairs of the same motions in another order: only a long clip tells those apart.
+    classes=(*CLASS_NAMES[:8], "right_then_up", "down_then_left", "up_then_right", "left_then_down"),
     train_videos_per_class=80,
     validation_videos_per_class=6,
     test_videos_per_class=24,
@@ -38,10 +35,16 @@ STUDY_MOTIONS = MotionSettings(
     distractors=1,
     spread=0.3,
 )
+OTHER_MOTIONS = replace(STUDY_MOTIONS, classes=CLASS_NAMES[8:18], seed=1)  # disjoint classes, for pre-training
+# Few videos, in place of Table 6's small data sets; hmdb51's are fewer and fainter.
+TARGET_MOTIONS = {
+    "ucf101": replace(OTHER_MOTIONS, train_videos_per_class=12),
+    "hmdb51": replace(OTHER_MOTIONS, train_videos_per_class=8, contrast=0.6),
+}
 
 
 def motion_run(model: str, data: str, output: str, *, epochs: float = 10.0, seed: int = 0) -> TrainSettings:
-    """Settings for one network on generated motions: everything as for a user's own videos, only smaller."""
+    """Settings of the demo's network on generated motions: as for a user's own videos, only smaller."""
     return TrainSettings(
         data=data,
         model=model,
@@ -53,7 +56,7 @@ def motion_run(model: str, data: str, output: str, *, epochs: float = 10.0, seed
             stride=2,
             scale=(64, 64),
             crop=56,
-            mirror=False,  # a mirrored `left` is a `right`, but would keep its label
+            mirror=False,  # a mirrored `left` is a `right` and would keep its label
         ),
         training=TrainingSettings(
             optimizer="adamw",  # reaches in a thousand clips what the paper's SGD needs its long warm-up for
@@ -65,10 +68,10 @@ def motion_run(model: str, data: str, output: str, *, epochs: float = 10.0, seed
     )
 
 
-def study_run(model: str, length: int) -> TrainSettings:
-    """One run of a study at laptop scale: consecutive frames as in the paper, 3,000 clips, validated five times.
+def build_laptop_settings(model: str, length: int) -> TrainSettings:
+    """One run of a study at laptop scale: consecutive frames as in the paper, 3,000 clips, five validations.
 
-    Most of the schedule is spent at the full rate: with the paper's shares (decays from 20/45 on) so short a run learns little.
+    The rate decays late: with the paper's shares (from 20/45 of the epochs on) so short a run learns little.
     """
     return TrainSettings(
         data="",
@@ -86,5 +89,5 @@ def study_run(model: str, length: int) -> TrainSettings:
             clips_per_epoch=600,
         ),
         evaluation=EvaluationSettings(clips=STUDY_CLIPS),
-        loading=LoadingSettings(workers=0),  # one process a run: a study keeps the cores busy with several runs
+        loading=LoadingSettings(workers=0),  # a study keeps the cores busy with several runs at once
     )

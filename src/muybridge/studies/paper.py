@@ -156,6 +156,10 @@ class Table1Row:
     blocks_18: int
     blocks_34: int
 
+    def num_blocks(self, depth: int) -> int:
+        """Residual blocks of the network of 18 or 34 layers."""
+        return {18: self.blocks_18, 34: self.blocks_34}[depth]
+
 
 TABLE1 = (
     Table1Row("conv1", 1, 56, (3, 7, 7), 64, 1, 1),

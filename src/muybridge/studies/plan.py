@@ -1,165 +1,194 @@
-"""What a study asks for: runs by their settings, tests by their protocol, and names that follow from the content alone.
+"""Records of what a study runs: data sets, runs, evaluations, and names that follow from their content.
 
-Enter: settings. Leave: `Run`s, each with a name that is the same on every machine and in every study that asks for the same
-run, so that studies share what they have in common, and machines the work. No torch, nothing is read or written.
+Input: settings. Output: `PlannedRun`s whose names are equal on every machine and in every study, so that studies share runs and
+several machines share the work. Needs no torch; reads and writes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.synthetic.motions import MotionSettings
 
-Split = Literal["test", "validation"]
+EvaluatedSplit = Literal["test", "validation"]
+RowKey = tuple[str, str]  # name of the run, key of the evaluation
 DIGEST_LENGTH = 10
-NOT_OF_THE_RUN = ("output", "init", "data", "device", "loading.", "checkpoints.", "timeouts.", "evaluation.batch_size")
+# Settings that do not decide the weights, and so are no part of a run's name.
+UNNAMED_SETTINGS = (
+    "output",
+    "init",
+    "data",
+    "device",
+    "loading.",
+    "checkpoints.",
+    "timeouts.",
+    "evaluation.batch_size",
+)
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set: an address that the user gave, or motions to be generated. `key` names what it holds, not where."""
+class DataSource:
+    """A data set: the address of an existing one, or settings of generated motions. `key` names the content."""
 
     key: str
     address: str | None = None
     motions: MotionSettings | None = None
 
     def __post_init__(self) -> None:
-        assert (self.address is None) != (self.motions is None), "data is either given or generated"
+        assert (self.address is None) != (self.motions is None), "data has either an address or motions"
 
     def to_json(self) -> dict[str, Any]:
-        """What a row says of its data: the address is this machine's affair and stays out."""
+        """The data as a row stores it: without the address, which is valid on one machine only."""
         return {"key": self.key, "motions": None if self.motions is None else asdict(self.motions)}
 
 
-def generated(motions: MotionSettings) -> Source:
-    """Motions of these settings; as with runs, those that are the defaults do not enter the name."""
+def motion_source(motions: MotionSettings) -> DataSource:
+    """Generated motions. The key hashes only settings that differ from their defaults, as in names of runs."""
     defaults = asdict(MotionSettings())
     changed = {name: value for name, value in asdict(motions).items() if value != defaults[name]}
-    return Source(f"motions-{digest(changed)}", motions=motions)
+    return DataSource(f"motions-{digest(changed)}", motions=motions)
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """One scoring of a run: how many clips of which length, on which videos."""
+class EvaluationSpec:
+    """One evaluation of a run: `clips` uniform clips a video of `length` frames each, on the videos of `split`."""
 
     clips: int
     length: int
-    split: Split = "test"
+    split: EvaluatedSplit = "test"
 
     @property
     def key(self) -> str:
-        """Its name within a run: `test-5x16f`."""
+        """The name within a run: `test-5x16f`."""
         return f"{self.split}-{self.clips}x{self.length}f"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training, and the tests of its last weights. `settings.data`, `output` and `init` are filled in where it runs.
+class PlannedRun:
+    """One training and the evaluations of its last weights (not the best ones: nothing is selected on what is reported).
 
-    `start` is the run whose weights it begins with. The last weights and not the best ones: nothing is chosen by looking.
+    `start` is the run whose last weights initialise it. `settings.data`, `output` and `init` are filled in by the runner.
     """
 
     settings: TrainSettings
-    source: Source
-    tests: tuple[Scoring, ...]
-    start: Run | None = None
+    source: DataSource
+    evaluations: tuple[EvaluationSpec, ...] = ()
+    start: PlannedRun | None = None
 
     @property
-    def essence(self) -> dict[str, Any]:
-        """What decides the weights: data, settings that are not the defaults, and the run before.
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights: data, seed, start, and settings that differ from their defaults.
 
-        Settings that are the defaults are left out, so that a setting added to the program renames no finished run.
+        Defaults are left out so that a setting added to the program later renames no finished run.
         """
         defaults = settings_to_dict(TrainSettings(data="", seed=self.settings.seed))
         changed = {
-            name: ours
-            for name, (ours, _) in diff_settings(settings_to_dict(self.settings), defaults).items()
-            if not name.startswith(NOT_OF_THE_RUN)
+            name: value
+            for name, (value, _) in diff_settings(settings_to_dict(self.settings), defaults).items()
+            if not name.startswith(UNNAMED_SETTINGS)
         }
-        before = None if self.start is None else self.start.name
-        return {"data": self.source.key, "seed": self.settings.seed, "start": before, "settings": changed}
+        start = None if self.start is None else self.start.name
+        return {"data": self.source.key, "seed": self.settings.seed, "start": start, "settings": changed}
 
     @property
     def name(self) -> str:
-        """The folder of the run, for people and unique: `r2plus1d_10-16f-seed0-1a2b3c4d5e`."""
+        """The name of the run's folder, readable and unique: `r2plus1d_10-16f-seed0-1a2b3c4d5e`."""
         settings = self.settings
         modality = "" if settings.modality == "rgb" else f"-{settings.modality}"
-        return f"{settings.model}{modality}-{settings.clips.length}f-seed{settings.seed}-{digest(self.essence)}"
+        return f"{settings.model}{modality}-{settings.clips.length}f-seed{settings.seed}-{digest(self.identity)}"
 
     @property
     def seed(self) -> int:
-        """The seed of its settings."""
+        """The seed of the settings."""
         return self.settings.seed
+
+    @property
+    def start_chain(self) -> list[PlannedRun]:
+        """This run, the one it starts from, and so on to the first."""
+        return [self] if self.start is None else [self, *self.start.start_chain]
 
 
 @dataclass(frozen=True)
-class Fused:
-    """The mean of the scores of several runs in one test: two streams. Nothing is trained for it."""
+class FusedRun:
+    """The mean of the scores of several runs in one evaluation, such as two streams. Nothing is trained for it."""
 
-    members: tuple[Run, ...]
-    test: Scoring
+    members: tuple[PlannedRun, ...]
+    evaluation: EvaluationSpec
 
     @property
     def name(self) -> str:
-        """As unique as its members: `fused-seed0-1a2b3c4d5e`."""
+        """Unique by its members: `fused-seed0-1a2b3c4d5e`."""
         return f"fused-seed{self.seed}-{digest([member.name for member in self.members])}"
 
     @property
     def seed(self) -> int:
-        """That of all members."""
+        """The seed that all members share."""
         return self.members[0].seed
 
 
+@dataclass(frozen=True)
+class RunGroup:
+    """The runs of one cell of a study's grid, one per seed, and the evaluation that the study reads from them."""
+
+    members: tuple[PlannedRun, ...] | tuple[FusedRun, ...]
+    evaluation: EvaluationSpec
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The settings of the first seed's (first) run."""
+        first = self.members[0]
+        return first.settings if isinstance(first, PlannedRun) else first.members[0].settings
+
+    def with_evaluation(self) -> list[PlannedRun]:
+        """The group's own trainings, each with this group's evaluation; empty for fused runs."""
+        return [replace(run, evaluations=(self.evaluation,)) for run in self.members if isinstance(run, PlannedRun)]
+
+
 def digest(value: Any) -> str:
-    """A short hash of JSON values, the same on every machine."""
+    """A short hash of JSON values, equal on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def with_seeds(run: Run, seeds: int) -> list[Run]:
-    """The same run with seeds 0, 1, 2, ..., each beginning with the weights of its own seed's run before."""
-    return [seeded(run, seed) for seed in range(seeds)]
+def with_seeds(run: PlannedRun, num_seeds: int) -> tuple[PlannedRun, ...]:
+    """The run with seeds 0, 1, 2, ...; each starts from the run of its own seed."""
+    return tuple(_with_seed(run, seed) for seed in range(num_seeds))
 
 
-def seeded(run: Run, seed: int) -> Run:
-    """The same run with another seed, and so the run that it starts from."""
-    start = None if run.start is None else seeded(run.start, seed)
+def _with_seed(run: PlannedRun, seed: int) -> PlannedRun:
+    """The run with another seed, as well as every run it starts from."""
+    start = None if run.start is None else _with_seed(run.start, seed)
     return replace(run, settings=replace(run.settings, seed=seed), start=start)
 
 
-def in_order(runs: Sequence[Run]) -> list[Run]:
-    """Every run once, seed by seed, each after the one it starts from, with the tests of all that asked for it."""
-    found: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: run.settings.seed):
-        for link in reversed(_chain(run)):
-            known = found.get(link.name)
-            wanted = link.tests if known is None else tuple(dict.fromkeys((*known.tests, *link.tests)))
-            found[link.name] = replace(link, tests=wanted)
-    return list(found.values())
+def order_runs(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Every run once, seed by seed, after the run it starts from, with the evaluations of all its occurrences."""
+    ordered: dict[str, PlannedRun] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        for link in reversed(run.start_chain):
+            known = ordered.get(link.name)
+            evaluations = link.evaluations if known is None else (*known.evaluations, *link.evaluations)
+            ordered[link.name] = replace(link, evaluations=tuple(dict.fromkeys(evaluations)))
+    return list(ordered.values())
 
 
-def part_of(runs: Sequence[Run], part: int, parts: int) -> list[Run]:
-    """The runs of machine `part` of `parts` (from 1): whole chains, dealt out in turn.
+def select_part(runs: Sequence[PlannedRun], part: int, num_parts: int) -> list[PlannedRun]:
+    """The runs of machine `part` of `num_parts` (from 1). Chains of runs stay together and are dealt in turn.
 
-    ValueError for a part that does not exist.
+    ValueError for a part out of range.
     """
-    if not 1 <= part <= parts:
-        raise ValueError(f"--part {part}/{parts} is not there; the parts of {parts} are 1/{parts} to {parts}/{parts}")
-    firsts = list(dict.fromkeys(_chain(run)[-1].name for run in runs))
-    mine = set(firsts[part - 1 :: parts])
-    return [run for run in runs if _chain(run)[-1].name in mine]
+    if not 1 <= part <= num_parts:
+        raise ValueError(f"--part {part}/{num_parts} does not exist; use 1/{num_parts} to {num_parts}/{num_parts}")
+    chain_names = [run.start_chain[-1].name for run in runs]
+    selected = set(list(dict.fromkeys(chain_names))[part - 1 :: num_parts])
+    return [run for run, name in zip(runs, chain_names, strict=True) if name in selected]
 
 
-def _chain(run: Run) -> list[Run]:
-    """The run, the one it starts from, and so on to the first."""
-    return [run] if run.start is None else [run, *_chain(run.start)]
-
-
-def row_key(row: Mapping[str, Any]) -> tuple[str, str]:
-    """What a finished row is found by: the run's name and the test's key."""
+def row_key(row: Mapping[str, Any]) -> RowKey:
+    """The key that finds a finished row: name of the run, key of the evaluation."""
     return str(row["run"]), str(row["test"]["key"])

@@ -1,47 +1,45 @@
-"""What a study is, and what it leaves: a claim, the runs it needs, and tables, figures and a verdict from finished rows.
+"""A study of the paper: a grid of runs, a claim, and a summary made from finished rows alone.
 
-A study is one module of this package with a `Study` in it. It asks for runs by their settings; the runner has them executed, or
-finds that another study had; `tell` sees rows alone and so works long after, without a network or a video.
+Input: a `StudyConfig` and finished rows. Output: a `StudyResult`, and from it the contents of study.json. The studies
+themselves are the rows of `catalogue.py`; `run.py` executes their runs. A summary needs no videos and, except for
+Figure 6, no networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from muybridge.report.series import Series
-from muybridge.studies.intervals import Estimate, estimate
-from muybridge.studies.plan import Fused, Run, Scoring, Source, Split, in_order
+from muybridge.report.charts import Series
+from muybridge.report.tables import Cell
+from muybridge.studies.intervals import Estimate, difference, estimate_mean, mean_by_seed
+from muybridge.studies.plan import DataSource, EvaluatedSplit, FusedRun, PlannedRun, RowKey, RunGroup, order_runs
 
 FORMAT = 1
 Scale = Literal["paper", "laptop"]
-Cell = str | float | int | None
 Row = Mapping[str, Any]
-Figure = Literal["clip_top1", "video_top1", "video_top5"]
-NOT_RUN = "not run"
-SCALE_NOTES: dict[Scale, str] = {
-    "paper": "ours: mean over seeds [95 % t-interval]; paper: as printed, Kinetics-400 validation",
-    "laptop": "ours: mean over seeds [95 % t-interval], small networks on other data, so only the order of rows compares with "
-    "the paper's; paper: as printed, Kinetics-400 validation",
-}
+Metric = Literal["clip_top1", "video_top1", "video_top5"]
+BySeed = dict[int, float]
+Grid = dict[Hashable, RunGroup]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where and how large a study is run. `source` is the data of `--data`, or motions; `others` are more data sets by name."""
+class StudyConfig:
+    """Scale, number of seeds and data of a study. `others` are further data sets by name."""
 
     scale: Scale
     seeds: int
-    source: Source
-    split: Split
-    others: Mapping[str, Source] = field(default_factory=dict)
+    source: DataSource
+    split: EvaluatedSplit
+    others: Mapping[str, DataSource] = field(default_factory=dict)
 
 
+# The fields of the next four classes are keys of study.json, format 1: they keep their names.
 @dataclass(frozen=True)
-class Table:
-    """A table of a study. Numbers are percent unless a column says otherwise; None is not known or not run."""
+class StudyTable:
+    """A table. Numbers are percent unless a column says otherwise; None is unknown, or not ours to run."""
 
     title: str
     columns: tuple[str, ...]
@@ -50,8 +48,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A figure of a study; `alt` says in words what it shows."""
+class StudyChart:
+    """A chart; `alt` describes it in words."""
 
     title: str
     x_label: str
@@ -61,8 +59,8 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Gray or colour pixels, rows of columns of a level or of three, 0 to 255; `alt` says in words what it shows."""
+class StudyImage:
+    """An image: rows of columns of gray levels or of (red, green, blue), 0 to 255; `alt` describes it in words."""
 
     title: str
     pixels: tuple[Any, ...]
@@ -71,145 +69,145 @@ class Picture:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the runs support the claim: True, False, or None where they cannot tell; and why, in words."""
+    """Whether the runs support the claim: True, False, or None for undecided; `text` gives the reasons."""
 
     text: str
     supported: bool | None
 
 
 @dataclass(frozen=True)
-class Told:
-    """All that a study says from its rows."""
+class StudyResult:
+    """Verdict, tables, charts and images of a study."""
 
     verdict: Verdict
-    tables: tuple[Table, ...]
-    figures: tuple[Chart, ...] = ()
-    images: tuple[Picture, ...] = ()
+    tables: tuple[StudyTable, ...]
+    charts: tuple[StudyChart, ...] = ()
+    images: tuple[StudyImage, ...] = ()
 
 
-def nothing_fused(setting: Setting) -> list[Fused]:
-    """For a study of single networks."""
-    return []
+@dataclass(frozen=True)
+class GridResults:
+    """The finished rows of a grid; `run_folder` holds the run folders, for a study that reads weights."""
+
+    config: StudyConfig
+    grid: Grid
+    rows: Mapping[RowKey, Row]
+    run_folder: Path
+
+    def rows_by_seed(self, key: Hashable) -> dict[int, Row]:
+        """The finished rows of one cell."""
+        group = self.grid[key]
+        found = {run.seed: self.rows.get((run.name, group.evaluation.key)) for run in group.members}
+        return {seed: row for seed, row in found.items() if row is not None}
+
+    def by_seed(self, *keys: Hashable, metric: Metric = "video_top1") -> BySeed:
+        """The mean of a metric over cells, in percent, for every seed that all of them have."""
+        return mean_by_seed(self._each_by_seed(keys, metric))
+
+    def best_by_seed(self, *keys: Hashable) -> BySeed:
+        """video@1 of the best of several cells, seed by seed: what the fusion of streams has to exceed."""
+        cells = self._each_by_seed(keys, "video_top1")
+        common = set(cells[0]).intersection(*cells[1:])
+        return {seed: max(values[seed] for values in cells) for seed in sorted(common)}
+
+    def estimate(self, *keys: Hashable, metric: Metric = "video_top1") -> Estimate | None:
+        """The mean over finished seeds of the mean over cells; None where no seed is finished."""
+        mean = estimate_mean(list(self.by_seed(*keys, metric=metric).values()))
+        return None if mean is None else mean.clip(0.0, 100.0)
+
+    def difference(self, key: Hashable, other: Hashable, metric: Metric = "video_top1") -> Estimate | None:
+        """How far one cell lies above another, over the seeds that both have."""
+        return difference(self.by_seed(key, metric=metric), self.by_seed(other, metric=metric))
+
+    def error_curves(self, key: Hashable, name: str) -> dict[int, dict[float, float]]:
+        """seed -> epoch -> an error in percent, from the history of each run."""
+        rows = self.rows_by_seed(key)
+        return {seed: {point["epoch"]: point[name] for point in row["history"]} for seed, row in rows.items()}
+
+    def final_errors(self, key: Hashable, name: str) -> BySeed:
+        """The error of the last epoch, seed by seed."""
+        return {seed: curve[max(curve)] for seed, curve in self.error_curves(key, name).items() if curve}
+
+    def _each_by_seed(self, keys: Sequence[Hashable], metric: Metric) -> list[BySeed]:
+        return [{seed: float(row["numbers"][metric]) for seed, row in self.rows_by_seed(key).items()} for key in keys]
+
+
+def empty(results: GridResults) -> tuple[()]:
+    """No charts, no images."""
+    return ()
 
 
 @dataclass(frozen=True)
 class Study:
-    """One table or figure. `runs` are of all seeds, `fused` the means of scores besides; `tell` sees what is finished."""
+    """One table or figure of the paper: the grid of its runs, its claim, and what is derived from the finished rows."""
 
     name: str
     title: str
     claim: str
-    runs: Callable[[Setting], list[Run]]
-    tell: Callable[[Setting, Results], Told]
-    fused: Callable[[Setting], list[Fused]] = nothing_fused
+    grid: Callable[[StudyConfig], Grid]
+    verdict: Callable[[GridResults], Verdict]
+    tables: Callable[[GridResults], tuple[StudyTable, ...]]
+    charts: Callable[[GridResults], tuple[StudyChart, ...]] = empty
+    images: Callable[[GridResults], tuple[StudyImage, ...]] = empty
 
-    def wanted(self, setting: Setting) -> list[tuple[str, str]]:
-        """The rows it needs, by (run, test)."""
-        of_runs = [(run.name, test.key) for run in in_order(self.runs(setting)) for test in run.tests]
-        return of_runs + [(fused.name, fused.test.key) for fused in self.fused(setting)]
+    def runs(self, config: StudyConfig) -> list[PlannedRun]:
+        """The trainings of the grid and what they start from, each once, in the order of execution."""
+        return order_runs(run for group in self.grid(config).values() for run in group.with_evaluation())
 
+    def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
+        """The means of scores in the grid."""
+        return [run for group in self.grid(config).values() for run in group.members if isinstance(run, FusedRun)]
 
-@dataclass(frozen=True)
-class Results:
-    """Finished rows by (name of the run, key of the test), and where run folders are, for a study that looks at weights."""
+    def row_keys(self, config: StudyConfig) -> list[RowKey]:
+        """The keys of all rows that the study needs."""
+        trained = [(run.name, evaluation.key) for run in self.runs(config) for evaluation in run.evaluations]
+        return trained + [(fused.name, fused.evaluation.key) for fused in self.fused_runs(config)]
 
-    rows: Mapping[tuple[str, str], Row]
-    folder: Path
-
-    def row(self, run: Run | Fused, test: Scoring) -> Row | None:
-        """The row of one run and test; None where it has not been run."""
-        return self.rows.get((run.name, test.key))
-
-    def by_seed(self, runs: Sequence[Run | Fused], test: Scoring, figure: Figure = "video_top1") -> dict[int, float]:
-        """One number for every seed that has been run, in percent."""
-        found = {run.seed: self.row(run, test) for run in runs}
-        return {seed: float(row["numbers"][figure]) for seed, row in found.items() if row is not None}
-
-    def estimate(self, runs: Sequence[Run | Fused], test: Scoring, figure: Figure = "video_top1") -> Estimate | None:
-        """The mean over the seeds that have been run."""
-        found = estimate(list(self.by_seed(runs, test, figure).values()))
-        return None if found is None else found.within(0.0, 100.0)
-
-
-def cell(found: Estimate | None) -> str:
-    """An estimate in a table."""
-    return NOT_RUN if found is None else found.text()
-
-
-def points(label: str, found: Sequence[tuple[float, Estimate | None]], style: Literal["line", "points"]) -> Series:
-    """A series of estimates over x; what has not been run is left out."""
-    known = [(x, at) for x, at in found if at is not None]
-    bounds = [(at.mean if at.low is None else at.low, at.mean if at.high is None else at.high) for _, at in known]
-    return Series(
-        label,
-        tuple(x for x, _ in known),
-        tuple(at.mean for _, at in known),
-        tuple(low for low, _ in bounds),
-        tuple(high for _, high in bounds),
-        style,
-    )
-
-
-def concluded(findings: Sequence[tuple[str, bool | None]]) -> Verdict:
-    """One verdict from several: refuted where one is, supported where all are, else undecided. Each is said."""
-    said = {True: "yes", False: "no", None: "undecided"}
-    text = " ".join(f"{sentence}: {said[supported]}." for sentence, supported in findings)
-    verdicts = [supported for _, supported in findings]
-    overall = False if False in verdicts else True if verdicts and all(verdicts) else None
-    return Verdict(text, overall)
-
-
-def compared(sentence: str, found: Estimate | None) -> tuple[str, bool | None]:
-    """A finding: whether a difference is above zero, with the difference."""
-    if found is None:
-        return f"{sentence} (not run)", None
-    return f"{sentence} ({found.mean:+.1f} points{_between(found)})", found.is_positive
-
-
-def _between(found: Estimate) -> str:
-    return "" if found.low is None or found.high is None else f", 95 % {found.low:+.1f} to {found.high:+.1f}"
+    def summarize(self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path) -> StudyResult:
+        """Everything that the study derives from the rows that exist."""
+        results = GridResults(config, self.grid(config), rows, run_folder)
+        return StudyResult(self.verdict(results), self.tables(results), self.charts(results), self.images(results))
 
 
 def to_json(
     study: Study,
-    setting: Setting,
-    told: Told,
+    config: StudyConfig,
+    result: StudyResult,
     *,
     rows: Sequence[Row],
     missing: Sequence[str],
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What study.json holds: all of a study as plain values, for pages, tables and figures to be made from."""
+    """The contents of study.json: plain values from which pages, tables and figures are made."""
     return {
         "format": FORMAT,
         "name": study.name,
         "title": study.title,
         "claim": study.claim,
-        "verdict": asdict(told.verdict),
-        "scale": setting.scale,
-        "seeds": setting.seeds,
-        "data": setting.source.to_json(),
+        "verdict": asdict(result.verdict),
+        "scale": config.scale,
+        "seeds": config.seeds,
+        "data": config.source.to_json(),
         "environment": dict(environment),
-        "tables": [asdict(table) for table in told.tables],
-        "figures": [asdict(figure) for figure in told.figures],
-        "images": [asdict(image) for image in told.images],
-        "rows": [short(row) for row in rows],
+        "tables": [asdict(table) for table in result.tables],
+        "figures": [asdict(chart) for chart in result.charts],
+        "images": [asdict(image) for image in result.images],
+        "rows": [_shorten_row(row) for row in rows],
         "missing": list(missing),
     }
 
 
-def short(row: Row) -> dict[str, Any]:
-    """What study.json says of a row; rows.jsonl has its settings and its history too."""
+def _shorten_row(row: Row) -> dict[str, Any]:
+    """A row as study.json stores it; rows.jsonl has its settings and its history too."""
     numbers, machine = row["numbers"], row["machine"]
+    names = ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")
     return {
         "run": row["run"],
         "test": row["test"]["key"],
         "model": row["model"],
         "seed": row["seed"],
         "data": row["data"]["key"],
-        **{
-            name: numbers[name] for name in ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")
-        },
+        **{name: numbers[name] for name in names},
         "training_seconds": row["training"]["seconds"] if row["training"] else None,
         "commit": row["commit"],
         "date": row["date"],

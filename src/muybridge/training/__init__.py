@@ -1,1 +1,1 @@
-"""From settings to a trained network: job, schedule, optimizer, checkpoints, the loop."""
+"""Training: settings to job, network, schedule, optimizer, loop, checkpoints. `train.train` runs all of it."""

@@ -1,8 +1,8 @@
-"""What a run needs to go on: weights, optimiser state and the step, in a folder that is whole or absent.
+"""Checkpoints: weights, optimizer state and `TrainState`, in a folder that is written atomically.
 
-checkpoints/step-00001234/ holds network.safetensors, optimizer.pt and state.json with the sha256 of both and of itself.
-Nothing in it is a pickle that could run: optimizer.pt is read with weights_only=True. Draws need no state: they are functions
-of the step (design decision 7). A damaged checkpoint is set aside under another name, and the one before is used.
+checkpoints/step-00001234/ contains network.safetensors, optimizer.pt and state.json, which has the SHA-256 of both and of
+itself. No pickle is executed: optimizer.pt is read with weights_only=True. Random draws need no state, since they are
+functions of the step. A damaged checkpoint is renamed, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt"
 
 @dataclass(frozen=True)
 class TrainState:
-    """How far a run is: `step` steps are done; what was counted on the way, in clips of all ranks."""
+    """How far a run is: `step` steps are done. Clips are counted over all ranks."""
 
     step: int
     num_drawn: int = 0
     num_failed: int = 0
-    num_looped: int = 0  # of videos shorter than a clip
-    num_skipped_steps: int = 0  # whose gradients were not finite
+    num_looped: int = 0  # clips of videos shorter than a clip
+    num_skipped_steps: int = 0  # because of a non-finite loss or gradient
     best_accuracy: float | None = None  # video@1 on validation
-    best_step: int | None = None  # after which it was measured
-    validated_step: int = 0  # the last step after which the validation videos were scored
+    best_step: int | None = None  # the step after which it was measured
+    validated_step: int = 0  # the step after which the validation videos were last scored
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one step, in memory that training does not touch any more."""
+    """The state of a run at one step, in CPU memory of its own."""
 
     weights: Mapping[str, Tensor]
     optimizer_state: Mapping[str, Any]
@@ -51,11 +51,11 @@ class Snapshot:
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that cannot be read, or not as it was written."""
+    """A checkpoint that cannot be read, or that differs from what was written."""
 
 
 def take_snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, train_state: TrainState) -> Snapshot:
-    """Copies weights and optimiser state to the memory of the processor."""
+    """Copies weights and optimizer state to CPU memory."""
     weights = {name: _copy_to_cpu(tensor) for name, tensor in network.state_dict().items()}
     return Snapshot(weights, _copy_to_cpu(optimizer.state_dict()), train_state)
 
@@ -74,14 +74,14 @@ def _copy_to_cpu(value: Any) -> Any:
 def save_checkpoint(
     folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, train_state: TrainState, keep: int
 ) -> Path:
-    """Writes checkpoints/step-N and removes older ones; see `write_checkpoint`."""
+    """`write_checkpoint` of the current state."""
     return write_checkpoint(folder, take_snapshot(network, optimizer, train_state), keep=keep)
 
 
 def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: bool = False) -> Path:
-    """Writes checkpoints/step-N, then removes all but the newest `keep` and, if asked for, the one of the best validation.
+    """Writes checkpoints/step-N atomically, then removes all but the newest `keep` and, with `keep_best`, the best one.
 
-    A full disk is an OSError and changes nothing.
+    Raises OSError where the disk is full; earlier checkpoints are unchanged then.
     """
     train_state = snapshot.train_state
     target = folder / format_checkpoint_name(train_state.step)
@@ -96,7 +96,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: 
                 file.write(content)
                 os.fsync(file.fileno())
         sync_folder(partial)
-        if target.exists():  # the same step once more, now with its validation
+        if target.exists():  # the same step was saved before its validation
             target.rename(replaced)
         partial.rename(target)
         sync_folder(folder)
@@ -111,7 +111,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: 
 
 
 def serialize(snapshot: Snapshot) -> dict[str, bytes | memoryview]:
-    """The files of a checkpoint. In memory: torch and safetensors have errors of their own for a full disk."""
+    """The files of a checkpoint, by name. In memory, since torch and safetensors do not raise OSError for a full disk."""
     optimizer_buffer = io.BytesIO()
     torch.save(snapshot.optimizer_state, optimizer_buffer)
     files: dict[str, bytes | memoryview] = {
@@ -128,12 +128,12 @@ def _hash_state(state: Mapping[str, Any]) -> str:
 
 
 def format_checkpoint_name(step: int) -> str:
-    """The folder of the checkpoint after `step` steps."""
+    """The folder name of the checkpoint after `step` steps."""
     return f"step-{step:08d}"
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes names in `folder` survive a power cut."""
+    """Syncs the entries of a folder, so that renames survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -142,7 +142,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Removes a checkpoint; killed on the way, what is left of it does not pass for one."""
+    """Removes a checkpoint. It is renamed first, so that a killed process leaves nothing that looks like one."""
     doomed = path.with_name(f".{path.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
@@ -150,7 +150,7 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first by step; one that was being replaced when the run died counts again."""
+    """The checkpoints of a run, by step. One that was being replaced when the process died is restored."""
     for aside in folder.glob(".step-*.replaced"):
         original = aside.with_name(aside.name.removeprefix(".").removesuffix(".replaced"))
         if not original.exists():
@@ -159,16 +159,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def find_last_step(folder: Path) -> int:
-    """How many steps the newest checkpoint is of; 0 without any."""
+    """The step of the newest checkpoint; 0 without any."""
     paths = list_checkpoints(folder)
     return int(paths[-1].name.removeprefix("step-")) if paths else 0
 
 
 def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
-    """The newest checkpoint that is whole, if any, and a sentence for every newer one that is not.
+    """The newest intact checkpoint, if any, and a sentence for every newer one that is damaged.
 
-    Those are set aside as `.step-N.damaged`, where they neither count nor are used again. A checkpoint of another format is
-    a ValueError.
+    Damaged ones are renamed to `.step-N.damaged` and ignored from then on. Raises ValueError for one of another format.
     """
     problems: list[str] = []
     for path in reversed(list_checkpoints(folder)):
@@ -178,18 +177,18 @@ def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
             aside = path.with_name(f".{path.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-            problems.append(f"{error}; it is set aside as {aside.name}, and the one before is used")
+            problems.append(f"{error}; it is renamed to {aside.name}, and the one before is used")
     return None, problems
 
 
 def read_checkpoint(path: Path) -> Snapshot:
-    """What `write_checkpoint` wrote. DamagedCheckpoint where a byte of it is another one; ValueError for another format."""
+    """Reads a checkpoint. Raises `DamagedCheckpointError` where any byte differs, ValueError for another format."""
     try:
         state: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
         format_version = state.get("format") if isinstance(state, dict) else None
         if isinstance(format_version, int) and format_version != FORMAT_VERSION:
             raise CheckpointFormatError(
-                f"the checkpoint {path} is of format {format_version}; use the version that wrote it"
+                f"the checkpoint {path} is of format {format_version}; use the version of muybridge that wrote it"
             )
         _check_intact(state.pop("state_sha256") == _hash_state(state), STATE_FILE)
         files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, OPTIMIZER_FILE)}
@@ -206,7 +205,7 @@ def read_checkpoint(path: Path) -> Snapshot:
         cause = str(error).partition("\n")[0]
         raise DamagedCheckpointError(f"the checkpoint {path} is damaged ({cause})") from error
     if set(state["progress"]) != {field.name for field in fields(TrainState)}:
-        raise ValueError(f"the checkpoint {path} is of another version of muybridge; use the one that wrote it")
+        raise ValueError(f"the checkpoint {path} is of another version of muybridge; use the version that wrote it")
     return Snapshot(weights, optimizer_state, TrainState(**state["progress"]))
 
 
@@ -216,11 +215,11 @@ class CheckpointFormatError(ValueError):
 
 def _check_intact(is_intact: bool, file_name: str) -> None:
     if not is_intact:
-        raise DamagedCheckpointError(f"{file_name} is not what was written")
+        raise DamagedCheckpointError(f"{file_name} differs from what was written")
 
 
 def restore(snapshot: Snapshot, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Weights and optimiser state of a snapshot into the run's; ValueError where they are of another network."""
+    """Loads weights and optimizer state of a snapshot. Raises ValueError where they are of another network."""
     expected_shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     snapshot_shapes = {name: tuple(tensor.shape) for name, tensor in snapshot.weights.items()}
     if expected_shapes != snapshot_shapes:
@@ -232,7 +231,7 @@ def restore(snapshot: Snapshot, network: nn.Module, optimizer: torch.optim.Optim
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Puts a checkpoint's weights and optimiser state in place; a damaged or foreign one is a ValueError that names it."""
+    """`read_checkpoint` and `restore`. Raises ValueError where it is damaged or of another network."""
     snapshot = read_checkpoint(path)
     restore(snapshot, network, optimizer)
     return snapshot.train_state

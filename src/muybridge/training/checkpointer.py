@@ -1,7 +1,6 @@
-"""Checkpoints and weights of a run, written in the background: training waits for the copy, not for the disk.
+"""Checkpoints written in the background: training waits for the copy to CPU memory, not for the disk.
 
-Only rank 0 writes. One write at a time; a second save waits for the first. What goes wrong while writing is raised by the
-next save, or at the end: nothing is lost silently.
+Only rank 0 writes, and one save at a time: a second save waits for the first. An error of a write is raised by the next call.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from muybridge.weights.card import build_network, save
 
 
 class AsyncCheckpointer:
-    """Saves a run while it goes on. As a context it ends when all is on disk."""
+    """Saves checkpoints while training continues. Leaving its `with` block waits until the last one is on disk."""
 
     def __init__(self, job: TrainingJob, optimizer: torch.optim.Optimizer) -> None:
         self._job = job
@@ -38,7 +37,7 @@ class AsyncCheckpointer:
             self._pool.shutdown()
 
     def save(self, train_state: TrainState) -> None:
-        """A checkpoint to go on from, and last.safetensors to use. Neither ever holds weights that are not finite."""
+        """Starts writing a checkpoint and last.safetensors. Raises FloatingPointError for weights that are not finite."""
         if not self._job.process_group.is_rank0:
             return
         self.wait()
@@ -49,19 +48,19 @@ class AsyncCheckpointer:
         )
 
     def wait(self) -> None:
-        """Until what was saved is on disk; raises what kept it from getting there."""
+        """Waits until the last save is on disk, and raises its error, if any."""
         pending_write, self._pending_write = self._pending_write, None
         if pending_write is not None:
             pending_write.result()
 
     def raise_if_failed(self) -> None:
-        """Raises what has kept the last save from the disk, if it is known already."""
+        """Raises the error of the last save, if it has failed already."""
         if self._pending_write is not None and self._pending_write.done():
             self.wait()
 
     def _write(self, snapshot: Snapshot) -> None:
         checkpoint_settings = self._job.settings.checkpoints
-        # First: whoever dies in between writes them again, but a run whose last checkpoint is there has no step left to.
+        # The weights first: a run killed in between writes both again, but one with its last checkpoint has no step left.
         save_weights(self._job, "last.safetensors", snapshot)
         write_checkpoint(
             self._job.folder / "checkpoints",
@@ -72,7 +71,7 @@ class AsyncCheckpointer:
 
 
 def save_weights(job: TrainingJob, file_name: str, snapshot: Snapshot | None = None) -> None:
-    """The network with its card, as it is or as it was in a snapshot."""
+    """Writes the weights of a snapshot, by default the current ones, with their card into the run folder."""
     save(
         job.network if snapshot is None else build_network(job.network.specification, snapshot.weights),
         job.folder / file_name,

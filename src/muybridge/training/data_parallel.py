@@ -1,4 +1,4 @@
-"""A network trained by several ranks: gradients averaged, batch norm synchronized if asked for."""
+"""Data-parallel training: DistributedDataParallel, with synchronized batch norm as an option."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from muybridge.weights.transfer import train_mode
 def wrap_for_training(
     network: nn.Module, process_group: ProcessGroup, *, sync_batch_norm: bool, example_clips: Tensor
 ) -> nn.Module:
-    """`network` with rank 0's weights, its gradients averaged over the ranks; alone, the network as it is.
+    """Wraps `network` so that its gradients are averaged over the ranks; a single rank gets the network itself.
 
-    `synchronise`: batch norm uses the statistics of all ranks' clips together. `example` is a batch of any content on
-    the network's device. One backward pass on it, without effect on the network, makes DistributedDataParallel order
-    its buckets of gradients for good: it does so after its first pass, sums of three and more ranks depend on the order,
-    and a resumed run would otherwise differ in the last bit.
+    `sync_batch_norm`: batch norm uses the statistics of all ranks' clips together. `example_clips` are any clips on the
+    network's device. A backward pass on them, without effect on the network, fixes the order of DistributedDataParallel's
+    gradient buckets: it reorders them after its first pass, the sum over three or more ranks depends on that order, and a
+    resumed run would otherwise differ in the last bit.
     """
     if process_group.world_size == 1:
         return network
@@ -34,9 +34,9 @@ def wrap_for_training(
     saved_buffers = [buffer.clone() for buffer in network.buffers()]
     train_mode(network)
     with warnings.catch_warnings():
-        # Of gradients of 1x1x1 weights, whose strides are written in two ways; torch says it once in a process.
+        # Gradients of 1x1x1 weights have ambiguous strides; torch warns of it once per process.
         warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
-        for _ in range(2):  # the second pass uses the order that the first one found
+        for _ in range(2):  # the second pass uses the order found by the first
             torch.autograd.backward(wrapped(example_clips).sum() * 0.0)
     for buffer, value in zip(network.buffers(), saved_buffers, strict=True):
         buffer.copy_(value)
@@ -45,5 +45,5 @@ def wrap_for_training(
 
 
 def no_sync_if(model: nn.Module, condition: bool) -> AbstractContextManager[None]:
-    """Inside, gradients of a wrapped network gather on their rank if `buffer`; else they are averaged over the ranks."""
+    """`model.no_sync()` if `condition` and the model is wrapped, so that gradients accumulate on their rank; else nothing."""
     return model.no_sync() if condition and isinstance(model, DistributedDataParallel) else nullcontext()

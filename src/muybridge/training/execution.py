@@ -1,8 +1,6 @@
-"""How a training step is run, apart from what it learns: layout, recomputation, compiling, precision, copies to a GPU.
+"""How a training step is executed: memory layout, activation checkpointing, compilation, precision, copies to the GPU.
 
-Enters: a network and the settings of `training` that speak of execution. Leaves: the network set to run so, and sentences
-that a person should read. Nothing here changes results beyond rounding, but for `precision: bf16`, which a person asks for
-and which is compared with fp32 on the device at hand before a run.
+Nothing here changes results beyond rounding, except `precision: bf16`, which is compared with fp32 on the GPU before a run.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ from muybridge.loading.loader import TrainingBatch
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainingSettings, TrainSettings
 
-# bf16 rounds to 8 bits: a gradient keeps its direction within a few degrees. With a wrong kernel it does not.
+# bf16 keeps 8 bits: the direction of a gradient changes by a few degrees, with a wrong kernel by far more.
 MIN_COSINE = 0.9
 # cuDNN 9.8 to 9.14 with 3-D convolutions in bf16: wrong results (pytorch/pytorch#163539), or a path around them that is
-# four times slower and takes several times the memory (#166122, #166643). Mended in 9.15.
+# four times slower and takes several times the memory (#166122, #166643). Fixed in 9.15.
 BAD_CUDNN_FROM, BAD_CUDNN_BEFORE = 90800, 91500
 
 
 def check_precision(training: TrainingSettings, device: torch.device) -> None:
-    """ValueError where bf16 was asked for and the device has no fast path for it."""
+    """Raises ValueError where training.precision is bf16 and the device has no fast path for it."""
     if training.precision == "bf16" and not has_fast_bf16(device):
         what = "this processor" if device.type == "cpu" else f"{device}"
         raise ValueError(
@@ -40,7 +38,7 @@ def check_precision(training: TrainingSettings, device: torch.device) -> None:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether matrix products of bf16 are instructions of the device and not emulated."""
+    """Whether the device has instructions for bf16 matrix products, rather than emulating them."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
@@ -48,10 +46,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torch.device) -> list[str]:
-    """Makes `network`, which lies on `device`, run its steps as the settings say; sentences that a person should read.
-
-    With bf16 on a GPU this runs two small steps to compare.
-    """
+    """Configures `network`, which must be on `device`, and returns warnings. With bf16 on a GPU it runs two small steps."""
     training, preprocessing = settings.training, settings.preprocessing
     set_execution(network, "fast" if training.channels_last else "plain")
     network.activation_checkpointing = training.activation_checkpointing
@@ -63,53 +58,53 @@ def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torc
         clips = torch.randn(size, device=device, generator=generator)
         warnings = list_cudnn_warnings(get_cudnn_version()) + compare_bf16_to_fp32(network, clips).list_warnings()
     if training.compile:
-        network.compile()  # in place: names of parameters stay, so checkpoints and weights know nothing of it
+        network.compile()  # in place: parameter names, and so checkpoints and weights, stay the same
     return warnings
 
 
 @dataclass(frozen=True)
 class PrecisionComparison:
-    """One step in bf16 beside the same in fp32: cosine between the two gradients, and their seconds."""
+    """A step in bf16 and the same step in fp32: cosine between their gradients, and the seconds each took."""
 
     cosine: float
     fp32_seconds: float
     bf16_seconds: float
 
     def list_warnings(self) -> list[str]:
-        """What a person should know; nothing where bf16 is right and quicker."""
+        """Warnings where bf16 is wrong or slower than fp32."""
         messages = []
         if not self.cosine >= MIN_COSINE:
             messages.append(
-                f"a step in bf16 points elsewhere than in fp32 (cosine {self.cosine:.2f} of the gradients, expected at "
-                f"least {MIN_COSINE}): this torch and its libraries compute bf16 wrongly here; use training.precision fp32"
+                f"the gradients of a step in bf16 and in fp32 have a cosine of {self.cosine:.2f}, expected at least "
+                f"{MIN_COSINE}: this torch and its libraries compute bf16 wrongly on this device; use training.precision fp32"
             )
         if self.bf16_seconds > self.fp32_seconds:
             messages.append(
-                f"a step in bf16 takes {self.bf16_seconds / self.fp32_seconds:.1f} times as long as in fp32 here; "
+                f"a step in bf16 takes {self.bf16_seconds / self.fp32_seconds:.1f} times as long as in fp32 on this device; "
                 "use training.precision fp32, or other versions of torch and cuDNN"
             )
         return messages
 
 
 def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionComparison:
-    """Runs a step each way on copies of `network`, on the device and for clips of the size that training will see.
+    """Runs a step in each precision on copies of `network`, with `clips_ncthw` of the size that training will use.
 
-    Batch norm keeps to its running statistics: over two clips those of the batch turn rounding into noise (the gradients of
-    a network that is quite right had a cosine of 0.5), and it is the convolutions that are in question.
+    Batch norm uses its running statistics: those of a batch of two clips amplify rounding (the gradients of a correct network
+    had a cosine of 0.5), and what is to be tested are the convolutions.
     """
     gradients, seconds = [], []
     for enabled in (False, True):
         network_copy = copy.deepcopy(network).eval()
-        for _ in range(2):  # the first one pays for set-up
+        for _ in range(2):  # the first one includes set-up
             network_copy.zero_grad(set_to_none=True)
             _synchronize(clips_ncthw.device)
-            begin = time.perf_counter()
+            start = time.perf_counter()
             with torch.autocast(clips_ncthw.device.type, torch.bfloat16, enabled=enabled):
                 logits = network_copy(clips_ncthw)
             targets = torch.arange(len(clips_ncthw), device=logits.device) % logits.shape[1]
             torch.autograd.backward(functional.cross_entropy(logits.float(), targets))
             _synchronize(clips_ncthw.device)
-            elapsed = time.perf_counter() - begin
+            elapsed = time.perf_counter() - start
         gradients.append(
             torch.cat(
                 [parameter.grad.flatten() for parameter in network_copy.parameters() if parameter.grad is not None]
@@ -121,13 +116,13 @@ def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> Precision
 
 
 def get_cudnn_version() -> int | None:
-    """The cuDNN that torch uses, 90100 for 9.1.0; None where there is none."""
+    """The version of cuDNN that torch uses, 90100 for 9.1.0; None without cuDNN."""
     version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return version
 
 
 def list_cudnn_warnings(version: int | None) -> list[str]:
-    """A sentence where this cuDNN (90100 is 9.1.0; None: there is none) is known to be wrong or slow in bf16."""
+    """A warning where this version of cuDNN (see `get_cudnn_version`) is known to be wrong or slow in bf16."""
     if version is None or not BAD_CUDNN_FROM <= version < BAD_CUDNN_BEFORE:
         return []
     major, minor = version // 10000, version % 10000 // 100
@@ -143,9 +138,9 @@ def _synchronize(device: torch.device) -> None:
 
 
 def prefetch_to_device(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:
-    """The same batches with their planes on `device`; on a GPU each is copied while the step before it computes.
+    """The batches with their tensors on `device`; on a GPU each is copied while the step before it computes.
 
-    Page-locked planes go over on a stream of their own. What comes out may be used on the current stream at once.
+    Pinned tensors are copied on a stream of their own. A yielded batch is ready for use on the current stream.
     """
     if device.type != "cuda":
         yield from batches
@@ -165,13 +160,13 @@ def prefetch_to_device(batches: Iterable[TrainingBatch], device: torch.device) -
 
 
 def move_to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """A batch whose tensors lie on `device`; the small conversion to RGB stays with the step that uses it."""
+    """Copies a batch to `device`, still as YUV planes: they are smaller than RGB, which the step converts to."""
     views = batch.views.to(device) if batch.views else None
     return replace(batch, views=views, labels_n=batch.labels_n.to(device, non_blocking=True))
 
 
 def _wait_for_copy(batch: TrainingBatch, copy_event: torch.cuda.Event, device: torch.device) -> TrainingBatch:
-    """Makes the device wait until the batch is `copied`, and keeps its memory until the step that uses it is done."""
+    """Makes the current stream wait for the copy, and keeps the batch's memory until that stream has used it."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copy_event)
     if batch.views is not None:

@@ -1,4 +1,4 @@
-"""What is written of a run while it goes: log.jsonl, failures.jsonl and TensorBoard curves."""
+"""The logs of a run: log.jsonl, failures.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from muybridge.loading.loader import Failure
 
 
 class MetricsLog:
-    """Appends to a run folder's logs; a record's step is the number of steps done by then.
+    """Appends to the logs of a run folder. The step of a record is the number of steps done by then.
 
-    What a run that died had logged past `steps_done`, where it goes on now, is dropped: it comes again. Ranks other than the
-    first do not write: `enabled` is off.
+    Records past `num_steps_done`, which a killed run may have logged after its last checkpoint, are dropped: those steps are
+    repeated. With `enabled` off, as on ranks other than 0, nothing is written.
     """
 
     def __init__(self, folder: Path, num_steps_done: int, *, enabled: bool = True) -> None:
@@ -43,7 +43,7 @@ class MetricsLog:
             self.summary_writer.close()
 
     def log_metrics(self, split: str, step: int, metrics: Mapping[str, Any]) -> None:
-        """One line of log.jsonl, and a point on a curve for every number in it."""
+        """Writes one line of log.jsonl, and every number in it to TensorBoard. NaN is left out."""
         if not self.enabled:
             return
         logged_metrics = {
@@ -55,6 +55,6 @@ class MetricsLog:
                 self.summary_writer.add_scalar(f"{split}/{name}", value, step)
 
     def log_failures(self, step: int, failures: Iterable[Failure]) -> None:
-        """The draws of a step that could not be read."""
+        """Writes the draws of a step that could not be read to failures.jsonl."""
         for failure in failures if self.enabled else ():
             append_json_line(self.folder / "failures.jsonl", {"step": step, **failure.__dict__})

@@ -1,20 +1,20 @@
-"""The optimiser: which parameters decay, and by which rule they move (paper section 4.1, authors' code for the rest)."""
+"""The optimizer: SGD or AdamW, weight decay and learning-rate factors (paper section 4.1; the rest from the authors' code)."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from muybridge.models.network import PARTS
 from muybridge.settings import TrainingSettings
-from muybridge.weights.transfer import PARTS
 
 
 def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW, over the parameters that take part in training.
+    """SGD with Nesterov momentum, or AdamW, over the parameters that are not frozen.
 
-    Weight decay is on convolution and classifier weights and on batch-norm scales, not on biases, as in the authors' code
-    (Caffe2's AddWeightDecay goes over `model.weights`, which hold the scales). Parts of the network with
-    another factor of the rate are groups of their own.
+    Weight decay applies to convolution and classifier weights and to batch-norm scales, not to biases, as in the authors' code
+    (Caffe2's AddWeightDecay goes over `model.weights`, which include the scales). There is a parameter group for each
+    learning-rate factor, with and without decay.
     """
     groups = []
     for factor in dict.fromkeys(training.rate_factors):
@@ -36,12 +36,12 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
 
 
 def find_rate_factor(parameter_name: str, training: TrainingSettings) -> float:
-    """What the rate of a parameter is multiplied by; that of the classifier for what is no stage of the network."""
+    """The learning-rate factor of a parameter; that of the classifier for parameters outside the stages."""
     part = next((part for part in PARTS if parameter_name.startswith(f"{part}.")), PARTS[-1])
     return training.rate_factors[PARTS.index(part)]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """The learning rate of a step, times each group's factor."""
+    """Sets the learning rate of every parameter group, times the factor of the group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate_factor"]

@@ -1,4 +1,4 @@
-"""A trace of a few steps, to see where their time goes: open profile/rank-0.json in chrome://tracing or Perfetto."""
+"""A profiler trace of a few steps, profile/rank-N.json, for chrome://tracing or Perfetto."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.profiler import ProfilerActivity
 
 from muybridge.distributed.rank import Rank
 
-NUM_STEPS_BEFORE_PROFILE = 5  # which pay for set-up
+NUM_STEPS_BEFORE_PROFILE = 5  # the first steps include set-up
 
 
 class StepProfiler:
-    """Records `num_steps` steps of a run after the first few; 0 records nothing and costs nothing."""
+    """Records `num_steps` steps of a run after the first few; does nothing where it is 0."""
 
     def __init__(self, folder: Path, rank: Rank, num_steps: int) -> None:
         self._path = folder / "profile" / f"rank-{rank.rank}.json"
@@ -32,7 +32,7 @@ class StepProfiler:
             self._profiler.stop()
 
     def step(self) -> None:
-        """One step is done."""
+        """Marks the end of a step."""
         if self._profiler:
             self._profiler.step()
 

@@ -1,4 +1,4 @@
-"""The bar a person watches while a run goes: loss, clip accuracy, clips a second, waiting for data, time left."""
+"""The progress bar of a run: loss, clip accuracy, clips per second, share of time waiting for data, time left."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from muybridge.training.schedule import Schedule
 
-SMOOTHING = 0.95  # of the moving means: about the last twenty steps
-SECONDS_BETWEEN_LINES = 30.0  # where standard error is a file, a line now and then instead of a bar
-SPEED_ESTIMATE_SECONDS = 600.0  # what the time left is judged by: a step may take a minute
+SMOOTHING = 0.95  # of the moving averages: about the last twenty steps
+SECONDS_BETWEEN_LINES = 30.0  # lines replace the bar where standard error is not a terminal
+SPEED_ESTIMATE_SECONDS = 600.0  # window of the estimate of the time left: a step may take a minute
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What came of one step on this rank: mean loss and right clips before the step moved anything, and how long it took.
+    """Metrics of one step: mean loss and number of correct clips over all ranks, and the time it took on this rank.
 
-    `waited_seconds` of `seconds` the network stood still because no batch was ready. No clips, no loss: NaN.
+    `waited_seconds` of the `seconds` were spent waiting for a batch. The loss of no clips is NaN.
     """
 
     loss: float
@@ -31,7 +31,7 @@ class StepMetrics:
     waited_seconds: float
 
     def to_log(self) -> dict[str, float]:
-        """As they stand in log.jsonl."""
+        """The metrics as written to log.jsonl."""
         return {
             "loss": self.loss,
             "clip_accuracy": self.num_right / self.num_clips if self.num_clips else math.nan,
@@ -41,7 +41,7 @@ class StepMetrics:
 
 
 class ProgressBar:
-    """Moving means of a run's figures, on a bar where there is a terminal and in lines where there is none."""
+    """Moving averages of a run's metrics: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console, schedule: Schedule, first_step: int) -> None:
         self._schedule = schedule
@@ -61,7 +61,7 @@ class ProgressBar:
         )
         self._step = first_step
         self._loss = self._accuracy = math.nan
-        self._steps = self._clips = self._seconds = self._waited_seconds = 0.0  # sums in which what is old fades
+        self._steps = self._clips = self._seconds = self._waited_seconds = 0.0  # exponentially weighted sums
         self._last_line_time = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
@@ -74,7 +74,7 @@ class ProgressBar:
         self._bar.stop()
 
     def update(self, step_metrics: StepMetrics) -> None:
-        """One step is done."""
+        """Adds the metrics of a step."""
         self._step += 1
         if step_metrics.num_clips:
             self._loss = _smooth(self._loss, step_metrics.loss)
@@ -93,7 +93,7 @@ class ProgressBar:
             )
 
     def format_metrics(self) -> str:
-        """The moving means in one line."""
+        """The moving averages in one line."""
         return (
             f"loss {self._loss:.3f}  clip@1 {100 * self._accuracy:.1f} %  {self._clips / self._seconds:.1f} clips/s  "
             f"waiting for data {100 * self._waited_seconds / self._seconds:.0f} %"
@@ -108,7 +108,7 @@ class ProgressBar:
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time in the unit that people would use: `40 seconds`, `3 minutes`, `2.5 hours`, `3.1 days`."""
+    """A duration in its natural unit: `40 seconds`, `3 minutes`, `2.5 hours`, `3.1 days`."""
     if seconds < 90:
         return _format_count(max(1, round(seconds)), "second")
     if seconds < 90 * 60:

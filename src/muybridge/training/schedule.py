@@ -1,6 +1,6 @@
-"""The learning rate at every step: linear warm-up, then division at set epochs (paper section 4.1; Goyal et al. 2017).
+"""The learning-rate schedule: linear warm-up, then division at set epochs (paper section 4.1; Goyal et al. 2017).
 
-Pure arithmetic on steps, so a resumed run needs nothing but its step.
+A pure function of the step, so a resumed run needs nothing else.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from muybridge.settings import TrainingSettings
 
-BASE_BATCH_SIZE = 32  # the paper's rate is for 32 clips, one GPU's batch; it grows linearly with the global batch
+BASE_BATCH_SIZE = 32  # the paper's rate is for 32 clips, the batch of one GPU; it scales linearly with the global batch
 CLIPS_PER_VIDEO_PER_EPOCH = 4  # the paper's epoch is 1M clips over Kinetics' 240k training videos
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and rates of a run. A step is `global_batch` clips over all ranks."""
+    """Steps and learning rates of a run. A step is `global_batch` clips over all ranks."""
 
     global_batch: int
     steps_per_epoch: int
@@ -26,18 +26,18 @@ class Schedule:
     decay_factor: float
 
     def compute_learning_rate(self, step: int) -> float:
-        """The learning rate of step `step`, counted from 0. Warm-up rises to the peak at its last step."""
+        """The learning rate of step `step`, counted from 0. The last step of warm-up has the peak rate."""
         decays = sum(step >= decay for decay in self.decay_steps)
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps > 0 else 1.0
         return self.peak_learning_rate * warmup * self.decay_factor**decays
 
     def compute_epoch(self, step: int) -> float:
-        """How many epochs lie before step `step`."""
+        """The number of epochs done before step `step`."""
         return step / self.steps_per_epoch
 
     @property
     def num_clips(self) -> int:
-        """Clips drawn in the whole run."""
+        """Number of clips drawn in the whole run."""
         return self.num_steps * self.global_batch
 
 

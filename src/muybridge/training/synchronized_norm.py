@@ -1,9 +1,8 @@
-"""Batch norm over the clips of all ranks together, as if one rank had them all.
+"""Synchronized batch norm: statistics over the clips of all ranks together.
 
-torch's SyncBatchNorm refuses tensors on the CPU, so there is one for both: on CUDA torch's own, on the CPU
-`SynchronizedBatchNorm`,
-whose statistics are all-gathered in the forward pass and whose gradient sums are all-reduced in the backward pass. A rank
-without clips takes part with a count of zero.
+On CUDA it is torch's SyncBatchNorm, which does not support the CPU. There it is `SynchronizedBatchNorm`, which all-gathers
+statistics in the forward pass and all-reduces gradient sums in the backward pass. A rank without clips contributes a count
+of zero.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 
 def convert_sync_batch_norm(network: nn.Module) -> None:
-    """Replaces every batch norm of `network` by a synchronised one with the same parameters, buffers and names."""
+    """Replaces every batch norm of `network` by a synchronized one with the same parameters, buffers and names."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.BatchNorm3d:
@@ -36,10 +35,10 @@ def _convert_norm(norm: nn.BatchNorm3d) -> nn.Module:
 
 
 class SynchronizedBatchNorm(nn.BatchNorm3d):
-    """A `BatchNorm3d` that in training normalises by the statistics of all ranks."""
+    """A `BatchNorm3d` that normalizes by the statistics of all ranks in training mode."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, T, H, W) -> the same shape; N may differ between ranks and be 0."""
+        """(N, C, T, H, W) -> the same shape. N may differ between ranks and may be 0."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
@@ -56,7 +55,7 @@ class SynchronizedBatchNorm(nn.BatchNorm3d):
 
 
 class _SynchronizedNormalize(torch.autograd.Function):
-    """Normalisation by statistics of all ranks' values; sums in float64, so that they do not depend on how clips are dealt."""
+    """Normalization by the statistics of all ranks, in float64 so that they hardly depend on how clips are distributed."""
 
     @staticmethod
     def forward(
@@ -83,7 +82,7 @@ class _SynchronizedNormalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Through the statistics too: every rank's values moved them for all."""
+        """Gradients also flow through the statistics, which every rank's values contribute to."""
         normal, scale, inverse = ctx.saved_tensors
         out = gradients[0].double()
         reduced_dims = (0, *range(2, out.dim()))
@@ -97,5 +96,5 @@ class _SynchronizedNormalize(torch.autograd.Function):
 
 
 def _expand_channels(values_c: Tensor, maps: Tensor) -> Tensor:
-    """(C,) so that it broadcasts over (N, C, T, H, W)."""
+    """Reshapes (C,) to broadcast over (N, C, T, H, W)."""
     return values_c.view(1, -1, *[1] * (maps.dim() - 2))

@@ -1,1 +1,1 @@
-"""Weights and their card: reading, recognizing, importing, downloading, transfer to another task."""
+"""Weights and their card: reading, recognizing, importing, downloading, transfer learning."""

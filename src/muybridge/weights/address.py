@@ -1,7 +1,7 @@
-"""What a person may call weights: a run folder, a .safetensors file, or a name of the catalogue.
+"""Addresses of weights: a run folder, a .safetensors file, or a name of the catalogue.
 
-Enters: an address as given on a command line. Leaves: the file it means, or the network and its card. Names of the
-catalogue are fetched on first use (`download.py`).
+Input: an address as on a command line. Output: its file, or its network and card. Weights of the catalogue are downloaded on
+first use (`download.py`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from muybridge.weights.card import SUFFIX, Card, load_network
 from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
 
-RUN_FILES = ("best.safetensors", "last.safetensors")  # what a run folder is known by, the first one present
+RUN_FILES = ("best.safetensors", "last.safetensors")  # of a run folder, in order of preference
 
 
 def resolve_weights_file(address: str | Path) -> Path:
-    """The weights that `address` means: a file itself, of a run folder the best, else the last, or the catalogue's."""
+    """The weights file of `address`: the file itself, the best else the last of a run folder, or that of the catalogue."""
     path = Path(address)
     if path.is_dir():
         candidates = [path / name for name in RUN_FILES if (path / name).is_file()]
         if not candidates:
-            raise ValueError(f"the folder {path} holds neither {' nor '.join(RUN_FILES)}; give the folder of a run")
+            raise ValueError(f"the folder {path} holds neither {' nor '.join(RUN_FILES)}; give a run folder")
         return candidates[0]
     if not path.exists():
         entry = find_entry(str(address))
@@ -43,20 +43,20 @@ def resolve_weights_file(address: str | Path) -> Path:
     if path.suffix != SUFFIX:
         raise ValueError(
             f"{path} is neither a run folder nor a {SUFFIX} file; "
-            f"for weights of others run `muybridge weights import {path} -o {path.stem}{SUFFIX}` first"
+            f"for other weights run `muybridge weights import {path} -o {path.stem}{SUFFIX}` first"
         )
     return path
 
 
 def load_weights(address: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:
-    """`load_network` of the file that `address`, a run folder, a file or a name of the catalogue, means."""
+    """`load_network` of the file that `address` resolves to: a run folder, a file or a name of the catalogue."""
     return load_network(resolve_weights_file(address), device)
 
 
 def download_once_per_node(address: str, process_group: ProcessGroup) -> None:
-    """Weights with a name of the catalogue are fetched by rank 0, then by the first rank of every other machine.
+    """Download weights of the catalogue on rank 0, then on the first rank of every other node.
 
-    Those find it where machines share a cache; all other ranks find it in any case.
+    Nodes that share a cache with rank 0 find the file there, and so does every other rank.
     """
     for has_turn in (process_group.is_rank0, process_group.rank.local_rank == 0):
         if has_turn:

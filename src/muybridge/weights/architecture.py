@@ -1,13 +1,12 @@
-"""Which network is it? Read from the names and shapes of its tensors alone.
+"""Infer the network from the names and shapes of its tensors.
 
-Enter: the shapes of a state dict with our names, which are torchvision's. Leaves: the `Specification` of the network that
-has exactly these tensors, or a ValueError with the shapes that fit none. Families differ in the temporal size of their
-kernels (Figure 1 of the paper), depths in their blocks; the two rules for the channels inside R(2+1)D
-differ where a stage begins.
+Input: the shapes of a state dict with torchvision's names. Output: the `Specification` of the network with exactly these
+tensors. Families differ in the temporal size of their kernels (Figure 1 of the paper), depths in their numbers of blocks, and
+the two rules for mid-channels of R(2+1)D in the first block of a stage.
 
-What shapes do not show is asked for: epsilon of batch norm, a max-pool after the stem, and the length of a clip, except
-for R2D, whose first convolution is as long as its clips. An R2D of 3 frames has the shapes of MC2, and is taken for it; of
-1 frame those of f-R2D, which computes the same.
+Shapes do not determine epsilon of batch norm, a max-pool after the stem and the clip length, which are arguments; only an R2D's
+stem shows its clip length. An R2D of 3 frames has the shapes of MC2 and is recognised as MC2; one of 1 frame has those of
+f-R2D, which computes the same.
 """
 
 from __future__ import annotations
@@ -23,15 +22,13 @@ from muybridge.models.family import (
     Specification,
     build_specification,
 )
+from muybridge.models.network import STAGES
 from muybridge.weights.card import find_mismatches, format_problems
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")  # conv2..conv5
-MID_CHANNEL_RULES: tuple[MidChannelRule, ...] = (
-    "per_convolution",
-    "per_block",
-)  # of R(2+1)D; the paper's where both fit
+RESIDUAL_STAGES = STAGES[1:]  # conv2..conv5
+MID_CHANNEL_RULES: tuple[MidChannelRule, ...] = ("per_convolution", "per_block")  # the paper's first, where both fit
 
 
 @dataclass(frozen=True)
@@ -39,20 +36,20 @@ class _Stem:
     kind: ConvolutionKind
     input_channels: int
     width: int
-    clip_length: int | None  # of the clips, where the stem shows it
-    mid_channels: int | None  # where it has two halves
+    clip_length: int | None  # frames; None unless the stem takes time as channels
+    mid_channels: int | None  # None unless the stem is factorized
 
 
 def infer_specification(
     shapes: Shapes, *, clip_length: int = 16, norm_epsilon: float = 1e-3, stem_pool: bool = False
 ) -> Specification:
-    """The network with tensors of these shapes, none missing and none left over.
+    """The specification of the network with exactly these tensors.
 
-    `clip_length` (frames) counts where weights do not show it. ValueError: no network of the family has these tensors.
+    `clip_length` (frames) is ignored where the weights determine it. ValueError if no network of the family has these tensors.
     """
     _check_dimensions(shapes, "stem.0.weight", 5)
     _check_dimensions(shapes, "fc.weight", 2)
-    stages = tuple(_infer_stage_kind(shapes, stage) for stage in STAGES)
+    stages = tuple(_infer_stage_kind(shapes, stage) for stage in RESIDUAL_STAGES)
     stem = _infer_stem(shapes, stages)
     family = _infer_family(stem.kind, stages)
     name = f"{family}_{_infer_depth(shapes)}"
@@ -83,7 +80,7 @@ def _check_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
     if name not in shapes:
         first = ", ".join(sorted(shapes)[:3]) or "none"
         raise ValueError(
-            f"no tensor is called {name}, so this is no network with torchvision's names; "
+            f"no tensor is called {name}, so this is not a network with torchvision's names; "
             f"the first of {len(shapes)} names are {first}"
         )
     if len(shapes[name]) != num_dimensions:
@@ -91,7 +88,7 @@ def _check_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
 
 
 def _infer_stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
-    """From the second convolution of a stage's first block, which has the stage's kind in both types of block."""
+    """The kind of the second convolution of a stage's first block, which is the stage's in both types of block."""
     if f"{stage}.0.conv2.0.3.weight" in shapes:
         return ConvolutionKind.SPATIAL_THEN_TEMPORAL
     shape = shapes.get(f"{stage}.0.conv2.0.weight", ())
@@ -136,10 +133,12 @@ def _format_kinds(stages: tuple[ConvolutionKind, ...]) -> str:
 
 
 def _infer_depth(shapes: Shapes) -> int:
-    block = "bottleneck" if f"{STAGES[0]}.0.conv3.0.weight" in shapes else "basic"
-    blocks = tuple(len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")}) for stage in STAGES)
+    block = "bottleneck" if f"{RESIDUAL_STAGES[0]}.0.conv3.0.weight" in shapes else "basic"
+    blocks = tuple(
+        len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")}) for stage in RESIDUAL_STAGES
+    )
     for depth, layout in DEPTHS.items():
         if layout == (block, blocks):
             return depth
-    known = "; ".join(f"{kind} {counts}" for kind, counts in DEPTHS.values())
-    raise ValueError(f"there are {blocks} {block} blocks, which no depth of the family has; there are {known}")
+    known = "; ".join(f"{block_type} {counts}" for block_type, counts in DEPTHS.values())
+    raise ValueError(f"there are {blocks} {block} blocks, which no depth of the family has; depths have {known}")

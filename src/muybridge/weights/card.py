@@ -1,8 +1,8 @@
-"""Weights with their papers: one safetensors file that says what it is.
+"""Save and load weights with their metadata, the card, in one safetensors file.
 
-Enters: a network, the names of its classes and what was done to its frames. Leaves: a safetensors file with a `Card` as JSON
-in the metadata key `muybridge` (docs/weights.md), from which the same network is built again, on any machine. Nothing in the
-file can run; tensors are plain float32 under torchvision's names (design decisions 2 and 12).
+Input: a network, the names of its classes and its preprocessing. Output: a safetensors file with a `Card` as JSON in the
+metadata key `muybridge` (docs/weights.md), from which the network is rebuilt on any machine. The file contains no code; tensors
+are float32 under torchvision's names (design decisions 2 and 12).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from muybridge.records import Preprocessing
 FORMAT = 1
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
-MAX_LISTED_PROBLEMS = 3  # problems spelled out in a message; a wrong network has hundreds
+MAX_LISTED_PROBLEMS = 3  # in a message; a wrong network has hundreds
 
 
 @dataclass(frozen=True)
 class Card:
-    """What travels with weights. `tensors_sha256` is `tensors_sha256(...)` of the tensors beside it."""
+    """The metadata of weights. `tensors_sha256` is `compute_tensors_sha256` of the tensors in the file."""
 
     specification: Specification
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     source: str
     licence: str
-    source_sha256: str | None  # of the file they were imported from, where there was one
+    source_sha256: str | None  # of the file they were imported from, None for others
     tensors_sha256: str
     format: int = FORMAT
 
@@ -74,8 +74,8 @@ class Card:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
-        """The record from JSON values; another format, an unknown or a missing key is a ValueError."""
-        if values.get("format") != FORMAT:  # first: another format may well have other keys
+        """The record from JSON values. ValueError for another format and for unknown or missing keys."""
+        if values.get("format") != FORMAT:  # first, since another format may have other keys
             raise ValueError(f"a card of format {values.get('format')} was found, this version reads format {FORMAT}")
         names = {field.name for field in fields(cls)}
         if set(values) != names:
@@ -93,12 +93,12 @@ class Card:
 
 
 def check_classes(classes: Sequence[str], num_classes: int) -> None:
-    """Refuse names that a network with `num_classes` outputs cannot be labelled with."""
+    """Raise ValueError unless `classes` are `num_classes` different names."""
     unnamed = [name for name in classes if not (isinstance(name, str) and name.strip())]
     if unnamed:
         raise ValueError(f"every class needs a name, not {unnamed[0]!r}")
     if len(classes) != num_classes:
-        raise ValueError(f"{len(classes)} class names were given, but the network tells {num_classes} classes apart")
+        raise ValueError(f"{len(classes)} class names were given, but the network has {num_classes} classes")
     if len(set(classes)) != len(classes):
         duplicate = next(name for name in classes if classes.count(name) > 1)
         raise ValueError(f"two classes are called {duplicate!r}; every class needs a name of its own")
@@ -114,7 +114,7 @@ def save(
     licence: str = "unknown",
     source_sha256: str | None = None,
 ) -> Card:
-    """Write `network` with its card to `path`, whole or not at all; ValueError where the parts do not fit together."""
+    """Write `network` with its card to `path`, atomically. ValueError if network, classes and preprocessing do not match."""
     path = Path(path)
     if not isinstance(network, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be saved, not a {type(network).__name__}")
@@ -132,19 +132,19 @@ def save(
     )
     metadata = {METADATA_KEY: json.dumps(card.to_json())}
     with atomic_write(path) as temporary:
-        # Not safetensors' own save_file: a full or read-only disk then is an OSError, as everywhere else.
+        # Not safetensors' own save_file, whose errors on a full or read-only disk are not OSErrors.
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
     return card
 
 
 def _to_plain_tensor(tensor: Tensor) -> Tensor:
-    """On the CPU, contiguous, float32 where it is a float."""
+    """Copy to the CPU, contiguous, floats as float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
 
 
 def load_card(path: str | Path) -> Card:
-    """The card of a weights file, without reading its tensors; ValueError where there is none or it is not understood."""
+    """Read the card of a weights file without its tensors. ValueError if there is no card or it is invalid."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give a {SUFFIX} file")
@@ -152,28 +152,29 @@ def load_card(path: str | Path) -> Card:
         with safetensors.safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file, or not a whole one ({error}); fetch it again") from error
+        raise ValueError(f"{path} is not a safetensors file, or is truncated ({error}); download it again") from error
     if text is None:
         raise ValueError(
-            f"{path} has no card, so nobody knows its classes and preprocessing; run `muybridge weights import {path}` first"
+            f"{path} has no card, so its classes and preprocessing are unknown; run `muybridge weights import {path}` first"
         )
+    return parse_card(text, path)
+
+
+def parse_card(text: str, path: Path) -> Card:
+    """Parse the card of `path` from JSON. ValueError if it is invalid."""
     try:
-        return Card.from_json(_parse_json_object(text))
-    except (ValueError, TypeError) as error:  # TypeError: a value of a kind that no comparison above was made for
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+        return Card.from_json(values)
+    except (ValueError, TypeError) as error:  # TypeError: from comparing a value of another type
         raise ValueError(f"the card of {path} is not understood: {error}") from error
 
 
-def _parse_json_object(text: str) -> dict[str, Any]:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise ValueError("it is not a JSON object")
-    return values
-
-
 def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:
-    """The network of a weights file in evaluation mode on `device`, and its card.
+    """Load the network of a weights file, in evaluation mode on `device`, and its card.
 
-    ValueError where the file is foreign or damaged, or its tensors are not the card's. torch's random state stays as it was.
+    ValueError if the file is damaged, has no card, or its tensors are not those of the card. Does not use torch's random state.
     """
     card = load_card(path)
     tensors = safetensors.torch.load_file(path)
@@ -181,20 +182,20 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     if problems:
         raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {format_problems(problems)}")
     if compute_tensors_sha256(tensors) != card.tensors_sha256:
-        raise ValueError(f"{path} is damaged: its tensors are not those that its card was written for; fetch it again")
+        raise ValueError(f"{path} is damaged: its tensors do not have the hash in its card; download it again")
     return build_network(card.specification, tensors).to(device), card
 
 
 def build_network(specification: Specification, tensors: Mapping[str, Tensor]) -> VideoResNet:
-    """The network with copies of these tensors, which must be all of its own, in evaluation mode on the CPU."""
-    with torch.device("meta"):  # no time spent on drawing weights that are about to be overwritten
+    """Build a network with copies of these tensors, in evaluation mode on the CPU. `tensors` must be its whole state dict."""
+    with torch.device("meta"):  # skips drawing weights that are overwritten below
         network = VideoResNet(specification)
     network.to_empty(device="cpu").load_state_dict(tensors)
     return network.eval()
 
 
 def compute_tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of names, types, shapes and values: the same wherever and in whatever order the tensors are stored."""
+    """SHA-256 of names, dtypes, shapes and values, independent of order and device."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -204,7 +205,7 @@ def compute_tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def find_mismatches(shapes: Mapping[str, tuple[int, ...]], specification: Specification) -> list[str]:
-    """What keeps tensors of these shapes from being the network's, a clause each; empty where they are all of it."""
+    """The differences between these shapes and the state dict of the network, one clause each; empty if there are none."""
     with torch.device("meta"):
         state = VideoResNet(specification).state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -220,6 +221,6 @@ def find_mismatches(shapes: Mapping[str, tuple[int, ...]], specification: Specif
 
 
 def format_problems(problems: Sequence[str]) -> str:
-    """The first problems in words, and how many more there are."""
+    """Join the first problems, and the number of the others."""
     num_hidden = len(problems) - MAX_LISTED_PROBLEMS
     return "; ".join(problems[:MAX_LISTED_PROBLEMS]) + (f"; and {num_hidden} more" if num_hidden > 0 else "")

@@ -1,7 +1,7 @@
-"""Public weights: where they lie, what their publishers say of them, and in which file the address was read.
+"""The catalogue of public weights: address, preprocessing, licence and published accuracy.
 
-No address here comes from memory: `read_from` names the file it was read in. Accuracies are the publishers', each with its
-protocol; none has been measured again by us. Names are network-data-publisher[-frames].
+`read_from` is the file that an address was read from. Accuracies are the publishers', each with its protocol; none has been
+measured by us. Names are network-data-publisher[-frames].
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
-from muybridge.weights.importing import NORM_EPSILONS, WeightsSource
+from muybridge.records import Preprocessing
+from muybridge.weights.importing import NORM_EPSILONS, WeightsSource, make_preprocessing
 
 TORCHVISION_FILE = "torchvision/models/video/resnet.py, torchvision 0.28.0"
 IG65M_FILE = "ig65m/models.py of moabitcoin/ig65m-pytorch"
@@ -38,43 +38,33 @@ class CatalogueEntry:
     licence: str
     published_accuracy: str  # as published, with its protocol; "" where none is given
     sha256_prefix: str | None = None  # None: the publisher gives none
-    has_class_names: bool = (
-        False  # whether the order of the classes is published; it is Kinetics-400's in alphabetical order
-    )
+    has_class_names: bool = False  # whether the order of the classes is published: Kinetics-400, alphabetical
     num_classes: int | None = 400  # None: the publishers' files contradict each other
     frames_per_second: float | None = 15.0
     is_flow: bool = False
 
     @property
     def file_name(self) -> str:
-        """What the file is called at its publisher."""
+        """The publisher's name of the file."""
         return unquote(PurePosixPath(urlsplit(self.address).path).name)
 
     @property
     def url(self) -> str:
-        """Where the file itself is: Dropbox shows a page at the address that VMZ prints, and gives the file at dl=1."""
+        """The address of the file itself: at the one that VMZ prints, with dl=0, Dropbox shows a page."""
         return self.address.replace("?dl=0", "?dl=1")
 
     @property
     def classes_file(self) -> Path | None:
-        """The file of class names, where their order is known."""
+        """The file of class names, None if their order is not known."""
         return Path(__file__).with_name("kinetics400.txt") if self.has_class_names else None
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """128x171, crop 112, at the frame rate that the models saw (None: not published)."""
-        if not self.is_flow:
-            return Preprocessing(clip_length=self.clip_length, frames_per_second=self.frames_per_second)
-        return Preprocessing(
-            modality="flow",
-            clip_length=self.clip_length,
-            frames_per_second=self.frames_per_second,
-            mean=FLOW_MEAN,
-            std=FLOW_STD,
-        )
+        """128x171, crop 112, at the frame rate of training (None: not published)."""
+        return make_preprocessing(2 if self.is_flow else 3, self.clip_length, self.frames_per_second)
 
     def to_json(self) -> dict[str, Any]:
-        """What is known without the file."""
+        """The entry as JSON values."""
         return {
             "name": self.name,
             "network": self.network,
@@ -119,8 +109,8 @@ def _ig65m(data: str, length: int, prefix: str) -> CatalogueEntry:
         licence=IG65M_LICENCE,
         published_accuracy="converted from VMZ's file, see there" if is_fine_tuned else "",
         sha256_prefix=prefix,
-        has_class_names=is_fine_tuned,  # its README names the list, alphabetical
-        num_classes=400 if is_fine_tuned else None,  # 359 or 487: its files and others' give them the two ways round
+        has_class_names=is_fine_tuned,  # its README refers to the alphabetical list
+        num_classes=400 if is_fine_tuned else None,  # 359 or 487: sources assign the two numbers in both ways
         frames_per_second=None,
     )
 
@@ -158,13 +148,13 @@ def _vmz34(data: str, dropbox_id: str, file: str, accuracy: str, *, is_flow: boo
 
 
 def _vmz19(network: str, data: str, length: int, dropbox_path: str, accuracy: str = "") -> CatalogueEntry:
-    """A row of VMZ's model zoo of 2019; `place` is Dropbox's identifier and the file's name."""
+    """A row of VMZ's model zoo of 2019; `dropbox_path` is Dropbox's identifier and the file's name."""
     published_accuracy = ""
     if accuracy:
         top1, top5 = accuracy.split("/")
         published_accuracy = (
-            f"Kinetics-400 video@1 {top1}, video@5 {top5}: not the paper's protocol, the "
-            f"printed cost is that of 128x128"
+            f"Kinetics-400 video@1 {top1}, video@5 {top5}: not the paper's protocol, "
+            "the printed cost is that of 128x128"
         )
     return CatalogueEntry(
         name=f"{network}-{data}-vmz-{length}f",
@@ -233,5 +223,5 @@ def find_entry(name: str) -> CatalogueEntry | None:
 
 
 def suggest_names(name: str) -> list[str]:
-    """Up to three names of the catalogue that look like `name`."""
+    """Up to three names of the catalogue similar to `name`."""
     return difflib.get_close_matches(name, [entry.name for entry in ENTRIES], n=3)

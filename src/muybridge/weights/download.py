@@ -1,8 +1,8 @@
-"""A catalogue entry fetched, verified, converted and kept: downloaded once, then a weights file like any other.
+"""Download, verify and convert weights of the catalogue, once.
 
-Enters: an `CatalogueEntry`. Leaves: CACHE/weights/NAME.safetensors. CACHE is MUYBRIDGE_CACHE, else muybridge/ in
-XDG_CACHE_HOME, else
-~/.cache/muybridge. Who has no network fetches the file by hand and puts it into CACHE/downloads/; a message says so.
+Input: a `CatalogueEntry`. Output: CACHE/weights/NAME.safetensors, where CACHE is `get_cache_folder()`. Without network access,
+the file can be placed in CACHE/downloads/ by hand; the error message says so. Not pooch and not torch.hub: see
+docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -17,85 +17,84 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from muybridge.files.atomic import write_text
+from muybridge.files.cache import get_cache_folder
+from muybridge.files.hashing import hash_file
 from muybridge.weights.card import SUFFIX, load_card
 from muybridge.weights.catalogue import CatalogueEntry
-from muybridge.weights.importing import ImportOptions, file_sha256, import_weights
+from muybridge.weights.importing import ImportOptions, import_weights
 
-TIMEOUT_SECONDS = 30.0  # without a byte
+TIMEOUT_SECONDS = 30.0  # without receiving a byte
 BLOCK_BYTES = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where fetched weights are kept; MUYBRIDGE_CACHE and XDG_CACHE_HOME are respected, in this order."""
-    if own := os.environ.get("MUYBRIDGE_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "muybridge"
-
-
 def resolve_cached_path(entry: CatalogueEntry) -> Path:
-    """Where the converted weights of an entry lie once they are there."""
-    return cache_folder() / "weights" / f"{entry.name}{SUFFIX}"
+    """The path of the converted weights of an entry, whether downloaded yet or not."""
+    return get_cache_folder() / "weights" / f"{entry.name}{SUFFIX}"
 
 
 def download_weights(entry: CatalogueEntry, console: Console | None = None) -> Path:
-    """The weights file of an entry, fetched if it is not in the cache yet; `console` (standard error) shows progress.
+    """Return the weights file of an entry, downloading it if it is not in the cache; `console` shows progress (stderr).
 
-    OSError: no network, with what to fetch by hand and where to put it. ValueError: the file has another hash than
-    published, or is not the network of the entry.
+    OSError if the download fails; the message says which file to download by hand and where to put it. ValueError if the file
+    has another hash than published or is not the network of the entry.
     """
     target = resolve_cached_path(entry)
     if target.exists():
         return target
     console = console or Console(stderr=True, soft_wrap=True)
-    manual_path = cache_folder() / "downloads" / entry.file_name
+    manual_path = get_cache_folder() / "downloads" / entry.file_name
     file = manual_path if manual_path.exists() else _download(entry, manual_path, console)
     try:
         digest = _verify_hash(entry, file, manual_path)
-        options = ImportOptions(
-            source=entry.source,
-            classes=entry.classes_file,
-            preprocessing=entry.preprocessing,
-            stem_pool=False,
-            origin=f"{entry.name}: {entry.address} (address read from {entry.read_from}). Published: "
-            f"{entry.published_accuracy or 'no accuracy'}",
-            licence=entry.licence,
-        )
-        staged = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
-        try:
-            for assumption in import_weights(file, staged, options).assumptions:
-                console.print(f"assumed: {assumption}", highlight=False)
-            _check_network(entry, staged)
-            staged.replace(target)
-        finally:
-            staged.unlink(missing_ok=True)
+        _convert(entry, file, target, console)
     finally:
         if file != manual_path:
             file.unlink(missing_ok=True)
     if entry.sha256_prefix is None:
         write_text(_resolve_hash_path(entry), f"{digest}  {entry.file_name}\n")
         console.print(
-            f"its publisher gives no hash; SHA-256 {digest} of this first download is recorded and expected from now on",
+            f"its publisher gives no hash; SHA-256 {digest} of this first download is recorded and required from now on",
             highlight=False,
         )
     return target
 
 
+def _convert(entry: CatalogueEntry, file: Path, target: Path, console: Console) -> None:
+    """Import the downloaded file to `target`, which appears only if it is the expected network."""
+    options = ImportOptions(
+        source=entry.source,
+        classes=entry.classes_file,
+        preprocessing=entry.preprocessing,
+        stem_pool=False,
+        origin=f"{entry.name}: {entry.address} (address read from {entry.read_from}). Published: "
+        f"{entry.published_accuracy or 'no accuracy'}",
+        licence=entry.licence,
+    )
+    staged = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
+    try:
+        for assumption in import_weights(file, staged, options).assumptions:
+            console.print(f"assumed: {assumption}", highlight=False)
+        _check_network(entry, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
 def _resolve_hash_path(entry: CatalogueEntry) -> Path:
-    return cache_folder() / "weights" / f"{entry.name}.sha256"
+    return get_cache_folder() / "weights" / f"{entry.name}.sha256"
 
 
 def _verify_hash(entry: CatalogueEntry, file: Path, manual_path: Path) -> str:
-    """The file's hash, which must begin as published, or be the recorded one where nothing was published."""
-    digest = file_sha256(file)
+    """The SHA-256 of the file. ValueError unless it has the published prefix or, without one, equals the recorded hash."""
+    _, digest = hash_file(file)
     expected, owner = entry.sha256_prefix, "its publisher gives"
     if expected is None and _resolve_hash_path(entry).exists():
         expected, owner = _resolve_hash_path(entry).read_text(encoding="utf-8").split()[0], "the first download had"
     if expected is not None and not digest.startswith(expected):
-        remedy = f"delete {manual_path} and fetch it again" if file == manual_path else "nothing was kept; try again"
+        remedy = f"delete {manual_path} and download it again" if file == manual_path else "it was deleted; try again"
         raise ValueError(
             f"{entry.file_name} of {entry.url} has the SHA-256 {digest[:16]}..., but {owner} {expected[:16]}...; it was not "
-            f"read, {remedy}"
+            f"read; {remedy}"
         )
     return digest
 
@@ -105,31 +104,31 @@ def _check_network(entry: CatalogueEntry, file: Path) -> None:
     if specification.name != entry.network or entry.num_classes not in (None, specification.num_classes):
         raise ValueError(
             f"{entry.file_name} holds {specification.name} with {specification.num_classes} classes, but the catalogue expects "
-            f"{entry.network} with {entry.num_classes}; it was not kept"
+            f"{entry.network} with {entry.num_classes}; it was deleted"
         )
 
 
 def _download(entry: CatalogueEntry, manual_path: Path, console: Console) -> Path:
-    """The file, whole, under a temporary name."""
+    """Download the complete file to a temporary name."""
     partial = manual_path.with_name(f".{entry.file_name}.{os.getpid()}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(entry.url, timeout=TIMEOUT_SECONDS) as response:
             size = int(response.headers.get("Content-Length") or 0)
-            console.print(f"fetching {entry.url}", highlight=False)
+            console.print(f"downloading {entry.url}", highlight=False)
             with partial.open("wb") as file, _make_progress_bar(console) as bar:
                 task = bar.add_task(entry.name, total=size or None)
                 while block := response.read(BLOCK_BYTES):
                     file.write(block)
                     bar.update(task, advance=len(block))
         if size and partial.stat().st_size != size:
-            raise ConnectionError(f"it broke off after {partial.stat().st_size} of {size} bytes")
+            raise ConnectionError(f"the connection closed after {partial.stat().st_size} of {size} bytes")
     except (OSError, HTTPException) as error:  # urllib's URLError and time-outs are OSErrors
         partial.unlink(missing_ok=True)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise OSError(
-            f"{entry.url} could not be fetched ({reason}); fetch it by hand, on any machine, and put it at {manual_path}, "
-            "then run the same line again"
+            f"{entry.url} could not be downloaded ({reason}); download it by hand, on any machine, to {manual_path}, "
+            "then run the same command again"
         ) from error
     return partial
 

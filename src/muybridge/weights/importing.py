@@ -1,18 +1,17 @@
-"""Weights of others brought to where `predict` can use them: `muybridge weights import`.
+"""Import weights of other software: `muybridge weights import`.
 
-Enters: a file; its format is recognised by its content:
+Input: a file, whose format is recognised by its content:
 
     Caffe2 pickle of the authors (VMZ)      arrays by blob name                      epsilon 1e-3
     torchvision's state dict                mid-channels per block in R(2+1)D        epsilon 1e-5
     ig65m-pytorch's and VMZ/pt's            mid-channels per convolution             epsilon 1e-3
 
-Leaves: a weights file with a card, and in words what was found and what was assumed. Every tensor of the file is used once,
-none is left over, and none of the network is left as it was drawn.
+Output: a weights file with a card, the format of the input, and a list of assumptions. Every tensor of the file is used exactly
+once, and every tensor of the network comes from the file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.architecture import infer_specification
@@ -37,30 +37,29 @@ NORM_EPSILONS: dict[WeightsSource, float] = {
     "vmz": PAPER_EPSILON,
     "muybridge": PAPER_EPSILON,
 }
-# The authors' released models and torchvision's saw 15 frames a second.
+# The authors' released models and torchvision's were trained at 15 frames a second.
 FRAME_RATES: dict[WeightsSource, float | None] = {"torchvision": 15.0, "ig65m": None, "vmz": 15.0, "muybridge": None}
 TORCHVISION_SAME_SHAPES = ("r3d_18", "mc3_18")  # same shapes in torchvision and here
-# How torch.save begins: a zip, or in its old format a pickle that starts with this number.
-ZIP_MAGIC, LEGACY_TORCH_MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of a pickle in torch.save's old format
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What weights do not show, and who brings them may say. None: assumed, and the assumption is told."""
+    """Properties that weights do not show. None: assumed, and listed in `ImportResult.assumptions`."""
 
     source: WeightsSource | None = None
-    classes: Sequence[str] | Path | None = None  # the names in the order of the outputs, or a file of them, one a line
+    classes: Sequence[str] | Path | None = None  # names in the order of the outputs, or a file with one name a line
     preprocessing: Preprocessing | None = None
-    clip_length: int | None = None  # frames; where no preprocessing is given
+    clip_length: int | None = None  # frames; used if no preprocessing is given
     norm_epsilon: float | None = None
     stem_pool: bool | None = None
-    origin: str | None = None  # a line for the card: where the file is from
+    origin: str | None = None  # the card's `source`
     licence: str = "unknown"
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What became of a file: what it was, the card it was given, and what that card takes for granted, a sentence each."""
+    """The format of an imported file, its new card, and the assumptions in that card, one sentence each."""
 
     format: str
     card: Card
@@ -68,17 +67,18 @@ class ImportResult:
 
 
 def import_weights(file: str | Path, output: str | Path, options: ImportOptions | None = None) -> ImportResult:
-    """Recognise the network in `file` and write it with a card to `output` (.safetensors), whole or not at all.
+    """Recognise the network in `file` and write it with a card to `output` (.safetensors), atomically.
 
-    ValueError: the file holds something else than the tensors of one network of the family, or the options do not fit it.
+    ValueError if the file is not the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
     file_format, tensors = read_tensors(file)
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
-        options = replace(options, source="vmz")  # no assumption: its blob names say so
+        options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
     try:
         spec = _resolve_specification(tensors, options)
-        preprocessing = options.preprocessing or make_default_preprocessing(spec, options.source)
+        rate = FRAME_RATES[options.source] if options.source else None
+        preprocessing = options.preprocessing or make_preprocessing(spec.input_channels, spec.clip_length, rate)
         card = save(
             build_network(spec, tensors),
             output,
@@ -86,7 +86,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
-            source_sha256=file_sha256(file),
+            source_sha256=hash_file(file)[1],
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
@@ -94,7 +94,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
 
 
 def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
-    """What kind of file it is, in words, and its tensors under our names, all of them numbers that weights can be."""
+    """Read the format of a file, as a phrase, and its tensors under our names. ValueError for tensors that are not weights."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
     with io.FileIO(file) as opened:
@@ -110,7 +110,7 @@ def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -> Specification:
-    """The network, its epsilon as told, as its source has it, or as networks of these shapes usually have it."""
+    """Infer the specification; epsilon is from the options, else from their source, else by the shapes."""
     preprocessing = options.preprocessing
     if (
         options.clip_length is not None
@@ -118,7 +118,7 @@ def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -
         and preprocessing.clip_length != options.clip_length
     ):
         raise ValueError(
-            f"clips of {options.clip_length} frames were asked for, the preprocessing cuts {preprocessing.clip_length}"
+            f"clips of {options.clip_length} frames were requested, but the preprocessing cuts {preprocessing.clip_length}"
         )
     spec = infer_specification(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
@@ -136,22 +136,16 @@ def _uses_torchvision_shapes(spec: Specification) -> bool:
     return spec.mid_channel_rule == "per_block" or spec.name in TORCHVISION_SAME_SHAPES
 
 
-def make_default_preprocessing(spec: Specification, source: WeightsSource | None = None) -> Preprocessing:
-    """The paper's, for frames of as many channels as the network takes, at the rate that the source's models saw."""
-    rate = FRAME_RATES[source] if source else None
-    match spec.input_channels:
+def make_preprocessing(input_channels: int, clip_length: int, frames_per_second: float | None) -> Preprocessing:
+    """The paper's preprocessing for RGB (3 channels) or optical flow (2)."""
+    preprocessing = Preprocessing(clip_length=clip_length, frames_per_second=frames_per_second)
+    match input_channels:
         case 3:
-            return Preprocessing(clip_length=spec.clip_length, frames_per_second=rate)
+            return preprocessing
         case 2:
-            return Preprocessing(
-                modality="flow",
-                clip_length=spec.clip_length,
-                frames_per_second=rate,
-                mean=FLOW_MEAN,
-                std=FLOW_STD,
-            )
-        case channels:
-            raise ValueError(f"it takes frames of {channels} channels; there are 3 for RGB and 2 for optical flow")
+            return replace(preprocessing, modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
+        case _:
+            raise ValueError(f"it takes frames of {input_channels} channels, expected 3 for RGB or 2 for optical flow")
 
 
 def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
@@ -159,27 +153,25 @@ def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
     sentences = []
     if options.norm_epsilon is None and options.source is None:
         owner = "torchvision's" if _uses_torchvision_shapes(spec) else "the paper's authors'"
-        sentences.append(
-            f"epsilon of batch norm is taken to be {owner}, {spec.norm_epsilon:g} (--source says otherwise)"
-        )
+        sentences.append(f"epsilon of batch norm is {owner}, {spec.norm_epsilon:g} (change it with --source)")
     if options.stem_pool is None:
-        pooled = " (VMZ/pt's own 152-layer network has one: add --stem-pool)" if spec.name.endswith("_152") else ""
-        sentences.append(f"no max-pool is taken to follow the stem{pooled}")
+        pool_hint = " (VMZ/pt's 152-layer network has one: add --stem-pool)" if spec.name.endswith("_152") else ""
+        sentences.append(f"no max-pool follows the stem{pool_hint}")
     if options.preprocessing is None:
         rate = preprocessing.frames_per_second
         sentences.append(
-            f"clips are taken to be {preprocessing.clip_length} {preprocessing.modality} frames at "
+            f"clips are {preprocessing.clip_length} {preprocessing.modality} frames at "
             f"{'the rate of the file' if rate is None else f'{rate:g} a second'}, "
             f"scaled to {preprocessing.scale_height}x{preprocessing.scale_width} and cropped to "
             f"{preprocessing.crop}x{preprocessing.crop}"
         )
     if options.classes is None:
-        sentences.append(f"classes are called {card.classes[0]} to {card.classes[-1]}, since nobody gave their names")
+        sentences.append(f"classes are called {card.classes[0]} to {card.classes[-1]} (name them with --classes)")
     return sentences
 
 
 def resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
-    """The names of a network's classes as given, from a file with one a line, or numbers where nobody knows them."""
+    """The names of a network's classes as given, from a file with one name a line, or numbered if None."""
     if classes is None:
         digits = max(3, len(str(num_classes - 1)))
         return tuple(f"class_{index:0{digits}d}" for index in range(num_classes))
@@ -190,9 +182,3 @@ def resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) 
     names = tuple(name.strip() for name in classes)
     check_classes(names, num_classes)
     return names
-
-
-def file_sha256(file: Path) -> str:
-    """The hash of a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

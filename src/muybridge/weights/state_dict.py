@@ -1,8 +1,8 @@
-"""Plain state dicts read with suspicion.
+"""Read plain state dicts safely.
 
-Enters: a file of tensors under our names, which are torchvision's, written by torch.save or as safetensors. Leaves: the
-tensors of one network by name. Nothing of the file is ever run: it is read with `weights_only=True`, and what holds more
-than tensors is refused (design decision 12).
+Input: a file of tensors under torchvision's names, written by torch.save or as safetensors. Output: the tensors of one network
+by name. No code in the file is run: it is read with `weights_only=True`, and anything but tensors is a ValueError (design
+decision 12).
 """
 
 from __future__ import annotations
@@ -20,15 +20,11 @@ from torch import Tensor
 
 from muybridge.weights.card import METADATA_KEY, format_problems
 
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps its network
-PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-)  # what DistributedDataParallel, torch.compile and Lightning put before names
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")  # of a checkpoint, for the state dict of its network
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile and Lightning
 COUNTER = "num_batches_tracked"  # of batch norm; unused at momentum 0.1, absent from some files
 
-# What torch.load and its unpickler raise for bytes that are damaged or not theirs, found by feeding it such bytes.
+# What torch.load and its unpickler were seen to raise for damaged or foreign bytes.
 READ_ERRORS = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -43,21 +39,26 @@ READ_ERRORS = (
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of one network, by name, floats as float32; wrappings and prefixes of names are taken off."""
+    """Read the tensors of one network by name, floats as float32, without wrapping dictionaries and prefixes of names."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth) or a .safetensors file")
     tensors = _strip_prefixes(_unwrap(file, _read_file(file)))
     check_usable(file, tensors)
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    add_batch_counters(tensors)
+    return tensors
+
+
+def add_batch_counters(tensors: dict[str, Tensor]) -> None:
+    """Add `num_batches_tracked` of batch norm, 0, where a file has none, in place."""
     for name in [name for name in tensors if name.endswith("running_var")]:
         tensors.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
-    return tensors
 
 
 def _read_file(file: Path) -> Any:
     with file.open("rb") as opened:
         head = opened.read(9)
-    if head[8:9] == b"{":  # eight bytes of length, then a header in JSON
+    if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
         return _read_safetensors(file)
     if not head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and above
         raise ValueError(
@@ -66,13 +67,13 @@ def _read_file(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except READ_ERRORS as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
+        refused_global = re.search(r"GLOBAL (\S+)", str(error))
+        if refused_global:
             raise ValueError(
-                f"{file} holds more than tensors ({refused[1]}), and reading it could run code; it was not run. "
+                f"{file} holds more than tensors ({refused_global[1]}), and reading it could run code; it was not run. "
                 "Save network.state_dict() alone"
             ) from error
-        raise ValueError(f"{file} is damaged, or not a state dict written by torch.save; fetch it again") from error
+        raise ValueError(f"{file} is damaged, or not a state dict written by torch.save; download it again") from error
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -81,14 +82,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
             metadata = opened.metadata() or {}
         tensors: dict[str, Tensor] = safetensors.torch.load_file(file)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}); fetch it again") from error
+        raise ValueError(f"{file} is not a complete safetensors file ({error}); download it again") from error
     if METADATA_KEY in metadata:
-        raise ValueError(f"{file} has its card already; use it as it is")
+        raise ValueError(f"{file} already has a card; use it without importing")
     return tensors
 
 
 def _unwrap(file: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict inside what a training script saved."""
+    """Find the state dict in a checkpoint of a training script."""
     while isinstance(content, Mapping):
         inner = [key for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping)]
         if not inner:
@@ -96,15 +97,13 @@ def _unwrap(file: Path, content: Any) -> dict[str, Tensor]:
         content = content[inner[0]]
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds a {type(content).__name__}, expected a state dict: tensors by name")
-    foreign = [
+    problems = [
         f"{name!r} is a {type(value).__name__}"
         for name, value in content.items()
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
-    if foreign:
-        raise ValueError(
-            f"{file} is not a state dict, which has tensors by name and nothing else: {format_problems(foreign)}"
-        )
+    if problems:
+        raise ValueError(f"{file} is not a state dict, which maps names to tensors only: {format_problems(problems)}")
     return dict(content)
 
 
@@ -115,22 +114,22 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_usable(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuses tensors that cannot be weights: special forms, other kinds of numbers, numbers that are not finite."""
+    """Raise ValueError for tensors that cannot be weights: sparse, quantized, of another dtype, or not finite."""
     problems = [
         f"{name} {problem}"
         for name, tensor in tensors.items()
         if (problem := _describe_problem(tensor, name)) is not None
     ]
     if problems:
-        raise ValueError(f"{file} holds tensors that no network can use: {format_problems(problems)}")
+        raise ValueError(f"{file} holds tensors that cannot be weights: {format_problems(problems)}")
 
 
 def _describe_problem(tensor: Tensor, name: str) -> str | None:
-    """What keeps a tensor from being a weight, in words."""
+    """Why a tensor cannot be a weight, as a clause; None if it can."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
-        return f"is stored in a special form ({tensor.dtype}, {tensor.layout}), expected plain numbers"
+        return f"is stored as {tensor.dtype}, {tensor.layout}, expected a dense tensor of real numbers"
     if tensor.is_floating_point() == name.endswith(COUNTER):
-        return f"holds {tensor.dtype}, expected {'whole numbers' if name.endswith(COUNTER) else 'floats'}"
+        return f"holds {tensor.dtype}, expected {'integers' if name.endswith(COUNTER) else 'floats'}"
     if not bool(torch.isfinite(tensor).all()):
         return "holds numbers that are not finite"
     return None

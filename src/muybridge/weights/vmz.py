@@ -1,9 +1,9 @@
-"""The authors' Caffe2 weights (VMZ, 2018 and 2019): a pickle of arrays by blob name, brought to torchvision's names.
+"""Read the authors' Caffe2 weights (VMZ, 2018 and 2019): a pickle of arrays by blob name.
 
-Enters: a `.pkl` file as VMZ's minidb_to_pickle.py writes it: protocol 2 of Python 2, `{"blobs": {name: array}}` or the bare
-dictionary. Leaves: tensors under our names, every blob used once. A pickle is a program; this one is run by
-a reader that knows nothing but numbers in arrays. Not even numpy's own loaders are reached: a hostile type description could
-make them read foreign memory, so arrays are put together here, from their bytes.
+Input: a `.pkl` file as written by VMZ's minidb_to_pickle.py: protocol 2 of Python 2, `{"blobs": {name: array}}` or the inner
+dictionary. Output: tensors under torchvision's names, every blob used once. A pickle is a program, so it is read by an
+unpickler that only knows arrays of numbers. It does not call numpy's own loaders either: a hostile dtype could make them read
+memory out of bounds, so arrays are built here from their bytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from torch import Tensor
 
 from muybridge.models.family import DEPTHS
 from muybridge.weights.card import format_problems
+from muybridge.weights.state_dict import add_batch_counters
 
-# Blobs that training leaves beside the weights (train_net.py saves momentum), ignored by name.
+# State of training that is saved with the weights (train_net.py saves momentum), ignored by name.
 TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)
 # Caffe2's SpatialBN calls the plain running variance `riv` (spatial_batch_norm_op.h): it is copied, not inverted.
 NORM_PARTS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
-NUMBER_TYPES = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248")) for size in sizes} | {
-    "b1"
-}
+NUMBER_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "<" if sys.byteorder == "little" else ">"}
 
 READ_ERRORS = (
@@ -47,13 +46,13 @@ READ_ERRORS = (
 
 
 class UnsafePickleError(ValueError):
-    """A pickle asked for something else than arrays of numbers."""
+    """A pickle refers to something other than arrays of numbers."""
 
 
 def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a VMZ pickle by blob name, without name scopes such as `gpu_0/` and without leftovers of training.
+    """Read the arrays of a VMZ pickle by blob name, without name scopes such as `gpu_0/` and without state of training.
 
-    ValueError: the pickle asks for anything but arrays of numbers (nothing of it is run), is damaged, or holds something else.
+    ValueError if the pickle is damaged or refers to anything but arrays of numbers, in which case none of it is run.
     """
     try:
         with file.open("rb") as opened:
@@ -61,26 +60,30 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
     except UnsafePickleError as error:
         raise ValueError(
             f"{file} holds more than arrays of numbers ({error}), and reading it could run code; it was not run. "
-            "Fetch it again from its publisher"
+            "Download it again from its publisher"
         ) from error
     except READ_ERRORS as error:
-        raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; fetch it again") from error
+        raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; download it again") from error
+    return _convert_arrays(file, content)
+
+
+def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
     if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
         content = content["blobs"]
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file} holds a {_format_type(content)}, expected Caffe2 blobs: arrays by name")
-    foreign = [
+    problems = [
         f"{name!r} is a {_format_type(value)}"
         for name, value in content.items()
         if not (isinstance(name, str) and isinstance(value, _ArrayStandIn | int | float))
     ]
-    if foreign:
+    if problems:
         raise ValueError(
-            f"{file} does not hold Caffe2 blobs, arrays by name and nothing else: {format_problems(foreign)}"
+            f"{file} does not hold Caffe2 blobs, which map names to arrays only: {format_problems(problems)}"
         )
     blobs: dict[str, NDArray[Any]] = {}
-    for scoped, value in content.items():
-        name = scoped.rpartition("/")[2]
+    for scoped_name, value in content.items():
+        name = scoped_name.rpartition("/")[2]
         if TRAINING_BLOBS.search(name):
             continue
         if name in blobs:
@@ -90,12 +93,12 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
         try:
             blobs[name] = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value)
         except ValueError as error:
-            raise ValueError(f"{file} is damaged: the blob {name} {error}; fetch it again") from error
+            raise ValueError(f"{file} is damaged: the blob {name} {error}; download it again") from error
     return blobs
 
 
 def convert_blobs(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
-    """Blobs as tensors under our names, floats as float32, each used once; a blob with no place is a ValueError."""
+    """Convert blobs to float32 tensors under our names. ValueError for a blob that no network of the family has."""
     positions = _find_block_positions(blobs)
     factorized = {name.removesuffix("_middle_w") for name in blobs if name.endswith("_middle_w")}
     renamed = {blob: _translate_name(blob, positions, factorized) for blob in blobs}
@@ -105,19 +108,18 @@ def convert_blobs(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     classifiers = [blob for blob, name in renamed.items() if name == "fc.weight"]
     if len(classifiers) != 1:
         raise ValueError(
-            f"a network has one classifier, but there are {len(classifiers)} ({', '.join(classifiers) or 'no last_out_L*_w'})"
+            f"a network has one classifier, but {len(classifiers)} were found ({', '.join(classifiers) or 'no last_out_L*_w'})"
         )
     tensors = {
         str(name): torch.from_numpy(np.array(blobs[blob], np.float32, order="C")) for blob, name in renamed.items()
     }
-    for name in [name for name in tensors if name.endswith("running_var")]:  # Caffe2 counts no batches
-        tensors[f"{name.removesuffix('running_var')}num_batches_tracked"] = torch.tensor(0)
+    add_batch_counters(tensors)  # Caffe2 has none
     return tensors
 
 
 def _translate_name(blob: str, positions: Mapping[int, tuple[int, int]], factorized: set[str]) -> str | None:
-    """Our name of a blob, None where it has none. `halves` are the convolutions in two halves (their names less `_w`)."""
-    is_stem_factorized = "conv1" in factorized  # the stem has two halves, and this is the second
+    """Our name of a blob, None if it has none. `factorized` are convolutions with two halves, their names without `_w`."""
+    is_stem_factorized = "conv1" in factorized  # then conv1_middle is its first half, conv1 the second
     if matched := re.fullmatch(r"conv1(_middle)?_w", blob):
         return f"stem.{3 if is_stem_factorized and not matched[1] else 0}.weight"
     if matched := re.fullmatch(r"conv1(_middle)?_spatbn_relu_(s|b|rm|riv)", blob):
@@ -143,26 +145,26 @@ def _translate_name(blob: str, positions: Mapping[int, tuple[int, int]], factori
 
 
 def _find_block_positions(blobs: Mapping[str, NDArray[Any]]) -> dict[int, tuple[int, int]]:
-    """Where the blocks, which Caffe2 numbers through the network, lie: number -> (stage 1 to 4, block in it)."""
-    numbers = {int(found[1]) for name in blobs if (found := re.match(r"comp_(\d+)_", name))}
+    """Positions of blocks, which Caffe2 numbers through the network: number -> (stage 1 to 4, index in the stage)."""
+    numbers = {int(match[1]) for name in blobs if (match := re.match(r"comp_(\d+)_", name))}
     if "conv1_w" not in blobs or not numbers:
         first = ", ".join(sorted(blobs)[:3])
         raise ValueError(
-            f"there are no Caffe2 blobs conv1_w and comp_0_*, so this is no video ResNet; the first are {first}"
+            f"there are no Caffe2 blobs conv1_w and comp_0_*, so this is not a video ResNet; the first are {first}"
         )
     block = "bottleneck" if any(re.match(r"comp_\d+_conv_3_", name) for name in blobs) else "basic"
-    for kind, counts in DEPTHS.values():
-        if kind == block and numbers == set(range(sum(counts))):
+    for block_type, counts in DEPTHS.values():
+        if block_type == block and numbers == set(range(sum(counts))):
             positions = [(stage, index) for stage, count in enumerate(counts, start=1) for index in range(count)]
             return dict(enumerate(positions))
-    known = ", ".join(f"{sum(counts)} {kind}" for kind, counts in DEPTHS.values())
+    known = ", ".join(f"{sum(counts)} {block_type}" for block_type, counts in DEPTHS.values())
     raise ValueError(
         f"there are {len(numbers)} {block} blocks up to comp_{max(numbers)}; the family's depths have {known}"
     )
 
 
 class _DtypeStandIn:
-    """What a pickle says of an array's numbers: a stand-in for numpy.dtype."""
+    """A stand-in for numpy.dtype."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         if name not in NUMBER_TYPES:
@@ -180,7 +182,7 @@ class _DtypeStandIn:
 
 
 class _ArrayStandIn:
-    """What a pickle says of an array: a stand-in for numpy.ndarray, made into one by `numbers`."""
+    """A stand-in for numpy.ndarray, converted by `to_numpy`."""
 
     def __init__(self) -> None:
         self.state: tuple[Any, ...] = ()
@@ -189,13 +191,13 @@ class _ArrayStandIn:
         self.state = tuple(state)
 
     def to_numpy(self) -> NDArray[Any]:
-        """The array; ValueError where shape and bytes do not agree."""
+        """The array. ValueError if its state is invalid or its shape and bytes do not match."""
         match self.state:
             case (
                 *_,
                 tuple() as shape,
-                _DtypeStandIn() as kind,
-                bool() | int() as columns_first,
+                _DtypeStandIn() as dtype,
+                bool() | int() as is_column_major,
                 str() | bytes() as content,
             ):
                 pass
@@ -204,32 +206,32 @@ class _ArrayStandIn:
         data = content.encode("latin1") if isinstance(content, str) else content
         if not all(type(size) is int and size >= 0 for size in shape):
             raise ValueError(f"has the shape {shape}")
-        if len(data) != math.prod(shape) * kind.to_dtype().itemsize:
+        if len(data) != math.prod(shape) * dtype.to_dtype().itemsize:
             raise ValueError(
-                f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * kind.to_dtype().itemsize}"
+                f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * dtype.to_dtype().itemsize}"
             )
-        array = np.frombuffer(data, kind.to_dtype()).reshape(shape, order="F" if columns_first else "C")
-        return array.astype(kind.name)
+        array = np.frombuffer(data, dtype.to_dtype()).reshape(shape, order="F" if is_column_major else "C")
+        return array.astype(dtype.name)
 
 
 def _reconstruct(*_: Any) -> _ArrayStandIn:
-    """For numpy's function of this name: an empty array, filled by the pickle's next instruction."""
+    """Replaces numpy's function of this name: an empty array, which the pickle's next instruction fills."""
     return _ArrayStandIn()
 
 
 def _scalar(dtype: Any, content: Any) -> _ArrayStandIn:
-    """For numpy's function of this name: a single number, as learning rates are kept."""
+    """Replaces numpy's function of this name: a single number, such as a learning rate."""
     array = _ArrayStandIn()
     array.state = ((), dtype, False, content)
     return array
 
 
 def _encode(text: Any, _: Any = None) -> bytes:
-    """For _codecs.encode, by which Python 3 writes bytes into old pickles."""
+    """Replaces _codecs.encode, with which Python 3 writes bytes into old pickles."""
     return str(text).encode("latin1")
 
 
-# All that a pickle may name. numpy moved its core in version 2.
+# All globals that a pickle may refer to. numpy moved its core in version 2.
 ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _ArrayStandIn,
     ("numpy", "dtype"): _DtypeStandIn,
@@ -243,16 +245,16 @@ ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Finds nothing but `ALLOWED_GLOBALS`, so that a pickle cannot call anything else."""
+    """An unpickler that resolves only `ALLOWED_GLOBALS`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for what numpy's pickles name; anything else is hostile."""
+        """The stand-in for a global. UnsafePickleError for any other."""
         if (module, name) not in ALLOWED_GLOBALS:
             raise UnsafePickleError(f"{module}.{name}")
         return ALLOWED_GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refused: a pickle of arrays refers to nothing outside of it."""
+        """UnsafePickleError: a pickle of arrays has no external references."""
         raise UnsafePickleError(f"a reference to {pid!r}")
 
 

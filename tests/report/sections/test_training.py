@@ -29,11 +29,11 @@ def test_curves_pass_over_what_is_no_number() -> None:
 
 def test_speed_weighs_waiting_by_time() -> None:
     """Two steps of 8 clips: 0.8 s without and 3.2 s with half waiting: 1.6 of 4 s."""
-    found = summarize_speed(run({"training": {"batch_size": 8}}))
-    assert found["steps"] == 2
-    assert found["clips a second, median"] == 6.25
-    assert found["waiting for data, % of the steps' time"] == pytest.approx(40)
-    assert found["minutes in steps, about"] == pytest.approx(4 / 60)
+    speed = summarize_speed(run({"training": {"batch_size": 8}}))
+    assert speed["steps"] == 2
+    assert speed["clips a second, median"] == 6.25
+    assert speed["waiting for data, % of the steps' time"] == pytest.approx(40)
+    assert speed["minutes in steps, about"] == pytest.approx(4 / 60)
     assert "minutes in steps, about" not in summarize_speed(run({"training": 3}))
 
 

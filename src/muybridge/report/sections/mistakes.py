@@ -1,6 +1,6 @@
-"""The part of a page that shows mistakes: clips that move, where the data can be read.
+"""The section on confident mistakes: animated clips if the data can be read, else a table.
 
-Enter: mistakes, and a reader of clips or the reason why there is none. Leave: blocks of a page.
+Input: mistakes, and a reader of their clips or the reason why there is nmistake. Output: blocks of a page.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from muybridge.report.tables import Table, make_columns
 from muybridge.text import format_percent
 
 CLIPS_NOTE = (
-    "The clip of each video that is surest of the wrong class, at its own speed, cut as the network sees it. A sure mistake is "
-    "often a wrong label or a video that shows both."
+    "The clip of each video with the highest probability of the wrong class, at its own speed, cropped as the network sees it. "
+    "A confident mistake is often a wrong label or a video that shows both classes."
 )
 
 
 @dataclass(frozen=True)
 class ReportClips:
-    """Where the clips of a report come from; `absent` is a sentence where they cannot be had."""
+    """The reader of a report's clips, or a sentence with the reason why there is nmistake."""
 
     reader: ScoredClipReader | None
     missing_reason: str = ""
 
 
 def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = None) -> ReportClips:
-    """A reader of the clips that a run was scored on, from `data` or else from where the run says it was trained.
+    """Open the clips that a run was scored on: from `data`, else from its training data, else from `fallback_data`.
 
-    `beside` is where a run next to it was, for a score file that says nothing of its data. ValueError where `data` was named
-    and cannot be read; a run's own address may well be gone.
+    `fallback_data` serves score files, which do not record their data. Raises ValueError if `data` is given and cannot be read;
+    if the other two cannot be read, the reason is in the result.
     """
     address = data or run.data or fallback_data
     if not run.evaluations:
         return ReportClips(None, "There are no scores, so no mistakes.")
     if address is None:
         return ReportClips(
-            None, "The clips are not shown: where the videos are is not known; name the data with --data."
+            None, "The clips are not shown: the location of the videos is not known; give it with --data."
         )
     header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
     try:
@@ -49,22 +49,28 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise
-        return ReportClips(None, f"The clips are not shown: {error}; name the data with --data.")
+        return ReportClips(None, f"The clips are not shown: {error}; give the data with --data.")
     return ReportClips(reader)
 
 
 def build_clips_note(*clips: ReportClips) -> list[Block]:
-    """What the pictures are, where there can be any."""
-    return [Paragraph(CLIPS_NOTE)] if any(one.reader for one in clips) else []
+    """The explanation of the pictures, if any clips can be read."""
+    return [Paragraph(CLIPS_NOTE)] if any(run_clips.reader for run_clips in clips) else []
 
 
 def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: ReportClips) -> list[Block]:
-    """The mistakes as moving pictures where the clips can be read, else as a table; files have the table anyway."""
+    """The mistakes as animated clips if they can be read, else as a table; files always contain the table."""
     if not mistakes:
-        return [Paragraph("The network was mistaken about no readable video.")]
+        return [Paragraph("The network classified every readable video correctly.")]
     rows = tuple(
-        (one.video, ", ".join(one.labels), one.predicted_class, 100 * one.probability, 100 * one.label_probability)
-        for one in mistakes
+        (
+            mistake.video,
+            ", ".join(mistake.labels),
+            mistake.predicted_class,
+            100 * mistake.probability,
+            100 * mistake.label_probability,
+        )
+        for mistake in mistakes
     )
     columns = (
         *make_columns("video", "label", "taken for"),
@@ -77,15 +83,17 @@ def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], cli
     warnings = [Paragraph(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
     if not items:
         return [*warnings, table]
-    in_files_only = replace(table, num_shown=0)  # the page has all of it under the pictures
-    return [*_build_changed_data_warning(clips.reader), *warnings, Gallery(title, tuple(items)), in_files_only]
+    table_in_files = replace(table, num_shown=0)  # the page shows its contents under the pictures
+    return [*_build_changed_data_warning(clips.reader), *warnings, Gallery(title, tuple(items)), table_in_files]
 
 
 def _build_changed_data_warning(reader: ScoredClipReader) -> list[Block]:
     if reader.is_scored_list:
         return []
     return [
-        Paragraph("The data is not the list of videos that was scored, so a picture may show another clip.", "warning")
+        Paragraph(
+            "The data is not the list of videos that was scored, so a picture may show a different clip.", "warning"
+        )
     ]
 
 
@@ -93,21 +101,21 @@ def _build_gallery_items(
     mistakes: Sequence[Mistake], reader: ScoredClipReader
 ) -> tuple[list[GalleryItem], list[tuple[str, str]]]:
     items, unread = [], []
-    for one in mistakes:
+    for mistake in mistakes:
         try:
-            clip = reader.read_clip(one.video, one.view)
+            clip = reader.read_clip(mistake.video, mistake.view)
         except VideoError as error:
-            unread.append((one.video, error.reason))
+            unread.append((mistake.video, error.reason))
             continue
-        labels = ", ".join(one.labels)
-        at = "" if one.start_seconds is None else f", from {one.start_seconds:.1f} s"
+        labels = ", ".join(mistake.labels)
+        at = "" if mistake.start_seconds is None else f", from {mistake.start_seconds:.1f} s"
         items.append(
             GalleryItem(
                 still=encode_still(clip),
                 animation=encode_animation(clip),
-                alt=f"Clip of {one.video}{at}: labelled {labels}, taken for {one.predicted_class}",
-                heading=f"{one.predicted_class}, {format_percent(one.probability)}",
-                lines=(f"labelled {labels}, {format_percent(one.label_probability)}", f"{one.video}{at}"),
+                alt=f"Clip of {mistake.video}{at}: labelled {labels}, taken for {mistake.predicted_class}",
+                heading=f"{mistake.predicted_class}, {format_percent(mistake.probability)}",
+                lines=(f"labelled {labels}, {format_percent(mistake.label_probability)}", f"{mistake.video}{at}"),
             )
         )
     return items, unread

@@ -1,7 +1,7 @@
-"""The parts of a page that tell how a run went: curves, speed, failures, settings, environment.
+"""The sections on training: curves, speed, failures, settings and environment.
 
-Enter: the lines of log.jsonl and failures.jsonl, settings and environment as the run folder has them. Leave: blocks of a page.
-Lines of other kinds, or without a number where one is expected, are passed over: the log is open to later kinds.
+Input: the lines of log.jsonl and failures.jsonl, settings and environment of the run folder. Output: blocks of a page. Lines of
+other kinds, or without a number where one is expected, are skipped, because later versions may log more kinds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muybridge.report.charts import LineChart, describe_series, downsample
+from muybridge.report.charts import LineChart, Series, describe_series, downsample
 from muybridge.report.document import Block, Paragraph
-from muybridge.report.series import Series
 from muybridge.report.sources import FailedView, RunRecord
 from muybridge.report.tables import Column, Table, make_columns
 
@@ -23,20 +22,20 @@ VALIDATION_METRICS = (("clip_top1", "clip@1"), ("video_top1", "video@1"), ("vide
 
 
 def extract_curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one figure of the log."""
+    """Epochs and values of the metric `name` in log lines of a kind."""
     if kind == "train":
         return _extract_points(log, kind, "epoch", name)
     steps, values = _extract_points(log, kind, "step", name)
     known_steps, known_epochs = _extract_points(log, "train", "step", "epoch")
     if len(known_steps) < 2:
         return steps, values
-    # A validation is told with its step alone; every step's epoch is on a straight line.
+    # Validation lines have a step but no epoch, which is linear in the step.
     per_step = (known_epochs[-1] - known_epochs[0]) / (known_steps[-1] - known_steps[0])
     return [known_epochs[-1] + (step - known_steps[-1]) * per_step for step in steps], values
 
 
 def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Loss, accuracy and learning rate by epoch."""
+    """Charts of loss, accuracy and learning rate by epoch."""
     charts = [
         _build_line_chart("loss", "Training loss", "loss", [_build_series("training loss", log, "train", "loss")]),
         _build_line_chart(
@@ -56,10 +55,10 @@ def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def build_speed_blocks(run: RunRecord) -> list[Block]:
-    """Clips a second and the share of waiting for data, over the run and as totals."""
+    """A table and charts of clips a second and of the time spent waiting for data."""
     summary = summarize_speed(run)
     if not summary:
-        return [Paragraph("The log says nothing of speed.")]
+        return [Paragraph("The log does not contain speed.")]
     rows = tuple((name, value) for name, value in summary.items())
     charts = [
         _build_line_chart(
@@ -75,15 +74,15 @@ def build_speed_blocks(run: RunRecord) -> list[Block]:
             [_build_series("waiting", run.log, "train", "waiting_share", 100)],
         ),
     ]
-    note = "Waiting is the share of the steps' time in which the network stood still because no batch was ready."
+    note = "Waiting is the share of the steps' time in which no batch was ready."
     return [
-        Table("speed", "Speed of training", (Column("figure"), Column("value")), rows, note=note),
+        Table("speed", "Speed of training", (Column("metric"), Column("value")), rows, note=note),
         *[chart for chart in charts if chart],
     ]
 
 
 def summarize_speed(run: RunRecord) -> dict[str, str | float]:
-    """Steps, clips a second and waiting; nothing where the log has no training steps."""
+    """Steps, clips a second and waiting by title; empty if the log has no training steps."""
     lines = [
         line
         for line in run.log
@@ -93,40 +92,42 @@ def summarize_speed(run: RunRecord) -> dict[str, str | float]:
         return {}
     rates = [float(line["clips_per_second"]) for line in lines]
     summary: dict[str, str | float] = {"steps": len(lines), "clips a second, median": statistics.median(rates)}
-    seconds_a_clip = [1 / rate for rate in rates]
-    waited = [
-        (float(line["waiting_share"]), cost)
-        for line, cost in zip(lines, seconds_a_clip, strict=True)
+    seconds_per_clip = [1 / rate for rate in rates]
+    waiting = [
+        (float(line["waiting_share"]), seconds)
+        for line, seconds in zip(lines, seconds_per_clip, strict=True)
         if _is_number(line.get("waiting_share"))
     ]
-    if waited:
-        total = sum(cost for _, cost in waited)
-        summary["waiting for data, % of the steps' time"] = 100 * sum(share * cost for share, cost in waited) / total
+    if waiting:
+        total = sum(seconds for _, seconds in waiting)
+        summary["waiting for data, % of the steps' time"] = (
+            100 * sum(share * seconds for share, seconds in waiting) / total
+        )
     batch: Any = _get_settings_group(run.settings, "training").get("batch_size")
     if _is_number(batch):
-        summary["minutes in steps, about"] = sum(seconds_a_clip) * float(batch) / 60
+        summary["minutes in steps, about"] = sum(seconds_per_clip) * float(batch) / 60
     return summary
 
 
 def build_failure_blocks(failed_views: Sequence[FailedView], failed_draws: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """What could not be read, in evaluation and in training."""
+    """Tables of the clips that could not be read, in evaluation and in training."""
     if not failed_views and not failed_draws:
-        return [Paragraph("Nothing failed: every planned clip was read.")]
+        return [Paragraph("Nothing failed: all planned clips were read.")]
     blocks: list[Block] = []
     if failed_views:
-        of_views = Counter((view.video, view.status, view.reason) for view in failed_views)
-        blocks.append(_build_failure_table("evaluation-failures", "Clips that evaluation could not read", of_views))
+        view_counts = Counter((view.video, view.status, view.reason) for view in failed_views)
+        blocks.append(_build_failure_table("evaluation-failures", "Clips that evaluation could not read", view_counts))
     if failed_draws:
-        of_draws = Counter(
+        draw_counts = Counter(
             (str(line.get("video", "")), str(line.get("status", "")), str(line.get("reason", "")))
             for line in failed_draws
         )
-        blocks.append(_build_failure_table("training-failures", "Clips that training could not read", of_draws))
+        blocks.append(_build_failure_table("training-failures", "Clips that training could not read", draw_counts))
     return blocks
 
 
 def _build_failure_table(name: str, title: str, counts: Counter[tuple[str, str, str]]) -> Table:
-    rows = tuple((*words, num) for words, num in counts.most_common())
+    rows = tuple((*failure, count) for failure, count in counts.most_common())
     note = f"The first {MAX_FAILURES_SHOWN} of {len(rows)}." if len(rows) > MAX_FAILURES_SHOWN else ""
     return Table(
         name, title, make_columns("video", "status", "reason", "clips"), rows, note=note, num_shown=MAX_FAILURES_SHOWN
@@ -134,13 +135,13 @@ def _build_failure_table(name: str, title: str, counts: Counter[tuple[str, str, 
 
 
 def build_settings_table(name: str, title: str, values: Mapping[str, Any]) -> Table:
-    """Nested values as rows of dotted names."""
+    """A table of nested values, one row for each dotted name."""
     rows = tuple((name, value) for name, value in flatten_mapping(values).items())
     return Table(name, title, make_columns("name", "value"), rows)
 
 
 def flatten_mapping(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"clips": {"length": 8}}` as `{"clips.length": "8"}`, values in words."""
+    """Flatten `{"clips": {"length": 8}}` to `{"clips.length": "8"}`, values as text."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -169,7 +170,7 @@ def build_runs_chart(
     *,
     kind_and_metric: tuple[str, str],
 ) -> LineChart | None:
-    """One figure (kind, name) of several runs over their epochs; `titled` is the chart's title and the unit."""
+    """Chart one metric of several runs by epoch; None if no run has two points of it."""
     series = [
         _build_series(label, run.log, *kind_and_metric, _get_percent_scale(kind_and_metric[1])) for label, run in runs
     ]
@@ -188,7 +189,7 @@ def _build_series(label: str, log: Sequence[Mapping[str, Any]], kind: str, name:
 def _build_line_chart(name: str, title: str, y_label: str, series: Sequence[Series]) -> LineChart | None:
     drawn = tuple(one for one in series if one.x)
     if all(len(one.x) < 2 for one in drawn):
-        return None  # a point is no curve; the tables have it
+        return None  # a single point is in the tables
     alt = "; ".join(describe_series(one) for one in drawn)
     return LineChart(name, f"{title} by epoch", "epoch", y_label, drawn, alt)
 

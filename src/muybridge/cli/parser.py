@@ -1,0 +1,153 @@
+"""The argument parser of every verb: hyphenated options, help for people, and errors of one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+# How the parser names a type, and what an error message calls it.
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list such as [1,2]",
+}
+SHORT_OPTIONS = {"output": "-o"}
+
+
+def show_option(name: str) -> str:
+    """The displayed form of an option or setting: `--training.batch_size` -> `--training.batch-size`."""
+    return f"--{name.removeprefix('--').replace('_', '-')}"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Shows options with hyphens, types and defaults where they inform, and examples as they are written."""
+
+    def _format_usage(self, usage: object, actions: Iterable[argparse.Action], *_: object) -> str:
+        """One line: the arguments that must be given, and that there are options."""
+        words = [f"usage: {self._prog}"]
+        for action in actions:
+            name = action.dest.upper().replace("_", "-")
+            shown = f"{name} ..." if action.nargs in ("+", "*") else name
+            if not action.option_strings:
+                words.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
+            elif action.required:
+                words.append(f"{SHORT_OPTIONS.get(action.dest, show_option(action.dest))} {shown}")
+        return " ".join([*words, "[OPTIONS]"]) + "\n\n"
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = [name if name == "-h" else show_option(name) for name in action.option_strings]
+        if action.dest in SHORT_OPTIONS:
+            names.insert(0, SHORT_OPTIONS[action.dest])
+        value = "" if action.nargs == 0 else f" {self._format_args(action, action.dest.rpartition('.')[2].upper())}"
+        return ", ".join(names) + value
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = super()._expand_help(action)
+        text = re.sub(r"type: (?:Optional\[)?Literal\[.*?\]\]?(, )?", "", text)
+        text = re.sub(r"type: (?:str|bool)(?: \| null)?(, )?", "", text)
+        text = re.sub(r"(, )?default: (?:null|False|\[\]|\(\))", "", text)
+        text = re.sub(r"\(required(?:, )?", "(", text)
+        return re.sub(r" \(\)$", "", text.replace(" | null", "").replace("type: ", ""))
+
+
+class VerbParser(ArgumentParser):
+    """An argument parser whose errors are one sentence."""
+
+    def __init__(self, *, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=HelpFormatter,
+            exit_on_error=True,
+            allow_abbrev=False,  # an abbreviation in a script breaks when an option is added
+        )
+
+    def normalize(self, argv: Sequence[str]) -> list[str]:
+        """The arguments with option names as the parser has them: underscores, and `--output` for `-o`."""
+        normalized: list[str] = []
+        for index, word in enumerate(argv):
+            if word == "--":
+                return [*normalized, *argv[index:]]
+            if word.startswith("--"):
+                name, equals, value = word[2:].partition("=")
+                word = f"--{name.replace('-', '_')}{equals}{value}"
+            elif word == "-o":
+                word = "--output"
+            elif word.startswith("-o"):
+                word = f"--output={word[2:].removeprefix('=')}"
+            normalized.append(word)
+        return normalized
+
+    def hide_options(self, names: Collection[str]) -> None:
+        """Leaves options out of the help."""
+        for action in self._actions:
+            if action.dest in names:
+                action.help = argparse.SUPPRESS
+
+    def show_first(self, names: Sequence[str]) -> None:
+        """Moves options into a group with which the help begins."""
+        group = self.add_argument_group("the options that matter most")
+        for name in names:
+            action = next(action for action in self._actions if action.dest == name)
+            for other in self._action_groups:
+                if action in other._group_actions:
+                    other._group_actions.remove(action)
+            group._group_actions.append(action)
+        positional, *others = self._action_groups
+        self._action_groups = [positional, group, *(other for other in others if other is not group)]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exits with code 2 after one sentence on standard error."""
+        sentence = self._describe_error(" ".join(message.split()))
+        self.exit(2, f"{self.prog}: {sentence}; {self.prog} --help lists the options\n")
+
+    def _describe_error(self, message: str) -> str:
+        options = {action.dest: show_option(action.dest) for action in self._actions if action.option_strings}
+        if missing := re.search(r"arguments are required: (.*)", message):
+            names = [options.get(name, name.upper()) for name in missing[1].split(", ")]
+            return f"{' and '.join(names)} must be given"
+        if unknown := re.search(r"nrecognized arguments: (--[\w.-]+)", message):
+            option = show_option(unknown[1])
+            return f"there is no option {option}{_did_you_mean(option, options.values())}"
+        if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+            name = f"{unknown[1]}.{unknown[2]}"
+            return f"there is no setting {name}{_did_you_mean(name, options)}"
+        if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
+            return f"there is no setting {unknown[1]}{_did_you_mean(unknown[1], options)}"
+        if named := re.match(r"argument (--[\w.]+)", message):
+            return message.replace(named[1], show_option(named[1]), 1)
+        return _describe_wrong_value(message) or message
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest known name; a name that lacks only its group counts as near."""
+    known = list(known)
+    bare = name.removeprefix("--")
+    same_end = [option for option in known if option.endswith(f".{bare}")]
+    near = same_end if len(same_end) == 1 else difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _describe_wrong_value(message: str) -> str | None:
+    """A value of the wrong type in words; None where the parser's message is about something else."""
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    value = re.search(r".*(?:Got|Given) value: ?(.*)", message)  # the last one: that of the whole setting
+    choices = re.search(r"Literal\[(.*?)\]", message)
+    type_name = re.search(rf"[ \['](?P<name>{'|'.join(TYPES)})\b", message)
+    if choices:
+        expected = choices[1].replace("'", "").replace(", ", " or ")
+    else:
+        expected = TYPES[type_name["name"]] if type_name else ""
+    if not key or not value or not expected:
+        return None
+    return f"{key[1]} is {value[1] or 'empty'}, expected {expected}"

@@ -1,0 +1,72 @@
+"""Class names: matched between data and model by name, and checked before training.
+
+Two names are the same if they differ only in case, whitespace, `-` and `_`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from muybridge.datasets.rows import VideoRow
+from muybridge.text import join_names
+
+
+def normalize_class_name(name: str) -> str:
+    """A class name without the differences that matching ignores."""
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
+
+def match_classes(classes: Sequence[str], target_classes: Sequence[str]) -> list[int]:
+    """For each of `classes`, its index in `target_classes`, matched by name.
+
+    Raises ValueError for classes that `target_classes` lacks and for names that are ambiguous.
+    """
+    target_indices = {normalize_class_name(name): class_index for class_index, name in enumerate(target_classes)}
+    problems = [*_describe_ambiguous_names(classes), *_describe_ambiguous_names(target_classes)]
+    missing = [name for name in classes if normalize_class_name(name) not in target_indices]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        problems.append(f"{join_names(missing)} {verb} not among {join_names(target_classes)}")
+    if problems:
+        raise ValueError(f"classes cannot be matched by name: {'; '.join(problems)}")
+    return [target_indices[normalize_class_name(name)] for name in classes]
+
+
+def collect_classes(address: str, rows: Sequence[VideoRow]) -> list[str]:
+    """The sorted labels of all rows. Raises ValueError where two of them are the same name."""
+    classes = sorted({label for row in rows for label in row.labels})
+    ambiguous = _describe_ambiguous_names(classes)
+    if ambiguous:
+        raise ValueError(
+            f"{address} has classes that cannot be told apart by name: {'; '.join(ambiguous)}; rename one of each"
+        )
+    return classes
+
+
+def check_trainable(address: str, rows: Sequence[VideoRow]) -> None:
+    """Raise ValueError if there is one class only, or held-out labels that no training video has.
+
+    Data without training videos passes: it serves evaluation alone.
+    """
+    training_labels = {label for row in rows if row.split == "train" for label in row.labels}
+    if not training_labels:
+        return
+    held_out_labels = {label for row in rows if row.split in ("validation", "test") for label in row.labels}
+    all_labels = {label for row in rows for label in row.labels}
+    if len(all_labels) == 1:
+        raise ValueError(f"{address} has only one class, {all_labels.pop()!r}; training needs at least two")
+    unknown_labels = sorted(held_out_labels - training_labels)
+    if unknown_labels:
+        raise ValueError(
+            f"{address} has labels for validation or test that no training video has: {join_names(unknown_labels)}; "
+            "add training videos with these labels or set the split of the others to unused"
+        )
+
+
+def _describe_ambiguous_names(classes: Sequence[str]) -> list[str]:
+    """A clause for each set of names that are the same to the matching."""
+    names_by_key: dict[str, list[str]] = {}
+    for name in classes:
+        names_by_key.setdefault(normalize_class_name(name), []).append(name)
+    return [f"{' and '.join(map(repr, names))} are the same name" for names in names_by_key.values() if len(names) > 1]

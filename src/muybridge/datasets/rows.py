@@ -1,0 +1,57 @@
+"""`VideoRow`: one video as a folder, a CSV file or an official list describes it, before it becomes a row of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from muybridge.records import Split
+from muybridge.text import join_names
+
+SPLIT_ALIASES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+    "unused": "unused",
+}
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """A video with its labels by name. `split` is None where the data set does not give one."""
+
+    path: str  # relative to the root of the data set
+    labels: tuple[str, ...]
+    split: Split | None = None
+    group: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have folds
+
+    @property
+    def group_key(self) -> str:
+        """The unit of a random split: rows with equal keys get the same split."""
+        return self.group or self.path
+
+    @property
+    def segment_name(self) -> str:
+        """The path with the bounds of the segment: `clips/a.mp4#1.5-4`; a bound that is not given is left out."""
+        start, end = ("" if bound is None else f"{bound:.12g}" for bound in (self.start_seconds, self.end_seconds))
+        return f"{self.path}#{start}-{end}"
+
+
+def check_file_names(address: str, rows: Sequence[VideoRow]) -> None:
+    """Raise ValueError for file names that are not UTF-8, since Arrow strings cannot hold them."""
+    # The file system returns them with surrogates in place of the bytes that cannot be decoded.
+    undecodable_paths = [
+        ascii(row.path)
+        for row in rows
+        if not row.path.isprintable() and any("\ud800" <= character <= "\udfff" for character in row.path)
+    ]
+    if undecodable_paths:
+        raise ValueError(f"{address} has file names that are not UTF-8: {join_names(undecodable_paths)}; rename them")

@@ -1,0 +1,140 @@
+"""Parquet tables of many videos, features.parquet and predictions.parquet, written in parts that an interrupted run resumes.
+
+Input: `Features` or `Prediction`s in any order, and the settings that made them. Output: one file, written atomically, with
+the settings as JSON in the schema metadata key `muybridge`. Until then finished videos are kept in parts in a hidden folder
+beside the file; parts of other settings are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
+from muybridge.prediction.recognizer import Features, Prediction
+
+FORMAT = 1
+METADATA_KEY = b"muybridge"
+# The most that a kill loses, and few enough files for millions of videos.
+FEATURES_PER_PART = 640  # clips, 64 videos by default
+PREDICTIONS_PER_PART = 64  # videos
+
+FEATURES_SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("view", pa.int32(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("features", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+
+class _TableWriter:
+    """Keeps the rows of finished videos in parts. Leaving a `with` block keeps added rows.
+
+    Raises ValueError where unfinished parts were made with other settings.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
+        settings = {"format": FORMAT, **settings}
+        self._metadata = {METADATA_KEY: json.dumps(settings)}
+        self._schema = schema
+        self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
+        if _has_parts_of_version_0_1(self._parts.folder):
+            self._parts.remove()
+        self._parts.check_settings()
+        self._parts.clean_up()
+        self._done_videos = set(self._parts.read_column("video"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._parts.flush()
+
+    @property
+    def done_videos(self) -> Set[str]:
+        """Videos added so far, by this run and the interrupted one; grows with `add`."""
+        return self._done_videos
+
+    def _add_rows(self, video: str, columns: Sequence[pa.Array]) -> None:
+        assert video not in self._done_videos, f"{video} is done already"
+        self._done_videos.add(video)
+        self._parts.add(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+
+class FeaturesWriter(_TableWriter):
+    """Writes features.parquet, a row a clip: call `add` for each video, then `finish`."""
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART)
+
+    def add(self, features: Features) -> None:
+        """Add the features of one video, which must not have been added before."""
+        num_rows, num_channels = features.features.shape
+        offsets = np.arange(num_rows + 1, dtype=np.int32) * num_channels
+        columns = [
+            pa.array([features.video] * num_rows, pa.string()),
+            pa.array(features.views, pa.int32()),
+            pa.array(features.start_seconds, pa.float64()),
+            pa.ListArray.from_arrays(
+                pa.array(offsets, pa.int32()), pa.array(features.features.reshape(-1), pa.float32())
+            ),
+        ]
+        self._add_rows(features.video, columns)
+
+    def finish(self, videos: Iterable[str]) -> int:
+        """Write the rows of `videos` in the order they were added, remove the parts, and return the number of rows."""
+        self._parts.flush()
+        # The interrupted run may have been given other videos.
+        requested_videos = pa.array(sorted(set(videos)), pa.string())
+        tables = (
+            table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
+        )
+        return self._parts.write_file(self._metadata, tables=tables)
+
+
+class PredictionsWriter(_TableWriter):
+    """Writes predictions.parquet, a row a video, failed ones included: call `add` for each video, then `finish`."""
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(Path(path), PREDICTIONS_SCHEMA, settings, rows_per_part=PREDICTIONS_PER_PART)
+
+    def add(self, prediction: Prediction) -> None:
+        """Add the prediction of one video, which must not have been added before."""
+        labels, probabilities = ([pair[index] for pair in prediction.classes] for index in (0, 1))
+        row = [[prediction.video], [prediction.status], [prediction.reason], [labels], [probabilities]]
+        columns = [pa.array(value, field.type) for value, field in zip(row, PREDICTIONS_SCHEMA, strict=True)]
+        self._add_rows(prediction.video, columns)
+
+    def finish(self, videos: Sequence[str]) -> int:
+        """Write a row for each of `videos`, in their order, remove the parts, and return the number of failed videos."""
+        self._parts.flush()
+        table = pa.concat_tables(list(self._parts.iterate_tables()))
+        row_by_video = {video: row for row, video in enumerate(table["video"].to_pylist())}
+        assert len(row_by_video) == len(table), "every video has one row"
+        # The interrupted run may have been given other videos.
+        table = table.take(pa.array(np.array([row_by_video[video] for video in videos], np.int64)))
+        self._parts.write_file(self._metadata, tables=[table])
+        return int(pc.sum(pc.not_equal(table["status"], "ok")).as_py())
+
+
+def _has_parts_of_version_0_1(folder: Path) -> bool:
+    """Whether the parts of a features file have no settings of `ResumableTable`; they cannot be resumed."""
+    return any(SETTINGS_KEY not in (pq.read_schema(part).metadata or {}) for part in folder.glob("[0-9]*.parquet"))

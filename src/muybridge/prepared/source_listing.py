@@ -1,0 +1,69 @@
+"""The rows of a source of videos in the order of the manifest to be written, with unique names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muybridge.datasets.classes import check_trainable, collect_classes
+from muybridge.datasets.folders import read_video_rows
+from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
+from muybridge.datasets.rows import VideoRow, check_file_names
+from muybridge.datasets.splits import assign_fold_splits
+
+_OFFICIAL_READERS = {"kinetics": read_kinetics, "ucf101": read_ucf101, "hmdb51": read_hmdb51, "sports1m": read_sports1m}
+_FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
+_VALIDATION_SEED = 0  # prepared data is shared by runs of all seeds
+
+
+@dataclass(frozen=True)
+class SourceListing:
+    """The videos of a source. `names` are unique, one per row; `root` is absolute."""
+
+    root: str
+    rows: tuple[VideoRow, ...]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_source(address: str, source_format: str) -> SourceListing:
+    """List a source: folder, csv, kinetics, ucf101, hmdb51 or sports1m.
+
+    Raises ValueError for any problem of its lists, classes or file names.
+    """
+    if source_format not in _FORMATS:
+        raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
+    is_official = source_format in _OFFICIAL_READERS
+    notes: list[str] = []
+    if is_official:
+        if not Path(address).is_dir():
+            raise ValueError(f"{address} is not a folder; {source_format} needs a folder with the lists and the videos")
+        root, rows = address, _OFFICIAL_READERS[source_format](Path(address).absolute())
+    else:
+        root, rows, notes = read_video_rows(address)
+    check_file_names(address, rows)
+    rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
+    classes = collect_classes(address, rows)
+    if not is_official:
+        check_trainable(address, rows)
+    root = str(Path(root).absolute())
+    return SourceListing(root, tuple(rows), make_unique_names(rows), tuple(classes), (*notes, *split_notes))
+
+
+def make_unique_names(rows: Sequence[VideoRow]) -> tuple[str, ...]:
+    """The path of each row, followed by its segment, its split and a counter as far as needed to make the names unique."""
+    num_rows_by_path = Counter(row.path for row in rows)
+    names = [row.path if num_rows_by_path[row.path] == 1 else row.segment_name.removesuffix("#-") for row in rows]
+    num_rows_by_name = Counter(names)
+    names = [
+        f"{name}#{row.split}" if num_rows_by_name[name] > 1 else name for row, name in zip(rows, names, strict=True)
+    ]
+    num_uses: Counter[str] = Counter()
+    unique_names = []
+    for name in names:
+        num_uses[name] += 1
+        unique_names.append(name if num_uses[name] == 1 else f"{name}#{num_uses[name]}")
+    return tuple(unique_names)

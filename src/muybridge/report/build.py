@@ -1,0 +1,26 @@
+"""The page about what is at some addresses: a run or score file, several of them, or a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from muybridge.report.comparison_page import build_comparison_page
+from muybridge.report.document import Page
+from muybridge.report.run_page import build_run_page
+from muybridge.report.sections.mistakes import find_clips
+from muybridge.report.sources import StudyRecord, read_sources
+from muybridge.report.study_page import build_study_page
+
+
+def build_page(addresses: Sequence[str], data: str | None = None) -> Page:
+    """Build the page about run folders, score files or one study folder.
+
+    `data` is where the scored videos are, by default where the run says. Raises ValueError for addresses that hold none of
+    these, or a study among others.
+    """
+    sources = read_sources(addresses)
+    if isinstance(sources, StudyRecord):
+        return build_study_page(sources)
+    fallback_data = next((run.data for run in sources if run.data), None)
+    clips = [find_clips(run, data, fallback_data=fallback_data) for run in sources]
+    return build_run_page(sources[0], clips[0]) if len(sources) == 1 else build_comparison_page(sources, clips)

@@ -1,0 +1,221 @@
+"""Runs the grid of a study: what has no row yet, several runs at once, resumable.
+
+Input: a study and a `RunnerConfig`. Output, in one folder that studies share: `plans/<run>.json`, `.yaml` and `.log`,
+`runs/<run>/`, `data/<key>/` of generated motions, rows in rows.jsonl, and `<study>/study.json`, rewritten after every run. Each
+run is a process of its own (`execute.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from muybridge.distributed.stop import StopRequested, stop_on_signals
+from muybridge.files.atomic import write_json, write_text
+from muybridge.loading.open_data import open_data
+from muybridge.settings import settings_to_dict
+from muybridge.studies.execute import TRAINED, WEIGHTS
+from muybridge.studies.grids import build_empty_grid
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.plan import DIGEST_LENGTH, DataSource, EvaluatedSplit, PlannedRun, RowKey, motion_source
+from muybridge.studies.render import write_study
+from muybridge.studies.rows import append_fused_rows, append_rows, read_rows
+from muybridge.studies.study import Scale, Study, StudyConfig
+from muybridge.synthetic.dataset import write_motion_dataset
+
+POLL_SECONDS = 0.2
+MAX_LOG_LINE_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """Where and how runs are executed.
+
+    `launcher` trains one run in several processes (torchrun and its options); `python` is the command of a run's own process;
+    `report` receives progress lines.
+    """
+
+    folder: Path
+    jobs: int = 1
+    rows_name: str = "rows.jsonl"
+    launcher: tuple[str, ...] = ()
+    python: tuple[str, ...] = (sys.executable,)
+    report: Callable[[str], None] = print
+
+
+def build_config(
+    study: Study, *, scale: Scale, seeds: int, data: str | None, others: Mapping[str, str], split: EvaluatedSplit | None
+) -> StudyConfig:
+    """The configuration of a study from addresses of data sets. ValueError where a study at paper scale has no data.
+
+    Without an address, laptop scale runs on generated motions. The default split is validation at paper scale, else test.
+    """
+    if data is not None:
+        source = _open_source(data)
+    elif scale == "laptop" or study.grid is build_empty_grid:
+        source = motion_source(STUDY_MOTIONS)
+    else:
+        raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
+    sources = {name: _open_source(address) for name, address in others.items()}
+    return StudyConfig(scale, seeds, source, split or ("validation" if scale == "paper" else "test"), sources)
+
+
+def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], runner: RunnerConfig) -> list[str]:
+    """Executes the missing ones of `runs` (all of the study's, or a part) and writes study.json after each.
+
+    Returns failures, a sentence each. Raises `StopRequested` on a signal, once the runs have saved and ended.
+    """
+    runner.folder.mkdir(parents=True, exist_ok=True)
+    failures = execute_runs(runs, runner, lambda: write_study(study, config, read_rows(runner.folder), runner.folder))
+    append_fused_rows(study.fused_runs(config), runner.folder, runner.rows_name)
+    return failures
+
+
+def _open_source(address: str) -> DataSource:
+    """The data at an address, named by a hash of its manifest: the same data has the same name anywhere."""
+    return DataSource(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
+
+
+def find_missing_runs(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+    """The runs that have evaluations without a row in the folder."""
+    rows = read_rows(folder)
+    return [run for run in runs if list_missing_evaluations(run, rows)]
+
+
+def list_missing_evaluations(run: PlannedRun, rows: Mapping[RowKey, Any]) -> list[str]:
+    """The keys of a run's evaluations that have no row yet."""
+    return [evaluation.key for evaluation in run.evaluations if (run.name, evaluation.key) not in rows]
+
+
+def execute_runs(runs: Sequence[PlannedRun], runner: RunnerConfig, on_finish: Callable[[], object]) -> list[str]:
+    """Executes the runs that have no rows yet, `runner.jobs` at once; calls `on_finish` after each. Returns failures.
+
+    A run whose start failed is skipped and reported. On a signal the running ones are asked to save and end: `StopRequested`.
+    """
+    missing = find_missing_runs(runs, runner.folder)
+    queue = _RunQueue(runner, on_finish, _add_untrained_starts(missing, runner.folder))
+    with stop_on_signals() as stop:
+        while queue.waiting or queue.running:
+            queue.launch_ready()
+            time.sleep(POLL_SECONDS)
+            if stop.signal_number is not None:
+                queue.stop()
+            queue.collect_finished()
+            if stop.signal_number is not None and not queue.running:
+                raise StopRequested(stop.signal_number)
+    return list(queue.failures.values())
+
+
+def _add_untrained_starts(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+    """The runs, each after the one it starts from if that is not fully trained in this folder, even if its rows are there."""
+    ordered: dict[str, PlannedRun] = {}
+    for run in runs:
+        chain = [run]
+        while (start := chain[-1].start) is not None and not (folder / "runs" / start.name / TRAINED).exists():
+            chain.append(start)
+        for link in reversed(chain):
+            ordered.setdefault(link.name, link)
+    return list(ordered.values())
+
+
+@dataclass
+class _RunQueue:
+    """Runs that wait, run, have ended or failed."""
+
+    runner: RunnerConfig
+    on_finish: Callable[[], object]
+    waiting: list[PlannedRun]
+    running: dict[str, tuple[PlannedRun, subprocess.Popen[bytes]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    is_stopping: bool = False
+
+    def launch_ready(self) -> None:
+        """Launches waiting runs while fewer than `jobs` run, each once the one it starts from has ended."""
+        for run in list(self.waiting):
+            start = None if run.start is None else run.start.name
+            if start in self.failures:
+                self.waiting.remove(run)
+                self.failures[run.name] = f"{run.name} starts from a run that failed"
+            elif len(self.running) < self.runner.jobs and not self._is_pending(start):
+                self.waiting.remove(run)
+                self.runner.report(f"{run.name} ({len(self.waiting)} waiting)")
+                self.running[run.name] = run, _launch(run, self.runner)
+
+    def stop(self) -> None:
+        """Asks the running ones to save and end, once; launches no more."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.waiting.clear()
+            for _, process in self.running.values():
+                process.terminate()
+
+    def collect_finished(self) -> None:
+        """Appends the rows of runs that have ended."""
+        for name, (run, process) in list(self.running.items()):
+            if process.poll() is None:
+                continue
+            del self.running[name]
+            append_rows(run, self.runner.folder, self.runner.rows_name)
+            if process.returncode != 0 and not self.is_stopping:
+                self.failures[name] = f"{name} failed: {_read_last_line(self.runner.folder / 'plans' / f'{name}.log')}"
+                self.runner.report(self.failures[name])
+            self.on_finish()
+
+    def _is_pending(self, name: str | None) -> bool:
+        return name in self.running or any(run.name == name for run in self.waiting)
+
+
+def _launch(run: PlannedRun, runner: RunnerConfig) -> subprocess.Popen[bytes]:
+    """Starts the process of one run; its output is appended to its log."""
+    plans = runner.folder / "plans"
+    plan = build_plan(run, runner.folder)
+    settings_file = plans / f"{run.name}.yaml"
+    write_text(settings_file, yaml.safe_dump(plan["settings"], sort_keys=False))
+    plan |= {"launcher": list(runner.launcher), "settings_file": str(settings_file)}
+    write_json(plans / f"{run.name}.json", plan)
+    threads = max(1, (os.cpu_count() or 1) // runner.jobs)
+    with (plans / f"{run.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [*runner.python, "-m", "muybridge.studies.execute", str(plans / f"{run.name}.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={"OMP_NUM_THREADS": str(threads), **os.environ},
+        )
+
+
+def build_plan(run: PlannedRun, folder: Path) -> dict[str, Any]:
+    """The input of `execute.py` for a run on this machine: settings and evaluations."""
+    start = None if run.start is None else str(folder / "runs" / run.start.name / WEIGHTS)
+    output = str(folder / "runs" / run.name)
+    settings = replace(run.settings, data=_locate_data(run.source, folder), output=output, init=start)
+    tests = [
+        {"clips": evaluation.clips, "length": evaluation.length, "split": evaluation.split}
+        for evaluation in run.evaluations
+    ]
+    return {"settings": settings_to_dict(settings), "tests": tests}
+
+
+def _locate_data(source: DataSource, folder: Path) -> str:
+    """The address of the data on this machine; generated motions are written where they do not exist yet."""
+    if source.address is not None:
+        return source.address
+    assert source.motions is not None
+    path = folder / "data" / source.key
+    if not path.exists():
+        write_motion_dataset(path, source.motions)
+    return str(path)
+
+
+def _read_last_line(log: Path) -> str:
+    """The last line of a run's log."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:MAX_LOG_LINE_LENGTH] if lines else "its log is empty"

@@ -1,0 +1,48 @@
+"""Checks of the settings against machine and data, before a run writes anything."""
+
+from __future__ import annotations
+
+import torch
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.models.family import build_specification
+from muybridge.records import Preprocessing, VideoError
+from muybridge.settings import TrainSettings
+from muybridge.training.execution import check_precision
+
+NUM_VIDEOS_CHECKED = 32  # enough to notice a wrong folder or clips that fit no video, and quick on any disk
+
+
+def check_supported(settings: TrainSettings, device: torch.device) -> None:
+    """Raises ValueError for what can be refused without reading the data, which may take long."""
+    build_specification(settings.model, num_classes=1)  # raises for an unknown name
+    check_precision(settings.training, device)
+
+
+def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
+    """Raises ValueError unless, of some videos spread over the set, one is readable and one as long as a clip.
+
+    One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
+    """
+    source = open_frame_source(manifest.root, preprocessing)
+    step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
+    longest, problems = 0, []
+    for index in range(0, len(manifest), step):
+        try:
+            times = read_segment_times(source, manifest, index)
+        except VideoError as error:
+            problems.append(f"{manifest.get_video(index)}: {error.reason}")
+            continue
+        if preprocessing.frames_per_second is None:
+            num_frames = len(times)
+        else:
+            num_frames = int(times.duration_seconds * preprocessing.frames_per_second)
+        longest = max(longest, num_frames)
+    if longest == 0:
+        raise ValueError(f"none of the {len(problems)} training videos checked can be read; the first is {problems[0]}")
+    if longest < preprocessing.clip_span:
+        raise ValueError(
+            f"a clip spans {preprocessing.clip_span} frames, but the longest of the training videos checked has {longest}; "
+            "lower clips.length or clips.stride"
+        )

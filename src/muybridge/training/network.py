@@ -1,0 +1,95 @@
+"""The network a run starts from: random weights, or pretrained ones with a new classifier where the classes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from muybridge.datasets.classes import match_classes
+from muybridge.distributed.process_group import ProcessGroup
+from muybridge.models.family import Specification, build_specification
+from muybridge.models.network import VideoResNet
+from muybridge.settings import TrainSettings
+from muybridge.weights.address import download_once_per_node, load_weights
+from muybridge.weights.transfer import freeze, load_pretrained
+
+
+def create_initial_network(
+    settings: TrainSettings,
+    classes: Sequence[str],
+    resumed_specification: Specification | None,
+    process_group: ProcessGroup,
+) -> tuple[VideoResNet, list[str]]:
+    """The network of a run, and sentences on its weights.
+
+    A resumed run reads its weights from a checkpoint later, so settings.init is not read again.
+    """
+    if settings.init is None:
+        return initialize_network(settings, len(classes)), []
+    if resumed_specification is None:
+        download_once_per_node(settings.init, process_group)
+        network, note = load_pretrained_network(settings, settings.init, classes)
+        return network, [note]
+    network = initialize_network(settings, len(classes), resumed_specification)
+    freeze(network, settings.training.frozen_stages)
+    return network, []
+
+
+def initialize_network(
+    settings: TrainSettings, num_classes: int, source_specification: Specification | None = None
+) -> VideoResNet:
+    """The network of the settings, with random weights drawn from their seed. The global random state is unchanged.
+
+    `source_specification` is that of the pretrained weights: it decides what the settings leave open.
+    """
+    network_settings = settings.network
+    base = source_specification or build_specification(settings.model)
+    inherited_stem_mid_channels = (
+        source_specification.stem_mid_channels
+        if source_specification and source_specification.width == network_settings.width
+        else None
+    )
+    specification = build_specification(
+        settings.model,
+        num_classes=num_classes,
+        clip_length=settings.clips.length,
+        input_channels=network_settings.input_channels or settings.preprocessing.input_channels,
+        width=network_settings.width,
+        mid_channel_rule=network_settings.mid_channel_rule or base.mid_channel_rule,
+        norm_epsilon=base.norm_epsilon if network_settings.norm_epsilon is None else network_settings.norm_epsilon,
+        stem_pool=base.stem_pool if network_settings.stem_pool is None else network_settings.stem_pool,
+        stem_mid_channels=network_settings.stem_mid_channels or inherited_stem_mid_channels,
+        middle_relu=base.middle_relu if network_settings.middle_relu is None else network_settings.middle_relu,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return VideoResNet(specification)
+
+
+def load_pretrained_network(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
+    """The network of the settings with the weights at `address`, and a sentence on what was loaded."""
+    pretrained, card = load_weights(address)
+    source = card.specification
+    if source.name != settings.model:
+        raise ValueError(
+            f"the weights at {address} are of {source.name}, not of {settings.model}; add --model {source.name}"
+        )
+    network = initialize_network(settings, len(classes), source)
+    try:
+        class_order = match_classes(classes, card.classes)
+    except ValueError:
+        class_order = None  # other classes: the classifier keeps its random weights
+    load_pretrained(pretrained, network, class_order)
+    freeze(network, settings.training.frozen_stages)
+    details = [f"a new classifier of {len(classes)} classes" if class_order is None else "their classifier"]
+    target = network.specification
+    if target.input_channels != source.input_channels:
+        details.append(f"a stem averaged over {source.input_channels} channels for {target.input_channels}")
+    if settings.training.frozen_stages:
+        details.append(f"conv1 to conv{settings.training.frozen_stages} frozen with their batch norm")
+    if target.norm_epsilon != source.norm_epsilon:
+        details.append(
+            f"a batch-norm epsilon of {target.norm_epsilon:g} where they were trained with {source.norm_epsilon:g}"
+        )
+    return network, f"starting from {address} ({card.source}) with {', '.join(details)}"

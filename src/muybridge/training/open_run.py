@@ -1,0 +1,110 @@
+"""Opening a run folder: a new run, or one that is resumed with settings that agree with its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from muybridge.distributed.process_group import ProcessGroup
+from muybridge.files.atomic import write_json, write_text
+from muybridge.files.run_folder import collect_environment, read_settings
+from muybridge.models.family import Specification
+from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
+from muybridge.training.checkpoint import list_checkpoints
+
+SETTINGS_CHANGEABLE_ON_RESUME = (
+    *("output", "device", "loading.", "checkpoints.", "timeouts."),
+    *("evaluation.batch_size", "evaluation.keep", "training.profile_steps", "training.non_finite"),
+)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """`settings` with training.global_batch resolved; `specification` of the network that a resumed run trains, else None."""
+
+    settings: TrainSettings
+    specification: Specification | None
+    notes: tuple[str, ...]
+
+
+def open_run(settings: TrainSettings, *, resume: bool, process_group: ProcessGroup) -> OpenedRun:
+    """Reads the run folder on rank 0, for all ranks, and writes nothing.
+
+    Raises ValueError where the folder is not a run's, holds a run and `resume` is off, or holds one of other settings.
+    """
+    run = _read_run(settings, process_group.world_size, resume=resume) if process_group.is_rank0 else None
+    run = process_group.broadcast_from_rank0(run)
+    assert run is not None, "rank 0 has read it"
+    return run
+
+
+def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> OpenedRun:
+    folder = Path(settings.output)
+    # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
+    has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
+    settings_file, network_file = folder / "settings.yaml", folder / "network.json"
+    saved = read_settings(settings_file) if has_checkpoint and settings_file.exists() else None
+    settings = resolve_global_batch(settings, saved, world_size)
+    check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
+    if not has_checkpoint or not network_file.is_file():
+        specification = None
+    else:
+        specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
+    return OpenedRun(settings, specification, describe_changed_settings(settings, saved))
+
+
+def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
+    """Sets training.global_batch where it is unset: as in the resumed run, else batch_size for each rank.
+
+    So a run that is resumed on another number of ranks keeps its global batches.
+    """
+    training = settings.training
+    if training.global_batch is not None:
+        return settings
+    saved_global_batch = (saved or {}).get("training", {}).get("global_batch")
+    global_batch = saved_global_batch or training.batch_size * world_size
+    return replace(settings, training=replace(training, global_batch=global_batch))
+
+
+def check_run_folder(
+    folder: Path, settings: TrainSettings, saved: dict[str, Any] | None, *, has_checkpoint: bool, resume: bool
+) -> None:
+    """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder for the run with -o")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "settings.yaml").exists():
+        raise ValueError(f"{folder} contains something other than a run; name another folder with -o")
+    if not has_checkpoint:
+        return
+    if not resume:
+        raise ValueError(
+            f"{folder} already contains a run; add --resume to continue it, or name another folder with -o"
+        )
+    assert saved is not None, "a folder that is not empty has settings"
+    differences = diff_settings(settings_to_dict(settings), saved)
+    changed = {name: pair for name, pair in differences.items() if not name.startswith(SETTINGS_CHANGEABLE_ON_RESUME)}
+    if changed:
+        listed = "; ".join(f"{name} is {new}, the run has {old}" for name, (new, old) in changed.items())
+        raise ValueError(
+            f"{folder} was trained with other settings ({listed}); repeat them, or name another folder with -o"
+        )
+
+
+def describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:
+    """A sentence on the settings that differ from those the resumed run was last started with, if any."""
+    changed = diff_settings(settings_to_dict(settings), saved) if saved else {}
+    listed = "; ".join(f"{name} is {new}, it was {old}" for name, (new, old) in changed.items())
+    return (f"resuming with other settings: {listed}",) if listed else ()
+
+
+def write_run_description(settings: TrainSettings, specification: Specification, process_group: ProcessGroup) -> None:
+    """Writes settings.yaml, network.json and environment.json."""
+    folder = Path(settings.output)
+    write_text(folder / "settings.yaml", yaml.safe_dump(settings_to_dict(settings), sort_keys=False))
+    write_json(folder / "network.json", specification.to_json())
+    write_json(folder / "environment.json", {**collect_environment(), "world_size": process_group.world_size})

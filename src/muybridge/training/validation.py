@@ -1,0 +1,64 @@
+"""Validation during training: scores of the validation videos, and the weights with the best accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy
+from muybridge.evaluation.metrics import Accuracy
+from muybridge.inference.scorer import NetworkScorer
+from muybridge.training.checkpoint import TrainState
+from muybridge.training.checkpointer import save_weights
+from muybridge.training.guard import VALIDATION, RunGuard
+from muybridge.training.job import TrainingJob
+from muybridge.training.metrics_log import MetricsLog
+from muybridge.weights.card import compute_tensors_sha256
+
+
+def is_validation_due(job: TrainingJob, train_state: TrainState) -> bool:
+    """Whether the validation videos are to be scored after this step and have not been yet."""
+    if len(job.validation_manifest) == 0 or train_state.step in (0, train_state.validated_step):
+        return False
+    interval_steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
+    return train_state.step == job.schedule.num_steps or (
+        interval_steps > 0 and train_state.step % max(1, round(interval_steps)) == 0
+    )
+
+
+def validate(
+    job: TrainingJob, train_state: TrainState, guard: RunGuard, metrics_log: MetricsLog, console: Console
+) -> tuple[TrainState, Accuracy]:
+    """Scores the validation videos by the evaluation protocol; writes their scores, and best.safetensors if it is the best.
+
+    A stop request ends it between two batches; it is repeated when the run is resumed.
+    """
+    guard.start_phase(VALIDATION, train_state)
+    job.process_group.broadcast_buffers(job.network)  # without synchronized batch norm every rank has its own
+    evaluation_job = EvaluationJob(
+        manifest=job.validation_manifest,
+        split="validation",
+        fold=job.settings.fold,
+        preprocessing=job.preprocessing,
+        model_sha256=compute_tensors_sha256(job.network.state_dict()),
+        evaluation=job.settings.evaluation,
+        loading=job.settings.loading,
+    )
+    accuracy = evaluate(
+        evaluation_job,
+        NetworkScorer(job.network, job.device),
+        job.folder / "scores" / "validation.parquet",
+        device=job.device,
+        on_progress=lambda num_videos: guard.report_progress(),
+    ).accuracy
+    metrics = {name: getattr(accuracy, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
+    metrics_log.log_metrics("validation", train_state.step, metrics)
+    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_accuracy(accuracy)}")
+    share = accuracy.video_top1.of_all.share
+    if train_state.best_accuracy is None or share > train_state.best_accuracy:
+        if job.process_group.is_rank0:
+            save_weights(job, "best.safetensors")
+        train_state = replace(train_state, best_accuracy=share, best_step=train_state.step)
+    guard.end_phase()
+    return replace(train_state, validated_step=train_state.step), accuracy

@@ -1,0 +1,64 @@
+"""A table in parts: rows survive an interruption, other settings are noticed, and the final file appears complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.files.resumable_table import ResumableTable
+
+SCHEMA = pa.schema([pa.field("video", pa.string(), nullable=False)])
+
+
+def open_table(path: Path, seed: int = 0) -> ResumableTable:
+    return ResumableTable(path, SCHEMA, {"seed": seed}, rows_per_part=2)
+
+
+def make_batch(videos: Sequence[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array(videos, pa.string())], schema=SCHEMA)
+
+
+def test_an_interrupted_table_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    with pytest.raises(OSError, match="stopped"), open_table(path) as table:
+        for video in "abc":
+            table.add(make_batch([video]))
+        raise OSError("stopped")
+    assert not path.exists()
+    table = open_table(path)
+    assert table.has_same_settings
+    assert table.read_column("video") == ["a", "b", "c"]
+    table.add(make_batch(["d"]))
+    assert table.write_file({b"muybridge": "{}"}) == 4
+    written = pq.read_table(path)
+    assert written["video"].to_pylist() == ["a", "b", "c", "d"]
+    assert written.schema.metadata == {b"muybridge": b"{}"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parts_of_other_settings_are_refused(tmp_path: Path) -> None:
+    with open_table(tmp_path / "table.parquet") as table:
+        table.add(make_batch(["a"]))
+    table.check_settings()
+    other = open_table(tmp_path / "table.parquet", seed=1)
+    with pytest.raises(ValueError, match=r"unfinished table\.parquet .* other settings; delete that folder"):
+        other.check_settings()
+    other.remove()
+    other.check_settings()
+
+
+def test_a_file_that_fails_its_verification_does_not_appear(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        assert pq.read_table(path)["video"].to_pylist() == ["b"]
+        raise ValueError("wrong")
+
+    with open_table(tmp_path / "table.parquet") as table:
+        table.add(make_batch(["a", "b"]))
+    with pytest.raises(ValueError, match="wrong"):
+        table.write_file({}, tables=(part.slice(1) for part in table.iterate_tables()), verify=refuse)
+    assert not (tmp_path / "table.parquet").exists()
+    assert table.read_column("video") == ["a", "b"]

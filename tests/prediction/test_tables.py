@@ -1,0 +1,203 @@
+"""features.parquet and predictions.parquet: every video once, also after an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.files.resumable_table import ResumableTable
+from muybridge.prediction import tables
+from muybridge.prediction.recognizer import Features, Prediction, load
+from muybridge.prediction.tables import FEATURES_SCHEMA, FeaturesWriter, PredictionsWriter
+
+SETTINGS = {"model_sha256": "abc", "clips": 3, "top": 2}
+
+
+def prediction(number: int) -> Prediction:
+    if number == 3:
+        return Prediction("3.mp4", "unreadable", "no moov atom")
+    return Prediction(f"{number}.mp4", "ok", "", (("left", 1 / (number + 2)), ("right", 0.25)))
+
+
+def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PREDICTIONS_PER_PART", 2)
+    path = tmp_path / "p.parquet"
+    with pytest.raises(KeyboardInterrupt), PredictionsWriter(path, SETTINGS) as file:
+        for number in (4, 1, 3):
+            file.add(prediction(number))
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with PredictionsWriter(path, SETTINGS) as file:
+        assert file.done_videos == {"4.mp4", "1.mp4", "3.mp4"}
+        with pytest.raises(AssertionError, match="is done already"):
+            file.add(prediction(1))
+        for number in (0, 2):
+            file.add(prediction(number))
+        assert file.finish([f"{number}.mp4" for number in (0, 1, 2, 3)]) == 1  # the fifth is not asked for any more
+    rows = pq.read_table(path).to_pylist()
+    assert [row["video"] for row in rows] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+    assert [row["probabilities"] for row in rows] == [[1 / 2, 0.25], [1 / 3, 0.25], [1 / 4, 0.25], []]
+    assert [row["labels"] for row in rows] == [["left", "right"]] * 3 + [[]]
+    assert [(row["status"], row["reason"]) for row in rows][2:] == [("ok", ""), ("unreadable", "no moov atom")]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:
+    with PredictionsWriter(tmp_path / "p.parquet", SETTINGS) as file:
+        file.add(prediction(1))
+    with pytest.raises(ValueError, match=r"unfinished p\.parquet in .* was made by another network"):
+        PredictionsWriter(tmp_path / "p.parquet", {**SETTINGS, "clips": 4})
+
+
+@pytest.fixture
+def listed(motions: Path, tmp_path: Path) -> Path:
+    """A CSV file of three videos, of which one is none."""
+    for name in ("left", "right"):
+        copyfile(motions / "test" / name / "00000.mp4", tmp_path / f"{name}.mp4")
+    (tmp_path / "torn.mp4").write_bytes(b"torn")
+    (tmp_path / "videos.csv").write_text("path,label\nright.mp4,right\ntorn.mp4,left\nleft.mp4,left\n")
+    return tmp_path / "videos.csv"
+
+
+def test_a_table_from_the_command_line(
+    finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    result = cli("predict", finished_run, listed, "--clips", 2, "-o", tmp_path / "p.parquet")
+    assert (result.code, result.out) == (3, f"3 videos, 1 of them failed: {tmp_path / 'p.parquet'}\n")
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [Path(row["video"]).name for row in rows] == ["right.mp4", "torn.mp4", "left.mp4"]
+    assert [row["status"] for row in rows] == ["ok", "unreadable", "ok"]
+    for row in rows[::2]:
+        expected = load(finished_run).predict(row["video"], clips=2).classes
+        assert tuple(zip(row["labels"], row["probabilities"], strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ray", "auto"), "--ray writes predictions into a file; name it, such as -o predictions.parquet"),
+        (("-o", "p.parquet", "--timeline"), "of one network and without timelines"),
+        (("-o", "p.parquet", "--clips", "0"), "--clips and --top must be at least 1"),
+        (("none.csv", "-o", "p.parquet"), "there is no file none.csv"),
+    ],
+)
+def test_misuse_is_a_sentence(
+    arguments: tuple[str, ...], message: str, finished_run: Path, listed: Path, cli: Callable[..., Any]
+) -> None:
+    result = cli("predict", finished_run, listed, *arguments)
+    assert result.code == 2
+    assert message in result.err
+
+
+def features(video: str, num_views: int = 3, seed: int = 0) -> Features:
+    drawn = np.random.default_rng(seed)
+    return Features(
+        video,
+        np.arange(num_views, dtype=np.int32) * 2,
+        drawn.random(num_views),
+        drawn.random((num_views, 5), dtype=np.float32),
+    )
+
+
+def test_rows_are_what_was_added(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "features.parquet"
+    given = [features("b", 3, seed=1), features("a", 2, seed=2)]
+    with FeaturesWriter(path, SETTINGS) as file:
+        for item in given:
+            file.add(item)
+        assert file.finish(["a", "b"]) == 5
+    table = pq.read_table(path)
+    assert table.column_names == ["video", "view", "start_seconds", "features"]
+    assert str(table.schema.field("features").type).startswith("list<") and "float" in str(
+        table.schema.field("features")
+    )
+    assert table["video"].to_pylist() == ["b"] * 3 + ["a"] * 2
+    assert table["view"].to_pylist() == [0, 2, 4, 0, 2]
+    expected = np.concatenate([item.features for item in given])
+    assert np.array_equal(np.array(table["features"].to_pylist(), np.float32), expected)
+    assert table["start_seconds"].to_pylist() == [*given[0].start_seconds, *given[1].start_seconds]
+    assert json.loads(table.schema.metadata[b"muybridge"]) == {"format": 1, **SETTINGS}
+    assert [entry.name for entry in path.parent.iterdir()] == ["features.parquet"]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "FEATURES_PER_PART", 6)
+    path = tmp_path / "features.parquet"
+    with pytest.raises(KeyboardInterrupt), FeaturesWriter(path, SETTINGS) as file:
+        for name in "abc":
+            file.add(features(name))
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with FeaturesWriter(path, SETTINGS) as file:
+        assert file.done_videos == {"a", "b", "c"}
+        file.add(features("d"))
+        file.finish("abcd")
+    assert list(dict.fromkeys(pq.read_table(path)["video"].to_pylist())) == ["a", "b", "c", "d"]
+    with FeaturesWriter(path, SETTINGS) as file:
+        assert file.done_videos == frozenset()
+
+
+def test_a_killed_run_loses_only_what_was_not_yet_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "FEATURES_PER_PART", 6)
+    path = tmp_path / "features.parquet"
+    killed = FeaturesWriter(path, SETTINGS)
+    for name in "abc":
+        killed.add(features(name))
+    assert FeaturesWriter(path, SETTINGS).done_videos == {"a", "b"}
+
+
+def test_videos_of_another_list_stay_out(tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    with FeaturesWriter(path, SETTINGS) as file:
+        file.add(features("a"))
+        file.add(features("b"))
+    with FeaturesWriter(path, SETTINGS) as file:
+        assert file.finish(["b", "never read"]) == 3
+    assert set(pq.read_table(path)["video"].to_pylist()) == {"b"}
+
+
+def test_features_of_other_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    with FeaturesWriter(path, SETTINGS) as file:
+        file.add(features("a"))
+    with pytest.raises(ValueError, match=r"unfinished features.parquet in .* other settings; delete that folder"):
+        FeaturesWriter(path, {**SETTINGS, "clips": 4})
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "features.parquet"
+    path.write_text("the old one")
+
+    class Full:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    with FeaturesWriter(path, SETTINGS) as file:
+        file.add(features("a"))
+        monkeypatch.setattr(pq, "ParquetWriter", Full)
+        monkeypatch.setattr(ResumableTable, "flush", lambda self: None)
+        with pytest.raises(OSError, match="No space"):
+            file.finish("a")
+    assert path.read_text() == "the old one"
+
+
+def test_features_in_parts_of_version_0_1_are_started_anew(tmp_path: Path) -> None:
+    """Their schema metadata has the settings under another key."""
+    metadata = {b"muybridge": json.dumps({"format": 1, **SETTINGS})}
+    (tmp_path / ".features.parquet.parts").mkdir()
+    part = FEATURES_SCHEMA.with_metadata(metadata).empty_table()
+    pq.write_table(part, tmp_path / ".features.parquet.parts" / "000000.parquet")
+    with FeaturesWriter(tmp_path / "features.parquet", SETTINGS) as file:
+        assert not file.done_videos
+        file.add(features("a"))
+        assert file.finish("a") == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["features.parquet"]

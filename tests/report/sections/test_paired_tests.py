@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from muybridge.evaluation.statistics import PairedTest
+from muybridge.report.sections.paired_tests import summarize_tests
+
+
+def make_test(num_first_only: int, num_second_only: int, low: float, high: float, p_value: float) -> PairedTest:
+    return PairedTest("a", "b", 100, 50, num_first_only, num_second_only, low, high, None, p_value)
+
+
+@pytest.mark.parametrize(
+    ("test", "sentence"),
+    [
+        (make_test(2, 12, 0.03, 0.17, 0.01), "b is right more often than a by 10.0 points (95 % interval 3.0 to 17.0)"),
+        (
+            make_test(12, 2, -0.17, -0.03, 0.01),
+            "a is right more often than b by 10.0 points (95 % interval 3.0 to 17.0)",
+        ),
+        (make_test(7, 5, -0.09, 0.05, 0.8), "a is right more often than b by 2.0 points (95 % interval -5.0 to 9.0)"),
+        (make_test(5, 5, -0.06, 0.07, 1.0), "b and a are right equally often (95 % interval -6.0 to 7.0 points)"),
+    ],
+)
+def test_the_better_run_comes_first_and_its_advantage_is_positive(test: PairedTest, sentence: str) -> None:
+    text = summarize_tests([test])
+    assert sentence in text
+    assert ("not significant" in text) == (test.p_value >= 0.05)

@@ -1,0 +1,45 @@
+"""Settings that fit neither machine nor data are refused before a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muybridge.loading.open_data import open_data
+from muybridge.records import Preprocessing
+from muybridge.training import checks as checks_module
+from muybridge.training.checks import check_clips_fit
+from videos import write_video
+
+TINY_CLIPS = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
+
+
+def test_one_readable_video_is_enough_to_start(tmp_path: Path) -> None:
+    for name in ("a/broken.mp4", "a/good.mp4", "b/broken.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no video")
+    every = open_data(str(tmp_path)).select_split("train")
+    with pytest.raises(
+        ValueError, match=rf"none of the {len(every)} training videos checked can be read; the first is"
+    ):
+        check_clips_fit(every, TINY_CLIPS)
+    for index in range(len(every)):
+        write_video(tmp_path / every.get_video(index), 4)
+        check_clips_fit(every, TINY_CLIPS)
+
+
+def test_a_long_list_is_looked_at_here_and_there(motions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks_module, "NUM_VIDEOS_CHECKED", 4)
+    train = open_data(str(motions)).select_split("train")
+    looked_at = []
+
+    def noting(source: Any, manifest: Any, index: int) -> Any:
+        looked_at.append(index)
+        return original(source, manifest, index)
+
+    original = checks_module.read_segment_times
+    monkeypatch.setattr(checks_module, "read_segment_times", noting)
+    check_clips_fit(train, TINY_CLIPS)
+    assert looked_at == [0, 4, 8, 12]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muybridge.kernels import winograd
+from muybridge.kernels.batch_norm import apply_layers, apply_norm
 from muybridge.kernels.temporal import convolve_temporal
 
 Execution = Literal["fast", "plain"]
@@ -162,35 +163,28 @@ class FactorizedConvolution(nn.Sequential):
         assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "two halves"
         extra_channels = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
         # Other norms, such as those synchronized between ranks, cannot be padded here.
-        if extra_channels == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
-            return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
-        maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
-        maps = self[2](apply_padded_norm(norm, maps, extra_channels))
-        maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
-        for module in list(self.children())[4:]:
-            maps = module(maps)
-        return maps
+        if spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
+            extra_channels = 0
+        if extra_channels == 0:
+            maps = spatial(clips)
+        else:
+            maps = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
+        maps = apply_norm(norm, maps, relu=isinstance(self[2], nn.ReLU), extra_channels=extra_channels)
+        if extra_channels == 0:
+            maps = temporal(maps)
+        else:
+            maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
+        others = list(self.children())[4:]
+        return apply_layers(others, maps) if others else maps
 
 
-def apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
-    """Batch norm of maps with `extra_channels` channels of zeros after those of `norm`; they stay zero."""
-    assert norm.momentum is not None, "running means are moving averages"
-    assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
-    mean = variance = None
-    updates = norm.training and norm.track_running_stats
-    if updates or not norm.training:
-        mean, variance = (
-            functional.pad(norm.running_mean, (0, extra_channels)),
-            functional.pad(norm.running_var, (0, extra_channels)),
-        )
-    weight, bias = functional.pad(norm.weight, (0, extra_channels)), functional.pad(norm.bias, (0, extra_channels))
-    maps = functional.batch_norm(maps, mean, variance, weight, bias, norm.training, norm.momentum, norm.eps)
-    if updates:
-        assert mean is not None and variance is not None and norm.num_batches_tracked is not None
-        norm.running_mean.copy_(mean[: norm.num_features])
-        norm.running_var.copy_(variance[: norm.num_features])
-        norm.num_batches_tracked.add_(1)
-    return maps
+class NormalizedConvolution(nn.Sequential):
+    """A convolution, batch norm, and perhaps ReLU and other layers."""
+
+    def forward(self, clips: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W'). With `residual`: the sum of both, then ReLU."""
+        convolution, *others = self.children()
+        return apply_layers(others, convolution(clips), residual)
 
 
 def set_execution(net: nn.Module, execution: Execution) -> None:

@@ -1,14 +1,16 @@
 """Fused batch norm beside float64 autograd. Run as a program it uses Triton's interpreter on the CPU.
 
-`python norm_checks.py` prints one JSON object for every case: the case, and the largest error of output and gradients
-relative to the
-largest expected value.
+`python norm_checks.py` prints one JSON object for every case: the case, and the largest error of output and gradients relative
+to the largest expected value. `python norm_checks.py network` does so for whole networks and ways of training.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import sys
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -86,7 +88,77 @@ def keeps_nan(device: str) -> bool:
     return bool(out.isnan().sum() == 1)
 
 
+NETWORK_CASES = (
+    *("plain", "padded", "frozen", "checkpointing"),
+    *("accumulation", "bottleneck", "no relu in the middle", "evaluation"),
+)
+NETWORK_TOLERANCE = 2e-3
+
+
+def network_of(case: str) -> Any:
+    from muybridge.kernels.convolution import set_channel_multiple
+    from muybridge.models.family import build_specification
+    from muybridge.models.network import VideoResNet
+
+    torch.manual_seed(0)
+    extra = {"middle_relu": False} if case == "no relu in the middle" else {}
+    spec = build_specification("r2plus1d_10", width=4, num_classes=3, clip_length=4, **extra)
+    net = VideoResNet(replace(spec, block="bottleneck") if case == "bottleneck" else spec)
+    if case == "padded":
+        set_channel_multiple(net, 8)
+    net.activation_checkpointing = case == "checkpointing"
+    return net
+
+
+def network_errors(case: str, device: str) -> dict[str, float]:
+    """The largest relative error of logits, gradients and running statistics of a step with fused kernels.
+
+    "calls" is how many times the fused kernels ran for each batch norm.
+    """
+    from muybridge.kernels import batch_norm, triton_norm
+
+    fused = network_of(case).to(device)
+    reference = copy.deepcopy(fused).double().cpu()
+    reference.activation_checkpointing = False
+    clips = torch.randn(4, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    apply, calls = triton_norm.NormAddRelu.apply, []
+    batch_norm.FUSED_DEVICE_TYPES.add(device)
+    triton_norm.NormAddRelu.apply = lambda *values: (calls.append(1), apply(*values))[1]
+    try:
+        assert batch_norm.find_fusion_problem(torch.device(device)) is None
+        calls.clear()
+        own = step_of(fused, clips.to(device), case)
+    finally:
+        triton_norm.NormAddRelu.apply = apply
+        batch_norm.FUSED_DEVICE_TYPES.discard("cpu")
+    theirs = step_of(reference, clips.double(), case)
+    num_norms = sum(isinstance(module, torch.nn.BatchNorm3d) for module in fused.modules())
+    errors = {
+        name: float((own[name].double().cpu() - value).abs().max() / value.abs().max().clamp_min(1e-2))
+        for name, value in theirs.items()
+    }
+    return {"worst": max(errors.values()), "calls": len(calls) / num_norms}
+
+
+def step_of(net: Any, clips: Tensor, case: str) -> dict[str, Tensor]:
+    """Logits, gradients and buffers after a step."""
+    net.train(case != "evaluation")
+    if case == "frozen":
+        for stage in (net.stem, net.layer1):
+            stage.eval().requires_grad_(False)
+    for part in clips.chunk(2 if case == "accumulation" else 1):
+        logits = net(part)
+        functional.cross_entropy(logits, torch.arange(len(part), device=clips.device) % 3).backward()
+    gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
+    buffers = {f"buffer {name}": value.clone().float() for name, value in net.named_buffers()}
+    return {"logits": logits.detach(), **gradients, **buffers}
+
+
 if __name__ == "__main__":
+    if "network" in sys.argv[1:]:
+        for case in sys.argv[2:] or NETWORK_CASES:
+            print(json.dumps({"case": case, **network_errors(case, "cpu")}), flush=True)
+        raise SystemExit
     for case in cases():
         print(json.dumps({"case": case, "errors": errors_of(case, "cpu")}))
     print(json.dumps({"keeps_nan": keeps_nan("cpu")}))

@@ -2,7 +2,7 @@
 
 Input: the maps of a convolution (N, C, T, H, W). Output: relu(norm(maps) + residual). On a GPU the three run as fused Triton
 kernels (`muybridge.kernels.triton_norm`), where Triton is installed and its kernels pass a check on the device; everywhere
-else, and for other norms and memory formats, torch's operators run one after the other.
+else, and for other norms, torch's operators run one after the other.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def find_fusion_problem(device: torch.device) -> str | None:
         return f"Triton cannot be imported ({problem}); install it with `pip install 'muybridge[triton]'`"
     except (RuntimeError, OSError, ValueError, TypeError, AttributeError, subprocess.CalledProcessError) as problem:
         reason = str(problem).strip().partition("\n")[0]
-        return f"Triton's kernels do not run here ({type(problem).__name__}: {reason}); install a C compiler and Python's headers"
+        return f"Triton's kernels do not run here ({type(problem).__name__}: {reason}); a C compiler is needed"
     if not error <= _MAX_CHECK_ERROR:
         return f"Triton's kernels and torch's operators differ by {error:.1e} on this device; install another version of Triton"
     return None
@@ -85,19 +85,12 @@ def _is_fusible(norm: nn.BatchNorm3d, maps: Tensor, residual: Tensor | None) -> 
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
-        and _has_fusible_memory(maps)
-        and (residual is None or (_has_fusible_memory(residual) and _is_alike(residual, maps)))
-        and (not _uses_batch_statistics(norm) or maps.numel() > maps.shape[1])
-        and find_fusion_problem(maps.device) is None
-    )
-
-
-def _has_fusible_memory(maps: Tensor) -> bool:
-    return (
-        type(maps) is Tensor  # no fake tensors or other subclasses
+        and type(maps) is Tensor  # no fake tensors or other subclasses
         and maps.dtype in _FUSED_DTYPES
         and maps.numel() > 0
-        and maps.is_contiguous(memory_format=torch.channels_last_3d)
+        and (residual is None or _is_alike(residual, maps))
+        and (not _uses_batch_statistics(norm) or maps.numel() > maps.shape[1])
+        and find_fusion_problem(maps.device) is None
     )
 
 
@@ -116,6 +109,9 @@ def _apply_fused(
     weight, bias = norm.weight, norm.bias
     if extra_channels:
         weight, bias = functional.pad(weight, (0, extra_channels)), functional.pad(bias, (0, extra_channels))
+    # Copies only after a convolution that leaves channels-last memory, as some 1 x 1 x 1 ones do.
+    maps = maps.contiguous(memory_format=torch.channels_last_3d)
+    residual = None if residual is None else residual.contiguous(memory_format=torch.channels_last_3d)
     uses_batch = _uses_batch_statistics(norm)
     if uses_batch:
         mean, variance = kernels.compute_statistics(maps.detach())
@@ -167,21 +163,17 @@ def _measure_fused_error(kernels: Any, device: torch.device) -> float:
     generator = torch.Generator().manual_seed(0)
     shape = (2, 12, 2, 3, 3)
     drawn = [torch.randn(shape, generator=generator) for _ in range(3)]
-    maps, residual, gradient = (
-        tensor.to(device).contiguous(memory_format=torch.channels_last_3d) for tensor in drawn
-    )
+    maps, residual, gradient = (tensor.to(device).contiguous(memory_format=torch.channels_last_3d) for tensor in drawn)
     weight, bias = torch.linspace(0.5, 1.5, 12, device=device), torch.linspace(-0.5, 0.5, 12, device=device)
     results = []
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
         for fused in (True, False):
             leaves = [tensor.clone().requires_grad_() for tensor in (maps, residual, weight, bias)]
             if fused:
-                moments = kernels.compute_statistics(maps)
-                out = kernels.NormAddRelu.apply(*leaves, *moments, 1e-3, True, True)
+                statistics = kernels.compute_statistics(maps)
+                out = kernels.NormAddRelu.apply(*leaves, *statistics, 1e-3, True, True)
             else:
                 normal = functional.batch_norm(leaves[0], None, None, leaves[2], leaves[3], True, 0.1, 1e-3)
                 out = functional.relu(normal + leaves[1])
             results.append([out.detach(), *torch.autograd.grad(out, leaves, gradient)])
-    return max(
-        float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in zip(*results, strict=True)
-    )
+    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in zip(*results, strict=True))

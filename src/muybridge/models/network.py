@@ -281,7 +281,9 @@ def build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1,
     return Convolution3d(in_channels, out_channels, kernel_size=(1, 1, 1), stride=stride, padding=(0, 0, 0))
 
 
-def build_shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> NormalizedConvolution | None:
+def build_shortcut(
+    in_channels: int, out_channels: int, *, stride: Triple, spec: Specification
+) -> NormalizedConvolution | None:
     """1x1x1 with the block's stride and batch norm, never factorised; None where size and channels stay the same."""
     if in_channels == out_channels and stride == (1, 1, 1):
         return None

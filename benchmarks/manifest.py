@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import SCHEMA
 from muybridge.files.run_folder import collect_environment
-from muybridge.loading.loader import TrainingDataset, open_frame_source
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import TrainingDataset
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import STORED_COLUMNS, DatasetDescription, compute_manifest_sha256
 from muybridge.records import Preprocessing
@@ -77,7 +78,7 @@ def measure_opening(folder: str) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     train = data.select_split("train")
     del data
-    draws = TrainingDataset(train, open_frame_source(folder, Preprocessing()), Preprocessing(), mirror=True, seed=0)
+    draws = TrainingDataset(train, open_clip_reader(folder, Preprocessing()), mirror=True, seed=0)
     began_draw = time.process_time()
     for draw in range(2000):
         train.get_path(draws.find_video_index(draw))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gray_frames import GrayFrames
-from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order, read_timesteps
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles
@@ -81,7 +82,8 @@ def test_dense_clips_are_made_of_moments(preprocessing: Preprocessing) -> None:
 def test_views_follow_each_other() -> None:
     source = GrayFrames(100)
     ticks = compute_timestep_ticks(source.times, PREPROCESSING)[::2]
-    views = [view for view in read_timesteps(source, "x", ticks, PREPROCESSING) if isinstance(view, View)]
+    reader = create_clip_reader(source, PREPROCESSING)
+    views = [view for view in reader.read_timesteps("x", ticks) if isinstance(view, View)]
     assert [len(view.luma_thw) for view in views] == [TIMESTEPS_PER_CHUNK, 50 - TIMESTEPS_PER_CHUNK]
     assert np.concatenate([view.luma_thw[:, 0, 0] for view in views]).tolist() == list(range(0, 100, 2))
     assert [frame for read in source.reads for frame in read] == list(range(0, 100, 2))
@@ -90,7 +92,8 @@ def test_views_follow_each_other() -> None:
 def test_a_frame_that_stands_twice_is_read_once() -> None:
     source = GrayFrames(100)
     preprocessing = replace(PREPROCESSING, frames_per_second=50.0)
-    views = list(read_timesteps(source, "x", compute_timestep_ticks(source.times, preprocessing), preprocessing))
+    ticks = compute_timestep_ticks(source.times, preprocessing)
+    views = list(create_clip_reader(source, preprocessing).read_timesteps("x", ticks))
     levels = [int(level) for view in views if isinstance(view, View) for level in view.luma_thw[:, 0, 0]]
     assert levels == [number // 2 for number in range(200)]
     assert [frame for read in source.reads for frame in read] == list(range(100))

@@ -15,17 +15,11 @@ import torch
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
-from muybridge.loading import loader as loader_module
+from muybridge.loading import workers as workers_module
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.datasets import EvaluationBatch, EvaluationDataset, Failure, TrainingBatch, TrainingDataset
 from muybridge.loading.draws import TrainingBatchSampler, VideoBatchSampler
-from muybridge.loading.loader import (
-    EvaluationBatch,
-    EvaluationDataset,
-    Failure,
-    TrainingBatch,
-    TrainingDataset,
-    load_evaluation_batches,
-    load_training_batches,
-)
+from muybridge.loading.loader import load_evaluation_batches, load_training_batches
 from muybridge.settings import LoadingSettings
 from muybridge.video.decode import VideoFiles
 from sources import NUM_FRAMES, SMALL, Counting, counted_manifest
@@ -37,7 +31,8 @@ NUM_VIDEOS, NUM_STEPS, BATCH = 7, 6, 4
 def draws_of(
     source: Counting, *, seed: int = 5, mirror: bool = True, manifest: Manifest | None = None
 ) -> TrainingDataset:
-    return TrainingDataset(manifest or counted_manifest(NUM_VIDEOS), source, SMALL, mirror=mirror, seed=seed)
+    reader = create_clip_reader(source, SMALL)
+    return TrainingDataset(manifest or counted_manifest(NUM_VIDEOS), reader, mirror=mirror, seed=seed)
 
 
 def steps(first: int = 0, *, batch: int = BATCH, place: Rank | None = None) -> TrainingBatchSampler:
@@ -166,7 +161,7 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
         [{"video": "a.mp4", "labels": [0], "split": "train"}], classes=["a", "b"], root=str(tmp_path)
     )
     source = VideoFiles(str(tmp_path), scale_height=20, scale_width=24)
-    draws = TrainingDataset(manifest, source, SMALL, mirror=False, seed=0)
+    draws = TrainingDataset(manifest, create_clip_reader(source, SMALL), mirror=False, seed=0)
     before = pickle.dumps(draws)
     first = draws[0]
     assert not isinstance(first, Failure)
@@ -178,7 +173,7 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_in_a_sentence() -> None:
     source = Counting(deadly=frozenset(map(str, range(NUM_VIDEOS))))
     loading = LoadingSettings(workers=1, worker_restarts=0)
-    video = draws_of(source).manifest.get_video(draws_of(source).find_video_index(0))
+    video = draws_of(source).get_video(0)
     with pytest.raises(RuntimeError, match=rf"was killed while it read {video}, .* lower loading\.workers"):
         list(load_training_batches(draws_of(source), steps(), loading, pin_memory=False))
 
@@ -220,7 +215,7 @@ def test_a_worker_that_dies_while_it_hands_over_is_told_alike(lost: Exception, m
         def __iter__(self) -> Iterator[None]:
             raise lost
 
-    monkeypatch.setattr(loader_module, "DataLoader", Broken)
+    monkeypatch.setattr(workers_module, "DataLoader", Broken)
     with pytest.raises(RuntimeError, match=r"a data worker was killed"):
         list(batches_of(draws_of(Counting()), steps(), workers=1))
     with pytest.raises(type(lost)):  # in this very process there is no worker to lose
@@ -236,7 +231,7 @@ def test_errors_of_the_data_itself_pass_through(error: type[Exception]) -> None:
 def plan(
     source: Counting, *, place: Rank | None = None, videos_per_batch: int = 2, workers: int = 0
 ) -> list[EvaluationBatch]:
-    views = EvaluationDataset(counted_manifest(NUM_VIDEOS), source, SMALL, num_clips=3)
+    views = EvaluationDataset(counted_manifest(NUM_VIDEOS), create_clip_reader(source, SMALL), num_clips=3)
     videos = VideoBatchSampler(NUM_VIDEOS, videos_per_batch, place or Rank())
     batches = list(load_evaluation_batches(views, videos, LoadingSettings(workers=workers), pin_memory=False))
     assert len(batches) == len(videos)

@@ -21,7 +21,8 @@ import pytest
 from muybridge.cli.main import main
 from muybridge.datasets.splits import VideoRow
 from muybridge.distributed.stop import StopRequested
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_frame_source
+from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import find_damage
 from muybridge.prepared.prepare import (
@@ -329,7 +330,7 @@ def test_a_manifest_with_missing_columns(data_folder: Path, tmp_path: Path) -> N
 def test_folds_and_sizes_that_are_not_there(data_folder: Path) -> None:
     with pytest.raises(ValueError, match="has no official folds, not fold 2"):
         open_data(str(data_folder), fold=2)
-    with pytest.raises(ValueError, match=r"holds frames of 32x43, but 128x171 are wanted; prepare it with --scale"):
+    with pytest.raises(ValueError, match=r"holds frames of 32x43, expected 128x171; prepare it with --scale"):
         open_frame_source(str(data_folder), Preprocessing())
 
 

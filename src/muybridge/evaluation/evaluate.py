@@ -20,8 +20,10 @@ from muybridge.evaluation.metrics import Accuracy, Rate, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader, score_views, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
-from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
+from muybridge.loading.loader import load_evaluation_batches
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluationSettings, LoadingSettings
 
@@ -77,8 +79,8 @@ def evaluate(
     averages_views = job.evaluation.keep == "videos"
     writer = VideoScoresWriter(path, header) if averages_views and rank.is_rank0 else None
     first_video = broadcast_from_rank0(writer.num_done if writer else 0, rank)
-    source = open_frame_source(job.manifest.root, job.preprocessing)
-    views = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    views = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     videos = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, rank, first_video)
     batches = load_evaluation_batches(views, videos, job.loading, pin_memory=device.type == "cuda")
 

@@ -219,10 +219,6 @@ class ShardFrameSource:
         return {**self.__dict__, "_indexes": {}, "_decoders": {}}
 
 
-class ShardFlowSource(ShardFrameSource):
-    """Stored flow of the videos in shards, as codes (`flow_store.py`): x above y, so twice as high as the frames."""
-
-
 class _ClipBuffer:
     """The planes of one clip while it is decoded, without the lines that only made the sizes even."""
 

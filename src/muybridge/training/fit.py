@@ -23,8 +23,10 @@ from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.inference.scorer import NetworkScorer
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import TrainingBatch, TrainingDataset
 from muybridge.loading.draws import TrainingBatchSampler
-from muybridge.loading.loader import TrainingBatch, TrainingDataset, load_training_batches, open_frame_source
+from muybridge.loading.loader import load_training_batches
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.checkpointer import AsyncCheckpointer, save_weights
 from muybridge.training.data_parallel import wrap_for_training
@@ -259,14 +261,12 @@ def handle_worker_restart(process_group: ProcessGroup, stop: StopFlag, console: 
 
 def list_videos_of_step(dataset: TrainingDataset, sampler: TrainingBatchSampler, step: int) -> list[str]:
     """The videos that this rank draws in a step."""
-    return [dataset.manifest.get_video(dataset.find_video_index(draw)) for draw in sampler.list_draws(step)]
+    return [dataset.get_video(draw) for draw in sampler.list_draws(step)]
 
 
 def _build_dataset_and_sampler(job: TrainingJob, first_step: int) -> tuple[TrainingDataset, TrainingBatchSampler]:
     settings = job.settings
-    source = open_frame_source(job.train_manifest.root, job.preprocessing)
-    dataset = TrainingDataset(
-        job.train_manifest, source, job.preprocessing, mirror=settings.clips.mirror, seed=settings.seed
-    )
+    reader = open_clip_reader(job.train_manifest.root, job.preprocessing)
+    dataset = TrainingDataset(job.train_manifest, reader, mirror=settings.clips.mirror, seed=settings.seed)
     batch, place = settings.training.batch_size, job.process_group.rank
     return dataset, TrainingBatchSampler(first_step, job.schedule.num_steps, batch, place, job.schedule.global_batch)

@@ -20,7 +20,8 @@ from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.files.atomic import write_json, write_text
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.inference.scorer import resolve_device
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.models.family import Specification, build_specification
 from muybridge.models.network import VideoResNet
@@ -217,7 +218,7 @@ def build_pretrained_network(settings: TrainSettings, address: str, classes: Seq
 
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
     """Looks at some videos spread over the set: one must be readable, and one as long as a clip (others loop)."""
-    source = open_frame_source(manifest.root, preprocessing)
+    source = open_clip_reader(manifest.root, preprocessing).source
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):

@@ -1,7 +1,7 @@
-"""The family of networks as one table: which kind of convolution stands at which depth.
+"""The family of networks as a table: the kind of convolution at each depth.
 
-Enters: a network's name (`r2plus1d_18`) and what a user may change about it. Leaves: a frozen `Specification`, all that is
-needed to build the network (`muybridge.models.network`). Figure 1, Table 1 and section 3 of Tran et al., "A Closer Look at
+Input: a network's name (`r2plus1d_18`) and the options that a user changes. Output: a frozen `Specification`, from which
+`muybridge.models.network` builds the network. Figure 1, Table 1 and section 3 of Tran et al., "A Closer Look at
 Spatiotemporal Convolutions for Action Recognition", CVPR 2018. Nothing here imports torch.
 """
 
@@ -12,16 +12,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 
 class ConvolutionKind(StrEnum):
-    """What the filters of a stage see; t is time, d is space."""
+    """The shape of a stage's filters; t is time, d is space."""
 
     FULL_3D = "full_3d"  # t x d x d
-    FRAME_2D = "frame_2d"  # 1 x d x d: every frame by itself
+    FRAME_2D = "frame_2d"  # 1 x d x d: each frame by itself
     SPATIAL_THEN_TEMPORAL = "spatial_then_temporal"  # (2+1)D: 1 x d x d, batch norm, ReLU, t x 1 x 1
-    TIME_AS_CHANNELS = "time_as_channels"  # L x d x d: all L frames at once, after which time is gone; stem only
+    TIME_AS_CHANNELS = "time_as_channels"  # L x d x d: all L frames at once, which removes time; stem only
 
 
 Block = Literal["basic", "bottleneck"]
@@ -32,7 +32,7 @@ _2D = ConvolutionKind.FRAME_2D
 _3D = ConvolutionKind.FULL_3D
 _21D = ConvolutionKind.SPATIAL_THEN_TEMPORAL
 
-# Figure 1. MCx: groups x and above see single frames. rMCx, the reverse: the groups below x do, conv1 with them.
+# Figure 1. MCx: 2D from group x on. rMCx, the reverse: 2D in the groups below x, conv1 included.
 FAMILIES: dict[str, tuple[ConvolutionKind, ...]] = {
     # name     conv1  conv2  conv3  conv4  conv5
     "r2d":      (_FLAT, _2D, _2D,  _2D,  _2D),
@@ -66,15 +66,18 @@ PAPER_NAMES = {
     "rmc2": "rMC2", "rmc3": "rMC3", "rmc4": "rMC4", "rmc5": "rMC5",
 }  # fmt: skip
 
-BOTTLENECK_EXPANSION = 4  # a bottleneck block leaves four times its base channels
-STRIDES = (1, 2, 2, 2)  # of the first block of conv2..conv5, in space, and in time where the stage sees time
+BOTTLENECK_EXPANSION = 4  # output channels of a bottleneck block over its base channels
+STRIDES = (1, 2, 2, 2)  # of the first block of conv2..conv5, in space, and in time unless the stage is 2D
 PAPER_WIDTH = 64
 PAPER_STEM_MID_CHANNELS = 45  # of R(2+1)D's conv1: the authors' constant, where the rule M_i would give 83
 
 
 @dataclass(frozen=True)
 class Specification:
-    """All that decides a network's shape; it travels with the weights. Built by `specification`, or by hand."""
+    """The shape of a network, saved with its weights. `build_specification` makes those of the family.
+
+    Defaults are here and nowhere else.
+    """
 
     name: str
     stem: ConvolutionKind
@@ -82,15 +85,15 @@ class Specification:
     block: Block
     blocks: tuple[int, ...]  # in conv2..conv5
     temporal_strides: tuple[int, ...]  # of the first block of conv2..conv5, whatever the length of the clip
-    stem_mid_channels: int = PAPER_STEM_MID_CHANNELS  # between the halves of a (2+1)D stem
+    stem_mid_channels: int = PAPER_STEM_MID_CHANNELS  # between the two convolutions of a (2+1)D stem
     stem_pool: bool = False  # a 1x3x3 max-pool of stride 1x2x2 after the stem; the paper has none
     mid_channel_rule: MidChannelRule = "per_convolution"  # "per_block" is torchvision's
     input_channels: int = 3  # 3 for RGB, 2 for optical flow
     num_classes: int = 400
-    width: int = PAPER_WIDTH  # channels of conv2; each stage has twice those of the one before
+    width: int = PAPER_WIDTH  # channels of conv2, doubled at each later stage
     norm_epsilon: float = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
-    clip_length: int = 16  # frames; a shape only where the stem takes time as channels, else the length to sample
-    middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of the paper's two reasons for it (section 3.5)
+    clip_length: int = 16  # frames; shapes weights only if the stem takes time as channels, else the length to sample
+    middle_relu: bool = True  # ReLU between the two convolutions of (2+1)D, one of its two advantages (section 3.5)
 
     def __post_init__(self) -> None:
         _check_shape(self)
@@ -110,11 +113,11 @@ class Specification:
 
     @property
     def feature_channels(self) -> int:
-        """What enters the classifier: 512 at width 64, four times that with bottleneck blocks."""
+        """Input channels of the classifier: 512 at width 64, four times that with bottleneck blocks."""
         return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values. `middle_relu` is written only where there is none: the usual networks have it unsaid."""
+        """The record as JSON values. `middle_relu` is written only if it is false, as files of version 0.1.0 do not have it."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
             "stem": str(self.stem),
             "stages": [str(kind) for kind in self.stages],
@@ -147,7 +150,7 @@ def _parse_kind(value: Any) -> ConvolutionKind:
 
 
 def _check_shape(spec: Specification) -> None:
-    """Refuse stages that no network could be built from."""
+    """Raise ValueError for stages that no network can be built from."""
     if not (isinstance(spec.name, str) and spec.name):
         raise ValueError(f"a network needs a name, not {spec.name!r}")
     if spec.block not in get_args(Block):
@@ -174,60 +177,52 @@ def list_models() -> list[str]:
     return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
 
 
-def build_specification(  # noqa: PLR0913  (what a user may change, each by its own name)
-    name: str,
-    *,
-    num_classes: int = 400,
-    clip_length: int = 16,
-    input_channels: int = 3,
-    width: int = PAPER_WIDTH,
-    mid_channel_rule: MidChannelRule = "per_convolution",
-    norm_epsilon: float = 1e-3,
-    stem_pool: bool = False,
-    stem_mid_channels: int | None = None,
-    middle_relu: bool = True,
-) -> Specification:
-    """The row of the table for `name`, with what is changed about it; ValueError for an unknown name.
+class SpecificationOptions(TypedDict, total=False):
+    """The fields of `Specification` that a user may change; those left out have its defaults."""
 
-    `stem_mid_channels` None: 45 at width 64, as in the paper, and in proportion at other widths (11 at width 16).
-    """
+    num_classes: int
+    clip_length: int
+    input_channels: int
+    width: int
+    mid_channel_rule: MidChannelRule
+    norm_epsilon: float
+    stem_pool: bool
+    stem_mid_channels: int | None  # None: 45 at width 64, as in the paper, and in proportion at other widths (11 at 16)
+    middle_relu: bool
+
+
+def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> Specification:
+    """The row of the table for `name` with some options changed; ValueError for an unknown name."""
     if name not in list_models():
         raise ValueError(_format_unknown_name(name))
     family, _, depth = name.rpartition("_")
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]
-    if stem_mid_channels is None:
-        stem_mid_channels = max(1, round(PAPER_STEM_MID_CHANNELS * width / PAPER_WIDTH))
+    if options.get("stem_mid_channels") is None:
+        width = options.get("width", Specification.width)
+        options["stem_mid_channels"] = max(1, round(Specification.stem_mid_channels * width / PAPER_WIDTH))
     return Specification(
         name=name,
         stem=stem,
         stages=tuple(stages),
         block=block,
         blocks=blocks,
-        # Down-sampling in time is a stride of the convolution: a stage of single frames has none (paper, section 3).
+        # Down-sampling in time is a stride of the convolution, so a 2D stage has none (paper, section 3).
         temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
-        stem_mid_channels=stem_mid_channels,
-        stem_pool=stem_pool,
-        mid_channel_rule=mid_channel_rule,
-        input_channels=input_channels,
-        num_classes=num_classes,
-        width=width,
-        norm_epsilon=norm_epsilon,
-        clip_length=clip_length,
-        middle_relu=middle_relu,
+        **options,  # type: ignore[arg-type]  # stem_mid_channels is set by now
     )
 
 
 def compute_mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:
-    """M_i, the channels between the halves of a (2+1)D convolution: section 3.5 of the paper.
+    """M_i, the channels between the two convolutions of (2+1)D: section 3.5 of the paper.
 
-    With floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) the two halves have as many weights as one t x d x d convolution.
+    With floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) the two have as many weights as one t x d x d convolution.
     """
     return (t * d * d * in_channels * out_channels) // (d * d * in_channels + t * out_channels)
 
 
 def format_paper_name(network: Specification | str) -> str:
-    """What the paper calls a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
+    """The paper's name of a network or a family: `r2plus1d_18` -> "R(2+1)D-18", `f_r2d` -> "f-R2D"."""
     name = network.name if isinstance(network, Specification) else network
     if name in PAPER_NAMES:
         return PAPER_NAMES[name]
@@ -238,7 +233,7 @@ def format_paper_name(network: Specification | str) -> str:
 
 
 def _format_unknown_name(name: str) -> str:
-    """The sentence for a name that is not in the table, with the names it may have meant."""
+    """The error message for an unknown name, with similar names."""
     names_by_spelling = {_normalize_name(known): known for known in list_models()}
     spelling = _normalize_name(name)
     exact = [names_by_spelling[spelling]] if spelling in names_by_spelling else []
@@ -249,6 +244,6 @@ def _format_unknown_name(name: str) -> str:
 
 
 def _normalize_name(name: str) -> str:
-    """A name without what people spell differently: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are one."""
+    """A name in one spelling: R(2+1)D-18, r2.5d_18 and r2plus1d_18 are equal."""
     bare = re.sub(r"[^a-z0-9]", "", re.sub(r"2\+1|2\.5", "2plus1", name.lower()))
     return re.sub("^r2df", "fr2d", bare)  # the authors' code says r2df and r2.5d

@@ -355,7 +355,7 @@ def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
     ticks = files.read_frame_times("a.mp4").ticks
     write_video(tmp_path / "a.mp4", 5)
     assert len(files.read_frame_times("a.mp4")) == 5
-    with pytest.raises(VideoError, match="changed while it was used"):
+    with pytest.raises(VideoError, match="changed while it was in use"):
         files.read("a.mp4", ticks)
 
 

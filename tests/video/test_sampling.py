@@ -222,7 +222,7 @@ def test_a_clip_at_a_lower_rate_passes_over_frames() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 clip, not 0"):
+    with pytest.raises(ValueError, match="num_clips must be at least 1, not 0"):
         sample_uniform_clips(regular(4), shape(2), 0)
     with pytest.raises(ValueError, match="step of at least 1 frame, not 0"):
         sample_dense_clips(regular(4), shape(2), 0)

@@ -28,7 +28,7 @@ def numbers_of(view: AnyView | VideoError) -> list[int]:
     return [int(luma[0, 0]) for luma in view.luma_thw]
 
 
-def wanted(clips: Sequence[ClipTimes]) -> list[list[int]]:
+def expected(clips: Sequence[ClipTimes]) -> list[list[int]]:
     return [[int(tick) // 10 for tick in clip.ticks] for clip in clips]
 
 
@@ -49,7 +49,7 @@ def test_every_clip_gets_its_own_frames(preprocessing: Preprocessing) -> None:
         sample_uniform_clips(source.times, preprocessing, 7),
     ):
         views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
-        assert [numbers_of(view) for view in views] == wanted(clips)
+        assert [numbers_of(view) for view in views] == expected(clips)
 
 
 def test_shared_frames_are_read_once() -> None:
@@ -66,7 +66,7 @@ def test_memory_is_bounded_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = shape(clip_length=16)
     clips = sample_dense_clips(source.times, preprocessing, 4)
     views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
-    assert [numbers_of(view) for view in views] == wanted(clips)
+    assert [numbers_of(view) for view in views] == expected(clips)
     assert max(len(numbers) for numbers in source.reads) <= 40
     assert sum(len(numbers) for numbers in source.reads) < 2 * 200
 
@@ -107,7 +107,7 @@ def test_a_fault_costs_the_clips_that_hold_it_and_no_others() -> None:
     preprocessing = shape(clip_length=4)
     clips = sample_dense_clips(source.times, preprocessing, 2)
     views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
-    for view, numbers in zip(views, wanted(clips), strict=True):
+    for view, numbers in zip(views, expected(clips), strict=True):
         if 21 in numbers:
             assert isinstance(view, VideoError)
             assert view.reason == "frame 21 is damaged"

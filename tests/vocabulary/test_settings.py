@@ -71,9 +71,9 @@ def test_flow_brings_its_own_statistics() -> None:
 
 
 def test_differences_name_the_setting() -> None:
-    ours = TrainSettings(data="x")
-    theirs = replace(ours, model="r3d_18", clips=ClipSettings(length=8))
-    assert diff_settings(settings_to_dict(ours), settings_to_dict(theirs)) == {
+    left = TrainSettings(data="x")
+    right = replace(left, model="r3d_18", clips=ClipSettings(length=8))
+    assert diff_settings(settings_to_dict(left), settings_to_dict(right)) == {
         "clips.length": (16, 8),
         "model": ("r2plus1d_18", "r3d_18"),
     }

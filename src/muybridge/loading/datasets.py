@@ -7,8 +7,10 @@ cannot be read becomes a recorded failure; it is never replaced by another video
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from muybridge.randomness import make_generator, shuffle_index
 from muybridge.records import FrameSource, FrameTimes, PlannedView, VideoError
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
 from muybridge.video.views import AnyBatch, AnyView, collate_views
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,23 @@ class EvaluationBatch:
         return replace(self, views=self.views.pin_memory() if self.views else None)
 
 
-class TrainingDataset(Dataset[TrainingClip | Failure]):
+class VideoDataset(Dataset[Item], ABC):
+    """A dataset whose items are read from the videos of a manifest."""
+
+    def __init__(self, manifest: Manifest, reader: ClipReader) -> None:
+        self.manifest = reader.select_videos(manifest)
+        self.reader = reader
+
+    @abstractmethod
+    def get_video(self, index: int) -> str:
+        """The name of the video that item number `index` is read from."""
+
+
+class TrainingDataset(VideoDataset[TrainingClip | Failure]):
     """Draw number -> clip. Each pass over the videos is a new permutation, computed for one index at a time."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, *, mirror: bool, seed: int) -> None:
-        self.manifest = reader.select_videos(manifest)
-        self.reader = reader
+        super().__init__(manifest, reader)
         self.mirror = mirror
         self.seed = seed
 
@@ -95,9 +110,9 @@ class TrainingDataset(Dataset[TrainingClip | Failure]):
             position, len(self.manifest), seed=self.seed, purpose="order", permutation_index=pass_index
         )
 
-    def get_video(self, draw: int) -> str:
-        """The name of the video of draw number `draw`."""
-        return self.manifest.get_video(self.find_video_index(draw))
+    def get_video(self, index: int) -> str:
+        """The name of the video of draw number `index`."""
+        return self.manifest.get_video(self.find_video_index(index))
 
     def __getitem__(self, draw: int) -> TrainingClip | Failure:
         index = self.find_video_index(draw)
@@ -114,12 +129,11 @@ class TrainingDataset(Dataset[TrainingClip | Failure]):
         return TrainingClip(view, label, video, clip_times.looped)
 
 
-class EvaluationDataset(Dataset[VideoViews]):
+class EvaluationDataset(VideoDataset[VideoViews]):
     """Video index -> its `num_clips` planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int) -> None:
-        self.manifest = reader.select_videos(manifest)
-        self.reader = reader
+        super().__init__(manifest, reader)
         self.num_clips = num_clips
 
     def get_video(self, index: int) -> str:

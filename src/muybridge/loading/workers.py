@@ -20,14 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from muybridge.distributed.rank import resolve_num_workers
-from muybridge.loading.datasets import EvaluationDataset, TrainingDataset
+from muybridge.loading.datasets import VideoDataset
 from muybridge.memory import keep_freed_memory
 from muybridge.prepared.object_store import ObjectStoreError
 from muybridge.settings import LoadingSettings
 
+Item = TypeVar("Item")
 Batch = TypeVar("Batch")
-# The dataset and its collate function have the same item type, which a union of two datasets cannot express.
-Collate = Callable[[Sequence[Any]], Batch]
 
 
 class WorkerKilled(RuntimeError):
@@ -35,9 +34,9 @@ class WorkerKilled(RuntimeError):
 
 
 def load_batches(
-    dataset: TrainingDataset | EvaluationDataset,
+    dataset: VideoDataset[Item],
     sampler: Sampler[list[int]],
-    collate: Collate[Batch],
+    collate: Callable[[Sequence[Item]], Batch],
     loading: LoadingSettings,
     *,
     pin_memory: bool,
@@ -81,17 +80,17 @@ def load_batches(
         ) from error
 
 
-class _TrackedDataset(Dataset[Any]):
+class _TrackedDataset(Dataset[Item]):
     """A dataset whose workers record what they are reading, in shared memory that outlives them.
 
     `worker_items` int64 (workers, 2): process id and item of each worker; item -1 between two items.
     """
 
-    def __init__(self, dataset: TrainingDataset | EvaluationDataset, num_workers: int) -> None:
+    def __init__(self, dataset: VideoDataset[Item], num_workers: int) -> None:
         self.dataset = dataset
         self.worker_items: Tensor = torch.full((num_workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]  # torch
 
-    def __getitem__(self, item: int) -> Any:
+    def __getitem__(self, item: int) -> Item:
         row = self.worker_items[get_worker_info().id]  # type: ignore[union-attr]  # only workers come here
         row[0], row[1] = os.getpid(), item
         sample = self.dataset[item]
@@ -124,7 +123,7 @@ def _initialize_worker(worker_id: int) -> None:
     _ignore_stop_signals()
     threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
     keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
-    worker_info: Any = get_worker_info()
+    worker_info: Any = get_worker_info()  # torch declares no type for its dataset
     worker_info.dataset.dataset.reader.initialize_worker()
 
 

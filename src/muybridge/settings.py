@@ -298,7 +298,7 @@ class TrainSettings:
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
-            "training.frozen_stages freezes stages of pretrained weights; give the weights with --init",
+            "training.frozen_stages freezes stages of pretrained weights; name weights with --init",
         )
 
     @property

@@ -25,8 +25,10 @@ from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
-from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
+from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
@@ -159,8 +161,8 @@ def evaluate(
     keep_videos = job.evaluation.keep == "videos"
     writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    source = open_frame_source(job.manifest.root, job.preprocessing)
-    dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,8 @@ from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
     STRIDES,
     ConvolutionKind,
-    MidChannelRule,
     Specification,
+    SpecificationOptions,
     build_specification,
     compute_mid_channels,
 )
@@ -327,32 +327,11 @@ def check_clips(clips: Tensor, spec: Specification, dtype: torch.dtype) -> None:
         )
 
 
-def create_model(  # noqa: PLR0913  (what a user may change, each by its own name)
-    name: str,
-    *,
-    num_classes: int = 400,
-    clip_length: int = 16,
-    input_channels: int = 3,
-    width: int = 64,
-    mid_channel_rule: MidChannelRule = "per_convolution",
-    norm_epsilon: float = 1e-3,
-    stem_pool: bool = False,
-) -> VideoResNet:
-    """A network of the family with random weights, by its name in `list_models()`; ValueError for an unknown one.
+def create_model(name: str, **options: Unpack[SpecificationOptions]) -> VideoResNet:
+    """A network of the family with random weights, by its name in `list_models()`; ValueError for an unknown name.
 
-    `clip_length` (frames) is a shape for R2D alone; every other network takes clips of any length. `mid_channel_rule`
-    "per_block" with `norm_epsilon` 1e-5 is torchvision's R(2+1)D. At a `width` other than 64 the 45 channels inside
-    R(2+1)D's stem change in proportion.
+    Options are num_classes, clip_length, input_channels, width, mid_channel_rule, norm_epsilon, stem_pool, stem_mid_channels
+    and middle_relu; `Specification` describes them and has their defaults. `clip_length` (frames) is a shape for R2D only,
+    other networks take clips of any length. `mid_channel_rule` "per_block" with `norm_epsilon` 1e-5 is torchvision's R(2+1)D.
     """
-    return VideoResNet(
-        build_specification(
-            name,
-            num_classes=num_classes,
-            clip_length=clip_length,
-            input_channels=input_channels,
-            width=width,
-            mid_channel_rule=mid_channel_rule,
-            norm_epsilon=norm_epsilon,
-            stem_pool=stem_pool,
-        )
-    )
+    return VideoResNet(build_specification(name, **options))

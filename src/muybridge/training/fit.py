@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.loading.loader import Failure
+from muybridge.loading.datasets import Failure
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.guard import LOADING, TRAINING, guard_run

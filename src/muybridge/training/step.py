@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muybridge.distributed.process_group import ProcessGroup
-from muybridge.loading.loader import Failure, TrainingBatch
+from muybridge.loading.datasets import Failure, TrainingBatch
 from muybridge.training.data_parallel import no_sync_if
 from muybridge.training.job import TrainingJob
 from muybridge.video.views import prepare_network_input

@@ -25,14 +25,11 @@ from muybridge.bench.model import compute_relative_difference
 from muybridge.bench.peers import UnavailablePeer
 from muybridge.bench.train import build_variant, compute_step_gflop, create_network_and_clips, make_step
 from muybridge.inference.folded import optimize
+from muybridge.kernels.precision import get_cudnn_version, list_cudnn_warnings
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.records import Preprocessing
-from muybridge.training.execution import (
-    compare_bf16_to_fp32,
-    get_cudnn_version,
-    list_cudnn_warnings,
-    prefetch_to_device,
-)
+from muybridge.training.execution import prefetch_to_device
+from muybridge.training.precision import compare_bf16_to_fp32
 from muybridge.video.views import View, collate_views, prepare_network_input
 
 TRAINING_VARIANTS = (

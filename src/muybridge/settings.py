@@ -327,6 +327,8 @@ class EvaluateSettings:
     training video is scored as a test video."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
     seed: int | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 
 def extract(
-    run: str, videos: list[str], *, output: str, clips: int = 10, step: int | None = None, device: str = "auto"
+    run: str,
+    videos: list[str],
+    *,
+    output: str,
+    clips: int = 10,
+    step: int | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 
@@ -17,6 +25,7 @@ def extract(
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
         device: auto, cpu, cuda or cuda:N.
+        precision: auto is bf16 on a GPU that computes it in hardware, else fp32.
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -31,13 +40,15 @@ def extract(
     from muybridge.records import VideoError
 
     files = list_video_files(videos)
-    recognizer = load(run, device=device)
+    recognizer = load(run, device=device, precision=precision)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
     }
+    if recognizer.precision != "fp32":  # rows of two precisions are not mixed
+        settings["precision"] = recognizer.precision
     num_failed = 0
     with FeaturesWriter(output, settings) as writer:
         for video in files:

@@ -7,9 +7,10 @@ and the accuracy computed from that file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -25,6 +26,7 @@ from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, describe_execution
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
@@ -47,6 +49,7 @@ class EvaluationJob:
     model_sha256: str
     evaluation: EvaluationSettings
     loading: LoadingSettings
+    precision: Precision = "fp32"  # of the scorer; it stands in the score file
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
@@ -85,8 +88,9 @@ def evaluate_split(
     opened, or the split has no videos.
     """
     device = local_device(resolve_device(settings.device))
-    loaded = load_scorer(weights, device)
+    loaded = load_scorer(weights, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = replace(job, precision=loaded.precision)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -159,7 +163,8 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
+    execution = describe_execution(device, job.precision)
+    writer = VideoScoresWriter(path, header, execution) if keep_videos and process_group.is_rank0 else None
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
@@ -186,14 +191,16 @@ def evaluate(
         if writer:
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
-            num_looped = _write_view_scores(path, iterate_gathered_rows(), header)
+            num_looped = _write_view_scores(path, iterate_gathered_rows(), header, execution)
         result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 
 
-def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
+def _write_view_scores(
+    path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader, execution: Mapping[str, Any]
+) -> int:
     """Write the file with a row a view; return the number of videos that repeat in a loop."""
     num_looped = 0
 
@@ -203,7 +210,7 @@ def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]]
             num_looped += num_looped_in_batch
             yield rows
 
-    write_scores(path, iterate_rows(), header)
+    write_scores(path, iterate_rows(), header, execution)
     return num_looped
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.inference.folded import ClipClassifier, FoldedBlock, FoldedConvolution, InferenceNetwork, optimize
-from muybridge.kernels.convolution import flatten_clips, unflatten_maps
+from muybridge.kernels.forms import flatten_clips, unflatten_maps
 from muybridge.models.network import VideoResNet, check_clips
 
 _MAX_WEIGHT_CODE = 127

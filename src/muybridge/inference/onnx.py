@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from muybridge.inference.folded import fold_batch_norm
 from muybridge.inference.two_dimensional import move_frames_to_channels
-from muybridge.kernels.convolution import IntTuple
+from muybridge.kernels.forms import IntTuple
 from muybridge.models.network import VideoResNet, list_convolution_steps
 from muybridge.weights.card import METADATA_KEY, Card, parse_card
 

@@ -83,7 +83,7 @@ def _is_fusible(norm: nn.BatchNorm3d, maps: Tensor, residual: Tensor | None) -> 
         and norm.weight is not None
         and norm.weight.dtype == torch.float32
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._get_tracing_state()
         and not torch._C._are_functorch_transforms_active()
         and type(maps) is Tensor  # no fake tensors or other subclasses
         and maps.dtype in _FUSED_DTYPES
@@ -106,7 +106,8 @@ def _apply_fused(
     norm: nn.BatchNorm3d, maps: Tensor, *, relu: bool, residual: Tensor | None, extra_channels: int
 ) -> Tensor:
     kernels = importlib.import_module("muybridge.kernels.triton_norm")
-    weight, bias = norm.weight, norm.bias
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
     if extra_channels:
         weight, bias = functional.pad(weight, (0, extra_channels)), functional.pad(bias, (0, extra_channels))
     # Copies only after a convolution that leaves channels-last memory, as some 1 x 1 x 1 ones do.

@@ -15,6 +15,7 @@ import torch
 from muybridge.files.run_folder import get_processor_name
 
 Precision = Literal["fp32", "bf16"]
+RequestedPrecision = Literal["auto", "fp32", "bf16"]
 # cuDNN 9.8 to 9.14 with 3-D convolutions in bf16: wrong results (pytorch/pytorch#163539), or a path around them that is
 # four times slower and takes several times the memory (#166122, #166643). Fixed in 9.15.
 _BAD_CUDNN_FROM, _BAD_CUDNN_BEFORE = 90800, 91500
@@ -59,7 +60,7 @@ def find_bf16_problem(device: torch.device) -> str | None:
     return None
 
 
-def choose_inference_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+def choose_inference_precision(requested: RequestedPrecision, device: torch.device) -> Precision:
     """Resolve `auto`: bf16 on a GPU that computes it in hardware, else fp32.
 
     Raises ValueError for bf16 on a device without instructions for it.

@@ -272,7 +272,6 @@ def measure_run(session: Session, batch: int) -> dict[str, Any]:
         subprocess.run([*words, "prepare", data, "-o", prepared], check=True, timeout=session.seconds_left)
         settings = [f"--clips.length={frames}", f"--clips.crop={crop}", f"--training.batch_size={batch}"]
         settings += [
-            f"--clips.scale=[{crop},{crop}]",
             "--training.epochs=1",
             f"--training.clips_per_epoch={40 * batch}",
         ]

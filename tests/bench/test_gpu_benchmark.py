@@ -56,6 +56,7 @@ def test_inference_rows(gpu: ModuleType, quick: None, tmp_path: Path) -> None:
     assert all(row["clips_per_second"] > 0 and row["difference"] < 0.2 for row in ours)
 
 
+@pytest.mark.long
 def test_training_rows(gpu: ModuleType, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = [variant for variant in gpu.TRAINING_VARIANTS if "compiled" not in variant[0]]
     monkeypatch.setattr(gpu, "TRAINING_VARIANTS", variants)
@@ -66,6 +67,7 @@ def test_training_rows(gpu: ModuleType, quick: None, tmp_path: Path, monkeypatch
     assert torch.backends.cudnn.deterministic is False
 
 
+@pytest.mark.long
 def test_copies_are_measured(gpu: ModuleType, quick: None, tmp_path: Path) -> None:
     (row,) = rehearse(gpu, tmp_path / "r.json", "--only", "loader")["rows"]
     assert row["there"] > 0 and row["copied"] > 0

@@ -11,12 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-for _package in ("av", "pyarrow", "safetensors", "jsonargparse", "rich", "tensorboard", "matplotlib"):
-    pytest.importorskip(_package, reason=f"{_package} is not installed")
-
-from muybridge.synthetic.dataset import write_motion_dataset
-from runs import MOTIONS
-
+PACKAGES = ("av", "pyarrow", "safetensors", "jsonargparse", "docstring_parser", "rich", "tensorboard", "matplotlib")
 pytestmark = pytest.mark.gpu
 SOURCE = Path(__file__).parents[2] / "src"
 CLIP = ("--network.width=4", "--clips.length=4", "--clips.scale=[32,32]", "--clips.crop=28", "--evaluation.clips=2")
@@ -44,6 +39,11 @@ def train_words(data: Path, folder: Path, device: torch.device) -> list[object]:
 
 @pytest.fixture(scope="module")
 def motions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in PACKAGES:
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    from muybridge.synthetic.dataset import write_motion_dataset
+    from runs import MOTIONS
+
     folder = tmp_path_factory.mktemp("motions") / "data"
     write_motion_dataset(folder, MOTIONS)
     return folder

@@ -23,11 +23,11 @@ from muybridge.files.atomic import atomic_write
 from muybridge.models.family import Specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
+from muybridge.weights.tensor_checks import check_usable, format_problems
 
 FORMAT = 1
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
-MAX_LISTED_PROBLEMS = 3  # in a message; a wrong network has hundreds
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,7 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     problems = find_mismatches({name: tuple(tensor.shape) for name, tensor in tensors.items()}, card.specification)
     if problems:
         raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {format_problems(problems)}")
+    check_usable(path, tensors)
     if compute_tensors_sha256(tensors) != card.tensors_sha256:
         raise ValueError(f"{path} is damaged: its tensors do not have the hash in its card; download it again")
     return build_network(card.specification, tensors).to(device), card
@@ -218,9 +219,3 @@ def find_mismatches(shapes: Mapping[str, tuple[int, ...]], specification: Specif
         + [f"{name} {shape} is missing" for name, shape in expected.items() if name not in shapes]
         + [f"{name} {shape} is not part of it" for name, shape in shapes.items() if name not in expected]
     )
-
-
-def format_problems(problems: Sequence[str]) -> str:
-    """Join the first problems, and the number of the others."""
-    num_hidden = len(problems) - MAX_LISTED_PROBLEMS
-    return "; ".join(problems[:MAX_LISTED_PROBLEMS]) + (f"; and {num_hidden} more" if num_hidden > 0 else "")

@@ -25,7 +25,8 @@ from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.architecture import infer_specification
 from muybridge.weights.card import Card, build_network, check_classes, save
-from muybridge.weights.state_dict import check_usable, read_state_dict
+from muybridge.weights.state_dict import read_state_dict
+from muybridge.weights.tensor_checks import check_usable
 from muybridge.weights.vmz import convert_blobs, read_blobs
 
 WeightsSource = Literal["torchvision", "ig65m", "vmz", "muybridge"]

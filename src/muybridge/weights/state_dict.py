@@ -18,11 +18,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from muybridge.weights.card import METADATA_KEY, format_problems
+from muybridge.weights.card import METADATA_KEY
+from muybridge.weights.tensor_checks import COUNTER, check_usable, format_problems
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")  # of a checkpoint, for the state dict of its network
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile and Lightning
-COUNTER = "num_batches_tracked"  # of batch norm; unused at momentum 0.1, absent from some files
 
 # What torch.load and its unpickler were seen to raise for damaged or foreign bytes.
 READ_ERRORS = (
@@ -111,25 +111,3 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     while common := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)]:
         tensors = {name.removeprefix(common[0]): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def check_usable(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for tensors that cannot be weights: sparse, quantized, of another dtype, or not finite."""
-    problems = [
-        f"{name} {problem}"
-        for name, tensor in tensors.items()
-        if (problem := _describe_problem(tensor, name)) is not None
-    ]
-    if problems:
-        raise ValueError(f"{file} holds tensors that cannot be weights: {format_problems(problems)}")
-
-
-def _describe_problem(tensor: Tensor, name: str) -> str | None:
-    """Why a tensor cannot be a weight, as a clause; None if it can."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
-        return f"is stored as {tensor.dtype}, {tensor.layout}, expected a dense tensor of real numbers"
-    if tensor.is_floating_point() == name.endswith(COUNTER):
-        return f"holds {tensor.dtype}, expected {'integers' if name.endswith(COUNTER) else 'floats'}"
-    if not bool(torch.isfinite(tensor).all()):
-        return "holds numbers that are not finite"
-    return None

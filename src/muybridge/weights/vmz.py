@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.models.family import DEPTHS
-from muybridge.weights.card import format_problems
 from muybridge.weights.state_dict import add_batch_counters
+from muybridge.weights.tensor_checks import format_problems
 
 # State of training that is saved with the weights (train_net.py saves momentum), ignored by name.
 TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)

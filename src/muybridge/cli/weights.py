@@ -24,6 +24,10 @@ class ImportArguments:
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
     """There is a max-pool after the stem."""
+    network: str | None = None
+    """The prefix of the network where the file has several, such as ema.module."""
+    head: str | None = None
+    """The classifier where the file has several, such as fc_verb; none leaves it out."""
     licence: str = "unknown"
     """The licence of the weights, for the card."""
 
@@ -47,6 +51,8 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         clip_length=assumptions.clip_length,
         norm_epsilon=assumptions.norm_epsilon,
         stem_pool=assumptions.stem_pool or None,
+        network=assumptions.network,
+        head=assumptions.head,
         licence=assumptions.licence,
     )
     imported = import_weights(file, output, options)
@@ -58,6 +64,8 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     )
     for assumption in imported.assumptions:
         print(f"assumed: {assumption}", file=sys.stderr)
+    if imported.left_out:
+        print(f"left out: {'; '.join(imported.left_out)}", file=sys.stderr)
     return 0
 
 

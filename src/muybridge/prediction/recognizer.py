@@ -106,11 +106,12 @@ class Recognizer:
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, scores are not finite, or the network does not support the
-        timeline's mode.
+        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
+        does not support the timeline's mode.
         """
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
+        self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)

@@ -43,6 +43,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         muybridge weights import r2plus1d_18-91a641e6.pth --source torchvision -o network.safetensors
         muybridge weights import r2.5d_d34_l32.pkl --clip-length 32 -o network.safetensors
     """
+    from muybridge.weights.card import NO_CLASSIFIER
     from muybridge.weights.importing import ImportOptions, import_weights
 
     options = ImportOptions(
@@ -58,8 +59,10 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
+    has_classifier = imported.card.classes != NO_CLASSIFIER
+    classes = f"{spec.num_classes} class{'es' * (spec.num_classes != 1)}" if has_classifier else "no classifier"
     print(
-        f"{imported.format}: {spec.name}, width {spec.width}, {spec.num_classes} classes{rule}, "
+        f"{imported.format}: {spec.name}, width {spec.width}, {classes}{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"
     )
     for assumption in imported.assumptions:

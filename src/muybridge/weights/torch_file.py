@@ -199,10 +199,11 @@ class _StorageTable:
         kind, dtype, key, *rest = reference
         if kind == "module":  # of the older format, with the source of the class
             return dtype
+        if isinstance(dtype, type):  # of quantized numbers, which no weights are
+            return InertObject()
         count = rest[1]
-        if not (kind == "storage" and isinstance(dtype, torch.dtype) and isinstance(key, str | int)) or not _is_size(
-            count
-        ):
+        is_plain = isinstance(dtype, torch.dtype) and isinstance(key, str | int) and _is_size(count)
+        if kind != "storage" or not is_plain:
             raise ValueError("a reference to something other than a storage")
         name = (str(key), dtype)
         if name not in self._by_key:

@@ -77,8 +77,8 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     ValueError if the file is not the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
-    file_format, found = _read_tensors(file, options)
-    tensors = found.tensors
+    file_format, checkpoint = _read_tensors(file, options)
+    tensors = checkpoint.tensors
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
     try:
@@ -88,7 +88,9 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         card = save(
             build_network(spec, tensors),
             output,
-            classes=resolve_class_names(options.classes, spec.num_classes) if found.has_classifier else NO_CLASSIFIER,
+            classes=_resolve_class_names(options.classes, spec.num_classes)
+            if checkpoint.has_classifier
+            else NO_CLASSIFIER,
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -96,7 +98,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), found.left_out)
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), checkpoint.left_out)
 
 
 def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNetwork]:
@@ -178,7 +180,7 @@ def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
     return sentences
 
 
-def resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
+def _resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
     """The names of a network's classes as given, from a file with one name a line, or numbered if None."""
     if classes is None:
         digits = max(3, len(str(num_classes - 1)))

@@ -110,6 +110,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
+    card.check_classifier()
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.files.atomic import atomic_write, write_json
+from muybridge.inference.finite import check_finite_outputs
 from muybridge.inference.onnx import OnnxScorer, write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.kernels.convolution import set_execution
@@ -107,8 +108,8 @@ def _compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> 
     for num_clips in BATCH_SIZES:
         clips = torch.randn((num_clips, *_get_clip_size(card)), generator=generator)
         with torch.inference_mode():
-            expected = network(clips)
-        actual = score(clips)
+            expected = check_finite_outputs(network(clips), "logits of the network")
+        actual = check_finite_outputs(score(clips), "logits of the exported file")
         if actual.shape != expected.shape:
             raise RuntimeError(
                 f"the exported network has outputs of shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"

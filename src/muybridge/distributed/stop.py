@@ -81,8 +81,8 @@ def stop_on_signals() -> Iterator[StopFlag]:
         raise StopRequested(flag.signal_number) from None
     finally:
         if is_outermost:
-            for number, handler in flag._outer_handlers.items():
-                signal.signal(number, handler)
+            for signal_number, handler in flag._outer_handlers.items():
+                signal.signal(signal_number, handler)
 
 
 def _find_active_flag() -> StopFlag | None:

@@ -25,7 +25,7 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())  # a sum can also overflow
 
 
-def find_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
+def _find_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
     """The tensors that cannot be weights and the reason, a clause each: sparse, of another dtype, negative or not finite."""
     problems = ((name, _describe_problem(tensor.detach(), name)) for name, tensor in tensors.items())
     return [f"{name} {problem}" for name, problem in problems if problem is not None]
@@ -33,7 +33,7 @@ def find_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def check_usable(owner: object, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError for the tensors of `owner`, a file or a network, that cannot be weights."""
-    problems = find_unusable(tensors)
+    problems = _find_unusable(tensors)
     if problems:
         raise ValueError(f"{owner} holds tensors that cannot be weights: {format_problems(problems)}")
 

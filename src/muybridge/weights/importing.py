@@ -77,8 +77,8 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     ValueError if the file is not the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
-    file_format, checkpoint = _read_tensors(file, options)
-    tensors = checkpoint.tensors
+    file_format, network = _read_tensors(file, options)
+    tensors = network.tensors
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
     try:
@@ -88,9 +88,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         card = save(
             build_network(spec, tensors),
             output,
-            classes=_resolve_class_names(options.classes, spec.num_classes)
-            if checkpoint.has_classifier
-            else NO_CLASSIFIER,
+            classes=_resolve_class_names(options.classes, spec.num_classes) if network.has_classifier else NO_CLASSIFIER,
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -98,7 +96,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), checkpoint.left_out)
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), network.left_out)
 
 
 def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNetwork]:

@@ -64,10 +64,10 @@ def _find_body(shapes: Shapes, prefix: str) -> dict[str, str]:
     """The paths of the tensors of stem and stages by our names. ValueError if they are not those of a network."""
     names = [path.removeprefix(prefix) for path in shapes if path.startswith(prefix)]
     body = {name: f"{prefix}{name}" for name in names if name.partition(".")[0] in STAGES}
-    body_shapes = {name: shapes[path] for name, path in body.items()}
-    for name in [name for name in body_shapes if name.endswith(VARIANCE)]:
-        body_shapes.setdefault(f"{name.removesuffix(VARIANCE)}{COUNTER}", ())
-    infer_specification({**body_shapes, "fc.weight": (1, _count_features(body_shapes)), "fc.bias": (1,)})
+    candidate = {name: shapes[path] for name, path in body.items()}
+    for name in [name for name in candidate if name.endswith(VARIANCE)]:
+        candidate.setdefault(f"{name.removesuffix(VARIANCE)}{COUNTER}", ())
+    infer_specification({**candidate, "fc.weight": (1, _count_features(candidate)), "fc.bias": (1,)})
     return body
 
 

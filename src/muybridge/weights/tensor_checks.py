@@ -25,13 +25,15 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())  # a sum can also overflow
 
 
-def check_usable(owner: object, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for the tensors of `owner`, a file or a network, that cannot be weights.
+def _find_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The tensors that cannot be weights and the reason, a clause each: sparse, of another dtype, negative or not finite."""
+    problems = ((name, _describe_problem(tensor.detach(), name)) for name, tensor in tensors.items())
+    return [f"{name} {problem}" for name, problem in problems if problem is not None]
 
-    They are sparse, of another dtype, variances below 0, or not finite.
-    """
-    reasons = ((name, _describe_problem(tensor.detach(), name)) for name, tensor in tensors.items())
-    problems = [f"{name} {reason}" for name, reason in reasons if reason is not None]
+
+def check_usable(owner: object, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for the tensors of `owner`, a file or a network, that cannot be weights."""
+    problems = _find_unusable(tensors)
     if problems:
         raise ValueError(f"{owner} holds tensors that cannot be weights: {format_problems(problems)}")
 

@@ -88,7 +88,9 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         card = save(
             build_network(spec, tensors),
             output,
-            classes=_resolve_class_names(options.classes, spec.num_classes) if network.has_classifier else NO_CLASSIFIER,
+            classes=_resolve_class_names(options.classes, spec.num_classes)
+            if network.has_classifier
+            else NO_CLASSIFIER,
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,

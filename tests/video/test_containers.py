@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from muybridge.records import VideoError
-from muybridge.video.containers import index_frames, interpolate_stamps, open_video_stream, parse_vop_types
+from muybridge.video.containers import open_video_stream
+from muybridge.video.frame_index import index_frames, parse_vop_types
+from muybridge.video.stamps import interpolate_stamps
 from videos import index_picture, read_index, write_picture, write_silence, write_video
 
 STORED: dict[str, dict[str, Any]] = {

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, Preprocessing, VideoError
 from muybridge.video import decode
-from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles, probe
+from muybridge.video.frame_index import index_frames
 from muybridge.video.planes import YuvClipBuilder
 from muybridge.video.sampling import sample_dense_clips, sample_random_clip
 from videos import index_picture, needs_encoder, read_index, read_indices, rewrite, write_video
@@ -168,7 +168,7 @@ def test_time_stamps_cost_no_decoding_where_they_are_stored(tmp_path: Path, monk
 
     write_video(tmp_path / "a.mp4", 20)
     write_video(tmp_path / "a.avi", 20, codec="mpeg4")
-    monkeypatch.setattr("muybridge.video.containers.decode_frames", refuse)
+    monkeypatch.setattr("muybridge.video.frame_index.decode_frames", refuse)
     assert [len(source(tmp_path).read_frame_times(name)) for name in ("a.mp4", "a.avi")] == [20, 20]
 
 

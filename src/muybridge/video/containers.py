@@ -45,13 +45,13 @@ class _Candidate:
 def open_video_stream(path: str, stream_index: int | None = None) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """The open file and one of its video streams, decoded by one thread.
 
-    Without `stream_index` it is the one that is meant (`choose_video_stream`). Raises VideoError: missing, unreadable or
+    Without `stream_index` it is the one that is meant (`_choose_video_stream`). Raises VideoError: missing, unreadable or
     no_video. Errors of FFmpeg inside the `with` block become unreadable.
     """
     with _open_container(path) as container:
         candidates = _find_video_streams(container, path)
         if stream_index is None:
-            stream_index = choose_video_stream(path, candidates)[0] if len(candidates) > 1 else candidates[0].index
+            stream_index = _choose_video_stream(path, candidates)[0] if len(candidates) > 1 else candidates[0].index
         stream = next((stream for stream in candidates if stream.index == stream_index), None)
         if stream is None:
             raise VideoError("unreadable", "the file has other streams than before: it changed while it was in use")
@@ -59,7 +59,7 @@ def open_video_stream(path: str, stream_index: int | None = None) -> Iterator[tu
         yield container, stream
 
 
-def choose_video_stream(path: str, streams: Sequence[av.VideoStream]) -> tuple[int, str]:
+def _choose_video_stream(path: str, streams: Sequence[av.VideoStream]) -> tuple[int, str]:
     """The index of the video among several video streams, and a sentence that names them.
 
     A thumbnail has few frames; of the others the default stream is meant, then the one with the most frames, then the
@@ -95,7 +95,7 @@ def list_video_streams(path: str) -> tuple[int, str | None]:
     """The index of the stream that is read, and a note if the file has several. Raises VideoError."""
     with _open_container(path) as container:
         streams = _find_video_streams(container, path)
-        return choose_video_stream(path, streams) if len(streams) > 1 else (streams[0].index, None)
+        return _choose_video_stream(path, streams) if len(streams) > 1 else (streams[0].index, None)
 
 
 def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:

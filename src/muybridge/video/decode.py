@@ -280,10 +280,10 @@ def _seek_and_demux(
             # The key-frame flag is not enough: placeholders of packed streams and periodic refreshes have it too.
             if packet.pts is None:
                 continue
-            found = int(np.searchsorted(index.key_frame_stamps[:, 0], packet.pts))
-            if found < len(index.key_frame_stamps) and index.key_frame_stamps[found, 0] == packet.pts:
-                if found <= key_index:
-                    return chain((_prepend_header(packet, index.key_frame_headers[found]),), packets)
+            number = int(np.searchsorted(index.key_frame_stamps[:, 0], packet.pts))
+            if number < len(index.key_frame_stamps) and index.key_frame_stamps[number, 0] == packet.pts:
+                if number <= key_index:
+                    return chain((_prepend_header(packet, index.key_frame_headers[number]),), packets)
                 break
     raise _SeekTooLateError
 

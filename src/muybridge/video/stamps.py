@@ -22,7 +22,7 @@ _MIN_FRAMES_PER_STRETCH = 8  # on average; where stamps step back more often, th
 
 
 @dataclass(frozen=True)
-class JoinedStamps:
+class _JoinedStamps:
     """Ticks int64 (N,) for N frames, strictly increasing, and what was done to their stamps to get there."""
 
     ticks: NDArray[np.int64]
@@ -41,7 +41,7 @@ def has_step_back(stamps: Sequence[int], *, are_presentation_stamps: bool) -> bo
     return bool(np.any(places > _MAX_REORDERED_FRAMES))
 
 
-def join_stamps(stamps: Sequence[int] | NDArray[np.int64], tick_seconds: Fraction, default_step: int) -> JoinedStamps:
+def join_stamps(stamps: Sequence[int] | NDArray[np.int64], tick_seconds: Fraction, default_step: int) -> _JoinedStamps:
     """Ticks from stamps in presentation order. `default_step`: ticks per frame where the stamps do not tell."""
     stamps_n = np.asarray(stamps, np.int64)
     steps = np.diff(stamps_n)
@@ -51,13 +51,13 @@ def join_stamps(stamps: Sequence[int] | NDArray[np.int64], tick_seconds: Fractio
     typical = max(1, int(np.median(sound))) if len(sound) else min(max(1, default_step), max_step)
     if int(steps_back.sum()) * _MIN_FRAMES_PER_STRETCH > len(stamps_n) + 2 * _MIN_FRAMES_PER_STRETCH:
         ticks = stamps_n[0] + np.arange(len(stamps_n), dtype=np.int64) * max(1, default_step)
-        return JoinedStamps(ticks, ("its time stamps are in disorder, so its frames are spaced evenly",))
+        return _JoinedStamps(ticks, ("its time stamps are in disorder, so its frames are spaced evenly",))
     notes = _describe_steps(stamps_n, steps, steps_back, jumps, typical, tick_seconds)
     if not notes:
-        return JoinedStamps(stamps_n)
+        return _JoinedStamps(stamps_n)
     repaired = np.where(steps_back | jumps, typical, steps)
     ticks = np.concatenate((stamps_n[:1], stamps_n[:1] + np.cumsum(repaired)))
-    return JoinedStamps(ticks, notes)
+    return _JoinedStamps(ticks, notes)
 
 
 def interpolate_stamps(stamps: Sequence[int | None], default_step: int) -> NDArray[np.int64]:

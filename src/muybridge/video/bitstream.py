@@ -37,6 +37,9 @@ class Picture:
     header: bytes = b""
 
 
+_PLAIN_PICTURE = Picture(False)
+
+
 class BitstreamParser:
     """Parses the packets of one stream in decoding order. Codecs without rules of their own trust the key-frame flag."""
 
@@ -49,6 +52,7 @@ class BitstreamParser:
         self._length_size = _read_length_size(codec, extradata or b"")
         self._sps: dict[int, _SequenceParameters] = {}
         self._sps_of_pps: dict[int, int] = {}
+        self._frames_only = codec == "h264"
         self._num_packets = 0
         if codec == "h264":
             for unit in _split_extradata(extradata or b"", self._length_size):
@@ -57,6 +61,8 @@ class BitstreamParser:
     def parse(self, packet: bytes, *, is_key: bool) -> Picture:
         """What packet says; call once for each packet, in order."""
         self._num_packets += 1
+        if self._is_plain_slice(packet):
+            return _PLAIN_PICTURE
         match self._codec:
             case "h264":
                 return self._parse_h264(packet, is_key)
@@ -65,6 +71,10 @@ class BitstreamParser:
             case "mpeg4" | "mpeg2video" | "mpeg1video":
                 return self._parse_mpeg(packet, is_key)
         return Picture(is_key)
+
+    def _is_plain_slice(self, packet: bytes) -> bool:
+        """Whether the packet of an H.264 stream without fields begins with a slice that is no entry: nearly all do."""
+        return self._frames_only and self._length_size == 4 and len(packet) > 4 and packet[4] & 31 == _H264_SLICE
 
     def _parse_h264(self, packet: bytes, is_key: bool) -> Picture:
         own: dict[_UnitKey, bytes] = {}
@@ -84,7 +94,8 @@ class BitstreamParser:
                 is_entry |= kind == _H264_IDR
                 is_second_field = self._is_second_field(unit)
                 break
-        return Picture(is_key and is_entry and not is_second_field, is_second_field, self._update_header(own))
+        is_entry &= is_key and not is_second_field
+        return Picture(is_entry, is_second_field, self._update_header(own, is_entry))
 
     def _parse_hevc(self, packet: bytes, is_key: bool) -> Picture:
         own: dict[_UnitKey, bytes] = {}
@@ -96,7 +107,8 @@ class BitstreamParser:
             elif kind < 32:
                 is_entry = kind in _HEVC_IRAP
                 break
-        return Picture(is_key and is_entry, False, self._update_header(own))
+        is_entry &= is_key
+        return Picture(is_entry, False, self._update_header(own, is_entry))
 
     def _parse_mpeg(self, packet: bytes, is_key: bool) -> Picture:
         sequence_codes, start_codes = _MPEG_HEADERS[self._codec]
@@ -106,13 +118,15 @@ class BitstreamParser:
                 break
             if unit[0] != 0xB2 or self._num_packets == 1:
                 own[unit[0], unit[1] >> 4 if unit[0] == 0xB5 and len(unit) > 1 else 0] = unit
-        missing = self._update_header(own)
+        missing = self._update_header(own, is_key)
         if any(code in start_codes for code, _ in own):  # complete but for the name of the encoder
             missing = self._frame_unit(self._units[0xB2, 0]) if (0xB2, 0) in self._units.keys() - own.keys() else b""
         return Picture(is_key, False, missing)
 
-    def _update_header(self, own: dict[_UnitKey, bytes]) -> bytes:
-        """Put the units of a packet in force; return those in force that the packet does not hold, ready to be decoded."""
+    def _update_header(self, own: dict[_UnitKey, bytes], is_entry: bool) -> bytes:
+        """Put the units of a packet in force; for an entry, return those that it does not hold, ready to be decoded."""
+        if not own and not is_entry:
+            return b""
         missing = [key for key in self._units if key not in own]
         if self._codec in ("h264", "hevc"):
             missing.sort()  # sequence parameter sets before picture parameter sets, which refer to them
@@ -139,12 +153,13 @@ class BitstreamParser:
             self._sps_of_pps[pps_id & 255] = bits.read_ue()
             return pps_id
         sps_id, parameters = _parse_h264_sps(bits)
+        self._frames_only &= parameters.frames_only
         self._sps[sps_id & 31] = parameters
         return sps_id
 
     def _is_second_field(self, unit: bytes) -> bool:
         """Whether a slice belongs to the field that completes the picture of the packet before."""
-        if all(parameters.frames_only for parameters in self._sps.values()):
+        if self._frames_only:
             return False
         bits = _BitReader(_unescape(unit[1:64]))
         _, _, pps_id = bits.read_ue(), bits.read_ue(), bits.read_ue()

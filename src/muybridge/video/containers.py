@@ -91,11 +91,10 @@ def _choose_video_stream(path: str, streams: Sequence[av.VideoStream]) -> tuple[
     return chosen.index, f"of its video streams, {chosen.description} is read, not {others}"
 
 
-def list_video_streams(path: str) -> tuple[int, str | None]:
-    """The index of the stream that is read, and a note if the file has several. Raises VideoError."""
-    with _open_container(path) as container:
-        streams = _find_video_streams(container, path)
-        return _choose_video_stream(path, streams) if len(streams) > 1 else (streams[0].index, None)
+def describe_stream_choice(container: InputContainer, path: str) -> str | None:
+    """A sentence about the stream that is read, if the file has several."""
+    streams = _find_video_streams(container, path)
+    return _choose_video_stream(path, streams)[1] if len(streams) > 1 else None
 
 
 def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:

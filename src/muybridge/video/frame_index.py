@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, VideoError
 from muybridge.video.bitstream import BitstreamParser
-from muybridge.video.containers import decode_frames, demux_packets, list_video_streams, open_video_stream
+from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
 from muybridge.video.stamps import MAX_FRAME_SECONDS, has_step_back, interpolate_stamps, join_stamps
 from muybridge.video.truncation import find_missing_end, is_too_short, read_promised_seconds
 
@@ -118,9 +118,9 @@ def demux_indexed_packets(
 
 
 def _index_frames(path: str) -> FrameIndex:
-    stream_index, stream_note = list_video_streams(path)
-    with open_video_stream(path, stream_index) as (container, stream):
+    with open_video_stream(path) as (container, stream):
         contents = _read_stream(container, stream, path)
+        stream_note = describe_stream_choice(container, path)
     notes = (stream_note,) if stream_note else ()
     num_leading = next((number for number, packet in enumerate(contents.packets) if packet.is_key), 0)
     if num_leading:
@@ -150,13 +150,15 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
     is_mov = container.format.name.startswith("mov,")
     parser = _PacketParser(stream)
     packets: list[_PacketInfo] = []
-    end_seconds, is_cut = 0.0, False
+    end_ticks: dict[int, int] = {}
+    is_cut = False
     sound_starts = [_to_seconds(sound.start_time, sound.time_base) for sound in container.streams.audio if is_mov]
     for packet in container.demux(stream) if is_mov else container.demux():
         stamp = packet.dts if packet.pts is None else packet.pts
-        if packet.time_base is not None and stamp is not None:
-            end_seconds = max(end_seconds, float((stamp + (packet.duration or 0)) * packet.time_base))
-        if packet.stream.index == stream.index and packet.size:
+        stream_index = packet.stream_index
+        if stamp is not None:
+            end_ticks[stream_index] = max(end_ticks.get(stream_index, 0), stamp + (packet.duration or 0))
+        if stream_index == stream.index and packet.size:
             is_cut = packet.is_corrupt
             packets.append(parser.parse(packet))
         elif packet.stream.type == "audio" and packet.size and len(sound_starts) < _MAX_SOUND_PACKETS:
@@ -166,6 +168,8 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
         _check_frame_table(stream, len(packets), is_cut)
     elif is_cut and container.format.name != "mpegts":  # MPEG-TS marks damaged packets in the same way, anywhere
         raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
+    ends = [_to_seconds(tick, container.streams[index].time_base) for index, tick in end_ticks.items()]
+    end_seconds = max((end for end in ends if end is not None), default=0.0)
     _check_head(container.format.name, path, end_seconds, float(frame_step * stream.time_base))
     if container.format.name == "avi":
         num_frames = max(

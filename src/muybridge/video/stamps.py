@@ -35,6 +35,8 @@ def has_step_back(stamps: Sequence[int], *, are_presentation_stamps: bool) -> bo
     if not are_presentation_stamps:
         return bool(np.any(stamps_n[1:] <= stamps_n[:-1]))
     latest = np.maximum.accumulate(stamps_n)
+    if np.array_equal(latest, stamps_n):
+        return False
     ordered = np.sort(stamps_n)
     # The first frame after a step back would lie more places ahead than reordering can move it.
     places = np.searchsorted(ordered, latest) - np.searchsorted(ordered, stamps_n)

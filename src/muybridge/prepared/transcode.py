@@ -15,7 +15,7 @@ import numpy as np
 
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow
-from muybridge.records import FrameTimes, VideoError, YuvClip
+from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles, probe
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
@@ -28,7 +28,10 @@ _BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block seeks to the 
 
 @dataclass(frozen=True)
 class TranscodeJob:
-    """A source video and how to store it. `path` is absolute; bounds are seconds from its first frame."""
+    """A source video and how to store it. `path` is absolute; bounds are seconds from its first frame.
+
+    With `time_origin` container they count from where its sound begins, if that is earlier.
+    """
 
     path: str
     start_seconds: float | None
@@ -37,6 +40,7 @@ class TranscodeJob:
     scale_height: int
     scale_width: int
     flow: bool = False
+    time_origin: TimeOrigin = "picture"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     """
     properties = probe(job.path)
     source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
-    times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
+    lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
+    times = source.read_frame_times(job.path)
+    times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)
     ticks, stored_times = times.ticks, times
     if job.frames_per_second is not None:
         ticks = compute_sampling_grid(times, job.frames_per_second)

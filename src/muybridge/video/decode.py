@@ -83,6 +83,13 @@ class VideoFiles:
         """
         return self._get_index(video).times
 
+    def read_lead_seconds(self, video: str) -> float:
+        """How much earlier than its first picture the sound of a file begins, which is where the clock of a player starts.
+
+        0 unless it is more than a tenth of a second. Raises VideoError as `read_frame_times`.
+        """
+        return self._get_index(video).sound_lead_seconds
+
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright.
 
@@ -148,7 +155,7 @@ class VideoFiles:
         index = index_frames(path)
         if _read_file_key(path) != key:
             raise _make_change_error()
-        for note in index.notes:
+        for note in _list_notes(index):
             _logger.warning("note: %s: %s", sanitize_text(video), note)
         self._indexes.pop(video, None)
         if len(self._indexes) >= _MAX_CACHED_INDEXES:
@@ -189,6 +196,13 @@ def _read_file_key(path: str) -> _FileKey | None:
     except OSError:
         return None
     return (file_stat.st_mtime_ns, file_stat.st_size)
+
+
+def _list_notes(index: FrameIndex) -> list[str]:
+    if not index.sound_lead_seconds:
+        return list(index.notes)
+    lead = f"its sound begins {index.sound_lead_seconds:.2f} s before its first picture, from which seconds are counted"
+    return [*index.notes, f"{lead}; prepare lists made in a player with --time-origin container"]
 
 
 def _make_change_error() -> VideoError:

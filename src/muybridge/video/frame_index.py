@@ -26,6 +26,7 @@ from muybridge.video.stamps import MAX_FRAME_SECONDS, has_step_back, interpolate
 from muybridge.video.truncation import find_missing_end, is_too_short, read_promised_seconds
 
 _START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture (VOP) in MPEG-4
+_MIN_LEAD_SECONDS = 0.1  # encoders start sound a few hundredths of a second earlier
 _MAX_SOUND_PACKETS = 64  # of all sound streams, looked at for when the sound begins
 _MAX_STAMP = 1 << 61  # a stamp beyond it is damage; differences of smaller ones do not overflow
 
@@ -71,6 +72,7 @@ class FrameIndex:
     uses_dts: bool
     num_leading_packets: int
     stream_index: int
+    sound_lead_seconds: float = 0.0  # how much earlier than the first picture the sound begins
     notes: tuple[str, ...] = ()
 
     @property
@@ -287,6 +289,8 @@ def _build_index(
     times = FrameTimes(
         joined.ticks, contents.tick_seconds, int(joined.ticks[-1]) + (last_duration if is_sound else typical)
     )
+    start = contents.sound_start_seconds
+    lead = 0.0 if start is None else float(int(stamps[0]) * contents.tick_seconds) - start
     return FrameIndex(
         times,
         stamps,
@@ -295,6 +299,7 @@ def _build_index(
         uses_dts,
         num_leading_packets,
         contents.index,
+        lead if lead > _MIN_LEAD_SECONDS else 0.0,
         joined.notes,
     )
 

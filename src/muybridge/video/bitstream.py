@@ -125,13 +125,11 @@ class BitstreamParser:
 
     def _update_header(self, own: dict[_UnitKey, bytes], is_entry: bool) -> bytes:
         """Put the units of a packet in force; for an entry, return those that it does not hold, ready to be decoded."""
-        if not own and not is_entry:
-            return b""
-        missing = [key for key in self._units if key not in own]
+        missing = [key for key in self._units if key not in own] if is_entry else []
         if self._codec in ("h264", "hevc"):
             missing.sort()  # sequence parameter sets before picture parameter sets, which refer to them
         header = b"".join(self._frame_unit(self._units[key]) for key in missing)
-        if len(self._units) < _MAX_UNITS or all(key in self._units for key in own):
+        if len(self._units) < _MAX_UNITS or own.keys() <= self._units.keys():
             self._units.update(own)
         return header
 

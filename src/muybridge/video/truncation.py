@@ -218,7 +218,7 @@ def _read_matroska_seconds(head: bytes) -> float | None:
             scale = int.from_bytes(content)
         elif element == _EBML_DURATION and len(content) in (4, 8):
             (duration,) = struct.unpack(">f" if len(content) == 4 else ">d", content)
-    return None if duration is None else float(duration) * scale / 1e9
+    return None if duration is None else float(duration) * (scale / 1e9)
 
 
 def _read_asf_seconds(head: bytes) -> float | None:

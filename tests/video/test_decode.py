@@ -359,6 +359,23 @@ def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
         files.read("a.mp4", ticks)
 
 
+def test_a_file_that_grows_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.ts", 30)
+    files = source(tmp_path)
+    ticks = files.read_frame_times("a.ts").ticks
+    write_frame = YuvClipBuilder.write_frame
+
+    def grow(planes: YuvClipBuilder, frame_index: int, frame: av.VideoFrame) -> None:
+        with path.open("ab") as file:
+            file.write(bytes(188))
+        write_frame(planes, frame_index, frame)
+
+    monkeypatch.setattr(YuvClipBuilder, "write_frame", grow)
+    with pytest.raises(VideoError, match="the file changed while it was read") as caught:
+        files.read("a.ts", ticks[:4])
+    assert caught.value.status == "unreadable"
+
+
 def test_paths_are_relative_to_the_root_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep").mkdir()
     path = write_video(tmp_path / "deep" / "a.mp4", 3)

@@ -136,12 +136,12 @@ def without_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_packet_tells_the_decoder_how_old_the_encoder_is(tmp_path: Path, name: str) -> None:
     """Lossless streams of old x264 are predicted in another way (FFmpeg: h264_mb.c, x264_build < 151)."""
     options = {"qp": "0", "x264-params": "scenecut=0:8x8dct=1:cabac=0"}
-    shape = {"height": HEIGHT, "width": WIDTH, "gop": 12, "paint": paint, "pixel_format": "yuv444p"}
+    shape = {"height": HEIGHT, "width": WIDTH, "gop": 12, "paint": paint}
     first = write_video(tmp_path / "a.mkv", NUM_FRAMES, options=options, **shape)
     rewrite(first, tmp_path / name, lambda _, packet: make_old(bytes(packet)))
     files = source(tmp_path)
     new, old = (files.read(file, files.read_frame_times(file).ticks).luma_thw for file in ("a.mkv", name))
-    assert np.any(new != old)
+    assert np.any(new[24:] != old[24:])
     check_random_access(tmp_path / name, NUM_FRAMES)
 
 

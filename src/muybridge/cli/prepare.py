@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 
@@ -24,6 +24,9 @@ class FrameArguments:
     """Height and width of the frames."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments count from: the first picture, or the clock of a player, which may start earlier, with the
+    sound."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
         from muybridge.video.flow import import_opencv
 
         import_opencv()  # fails before the work, where it is not installed
-    return PreparationOptions(frames.fps, height, width, flow=frames.flow)
+    return PreparationOptions(frames.fps, height, width, flow=frames.flow, time_origin=frames.time_origin)
 
 
 def _create_transcoder(work: WorkArguments) -> Transcoder:

@@ -19,9 +19,9 @@ from muybridge.text import join_names
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
-    "3g2", "3gp", "amv", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m1v", "m2t",
-    "m2ts", "m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut",
-    "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "wmv", "xvid", "y4m",
+    "3g2", "3gp", "amv", "apng", "asf", "avi", "avif", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf",
+    "m1v", "m2t", "m2ts", "m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mpv", "mts",
+    "mxf", "nut", "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "webp", "wmv", "xvid", "y4m",
 ))
 # fmt: on
 

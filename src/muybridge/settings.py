@@ -1,8 +1,8 @@
-"""Every setting of a run, with its default: here and nowhere else. No torch.
+"""Every setting of a run, with its default.
 
-`TrainSettings` is what `muybridge train` takes from the command line, from `--config recipe.yaml` and from a run folder's
-settings.yaml; the three are the same names. Defaults are the paper's (Tran et al., CVPR 2018, section 4; where the paper is
-silent the authors' code, see docs/protocol.md). Checks across fields name the flags to change.
+`TrainSettings` is what `muybridge train` reads from the command line, from `--config recipe.yaml` and from a run folder's
+settings.yaml, under the same names. Defaults are the paper's (Tran et al., CVPR 2018, section 4), or those of the authors'
+code where the paper gives none (docs/protocol.md). Errors name the options to change. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Literal
 
-from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, Modality, Preprocessing
+from muybridge.records import Modality, Preprocessing
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -31,16 +31,16 @@ class NetworkSettings:
     input_channels: int | None = None
     """Channels of a frame; by default 3 for rgb and 2 for flow."""
     mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
-    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's per_block; by default that
-    of --init, else the paper's."""
+    """How R(2+1)D chooses the channels between its two convolutions: per_convolution (paper) or per_block (torchvision); by
+    default that of --init, else the paper's."""
     stem_mid_channels: int | None = None
-    """Channels between the halves of R(2+1)D's stem; by default 45 at width 64, as in the paper, where its rule gives 83."""
+    """Channels between the two convolutions of R(2+1)D's stem; by default 45 at width 64, as in the authors' code."""
     middle_relu: bool | None = None
-    """ReLU between the halves of a (2+1)D convolution; by default as --init has it, else there, as in the paper."""
+    """ReLU between the two convolutions of (2+1)D; by default that of --init, else true, as in the paper."""
     norm_epsilon: float | None = None
     """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
     stem_pool: bool | None = None
-    """A 1x3x3 max-pool after the stem; by default as --init has it, else none, as in the paper."""
+    """A 1x3x3 max-pool after the stem; by default that of --init, else false, as in the paper."""
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, f"network.width must be at least 1, not {self.width}")
@@ -56,34 +56,38 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a clip is."""
+    """What a clip is. Defaults and checks are those of `Preprocessing`."""
 
-    length: int = 16
+    length: int = Preprocessing.clip_length
     """Frames in a clip."""
-    stride: int = 1
+    stride: int = Preprocessing.frame_stride
     """Take every n-th frame."""
-    frames_per_second: float | None = None
+    frames_per_second: float | None = Preprocessing.frames_per_second
     """Sample at this rate by time stamps; by default at the file's own rate. The authors' models saw 15."""
-    scale: tuple[int, int] = (128, 171)
+    scale: tuple[int, int] = (Preprocessing.scale_height, Preprocessing.scale_width)
     """Height and width every frame is scaled to, aspect ratio ignored."""
-    crop: int = 112
+    crop: int = Preprocessing.crop
     """Height and width of the crop: random in training, centred in evaluation."""
-    flow_gap: int = 1
-    """With modality flow: frames from the first to the second picture of a flow; stride lies between flows."""
-    flow_chain: bool = False
+    flow_gap: int = Preprocessing.flow_gap
+    """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
+    flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
     mirror: bool = True
-    """Mirror half of the training clips. Off where left and right tell classes apart."""
+    """Mirror half of the training clips. Turn off if left and right tell classes apart."""
 
     def __post_init__(self) -> None:
-        _require(self.length >= 1, f"clips.length must be at least 1, not {self.length}")
-        _require(self.stride >= 1, f"clips.stride must be at least 1, not {self.stride}")
-        _require(self.flow_gap >= 1, f"clips.flow_gap must be at least 1, not {self.flow_gap}")
-        _require(
-            1 <= self.crop <= min(self.scale),
-            f"clips.crop {self.crop} does not fit into clips.scale {self.scale[0]}x{self.scale[1]}; "
-            "lower the one or raise the other",
-        )
+        self.make_preprocessing("flow")  # the modality without a restriction of its own
+
+    def make_preprocessing(self, modality: Modality) -> Preprocessing:
+        """These settings as the record that the weights' card holds. Raises ValueError naming the setting to change."""
+        values = {PREPROCESSING_NAMES.get(name, name): value for name, value in vars(self).items()}
+        values["scale_height"], values["scale_width"] = values.pop("scale")
+        del values["mirror"]  # an augmentation of training
+        return Preprocessing(modality=modality, **values)
+
+
+# Fields of ClipSettings whose name differs in Preprocessing; all others but `scale` and `mirror` have the same name in both.
+PREPROCESSING_NAMES = {"length": "clip_length", "stride": "frame_stride"}
 
 
 @dataclass(frozen=True)
@@ -99,41 +103,41 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     """On convolution and classifier weights and batch-norm scales, not on biases."""
     batch_size: int = 32
-    """Clips a process takes through the network at once."""
+    """Clips per process in one forward pass."""
     global_batch: int | None = None
-    """Clips a step over all processes, by default batch_size for each. More than that are accumulated in several passes."""
+    """Clips per step over all processes; by default batch_size per process. Larger values accumulate gradients over passes."""
     epochs: float = PAPER_EPOCHS
-    """Length of the run; warm-up and decay keep their share of it unless given."""
+    """Length of the run; warm-up and decay scale with it unless given."""
     warmup_epochs: float | None = None
-    """Linear warm-up of the rate, by step; by default 10/45 of the epochs."""
+    """Linear warm-up of the rate, step by step; by default 10/45 of the epochs."""
     decay_epochs: tuple[float, ...] | None = None
-    """Where the rate is multiplied by decay_factor; by default at 20/45, 30/45 and 40/45 of the epochs."""
+    """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: float = 0.1
-    """What the rate is multiplied by at each of decay_epochs."""
+    """Factor of the rate at each of decay_epochs."""
     clips_per_epoch: int | None = None
-    """Clips in an epoch; by default four a training video (the paper: 1M over Kinetics' 240k)."""
+    """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
     compile: bool = False
-    """Hand the network to torch.compile: minutes at the start, quicker steps on a GPU."""
+    """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True
-    """Run convolutions on channels-last memory, which is measured faster; false runs torch's plain conv3d."""
+    """Run convolutions on channels-last memory, which is faster where measured; false runs torch's plain conv3d."""
     activation_checkpointing: bool = False
-    """Remember only what enters each block and compute the rest again: long clips in less memory, a third slower."""
+    """Keep only the input of each block and recompute the rest in the backward pass: less memory, a third slower."""
     synchronise_norm: bool = False
-    """Batch norm over the clips of all processes together; by default each process normalises by its own."""
+    """Batch norm statistics over the clips of all processes; by default each process uses its own."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """What a loss or gradient that is not finite does: it ends the run, or its step moves nothing and is counted."""
+    """What to do if loss or gradient is not finite: stop the run, or skip the step and count it."""
     profile_steps: int = 0
     """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
     validate_every_epochs: float = 1.0
     """Epochs between validations; 0 validates only at the end."""
     rate_factors: tuple[float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    """What the rate is multiplied by in conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
+    """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
     frozen_stages: int = 0
-    """How many of conv1 to conv5 stay as --init has them, their batch norm and its statistics too; for fine-tuning."""
+    """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "decay_factor"):
@@ -153,7 +157,7 @@ class TrainingSettings:
             f"training.rate_factors must not be negative, not {self.rate_factors}",
         )
         _require(
-            0 <= self.frozen_stages <= 5, f"training.frozen_stages must lie between 0 and 5, not {self.frozen_stages}"
+            0 <= self.frozen_stages <= 5, f"training.frozen_stages must be between 0 and 5, not {self.frozen_stages}"
         )
         _require(
             self.clips_per_epoch is None or self.clips_per_epoch >= 1,
@@ -184,13 +188,13 @@ class EvaluationSettings:
     """How a video is scored: by default the paper's protocol, 10 uniform centre crops, softmax averaged."""
 
     clips: int = 10
-    """Clips a video, uniformly spaced."""
+    """Clips per video, uniformly spaced."""
     batch_size: int = 40
-    """About how many clips go through the network at once; always whole videos."""
+    """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
     """What is averaged over the clips of a video."""
     keep: Literal["views", "videos"] = "views"
-    """What the score file keeps: every view's scores, or each video's mean and how many of its views were right."""
+    """What the score file holds: the scores of every view, or each video's mean and how many of its views were right."""
 
     def __post_init__(self) -> None:
         _require(self.clips >= 1, f"evaluation.clips must be at least 1, not {self.clips}")
@@ -198,22 +202,22 @@ class EvaluationSettings:
 
     @property
     def videos_per_batch(self) -> int:
-        """Whole videos in a batch: it depends on settings alone, so logits do not depend on who computes them."""
+        """Videos per batch. It depends on settings alone, so that logits do not depend on the number of ranks."""
         return max(1, self.batch_size // self.clips)
 
 
 @dataclass(frozen=True)
 class LoadingSettings:
-    """Worker processes that read and decode."""
+    """Worker processes that read and decode videos."""
 
     workers: int | None = None
-    """Worker processes; by default one a processor core, at most 16; 0 reads in the training process itself."""
+    """Worker processes; by default one per processor core, at most 16; 0 reads in the training process itself."""
     prefetch: int = 4
-    """Batches each worker keeps ready."""
+    """Batches that each worker prefetches."""
     max_failed_share: float = 0.1
-    """Training stops when more than this share of the clips drawn could not be read."""
+    """Training stops if more than this share of the clips cannot be read."""
     worker_restarts: int = 3
-    """How often workers are started again after one was killed, before that ends the run."""
+    """How often workers are restarted after one was killed before the run ends."""
 
     def __post_init__(self) -> None:
         _require(self.workers is None or self.workers >= 0, f"loading.workers must be 0 or more, not {self.workers}")
@@ -221,20 +225,20 @@ class LoadingSettings:
         _require(self.worker_restarts >= 0, f"loading.worker_restarts must be 0 or more, not {self.worker_restarts}")
         _require(
             0 <= self.max_failed_share <= 1,
-            f"loading.max_failed_share must lie between 0 and 1, not {self.max_failed_share}",
+            f"loading.max_failed_share must be between 0 and 1, not {self.max_failed_share}",
         )
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """What is kept of a run in progress."""
+    """Checkpoints of a run in progress."""
 
     every_minutes: float = 10.0
     """Minutes between checkpoints; one is also written at every validation and on Ctrl-C."""
     keep: int = 2
-    """Checkpoints kept, the newest ones."""
+    """How many of the newest checkpoints to keep."""
     keep_best: bool = False
-    """Keep the checkpoint of the best validation too, however old."""
+    """Also keep the checkpoint of the best validation."""
 
     def __post_init__(self) -> None:
         _require(self.every_minutes > 0, f"checkpoints.every_minutes must be positive, not {self.every_minutes}")
@@ -243,16 +247,16 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class TimeoutSettings:
-    """How long a process may be in one phase before it ends the run and says where it was: no run hangs."""
+    """How long a phase may last before the process ends the run with an error that names the phase."""
 
     start_minutes: float = 30.0
-    """Meeting the other processes of a torchrun job."""
+    """Starting the process group of a torchrun job."""
     step_minutes: float = 30.0
-    """Reading the clips of one step, or learning from them, the slowest process included."""
+    """Loading the clips of one step, or the step itself, in the slowest process."""
     scoring_minutes: float = 30.0
     """Between two batches of an evaluation."""
     checkpoint_minutes: float = 60.0
-    """Waiting for a checkpoint to be on disk."""
+    """Waiting for a checkpoint to be written."""
 
     def __post_init__(self) -> None:
         for name in ("start_minutes", "step_minutes", "scoring_minutes", "checkpoint_minutes"):
@@ -262,7 +266,7 @@ class TimeoutSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All of a training run."""
+    """All settings of a training run."""
 
     data: str
     """A folder of class folders, or a CSV file (docs/data.md)."""
@@ -273,13 +277,16 @@ class TrainSettings:
     init: str | None = None
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
-    """What the network sees."""
+    """The network's input: RGB frames or optical flow."""
+    columns: str | None = None
+    """Which columns of a list are which, such as path=filename,label=class,group=subject; what is left out is guessed from
+    the names (docs/data.md)."""
     fold: int | None = None
     """Which official fold to use, for data sets that have them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int = 0
-    """Decides initial weights, splits, draws and crops."""
+    """Seed of initial weights, splits, draws and crops."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
@@ -291,37 +298,21 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         _require(self.fold is None or self.fold in (1, 2, 3), f"fold must be 1, 2 or 3, not {self.fold}")
-        _require(
-            self.modality == "flow" or (self.clips.flow_gap, self.clips.flow_chain) == (1, False),
-            "clips.flow_gap and clips.flow_chain are about optical flow; add --modality flow, or leave them out",
-        )
+        self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
-            "training.frozen_stages keeps stages as --init has them; name weights with --init",
+            "training.frozen_stages freezes stages of pretrained weights; name weights with --init",
         )
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What these settings do to a frame, as the card will say it."""
-        rgb = self.modality == "rgb"
-        return Preprocessing(
-            modality=self.modality,
-            clip_length=self.clips.length,
-            frame_stride=self.clips.stride,
-            frames_per_second=self.clips.frames_per_second,
-            scale_height=self.clips.scale[0],
-            scale_width=self.clips.scale[1],
-            crop=self.clips.crop,
-            mean=RGB_MEAN if rgb else FLOW_MEAN,
-            std=RGB_STD if rgb else FLOW_STD,
-            flow_gap=self.clips.flow_gap,
-            flow_chain=self.clips.flow_chain,
-        )
+        """The preprocessing of these settings, as written on the card."""
+        return self.clips.make_preprocessing(self.modality)
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """All of an evaluation, apart from the weights."""
+    """All settings of an evaluation but the weights."""
 
     data: str
     """A folder of class folders, or a CSV file (docs/data.md)."""
@@ -329,20 +320,23 @@ class EvaluateSettings:
     """The videos to score."""
     output: str | None = None
     """The score file to write; by default scores/<split>.parquet in the run folder."""
+    columns: str | None = None
+    """Which columns of a list are which, such as path=filename,label=class,group=subject; unset: as the run read the same
+    data, else guessed from the names (docs/data.md)."""
     fold: int | None = None
-    """Which official fold to use, for data sets that have them. Unset: the one that the run was trained on, where the data is
-    the same, so that no training video is taken for a test video."""
+    """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
+    training video is scored as a test video."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int | None = None
-    """What draws the validation split where the data has none. Unset: as the run drew it, or 0."""
+    """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as nested dicts, lists and scalars, the shape of a YAML file."""
+    """A settings dataclass as nested dicts, lists and scalars, as in a YAML file."""
     assert is_dataclass(settings) and not isinstance(settings, type)
     return {key: _convert_tuples(value) for key, value in asdict(settings).items()}
 
@@ -354,7 +348,7 @@ def _convert_tuples(value: Any) -> Any:
 
 
 def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The settings in which two plain forms differ: `group.name` -> (ours, theirs)."""
+    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
     changed: dict[str, tuple[Any, Any]] = {}
     for name in sorted(left.keys() | right.keys()):
         left_value, right_value = left.get(name), right.get(name)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
+from muybridge.records import FLOW_MEAN, FLOW_STD, Modality, Preprocessing
 from muybridge.settings import EvaluationSettings
 
 
@@ -58,3 +58,21 @@ def test_unknown_keys_and_values_are_refused() -> None:
         EvaluationProtocol.from_json({**values, "average": "max"})
     with pytest.raises(ValueError, match="at least one clip"):
         EvaluationProtocol.from_json({**values, "clips": 0})
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_keys_in_a_file_stay(modality: Modality) -> None:
+    keys = (
+        *("placement", "clips", "clip_length", "frame_stride", "frames_per_second", "scale_height", "scale_width"),
+        *("crop", "crop_size", "average", "modality"),
+    )
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing(modality=modality))
+    assert tuple(protocol.to_json()) == (*keys, *(("flow_gap", "flow_chain") if modality == "flow" else ()))
+    assert protocol.to_json()["crop"] == "centre"
+    assert protocol.to_json()["crop_size"] == 112
+
+
+def test_what_a_file_does_not_hold_does_not_tell_protocols_apart() -> None:
+    other = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    protocols = [EvaluationProtocol.from_settings(EvaluationSettings(), each) for each in (Preprocessing(), other)]
+    assert protocols[0] == protocols[1]

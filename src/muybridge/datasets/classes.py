@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from muybridge.datasets.rows import VideoRow
 from muybridge.datasets.video_files import normalize_unicode
@@ -36,9 +36,14 @@ def match_classes(classes: Sequence[str], target_classes: Sequence[str]) -> list
     return [target_indices[normalize_class_name(name)] for name in classes]
 
 
-def collect_classes(address: str, rows: Sequence[VideoRow]) -> list[str]:
-    """The sorted labels of all rows. Raises ValueError where two of them are the same name."""
-    classes = _sort_classes({label for row in rows for label in row.labels})
+def collect_classes(address: str, rows: Sequence[VideoRow], *, sort_numbers: bool = True) -> list[str]:
+    """The sorted labels of all rows; with `sort_numbers`, numbers in their own order: 0 1 2 10.
+
+    Raises ValueError where two of them are the same name.
+    """
+    classes = sorted({label for row in rows for label in row.labels})
+    if sort_numbers and all(map(_is_number, classes)):
+        classes.sort(key=float)
     ambiguous = _describe_ambiguous_names(classes)
     if ambiguous:
         raise ValueError(
@@ -63,12 +68,6 @@ def describe_classes(rows: Sequence[VideoRow], classes: Sequence[str]) -> list[s
             f"{has.format(join_names(single))} one video only: it is in one split, and absent from the others."
         )
     return notes
-
-
-def _sort_classes(names: Set[str]) -> list[str]:
-    if all(map(_is_number, names)):
-        return sorted(names, key=lambda name: (float(name), name))
-    return sorted(names)
 
 
 def _is_number(name: str) -> bool:

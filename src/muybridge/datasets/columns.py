@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-EXACT_COLUMNS = "exact"  # reads columns called as in SYNONYMS' keys, and takes no synonym for them: runs of version 0.1
+# Reads a data set as version 0.1 did, for runs that it began: no synonyms, no links, names as they are spelled, all classes in
+# the order of their characters.
+AS_VERSION_0_1 = "as-version-0.1"
 
 # Names are compared in lower case, with `_` for white space and `-`. The key itself takes precedence over its synonyms.
 # fmt: off
@@ -34,7 +36,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "frames_per_second": ("fps", "frame_rate", "framerate", "source_fps"),
 })
 # fmt: on
-_EXACT_ROLES = ("path", "label", "split", "group", "start_seconds", "end_seconds")
+_ROLES_OF_VERSION_0_1 = ("path", "label", "split", "group", "start_seconds", "end_seconds")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ColumnMapping:
     @property
     def has_synonyms(self) -> bool:
         """Whether a column has another name than its role."""
-        return any(normalize_column_name(self.names[index]) != role for role, index in self.indices.items())
+        return any(_normalize_column_name(self.names[index]) != role for role, index in self.indices.items())
 
     @property
     def unread_names(self) -> list[str]:
@@ -69,12 +71,12 @@ class ColumnMapping:
         return cells[index] if index is not None and index < len(cells) else ""
 
 
-def normalize_column_name(name: str) -> str:
+def _normalize_column_name(name: str) -> str:
     """A column's name in lower case, with `_` for white space and `-`."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
-def parse_columns(text: str) -> dict[str, str]:
+def _parse_columns(text: str) -> dict[str, str]:
     """`path=filename,label=class` as {role: column}. Raises ValueError for an unknown role and for one given twice."""
     given: dict[str, str] = {}
     for part in text.split(","):
@@ -91,33 +93,33 @@ def parse_columns(text: str) -> dict[str, str]:
 
 def is_header(cells: Sequence[str], columns: str | None) -> bool:
     """Whether the cells of a first line name columns: one of them is called like a path, or as `columns` says."""
-    names = {normalize_column_name(cell) for cell in cells}
-    if columns and columns != EXACT_COLUMNS:
-        return any(normalize_column_name(name) in names for name in parse_columns(columns).values())
+    names = {_normalize_column_name(cell) for cell in cells}
+    if columns and columns != AS_VERSION_0_1:
+        return any(_normalize_column_name(name) in names for name in _parse_columns(columns).values())
     return bool(names & {"path", *(SYNONYMS["path"] if columns is None else ())})
 
 
 def map_columns(names: Sequence[str], columns: str | None) -> ColumnMapping:
-    """The mapping of a header; `columns` is the argument of `--columns`, EXACT_COLUMNS, or None to guess.
+    """The mapping of a header; `columns` is the argument of `--columns`, AS_VERSION_0_1, or None to guess.
 
     Roles that `columns` leaves out are guessed too. Raises ValueError where it names a column that is not there, and where
     two columns may be meant.
     """
-    normalized = [normalize_column_name(name) for name in names]
-    given = {} if columns in (None, EXACT_COLUMNS) else parse_columns(str(columns))
+    normalized = [_normalize_column_name(name) for name in names]
+    given = {} if columns in (None, AS_VERSION_0_1) else _parse_columns(str(columns))
     indices: dict[str, int] = {}
     problems: list[str] = []
     for role, name in given.items():
-        if normalize_column_name(name) not in normalized:
+        if _normalize_column_name(name) not in normalized:
             problems.append(f"--columns says {role}={name}, but the columns are {', '.join(names)}")
         else:
-            indices[role] = normalized.index(normalize_column_name(name))
+            indices[role] = normalized.index(_normalize_column_name(name))
     taken = set(indices.values())
     for role, synonyms in SYNONYMS.items():
-        if role in given or (columns == EXACT_COLUMNS and role not in _EXACT_ROLES):
+        if role in given or (columns == AS_VERSION_0_1 and role not in _ROLES_OF_VERSION_0_1):
             continue
         exact = [index for index, name in enumerate(normalized) if name == role and index not in taken]
-        accepted = synonyms if columns != EXACT_COLUMNS else ()
+        accepted = synonyms if columns != AS_VERSION_0_1 else ()
         candidates = exact or [i for i, name in enumerate(normalized) if name in accepted and i not in taken]
         if len(candidates) > 1:
             choices = " or ".join(f"--columns {role}={names[index]}" for index in candidates)

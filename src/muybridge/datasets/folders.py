@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from muybridge.datasets.columns import EXACT_COLUMNS
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.datasets.video_files import (
     SkippedFiles,
     has_video_extension,
     is_visible,
     iterate_videos,
-    normalize_unicode,
 )
 from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
 from muybridge.records import Split
@@ -36,14 +35,14 @@ def read_video_rows(address: str, columns: str | None = None) -> tuple[str, list
     for a layout or a file with problems.
     """
     path = Path(address)
-    if is_list_address(address):
+    if _is_list_address(address):
         return str(path.parent), *_read_list(path, columns)
-    if columns not in (None, EXACT_COLUMNS):
+    if columns not in (None, AS_VERSION_0_1):
         raise ValueError(f"--columns is for lists, but {address} is a folder; leave it out")
-    return str(path), *_read_folder(path)
+    return str(path), *_read_folder(path, follow_links=columns is None)
 
 
-def is_list_address(address: str) -> bool:
+def _is_list_address(address: str) -> bool:
     """Whether an address is a list rather than a folder. Raises ValueError if it is neither."""
     path = Path(address)
     if not address:
@@ -60,9 +59,9 @@ def is_list_address(address: str) -> bool:
 
 
 def resolve_columns(address: str, columns: str | None) -> str | None:
-    """`columns` with everything that is guessed for a list; None for a folder and for a list whose columns have no names."""
-    if not is_list_address(address):
-        return None
+    """`columns` with everything that is guessed for a list; unchanged for a folder, None if the columns have no names."""
+    if not _is_list_address(address):
+        return columns
     table = read_table(Path(address), columns)
     return str(table.mapping) if table.has_header else None
 
@@ -94,7 +93,7 @@ def _check_files_exist(path: Path, rows: Sequence[VideoRow]) -> None:
         )
 
 
-def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
+def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], list[str]]:
     """Rows and notes of a folder of class folders, or of split folders that contain class folders."""
     folders = _list_subfolders(root)
     if not folders:
@@ -113,8 +112,8 @@ def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
     empty_folders = []
     skipped = SkippedFiles()
     for folder, label, split in class_folders:
-        labels = (normalize_unicode(label),)
-        class_rows = [VideoRow(path, labels, split) for path in iterate_videos(root, folder, skipped)]
+        paths = iterate_videos(root, folder, skipped, follow_links=follow_links)
+        class_rows = [VideoRow(path, (label,), split) for path in paths]
         rows += class_rows
         if not class_rows:
             empty_folders.append(folder)

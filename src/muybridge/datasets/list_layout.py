@@ -77,10 +77,10 @@ def _find_headerless_layout(first: str, finder: VideoFinder) -> tuple[Delimiter,
         is_jester_id = delimiter == ";" and len(cells) == 2 and cells[0].isdigit()
         if len(cells) > 1 and (is_video(cells[0]) or is_jester_id):
             return delimiter, _name_columns(cells[1:])
-    words = first.split()
-    if len(words) > 2 and words[-2].isdigit() and not has_video_extension(first.rsplit(maxsplit=1)[0]):
+    parts = first.split()
+    if len(parts) > 2 and parts[-2].isdigit() and not has_video_extension(first.rsplit(maxsplit=1)[0]):
         return " ", ("path", "num_frames", "label")
-    if len(words) > 1 and is_video(first.rsplit(maxsplit=1)[0].strip()):
+    if len(parts) > 1 and is_video(first.rsplit(maxsplit=1)[0].strip()):
         return " ", ("path", "label")
     return (",", ("path",)) if is_video(first.strip()) else None
 

@@ -65,17 +65,24 @@ class SkippedFiles:
         return notes
 
 
-def iterate_videos(root: str | Path, folder: str = "", skipped: SkippedFiles | None = None) -> Iterator[str]:
+def iterate_videos(
+    root: str | Path, folder: str = "", skipped: SkippedFiles | None = None, *, follow_links: bool = True
+) -> Iterator[str]:
     """Paths of the videos below root/folder, relative to root, in sorted order, without hidden ones.
 
     Links to folders are followed, except to a folder that contains the link. What is left out is added to `skipped`.
     """
-    path = Path(root, folder)
-    ancestors = frozenset(map(_identify, (path.resolve(), *path.resolve().parents)))
-    yield from _iterate_folder(str(root), folder, ancestors, SkippedFiles() if skipped is None else skipped)
+    path = Path(root, folder).resolve()
+    ancestors = frozenset(map(_identify, (path, *path.parents)))
+    for video, is_behind_link in _iterate_folder(str(root), folder, ancestors, skipped or SkippedFiles()):
+        if follow_links or not is_behind_link:
+            yield video
 
 
-def _iterate_folder(root: str, folder: str, ancestors: frozenset[_Identity], skipped: SkippedFiles) -> Iterator[str]:
+def _iterate_folder(
+    root: str, folder: str, ancestors: frozenset[_Identity], skipped: SkippedFiles
+) -> Iterator[tuple[str, bool]]:
+    """Each video, and whether a link leads to its folder."""
     with os.scandir(Path(root, folder)) as entries:
         visible = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries if is_visible(entry.name)]
     for name, is_folder, is_link in sorted(visible):
@@ -85,9 +92,10 @@ def _iterate_folder(root: str, folder: str, ancestors: frozenset[_Identity], ski
             if identity in ancestors:
                 skipped.cyclic_links.append(path)
             else:
-                yield from _iterate_folder(root, path, ancestors | {identity}, skipped)
+                for video, is_behind_link in _iterate_folder(root, path, ancestors | {identity}, skipped):
+                    yield video, is_behind_link or is_link
         elif has_video_extension(name):
-            yield path  # a link to nothing too: that video is missing
+            yield path, False  # a link to nothing too: that video is missing
         elif is_link and not Path(root, path).exists():
             skipped.broken_links.append(path)
         else:

@@ -21,7 +21,7 @@ from muybridge.datasets.json_lists import read_json_table
 from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.datasets.text_table import TextRow
-from muybridge.datasets.video_files import VideoFinder, normalize_unicode
+from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split
 from muybridge.text import join_names
 
@@ -60,7 +60,7 @@ class _RowParser:
             split = self._parse_split(row, problems)
             start, end = self._parse_bounds(row, path, problems)
             if not problems:
-                group = normalize_unicode(self._get(row, "group")) or None
+                group = self._get(row, "group") or None
                 return VideoRow(path, labels, split, group, start, end)
         self.problems += [(row.line_number, problem) for problem in problems]
         return None
@@ -80,11 +80,7 @@ class _RowParser:
         return problems
 
     def _parse_labels(self, row: TextRow, problems: list[str]) -> tuple[str, ...]:
-        labels = tuple(
-            dict.fromkeys(
-                normalize_unicode(label.strip()) for label in self._get(row, "label").split("|") if label.strip()
-            )
-        )
+        labels = tuple(dict.fromkeys(label.strip() for label in self._get(row, "label").split("|") if label.strip()))
         if not labels and self.needs_labels:
             problems.append("has no label")
         return labels

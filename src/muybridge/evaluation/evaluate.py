@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.gather import gather_rounds
 from muybridge.distributed.process_group import ProcessGroup, local_device
@@ -25,8 +26,10 @@ from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
-from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
+from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
@@ -84,7 +87,7 @@ def evaluate_split(
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
-    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -98,12 +101,12 @@ def evaluate_split(
         return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
 
 
-def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
     """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0, columns=settings.columns)
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -122,7 +125,7 @@ def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int 
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold and seed from the run that made the weights, if it was trained on the same data.
+    """Fill in an unset fold, seed and columns from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -138,6 +141,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         settings,
         fold=saved.get("fold") if settings.fold is None else settings.fold,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
+        columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
     )
 
 
@@ -159,8 +163,8 @@ def evaluate(
     keep_videos = job.evaluation.keep == "videos"
     writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    source = open_frame_source(job.manifest.root, job.preprocessing)
-    dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 

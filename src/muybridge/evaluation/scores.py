@@ -30,7 +30,7 @@ from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scor
 from muybridge.video.views import prepare_network_input
 
 if TYPE_CHECKING:
-    from muybridge.loading.loader import EvaluationBatch
+    from muybridge.loading.datasets import EvaluationBatch
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 
 class ConvolutionKind(StrEnum):
@@ -174,30 +174,30 @@ def list_models() -> list[str]:
     return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
 
 
-def build_specification(  # noqa: PLR0913  (what a user may change, each by its own name)
-    name: str,
-    *,
-    num_classes: int = 400,
-    clip_length: int = 16,
-    input_channels: int = 3,
-    width: int = PAPER_WIDTH,
-    mid_channel_rule: MidChannelRule = "per_convolution",
-    norm_epsilon: float = 1e-3,
-    stem_pool: bool = False,
-    stem_mid_channels: int | None = None,
-    middle_relu: bool = True,
-) -> Specification:
-    """The row of the table for `name`, with what is changed about it; ValueError for an unknown name.
+class SpecificationOptions(TypedDict, total=False):
+    """The fields of `Specification` that a user may change; those left out have its defaults."""
 
-    `stem_mid_channels` None: 45 at width 64, as in the paper, and in proportion at other widths (11 at width 16).
-    """
+    num_classes: int
+    clip_length: int
+    input_channels: int
+    width: int
+    mid_channel_rule: MidChannelRule
+    norm_epsilon: float
+    stem_pool: bool
+    stem_mid_channels: int | None  # None: 45 at width 64, as in the paper, and in proportion at other widths (11 at 16)
+    middle_relu: bool
+
+
+def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> Specification:
+    """The row of the table for `name` with some options changed; ValueError for an unknown name."""
     if name not in list_models():
         raise ValueError(_format_unknown_name(name))
     family, _, depth = name.rpartition("_")
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]
-    if stem_mid_channels is None:
-        stem_mid_channels = max(1, round(PAPER_STEM_MID_CHANNELS * width / PAPER_WIDTH))
+    if options.get("stem_mid_channels") is None:
+        width = options.get("width", Specification.width)
+        options["stem_mid_channels"] = max(1, round(Specification.stem_mid_channels * width / PAPER_WIDTH))
     return Specification(
         name=name,
         stem=stem,
@@ -206,15 +206,7 @@ def build_specification(  # noqa: PLR0913  (what a user may change, each by its 
         blocks=blocks,
         # Down-sampling in time is a stride of the convolution, so a 2D stage has none (paper, section 3).
         temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
-        stem_mid_channels=stem_mid_channels,
-        stem_pool=stem_pool,
-        mid_channel_rule=mid_channel_rule,
-        input_channels=input_channels,
-        num_classes=num_classes,
-        width=width,
-        norm_epsilon=norm_epsilon,
-        clip_length=clip_length,
-        middle_relu=middle_relu,
+        **options,  # type: ignore[arg-type]  # stem_mid_channels is set by now
     )
 
 

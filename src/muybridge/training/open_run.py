@@ -10,10 +10,13 @@ from typing import Any
 
 import yaml
 
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.folders import resolve_columns
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import write_json, write_text
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
+from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
 
@@ -49,16 +52,19 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
     saved = read_settings(settings_file) if has_checkpoint and settings_file.exists() else None
-    settings = resolve_global_batch(settings, saved, world_size)
-    check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
+    settings = _resolve_global_batch(settings, saved, world_size)
+    if saved is not None:
+        saved = {"columns": AS_VERSION_0_1, **saved}
+    settings = _resolve_columns(settings, saved)
+    _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     if not has_checkpoint or not network_file.is_file():
         specification = None
     else:
         specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
-    return OpenedRun(settings, specification, describe_changed_settings(settings, saved))
+    return OpenedRun(settings, specification, _describe_changed_settings(settings, saved))
 
 
-def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
+def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
     """Sets training.global_batch where it is unset: as in the resumed run, else batch_size for each rank.
 
     So a run that is resumed on another number of ranks keeps its global batches.
@@ -71,7 +77,19 @@ def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | Non
     return replace(settings, training=replace(training, global_batch=global_batch))
 
 
-def check_run_folder(
+def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets what `columns` leaves open: as in the resumed run, else as guessed from the list.
+
+    So the columns of a list are read in the same way whatever later versions guess.
+    """
+    if settings.columns is None and saved is not None:
+        return replace(settings, columns=saved["columns"])
+    if is_prepared(settings.data):
+        return settings
+    return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
+def _check_run_folder(
     folder: Path, settings: TrainSettings, saved: dict[str, Any] | None, *, has_checkpoint: bool, resume: bool
 ) -> None:
     """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
@@ -95,7 +113,7 @@ def check_run_folder(
         )
 
 
-def describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:
+def _describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:
     """A sentence on the settings that differ from those the resumed run was last started with, if any."""
     changed = diff_settings(settings_to_dict(settings), saved) if saved else {}
     listed = "; ".join(f"{name} is {new}, it was {old}" for name, (new, old) in changed.items())

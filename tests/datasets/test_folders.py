@@ -213,7 +213,7 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
         ("path,label,start_seconds,end_seconds\na.mp4,hug,5,4\n", "line 2 ends at 4 s, not after its start"),
         ("path,label\na.mp4,hug\na.mp4,kick\n", "a.mp4 is in 2 lines"),
         ("path,label\nb.mp4,hug\nc.mp4,kick\n", "none of the first 2 videos"),
-        ('path,label\n"a.mp4,hug\nb.mp4,\n', "line 2 has a quotation mark that is not closed; line 3 has no label"),
+        ('path,label\n"a.mp4,hug\nb.mp4,\n', "line 2 has a quotation mark too few or too many; line 3 has no label"),
         ("path,label,split\na.mp4,hug,train\nb.mp4,kick,test\nc.mp4,hug,test\n", "no training video has: kick"),
     ],
 )

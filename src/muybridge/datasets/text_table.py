@@ -18,6 +18,7 @@ from typing import Literal
 Delimiter = Literal[",", "\t", ";", " "]
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
+_UNBALANCED_QUOTES = "has a quotation mark too few or too many"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -102,7 +103,7 @@ def _make_row(
         return None
     problem = next(filter(None, map(_find_character_problem, cells)), "")
     if num_columns and any(len(_split_loosely(line, delimiter)) == num_columns for line in lines[1:]):
-        problem = "has a quotation mark that is not closed"
+        problem = _UNBALANCED_QUOTES
     return TextRow(first + 1, stripped, problem, len(lines))
 
 
@@ -125,8 +126,6 @@ def _describe_error(error: csv.Error) -> str:
     text = str(error)
     if "field larger than field limit" in text:
         return f"has a field of more than {csv.field_size_limit():,} characters"
-    if "unexpected end of data" in text:
-        return "has a quotation mark that is not closed"
-    if "expected after" in text:
-        return "has text after a closing quotation mark"
+    if "unexpected end of data" in text or "expected after" in text:
+        return _UNBALANCED_QUOTES
     return f"cannot be read ({text})"

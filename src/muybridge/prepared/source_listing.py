@@ -62,13 +62,14 @@ def read_source(address: str, source_format: str, *, columns: str | None = None)
     classes = collect_classes(address, rows)
     if not is_official:
         check_trainable(address, rows)
+        notes += describe_classes(rows, classes)
     root = str(Path(root).absolute())
     return SourceListing(
         root,
         tuple(rows),
         make_unique_names(rows),
         tuple(classes),
-        (*notes, *describe_classes(rows, classes), *split_notes),
+        (*notes, *split_notes),
     )
 
 

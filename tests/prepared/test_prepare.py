@@ -186,7 +186,9 @@ def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path, 
     assert [name for name in whole if killed[name] != whole[name]] == []
 
 
-@pytest.mark.parametrize("left", [("work/.plan.json.a1.partial",), ("shards/.000000.tar.b2.partial", "work/plan.json")])
+@pytest.mark.parametrize(
+    "left", [("work/.plan.json.a1b2c3d4.partial",), ("shards/.000000.tar.b2c3d4e5.muybridge.partial", "work/plan.json")]
+)
 def test_what_a_killed_run_left_half_written_is_removed(
     source_folder: Path, data_folder: Path, tmp_path: Path, left: tuple[str, ...]
 ) -> None:
@@ -262,6 +264,21 @@ def test_segments_are_cut_out(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no frames between 9 s and its end") as caught:
         transcode(TranscodeJob(str(path), 9.0, None, None, 32, 43))
     assert caught.value.status == "too_short"
+
+
+def test_segments_of_a_player_count_from_its_clock(tmp_path: Path) -> None:
+    """The sound begins a second before the picture; 1.4 s in a player is 0.4 s after the first picture."""
+    late = [25 + number for number in range(30)]
+    path = write_video(tmp_path / "late.mp4", 30, ticks=late, audio=True)
+    for origin, bounds, num_frames in (
+        ("picture", (0.4, 0.8), 10),
+        ("container", (1.4, 1.8), 10),
+        ("container", (0.0, 1.2), 5),
+    ):
+        job = TranscodeJob(str(path), *bounds, None, 32, 43, time_origin=origin)  # type: ignore[arg-type]  # literals
+        assert transcode(job).num_frames == num_frames, (origin, bounds)
+    plain = write_video(tmp_path / "plain.mp4", 30, audio=True)
+    assert transcode(TranscodeJob(str(plain), 0.4, 0.8, None, 32, 43, time_origin="container")).num_frames == 10
 
 
 def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:

@@ -186,6 +186,12 @@ def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, 
     return {} if execution is None else {EXECUTION_METADATA_KEY: json.dumps(dict(execution))}
 
 
+def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the parts of an interrupted evaluation must agree on with the one that resumes it: precisions are not mixed."""
+    precision = execution["precision"] if execution else "fp32"
+    return header.to_json() if precision == "fp32" else {**header.to_json(), "precision": precision}
+
+
 def read_execution(path: Path) -> dict[str, Any] | None:
     """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
@@ -198,11 +204,13 @@ def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]
     for batch in batches:
         pending.append(batch)
         num_rows += len(batch)
-        if num_rows >= ROW_GROUP_ROWS:
-            yield pa.Table.from_batches(pending, SCHEMA)
-            pending, num_rows = [], 0
+        while num_rows >= ROW_GROUP_ROWS:
+            table = pa.Table.from_batches(pending, SCHEMA)
+            # Row groups of one size and one chunk: the file does not depend on the sizes of the batches.
+            yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            pending, num_rows = table.slice(ROW_GROUP_ROWS).to_batches(), num_rows - ROW_GROUP_ROWS
     if pending:
-        yield pa.Table.from_batches(pending, SCHEMA)
+        yield pa.Table.from_batches(pending, SCHEMA).combine_chunks()
 
 
 def read_scores(path: Path) -> Scores:

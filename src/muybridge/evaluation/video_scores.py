@@ -28,6 +28,7 @@ from muybridge.evaluation.scores import (
     Scores,
     ScoresHeader,
     make_execution_metadata,
+    make_part_settings,
     read_scores,
 )
 from muybridge.files.resumable_table import ResumableTable
@@ -76,9 +77,7 @@ class VideoScoresWriter:
 
     def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
         self._header, self._execution = header, execution
-        settings = header.to_json()
-        if execution and execution["precision"] != "fp32":  # parts of two precisions are not mixed
-            settings["precision"] = execution["precision"]
+        settings = make_part_settings(header, execution)
         self._parts = ResumableTable(path, SCHEMA, settings, rows_per_part=PART_VIDEOS)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
@@ -90,10 +89,11 @@ class VideoScoresWriter:
         with self._parts:
             for rows in batches:
                 self._parts.add(rows)
-        num_looped = sum(map(int, self._parts.read_column("looped")))
-        header = json.dumps(self._header.to_json())
-        metadata = {VIDEO_SCORES_METADATA_KEY: header, **make_execution_metadata(self._execution)}
-        self._parts.write_file(metadata, verify=_read_video_rows)
+            self._parts.flush()
+            num_looped = sum(map(int, self._parts.read_column("looped")))
+            header = json.dumps(self._header.to_json())
+            metadata = {VIDEO_SCORES_METADATA_KEY: header, **make_execution_metadata(self._execution)}
+            self._parts.write_file(metadata, verify=_read_video_rows)
         return num_looped
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.kernels import winograd
 from muybridge.kernels.convolution import Triple, choose_execution_form, has_onednn
 from muybridge.kernels.forms import flatten_clips, unflatten_maps
@@ -29,6 +30,7 @@ from muybridge.models.network import (
     check_clips,
     list_convolution_steps,
 )
+from muybridge.weights.tensor_checks import check_network, is_finite
 
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorizedConvolution
 
@@ -152,14 +154,20 @@ class FoldedConvolution(nn.Module):
 def fold_batch_norm(step: ConvolutionStep) -> tuple[Tensor, Tensor]:
     """Weight (out, in, t, k, k) and bias (out,) of one convolution equal to convolution and batch norm in evaluation mode.
 
-    Computed in float64 and rounded once.
+    Computed in float64 and rounded once. ValueError if the results are not finite.
     """
     convolution, norm, _ = step
     assert norm.running_var is not None and norm.running_mean is not None, "the norm keeps statistics"
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     weight = convolution.weight.double() * scale[:, None, None, None, None]
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    return weight.detach().to(convolution.weight.dtype), bias.detach().to(convolution.weight.dtype)
+    weight, bias = weight.detach().to(convolution.weight.dtype), bias.detach().to(convolution.weight.dtype)
+    if not (is_finite(weight) and is_finite(bias)):
+        raise ValueError(
+            f"a convolution of {tuple(weight.shape)} has weights that are not finite once its batch norm is folded into it; "
+            "the weights are too large, or damaged"
+        )
+    return weight, bias
 
 
 class FoldedBlock(nn.Module):
@@ -214,7 +222,7 @@ class ClipClassifier(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return functional.linear(features, self.classifier_weight, self.classifier_bias)
+        return check_finite_outputs(functional.linear(features, self.classifier_weight, self.classifier_bias), "logits")
 
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
@@ -240,9 +248,9 @@ class InferenceNetwork(ClipClassifier):
         """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
         dtype = self.classifier_weight.dtype
         check_clips(clips_ncthw, self.specification, dtype)
+        check_finite_clips(clips_ncthw)
         maps = self.blocks(self.stem(self.lay_out(clips_ncthw)))
-        features: Tensor = maps.mean(dim=(2, 3, 4), dtype=dtype)
-        return features
+        return check_finite_outputs(maps.mean(dim=(2, 3, 4), dtype=dtype), "features")
 
     def lay_out(self, clips_ncthw: Tensor) -> Tensor:
         """Clips in the precision and the memory format of the first convolution."""
@@ -256,16 +264,18 @@ def optimize(net: VideoResNet, *, compile: bool = False, precision: Precision = 
     Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `precision`
     "bf16" rounds weights and maps to bfloat16, which GPUs since Ampere compute several times as fast; clips and logits stay
     float32. `compile` uses torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a
-    VideoResNet, or is not float32 and `precision` is "bf16".
+    VideoResNet, its weights are not finite, or `precision` is "bf16" and they are not float32.
     """
     if not isinstance(net, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be optimized, not a {type(net).__name__}")
+    check_network(net, net.specification.name)
     weight = net.fc.weight
     if precision == "bf16" and weight.dtype != torch.float32:
         raise ValueError(f"precision bf16 needs a float32 network, but the weights are {weight.dtype}; use fp32")
     optimized = InferenceNetwork(net, TENSOR_CORE_CHANNELS if weight.is_cuda else 1, precision)
     if compile:
-        optimized.compile()
+        optimized.stem.compile()  # not the whole: its checks of finite numbers read values
+        optimized.blocks.compile()
         return optimized
     for module in optimized.modules():
         if isinstance(module, FoldedConvolution):

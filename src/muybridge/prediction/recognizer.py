@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.evaluation.aggregate import average_by_video, softmax
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.scorer import eval_mode, inference_precision, load_scorer, resolve_device
 from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.segments import SegmentSource, find_segment
 from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
 from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
@@ -107,19 +109,24 @@ class Recognizer:
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, scores are not finite, or the network does not support the
-        timeline's mode.
+        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
+        does not support the timeline's mode.
         """
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
+        self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
-            if prepared := find_prepared_video(video, self._preprocessing):
-                source, name = prepared
-                prediction = replace(self, source=source).predict(name, clips=clips, top=top, timeline=timeline)
-                return replace(prediction, video=video)
+            if redirected := self._redirect(video):
+                recognizer, name = redirected
+                prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
+                offset = recognizer._compute_offset(name) if prediction.windows else 0.0
+                windows, segments = (
+                    [part.shift(offset) for part in parts] for parts in (prediction.windows, prediction.segments)
+                )
+                return replace(prediction, video=video, windows=tuple(windows), segments=tuple(segments))
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
@@ -139,10 +146,12 @@ class Recognizer:
         features.
         """
         video = str(video)
-        if prepared := find_prepared_video(video, self._preprocessing):
-            source, name = prepared
-            features = replace(self, source=source).features(name, clips=clips, step_frames=step_frames)
-            return replace(features, video=video)
+        if redirected := self._redirect(video):
+            recognizer, name = redirected
+            features = recognizer.features(name, clips=clips, step_frames=step_frames)
+            return replace(
+                features, video=video, start_seconds=features.start_seconds + recognizer._compute_offset(name)
+            )
         times = self.source.read_frame_times(video)
         if step_frames is None:
             clip_times = sample_uniform_clips(times, self._preprocessing, clips)
@@ -151,6 +160,15 @@ class Recognizer:
         outputs = self._run_clips(video, clip_times, self._compute_features)
         starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
         return Features(video, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
+
+    def _redirect(self, video: str) -> tuple[Recognizer, str] | None:
+        """For a prepared video or a segment: the recognizer with its frame source, and its name there; None for a file."""
+        redirected = find_prepared_video(video, self._preprocessing) or find_segment(video, self.source)
+        return redirected and (replace(self, source=redirected[0]), redirected[1])
+
+    def _compute_offset(self, video: str) -> float:
+        """Seconds from the first frame of the file to the first frame of `source`."""
+        return self.source.compute_offset(video) if isinstance(self.source, SegmentSource) else 0.0
 
     def _compute_timeline(
         self, video: str, options: TimelineOptions
@@ -220,7 +238,8 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model), inference_precision(self.model, self.device, self.precision):
-            return self.model.features(clips_ncthw).float()
+            check_finite_clips(clips_ncthw)
+            return check_finite_outputs(self.model.features(clips_ncthw).float(), "features")
 
     def _run_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]

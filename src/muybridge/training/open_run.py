@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.folders import resolve_columns
 from muybridge.distributed.process_group import ProcessGroup
-from muybridge.files.atomic import write_json, write_text
+from muybridge.files.atomic import remove_partial_files, write_json, write_text
+from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
+from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
 
@@ -49,6 +54,18 @@ def open_run(settings: TrainSettings, *, resume: bool, process_group: ProcessGro
     return run
 
 
+@contextmanager
+def lock_run(folder: str, process_group: ProcessGroup) -> Iterator[None]:
+    """Locks a run folder on rank 0, for all ranks. Raises ValueError on all of them where another process writes the run."""
+    with ExitStack() as stack:
+        problem = stack.enter_context(hold_lock(Path(folder))) if process_group.is_rank0 else ""
+        if problem := process_group.broadcast_from_rank0(problem):
+            raise ValueError(problem)
+        if process_group.is_rank0:
+            remove_partial_files(Path(folder))
+        yield
+
+
 def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> OpenedRun:
     folder = Path(settings.output)
     # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
@@ -59,6 +76,7 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     if saved is not None:
         saved = _add_later_settings(saved, settings)
         settings = _keep_precision(settings, saved)
+    settings = _resolve_columns(settings, saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     if not has_checkpoint or not network_file.is_file():
         specification = None
@@ -83,7 +101,7 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
 def _add_later_settings(saved: dict[str, Any], settings: TrainSettings) -> dict[str, Any]:
     """The settings of a run with those that did not exist when it started, by their meaning then: fp32 without TF32."""
     then = {"precision": "fp32", "tf32": False, "deterministic": settings.training.deterministic}
-    return {**saved, "training": {**then, **saved.get("training", {})}}
+    return {"columns": AS_VERSION_0_1, **saved, "training": {**then, **saved.get("training", {})}}
 
 
 def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainSettings:
@@ -94,13 +112,26 @@ def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainS
     return replace(settings, training=replace(training, precision=precision, tf32=tf32))
 
 
+def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets what `columns` leaves open: as in the resumed run, else as guessed from the list.
+
+    So the columns of a list are read in the same way whatever later versions guess.
+    """
+    if settings.columns is None and saved is not None:
+        return replace(settings, columns=saved["columns"])
+    if is_prepared(settings.data):
+        return settings
+    return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
 def _check_run_folder(
     folder: Path, settings: TrainSettings, saved: dict[str, Any] | None, *, has_checkpoint: bool, resume: bool
 ) -> None:
     """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder for the run with -o")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "settings.yaml").exists():
+    has_files = folder.exists() and any(path.name != LOCK_NAME for path in folder.iterdir())
+    if has_files and not (folder / "settings.yaml").exists():
         raise ValueError(f"{folder} contains something other than a run; name another folder with -o")
     if not has_checkpoint:
         return

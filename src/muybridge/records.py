@@ -7,10 +7,13 @@ every stage and every verb may import it and `--help` stays quick.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
+
+from annotated_types import Interval
+
+from muybridge.bounds import ClipLength, FlowGap, FrameSize, FramesPerSecond, FrameStep, check_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +34,7 @@ RGB_STD = (58.1489, 56.4701, 55.3324)
 # Farneback flow in pixels, x then y (facebookresearch/VMZ: video_input_op.h).
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
+FLOW_KEYS = ("flow_gap", "flow_chain")  # of a preprocessing and a protocol: absent from files about RGB
 
 
 class VideoError(Exception):
@@ -50,42 +54,35 @@ class Preprocessing:
     """What happens between a decoded frame and the network. It travels with the weights on their card."""
 
     modality: Modality = "rgb"
-    clip_length: int = 16
-    frame_stride: int = 1
-    frames_per_second: float | None = None  # None: the file's own rate
-    scale_height: int = 128
-    scale_width: int = 171
-    interpolation: str = "bilinear"
-    crop: int = 112
-    mean: tuple[float, ...] = RGB_MEAN
-    std: tuple[float, ...] = RGB_STD
-    flow_gap: int = 1  # frames from the first to the second picture of a flow; `frame_stride` lies between flows
+    clip_length: ClipLength = 16
+    frame_stride: FrameStep = 1
+    frames_per_second: FramesPerSecond | None = None  # None: the file's own rate
+    scale_height: FrameSize = 128
+    scale_width: FrameSize = 171
+    interpolation: Literal["bilinear"] = "bilinear"
+    crop: FrameSize = 112
+    mean: tuple[Annotated[float, Interval(ge=-1_000_000, le=1_000_000)], ...] = RGB_MEAN
+    # A deviation below 0.001 would make every input huge: the network then answers, and what it says means nothing.
+    std: tuple[Annotated[float, Interval(ge=0.001, le=1_000_000)], ...] = RGB_STD
+    flow_gap: FlowGap = 1  # frames from the first to the second picture of a flow; `frame_stride` lies between flows
     flow_chain: bool = False  # over a gap above 1, follow the flows from frame to frame
 
     def __post_init__(self) -> None:
-        if self.flow_gap < 1 or (self.modality == "rgb" and (self.flow_gap, self.flow_chain) != (1, False)):
+        check_fields(self)
+        if self.modality == "rgb" and (self.flow_gap, self.flow_chain) != (1, False):
             raise ValueError(
-                f"flow_gap {self.flow_gap} and flow_chain {self.flow_chain} do not suit {self.modality}; "
-                "a gap is at least 1, and only modality flow has one"
+                f"flow_gap {self.flow_gap} and flow_chain {self.flow_chain} do not suit rgb; only modality flow has a gap"
             )
-        if self.clip_length < 1 or self.frame_stride < 1:
-            raise ValueError(
-                f"a clip needs a length and a stride of at least 1, not {self.clip_length} and {self.frame_stride}"
-            )
-        if not 1 <= self.crop <= min(self.scale_height, self.scale_width):
+        if self.crop > min(self.scale_height, self.scale_width):
             raise ValueError(
                 f"a crop of {self.crop} does not fit into frames scaled to {self.scale_height}x{self.scale_width}; "
                 "lower clips.crop or raise clips.scale"
             )
-        if self.frames_per_second is not None and not self.frames_per_second > 0:
-            raise ValueError(f"frames_per_second must be positive, not {self.frames_per_second}")
         if len(self.mean) != self.input_channels or len(self.std) != self.input_channels:
             raise ValueError(
                 f"{self.modality} has {self.input_channels} channels, "
                 f"but {len(self.mean)} means and {len(self.std)} deviations"
             )
-        if any(not deviation > 0 for deviation in self.std):
-            raise ValueError(f"deviations must be positive, not {self.std}")
 
     @property
     def input_channels(self) -> int:
@@ -108,18 +105,10 @@ class Preprocessing:
         """The record as JSON values; `flow_` keys are there for flow only."""
         return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The record from JSON values; an unknown or missing key is a ValueError."""
-        names = {field.name for field in fields(cls)} - list_omitted_keys(values.get("modality"))
-        if set(values) != names:
-            raise ValueError(f"preprocessing has the keys {sorted(values)}, expected {sorted(names)}")
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-
 
 def list_omitted_keys(modality: object) -> set[str]:
     """The fields that a record of this modality does not write: RGB has no gap."""
-    return set() if modality == "flow" else {"flow_gap", "flow_chain"}
+    return set() if modality == "flow" else set(FLOW_KEYS)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
+from muybridge.parsing import parse_record
+from muybridge.records import FLOW_KEYS, FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.settings import EvaluationSettings
+
+
+def read(values: Mapping[str, Any]) -> EvaluationProtocol:
+    return parse_record(EvaluationProtocol, values, "the protocol", optional=FLOW_KEYS)
 
 
 def test_the_default_is_the_papers() -> None:
@@ -37,24 +44,24 @@ def test_the_gap_of_flow_is_said_and_survives_json() -> None:
     flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, flow_gap=2, flow_chain=True)
     protocol = EvaluationProtocol.from_settings(EvaluationSettings(), flow)
     assert protocol.format_sentence().endswith("optical flow over 2 frames, chained")
-    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+    assert read(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 @pytest.mark.parametrize("rate", [None, 29.97])
 def test_it_survives_json(rate: float | None) -> None:
     protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))
-    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+    assert read(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 def test_unknown_keys_and_values_are_refused() -> None:
     values = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing()).to_json()
-    with pytest.raises(ValueError, match=r"keys.*expected"):
-        EvaluationProtocol.from_json({**values, "flip": True})
-    with pytest.raises(ValueError, match=r"keys.*expected"):
-        EvaluationProtocol.from_json({key: value for key, value in values.items() if key != "clips"})
+    with pytest.raises(ValueError, match="flip is not known"):
+        read({**values, "flip": True})
+    with pytest.raises(ValueError, match="clips is missing"):
+        read({key: value for key, value in values.items() if key != "clips"})
     with pytest.raises(ValueError, match="crop is 'three', expected centre"):
-        EvaluationProtocol.from_json({**values, "crop": "three"})
+        read({**values, "crop": "three"})
     with pytest.raises(ValueError, match="average is 'max', expected softmax or logits"):
-        EvaluationProtocol.from_json({**values, "average": "max"})
-    with pytest.raises(ValueError, match="at least one clip"):
-        EvaluationProtocol.from_json({**values, "clips": 0})
+        read({**values, "average": "max"})
+    with pytest.raises(ValueError, match="clips is 0, expected a number greater than or equal to 1"):
+        read({**values, "clips": 0})

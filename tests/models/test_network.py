@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import FAMILIES, build_specification
+from muybridge.models.family import FAMILIES, Specification, build_specification
 from muybridge.models.network import VideoResNet, create_model
+from muybridge.parsing import parse_record
 
 
 def on_meta(name, **changes):
@@ -240,7 +241,9 @@ def test_create_model_hands_over_every_argument():
 
 def test_a_specification_is_enough_to_rebuild_a_network():
     net = tiny("rmc4_18").eval()
-    again = VideoResNet(type(net.specification).from_json(net.specification.to_json())).eval()
+    again = VideoResNet(
+        parse_record(Specification, net.specification.to_json(), "it", optional=("middle_relu",))
+    ).eval()
     again.load_state_dict(net.state_dict())
     set_execution(again, "plain")
     clips = torch.randn(1, 3, 4, 32, 32)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muybridge.bounds import Epochs
 from muybridge.cli.output import create_progress, print_json
 from muybridge.distributed.rank import current_rank
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from muybridge.studies.demo import NetworkResult
 
 
-def demo(*, output: str = "demo", epochs: float = 6.0, json: bool = False) -> int:
+def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> int:
     """Trains and tests two small networks on generated videos in which only motion tells the classes apart.
 
     The demo renders the videos, trains and scores both networks, predicts along an untrimmed video and writes a report.

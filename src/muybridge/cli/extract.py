@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from muybridge.bounds import FrameStep, NumClips
+
 
 def extract(
-    run: str, videos: list[str], *, output: str, clips: int = 10, step: int | None = None, device: str = "auto"
+    run: str,
+    videos: list[str],
+    *,
+    output: str,
+    clips: NumClips = 10,
+    step: FrameStep | None = None,
+    device: str = "auto",
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from muybridge.bounds import Weight
 from muybridge.cli.output import print_json
 from muybridge.text import format_percent
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.fuse import Fusion
 
 
-def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = False) -> int:
+def fuse(scores: list[str], *, weights: list[Weight] | None = None, json: bool = False) -> int:
     """Averages the class probabilities of score files of the same videos, view by view.
 
     Args:

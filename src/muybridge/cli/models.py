@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from annotated_types import Interval
+
+from muybridge.bounds import ClipLength, FrameSize
 from muybridge.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -12,7 +15,13 @@ if TYPE_CHECKING:
     from muybridge.studies.family_table import FamilyRow
 
 
-def models(*, depth: int | None = None, frames: int = 16, crop: int = 112, json: bool = False) -> int:
+def models(
+    *,
+    depth: Annotated[int, Interval(ge=1, le=1000)] | None = None,
+    frames: ClipLength = 16,
+    crop: FrameSize = 112,
+    json: bool = False,
+) -> int:
     """Lists the networks: parameters, multiply-adds, and the accuracies that the paper reports.
 
     Args:

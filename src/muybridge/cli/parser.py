@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from muybridge.bounds import MAX_SHOWN_CHARACTERS
+from muybridge.text import shorten
+
 # How the parser names a type, and what an error message calls it.
 TYPES = {
     "int": "a whole number",
@@ -150,4 +153,4 @@ def _describe_wrong_value(message: str) -> str | None:
         expected = TYPES[type_name["name"]] if type_name else ""
     if not key or not value or not expected:
         return None
-    return f"{key[1]} is {value[1] or 'empty'}, expected {expected}"
+    return f"{key[1]} is {shorten(value[1], MAX_SHOWN_CHARACTERS) or 'empty'}, expected {expected}"

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
 class ClipArguments:
     """classification"""
 
-    top: int = 5
+    top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5
     """Classes to name."""
-    clips: int = 10
+    clips: NumClips = 10
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -34,7 +37,7 @@ class EnsembleArguments:
 
     with_: str | None = None
     """Average the probabilities with those of this network, e.g. of optical flow."""
-    weights: tuple[float, float] | None = None
+    weights: tuple[Weight, Weight] | None = None
     """The weights of RUN and of --with (default: 1 1)."""
 
 
@@ -44,13 +47,13 @@ class TimelineArguments:
 
     timeline: Annotated[Literal["text", "json", "csv", "srt"] | None, WithoutValue("text")] = None
     """Also when the classes occur; in this format, as text without a value."""
-    step: int | None = None
+    step: FrameStep | None = None
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Merge shorter segments into their neighbours."""
 
 

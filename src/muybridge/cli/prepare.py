@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from annotated_types import Interval
+
+from muybridge.bounds import FramesPerSecond, NumWorkers
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 
 if TYPE_CHECKING:
@@ -18,9 +21,9 @@ if TYPE_CHECKING:
 class FrameArguments:
     """frames"""
 
-    fps: float | None = None
+    fps: FramesPerSecond | None = None
     """Resample to this rate by time stamps (default: the rate of each video)."""
-    scale: tuple[int, int] = (128, 171)
+    scale: tuple[Annotated[int, Interval(ge=16, le=8192)], Annotated[int, Interval(ge=16, le=8192)]] = (128, 171)
     """Height and width of the frames."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
@@ -30,9 +33,9 @@ class FrameArguments:
 class WorkArguments:
     """work"""
 
-    workers: int | None = None
+    workers: NumWorkers | None = None
     """Worker processes (default: one for each core)."""
-    timeout_seconds: float = 600.0
+    timeout_seconds: Annotated[float, Interval(gt=0, le=10_000_000)] = 600.0
     """Time limit for one video."""
     ray: str | None = None
     """Work on the Ray cluster at this address (auto: the running one)."""
@@ -97,10 +100,6 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
     from muybridge.prepared.prepare import PreparationOptions
 
     height, width = frames.scale
-    if frames.fps is not None and not frames.fps > 0:
-        raise ValueError(f"--fps must be positive, not {frames.fps}")
-    if min(frames.scale) < 16:
-        raise ValueError(f"--scale must be at least 16 16, not {height} {width}")
     if frames.flow:
         from muybridge.video.flow import import_opencv
 

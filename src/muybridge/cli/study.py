@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Interval
 
 from muybridge.cli.output import print_json
 
@@ -26,7 +28,7 @@ class DataArguments:
     """More data sets, as ucf101=DATA: tables 5 and 6."""
     scale: Literal["laptop", "paper"] = "laptop"
     """Runs of a minute each, or the paper's recipe."""
-    seeds: int = 3
+    seeds: Annotated[int, Interval(ge=1, le=10_000)] = 3
     """Runs of each kind."""
     split: Literal["test", "validation"] | None = None
     """The split to score (default: test, at paper scale validation)."""
@@ -38,7 +40,7 @@ class ExecutionArguments:
 
     part: str | None = None
     """3/12: the third of twelve shares of the runs, for twelve machines."""
-    jobs: int = 1
+    jobs: Annotated[int, Interval(ge=1, le=1024)] = 1
     """Runs at the same time."""
     launcher: str | None = None
     """Command that trains each run, such as 'torchrun --nproc-per-node 8'."""
@@ -76,8 +78,6 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
 
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
-    if data.seeds < 1 or execution.jobs < 1:
-        raise ValueError(f"--seeds and --jobs are at least 1, not {data.seeds} and {execution.jobs}")
     asked, others = STUDIES[name], _parse_others(data.others or ())
     config = build_config(asked, scale=data.scale, seeds=data.seeds, data=data.data, others=others, split=data.split)
     runs, rows_name = asked.runs(config), "rows.jsonl"

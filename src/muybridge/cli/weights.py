@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from muybridge.bounds import ClipLength, NormEpsilon
 from muybridge.cli.output import print_json
 
 
@@ -18,9 +19,9 @@ class ImportArguments:
     """Where the file comes from: decides epsilon and frame rate."""
     classes: str | None = None
     """A text file with one class name a line, in the order of the outputs."""
-    clip_length: int | None = None
+    clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
-    norm_epsilon: float | None = None
+    norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
     """There is a max-pool after the stem."""

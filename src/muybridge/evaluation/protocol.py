@@ -7,10 +7,10 @@ crop of each, softmax averaged. Protocols differ silently in this field; here tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from muybridge.bounds import ClipLength, FlowGap, FrameSize, FramesPerSecond, FrameStep, NumClips, check_fields
 from muybridge.records import Modality, Preprocessing, list_omitted_keys
 from muybridge.settings import EvaluationSettings
 
@@ -24,34 +24,23 @@ class EvaluationProtocol:
     """Which clips of a video are scored, and how their scores become the video's."""
 
     placement: ClipPlacement
-    clips: int
+    clips: NumClips
     """Planned views a video; every video has them all, the failed ones recorded as failed."""
-    clip_length: int
-    frame_stride: int
-    frames_per_second: float | None
-    scale_height: int
-    scale_width: int
+    clip_length: ClipLength
+    frame_stride: FrameStep
+    frames_per_second: FramesPerSecond | None
+    scale_height: FrameSize
+    scale_width: FrameSize
     crop: CropPosition
-    crop_size: int
+    crop_size: FrameSize
     average: Average
     """What is averaged over a video's readable clips: softmax, or logits with one softmax after."""
     modality: Modality
-    flow_gap: int = 1
+    flow_gap: FlowGap = 1
     flow_chain: bool = False
 
     def __post_init__(self) -> None:
-        choices: tuple[tuple[str, Any], ...] = (
-            ("placement", ClipPlacement),
-            ("crop", CropPosition),
-            ("average", Average),
-            ("modality", Modality),
-        )
-        for name, literal_type in choices:
-            value, allowed = getattr(self, name), get_args(literal_type)
-            if value not in allowed:
-                raise ValueError(f"the protocol's {name} is {value!r}, expected {' or '.join(allowed)}")
-        if self.clips < 1:
-            raise ValueError(f"a protocol needs at least one clip a video, not {self.clips}")
+        check_fields(self)
 
     @classmethod
     def from_settings(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
@@ -93,11 +82,3 @@ class EvaluationProtocol:
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `flow_` keys are there for flow only."""
         return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
-        """The record from JSON values; an unknown or missing key or value is a ValueError."""
-        names = {field.name for field in fields(cls)} - list_omitted_keys(values.get("modality"))
-        if set(values) != names:
-            raise ValueError(f"the protocol has the keys {sorted(values)}, expected {sorted(names)}")
-        return cls(**values)

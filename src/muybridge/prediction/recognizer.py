@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
 from muybridge.loading.evaluation_clips import group_into_blocks, read_views
@@ -100,16 +102,20 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
 
+    @check_arguments
     def predict(
-        self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
+        self,
+        video: str | Path,
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, scores are not finite, or the network does not support the
+        Raises ValueError where `clips` or `top` is out of bounds, scores are not finite, or the network does not support the
         timeline's mode.
         """
-        if top < 1:
-            raise ValueError(f"top must be at least 1, not {top}")
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
@@ -130,7 +136,8 @@ class Recognizer:
         reasons = (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}")
         return Prediction(video, "ok", "; ".join(filter(None, reasons)), classes, windows, segments)
 
-    def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
+    @check_arguments
+    def features(self, video: str | Path, *, clips: NumClips = 10, step_frames: FrameStep | None = None) -> Features:
         """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
         Raises VideoError where the video or all of its clips cannot be read, ValueError for an .onnx file, which has no

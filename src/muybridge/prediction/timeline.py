@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from muybridge.bounds import FrameStep, Seconds, Share, check_fields
 
 TimelineMode = Literal["windows", "convolutional"]
-TIMELINE_MODES: tuple[str, ...] = get_args(TimelineMode)
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,17 @@ class Segment:
 class TimelineOptions:
     """Options of a timeline."""
 
-    step_frames: int | None = None
+    step_frames: FrameStep | None = None
     """Frames from one window to the next; None: a quarter of a clip's span."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Windows whose most probable class is below this leave a gap."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Shorter segments are merged into their neighbours."""
     mode: TimelineMode = "windows"
     """How windows are scored: each as a clip (windows), or in one pass along the video (convolutional)."""
 
     def __post_init__(self) -> None:
-        if self.step_frames is not None and self.step_frames < 1:
-            raise ValueError(f"step_frames must be at least 1, not {self.step_frames}")
-        if self.mode not in TIMELINE_MODES:
-            raise ValueError(f"the mode of a timeline must be one of {', '.join(TIMELINE_MODES)}, not {self.mode!r}")
-        if not 0 <= self.minimum_probability <= 1:
-            raise ValueError(f"minimum_probability must be between 0 and 1, not {self.minimum_probability}")
-        if not self.minimum_seconds >= 0:
-            raise ValueError(f"minimum_seconds must be at least 0, not {self.minimum_seconds}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,21 @@ Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from annotated_types import Interval
 
+from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
+from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
@@ -59,14 +61,31 @@ class DatasetDescription:
                 f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
                 "prepare it again, or use the version that made it"
             )
-        expected_keys = {"format", *(field.name for field in fields(cls))}
-        if set(values) != expected_keys:
-            raise ValueError(f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(expected_keys)}")
-        arguments = {key: value for key, value in values.items() if key != "format"}
-        shards = tuple((shard["num_bytes"], shard["sha256"]) for shard in values["shards"])
-        return cls(
-            **{**arguments, "classes": tuple(values["classes"]), "notes": tuple(values["notes"]), "shards": shards}
-        )
+        described = {key: value for key, value in values.items() if key != "format"}
+        stored = parse_record(_StoredDescription, described, f"{address}/{DESCRIPTION}")
+        shards = tuple((shard.num_bytes, shard.sha256) for shard in stored.shards)
+        return cls(**{**stored.__dict__, "shards": shards})
+
+
+@dataclass(frozen=True)
+class _StoredShard:
+    num_bytes: Annotated[int, Interval(ge=0, le=2**50)]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _StoredDescription:
+    """`DatasetDescription` as dataset.json has it."""
+
+    classes: tuple[str, ...]
+    scale_height: FrameSize
+    scale_width: FrameSize
+    frames_per_second: FramesPerSecond | None
+    flow_bound: Annotated[float, Interval(gt=0, le=1_000_000)] | None
+    num_folds: Annotated[int, Interval(ge=0, le=3)]
+    notes: tuple[str, ...]
+    manifest_sha256: str
+    shards: tuple[_StoredShard, ...]
 
 
 def is_prepared(address: str) -> bool:
@@ -77,13 +96,13 @@ def is_prepared(address: str) -> bool:
 def read_description(address: str) -> DatasetDescription:
     """Read dataset.json. Raises ValueError if it is absent, damaged or of another format."""
     try:
-        values = json.loads(_read_file(address, DESCRIPTION).decode())
+        text = _read_file(address, DESCRIPTION)
     except FileNotFoundError as error:
         raise ValueError(f"there is no prepared data at {address}: it has no {DESCRIPTION}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{address}/{DESCRIPTION} is damaged ({error}); prepare the data again") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{address}/{DESCRIPTION} is damaged (not a JSON object); prepare the data again")
+    try:
+        values = parse_json_object(text, f"{address}/{DESCRIPTION}")
+    except ValueError as error:
+        raise ValueError(f"{error}; prepare the data again") from error
     return DatasetDescription.from_json(address, values)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -159,6 +159,12 @@ def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, P
     )
     if protocol.modality == "rgb":
         return display_preprocessing, display_preprocessing
-    values = {**display_preprocessing.to_json(), "modality": "flow", "mean": FLOW_MEAN, "std": FLOW_STD}
-    flow = {"flow_gap": protocol.flow_gap, "flow_chain": protocol.flow_chain}
-    return Preprocessing.from_json({**values, **flow}), display_preprocessing
+    flow_preprocessing = replace(
+        display_preprocessing,
+        modality="flow",
+        mean=FLOW_MEAN,
+        std=FLOW_STD,
+        flow_gap=protocol.flow_gap,
+        flow_chain=protocol.flow_chain,
+    )
+    return flow_preprocessing, display_preprocessing

@@ -6,7 +6,6 @@ evaluation in `tests/`. Finished parts are skipped, so the same command resumes 
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_json_lines
+from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import EvaluationSpec
 from muybridge.studies.recipes import build_train_settings
@@ -155,7 +155,7 @@ def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def main(argv: Sequence[str]) -> int:
     """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
-    plan = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    plan = read_json_object(Path(argv[0]))
     try:
         execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
     except StopRequested as stopped:

@@ -20,6 +20,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from muybridge.bounds import ClipLength, NormEpsilon, check_fields
 from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
@@ -50,11 +51,14 @@ class ImportOptions:
     source: WeightsSource | None = None
     classes: Sequence[str] | Path | None = None  # names in the order of the outputs, or a file with one name a line
     preprocessing: Preprocessing | None = None
-    clip_length: int | None = None  # frames; used if no preprocessing is given
-    norm_epsilon: float | None = None
+    clip_length: ClipLength | None = None  # frames; used if no preprocessing is given
+    norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
     origin: str | None = None  # the card's `source`
     licence: str = "unknown"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

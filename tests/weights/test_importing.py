@@ -172,7 +172,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: ImportOpti
 
 @pytest.mark.parametrize("epsilon", [0, 1, math.nan])
 def test_an_epsilon_out_of_bounds_is_refused(epsilon: float) -> None:
-    with pytest.raises(ValueError, match="norm_epsilon is .*, expected a finite number above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"norm_epsilon is .*, expected a finite number above 0 and below 1"):
         ImportOptions(norm_epsilon=epsilon)
 
 

@@ -28,7 +28,7 @@ import torch
 
 from harness import describe_environment
 from muybridge.files.atomic import write_json
-from muybridge.loading.evaluation_clips import read_views
+from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource, ShardMember, format_shard_path
 from muybridge.prepared.stored_flow import (
@@ -45,9 +45,9 @@ from muybridge.synthetic.dataset import write_untrimmed_video
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.synthetic.scenes import render_motion
 from muybridge.video.decode import VideoFiles
-from muybridge.video.flow import compute_modality, convert_frame_to_gray, farneback, import_opencv
+from muybridge.video.flow import convert_frame_to_gray, farneback, import_opencv
 from muybridge.video.sampling import compute_sampling_grid, sample_random_clip, sample_uniform_clips
-from muybridge.video.views import View, collate_views, make_training_view, prepare_network_input
+from muybridge.video.views import View, collate_views, prepare_network_input
 
 RGB = Preprocessing()
 FLOW = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
@@ -93,8 +93,9 @@ def read_training_clip(source: FrameSource, video: str, preprocessing: Preproces
     """Read one training clip from frames, up to the network input."""
     rng = make_generator(0, "clip", draw_index)
     clip_times = sample_random_clip(source.read_frame_times(video), preprocessing, rng)
-    view = make_training_view(source.read(video, clip_times.ticks), 112, mirror=True, generator=rng)
-    prepare_network_input(collate_views([compute_modality(view, clip_times.ticks, preprocessing)]), preprocessing, CPU)
+    reader = create_clip_reader(source, preprocessing)
+    view = reader.read_training_view(video, clip_times.ticks, mirror=True, generator=rng)
+    prepare_network_input(collate_views([view]), preprocessing, CPU)
     return 1
 
 
@@ -114,7 +115,7 @@ def read_evaluation_clips(source: FrameSource, video: str, *, share: bool) -> in
     clips = sample_uniform_clips(source.read_frame_times(video), preprocessing, 10)
     groups = [clips] if share else [[clip] for clip in clips]
     for group in groups:
-        for view in read_views(source, video, group, preprocessing):
+        for view in create_clip_reader(source, preprocessing).read_evaluation_views(video, group):
             assert not isinstance(view, Exception), "the video can be read"
             prepare_network_input(collate_views([view]), preprocessing, CPU)
     return len(clips)

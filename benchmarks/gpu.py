@@ -25,7 +25,7 @@ from muybridge.bench.model import compute_relative_difference
 from muybridge.bench.peers import UnavailablePeer
 from muybridge.bench.train import build_variant, compute_step_gflop, create_network_and_clips, make_step
 from muybridge.inference.folded import optimize
-from muybridge.loading.loader import TrainingBatch
+from muybridge.loading.datasets import TrainingBatch
 from muybridge.records import Preprocessing
 from muybridge.training.execution import (
     compare_bf16_to_fp32,

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 
 from muybridge.files.run_folder import get_processor_name
-from muybridge.loading.loader import TrainingBatch
+from muybridge.loading.datasets import TrainingBatch
 from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings, TrainingSettings, TrainSettings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from harness import report_results
 from muybridge.datasets.manifest import SCHEMA
-from muybridge.loading.loader import TrainingDataset, open_frame_source
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import TrainingDataset
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import STORED_COLUMNS, DatasetDescription, compute_manifest_sha256
 from muybridge.records import Preprocessing
@@ -87,7 +88,7 @@ def measure_opening(folder: str) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     train = data.select_split("train")
     del data
-    dataset = TrainingDataset(train, open_frame_source(folder, Preprocessing()), Preprocessing(), mirror=True, seed=0)
+    dataset = TrainingDataset(train, open_clip_reader(folder, Preprocessing()), mirror=True, seed=0)
     start_draws = time.process_time()
     for draw in range(2000):
         train.get_path(dataset.find_video_index(draw))

@@ -20,7 +20,7 @@ import torch
 from muybridge.distributed.process_group import join_process_group
 from muybridge.distributed.rank import current_rank
 from muybridge.files.run_folder import get_processor_name
-from muybridge.loading.loader import TrainingBatch
+from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training.data_parallel import wrap_for_training

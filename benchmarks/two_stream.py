@@ -32,7 +32,8 @@ from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.atomic import write_json
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_frame_source
+from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource, ShardMember, format_shard_path

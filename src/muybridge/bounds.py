@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 from functools import cache, wraps
@@ -64,6 +64,14 @@ def check_fields(record: Any, group: str = "") -> None:
         for name, hint in _get_hints(type(record)).items()
         for problem in find_problems(f"{group}{name}", getattr(record, name), hint)
     ]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def check_values(values: Mapping[str, Any], owner: type) -> None:
+    """Raise ValueError for all values that do not suit the annotation of the same name in `owner`, such as a TypedDict."""
+    hints = _get_hints(owner)
+    problems = [p for name, value in values.items() if name in hints for p in find_problems(name, value, hints[name])]
     if problems:
         raise ValueError("; ".join(problems))
 

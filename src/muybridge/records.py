@@ -1,13 +1,13 @@
-"""The vocabulary: what flows between the stages of the journey file -> clip -> logits -> score -> accuracy.
+"""Records passed between the stages video file -> clip -> logits -> score -> accuracy.
 
-Small frozen records that validate themselves, and the only two interfaces of the package: `FrameSource` (where frames come
-from) and `Scorer` (what turns clips into logits). Nothing here imports torch or numpy when it runs, so
-every stage and every verb may import it and `--help` stays quick.
+Small frozen dataclasses that validate themselves, and two of the three interfaces of the package: `FrameSource` (where frames
+come from) and `Scorer` (clips to logits); the third is `loading.clip_reader.ClipReader`. Nothing here imports torch or numpy
+at run time, so that `--help` stays quick.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
 
@@ -28,17 +28,20 @@ ColorMatrix = Literal["bt601", "bt709"]
 SPLITS: tuple[str, ...] = get_args(Split)
 STATUSES: tuple[str, ...] = get_args(Status)
 
-# Kinetics statistics of the authors' code, in RGB order on the 0-255 scale (facebookresearch/VMZ: video_input_op.h).
+# Mean and deviation of each channel. RGB: Kinetics, on the 0-255 scale. Flow: Farneback, in pixels, x then y. Both are from
+# the authors' code (facebookresearch/VMZ: video_input_op.h).
 RGB_MEAN = (110.201, 100.64, 95.9966)
 RGB_STD = (58.1489, 56.4701, 55.3324)
-# Farneback flow in pixels, x then y (facebookresearch/VMZ: video_input_op.h).
 FLOW_MEAN = (0.0046635, 0.0046261)
 FLOW_STD = (0.972347, 0.755146)
-FLOW_KEYS = ("flow_gap", "flow_chain")  # of a preprocessing and a protocol: absent from files about RGB
+STATISTICS: dict[Modality, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "rgb": (RGB_MEAN, RGB_STD),
+    "flow": (FLOW_MEAN, FLOW_STD),
+}
 
 
 class VideoError(Exception):
-    """One video cannot be used. It is recorded with its status and reason; it never ends a run by itself."""
+    """A video cannot be used. It is recorded with its status and reason, and by itself never ends a run."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -46,12 +49,16 @@ class VideoError(Exception):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[Status, str]]:
-        return VideoError, (self.status, self.reason)  # two arguments must survive the way out of a worker process
+        return VideoError, (self.status, self.reason)  # pickled when it leaves a worker process
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens between a decoded frame and the network. It travels with the weights on their card."""
+    """The steps between a decoded frame and the network: the one record of them, with their defaults and checks.
+
+    It travels with the weights on their card. `settings.ClipSettings` (what a user may set) and `EvaluationProtocol` (what a
+    score file says) are derived from it.
+    """
 
     modality: Modality = "rgb"
     clip_length: ClipLength = 16
@@ -61,22 +68,27 @@ class Preprocessing:
     scale_width: FrameSize = 171
     interpolation: Literal["bilinear"] = "bilinear"
     crop: FrameSize = 112
-    mean: tuple[Annotated[float, Interval(ge=-1_000_000, le=1_000_000)], ...] = RGB_MEAN
-    # A deviation below 0.001 would make every input huge: the network then answers, and what it says means nothing.
-    std: tuple[Annotated[float, Interval(ge=0.001, le=1_000_000)], ...] = RGB_STD
-    flow_gap: FlowGap = 1  # frames from the first to the second picture of a flow; `frame_stride` lies between flows
-    flow_chain: bool = False  # over a gap above 1, follow the flows from frame to frame
+    mean: tuple[
+        Annotated[float, Interval(ge=-1_000_000, le=1_000_000)], ...
+    ] = ()  # empty: `STATISTICS` of the modality
+    # Likewise. A deviation below 0.001 would make every input huge: the network would answer, and mean nothing by it.
+    std: tuple[Annotated[float, Interval(ge=0.001, le=1_000_000)], ...] = ()
+    flow_gap: FlowGap = 1  # frames from the first to the second frame of a flow; `frame_stride` is from flow to flow
+    flow_chain: bool = False  # over a gap above 1, chain the flows from frame to frame
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, default in zip(("mean", "std"), STATISTICS[self.modality], strict=True):
+            object.__setattr__(self, name, getattr(self, name) or default)
         if self.modality == "rgb" and (self.flow_gap, self.flow_chain) != (1, False):
             raise ValueError(
-                f"flow_gap {self.flow_gap} and flow_chain {self.flow_chain} do not suit rgb; only modality flow has a gap"
+                f"clips.flow_gap {self.flow_gap} and clips.flow_chain {str(self.flow_chain).lower()} do not suit rgb; "
+                "add --modality flow, or leave them out"
             )
         if self.crop > min(self.scale_height, self.scale_width):
             raise ValueError(
-                f"a crop of {self.crop} does not fit into frames scaled to {self.scale_height}x{self.scale_width}; "
-                "lower clips.crop or raise clips.scale"
+                f"clips.crop {self.crop} does not fit into clips.scale {self.scale_height}x{self.scale_width}; "
+                "lower the crop or raise the scale"
             )
         if len(self.mean) != self.input_channels or len(self.std) != self.input_channels:
             raise ValueError(
@@ -87,35 +99,39 @@ class Preprocessing:
     @property
     def input_channels(self) -> int:
         """3 for RGB, 2 for optical flow."""
-        return 3 if self.modality == "rgb" else 2
+        return len(STATISTICS[self.modality][0])
 
     @property
     def frame_offsets(self) -> tuple[int, ...]:
-        """What each of a clip's moments is made of, in frames after it: (0,) for RGB, (0, 1) for the flow to the next frame."""
+        """The frames that a timestep of a clip is made of, counted from it: (0,) for RGB, (0, 1) for flow to the next frame."""
         if self.modality == "rgb":
             return (0,)
         return tuple(range(self.flow_gap + 1)) if self.flow_chain else (0, self.flow_gap)
 
     @property
     def clip_span(self) -> int:
-        """Frames from the first to the last frame that a clip needs, both counted; L flows of stride 1 need L + gap."""
+        """Frames from the first to the last frame of a clip, both counted; L flows of stride 1 need L + gap."""
         return (self.clip_length - 1) * self.frame_stride + 1 + self.frame_offsets[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values; `flow_` keys are there for flow only."""
-        return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
+        """The record as JSON values; fields of FLOW_FIELDS are written for flow only."""
+        return {name: value for name, value in asdict(self).items() if name in _list_json_keys(self.modality)}
 
 
-def list_omitted_keys(modality: object) -> set[str]:
-    """The fields that a record of this modality does not write: RGB has no gap."""
-    return set() if modality == "flow" else set(FLOW_KEYS)
+FLOW_FIELDS = ("flow_gap", "flow_chain")
+
+
+def _list_json_keys(modality: object) -> list[str]:
+    """The keys of a `Preprocessing` of this modality in a file, in order."""
+    names = [field.name for field in fields(Preprocessing)]
+    return names if modality == "flow" else [name for name in names if name not in FLOW_FIELDS]
 
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """When each frame of one video is shown: `ticks` int64 (N,), strictly increasing, `tick_seconds` a tick's length.
+    """The presentation times of one video's frames: `ticks` int64 (N,), strictly increasing, of `tick_seconds` each.
 
-    `end_tick` is where the last frame ends. Ticks are the container's own integers, so that placing a clip is exact.
+    `end_tick` is the end of the last frame. Ticks are the container's own integers, so that placing a clip is exact.
     """
 
     ticks: NDArray[np.int64]
@@ -125,7 +141,7 @@ class FrameTimes:
     def __post_init__(self) -> None:
         if len(self.ticks) == 0:
             raise VideoError("no_video", "the video has no frames")
-        assert self.ticks.ndim == 1, "ticks are one row"
+        assert self.ticks.ndim == 1, "ticks have one dimension"
         assert bool((self.ticks[1:] > self.ticks[:-1]).all()), "ticks increase strictly"
         assert self.end_tick > self.ticks[-1], "the last frame has a duration"
 
@@ -144,9 +160,9 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class ClipTimes:
-    """Where one clip lies: the ticks of its frames in order, int64 (L,); they start again where a short video loops.
+    """The ticks of a clip's frames in order, int64 (L,); they repeat from the start if a short video loops.
 
-    For flow the ticks of all frames that each of its L flows is made of, `Preprocessing.frame_offsets`, flow by flow.
+    For flow, the ticks (L * G,) of the G frames that each flow is made of (`Preprocessing.frame_offsets`), flow by flow.
     """
 
     ticks: NDArray[np.int64]
@@ -157,7 +173,7 @@ class ClipTimes:
 
 @dataclass(frozen=True)
 class YuvClip:
-    """Scaled frames as the decoder left them: 4:2:0 planes, 8 bits.
+    """Scaled frames in the decoder's 4:2:0 planes, 8 bits.
 
     luma_thw uint8 (T, H, W); chroma_cthw uint8 (2, T, ceil(H/2), ceil(W/2)), Cb then Cr.
     """
@@ -174,31 +190,39 @@ class YuvClip:
         assert self.luma_thw.dtype == "uint8", "luma has 8 bits"
         assert self.chroma_cthw.dtype == "uint8", "chroma has 8 bits"
 
+    def __len__(self) -> int:
+        return len(self.luma_thw)
+
+    def select(self, frame_indices: NDArray[np.int64]) -> YuvClip:
+        """The frames at `frame_indices` (L,), repeats included, as a clip."""
+        luma_thw, chroma_cthw = self.luma_thw[frame_indices], self.chroma_cthw[:, frame_indices]
+        return YuvClip(luma_thw, chroma_cthw, self.matrix, self.full_range)
+
 
 @dataclass(frozen=True)
 class PlannedView:
-    """One view (one clip of one video) of an evaluation plan, and what became of it. `labels` may be empty: unknown."""
+    """One view (one clip of one video) of an evaluation, and whether it could be read. `labels` is empty if unknown."""
 
     video: str
     view: int
-    start_seconds: float | None  # None: the video could not be opened, so the view could not be placed
+    start_seconds: float | None  # None: the video could not be opened, so the view has no place
     labels: tuple[int, ...]
     status: Status = "ok"
     reason: str = ""
 
 
 class FrameSource(Protocol):
-    """Where frames come from. `video` is the manifest's name of a video. Both methods raise `VideoError`."""
+    """Where frames come from. `video` is what the manifest calls the video's path. Both methods raise `VideoError`."""
 
     def read_frame_times(self, video: str) -> FrameTimes:
-        """The time stamps of every frame, without decoding them where the container allows it."""
+        """The time stamps of every frame, read without decoding if the container allows it."""
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,), in that order, repeats included, scaled."""
 
 
 class Scorer(Protocol):
-    """What turns clips into logits."""
+    """A network, in any form, that turns clips into logits."""
 
     def __call__(self, clips_ncthw: torch.Tensor) -> torch.Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""

@@ -1,8 +1,8 @@
-"""Every setting of a run, with its default: here and nowhere else. No torch.
+"""Every setting of a run, with its default.
 
-`TrainSettings` is what `muybridge train` takes from the command line, from `--config recipe.yaml` and from a run folder's
-settings.yaml; the three are the same names. Defaults are the paper's (Tran et al., CVPR 2018, section 4; where the paper is
-silent the authors' code, see docs/protocol.md). Bounds stand beside each number; checks across fields name the flags to change.
+`TrainSettings` is what `muybridge train` reads from the command line, from `--config recipe.yaml` and from a run folder's
+settings.yaml, under the same names. Defaults are the paper's (Tran et al., CVPR 2018, section 4), or those of the authors'
+code where the paper gives none (docs/protocol.md). Errors name the options to change. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, Modality, Preprocessing
+from muybridge.records import Modality, Preprocessing
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -54,16 +54,16 @@ class NetworkSettings:
     input_channels: InputChannels | None = None
     """Channels of a frame; by default 3 for rgb and 2 for flow."""
     mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
-    """How R(2+1)D chooses the channels between its two halves: the paper's rule or torchvision's per_block; by default that
-    of --init, else the paper's."""
+    """How R(2+1)D chooses the channels between its two convolutions: per_convolution (paper) or per_block (torchvision); by
+    default that of --init, else the paper's."""
     stem_mid_channels: StemMidChannels | None = None
-    """Channels between the halves of R(2+1)D's stem; by default 45 at width 64, as in the paper, where its rule gives 83."""
+    """Channels between the two convolutions of R(2+1)D's stem; by default 45 at width 64, as in the authors' code."""
     middle_relu: bool | None = None
-    """ReLU between the halves of a (2+1)D convolution; by default as --init has it, else there, as in the paper."""
+    """ReLU between the two convolutions of (2+1)D; by default that of --init, else true, as in the paper."""
     norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
     stem_pool: bool | None = None
-    """A 1x3x3 max-pool after the stem; by default as --init has it, else none, as in the paper."""
+    """A 1x3x3 max-pool after the stem; by default that of --init, else false, as in the paper."""
 
     def __post_init__(self) -> None:
         check_fields(self, "network.")
@@ -71,32 +71,39 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a clip is."""
+    """What a clip is. Defaults and checks are those of `Preprocessing`."""
 
-    length: ClipLength = 16
+    length: ClipLength = Preprocessing.clip_length
     """Frames in a clip."""
-    stride: FrameStep = 1
+    stride: FrameStep = Preprocessing.frame_stride
     """Take every n-th frame."""
-    frames_per_second: FramesPerSecond | None = None
+    frames_per_second: FramesPerSecond | None = Preprocessing.frames_per_second
     """Sample at this rate by time stamps; by default at the file's own rate. The authors' models saw 15."""
-    scale: tuple[FrameSize, FrameSize] = (128, 171)
+    scale: tuple[FrameSize, FrameSize] = (Preprocessing.scale_height, Preprocessing.scale_width)
     """Height and width every frame is scaled to, aspect ratio ignored."""
-    crop: FrameSize = 112
+    crop: FrameSize = Preprocessing.crop
     """Height and width of the crop: random in training, centred in evaluation."""
-    flow_gap: FlowGap = 1
-    """With modality flow: frames from the first to the second picture of a flow; stride lies between flows."""
-    flow_chain: bool = False
+    flow_gap: FlowGap = Preprocessing.flow_gap
+    """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
+    flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
     mirror: bool = True
-    """Mirror half of the training clips. Off where left and right tell classes apart."""
+    """Mirror half of the training clips. Turn off if left and right tell classes apart."""
 
     def __post_init__(self) -> None:
         check_fields(self, "clips.")
-        _require(
-            self.crop <= min(self.scale),
-            f"clips.crop {self.crop} does not fit into clips.scale {self.scale[0]}x{self.scale[1]}; "
-            "lower the one or raise the other",
-        )
+        self.make_preprocessing("flow")  # the modality without a restriction of its own
+
+    def make_preprocessing(self, modality: Modality) -> Preprocessing:
+        """These settings as the record that the weights' card holds. Raises ValueError naming the setting to change."""
+        values = {PREPROCESSING_NAMES.get(name, name): value for name, value in vars(self).items()}
+        values["scale_height"], values["scale_width"] = values.pop("scale")
+        del values["mirror"]  # an augmentation of training
+        return Preprocessing(modality=modality, **values)
+
+
+# Fields of ClipSettings whose name differs in Preprocessing; all others but `scale` and `mirror` have the same name in both.
+PREPROCESSING_NAMES = {"length": "clip_length", "stride": "frame_stride"}
 
 
 @dataclass(frozen=True)
@@ -112,41 +119,41 @@ class TrainingSettings:
     weight_decay: Annotated[float, Interval(ge=0, le=1000)] = 1e-4
     """On convolution and classifier weights and batch-norm scales, not on biases."""
     batch_size: BatchSize = 32
-    """Clips a process takes through the network at once."""
+    """Clips per process in one forward pass."""
     global_batch: BatchSize | None = None
-    """Clips a step over all processes, by default batch_size for each. More than that are accumulated in several passes."""
+    """Clips per step over all processes; by default batch_size per process. Larger values accumulate gradients over passes."""
     epochs: Epochs = PAPER_EPOCHS
-    """Length of the run; warm-up and decay keep their share of it unless given."""
+    """Length of the run; warm-up and decay scale with it unless given."""
     warmup_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] | None = None
-    """Linear warm-up of the rate, by step; by default 10/45 of the epochs."""
+    """Linear warm-up of the rate, step by step; by default 10/45 of the epochs."""
     decay_epochs: tuple[Annotated[float, Interval(ge=0, le=1_000_000)], ...] | None = None
-    """Where the rate is multiplied by decay_factor; by default at 20/45, 30/45 and 40/45 of the epochs."""
+    """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
-    """What the rate is multiplied by at each of decay_epochs."""
+    """Factor of the rate at each of decay_epochs."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
-    """Clips in an epoch; by default four a training video (the paper: 1M over Kinetics' 240k)."""
+    """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
     compile: bool = False
-    """Hand the network to torch.compile: minutes at the start, quicker steps on a GPU."""
+    """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True
-    """Run convolutions on channels-last memory, which is measured faster; false runs torch's plain conv3d."""
+    """Run convolutions on channels-last memory, which is faster where measured; false runs torch's plain conv3d."""
     activation_checkpointing: bool = False
-    """Remember only what enters each block and compute the rest again: long clips in less memory, a third slower."""
+    """Keep only the input of each block and recompute the rest in the backward pass: less memory, a third slower."""
     synchronise_norm: bool = False
-    """Batch norm over the clips of all processes together; by default each process normalises by its own."""
+    """Batch norm statistics over the clips of all processes; by default each process uses its own."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """What a loss or gradient that is not finite does: it ends the run, or its step moves nothing and is counted."""
+    """What to do if loss or gradient is not finite: stop the run, or skip the step and count it."""
     profile_steps: Annotated[int, Interval(ge=0, le=10_000)] = 0
     """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
     validate_every_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] = 1.0
     """Epochs between validations; 0 validates only at the end."""
     rate_factors: tuple[Weight, Weight, Weight, Weight, Weight, Weight] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    """What the rate is multiplied by in conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
+    """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
-    """How many of conv1 to conv5 stay as --init has them, their batch norm and its statistics too; for fine-tuning."""
+    """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
 
     def __post_init__(self) -> None:
         check_fields(self, "training.")
@@ -175,35 +182,35 @@ class EvaluationSettings:
     """How a video is scored: by default the paper's protocol, 10 uniform centre crops, softmax averaged."""
 
     clips: NumClips = 10
-    """Clips a video, uniformly spaced."""
+    """Clips per video, uniformly spaced."""
     batch_size: BatchSize = 40
-    """About how many clips go through the network at once; always whole videos."""
+    """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
     """What is averaged over the clips of a video."""
     keep: Literal["views", "videos"] = "views"
-    """What the score file keeps: every view's scores, or each video's mean and how many of its views were right."""
+    """What the score file holds: the scores of every view, or each video's mean and how many of its views were right."""
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluation.")
 
     @property
     def videos_per_batch(self) -> int:
-        """Whole videos in a batch: it depends on settings alone, so logits do not depend on who computes them."""
+        """Videos per batch. It depends on settings alone, so that logits do not depend on the number of ranks."""
         return max(1, self.batch_size // self.clips)
 
 
 @dataclass(frozen=True)
 class LoadingSettings:
-    """Worker processes that read and decode."""
+    """Worker processes that read and decode videos."""
 
     workers: NumWorkers | None = None
-    """Worker processes; by default one a processor core, at most 16; 0 reads in the training process itself."""
+    """Worker processes; by default one per processor core, at most 16; 0 reads in the training process itself."""
     prefetch: Annotated[int, Interval(ge=1, le=1024)] = 4
-    """Batches each worker keeps ready."""
+    """Batches that each worker prefetches."""
     max_failed_share: Share = 0.1
-    """Training stops when more than this share of the clips drawn could not be read."""
+    """Training stops if more than this share of the clips cannot be read."""
     worker_restarts: Annotated[int, Interval(ge=0, le=1_000_000)] = 3
-    """How often workers are started again after one was killed, before that ends the run."""
+    """How often workers are restarted after one was killed before the run ends."""
 
     def __post_init__(self) -> None:
         check_fields(self, "loading.")
@@ -211,14 +218,14 @@ class LoadingSettings:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """What is kept of a run in progress."""
+    """Checkpoints of a run in progress."""
 
     every_minutes: Minutes = 10.0
     """Minutes between checkpoints; one is also written at every validation and on Ctrl-C."""
     keep: Annotated[int, Interval(ge=1, le=1_000_000)] = 2
-    """Checkpoints kept, the newest ones."""
+    """How many of the newest checkpoints to keep."""
     keep_best: bool = False
-    """Keep the checkpoint of the best validation too, however old."""
+    """Also keep the checkpoint of the best validation."""
 
     def __post_init__(self) -> None:
         check_fields(self, "checkpoints.")
@@ -226,16 +233,16 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class TimeoutSettings:
-    """How long a process may be in one phase before it ends the run and says where it was: no run hangs."""
+    """How long a phase may last before the process ends the run with an error that names the phase."""
 
     start_minutes: Minutes = 30.0
-    """Meeting the other processes of a torchrun job."""
+    """Starting the process group of a torchrun job."""
     step_minutes: Minutes = 30.0
-    """Reading the clips of one step, or learning from them, the slowest process included."""
+    """Loading the clips of one step, or the step itself, in the slowest process."""
     scoring_minutes: Minutes = 30.0
     """Between two batches of an evaluation."""
     checkpoint_minutes: Minutes = 60.0
-    """Waiting for a checkpoint to be on disk."""
+    """Waiting for a checkpoint to be written."""
 
     def __post_init__(self) -> None:
         check_fields(self, "timeouts.")
@@ -243,7 +250,7 @@ class TimeoutSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All of a training run."""
+    """All settings of a training run."""
 
     data: str
     """A folder of class folders, or a CSV file (docs/data.md)."""
@@ -254,13 +261,13 @@ class TrainSettings:
     init: str | None = None
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
-    """What the network sees."""
+    """The network's input: RGB frames or optical flow."""
     fold: Fold | None = None
     """Which official fold to use, for data sets that have them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
-    """Decides initial weights, splits, draws and crops."""
+    """Seed of initial weights, splits, draws and crops."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
@@ -271,37 +278,21 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _require(
-            self.modality == "flow" or (self.clips.flow_gap, self.clips.flow_chain) == (1, False),
-            "clips.flow_gap and clips.flow_chain are about optical flow; add --modality flow, or leave them out",
-        )
+        self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
-            "training.frozen_stages keeps stages as --init has them; name weights with --init",
+            "training.frozen_stages freezes stages of pretrained weights; name weights with --init",
         )
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What these settings do to a frame, as the card will say it."""
-        rgb = self.modality == "rgb"
-        return Preprocessing(
-            modality=self.modality,
-            clip_length=self.clips.length,
-            frame_stride=self.clips.stride,
-            frames_per_second=self.clips.frames_per_second,
-            scale_height=self.clips.scale[0],
-            scale_width=self.clips.scale[1],
-            crop=self.clips.crop,
-            mean=RGB_MEAN if rgb else FLOW_MEAN,
-            std=RGB_STD if rgb else FLOW_STD,
-            flow_gap=self.clips.flow_gap,
-            flow_chain=self.clips.flow_chain,
-        )
+        """The preprocessing of these settings, as written on the card."""
+        return self.clips.make_preprocessing(self.modality)
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """All of an evaluation, apart from the weights."""
+    """All settings of an evaluation but the weights."""
 
     data: str
     """A folder of class folders, or a CSV file (docs/data.md)."""
@@ -310,12 +301,12 @@ class EvaluateSettings:
     output: str | None = None
     """The score file to write; by default scores/<split>.parquet in the run folder."""
     fold: Fold | None = None
-    """Which official fold to use, for data sets that have them. Unset: the one that the run was trained on, where the data is
-    the same, so that no training video is taken for a test video."""
+    """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
+    training video is scored as a test video."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed | None = None
-    """What draws the validation split where the data has none. Unset: as the run drew it, or 0."""
+    """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
@@ -325,7 +316,7 @@ class EvaluateSettings:
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as nested dicts, lists and scalars, the shape of a YAML file."""
+    """A settings dataclass as nested dicts, lists and scalars, as in a YAML file."""
     assert is_dataclass(settings) and not isinstance(settings, type)
     return {key: _convert_tuples(value) for key, value in asdict(settings).items()}
 
@@ -337,7 +328,7 @@ def _convert_tuples(value: Any) -> Any:
 
 
 def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The settings in which two plain forms differ: `group.name` -> (ours, theirs)."""
+    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
     changed: dict[str, tuple[Any, Any]] = {}
     for name in sorted(left.keys() | right.keys()):
         left_value, right_value = left.get(name), right.get(name)

@@ -1,19 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.parsing import parse_record
-from muybridge.records import FLOW_KEYS, FLOW_MEAN, FLOW_STD, Preprocessing
+from muybridge.records import FLOW_MEAN, FLOW_STD, Modality, Preprocessing
 from muybridge.settings import EvaluationSettings
-
-
-def read(values: Mapping[str, Any]) -> EvaluationProtocol:
-    return parse_record(EvaluationProtocol, values, "the protocol", optional=FLOW_KEYS)
 
 
 def test_the_default_is_the_papers() -> None:
@@ -44,24 +37,42 @@ def test_the_gap_of_flow_is_said_and_survives_json() -> None:
     flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, flow_gap=2, flow_chain=True)
     protocol = EvaluationProtocol.from_settings(EvaluationSettings(), flow)
     assert protocol.format_sentence().endswith("optical flow over 2 frames, chained")
-    assert read(json.loads(json.dumps(protocol.to_json()))) == protocol
+    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 @pytest.mark.parametrize("rate", [None, 29.97])
 def test_it_survives_json(rate: float | None) -> None:
     protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))
-    assert read(json.loads(json.dumps(protocol.to_json()))) == protocol
+    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
 def test_unknown_keys_and_values_are_refused() -> None:
     values = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing()).to_json()
     with pytest.raises(ValueError, match="flip is not known"):
-        read({**values, "flip": True})
+        EvaluationProtocol.from_json({**values, "flip": True})
     with pytest.raises(ValueError, match="clips is missing"):
-        read({key: value for key, value in values.items() if key != "clips"})
+        EvaluationProtocol.from_json({key: value for key, value in values.items() if key != "clips"})
     with pytest.raises(ValueError, match="crop is 'three', expected centre"):
-        read({**values, "crop": "three"})
+        EvaluationProtocol.from_json({**values, "crop": "three"})
     with pytest.raises(ValueError, match="average is 'max', expected softmax or logits"):
-        read({**values, "average": "max"})
+        EvaluationProtocol.from_json({**values, "average": "max"})
     with pytest.raises(ValueError, match="clips is 0, expected a number greater than or equal to 1"):
-        read({**values, "clips": 0})
+        EvaluationProtocol.from_json({**values, "clips": 0})
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_keys_in_a_file_stay(modality: Modality) -> None:
+    keys = (
+        *("placement", "clips", "clip_length", "frame_stride", "frames_per_second", "scale_height", "scale_width"),
+        *("crop", "crop_size", "average", "modality"),
+    )
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing(modality=modality))
+    assert tuple(protocol.to_json()) == (*keys, *(("flow_gap", "flow_chain") if modality == "flow" else ()))
+    assert protocol.to_json()["crop"] == "centre"
+    assert protocol.to_json()["crop_size"] == 112
+
+
+def test_what_a_file_does_not_hold_does_not_tell_protocols_apart() -> None:
+    other = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    protocols = [EvaluationProtocol.from_settings(EvaluationSettings(), each) for each in (Preprocessing(), other)]
+    assert protocols[0] == protocols[1]

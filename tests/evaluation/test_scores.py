@@ -13,7 +13,7 @@ import torch
 
 from muybridge.evaluation import scores as scores_module
 from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, read_scores, score_batch, write_scores
-from muybridge.loading.loader import EvaluationBatch
+from muybridge.loading.datasets import EvaluationBatch
 from muybridge.records import PlannedView, Preprocessing, Scorer, YuvClip
 from muybridge.video.views import collate_views, make_evaluation_view
 

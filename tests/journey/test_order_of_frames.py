@@ -177,9 +177,9 @@ def test_f_r2d_gives_twins_the_same_score_and_cannot_pass_50_percent(
 def test_networks_that_see_the_order_tell_twins_apart(
     name: str, data: Path, scored: Callable[[VideoResNet], VideoScores]
 ) -> None:
-    found = differences(scored(random_network(name, 0)), data)
-    assert found.min() > 2 * SAME
-    assert found.max() > 1e-3
+    actual = differences(scored(random_network(name, 0)), data)
+    assert actual.min() > 2 * SAME
+    assert actual.max() > 1e-3
 
 
 @pytest.mark.long

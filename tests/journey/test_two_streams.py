@@ -62,9 +62,9 @@ def test_the_flow_network_has_two_channels_and_the_papers_stem(folder: Path) -> 
 
 def test_fused_scores_are_those_that_prediction_fuses_on_the_spot(folder: Path, capsys: Any) -> None:
     assert main(["fuse", *scores(folder), "--weights", "0.6", "0.4", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["level"] == "view"
-    assert told["fused"]["num_videos"] == 4
+    captured = json.loads(capsys.readouterr().out)
+    assert captured["level"] == "view"
+    assert captured["fused"]["num_videos"] == 4
     right = 0
     for label in ("left", "right"):
         videos = sorted((folder / "data" / "test" / label).iterdir())
@@ -75,7 +75,7 @@ def test_fused_scores_are_those_that_prediction_fuses_on_the_spot(folder: Path, 
             assert prediction["status"] == "ok"
             assert sum(row["probability"] for row in prediction["classes"]) == pytest.approx(1)
             right += prediction["classes"][0]["label"] == label
-    assert right == told["fused"]["video_top1"]["of_all"]["right"]
+    assert right == captured["fused"]["video_top1"]["of_all"]["right"]
 
 
 def test_features_of_flow(folder: Path) -> None:

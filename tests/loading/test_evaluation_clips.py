@@ -6,7 +6,8 @@ import pytest
 
 from gray_frames import GrayFrames
 from muybridge.loading import evaluation_clips
-from muybridge.loading.evaluation_clips import group_into_blocks, read_views
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, Preprocessing, VideoError
 from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
 from muybridge.video.views import AnyView, FlowView, View
@@ -27,7 +28,7 @@ def numbers_of(view: AnyView | VideoError) -> list[int]:
     return [int(luma[0, 0]) for luma in view.luma_thw]
 
 
-def wanted(clips: Sequence[ClipTimes]) -> list[list[int]]:
+def expected(clips: Sequence[ClipTimes]) -> list[list[int]]:
     return [[int(tick) // 10 for tick in clip.ticks] for clip in clips]
 
 
@@ -47,14 +48,15 @@ def test_every_clip_gets_its_own_frames(preprocessing: Preprocessing) -> None:
         sample_dense_clips(source.times, preprocessing, 3),
         sample_uniform_clips(source.times, preprocessing, 7),
     ):
-        views = list(read_views(source, "x", clips, preprocessing))
-        assert [numbers_of(view) for view in views] == wanted(clips)
+        views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
+        assert [numbers_of(view) for view in views] == expected(clips)
 
 
 def test_shared_frames_are_read_once() -> None:
     source = GrayFrames(100)
     preprocessing = shape(clip_length=16)
-    list(read_views(source, "x", sample_dense_clips(source.times, preprocessing, 2), preprocessing))
+    clips = sample_dense_clips(source.times, preprocessing, 2)
+    list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
     assert source.reads == [list(range(100))]
 
 
@@ -63,8 +65,8 @@ def test_memory_is_bounded_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     source = GrayFrames(200)
     preprocessing = shape(clip_length=16)
     clips = sample_dense_clips(source.times, preprocessing, 4)
-    views = list(read_views(source, "x", clips, preprocessing))
-    assert [numbers_of(view) for view in views] == wanted(clips)
+    views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
+    assert [numbers_of(view) for view in views] == expected(clips)
     assert max(len(numbers) for numbers in source.reads) <= 40
     assert sum(len(numbers) for numbers in source.reads) < 2 * 200
 
@@ -73,7 +75,8 @@ def test_views_come_before_the_whole_video_was_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(evaluation_clips, "BLOCK_FRAMES", 40)
     source = GrayFrames(200)
     preprocessing = shape(clip_length=16)
-    views = read_views(source, "x", sample_dense_clips(source.times, preprocessing, 4), preprocessing)
+    clips = sample_dense_clips(source.times, preprocessing, 4)
+    views = create_clip_reader(source, preprocessing).read_evaluation_views("x", clips)
     next(views)
     assert len(source.reads) == 1
 
@@ -103,8 +106,8 @@ def test_a_fault_costs_the_clips_that_hold_it_and_no_others() -> None:
     source = GrayFrames(40, broken=[21])
     preprocessing = shape(clip_length=4)
     clips = sample_dense_clips(source.times, preprocessing, 2)
-    views = list(read_views(source, "x", clips, preprocessing))
-    for view, numbers in zip(views, wanted(clips), strict=True):
+    views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
+    for view, numbers in zip(views, expected(clips), strict=True):
         if 21 in numbers:
             assert isinstance(view, VideoError)
             assert view.reason == "frame 21 is damaged"
@@ -127,7 +130,7 @@ def test_a_flow_is_computed_once_however_many_clips_share_it(
     monkeypatch.setattr("muybridge.video.flow.farneback", noted)
     source, preprocessing = GrayFrames(num_frames), flow(clip_length=8, **sampling)
     clips = sample_uniform_clips(source.times, preprocessing, 10)
-    views = list(read_views(source, "x", clips, preprocessing))
+    views = list(create_clip_reader(source, preprocessing).read_evaluation_views("x", clips))
     assert all(isinstance(view, FlowView) and view.flow_cthw.shape == (2, 8, 16, 16) for view in views)
     assert len(computed) == len(set(computed))
     assert {second - first for first, second in computed} == {1}
@@ -138,9 +141,9 @@ def test_a_flow_is_computed_once_however_many_clips_share_it(
 def test_flow_is_the_same_alone_and_beside_other_clips() -> None:
     source, preprocessing = GrayFrames(30, textured=True), flow(clip_length=4, flow_gap=2, flow_chain=True)
     clips = sample_dense_clips(source.times, preprocessing, 3)
-    together = read_views(source, "x", clips, preprocessing)
+    together = create_clip_reader(source, preprocessing).read_evaluation_views("x", clips)
     for clip, view in zip(clips, together, strict=True):
-        (alone,) = read_views(source, "x", [clip], preprocessing)
+        (alone,) = create_clip_reader(source, preprocessing).read_evaluation_views("x", [clip])
         assert isinstance(view, FlowView)
         assert isinstance(alone, FlowView)
         assert np.abs(view.flow_cthw).max() > 0.5

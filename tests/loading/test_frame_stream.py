@@ -1,4 +1,4 @@
-"""The moments of a video, each decoded once, in order."""
+"""The timesteps of a video, each decoded once, in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gray_frames import GrayFrames
-from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order, read_timesteps
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles
@@ -44,9 +45,9 @@ def test_frames_in_order_are_those_read_at_will(tmp_path: Path, name: str, num_f
 def test_frames_wanted_here_and_there_are_sought(tmp_path: Path) -> None:
     video = str(write_video(tmp_path / "video.mp4", 120, gop=10))
     source = VideoFiles("", scale_height=20, scale_width=24)
-    wanted = [0, 1, 40, 44, 90, 119]
-    clips = read_in_order(source, video, source.read_frame_times(video).ticks[wanted], 4)
-    assert [read_indices(clip.luma_thw) for clip in clips] == [wanted[:4], wanted[4:]]
+    expected = [0, 1, 40, 44, 90, 119]
+    clips = read_in_order(source, video, source.read_frame_times(video).ticks[expected], 4)
+    assert [read_indices(clip.luma_thw) for clip in clips] == [expected[:4], expected[4:]]
 
 
 def test_what_is_whole_comes_before_the_fault(tmp_path: Path) -> None:
@@ -59,16 +60,16 @@ def test_what_is_whole_comes_before_the_fault(tmp_path: Path) -> None:
     video.write_bytes(data)
     os.utime(video, ns=(stored.st_atime_ns, stored.st_mtime_ns))  # the same file to its index: damage found on the way
     clips = read_in_order(source, str(video), ticks, 5)
-    found: list[int] = []
+    actual: list[int] = []
     with pytest.raises(VideoError):
         for clip in clips:
-            found += read_indices(clip.luma_thw)
-    assert found == list(range(len(found)))
-    assert 5 <= len(found) < 60
+            actual += read_indices(clip.luma_thw)
+    assert actual == list(range(len(actual)))
+    assert 5 <= len(actual) < 60
 
 
 @pytest.mark.parametrize("preprocessing", [PREPROCESSING, FLOW, replace(PREPROCESSING, frames_per_second=40.0)])
-def test_dense_clips_are_made_of_moments(preprocessing: Preprocessing) -> None:
+def test_dense_clips_are_made_of_timesteps(preprocessing: Preprocessing) -> None:
     times = GrayFrames(50).times
     starts, ticks = compute_dense_starts(times, preprocessing, 3), compute_timestep_ticks(times, preprocessing)
     clips = sample_dense_clips(times, preprocessing, 3)
@@ -81,7 +82,8 @@ def test_dense_clips_are_made_of_moments(preprocessing: Preprocessing) -> None:
 def test_views_follow_each_other() -> None:
     source = GrayFrames(100)
     ticks = compute_timestep_ticks(source.times, PREPROCESSING)[::2]
-    views = [view for view in read_timesteps(source, "x", ticks, PREPROCESSING) if isinstance(view, View)]
+    reader = create_clip_reader(source, PREPROCESSING)
+    views = [view for view in reader.read_timesteps("x", ticks) if isinstance(view, View)]
     assert [len(view.luma_thw) for view in views] == [TIMESTEPS_PER_CHUNK, 50 - TIMESTEPS_PER_CHUNK]
     assert np.concatenate([view.luma_thw[:, 0, 0] for view in views]).tolist() == list(range(0, 100, 2))
     assert [frame for read in source.reads for frame in read] == list(range(0, 100, 2))
@@ -90,7 +92,8 @@ def test_views_follow_each_other() -> None:
 def test_a_frame_that_stands_twice_is_read_once() -> None:
     source = GrayFrames(100)
     preprocessing = replace(PREPROCESSING, frames_per_second=50.0)
-    views = list(read_timesteps(source, "x", compute_timestep_ticks(source.times, preprocessing), preprocessing))
+    ticks = compute_timestep_ticks(source.times, preprocessing)
+    views = list(create_clip_reader(source, preprocessing).read_timesteps("x", ticks))
     levels = [int(level) for view in views if isinstance(view, View) for level in view.luma_thw[:, 0, 0]]
     assert levels == [number // 2 for number in range(200)]
     assert [frame for read in source.reads for frame in read] == list(range(100))

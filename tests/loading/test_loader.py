@@ -1,4 +1,4 @@
-"""Draws are functions of seed and number alone, whoever makes them; evaluation plans hold every view once; failures stay."""
+"""Draws depend on seed and number alone; evaluation plans hold every view once; failures are recorded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,11 @@ import torch
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
-from muybridge.loading import loader as loader_module
+from muybridge.loading import workers as workers_module
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.datasets import EvaluationBatch, EvaluationDataset, Failure, TrainingBatch, TrainingDataset
 from muybridge.loading.draws import TrainingBatchSampler, VideoBatchSampler
-from muybridge.loading.loader import (
-    EvaluationBatch,
-    EvaluationDataset,
-    Failure,
-    TrainingBatch,
-    TrainingDataset,
-    load_evaluation_batches,
-    load_training_batches,
-)
+from muybridge.loading.loader import load_evaluation_batches, load_training_batches
 from muybridge.settings import LoadingSettings
 from muybridge.video.decode import VideoFiles
 from sources import NUM_FRAMES, SMALL, Counting, counted_manifest
@@ -37,11 +31,12 @@ NUM_VIDEOS, NUM_STEPS, BATCH = 7, 6, 4
 def draws_of(
     source: Counting, *, seed: int = 5, mirror: bool = True, manifest: Manifest | None = None
 ) -> TrainingDataset:
-    return TrainingDataset(manifest or counted_manifest(NUM_VIDEOS), source, SMALL, mirror=mirror, seed=seed)
+    reader = create_clip_reader(source, SMALL)
+    return TrainingDataset(manifest or counted_manifest(NUM_VIDEOS), reader, mirror=mirror, seed=seed)
 
 
-def steps(first: int = 0, *, batch: int = BATCH, place: Rank | None = None) -> TrainingBatchSampler:
-    return TrainingBatchSampler(first, NUM_STEPS, batch, place or Rank())
+def steps(first: int = 0, *, batch: int = BATCH, rank: Rank | None = None) -> TrainingBatchSampler:
+    return TrainingBatchSampler(first, NUM_STEPS, batch, rank or Rank())
 
 
 def batches_of(draws: TrainingDataset, sampler: TrainingBatchSampler, *, workers: int = 0) -> Iterator[TrainingBatch]:
@@ -50,13 +45,13 @@ def batches_of(draws: TrainingDataset, sampler: TrainingBatchSampler, *, workers
 
 def clips(batches: Iterable[TrainingBatch]) -> list[tuple[Any, ...]]:
     """Everything about every readable clip, in order, as plain values."""
-    found: list[tuple[Any, ...]] = []
+    actual: list[tuple[Any, ...]] = []
     for batch in batches:
         if batch.views is None:
             assert not batch.videos
             continue
         assert len(batch.views) == len(batch.videos) == len(batch.labels_n)
-        found += zip(
+        actual += zip(
             batch.videos,
             batch.labels_n.tolist(),
             [luma.numpy().tobytes() for luma in batch.views.luma_nthw],
@@ -65,7 +60,7 @@ def clips(batches: Iterable[TrainingBatch]) -> list[tuple[Any, ...]]:
             batch.views.mirrors,
             strict=True,
         )
-    return found
+    return actual
 
 
 def test_a_draw_depends_on_seed_and_number_alone() -> None:
@@ -86,14 +81,14 @@ def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_together_draw_what_one_rank_draws(world_size: int) -> None:
     alone = list(batches_of(draws_of(Counting()), steps(batch=BATCH * world_size)))
-    ranks = [list(batches_of(draws_of(Counting()), steps(place=Rank(rank, world_size)))) for rank in range(world_size)]
+    ranks = [list(batches_of(draws_of(Counting()), steps(rank=Rank(rank, world_size)))) for rank in range(world_size)]
     for step, batch in enumerate(alone):
         assert clips(rank[step] for rank in ranks) == clips([batch])
 
 
 def test_every_pass_visits_every_video_once_in_an_order_of_its_own() -> None:
     draws = draws_of(Counting(), manifest=counted_manifest(50))
-    passes = [[draws.find_video_index(50 * number + place) for place in range(50)] for number in range(3)]
+    passes = [[draws.find_video_index(50 * number + index) for index in range(50)] for number in range(3)]
     for order in passes:
         assert sorted(order) == list(range(50))
     assert passes[0] != passes[1] != passes[2] != passes[0]
@@ -134,8 +129,8 @@ def test_a_clip_is_of_its_video_and_its_label_is_the_videos() -> None:
 
 def test_only_the_segment_of_a_row_is_read() -> None:
     draws = draws_of(Counting(), manifest=counted_manifest(3, segments=True))
-    found = [np.frombuffer(luma, np.uint8) % 16 for _, _, luma, *_ in clips(batches_of(draws, steps()))]
-    assert {int(frame) for frames in found for frame in frames} == {4, 5, 6, 7, 8, 9}
+    actual = [np.frombuffer(luma, np.uint8) % 16 for _, _, luma, *_ in clips(batches_of(draws, steps()))]
+    assert {int(frame) for frames in actual for frame in frames} == {4, 5, 6, 7, 8, 9}
 
 
 def test_a_video_with_several_labels_is_drawn_with_each_of_them() -> None:
@@ -166,7 +161,7 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
         [{"video": "a.mp4", "labels": [0], "split": "train"}], classes=["a", "b"], root=str(tmp_path)
     )
     source = VideoFiles(str(tmp_path), scale_height=20, scale_width=24)
-    draws = TrainingDataset(manifest, source, SMALL, mirror=False, seed=0)
+    draws = TrainingDataset(manifest, create_clip_reader(source, SMALL), mirror=False, seed=0)
     before = pickle.dumps(draws)
     first = draws[0]
     assert not isinstance(first, Failure)
@@ -178,7 +173,7 @@ def test_no_decoder_travels_with_a_data_set(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_in_a_sentence() -> None:
     source = Counting(deadly=frozenset(map(str, range(NUM_VIDEOS))))
     loading = LoadingSettings(workers=1, worker_restarts=0)
-    video = draws_of(source).manifest.get_video(draws_of(source).find_video_index(0))
+    video = draws_of(source).get_video(0)
     with pytest.raises(RuntimeError, match=rf"was killed while it read {video}, .* lower loading\.workers"):
         list(load_training_batches(draws_of(source), steps(), loading, pin_memory=False))
 
@@ -220,7 +215,7 @@ def test_a_worker_that_dies_while_it_hands_over_is_told_alike(lost: Exception, m
         def __iter__(self) -> Iterator[None]:
             raise lost
 
-    monkeypatch.setattr(loader_module, "DataLoader", Broken)
+    monkeypatch.setattr(workers_module, "DataLoader", Broken)
     with pytest.raises(RuntimeError, match=r"a data worker was killed"):
         list(batches_of(draws_of(Counting()), steps(), workers=1))
     with pytest.raises(type(lost)):  # in this very process there is no worker to lose
@@ -234,10 +229,10 @@ def test_errors_of_the_data_itself_pass_through(error: type[Exception]) -> None:
 
 
 def plan(
-    source: Counting, *, place: Rank | None = None, videos_per_batch: int = 2, workers: int = 0
+    source: Counting, *, rank: Rank | None = None, videos_per_batch: int = 2, workers: int = 0
 ) -> list[EvaluationBatch]:
-    views = EvaluationDataset(counted_manifest(NUM_VIDEOS), source, SMALL, num_clips=3)
-    videos = VideoBatchSampler(NUM_VIDEOS, videos_per_batch, place or Rank())
+    views = EvaluationDataset(counted_manifest(NUM_VIDEOS), create_clip_reader(source, SMALL), num_clips=3)
+    videos = VideoBatchSampler(NUM_VIDEOS, videos_per_batch, rank or Rank())
     batches = list(load_evaluation_batches(views, videos, LoadingSettings(workers=workers), pin_memory=False))
     assert len(batches) == len(videos)
     return batches
@@ -249,7 +244,7 @@ def test_every_view_of_every_video_is_planned_once(world_size: int, videos_per_b
     batches = [
         batch
         for rank in range(world_size)
-        for batch in plan(Counting(), place=Rank(rank, world_size), videos_per_batch=videos_per_batch)
+        for batch in plan(Counting(), rank=Rank(rank, world_size), videos_per_batch=videos_per_batch)
     ]
     planned = sorted((row.video, row.view) for batch in batches for row in batch.planned_views)
     assert planned == [(str(video), view) for video in range(NUM_VIDEOS) for view in range(3)]

@@ -1,4 +1,3 @@
-import inspect
 import math
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import FAMILIES, Specification, build_specification
+from muybridge.models.family import FAMILIES, Specification, SpecificationOptions, build_specification
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.parsing import parse_record
 
@@ -220,11 +219,7 @@ def test_autocast_takes_fp32_clips():
     torch.testing.assert_close(logits.float(), net(clips), rtol=0.1, atol=0.1)
 
 
-def test_create_model_hands_over_every_argument():
-    signature = inspect.signature(create_model).parameters
-    inner = inspect.signature(build_specification).parameters
-    assert set(inner) - set(signature) == {"stem_mid_channels", "middle_relu"}
-    assert all(signature[name].default == inner[name].default for name in signature)
+def test_create_model_takes_every_option():
     changed = {
         "num_classes": 5,
         "clip_length": 3,
@@ -233,10 +228,20 @@ def test_create_model_hands_over_every_argument():
         "mid_channel_rule": "per_block",
         "norm_epsilon": 1e-5,
         "stem_pool": True,
+        "stem_mid_channels": 7,
+        "middle_relu": False,
     }
+    assert set(changed) == set(SpecificationOptions.__annotations__)
     spec = create_model("r2plus1d_10", **changed).specification
-    assert spec == build_specification("r2plus1d_10", **changed)
     assert {name: getattr(spec, name) for name in changed} == changed
+
+
+def test_options_left_out_have_the_defaults_of_the_record():
+    spec = build_specification("r2plus1d_18")
+    for name in SpecificationOptions.__annotations__:
+        assert getattr(spec, name) == getattr(Specification, name)
+    with pytest.raises(TypeError, match="dropout"):
+        create_model("r2plus1d_18", dropout=0.5)
 
 
 def test_a_specification_is_enough_to_rebuild_a_network():

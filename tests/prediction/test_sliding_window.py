@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer
-from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_timesteps
+from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.prediction import sliding_window
 from muybridge.prediction.recognizer import Recognizer
@@ -169,7 +170,7 @@ def test_a_file_is_decoded_once(
     source = VideoFiles("", scale_height=20, scale_width=24)
     ticks = compute_timestep_ticks(source.read_frame_times(str(video)), PREPROCESSING)
     monkeypatch.setattr(decode, "decode_frames", counted)
-    views = list(read_timesteps(source, str(video), ticks, PREPROCESSING))
+    views = list(create_clip_reader(source, PREPROCESSING).read_timesteps(str(video), ticks))
     assert count == 200
     expected = make_evaluation_view(source.read(str(video), ticks[:, 0]), 16)
     assert np.array_equal(np.concatenate([view.luma_thw for view in views]), expected.luma_thw)  # type: ignore[union-attr]

@@ -20,7 +20,8 @@ import pytest
 
 from muybridge.cli.main import main
 from muybridge.distributed.stop import StopRequested
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_frame_source
+from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.prepared.dataset import find_damage
 from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare

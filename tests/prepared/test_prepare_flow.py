@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from muybridge.cli.main import main
-from muybridge.loading.loader import EvaluationDataset, TrainingDataset, open_frame_source
+from muybridge.loading.clip_reader import FlowReader, StoredFlowReader, open_clip_reader
+from muybridge.loading.datasets import EvaluationDataset, TrainingDataset
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.shards import ShardFlowSource, ShardFrameSource
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
@@ -43,12 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluation_flows(address: Path) -> list[FlowView]:
     data = open_data(str(address)).select_split("test")
-    source = open_frame_source(data.root, FLOW)
-    views = EvaluationDataset(data, source, FLOW, 3)
-    flow_views = [view for index in range(len(data)) for view in views[index][1]]
-    assert len(flow_views) == 3 * len(data)
-    assert all(isinstance(view, FlowView) for view in flow_views)
-    return flow_views  # type: ignore[return-value]
+    videos = EvaluationDataset(data, open_clip_reader(data.root, FLOW), 3)
+    found = [view for index in range(len(data)) for view in videos[index].views]
+    assert len(found) == 3 * len(data)
+    assert all(isinstance(view, FlowView) for view in found)
+    return found  # type: ignore[return-value]
 
 
 def test_it_says_what_it_holds(folder: Path) -> None:
@@ -62,8 +61,8 @@ def test_the_same_bytes_each_time(folder: Path) -> None:
 
 
 def test_stored_flow_is_that_of_the_frames_beside_it(folder: Path) -> None:
-    assert isinstance(open_frame_source(str(folder / "with"), FLOW), ShardFlowSource)
-    assert type(open_frame_source(str(folder / "without"), FLOW)) is ShardFrameSource
+    assert isinstance(open_clip_reader(str(folder / "with"), FLOW), StoredFlowReader)
+    assert isinstance(open_clip_reader(str(folder / "without"), FLOW), FlowReader)
     stored, computed = evaluation_flows(folder / "with"), evaluation_flows(folder / "without")
     differences = [np.abs(one.flow_cthw - two.flow_cthw) for one, two in zip(stored, computed, strict=True)]
     assert np.median(differences) < 0.1
@@ -76,12 +75,12 @@ def test_stored_flow_is_that_of_the_frames_beside_it(folder: Path) -> None:
 
 def test_a_training_clip_is_the_crop_that_rgb_would_get(folder: Path) -> None:
     data = open_data(str(folder / "with")).select_split("train")
-    source = open_frame_source(data.root, FLOW)
+    stored = open_clip_reader(data.root, FLOW)
     plain = open_data(str(folder / "without")).select_split("train")
-    frames = open_frame_source(plain.root, FLOW)
+    computed = open_clip_reader(plain.root, FLOW)
     for draw in range(12):
-        one = TrainingDataset(data, source, FLOW, mirror=True, seed=3)[draw]
-        two = TrainingDataset(plain, frames, FLOW, mirror=True, seed=3)[draw]
+        one = TrainingDataset(data, stored, mirror=True, seed=3)[draw]
+        two = TrainingDataset(plain, computed, mirror=True, seed=3)[draw]
         assert one.video == two.video  # type: ignore[union-attr]
         difference = np.abs(one.view.flow_cthw - two.view.flow_cthw)[..., 8:-8, 8:-8]  # type: ignore[union-attr]
         turned = np.abs(one.view.flow_cthw[..., ::-1] - two.view.flow_cthw)[..., 8:-8, 8:-8]  # type: ignore[union-attr]
@@ -92,7 +91,7 @@ def test_it_is_read_without_opencv(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert evaluation_flows(folder / "with")
     with pytest.raises(ImportError, match="optical flow needs OpenCV"):
-        open_frame_source(str(folder / "without"), FLOW)
+        open_clip_reader(str(folder / "without"), FLOW)
     assert main(["prepare", str(folder / "raw"), "--flow", "-o", str(folder / "other")]) == 1
     assert "pip install 'muybridge[flow]'" in capsys.readouterr().err
     assert not (folder / "other").exists()
@@ -102,7 +101,7 @@ def test_a_gap_at_once_is_computed_from_frames(folder: Path) -> None:
     gap = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, flow_gap=2, **SIZES)  # type: ignore[arg-type]
     other_rate = Preprocessing(modality="flow", mean=FLOW_MEAN, std=FLOW_STD, frames_per_second=12.0, **SIZES)  # type: ignore[arg-type]
     for asked in (gap, other_rate):
-        assert type(open_frame_source(str(folder / "with"), asked)) is ShardFrameSource
+        assert isinstance(open_clip_reader(str(folder / "with"), asked), FlowReader)
 
 
 def test_damage_to_flow_is_named(folder: Path, tmp_path: Path, capsys: Any) -> None:

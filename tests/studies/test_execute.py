@@ -61,7 +61,7 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
             path = tmp_path / "runs" / name / "scores" / f"{test}.parquet"
             measured = compute_accuracy(compute_video_scores(read_scores(path)))
             assert row["numbers"]["video_top1"] == 100 * measured.video_top1.of_all.share
-            assert measured.protocol.clip_length == int(test.removesuffix("f").partition("x")[2])
+            assert measured.protocol.preprocessing.clip_length == int(test.removesuffix("f").partition("x")[2])
             assert row["numbers"]["num_videos"] == 6
             assert [point["epoch"] for point in row["history"]] == [1.0, 2.0]
     assert rows[TUNED.name, "test-3x6f"]["start"] == SHORT.name

@@ -59,7 +59,7 @@ def test_first_eight_classes_are_the_plain_motions() -> None:
         ({"height": 81}, "must be even, not 81x80"),
         ({"contrast": 0.0}, "contrast must be above 0"),
         ({"contrast": 1.5}, "contrast must be above 0"),
-        ({"spread": 1.1}, "spread must lie between 0 and 1"),
+        ({"spread": 1.1}, "spread must be between 0 and 1"),
         ({"noise": float("nan")}, "noise must be at least 0"),
         ({"seed": -1}, "seed must be at least 0"),
     ],

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import Convolution3d
-from muybridge.loading.loader import TrainingBatch
+from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training import execution

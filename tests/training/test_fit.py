@@ -22,7 +22,7 @@ from muybridge.evaluation.evaluate import EvaluationResult, evaluate
 from muybridge.evaluation.metrics import Rate, Rates, compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import read_json_lines
-from muybridge.loading.loader import Failure
+from muybridge.loading.datasets import Failure
 from muybridge.training import fit as fit_module
 from muybridge.training import step_batches as step_batches_module
 from muybridge.training import validation as validation_module

@@ -9,7 +9,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from muybridge.files.run_folder import read_json_lines
-from muybridge.loading.loader import Failure
+from muybridge.loading.datasets import Failure
 from muybridge.training.metrics_log import MetricsLog
 
 TORN = Failure("a/b.mp4", "unreadable", "torn")

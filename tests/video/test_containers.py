@@ -88,9 +88,9 @@ def test_frames_cut_off_by_an_edit_list_are_not_there(tmp_path: Path, frames: st
 def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30, gop=250)
     data = path.read_bytes()
-    place = data.index(b"elst") + 12  # behind version, flags and the number of entries: the duration shown, in ms
-    assert int.from_bytes(data[place : place + 4]) == 1200
-    path.write_bytes(data[:place] + (800).to_bytes(4) + data[place + 4 :])
+    frame_index = data.index(b"elst") + 12  # behind version, flags and the number of entries: the duration shown, in ms
+    assert int.from_bytes(data[frame_index : frame_index + 4]) == 1200
+    path.write_bytes(data[:frame_index] + (800).to_bytes(4) + data[frame_index + 4 :])
     assert len(index_frames(str(path)).times) == 20
     assert index_frames(str(path)).times.duration_seconds == pytest.approx(0.8)
 
@@ -101,7 +101,7 @@ def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None
     with open_video_stream(str(path)) as (container, stream):
         second_key = [packet.pos for packet in container.demux(stream) if packet.is_keyframe][1]
         assert second_key is not None
-    cut = next(place for place in range(second_key - 188 * 8, 0, -188) if data[place] == 0x47)
+    cut = next(frame_index for frame_index in range(second_key - 188 * 8, 0, -188) if data[frame_index] == 0x47)
     tables = data[: 3 * 188]
     (tmp_path / "b.ts").write_bytes(tables + data[cut:])
     index = index_frames(str(tmp_path / "b.ts"))
@@ -119,8 +119,8 @@ def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
         packets = cover.encode(av.VideoFrame.from_ndarray(index_picture(99, 48, 64))) + cover.encode(None)
         for number, stream in enumerate(streams):
             stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-            for place in range(5):
-                packets += stream.encode(av.VideoFrame.from_ndarray(index_picture(10 * number + place, 48, 64)))
+            for frame_index in range(5):
+                packets += stream.encode(av.VideoFrame.from_ndarray(index_picture(10 * number + frame_index, 48, 64)))
             packets += stream.encode(None)
         write_silence(output, sound, 0.2)
         output.mux(packets)

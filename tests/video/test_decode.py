@@ -87,9 +87,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
             count.frames += 1
             yield frame
 
-    def counted_put(planes: YuvClipBuilder, place: int, frame: av.VideoFrame) -> None:
+    def counted_put(planes: YuvClipBuilder, frame_index: int, frame: av.VideoFrame) -> None:
         count.scaled += 1
-        put(planes, place, frame)
+        put(planes, frame_index, frame)
 
     monkeypatch.setattr(decode, "decode_frames", counted_frames)
     monkeypatch.setattr(YuvClipBuilder, "write_frame", counted_put)
@@ -113,21 +113,21 @@ def test_every_frame_of_every_kind_of_file(tmp_path: Path, name: str, monkeypatc
     assert len(times) == len(expected)
     assert expected.tolist() == list(range(NUM_FRAMES))[-len(expected) :]
     draws = random.Random(name)
-    asked = [[place] for place in range(len(times))]
-    asked += [[draws.randrange(len(times)) for _ in range(draws.randint(2, 9))] for _ in range(12)]
-    for places in asked:
-        clip = files.read(name, times.ticks[places])
-        assert read_indices(clip.luma_thw) == expected[places].tolist()
+    requested = [[frame_index] for frame_index in range(len(times))]
+    requested += [[draws.randrange(len(times)) for _ in range(draws.randint(2, 9))] for _ in range(12)]
+    for indices in requested:
+        clip = files.read(name, times.ticks[indices])
+        assert read_indices(clip.luma_thw) == expected[indices].tolist()
 
 
-@pytest.mark.parametrize("place", [0, 1, 9, 10, 17, 29])
+@pytest.mark.parametrize("frame_index", [0, 1, 9, 10, 17, 29])
 def test_decoding_starts_at_the_key_frame_and_stops_at_the_last_one_wanted(
-    tmp_path: Path, decoded: Decoded, place: int
+    tmp_path: Path, decoded: Decoded, frame_index: int
 ) -> None:
     write_video(tmp_path / "a.mp4", 30, gop=10, options={"bf": "0", "x264-params": "scenecut=0"})
     files = source(tmp_path)
-    files.read("a.mp4", files.read_frame_times("a.mp4").ticks[[place]])
-    assert (decoded.frames, decoded.scaled) == (place % 10 + 1, 1)
+    files.read("a.mp4", files.read_frame_times("a.mp4").ticks[[frame_index]])
+    assert (decoded.frames, decoded.scaled) == (frame_index % 10 + 1, 1)
 
 
 def test_frames_between_are_decoded_but_not_scaled(tmp_path: Path, decoded: Decoded) -> None:
@@ -142,10 +142,10 @@ def test_b_frames_cost_no_longer_way(tmp_path: Path, decoded: Decoded, name: str
     write_video(tmp_path / name, 60, gop=20, options={"x264-params": "scenecut=0:bframes=3"})
     files = source(tmp_path)
     ticks = files.read_frame_times(name).ticks
-    for place in range(60):
+    for frame_index in range(60):
         decoded.frames = 0
-        files.read(name, ticks[[place]])
-        assert decoded.frames == place % 20 + 1
+        files.read(name, ticks[[frame_index]])
+        assert decoded.frames == frame_index % 20 + 1
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
@@ -174,12 +174,12 @@ def test_time_stamps_cost_no_decoding_where_they_are_stored(tmp_path: Path, monk
 
 def test_clips_of_a_video(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 40, gop=250)
-    files, asked = (
+    files, requested = (
         source(tmp_path),
         Preprocessing(clip_length=4, frame_stride=2, crop=32, scale_height=32, scale_width=43),
     )
     times = files.read_frame_times("a.mp4")
-    clip = sample_random_clip(times, asked, np.random.default_rng(3))
+    clip = sample_random_clip(times, requested, np.random.default_rng(3))
     start = int(np.searchsorted(times.ticks, clip.ticks[0]))
     pixels = files.read("a.mp4", clip.ticks)
     assert read_indices(pixels.luma_thw) == [start, start + 2, start + 4, start + 6]
@@ -206,8 +206,8 @@ def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     files = source(tmp_path)
     ticks = files.read_frame_times("b.mp4").ticks
     assert len(ticks) == 30
-    for places in ([7], [11, 3, 29], list(range(30))):
-        assert read_indices(files.read("b.mp4", ticks[places]).luma_thw) == places
+    for indices in ([7], [11, 3, 29], list(range(30))):
+        assert read_indices(files.read("b.mp4", ticks[indices]).luma_thw) == indices
 
 
 def hidden(packet: av.Packet, bit: int) -> bytes:
@@ -239,8 +239,8 @@ def test_where_no_frame_comes_out_the_one_before_is_still_shown(tmp_path: Path, 
     files = source(tmp_path)
     ticks = files.read_frame_times(name).ticks
     assert len(ticks) == 20
-    for places in ([9], [8, 9], [9, 10], list(range(20))):
-        assert read_indices(files.read(name, ticks[places]).luma_thw) == [place - (place == 9) for place in places]
+    for indices in ([9], [8, 9], [9, 10], list(range(20))):
+        assert read_indices(files.read(name, ticks[indices]).luma_thw) == [index - (index == 9) for index in indices]
 
 
 def test_place_holders_of_packed_streams_are_no_frames(tmp_path: Path) -> None:
@@ -272,12 +272,12 @@ def test_the_size_may_change_within_a_video(tmp_path: Path) -> None:
 def turn_tkhd(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     """Write a display matrix (a, b, c, d) into an MP4's track header (ISO 14496-12, 8.3.2), as a phone does."""
     data = path.read_bytes()
-    place = data.index(b"tkhd") + 4 + 40
+    frame_index = data.index(b"tkhd") + 4 + 40
     plain = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4")
-    assert data[place : place + 36] == plain.tobytes()
+    assert data[frame_index : frame_index + 36] == plain.tobytes()
     a, b, c, d = (entry << 16 for entry in matrix)
     turned = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    path.write_bytes(data[:place] + turned + data[place + 36 :])
+    path.write_bytes(data[:frame_index] + turned + data[frame_index + 36 :])
     return path
 
 
@@ -311,11 +311,11 @@ def test_colour_marks_of_the_file_reach_the_clip(tmp_path: Path) -> None:
     write_video(tmp_path / "hd.mp4", 2, options=marks)
     write_video(tmp_path / "sd.mp4", 2)
     files = source(tmp_path)
-    found = {}
+    actual = {}
     for name in ("hd.mp4", "sd.mp4"):
         clip = files.read(name, files.read_frame_times(name).ticks)
-        found[name] = (clip.matrix, clip.full_range)
-    assert found == {"hd.mp4": ("bt709", True), "sd.mp4": ("bt601", False)}
+        actual[name] = (clip.matrix, clip.full_range)
+    assert actual == {"hd.mp4": ("bt709", True), "sd.mp4": ("bt601", False)}
 
 
 def test_facts_of_a_file(tmp_path: Path, decoded: Decoded) -> None:
@@ -355,7 +355,7 @@ def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
     ticks = files.read_frame_times("a.mp4").ticks
     write_video(tmp_path / "a.mp4", 5)
     assert len(files.read_frame_times("a.mp4")) == 5
-    with pytest.raises(VideoError, match="changed while it was used"):
+    with pytest.raises(VideoError, match="changed while it was in use"):
         files.read("a.mp4", ticks)
 
 
@@ -394,22 +394,22 @@ def real_videos() -> Path:
 
 def test_real_files_agree_with_decoding_them_from_the_beginning() -> None:
     folder = real_videos()
-    asked = Preprocessing()
+    requested = Preprocessing()
     files = source(folder, 128, 171)
     for name in sorted(path.name for path in folder.iterdir() if path.stem != "corrupted"):
         times = files.read_frame_times(name)
         expected = YuvClipBuilder(len(times), 128, 171)
         with av.open(str(folder / name)) as container:
-            for place, frame in enumerate(container.decode(video=0)):
-                expected.write_frame(place, frame)
-        assert place == len(times) - 1, name
+            for frame_index, frame in enumerate(container.decode(video=0)):
+                expected.write_frame(frame_index, frame)
+        assert frame_index == len(times) - 1, name
         whole = expected.build_clip(np.arange(len(times)))
         for draw in range(3):
-            ticks = sample_random_clip(times, asked, np.random.default_rng(draw)).ticks
+            ticks = sample_random_clip(times, requested, np.random.default_rng(draw)).ticks
             clip = files.read(name, ticks)
-            places = np.searchsorted(times.ticks, ticks)
-            assert np.array_equal(clip.luma_thw, whole.luma_thw[places]), name
-            assert np.array_equal(clip.chroma_cthw, whole.chroma_cthw[:, places]), name
+            indices = np.searchsorted(times.ticks, ticks)
+            assert np.array_equal(clip.luma_thw, whole.luma_thw[indices]), name
+            assert np.array_equal(clip.chroma_cthw, whole.chroma_cthw[:, indices]), name
 
 
 def test_a_real_corrupted_file_can_be_used_up_to_where_it_fails() -> None:

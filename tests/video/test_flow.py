@@ -36,9 +36,9 @@ def moving(num_frames: int, right: float, down: float, **colour: Any) -> YuvClip
     return YuvClip(luma, chroma, **{"matrix": "bt601", "full_range": True, **colour})
 
 
-def view_of(clip: YuvClip, places: list[int]) -> View:
+def view_of(clip: YuvClip, indices: list[int]) -> View:
     """The frames at `places`, as a source gives them for a clip."""
-    return make_evaluation_view(YuvClip(clip.luma_thw[places], clip.chroma_cthw[:, places], "bt601", True), 48)
+    return make_evaluation_view(YuvClip(clip.luma_thw[indices], clip.chroma_cthw[:, indices], "bt601", True), 48)
 
 
 def preprocessing(**sampling: Any) -> Preprocessing:
@@ -56,9 +56,9 @@ def require_about(flow_thw: NDArray[np.float32], pixels: float) -> None:
 @pytest.mark.parametrize(("right", "down"), [(1, 0), (-2, 0), (0, 1.5), (0, -1), (2, -3), (0.25, 0.5), (0, 0)])
 def test_sign_and_scale_of_a_known_translation(right: float, down: float) -> None:
     """Pixels to the right, then pixels down, from a frame to the next one."""
-    asked = preprocessing(clip_length=3)
-    places = [0, 1, 1, 2, 2, 3]
-    flow = compute_flow_view(view_of(moving(6, right, down), places), np.array(places), asked, {})
+    flow_preprocessing = preprocessing(clip_length=3)
+    indices = [0, 1, 1, 2, 2, 3]
+    flow = compute_flow_view(view_of(moving(6, right, down), indices), np.array(indices), flow_preprocessing, {})
     assert flow.flow_cthw.shape == (2, 3, 48, 48)
     assert flow.flow_cthw.dtype == np.float32
     require_about(flow.flow_cthw[0], right)
@@ -94,13 +94,13 @@ def test_chaining_follows_the_first_flow() -> None:
 
 
 def test_a_chain_over_a_gap_is_the_way_along_all_of_it() -> None:
-    """Three steps of (2, 1) pixels: a chain finds (6, 3), of flows whose frames overlap those of the next moment."""
+    """Three steps of (2, 1) pixels: a chain finds (6, 3), of flows whose frames overlap those of the next timestep."""
     clip = moving(6, 2, 1)
-    asked = preprocessing(clip_length=2, flow_gap=3, flow_chain=True)
-    places = [0, 1, 2, 3, 1, 2, 3, 4]
-    view = view_of(clip, places)
+    flow_preprocessing = preprocessing(clip_length=2, flow_gap=3, flow_chain=True)
+    indices = [0, 1, 2, 3, 1, 2, 3, 4]
+    view = view_of(clip, indices)
     known: dict[Any, Any] = {}
-    flow = compute_flow_view(view, np.array(places), asked, known).flow_cthw
+    flow = compute_flow_view(view, np.array(indices), flow_preprocessing, known).flow_cthw
     require_about(flow[0, ..., :40, :40], 6)
     require_about(flow[1, ..., :40, :40], 3)
     assert sorted(known) == [(0, 1), (1, 2), (2, 3), (3, 4)]
@@ -108,19 +108,19 @@ def test_a_chain_over_a_gap_is_the_way_along_all_of_it() -> None:
 
 def test_without_a_chain_one_flow_leads_over_the_gap() -> None:
     clip = moving(4, 1, 0)
-    asked = preprocessing(clip_length=1, flow_gap=3)
-    places = [0, 3]
-    view = view_of(clip, places)
+    flow_preprocessing = preprocessing(clip_length=1, flow_gap=3)
+    indices = [0, 3]
+    view = view_of(clip, indices)
     known: dict[Any, Any] = {}
-    flow = compute_flow_view(view, np.array(places), asked, known).flow_cthw
+    flow = compute_flow_view(view, np.array(indices), flow_preprocessing, known).flow_cthw
     require_about(flow[0], 3)
     assert list(known) == [(0, 3)]
 
 
 def test_the_parameters_are_the_authors() -> None:
     first, second = hills(48, 48), hills(48, 48, right=3, down=-1)
-    theirs = cv2.calcOpticalFlowFarneback(first, second, None, np.sqrt(2) / 2.0, 5, 10, 2, 7, 1.5, 256)
-    assert np.array_equal(farneback(first, second), theirs)
+    reference = cv2.calcOpticalFlowFarneback(first, second, None, np.sqrt(2) / 2.0, 5, 10, 2, 7, 1.5, 256)
+    assert np.array_equal(farneback(first, second), reference)
 
 
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
@@ -137,21 +137,21 @@ def test_gray_is_that_of_rgb_frames(matrix: Any, full_range: bool, mirror: bool)
     view = View(view.luma_thw, view.chroma_cthw, view.top, view.left, mirror, view.matrix, view.full_range)
     rgb_as_is = Preprocessing(scale_height=17, scale_width=23, crop=12, mean=(0.0,) * 3, std=(1.0,) * 3)
     rgb = prepare_network_input(collate_views([view]), rgb_as_is, CPU)[0, :, 0].permute(1, 2, 0).numpy()
-    theirs = cv2.cvtColor(np.ascontiguousarray(np.rint(rgb).astype(np.uint8)), cv2.COLOR_RGB2GRAY)
-    difference = convert_frame_to_gray(view, 0, 12).astype(int) - theirs
+    reference = cv2.cvtColor(np.ascontiguousarray(np.rint(rgb).astype(np.uint8)), cv2.COLOR_RGB2GRAY)
+    difference = convert_frame_to_gray(view, 0, 12).astype(int) - reference
     assert np.abs(difference).max() <= 1
     assert abs(difference.mean()) < 0.3
 
 
 def test_the_network_sees_normalised_flow() -> None:
-    asked = preprocessing(clip_length=1)
+    flow_preprocessing = preprocessing(clip_length=1)
     views = [
-        compute_flow_view(make_evaluation_view(moving(2, right, 0), 48), np.array([0, 1]), asked, {})
+        compute_flow_view(make_evaluation_view(moving(2, right, 0), 48), np.array([0, 1]), flow_preprocessing, {})
         for right in (1, 2)
     ]
     batch = collate_views(views)
     assert isinstance(batch, FlowBatch)
-    clips = prepare_network_input(batch, asked, CPU).numpy()
+    clips = prepare_network_input(batch, flow_preprocessing, CPU).numpy()
     assert clips.shape == (2, 2, 1, 48, 48)
     for clip, view in zip(clips, views, strict=True):
         for channel in (0, 1):

@@ -49,14 +49,14 @@ def flat(pixel_format: str, levels: tuple[int, ...], height: int = 48, width: in
 
 def scaled(*frames: av.VideoFrame, height: int = 20, width: int = 27) -> YuvClip:
     planes = YuvClipBuilder(len(frames), height, width)
-    for place, frame in enumerate(frames):
-        planes.write_frame(place, frame)
+    for index, frame in enumerate(frames):
+        planes.write_frame(index, frame)
     return planes.build_clip(np.arange(len(frames)))
 
 
-def levels(clip: YuvClip, place: int = 0) -> NDArray[np.float64]:
+def levels(clip: YuvClip, index: int = 0) -> NDArray[np.float64]:
     """Luma, Cb and Cr of a frame of one colour; fails where a pixel differs by more than swscale's dither."""
-    planes = (clip.luma_thw[place], *clip.chroma_cthw[:, place])
+    planes = (clip.luma_thw[index], *clip.chroma_cthw[:, index])
     assert all(int(np.ptp(plane)) <= 2 for plane in planes)
     return np.array([plane.mean() for plane in planes])
 
@@ -147,8 +147,8 @@ def test_a_clip_has_the_colours_of_its_first_frame_throughout() -> None:
 
 def test_repeats_and_their_order() -> None:
     planes = YuvClipBuilder(3, 20, 27)
-    for place in (2, 0, 1):
-        planes.write_frame(place, flat("yuv420p", (50 * place + 50, 128, 128)))
+    for index in (2, 0, 1):
+        planes.write_frame(index, flat("yuv420p", (50 * index + 50, 128, 128)))
     clip = planes.build_clip(np.array([1, 1, 0, 2]))
     assert [int(frame[0, 0]) for frame in clip.luma_thw] == [100, 100, 50, 150]
     assert clip.chroma_cthw.shape == (2, 4, 10, 14)
@@ -162,8 +162,8 @@ def test_frames_that_need_no_scaling_are_left_alone() -> None:
         memory[:] = np.random.default_rng(plane.width).integers(0, 256, memory.shape)
         expected.append(memory[:, :width].copy())
     clip = scaled(frame)
-    for plane, wanted in zip((clip.luma_thw[0], *clip.chroma_cthw[:, 0]), expected, strict=True):
-        assert np.array_equal(plane, wanted)
+    for plane, expected_plane in zip((clip.luma_thw[0], *clip.chroma_cthw[:, 0]), expected, strict=True):
+        assert np.array_equal(plane, expected_plane)
 
 
 def test_interlaced_frames_do_not_comb(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -222,9 +222,9 @@ def test_display_matrices(
         ]
     assert np.array_equal(sent, upright(picture))
     transposed, flip_rows, flip_columns = read_orientation(Turned(flat("gray", (0,)), matrix, rotation=90))  # type: ignore[arg-type]
-    ours = picture.T if transposed else picture
-    ours = ours[::-1] if flip_rows else ours
-    assert np.array_equal(ours[:, ::-1] if flip_columns else ours, sent)
+    actual = picture.T if transposed else picture
+    actual = actual[::-1] if flip_rows else actual
+    assert np.array_equal(actual[:, ::-1] if flip_columns else actual, sent)
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (-90, -1), (89, 1), (180, 2), (-180, 2), (20, 0)])
@@ -238,9 +238,9 @@ def test_a_rotation_beside_side_data_that_pyav_does_not_know(rotation: int, turn
     frame.rotation = rotation  # type: ignore[attr-defined]
     picture = np.arange(60).reshape(6, 10)
     transposed, flip_rows, flip_columns = read_orientation(frame)  # type: ignore[arg-type]
-    ours = picture.T if transposed else picture
-    ours = ours[::-1] if flip_rows else ours
-    assert np.array_equal(ours[:, ::-1] if flip_columns else ours, np.rot90(picture, turns))
+    actual = picture.T if transposed else picture
+    actual = actual[::-1] if flip_rows else actual
+    assert np.array_equal(actual[:, ::-1] if flip_columns else actual, np.rot90(picture, turns))
 
 
 def test_colours_of_a_frame_without_scaling_it() -> None:

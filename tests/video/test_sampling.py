@@ -36,13 +36,13 @@ def shape(length: int, stride: int = 1, frames_per_second: float | None = None) 
     return Preprocessing(clip_length=length, frame_stride=stride, frames_per_second=frames_per_second)
 
 
-def places(clip: ClipTimes, times: FrameTimes) -> list[int]:
+def indices(clip: ClipTimes, times: FrameTimes) -> list[int]:
     return np.searchsorted(times.ticks, clip.ticks).tolist()
 
 
 def picture(clip: ClipTimes, times: FrameTimes) -> str:
-    taken = places(clip, times)
-    return "".join("f" if place in taken else "x" for place in range(len(times)))
+    taken = indices(clip, times)
+    return "".join("f" if index in taken else "x" for index in range(len(times)))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_short_videos_repeat_in_a_loop(num_frames: int, length: int, stride: int
         *sample_dense_clips(times, shape(length, stride), 2),
     ]
     for clip in clips:
-        assert places(clip, times) == order
+        assert indices(clip, times) == order
         assert clip.looped
         assert (clip.start_seconds, clip.end_seconds) == (0.0, pytest.approx(times.duration_seconds))
 
@@ -104,9 +104,9 @@ def test_short_videos_repeat_in_a_loop(num_frames: int, length: int, stride: int
 @pytest.mark.parametrize("times", [regular(n) for n in range(1, 14)] + [uneven()], ids=len)
 def test_every_clip_is_where_the_definition_says(times: FrameTimes) -> None:
     for length, stride, num_clips in product((1, 2, 3, 4, 7), (1, 2, 3), (1, 2, 3, 5, 10)):
-        asked, num_frames = shape(length, stride), len(times)
+        preprocessing, num_frames = shape(length, stride), len(times)
         span = (length - 1) * stride + 1
-        clips = sample_uniform_clips(times, asked, num_clips)
+        clips = sample_uniform_clips(times, preprocessing, num_clips)
         assert len(clips) == num_clips
         for number, clip in enumerate(clips):
             if num_frames < span:
@@ -118,16 +118,16 @@ def test_every_clip_is_where_the_definition_says(times: FrameTimes) -> None:
                 else Fraction(number * (num_frames - span), num_clips - 1)
             )
             start = math.floor(exact)
-            assert places(clip, times) == [start + place * stride for place in range(length)]
+            assert indices(clip, times) == [start + index * stride for index in range(length)]
             assert not clip.looped
 
 
 @pytest.mark.parametrize(("num_frames", "length", "stride"), list(product((5, 6, 9, 16), (1, 2, 4), (1, 2))))
 def test_random_clips_reach_every_place_about_equally(num_frames: int, length: int, stride: int) -> None:
-    times, asked = regular(num_frames), shape(length, stride)
+    times, preprocessing = regular(num_frames), shape(length, stride)
     generator = np.random.default_rng(5)
-    num_places, draws = max(1, num_frames - asked.clip_span + 1), 1500
-    starts = Counter(places(sample_random_clip(times, asked, generator), times)[0] for _ in range(draws))
+    num_places, draws = max(1, num_frames - preprocessing.clip_span + 1), 1500
+    starts = Counter(indices(sample_random_clip(times, preprocessing, generator), times)[0] for _ in range(draws))
     assert set(starts) == set(range(num_places))
     # Five standard deviations of a fair draw.
     share = draws / num_places
@@ -184,8 +184,8 @@ def test_bounds_computed_from_time_stamps_find_those_frames(times: FrameTimes) -
 def test_bounds_as_people_write_them() -> None:
     times = regular(25, step=512, tick_seconds=Fraction(1, 12800))  # 25 frames a second
     assert len(trim_frame_times(times, None, None)) == 25
-    assert trim_frame_times(times, 0.2, 0.4).ticks.tolist() == [512 * place for place in range(5, 10)]
-    assert trim_frame_times(times, 0.21, None).ticks.tolist() == [512 * place for place in range(6, 25)]
+    assert trim_frame_times(times, 0.2, 0.4).ticks.tolist() == [512 * index for index in range(5, 10)]
+    assert trim_frame_times(times, 0.21, None).ticks.tolist() == [512 * index for index in range(6, 25)]
     beyond = trim_frame_times(times, 0.9, 7.0)
     assert (len(beyond), beyond.end_tick) == (2, times.end_tick)
 
@@ -222,7 +222,7 @@ def test_a_clip_at_a_lower_rate_passes_over_frames() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 clip, not 0"):
+    with pytest.raises(ValueError, match="num_clips must be at least 1, not 0"):
         sample_uniform_clips(regular(4), shape(2), 0)
     with pytest.raises(ValueError, match="step of at least 1 frame, not 0"):
         sample_dense_clips(regular(4), shape(2), 0)
@@ -233,7 +233,7 @@ def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) 
 
 
 @pytest.mark.parametrize(
-    ("asked", "span", "first"),
+    ("preprocessing", "span", "first"),
     [
         (flow_shape(3), 4, [0, 1, 1, 2, 2, 3]),
         (flow_shape(2, 3), 5, [0, 1, 3, 4]),
@@ -242,21 +242,25 @@ def flow_shape(length: int, stride: int = 1, gap: int = 1, chain: bool = False) 
         (flow_shape(2, 1, 3, True), 5, [0, 1, 2, 3, 1, 2, 3, 4]),
     ],
 )
-def test_flow_needs_frames_beyond_the_clip(asked: Preprocessing, span: int, first: list[int]) -> None:
+def test_flow_needs_frames_beyond_the_clip(preprocessing: Preprocessing, span: int, first: list[int]) -> None:
     """(L - 1) * stride + gap + 1 frames, the last clip's the last of the video."""
     times = regular(20)
-    assert asked.clip_span == span == (asked.clip_length - 1) * asked.frame_stride + asked.flow_gap + 1
-    clips = sample_uniform_clips(times, asked, 4)
-    assert places(clips[0], times) == first
+    assert (
+        preprocessing.clip_span
+        == span
+        == (preprocessing.clip_length - 1) * preprocessing.frame_stride + preprocessing.flow_gap + 1
+    )
+    clips = sample_uniform_clips(times, preprocessing, 4)
+    assert indices(clips[0], times) == first
     for number, clip in enumerate(clips):
         start = number * (20 - span) // 3
-        assert places(clip, times) == [start + place for place in first]
+        assert indices(clip, times) == [start + index for index in first]
         assert not clip.looped
         assert clip.end_seconds == pytest.approx((start + span) * 0.1)
-    assert places(clips[-1], times)[-1] == 19
+    assert indices(clips[-1], times)[-1] == 19
 
 
 def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
-    assert places(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
-    assert places(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
-    assert places(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]
+    assert indices(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
+    assert indices(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert indices(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]

@@ -47,11 +47,11 @@ def plain_rgb(clip: YuvClip) -> np.ndarray:
 def test_colours_follow_the_formula(matrix: str, full_range: bool) -> None:
     clip = random_clip(3, 16, 16, matrix=matrix, full_range=full_range)
     preprocessing = Preprocessing(scale_height=16, scale_width=16, crop=16, clip_length=3, **UNNORMALISED)
-    ours = prepare_network_input(collate_views([make_evaluation_view(clip, 16)]), preprocessing, torch.device("cpu"))[
-        0
-    ].numpy()
+    converted = prepare_network_input(
+        collate_views([make_evaluation_view(clip, 16)]), preprocessing, torch.device("cpu")
+    )[0].numpy()
     inside = (plain_rgb(clip) > 0) & (plain_rgb(clip) < 255)  # the plain form clips r and b before it makes g
-    assert np.abs(ours - plain_rgb(clip))[inside].max() < 1e-3 or np.abs(ours - plain_rgb(clip)).max() < 1e-3
+    assert np.abs(converted - plain_rgb(clip))[inside].max() < 1e-3 or np.abs(converted - plain_rgb(clip)).max() < 1e-3
 
 
 def test_named_colours() -> None:
@@ -59,8 +59,8 @@ def test_named_colours() -> None:
     codes = {(16, 128, 128): (0, 0, 0), (235, 128, 128): (255, 255, 255), (81, 90, 240): (255, 0, 0)}
     codes |= {(145, 54, 34): (0, 255, 0), (41, 240, 110): (0, 0, 255)}
     for yuv, rgb in codes.items():
-        found = compute_yuv_to_rgb_matrix("bt601", False) @ np.array([*yuv, 1.0])
-        assert np.abs(found - rgb).max() < 2, yuv
+        actual = compute_yuv_to_rgb_matrix("bt601", False) @ np.array([*yuv, 1.0])
+        assert np.abs(actual - rgb).max() < 2, yuv
 
 
 def test_close_to_swscale() -> None:
@@ -70,12 +70,12 @@ def test_close_to_swscale() -> None:
         padded = np.zeros((plane.height, plane.line_size), np.uint8)
         padded[:, : plane.width] = values
         plane.update(padded.tobytes())
-    theirs = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)
+    reference = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)
     preprocessing = Preprocessing(scale_height=32, scale_width=32, crop=32, clip_length=1, **UNNORMALISED)
-    ours = prepare_network_input(collate_views([make_evaluation_view(clip, 32)]), preprocessing, torch.device("cpu"))[
-        0, :, 0
-    ].numpy()
-    difference = np.abs(ours - theirs)
+    converted = prepare_network_input(
+        collate_views([make_evaluation_view(clip, 32)]), preprocessing, torch.device("cpu")
+    )[0, :, 0].numpy()
+    difference = np.abs(converted - reference)
     assert difference.max() <= 4
     assert difference.mean() <= 1
 
@@ -97,8 +97,8 @@ def test_every_crop_is_that_part_of_the_whole_frame(height: int, width: int, cro
         part = whole[:, :, top : top + crop, left : left + crop]
         views.append(view)
         expected.append((part[..., ::-1] if chance.random() < 0.5 else part) - mean)
-    ours = prepare_network_input(collate_views(views), preprocessing, torch.device("cpu")).numpy()
-    agrees = np.abs(ours - np.stack(expected) / std) < 0.01
+    converted = prepare_network_input(collate_views(views), preprocessing, torch.device("cpu")).numpy()
+    agrees = np.abs(converted - np.stack(expected) / std) < 0.01
     assert agrees.mean() > 0.7  # the rest: green where the plain form clipped red or blue first
     assert agrees[:, [0, 2]].all()
     assert {view.mirror for view in views} == {True, False}

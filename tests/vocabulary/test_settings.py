@@ -1,12 +1,13 @@
 """Defaults are the paper's recipe; what does not fit is refused by name."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from muybridge.parsing import parse_record
-from muybridge.records import FLOW_KEYS, FLOW_MEAN, Preprocessing
+from muybridge.records import FLOW_FIELDS, FLOW_MEAN, Preprocessing
 from muybridge.settings import (
+    PREPROCESSING_NAMES,
     ClipSettings,
     EvaluationSettings,
     LoadingSettings,
@@ -39,6 +40,7 @@ def test_the_number_of_epochs_scales_the_schedule() -> None:
     ("make", "words"),
     [
         (lambda: ClipSettings(crop=200), r"clips\.crop 200 .*clips\.scale 128x171"),
+        (lambda: ClipSettings(flow_gap=0), r"clips\.flow_gap"),
         (lambda: ClipSettings(length=0), r"clips\.length"),
         (lambda: TrainingSettings(learning_rate=0), r"training\.learning_rate"),
         (lambda: TrainingSettings(epochs=1, warmup_epochs=2), r"warmup_epochs 2 .*epochs 1"),
@@ -55,6 +57,14 @@ def test_what_does_not_fit_is_refused_by_name(make, words) -> None:
         make()
 
 
+def test_every_setting_of_clips_is_on_the_card() -> None:
+    """A field of Preprocessing is set by a field of ClipSettings or decided by the modality; only mirroring is not on cards."""
+    clips = {PREPROCESSING_NAMES.get(field.name, field.name) for field in fields(ClipSettings)}
+    clips = clips - {"scale", "mirror"} | {"scale_height", "scale_width"}
+    assert clips | {"modality", "interpolation", "mean", "std"} == {field.name for field in fields(Preprocessing)}
+    assert ClipSettings().make_preprocessing("rgb") == Preprocessing()
+
+
 def test_flow_brings_its_own_statistics() -> None:
     preprocessing = TrainSettings(data="x", modality="flow").preprocessing
     assert preprocessing.mean == FLOW_MEAN
@@ -62,9 +72,9 @@ def test_flow_brings_its_own_statistics() -> None:
 
 
 def test_differences_name_the_setting() -> None:
-    ours = TrainSettings(data="x")
-    theirs = replace(ours, model="r3d_18", clips=ClipSettings(length=8))
-    assert diff_settings(settings_to_dict(ours), settings_to_dict(theirs)) == {
+    left = TrainSettings(data="x")
+    right = replace(left, model="r3d_18", clips=ClipSettings(length=8))
+    assert diff_settings(settings_to_dict(left), settings_to_dict(right)) == {
         "clips.length": (16, 8),
         "model": ("r2plus1d_18", "r3d_18"),
     }
@@ -78,15 +88,15 @@ def test_a_gap_is_of_flow_only() -> None:
     with pytest.raises(ValueError, match="do not suit rgb"):
         Preprocessing(flow_gap=2)
     with pytest.raises(ValueError, match="flow_gap is 0, expected a whole number from 1"):
-        Preprocessing(modality="flow", mean=FLOW_MEAN, std=(1.0, 1.0), flow_gap=0)
+        Preprocessing(modality="flow", flow_gap=0)
 
 
 def test_preprocessing_survives_json() -> None:
     preprocessing = Preprocessing(clip_length=8, frames_per_second=15.0)
-    assert parse_record(Preprocessing, preprocessing.to_json(), "preprocessing", optional=FLOW_KEYS) == preprocessing
+    assert parse_record(Preprocessing, preprocessing.to_json(), "preprocessing", optional=FLOW_FIELDS) == preprocessing
     assert not [name for name in preprocessing.to_json() if name.startswith("flow")]
     flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=(1.0, 1.0), flow_gap=2)
-    assert parse_record(Preprocessing, flow.to_json(), "preprocessing", optional=FLOW_KEYS) == flow
+    assert parse_record(Preprocessing, flow.to_json(), "preprocessing", optional=FLOW_FIELDS) == flow
     with pytest.raises(ValueError, match="clip_length is missing"):
         parse_record(Preprocessing, {"crop": 112}, "preprocessing")
 

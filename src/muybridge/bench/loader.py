@@ -14,8 +14,10 @@ import torch
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import TrainingDataset
 from muybridge.loading.draws import TrainingBatchSampler
-from muybridge.loading.loader import TrainingDataset, load_training_batches, open_frame_source
+from muybridge.loading.loader import load_training_batches
 from muybridge.prepared.dataset import is_prepared
 from muybridge.records import Preprocessing
 from muybridge.settings import LoadingSettings
@@ -49,9 +51,7 @@ def measure_loading(
 def _measure_rate(
     manifest: Manifest, preprocessing: Preprocessing, *, num_workers: int, seconds: float, device: torch.device | None
 ) -> float:
-    dataset = TrainingDataset(
-        manifest, open_frame_source(manifest.root, preprocessing), preprocessing, mirror=True, seed=0
-    )
+    dataset = TrainingDataset(manifest, open_clip_reader(manifest.root, preprocessing), mirror=True, seed=0)
     steps = TrainingBatchSampler(0, 1_000_000, _BATCH_SIZE, Rank())
     pinned = device is not None and device.type == "cuda"
     batches = load_training_batches(dataset, steps, LoadingSettings(workers=num_workers), pin_memory=pinned)
@@ -92,6 +92,6 @@ def format_verdict(root: str, rates: LoaderRates, clips_per_second: float, num_c
     return f"{line} All {num_cores} cores are busy; about {num_cores_needed:.0f} such cores would suffice if a GPU converts."
 
 
-def to_json(rates: LoaderRates, verdict: str) -> dict[str, Any]:
+def rates_to_json(rates: LoaderRates, verdict: str) -> dict[str, Any]:
     """Rates and verdict as JSON values."""
     return {**rates.__dict__, "verdict": verdict}

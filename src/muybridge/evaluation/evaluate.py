@@ -25,8 +25,10 @@ from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
-from muybridge.loading.loader import EvaluationDataset, load_evaluation_batches, open_frame_source
+from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
@@ -84,7 +86,7 @@ def evaluate_split(
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
-    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -98,7 +100,7 @@ def evaluate_split(
         return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
 
 
-def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
     """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
@@ -159,8 +161,8 @@ def evaluate(
     keep_videos = job.evaluation.keep == "videos"
     writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    source = open_frame_source(job.manifest.root, job.preprocessing)
-    dataset = EvaluationDataset(job.manifest, source, job.preprocessing, job.evaluation.clips)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 

@@ -1,84 +1,100 @@
-"""The protocol a number was measured by. A number never travels without it.
+"""The protocol that a number was measured by.
 
-Enter: evaluation settings and the preprocessing of a network. Leaves: one record that goes into every score file, and one
-sentence for people. The default is the paper's (section 4): ten uniformly spaced clips a video, one centre
-crop of each, softmax averaged. Protocols differ silently in this field; here two numbers compare only with their records.
+Input: evaluation settings and the preprocessing of a network. Output: a record that is written into every score file, and a
+sentence for people. The default is the paper's (section 4): ten uniformly spaced clips a video, one centre crop of each,
+softmax averaged. Two numbers compare only if their protocols are equal.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from muybridge.bounds import ClipLength, FlowGap, FrameSize, FramesPerSecond, FrameStep, NumClips, check_fields
-from muybridge.records import Modality, Preprocessing, list_omitted_keys
+from muybridge.bounds import NumClips, check_fields
+from muybridge.parsing import parse_record
+from muybridge.records import FLOW_FIELDS, Preprocessing
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
 CropPosition = Literal["centre"]
 Average = Literal["softmax", "logits"]
 
+# Fields of Preprocessing that a protocol does not record. It has the defaults of the modality for them.
+UNRECORDED = ("interpolation", "mean", "std")
+# What may be absent from a file.
+OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS)
+# Fields of Preprocessing that have another name in a file, where `crop` is the position of the crop.
+FILE_NAMES = {"crop": "crop_size"}
+# The order of keys in a file; later fields of Preprocessing follow in theirs.
+FIRST_KEYS = (
+    *("placement", "clips", "clip_length", "frame_stride", "frames_per_second", "scale_height", "scale_width"),
+    *("crop", "crop_size", "average", "modality"),
+)
+
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """Which clips of a video are scored, and how their scores become the video's."""
+    """Which clips of a video are scored, and how their scores are combined into the video's."""
 
-    placement: ClipPlacement
+    preprocessing: Preprocessing
+    """How clips are sampled, scaled and cropped."""
     clips: NumClips
-    """Planned views a video; every video has them all, the failed ones recorded as failed."""
-    clip_length: ClipLength
-    frame_stride: FrameStep
-    frames_per_second: FramesPerSecond | None
-    scale_height: FrameSize
-    scale_width: FrameSize
-    crop: CropPosition
-    crop_size: FrameSize
+    """Planned views a video. Every video has all of them in the score file, failed ones marked as failed."""
     average: Average
-    """What is averaged over a video's readable clips: softmax, or logits with one softmax after."""
-    modality: Modality
-    flow_gap: FlowGap = 1
-    flow_chain: bool = False
+    """What is averaged over a video's readable clips: softmax, or logits followed by one softmax."""
+    placement: ClipPlacement = "uniform"
+    crop: CropPosition = "centre"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        defaults = Preprocessing(modality=self.preprocessing.modality)
+        recorded = replace(self.preprocessing, **{name: getattr(defaults, name) for name in UNRECORDED})
+        object.__setattr__(self, "preprocessing", recorded)
 
     @classmethod
     def from_settings(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
-        """What `muybridge evaluate` does under these settings."""
-        return cls(
-            placement="uniform",
-            clips=settings.clips,
-            clip_length=preprocessing.clip_length,
-            frame_stride=preprocessing.frame_stride,
-            frames_per_second=preprocessing.frames_per_second,
-            scale_height=preprocessing.scale_height,
-            scale_width=preprocessing.scale_width,
-            crop="centre",
-            crop_size=preprocessing.crop,
-            average=settings.average,
-            modality=preprocessing.modality,
-            flow_gap=preprocessing.flow_gap,
-            flow_chain=preprocessing.flow_chain,
-        )
+        """The protocol of `muybridge evaluate` with these settings."""
+        return cls(preprocessing, settings.clips, settings.average)
 
     def format_sentence(self) -> str:
-        """One line for people. Sampling, crop and modality are named where they are not the paper's for RGB."""
-        sampling = [f"one frame in {self.frame_stride}"] if self.frame_stride > 1 else []
-        if self.frames_per_second is not None:
-            sampling.append(f"{self.frames_per_second:g} frames a second")
+        """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
+        preprocessing, paper = self.preprocessing, Preprocessing()
+        sampling = [f"one frame in {preprocessing.frame_stride}"] if preprocessing.frame_stride > 1 else []
+        if preprocessing.frames_per_second is not None:
+            sampling.append(f"{preprocessing.frames_per_second:g} frames a second")
         noun = "clip" if self.clips == 1 else "clips"
-        clips = f"{self.clips} {self.placement} {self.crop}-crop {noun} of {self.clip_length} frames"
+        clips = f"{self.clips} {self.placement} {self.crop}-crop {noun} of {preprocessing.clip_length} frames"
         if sampling:
             clips += f" ({', '.join(sampling)})"
         parts = [f"{clips} a video", f"{self.average} averaged"]
-        paper = Preprocessing()
-        if (self.crop_size, self.scale_height, self.scale_width) != (paper.crop, paper.scale_height, paper.scale_width):
-            parts.append(f"{self.crop_size}x{self.crop_size} of {self.scale_height}x{self.scale_width}")
-        if self.modality == "flow":
-            over = f" over {self.flow_gap} frames{', chained' if self.flow_chain else ''}" if self.flow_gap > 1 else ""
-            parts.append(f"optical flow{over}")
+        sizes, paper_sizes = (
+            f"{record.crop}x{record.crop} of {record.scale_height}x{record.scale_width}"
+            for record in (preprocessing, paper)
+        )
+        if sizes != paper_sizes:
+            parts.append(sizes)
+        if preprocessing.modality == "flow":
+            gap, chained = preprocessing.flow_gap, ", chained" if preprocessing.flow_chain else ""
+            parts.append(f"optical flow over {gap} frames{chained}" if gap > 1 else "optical flow")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values; `flow_` keys are there for flow only."""
-        return {name: value for name, value in asdict(self).items() if name not in list_omitted_keys(self.modality)}
+        """The record as JSON values, one flat object."""
+        recorded = self.preprocessing.to_json()
+        values = {FILE_NAMES.get(name, name): value for name, value in recorded.items() if name not in UNRECORDED}
+        values |= {"placement": self.placement, "clips": self.clips, "crop": self.crop, "average": self.average}
+        return {name: values[name] for name in (*FIRST_KEYS, *values)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
+        """The record from JSON values. Raises ValueError for unknown and missing keys and for values that do not fit."""
+        return parse_record(cls, nest_protocol(values), "the protocol", optional=OPTIONAL_KEYS)
+
+
+def nest_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat JSON of a protocol as the fields of `EvaluationProtocol`."""
+    own_names = [field.name for field in fields(EvaluationProtocol) if field.name != "preprocessing"]
+    names = {stored: name for name, stored in FILE_NAMES.items()}
+    inner = {names.get(name, name): value for name, value in values.items() if name not in own_names}
+    return {**{name: values[name] for name in own_names if name in values}, "preprocessing": inner}

@@ -26,14 +26,14 @@ from annotated_types import Interval
 from numpy.typing import NDArray
 
 from muybridge.bounds import Fold, check_fields
-from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
 from muybridge.parsing import parse_json_object, parse_record
-from muybridge.records import FLOW_KEYS, SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
+from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
 
 if TYPE_CHECKING:
-    from muybridge.loading.loader import EvaluationBatch
+    from muybridge.loading.datasets import EvaluationBatch
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -85,7 +85,9 @@ class ScoresHeader:
         """Build the record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:  # checked first: another format may have other keys
             raise ValueError(f"the scores have format {values.get('format')}, but this version reads format {FORMAT}")
-        return parse_record(cls, values, "the header of the scores", optional=FLOW_KEYS)
+        protocol = values.get("protocol")
+        nested = nest_protocol(protocol) if isinstance(protocol, Mapping) else protocol
+        return parse_record(cls, {**values, "protocol": nested}, "the header of the scores", optional=OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""A manifest to batches of clips: worker processes, draws, evaluation clips."""
+"""Manifest to batches of clips: clip readers, datasets, samplers and worker processes."""

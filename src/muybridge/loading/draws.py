@@ -1,4 +1,7 @@
-"""Which draws or videos a rank takes, batch by batch: settings and step decide, so any number of ranks does the same work."""
+"""Batch samplers: the draws or videos of each batch on each rank.
+
+All ranks together load the same global batches, whatever their number.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,9 @@ from muybridge.distributed.rank import Rank
 class TrainingBatchSampler(Sampler[list[int]]):
     """The draw numbers of this rank, step by step, from `first_step` to `num_steps`.
 
-    Step s is of the draws s * G to (s + 1) * G, whoever makes them, where G is `global_batch`, by default `batch_size` for
-    each rank. A step is cut into `num_micro_batches` parts that follow each other, as few as can be when no rank takes
-    more than
-    `batch_size` at once; a piece is cut into a part for each rank. Parts differ by one draw at most and may be empty.
+    Step s consists of the draws s * G to (s + 1) * G over all ranks; G is `global_batch`, by default `batch_size` per rank.
+    A step is split into `num_micro_batches` consecutive micro-batches, the smallest number with at most `batch_size` draws
+    per rank, and each micro-batch into one slice per rank. Sizes differ by at most one draw and may be zero.
     """
 
     first_step: int
@@ -29,19 +31,19 @@ class TrainingBatchSampler(Sampler[list[int]]):
 
     @property
     def draws_per_step(self) -> int:
-        """Draws of all ranks in a step."""
+        """Draws per step over all ranks."""
         return self.global_batch or self.batch_size * self.rank.world_size
 
     @property
     def num_micro_batches(self) -> int:
-        """Batches of this rank, as of every other, in a step."""
+        """Batches per step on each rank."""
         return -(-self.draws_per_step // (self.batch_size * self.rank.world_size))
 
     def list_micro_batches(self, step: int) -> list[list[int]]:
-        """The draws of this rank in a step, batch by batch."""
+        """The draws of this rank in a step, one list per micro-batch."""
         draws = range(step * self.draws_per_step, (step + 1) * self.draws_per_step)
-        pieces = (slice_evenly(draws, piece, self.num_micro_batches) for piece in range(self.num_micro_batches))
-        return [list(slice_evenly(piece, self.rank.rank, self.rank.world_size)) for piece in pieces]
+        micro_batches = (_slice_evenly(draws, index, self.num_micro_batches) for index in range(self.num_micro_batches))
+        return [list(_slice_evenly(batch, self.rank.rank, self.rank.world_size)) for batch in micro_batches]
 
     def list_draws(self, step: int) -> list[int]:
         """The draws of this rank in a step."""
@@ -55,14 +57,14 @@ class TrainingBatchSampler(Sampler[list[int]]):
         return (self.num_steps - self.first_step) * self.num_micro_batches
 
 
-def slice_evenly(draws: range, index: int, num_slices: int) -> range:
-    """Part `number` of `num_parts` consecutive parts of nearly equal length."""
+def _slice_evenly(draws: range, index: int, num_slices: int) -> range:
+    """Slice number `index` of `num_slices` consecutive slices of nearly equal length."""
     return draws[len(draws) * index // num_slices : len(draws) * (index + 1) // num_slices]
 
 
 @dataclass(frozen=True)
 class VideoBatchSampler(Sampler[list[int]]):
-    """Runs of consecutive videos from `first_video`, which are fixed by `videos_per_batch` alone, ranks take them in turn."""
+    """Batches of consecutive videos from `first_video`, assigned to ranks in turn, the same for any number of ranks."""
 
     num_videos: int
     videos_per_batch: int
@@ -79,5 +81,5 @@ class VideoBatchSampler(Sampler[list[int]]):
 
     @property
     def num_batches(self) -> int:
-        """Batches of all ranks."""
+        """Batches over all ranks."""
         return -(-(self.num_videos - self.first_video) // self.videos_per_batch)

@@ -1,7 +1,7 @@
-"""The moments of a video in order, each read, cut and made into flow once, however many windows it belongs to.
+"""The timesteps of a video in order, each frame decoded once, however many windows it belongs to.
 
-Enter: the ticks of moments (`clips.moments`). Leave: views of a few dozen moments, in order. No more than these are held,
-whatever the length of the video.
+Input: the ticks of timesteps (`video.sampling.compute_timestep_ticks`). Output: the frames of TIMESTEPS_PER_CHUNK timesteps at
+a time, in order. Memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -11,34 +11,31 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.records import FrameSource, Preprocessing, YuvClip
+from muybridge.records import FrameSource, YuvClip
 from muybridge.video.decode import VideoFiles
-from muybridge.video.flow import FlowCache, compute_modality
-from muybridge.video.views import AnyView, make_evaluation_view
 
-TIMESTEPS_PER_CHUNK = 32  # 1 MB of frames of 128x171; what a frame costs in the first layers of a network is far more
+TIMESTEPS_PER_CHUNK = 32  # 1 MB of frames of 128x171; activations of a network's first layers are far larger
 
 
-def read_timesteps(
-    source: FrameSource, video: str, ticks_mg: NDArray[np.int64], preprocessing: Preprocessing
-) -> Iterator[AnyView]:
-    """The centre crop of the moments at `ticks_mg` (M, G), none before the one ahead of it; CHUNK_MOMENTS a view.
+def stream_frames(
+    source: FrameSource, video: str, ticks_mg: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], YuvClip]]:
+    """The frames at `ticks_mg` (M, G), whose rows increase: (ticks, frames) of TIMESTEPS_PER_CHUNK rows at a time.
 
-    Raises VideoError where a frame cannot be read, after the views before it.
+    Raises VideoError where a frame cannot be read, after the chunks before it.
     """
     frames = _FrameBuffer(source, video, np.unique(ticks_mg))
-    flow_cache: FlowCache = {}
     for first in range(0, len(ticks_mg), TIMESTEPS_PER_CHUNK):
         ticks = ticks_mg[first : first + TIMESTEPS_PER_CHUNK].reshape(-1)
-        for pair in [pair for pair in flow_cache if pair[0] < int(ticks[0])]:
-            del flow_cache[pair]  # no later moment needs it
-        view = make_evaluation_view(frames.read(ticks), preprocessing.crop)
-        yield compute_modality(view, ticks, preprocessing, flow_cache)
+        yield ticks, frames.read(ticks)
 
 
 def read_in_order(source: FrameSource, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
-    """The frames at `ticks` (L,), which increase, `num_frames` a clip. Raises VideoError after what is whole before it."""
-    if isinstance(source, VideoFiles):
+    """The frames at `ticks` (L,), which increase, `frames_per_clip` at a time.
+
+    Raises VideoError where a frame cannot be read, after the complete clips before it.
+    """
+    if isinstance(source, VideoFiles):  # it decodes a file in one pass, without seeking for each clip
         yield from source.read_in_order(video, ticks, frames_per_clip)
         return
     for first in range(0, len(ticks), frames_per_clip):
@@ -46,7 +43,7 @@ def read_in_order(source: FrameSource, video: str, ticks: NDArray[np.int64], fra
 
 
 class _FrameBuffer:
-    """Frames taken a few at a time, never from before the first of the last few taken."""
+    """The frames of a few timesteps; it drops all frames before the first one of the last read."""
 
     def __init__(self, source: FrameSource, video: str, ticks: NDArray[np.int64]) -> None:
         self._ticks = ticks
@@ -59,24 +56,16 @@ class _FrameBuffer:
         frame_indices = np.searchsorted(self._ticks, ticks)
         lowest, highest = int(frame_indices.min()), int(frame_indices.max())
         if self._frames is not None:
-            self._frames = _select_frames(
-                self._frames, np.arange(lowest - self._first_index, len(self._frames.luma_thw))
-            )
+            self._frames = self._frames.select(np.arange(lowest - self._first_index, len(self._frames)))
             self._first_index = lowest
-        while self._frames is None or self._first_index + len(self._frames.luma_thw) <= highest:
+        while self._frames is None or self._first_index + len(self._frames) <= highest:
             self._frames = _concatenate_clips(self._frames, next(self._chunks))
-        return _select_frames(self._frames, frame_indices - self._first_index)
-
-
-def _select_frames(frames: YuvClip, frame_indices: NDArray[np.int64]) -> YuvClip:
-    return YuvClip(
-        frames.luma_thw[frame_indices], frames.chroma_cthw[:, frame_indices], frames.matrix, frames.full_range
-    )
+        return self._frames.select(frame_indices - self._first_index)
 
 
 def _concatenate_clips(before: YuvClip | None, after: YuvClip) -> YuvClip:
-    """Both, with the colours of what comes after: a clip has one matrix."""
-    if before is None or len(before.luma_thw) == 0:
+    """Both clips as one. It has the colour format of `after`, since a clip has only one."""
+    if before is None or len(before) == 0:
         return after
     luma = np.concatenate([before.luma_thw, after.luma_thw])
     chroma = np.concatenate([before.chroma_cthw, after.chroma_cthw], axis=1)

@@ -1,4 +1,4 @@
-"""A data address to a manifest, prepared data included."""
+"""Open a data address (docs/data.md), prepared or not, as a manifest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from muybridge.prepared.dataset import is_prepared, open_prepared
 
 
 def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manifest:
-    """The manifest of a data address; `seed` draws the validation split where none is given.
+    """The manifest of a data address; `seed` draws the validation split if the data has none.
 
-    Raises ValueError with a sentence for people for everything that is wrong with the address, the classes or the splits.
+    Raises ValueError if something is wrong with the address, the classes or the splits.
     """
     if is_prepared(address):
         return open_prepared(address, fold=fold)

@@ -11,7 +11,7 @@ import difflib
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 from annotated_types import Interval
 
@@ -22,8 +22,8 @@ from muybridge.bounds import (
     NormEpsilon,
     NumClasses,
     StemMidChannels,
-    check_arguments,
     check_fields,
+    check_values,
 )
 
 
@@ -145,31 +145,33 @@ def list_models() -> list[str]:
     return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
 
 
-@check_arguments
-def build_specification(  # noqa: PLR0913  (what a user may change, each by its own name)
-    name: str,
-    *,
-    num_classes: NumClasses = 400,
-    clip_length: ClipLength = 16,
-    input_channels: InputChannels = 3,
-    width: NetworkWidth = PAPER_WIDTH,
-    mid_channel_rule: MidChannelRule = "per_convolution",
-    norm_epsilon: NormEpsilon = 1e-3,
-    stem_pool: bool = False,
-    stem_mid_channels: StemMidChannels | None = None,
-    middle_relu: bool = True,
-) -> Specification:
-    """The row of the table for `name`, with what is changed about it; ValueError for an unknown name.
+class SpecificationOptions(TypedDict, total=False):
+    """The fields of `Specification` that a user may change; those left out have its defaults."""
 
-    `stem_mid_channels` None: 45 at width 64, as in the paper, and in proportion at other widths (11 at width 16).
-    """
+    num_classes: NumClasses
+    clip_length: ClipLength
+    input_channels: InputChannels
+    width: NetworkWidth
+    mid_channel_rule: MidChannelRule
+    norm_epsilon: NormEpsilon
+    stem_pool: bool
+    stem_mid_channels: (
+        StemMidChannels | None
+    )  # None: 45 at width 64, as in the paper, and in proportion at other widths (11 at 16)
+    middle_relu: bool
+
+
+def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> Specification:
+    """The row of the table for `name` with some options changed; ValueError for an unknown name."""
     if name not in list_models():
         raise ValueError(_format_unknown_name(name))
+    check_values(options, SpecificationOptions)
     family, _, depth = name.rpartition("_")
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]
-    if stem_mid_channels is None:
-        stem_mid_channels = max(1, round(PAPER_STEM_MID_CHANNELS * width / PAPER_WIDTH))
+    if options.get("stem_mid_channels") is None:
+        width = options.get("width", Specification.width)
+        options["stem_mid_channels"] = max(1, round(Specification.stem_mid_channels * width / PAPER_WIDTH))
     return Specification(
         name=name,
         stem=stem,
@@ -178,15 +180,7 @@ def build_specification(  # noqa: PLR0913  (what a user may change, each by its 
         blocks=blocks,
         # Down-sampling in time is a stride of the convolution, so a 2D stage has none (paper, section 3).
         temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
-        stem_mid_channels=stem_mid_channels,
-        stem_pool=stem_pool,
-        mid_channel_rule=mid_channel_rule,
-        input_channels=input_channels,
-        num_classes=num_classes,
-        width=width,
-        norm_epsilon=norm_epsilon,
-        clip_length=clip_length,
-        middle_relu=middle_relu,
+        **options,  # type: ignore[arg-type]  # stem_mid_channels is set by now
     )
 
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
-from muybridge.loading.evaluation_clips import group_into_blocks, read_views
-from muybridge.loading.loader import open_frame_source
+from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
+from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.prepared_videos import find_prepared_video
 from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
@@ -243,9 +243,10 @@ class Recognizer:
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
+        reader = create_clip_reader(self.source, self._preprocessing)
 
         def iterate_views() -> Iterator[AnyView]:
-            for index, view in enumerate(read_views(self.source, video, clip_times, self._preprocessing)):
+            for index, view in enumerate(reader.read_evaluation_views(video, clip_times)):
                 if isinstance(view, VideoError):
                     failures.append(view)
                 else:
@@ -284,5 +285,5 @@ def load(address: str | Path, device: str = "auto") -> Recognizer:
     torch_device = resolve_device(device)
     loaded = load_scorer(address, torch_device)
     card = loaded.card
-    source = open_frame_source("", card.preprocessing)
+    source = open_clip_reader("", card.preprocessing).source
     return Recognizer(loaded.network, card, loaded.scorer, torch_device, source)

@@ -217,10 +217,6 @@ class ShardFrameSource:
         return {**self.__dict__, "_indexes": {}, "_decoders": {}}
 
 
-class ShardFlowSource(ShardFrameSource):
-    """A `FrameSource` of stored flow as codes (`stored_flow.py`): x above y, so `scale_height` is twice that of the frames."""
-
-
 class _ClipBuffer:
     """The planes of a clip's distinct frames, without the row or column that made odd sizes even."""
 

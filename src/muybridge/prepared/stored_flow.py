@@ -1,11 +1,11 @@
-"""Optical flow stored with a prepared video, so that training on flow reads as fast as on RGB.
+"""Optical flow stored with a prepared video, so that training on flow reads as fast as training on RGB.
 
-Enter: the scaled frames of a video, in order. Leave: as many pictures, to be encoded as the video itself is. Picture n is the
-flow from frame n to frame n + 1, computed on the whole scaled frame; the last one is zero. It holds x above y, 8 bits a value,
-linear from -BOUND to +BOUND pixels; what is beyond is clipped. Back again: `make_stored_flow_view`, cropped and mirrored.
+Input: the scaled frames of a video, in order. Output: the same number of pictures, encoded as the video itself is. Picture n
+is the flow from frame n to frame n + 1, computed on the whole scaled frame; the last one is zero. It holds x above y, 8 bits a
+value, linear from -FLOW_BOUND to +FLOW_BOUND pixels, clipped beyond. `make_stored_flow_view` converts codes back to flow.
 
-Stored and on-the-fly flow (`flow.py`) differ by the border of the crop, which the whole frame looks across, and by the
-encoding; the first is the larger one (docs/flow.md has both in pixels), so the encoder is set as for RGB.
+Stored flow differs from flow computed on the fly (`video.flow`) at the border of the crop, since it is computed on the whole
+frame, and by the encoding. The first difference is larger (docs/flow.md has both in pixels), so the encoder is set as for RGB.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from muybridge.records import Preprocessing, YuvClip
 from muybridge.video.flow import chain_flows, convert_frame_to_gray, farneback
 from muybridge.video.views import FlowView, View
 
-FLOW_BOUND = 20.0  # pixels; as far as two-stream networks have looked since Wang et al., ECCV 2016
+FLOW_BOUND = 20.0  # pixels; the usual bound of two-stream networks since Wang et al., ECCV 2016
 _ZERO_CODE = 128
-_MAX_CODE_OFFSET = 127  # codes from zero to the bound
+_MAX_CODE_OFFSET = 127  # the code of FLOW_BOUND minus that of zero
 
 
 def encode_flow(fields_thwc: NDArray[np.float32], bound: float = FLOW_BOUND) -> YuvClip:
-    """Flows (T, H, W, 2) as pictures of H lines of x above H lines of y; luma alone, on the full range."""
+    """Flows (T, H, W, 2) as pictures of H lines of x above H lines of y: luma only, full range."""
     codes = np.rint(_ZERO_CODE + np.clip(fields_thwc / bound, -1, 1) * _MAX_CODE_OFFSET).astype(np.uint8)
     luma_thw = np.concatenate([codes[..., 0], codes[..., 1]], axis=1)
     num_frames, height, width = luma_thw.shape
@@ -41,7 +41,7 @@ def decode_flow(codes_thw: NDArray[np.uint8], bound: float = FLOW_BOUND) -> NDAr
 
 
 def compute_encoded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
-    """The codes of the flow of a video whose frames come in `blocks`, in order: as many frames, for `transcode.encode`."""
+    """The codes of the flow of a video whose frames come in `blocks`, in order; as many pictures as frames."""
     previous_gray: NDArray[np.uint8] | None = None
     for block in blocks:
         full_view = View(block.luma_thw, block.chroma_cthw, 0, 0, False, block.matrix, block.full_range)
@@ -58,18 +58,15 @@ def compute_encoded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
 
 
 def can_use_stored_flow(preprocessing: Preprocessing, stored_frames_per_second: float | None) -> bool:
-    """Whether clips can be made of stored flow: it leads from each stored frame to the next, and nowhere else."""
-    return (
-        preprocessing.modality == "flow"
-        and (preprocessing.flow_gap == 1 or preprocessing.flow_chain)
-        and preprocessing.frames_per_second in (None, stored_frames_per_second)
-    )
+    """Whether stored flow, which leads from each stored frame to the next, can make the flow clips of `preprocessing`."""
+    is_frame_to_frame = preprocessing.flow_gap == 1 or preprocessing.flow_chain
+    return is_frame_to_frame and preprocessing.frames_per_second in (None, stored_frames_per_second)
 
 
 def select_stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) -> NDArray[np.int64]:
-    """Of the ticks of a clip of flows (`ClipTimes`) those whose stored flow is read: of every frame but a flow's last.
+    """The ticks of a flow clip (`ClipTimes`) at which stored flow is read: those of all frames but the last of each flow.
 
-    ValueError where flow leads over a gap at once: only flow from frame to frame is stored.
+    Raises ValueError for flow over a gap without a chain, since only flow from frame to frame is stored.
     """
     if preprocessing.flow_gap > 1 and not preprocessing.flow_chain:
         raise ValueError(
@@ -83,7 +80,7 @@ def select_stored_ticks(ticks: NDArray[np.int64], preprocessing: Preprocessing) 
 def make_stored_flow_view(
     codes: YuvClip, corner: tuple[int, int], preprocessing: Preprocessing, *, mirror: bool, bound: float = FLOW_BOUND
 ) -> FlowView:
-    """The crop at `corner` (top, left) of stored flow read at `select_stored_ticks`; mirroring turns x around."""
+    """The crop at `corner` (top, left) of stored flow read at `select_stored_ticks`; mirroring also negates x."""
     top, left, crop = *corner, preprocessing.crop
     height = codes.luma_thw.shape[1] // 2
     luma = codes.luma_thw[:, :, left : left + crop]

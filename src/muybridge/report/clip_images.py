@@ -20,9 +20,10 @@ from PIL import Image
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_frame_source
+from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.records import FLOW_MEAN, FLOW_STD, FrameSource, Preprocessing, VideoError
+from muybridge.records import FrameSource, Preprocessing, VideoError
 from muybridge.video.sampling import sample_uniform_clips
 from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 
@@ -80,7 +81,7 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_clip_reader(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
+def open_scored_clips(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
     manifest = open_data(address, fold=header.fold, seed=seed)
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
@@ -148,23 +149,9 @@ def _make_data_uri(content: bytes, image_format: str) -> str:
 
 
 def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, Preprocessing]:
-    """Preprocessing that samples the clips as evaluation did, and preprocessing that shows their frames in RGB."""
-    display_preprocessing = Preprocessing(
-        clip_length=protocol.clip_length,
-        frame_stride=protocol.frame_stride,
-        frames_per_second=protocol.frames_per_second,
-        scale_height=protocol.scale_height,
-        scale_width=protocol.scale_width,
-        crop=protocol.crop_size,
-    )
-    if protocol.modality == "rgb":
-        return display_preprocessing, display_preprocessing
-    flow_preprocessing = replace(
-        display_preprocessing,
-        modality="flow",
-        mean=FLOW_MEAN,
-        std=FLOW_STD,
-        flow_gap=protocol.flow_gap,
-        flow_chain=protocol.flow_chain,
-    )
-    return flow_preprocessing, display_preprocessing
+    """What places the clips as the evaluation did, and what shows their frames in colour."""
+    clip_preprocessing = protocol.preprocessing
+    if clip_preprocessing.modality == "rgb":
+        return clip_preprocessing, clip_preprocessing
+    display = replace(clip_preprocessing, modality="rgb", mean=(), std=(), flow_gap=1, flow_chain=False)
+    return clip_preprocessing, display

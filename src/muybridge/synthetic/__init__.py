@@ -1,1 +1,1 @@
-"""Generated videos whose classes only the order of frames tells apart."""
+"""Generated videos whose classes differ only in the order of frames."""

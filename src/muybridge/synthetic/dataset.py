@@ -1,9 +1,8 @@
-"""Generated motions as real video files: a data set in class folders, and an untrimmed video of several motions.
+"""Generated motions as video files: a data set in class folders, and an untrimmed video of several motions.
 
-In: `MotionSettings`. Out: H.264 in MP4. Every frame is coded by itself at a constant quantiser, so that the decoded
-frames of a reversed video are exactly the reversed decoded frames; ordinary compression predicts frames from
-earlier ones and so leaks the arrow of time. One encoder thread and no dates: one seed gives the same bytes (with one
-version of the encoder).
+Input: `MotionSettings`. Output: H.264 in MP4. Every frame is a key frame with a constant quantiser, so that the decoded
+frames of a reversed video are exactly the reversed decoded frames; prediction from earlier frames would leak the arrow of
+time. One encoder thread and no dates in the files: equal seeds give equal bytes (for one version of the encoder).
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from muybridge.randomness import make_generator
 from muybridge.synthetic.motions import MotionSettings, find_pair
 from muybridge.synthetic.scenes import render_frames, sample_scene
 
-_QUANTIZER = 24  # about 25 kB for 24 frames of 80x80 with the default noise; the noise survives, so it matters
+_QUANTIZER = 24  # about 25 kB for 24 frames of 80x80; low enough that the default noise survives
 MotionSplit = Literal["train", "validation", "test"]
 
 
 class MotionSegment(NamedTuple):
-    """What happens from start_seconds to end_seconds of an untrimmed video."""
+    """The motion from start_seconds to end_seconds of an untrimmed video."""
 
     label: str
     start_seconds: float
@@ -37,12 +36,12 @@ class MotionSegment(NamedTuple):
 def create_video_generator(
     settings: MotionSettings, split: MotionSplit, label: str, video_index: int
 ) -> np.random.Generator:
-    """The generator that file `number` of a class in a split is drawn from: `render_motion` with it gives its frames.
+    """The generator of file number `video_index` of a class in a split: `render_motion` with it gives the file's frames.
 
-    Partner classes of validation and test share it, which makes their files twins; in training each has its own.
+    Partner classes of validation and test share it, which makes their files reversed twins; training classes do not.
     """
-    owner = label if split == "train" else " and ".join(find_pair(label))
-    return make_generator(settings.seed, f"motion/{split}/{owner}", video_index)
+    source = label if split == "train" else " and ".join(find_pair(label))
+    return make_generator(settings.seed, f"motion/{split}/{source}", video_index)
 
 
 def write_motion_dataset(
@@ -50,9 +49,8 @@ def write_motion_dataset(
 ) -> None:
     """Write folder/<split>/<class>/<number>.mp4 for train, validation and test.
 
-    `progress` is called with (videos written, videos in all). The folder appears under its name when it is complete; until
-    then its name ends in `.partial`, and what an interrupted call left there is replaced. A folder that already
-    holds something is a ValueError.
+    `progress` is called with (videos written, videos in total). The folder is written as NAME.partial, replacing the rest of
+    an interrupted call, and renamed when it is complete. Raises ValueError if the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} already exists and is not an empty folder; delete it or choose another one")
@@ -70,13 +68,13 @@ def write_motion_dataset(
     partial = folder.with_name(folder.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
-    for done, (split, label, number) in enumerate(planned_videos, start=1):
-        scene = sample_scene(label, create_video_generator(settings, split, label, number), settings=settings)
-        path = partial / split / label / f"{number:05d}.mp4"
+    for num_done, (split, label, video_index) in enumerate(planned_videos, start=1):
+        scene = sample_scene(label, create_video_generator(settings, split, label, video_index), settings=settings)
+        path = partial / split / label / f"{video_index:05d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_intra_video(path, render_frames(scene), frames_per_second=settings.frames_per_second)
         if progress is not None:
-            progress(done, len(planned_videos))
+            progress(num_done, len(planned_videos))
     if folder.exists():
         folder.rmdir()
     partial.replace(folder)
@@ -85,13 +83,13 @@ def write_motion_dataset(
 def write_untrimmed_video(
     path: Path, settings: MotionSettings, *, labels: Sequence[str], videos_per_segment: int = 2
 ) -> list[MotionSegment]:
-    """Write one video that shows `labels` one after another, and return what is seen when.
+    """Write one video that shows `labels` one after another, and return its segments.
 
-    A segment is `videos_per_segment` new videos of its class, cut one to the next, `settings.num_frames` frames each. They
-    share no draw with the data set of the same settings.
+    A segment is `videos_per_segment` concatenated videos of its class, of `settings.num_frames` frames each. They share no
+    draw with the data set of the same settings.
     """
     if not labels or videos_per_segment < 1:
-        raise ValueError("an untrimmed video needs at least one label and one video a segment")
+        raise ValueError("an untrimmed video needs at least one label and one video per segment")
     videos_thwc = []
     for video_index, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
         rng = make_generator(settings.seed, "motion/untrimmed", video_index)

@@ -1,11 +1,11 @@
-"""Pictures of a motion: textured objects over a soft background, and their exact displacement field.
+"""Render a motion: textured objects over a soft background, and the exact displacement field.
 
-In: a class name, a random generator and `MotionSettings`. Out: frames uint8 (T, H, W, 3) and the displacement of what is seen
-at each pixel, float32 (T-1, H, W, 2). The paper has no such data; the displacement is the truth that its optical flow
-(section 4) only estimates.
+Input: a class name, a random generator and `MotionSettings`. Output: frames uint8 (T, H, W, 3) and the displacement of each
+pixel's content, float32 (T-1, H, W, 2). The paper has no such data; the displacement is the ground truth of optical flow
+(section 4).
 
-Every pixel of a frame depends on the poses and the noise of that frame alone, so frames drawn backwards are, bit for bit,
-the frames in reverse.
+Every pixel of a frame depends on the poses and the noise of that frame only, so a reversed scene gives bit for bit the
+reversed frames.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from muybridge.synthetic.motions import MotionSettings, Poses, find_pair, sample_poses
 
 _RADIUS = (0.17, 0.23)  # of the object, as a share of the shorter side
-_DISTRACTOR_SCALE = 0.45  # grown by an approach it is still smaller than the object at its usual size
-_MAX_OUTLINE_RADII = 1.3  # no outline is further from the centre than this many radii
+_DISTRACTOR_SCALE = 0.45  # at the end of an approach still smaller than the object at its usual size
+_MAX_OUTLINE_RADII = 1.3  # no outline is further from the centre than this
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A flat object and its path: patch_hwc float32 (P, P, 4), red, green, blue in 0 to 255 and coverage in 0 to 1."""
+    """A flat object and its path: patch_hwc float32 (P, P, 4) is RGB, 0 to 255, and coverage, 0 to 1."""
 
     patch_hwc: NDArray[np.float32]
     poses: Poses
@@ -32,7 +32,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a video shows.
+    """The content of a video.
 
     background_hwc float32 (H, W, 3); sprites from back to front; noise_thw float32 (T, H, W) in gray levels; contrast is the
     opacity of the sprites.
@@ -44,17 +44,17 @@ class Scene:
     contrast: float
 
     def reverse(self) -> Scene:
-        """The same scene backwards in time, its noise too."""
+        """The scene reversed in time, noise included."""
         sprites = tuple(replace(sprite, poses=sprite.poses.reverse()) for sprite in self.sprites)
         return replace(self, sprites=sprites, noise_thw=self.noise_thw[::-1])
 
 
 @dataclass(frozen=True)
 class RenderedMotion:
-    """A video and what moves in it.
+    """A video and its displacement field.
 
-    frames_thwc uint8 (T, H, W, 3), RGB. displacement_thwc float32 (T-1, H, W, 2): what is seen at pixel (x, y) of frame t is
-    at (x, y) + displacement in frame t + 1, in pixels, x to the right, y down, unless something covers it there.
+    frames_thwc uint8 (T, H, W, 3), RGB. displacement_thwc float32 (T-1, H, W, 2): the content of pixel (x, y) of frame t is
+    at (x, y) + displacement in frame t + 1, in pixels, x to the right, y down, unless an object covers it there.
     """
 
     frames_thwc: NDArray[np.uint8]
@@ -62,16 +62,16 @@ class RenderedMotion:
 
 
 def render_motion(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> RenderedMotion:
-    """Draw one video of class `label`. The partner class with an equal generator gives exactly the reversed frames."""
+    """Render one video of class `label`. The partner class with an equal generator gives exactly the reversed frames."""
     scene = sample_scene(label, rng, settings=settings)
     return RenderedMotion(render_frames(scene), compute_displacement(scene))
 
 
 def sample_scene(label: str, rng: np.random.Generator, *, settings: MotionSettings) -> Scene:
-    """Draw what a video of class `label` shows: background, distractors, the object, noise."""
+    """Sample the scene of a video of class `label`: background, distractors, the object, noise."""
     forward, _ = find_pair(label)
     background_hwc = _sample_background(rng, settings.height, settings.width)
-    # A distractor has either direction with equal chance: were it always drawn forwards, it would tell the class.
+    # A distractor has both directions with equal probability: always forwards would tell the class.
     distractors = tuple(
         _sample_sprite(
             str(rng.choice(settings.class_names)), rng, scale=_DISTRACTOR_SCALE, spread=1.0, settings=settings
@@ -86,7 +86,7 @@ def sample_scene(label: str, rng: np.random.Generator, *, settings: MotionSettin
 
 
 def render_frames(scene: Scene) -> NDArray[np.uint8]:
-    """Frames of a scene, uint8 (T, H, W, 3)."""
+    """The frames of a scene, uint8 (T, H, W, 3)."""
     canvas_thwc = np.repeat(scene.background_hwc[None], len(scene.noise_thw), axis=0)
     pixels = canvas_thwc.reshape(-1, 3)
     for sprite in scene.sprites:
@@ -99,9 +99,9 @@ def render_frames(scene: Scene) -> NDArray[np.uint8]:
 
 
 def compute_displacement(scene: Scene) -> NDArray[np.float32]:
-    """Displacement of a scene, float32 (T-1, H, W, 2), as `RenderedMotion` describes it; the background rests.
+    """The displacement of a scene, float32 (T-1, H, W, 2), see `RenderedMotion`; the background is at rest.
 
-    At a pixel that an object covers by half or more, the object counts, however low its contrast.
+    A pixel that is at least half covered by an object has the object's displacement, whatever the contrast.
     """
     num_frames, height, width = scene.noise_thw.shape
     field_thwc = np.zeros((num_frames - 1, height, width, 2), dtype=np.float32)
@@ -110,17 +110,17 @@ def compute_displacement(scene: Scene) -> NDArray[np.float32]:
         pixel_indices = pixel_indices[(rgba[:, 3] >= 0.5) & (pixel_indices < (num_frames - 1) * height * width)]
         times, rows, columns = np.unravel_index(pixel_indices, field_thwc.shape[:3])
         linear_t22, centres_t2 = sprite.poses.linear_t22, sprite.poses.centres_t2
-        onwards_t22 = linear_t22[1:] @ np.linalg.inv(linear_t22[:-1])
+        step_t22 = linear_t22[1:] @ np.linalg.inv(linear_t22[:-1])
         points = np.stack([columns, rows], axis=1) - centres_t2[times]
-        moved = np.einsum("nij,nj->ni", onwards_t22[times], points) + centres_t2[times + 1]
+        moved = np.einsum("nij,nj->ni", step_t22[times], points) + centres_t2[times + 1]
         field_thwc.reshape(-1, 2)[pixel_indices] = moved - centres_t2[times] - points
     return field_thwc
 
 
 def _rasterize_sprite(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Flat indices (N,) into (T, H, W) of the pixels that see the sprite, and its interpolated patch there, (N, 4).
+    """Flat indices (N,) into (T, H, W) of the pixels that the sprite covers, and its interpolated patch there, (N, 4).
 
-    All frames at once; only sums and products act on a pixel, so its value does not depend on where it stands in memory.
+    All frames at once, with elementwise sums and products only, so that pixel values do not depend on memory layout.
     """
     linear = sprite.poses.linear_t22
     determinant = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
@@ -146,7 +146,7 @@ def _rasterize_sprite(sprite: Sprite, size: tuple[int, int]) -> tuple[NDArray[np
 
 
 def _sample_background(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """A soft picture of middle gray levels, float32 (H, W, 3)."""
+    """A smooth image of middle gray levels, float32 (H, W, 3)."""
     hills = np.stack([_sample_smooth_noise(rng, height, width, cells=4) for _ in range(3)], axis=-1)
     return (rng.uniform(100, 150, size=3) + 35 * hills).astype(np.float32)
 
@@ -160,7 +160,7 @@ def _sample_sprite(
     x, y = np.meshgrid(np.arange(-reach, reach + 1.0), np.arange(-reach, reach + 1.0))
     coverage = np.clip(_sample_outline(rng, np.arctan2(y, x)) * radius - np.hypot(x, y) + 0.5, 0, 1)
     mixture = _sample_texture(rng, x / radius, y / radius)[..., None]
-    # Dark and bright in one object: it stands out from middle gray, and its inside shows motion as well as its outline.
+    # Dark and bright in one object, so that it contrasts with middle gray and motion shows inside of the outline too.
     colors = mixture * rng.uniform(0, 70, size=3) + (1 - mixture) * rng.uniform(185, 255, size=3)
     patch_hwc = np.concatenate([colors, coverage[..., None]], axis=-1).astype(np.float32)
     poses = sample_poses(label, rng, settings=settings, spread=spread)
@@ -168,8 +168,7 @@ def _sample_sprite(
 
 
 def _sample_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from centre to outline in radii, at most `_MAX_OUTLINE_RADII`, by angle. None is a circle: a turn
-    must be seen."""
+    """Distance from centre to outline by angle, in radii, at most `_MAX_OUTLINE_RADII`; a circle would hide turns."""
     angles = angles + rng.uniform(0, 2 * np.pi)
     match int(rng.integers(3)):
         case 0:  # an irregular blob
@@ -189,7 +188,7 @@ def _sample_outline(rng: np.random.Generator, angles: NDArray[np.float64]) -> ND
 
 
 def _sample_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of the dark colour there is, 0 to 1, at points given in radii. Coarse, so that no step passes half a period."""
+    """The share of the dark colour, 0 to 1, at points given in radii; coarse, so that no step exceeds half a period."""
     angle, phase = rng.uniform(0, 2 * np.pi, size=2)
     across = x * np.cos(angle) + y * np.sin(angle)
     match int(rng.integers(3)):
@@ -202,7 +201,7 @@ def _sample_texture(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray
 
 
 def _sample_smooth_noise(rng: np.random.Generator, height: int, width: int, *, cells: int) -> NDArray[np.float64]:
-    """Random hills between -1 and 1, (height, width): a grid of cells x cells values, smoothly interpolated."""
+    """Smooth noise between -1 and 1, (height, width), interpolated from a grid of cells x cells values."""
     grid = rng.uniform(-1, 1, size=(cells, cells))
     return np.asarray(
         _compute_smooth_weights(height, cells) @ grid @ _compute_smooth_weights(width, cells).T, dtype=np.float64
@@ -210,7 +209,7 @@ def _sample_smooth_noise(rng: np.random.Generator, height: int, width: int, *, c
 
 
 def _compute_smooth_weights(length: int, cells: int) -> NDArray[np.float64]:
-    """Interpolation weights (length, cells) with flat tangents at the grid's points."""
+    """Interpolation weights (length, cells) with zero slope at grid points."""
     positions = np.linspace(0, cells - 1, length)
     distance = np.minimum(np.abs(positions[:, None] - np.arange(cells)), 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.loading.loader import open_frame_source, read_segment_times
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import read_segment_times
 from muybridge.models.family import build_specification
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings
@@ -25,7 +26,7 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
 
     One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
     """
-    source = open_frame_source(manifest.root, preprocessing)
+    source = open_clip_reader(manifest.root, preprocessing).source
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from muybridge.kernels.convolution import set_execution
-from muybridge.loading.loader import TrainingBatch
+from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainingSettings, TrainSettings
 

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from muybridge.files.atomic import write_text
 from muybridge.files.run_folder import append_json_line, read_json_lines
-from muybridge.loading.loader import Failure
+from muybridge.loading.datasets import Failure
 
 
 class MetricsLog:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import TrainingBatch, TrainingDataset
 from muybridge.loading.draws import TrainingBatchSampler
-from muybridge.loading.loader import TrainingBatch, TrainingDataset, load_training_batches, open_frame_source
+from muybridge.loading.loader import load_training_batches
 from muybridge.training.execution import prefetch_to_device
 from muybridge.training.job import TrainingJob
 
@@ -22,8 +24,7 @@ class StepBatches(Iterator[list[TrainingBatch]]):
         settings = job.settings
         self.dataset = TrainingDataset(
             job.train_manifest,
-            open_frame_source(job.train_manifest.root, job.preprocessing),
-            job.preprocessing,
+            open_clip_reader(job.train_manifest.root, job.preprocessing),
             mirror=settings.clips.mirror,
             seed=settings.seed,
         )
@@ -48,7 +49,4 @@ class StepBatches(Iterator[list[TrainingBatch]]):
 
     def list_videos(self, step: int) -> list[str]:
         """The videos this rank draws in a step."""
-        return [
-            self.dataset.manifest.get_video(self.dataset.find_video_index(draw))
-            for draw in self.sampler.list_draws(step)
-        ]
+        return [self.dataset.get_video(draw) for draw in self.sampler.list_draws(step)]

@@ -1,1 +1,1 @@
-"""One video file to frames, clips and views: containers, decoding, sampling in time, crops, optical flow."""
+"""Video file to frames, clips and views: containers, decoding, clip sampling, crops, optical flow."""

@@ -1,10 +1,10 @@
-"""Video files as containers: opened safely, one picture stream chosen, and when each of its frames is shown.
+"""Video containers: open files safely, choose the video stream, and index when each of its frames is shown.
 
-What enters is a path, what leaves is a `FrameIndex`: the time stamps of the frames and of the key frames decoding may start
-from. Files are read with FFmpeg's guesses switched off (`nofillin`), so a time stamp is either what the container stores or
-absent. Stored presentation stamps are trusted; so are stamps in decoding order where the codec never reorders frames. AVI
-with B-frames, MPEG programme streams and bare elementary streams have neither: their frames are found by decoding and
-counting. Exact before fast: FFmpeg's own guesses there are off by whole frames.
+Input: a path. Output: a `FrameIndex`, the time stamps of the frames and of the key frames that decoding may start from.
+Files are read with FFmpeg's guesses switched off (`nofillin`), so a time stamp is either stored in the container or absent.
+Stored presentation stamps are trusted, and so are decoding stamps if the codec never reorders frames. AVI with B-frames, MPEG
+programme streams and bare elementary streams have neither, so their frames are found by decoding and counting: slow, but
+FFmpeg's guesses there are off by whole frames.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, VideoError
 
-# Demuxers of texts and patterns that name other files or addresses: a data set must not make us open those.
+# Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
 _REFERENCING_DEMUXERS = frozenset(
     ("concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty", "vapoursynth", "webm_dash_manifest")
 )
-_START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture in MPEG-4
+_START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture (VOP) in MPEG-4
 
 
 class _PacketInfo(NamedTuple):
@@ -39,17 +39,17 @@ class _PacketInfo(NamedTuple):
     dts: int | None
     duration: int
     is_key: bool
-    is_hidden: bool  # decoded but never shown: cut off by an edit list, or a picture others refer to
-    vop_types: str | None  # MPEG-4 without stored presentation stamps: the kinds of picture it holds
+    is_hidden: bool  # decoded but not shown: cut off by an edit list, or only a reference for other pictures
+    vop_types: str | None  # MPEG-4 without stored presentation stamps: the types of its pictures
 
 
 @dataclass(frozen=True)
 class FrameIndex:
     """When the frames of a file are shown, and where decoding may start.
 
-    key_stamps int64 (K, 2): presentation and decoding stamp of the key frames, ordered by the first. Without any, frames
-    are found by decoding from the beginning and counting. `uses_dts`: a packet's stamp is its decoding stamp.
-    num_leading packets come before the first key frame: nothing can be made of them.
+    `key_frame_stamps` int64 (K, 2): presentation and decoding stamp of each key frame, ordered by the first. If it is empty,
+    frames are found by decoding from the start and counting. `uses_dts`: a packet's stamp is its decoding stamp.
+    `num_leading_packets` packets come before the first key frame and cannot be decoded.
     """
 
     times: FrameTimes
@@ -59,19 +59,19 @@ class FrameIndex:
 
     @property
     def uses_counting(self) -> bool:
-        """Frames must be found by counting, not by their stamps."""
+        """Whether frames must be found by counting instead of by their stamps."""
         return len(self.key_frame_stamps) == 0
 
     def find_key_frame(self, tick: int) -> int:
-        """The place in key_stamps of the last key frame shown at or before `tick`."""
+        """The index in `key_frame_stamps` of the last key frame shown at or before `tick`."""
         return int(np.searchsorted(self.key_frame_stamps[:, 0], tick, side="right")) - 1
 
 
 @contextmanager
 def open_video_stream(path: str) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """The open file and its first stream of moving pictures, decoded by one thread.
+    """The open file and its first video stream, decoded by one thread.
 
-    Raises VideoError: missing, unreadable or no_video. Errors of FFmpeg inside the block become unreadable.
+    Raises VideoError: missing, unreadable or no_video. Errors of FFmpeg inside the `with` block become unreadable.
     """
     _check_file(path)
     try:
@@ -91,28 +91,28 @@ def open_video_stream(path: str) -> Iterator[tuple[InputContainer, av.VideoStrea
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
 
 
-def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
-    """Packets from the container's present position, as they are stored."""
+def _demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets from the container's current position, as stored."""
     for packet in container.demux(stream):
-        if packet.size:  # AVI says "the last frame again" with nothing; to a decoder that would mean the end
+        if packet.size:  # AVI repeats a frame by an empty packet, which would end the decoder's stream
             yield packet
 
 
 def demux_indexed_packets(
     container: InputContainer, stream: av.VideoStream, index: FrameIndex, *, from_start: bool
 ) -> Iterator[av.Packet[av.VideoStream]]:
-    """Packets stamped as the index counts time; `from_start` leaves out those that come before the first key frame."""
-    packets = demux_packets(container, stream)
+    """Packets with the stamps that `index` uses; `from_start` skips those before the first key frame."""
+    packets = _demux_packets(container, stream)
     for packet in islice(packets, index.num_leading_packets, None) if from_start else packets:
         if index.uses_dts:
             if stream.codec_context.name == "mpeg4" and _START_CODE not in bytes(packet):
-                continue  # the place-holder of a packed stream; without B-frames decoders take it for damage
+                continue  # the placeholder of a packed stream; without B-frames decoders report it as damage
             packet.pts = packet.dts
         yield packet
 
 
 def decode_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames in the order in which they are shown. Raises VideoError("unreadable") naming where decoding fails."""
+    """Frames in presentation order. Raises VideoError("unreadable") with the time at which decoding fails."""
     num_decoded = 0
     for packet in packets:
         try:
@@ -129,9 +129,9 @@ def decode_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.Video
 
 
 def index_frames(path: str) -> FrameIndex:
-    """When each frame of the file is shown. Decodes only where the container does not say.
+    """Index when each frame of the file is shown. Decodes only if the container does not store it.
 
-    Raises VideoError: missing, unreadable, no_video, or truncated where the file ends before its own table of contents does.
+    Raises VideoError: missing, unreadable, no_video, or truncated if the file has fewer frames than it lists.
     """
     with open_video_stream(path) as (container, stream):
         packets = _read_packets(container, stream)
@@ -147,13 +147,13 @@ def index_frames(path: str) -> FrameIndex:
 
 
 def interpolate_stamps(stamps: list[int | None], default_step: int) -> NDArray[np.int64]:
-    """Strictly increasing ticks for frames in the order shown, from the stamps that are known.
+    """Strictly increasing ticks for frames in presentation order, from the known stamps.
 
-    Gaps between known stamps are filled evenly, the ends continue at the mean step; `step` serves where fewer than two are
-    known, or where they do not increase.
+    Gaps between known stamps are filled evenly and the ends continue at the mean step. `default_step` is used if fewer than
+    two stamps are known, or if they do not increase.
     """
     frame_indices = np.arange(len(stamps), dtype=np.int64)
-    known_indices = np.array([place for place, stamp in enumerate(stamps) if stamp is not None], np.int64)
+    known_indices = np.array([index for index, stamp in enumerate(stamps) if stamp is not None], np.int64)
     known = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
     if len(known) < 2 or bool(np.any(np.diff(known) < np.diff(known_indices))):
         return frame_indices * default_step + (known[0] - known_indices[0] * default_step if len(known) else 0)
@@ -167,14 +167,16 @@ def interpolate_stamps(stamps: list[int | None], default_step: int) -> NDArray[n
 
 def _check_file(path: str) -> None:
     try:
-        facts = Path(path).stat()
+        file_stat = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoError("missing", "the file does not exist") from error
     except OSError as error:
         raise VideoError("unreadable", f"the file cannot be opened ({_format_error(error)})") from error
-    if not S_ISREG(facts.st_mode):  # a pipe or device would wait for ever
-        raise VideoError("unreadable", "the path is a folder" if S_ISDIR(facts.st_mode) else "the path is not a file")
-    if facts.st_size == 0:
+    if not S_ISREG(file_stat.st_mode):  # reading a pipe or device could block forever
+        raise VideoError(
+            "unreadable", "the path is a folder" if S_ISDIR(file_stat.st_mode) else "the path is not a file"
+        )
+    if file_stat.st_size == 0:
         raise VideoError("unreadable", "the file is empty")
 
 
@@ -185,7 +187,7 @@ def _build_open_options() -> dict[str, str]:
 
 
 def _find_video_stream(container: InputContainer) -> av.VideoStream:
-    if container.format.name.endswith("_pipe"):  # FFmpeg's names for single pictures: png_pipe, jpeg_pipe, ...
+    if container.format.name.endswith("_pipe"):  # FFmpeg's demuxers of single pictures: png_pipe, jpeg_pipe, ...
         raise VideoError("no_video", f"the file is a picture ({container.format.name[:-5]}), not a video")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -198,29 +200,29 @@ def _find_video_stream(container: InputContainer) -> av.VideoStream:
 
 
 def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_PacketInfo]:
-    """The stamps of all packets that hold data, in the file's order. Raises VideoError("truncated")."""
+    """The stamps of all packets with data, in file order. Raises VideoError("truncated")."""
     packets: list[_PacketInfo] = []
     is_truncated = False
     is_mpeg4, is_vp8 = (stream.codec_context.name == name for name in ("mpeg4", "vp8"))
-    for packet in demux_packets(container, stream):
+    for packet in _demux_packets(container, stream):
         is_truncated = packet.is_corrupt
         vop_types = parse_vop_types(bytes(packet)) if is_mpeg4 and packet.pts is None else None
-        is_key = packet.is_keyframe and vop_types != ""  # place-holders of packed streams are marked, too
-        # VP8 (RFC 6386, 9.1) says in its first byte whether a picture is to be shown.
+        is_key = packet.is_keyframe and vop_types != ""  # placeholders of packed streams are marked too
+        # The first byte of a VP8 picture has a flag whether it is shown (RFC 6386, 9.1).
         is_dropped = packet.is_discard or (is_vp8 and not bytes(packet)[0] & 0x10)
         packets.append(_PacketInfo(packet.pts, packet.dts, max(packet.duration or 0, 0), is_key, is_dropped, vop_types))
     is_mov = container.format.name.startswith("mov,")
     num_indexed = len(stream.index_entries) if is_mov else 0  # MP4 lists every frame; others list key frames, or none
     if len(packets) < num_indexed:
         raise VideoError("truncated", f"the file ends after {len(packets) - is_truncated} of {num_indexed} frames")
-    # Broadcast marks damaged packets in the same way, wherever they are.
+    # MPEG-TS marks damaged packets in the same way, anywhere in the file.
     if is_truncated and container.format.name != "mpegts":
         raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
     return packets
 
 
 def parse_vop_types(packet: bytes) -> str:
-    """The kinds (I, P, B, S) of the MPEG-4 pictures in a packet: two bits behind each start code (ISO 14496-2, 6.2.5)."""
+    """The types (I, P, B, S) of the MPEG-4 pictures in a packet: two bits after each start code (ISO 14496-2, 6.2.5)."""
     vop_types, position = "", packet.find(_VOP_START_CODE)
     while 0 <= position < len(packet) - len(_VOP_START_CODE):
         vop_types += "IPBS"[packet[position + len(_VOP_START_CODE)] >> 6]
@@ -229,7 +231,7 @@ def parse_vop_types(packet: bytes) -> str:
 
 
 def _can_reorder_frames(stream: av.VideoStream, packets: list[_PacketInfo]) -> bool:
-    """Frames may be shown in another order than that of their packets."""
+    """Whether frames may be shown in another order than that of their packets."""
     if not stream.codec_context.codec.reorder:
         return False
     return any(packet.vop_types is None or "B" in packet.vop_types for packet in packets)
@@ -244,7 +246,7 @@ def _index_by_stamps(
 ) -> FrameIndex:
     if len(packets) == 0:
         raise VideoError("no_video", "the file's video stream has no frames")
-    keys = [place for place, packet in enumerate(packets) if packet.is_key] or [0]
+    keys = [index for index, packet in enumerate(packets) if packet.is_key] or [0]
     shown = np.array([not packet.is_hidden for packet in packets]) & (stamps >= stamps[keys[0]])
     ticks = np.sort(stamps[shown])
     last_duration = packets[int(np.argmax(np.where(shown, stamps, np.iinfo(np.int64).min)))].duration
@@ -258,31 +260,31 @@ def _index_by_stamps(
 
 def _index_by_decoding(path: str, packets: list[_PacketInfo], num_leading_packets: int) -> FrameIndex:
     with open_video_stream(path) as (container, stream):
-        frames = decode_frames(islice(demux_packets(container, stream), num_leading_packets, None), stream)
+        frames = decode_frames(islice(_demux_packets(container, stream), num_leading_packets, None), stream)
         decoded = [(frame.pts, frame.dts) for frame in frames]
         durations = [packet.duration for packet in packets]
         stamps: list[int | None] = [pts for pts, _ in decoded]
         if all(stamp is None for stamp in stamps):
             stamps = [dts for _, dts in decoded]
         if all(stamp is None for stamp in stamps) and len(durations) == len(decoded) and min(durations, default=0) > 0:
-            stamps = [0, *accumulate(durations[:-1])]  # GIF and its like store how long, not when
+            stamps = [0, *accumulate(durations[:-1])]  # GIF and similar formats store durations only
         ticks = interpolate_stamps(stamps, _estimate_frame_step(stream))
         times = _build_frame_times(ticks, stream, durations[-1] if len(durations) == len(decoded) else 0)
         return FrameIndex(times, np.empty((0, 2), np.int64), False, num_leading_packets)
 
 
 def _build_frame_times(ticks: NDArray[np.int64], stream: av.VideoStream, last_duration: int) -> FrameTimes:
-    """`last_duration` of 0 is unknown: then the last frame stays as long as is usual in this video."""
+    """`last_duration` 0 is unknown: the last frame then has the median duration of the others."""
     if len(ticks) == 0:
         raise VideoError("no_video", "the file's video stream has no frames")
-    usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else _estimate_frame_step(stream)
+    typical = int(np.median(np.diff(ticks))) if len(ticks) > 1 else _estimate_frame_step(stream)
     tick_seconds = stream.time_base
     assert tick_seconds is not None
-    return FrameTimes(ticks, tick_seconds, int(ticks[-1]) + (last_duration or max(1, usual)))
+    return FrameTimes(ticks, tick_seconds, int(ticks[-1]) + (last_duration or max(1, typical)))
 
 
 def _estimate_frame_step(stream: av.VideoStream) -> int:
-    """Ticks from frame to frame by the frame rate that codec or container name; the codec's is stored, the other guessed."""
+    """Ticks per frame from the frame rate of the codec, which is stored, or of the container, which FFmpeg guesses."""
     rate = stream.codec_context.framerate or stream.average_rate or stream.guessed_rate or Fraction(25)
     assert stream.time_base is not None
     return max(1, round(1 / (rate * stream.time_base)))

@@ -1,9 +1,8 @@
-"""Frames of video files at given time stamps: decode what a clip needs and nothing beyond its key frame (design decision 5).
+"""Frames of video files at given time stamps, decoding no more than a clip needs (design decision 5).
 
-What enters is a video and the ticks of a clip's frames, what leaves is a `YuvClip`. Decoding starts at the last key frame
-before the first frame wanted and stops at the last one; only frames that are kept are scaled. Where time stamps cannot be
-trusted frames are counted from the beginning instead. Files are opened for each call, by one thread: nothing that is open
-crosses into another process.
+Input: a video and the ticks of a clip's frames. Output: a `YuvClip`. Decoding starts at the last key frame before the first
+requested frame and stops at the last one; only frames that are kept are scaled. If time stamps cannot be trusted, frames
+are counted from the start instead. Files are opened for each call, so that no open file crosses into another process.
 """
 
 from __future__ import annotations
@@ -25,22 +24,24 @@ from muybridge.video.containers import FrameIndex, decode_frames, demux_indexed_
 from muybridge.video.planes import YuvClipBuilder, read_orientation
 
 _MAX_CACHED_INDEXES = 64
-_MIN_SEEK_FRAMES = 8  # frames; a seek also throws away what the decoder holds back
+_MIN_SEEK_FRAMES = 8  # skipping fewer is not worth a seek, which also flushes the decoder
 
-_PacketIterator: TypeAlias = "Iterator[av.Packet[av.VideoStream]]"  # a string: only the stub is generic
+_PacketIterator: TypeAlias = (
+    "Iterator[av.Packet[av.VideoStream]]"  # a string, since av.Packet is generic in its stub only
+)
 
 
 class _SeekTooLateError(Exception):
-    """Decoding began behind the first frame wanted."""
+    """Decoding began after the first requested frame."""
 
 
 class _NonMonotonicStampsError(Exception):
-    """Stamps do not increase in the order shown."""
+    """Stamps do not increase in presentation order."""
 
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """What a file says of itself. height and width are those of the upright picture, in pixels."""
+    """Metadata of a video file; height and width are those of the upright picture, in pixels."""
 
     num_frames: int
     duration_seconds: float
@@ -52,33 +53,33 @@ class VideoMetadata:
 class VideoFiles:
     """Frames of files in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    It may be sent to worker processes. It remembers the time stamps of the last files it saw, and forgets them on the way.
+    It can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
     """
 
     def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
-        self.root = str(Path(root).absolute())  # absolute: FFmpeg would take "http:x" for an address, not for a file
+        self.root = str(Path(root).absolute())  # absolute, since FFmpeg would open "http:x" as an address
         self.scale_height = scale_height
         self.scale_width = scale_width
         self._indexes: dict[tuple[str, int, int], FrameIndex] = {}
 
     def read_frame_times(self, video: str) -> FrameTimes:
-        """The time stamps of every frame; without decoding where the container stores them.
+        """The time stamps of every frame, read without decoding if the container stores them.
 
         Raises VideoError: missing, unreadable, no_video or truncated.
         """
         return self._get_index(video).times
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
-        """The frames at `ticks` (L,) of `frame_times(video)`, in that order, repeats included, scaled and upright.
+        """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright.
 
-        Raises VideoError: as `frame_times`; unreadable too where decoding fails on the way, and truncated where the file
-        has fewer frames than its time stamps promise.
+        Raises VideoError as `read_frame_times`, and also unreadable if decoding fails, or truncated if the file has fewer
+        frames than time stamps.
         """
         index = self._get_index(video)
         unique_ticks, frame_indices = np.unique(ticks, return_inverse=True)
         if not np.all(np.isin(unique_ticks, index.times.ticks)):
             raise VideoError(
-                "unreadable", "the file has no frame at a time stamp asked for: it changed while it was used"
+                "unreadable", "the file has no frame at a requested time stamp: it changed while it was in use"
             )
         planes = YuvClipBuilder(len(unique_ticks), self.scale_height, self.scale_width)
         path = self._resolve_path(video)
@@ -91,9 +92,9 @@ class VideoFiles:
         return planes.build_clip(frame_indices)
 
     def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
-        """The frames at `ticks` (L,), which increase, `num_frames` a clip: the file is decoded once and no more is held.
+        """The frames at `ticks` (L,), which increase, `frames_per_clip` at a time; the file is decoded in one pass.
 
-        Raises VideoError as `read`, after the clips that are whole before the fault.
+        Raises VideoError as `read`, after the complete clips before the error.
         """
         index = self._get_index(video)
         path = self._resolve_path(video)
@@ -113,7 +114,7 @@ class VideoFiles:
         try:
             file_stat = Path(path).stat()
         except OSError:
-            return index_frames(path)  # which says what is wrong with it
+            return index_frames(path)  # raises VideoError with the reason
         key = (video, file_stat.st_mtime_ns, file_stat.st_size)
         index = self._indexes.get(key)
         if index is None:
@@ -128,7 +129,7 @@ class VideoFiles:
 
 
 def probe(path: str | Path) -> VideoMetadata:
-    """Length, rate and size of a file; decodes one frame, since only a frame tells its rotation.
+    """Length, rate and size of a file; decodes one frame, since only frames have the rotation.
 
     Raises VideoError: missing, unreadable, no_video or truncated.
     """
@@ -145,12 +146,12 @@ def probe(path: str | Path) -> VideoMetadata:
 
 
 def _decode_at_ticks(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
-    """The frames shown at the stamps `wanted` (increasing), by the way that the file can be trusted in."""
+    """The frames shown at `ticks` (increasing), found by stamps or by counting, whichever the index trusts."""
     return (_decode_by_count if index.uses_counting else _decode_by_stamp)(path, index, ticks)
 
 
 def _decode_in_order(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
-    """As `_frames`; where stamps turn out to be in disorder, the frames that are left are counted."""
+    """As `_decode_at_ticks`; if stamps turn out not to increase, the remaining frames are found by counting."""
     num_decoded = 0
     try:
         for frame in _decode_at_ticks(path, index, ticks):
@@ -161,7 +162,7 @@ def _decode_in_order(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> 
 
 
 def _decode_by_stamp(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
-    """The frames at the stamps `wanted` (increasing), from the nearest key frames or else from the beginning."""
+    """The frames at `ticks` (increasing), decoded from the nearest key frames, or from the start if seeking fails."""
     num_decoded = 0
     try:
         with open_video_stream(path) as (container, stream):
@@ -185,31 +186,31 @@ def _decode_by_stamp(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> 
 
 
 def split_at_seeks(index: FrameIndex, ticks: NDArray[np.int64]) -> list[range]:
-    """Places in `wanted` (increasing) to decode in one go each: a new run starts where a seek skips enough frames."""
+    """Runs of `ticks` (increasing) to decode without a seek inside: a new run starts if a seek skips enough frames."""
     starts = [0]
-    for place in range(1, len(ticks)):
-        key_tick = index.key_frame_stamps[index.find_key_frame(int(ticks[place])), 0]
-        skipped = np.searchsorted(index.times.ticks, (ticks[place - 1] + 1, key_tick))
+    for tick_index in range(1, len(ticks)):
+        key_tick = index.key_frame_stamps[index.find_key_frame(int(ticks[tick_index])), 0]
+        skipped = np.searchsorted(index.times.ticks, (ticks[tick_index - 1] + 1, key_tick))
         if skipped[1] - skipped[0] >= _MIN_SEEK_FRAMES:
-            starts.append(place)
+            starts.append(tick_index)
     return [range(start, stop) for start, stop in pairwise([*starts, len(ticks)])]
 
 
 def _seek_and_demux(
     container: InputContainer, stream: av.VideoStream, index: FrameIndex, key_index: int
 ) -> _PacketIterator:
-    """Packets from key frame number `key` on, or from one before it; _LateError where the file's index leads nowhere useful."""
+    """Packets from key frame number `key_index` on, or from one before it; _SeekTooLateError if no seek leads there."""
     if key_index == 0:
         return demux_indexed_packets(container, stream, index, from_start=True)
     presented, decoded = (int(stamp) for stamp in index.key_frame_stamps[key_index])
-    for target in (presented, decoded):  # containers search by the one or by the other
+    for target in (presented, decoded):  # containers seek by one or the other
         try:
             container.seek(target, stream=stream)
         except av.error.FFmpegError:
-            continue  # the file cannot seek there
+            continue  # the file is not seekable there
         packets = demux_indexed_packets(container, stream, index, from_start=False)
         for packet in packets:
-            # A mark as key frame is not enough: place-holders of packed streams carry it too.
+            # The key-frame flag is not enough: placeholders of packed streams have it too.
             if packet.pts is not None and packet.pts in index.key_frame_stamps[:, 0]:
                 if packet.pts <= presented:
                     return chain((packet,), packets)
@@ -220,9 +221,9 @@ def _seek_and_demux(
 def _decode_shown_frames(
     packets: _PacketIterator, stream: av.VideoStream, index: FrameIndex, ticks: NDArray[np.int64]
 ) -> Iterator[av.VideoFrame]:
-    """The frame shown at each tick: the one with that stamp, or the one before it where none comes out of the decoder.
+    """The frame shown at each tick: the one with that stamp, or the one before it if the decoder returns none.
 
-    The latter are pictures that the codec calls "the same again"; at the end of the file they are missing frames.
+    Codecs repeat a picture in that way; at the end of the file it means missing frames.
     """
     key_packet = next(packets)
     tick_index, shown, shown_tick = 0, None, -math.inf
@@ -230,7 +231,7 @@ def _decode_shown_frames(
         if frame.pts is None or key_packet.pts is None or frame.pts <= shown_tick:
             raise _NonMonotonicStampsError
         if frame.pts < key_packet.pts:
-            continue  # leading pictures that refer to what lies before the key frame
+            continue  # leading pictures, which refer to frames before the key frame
         while tick_index < len(ticks) and ticks[tick_index] <= frame.pts:
             source = frame if ticks[tick_index] == frame.pts else shown
             if source is None:
@@ -244,16 +245,16 @@ def _decode_shown_frames(
 
 
 def _decode_by_count(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[av.VideoFrame]:
-    """The frames at the stamps `wanted` (increasing): the n-th to come out of the decoder is shown at the n-th stamp."""
-    frame_indices = [int(number) for number in np.searchsorted(index.times.ticks, ticks)]
-    num_found, frame_index = 0, -1
+    """The frames at `ticks` (increasing): the n-th decoded frame is shown at the n-th stamp."""
+    frame_indices = np.searchsorted(index.times.ticks, ticks).tolist()
+    num_yielded, frame_index = 0, -1
     with open_video_stream(path) as (container, stream):
         packets = demux_indexed_packets(container, stream, index, from_start=True)
         for frame_index, frame in enumerate(decode_frames(packets, stream)):
-            if frame_index == frame_indices[num_found]:
+            if frame_index == frame_indices[num_yielded]:
                 yield frame
-                num_found += 1
-                if num_found == len(frame_indices):
+                num_yielded += 1
+                if num_yielded == len(frame_indices):
                     return
     raise _make_truncated_error(index, frame_index + 1)
 

@@ -1,11 +1,11 @@
 """Optical flow as the authors computed it: Farneback on gray crops, on the fly (paper section 4; docs/flow.md).
 
-Enter: a cut `View`, decoded frames of one clip. Leaves: a `FlowView`, float32 (2, T, crop, crop), x then y in pixels to the
-right and down: what is at (x, y) in a frame is at (x, y) + flow in the frame `flow_gap` later. The crop is cut and mirrored
-before flow is computed, so a mirrored flow needs no change of sign. Parameters, order of steps and the chaining over gaps are
-those of Caffe2's video_io.cc (ClipTransformOpticalFlow) and optical_flow.cc; there is neither clipping nor rounding.
+Input: a `View`, the cropped frames of one clip. Output: a `FlowView`, float32 (2, T, crop, crop), x then y in pixels to the
+right and down: the point at (x, y) of a frame is at (x, y) + flow in the frame `flow_gap` later. Frames are cropped and
+mirrored before flow is computed, so mirrored flow needs no change of sign. Parameters, order of steps and chaining over gaps
+are those of Caffe2's video_io.cc (ClipTransformOpticalFlow) and optical_flow.cc; values are neither clipped nor rounded.
 
-OpenCV is the extra `flow`: it is imported where the first flow is computed.
+OpenCV is the optional extra `flow`: it is imported when the first flow is computed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from muybridge.records import Preprocessing
 from muybridge.video.views import FlowView, View, compute_yuv_to_rgb_matrix
 
 FlowField: TypeAlias = "NDArray[np.float32]"  # (H, W, 2)
-FlowCache: TypeAlias = "dict[tuple[int, int], FlowField]"  # flows by the ticks of their two frames
+FlowCache: TypeAlias = "dict[tuple[int, int], FlowField]"  # key: the ticks of the two frames
 
 _RGB_TO_GRAY = np.array([0.299, 0.587, 0.114])  # cv::COLOR_RGB2GRAY
 
 
 def import_opencv() -> Any:
-    """The module cv2. Raises ImportError with a sentence where it is not installed."""
+    """The module cv2. Raises ImportError naming the extra to install."""
     try:
         import cv2  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
@@ -53,7 +53,7 @@ def farneback(first_hw: NDArray[np.uint8], second_hw: NDArray[np.uint8]) -> Flow
 
 
 def chain_flows(first_hwc: FlowField, second_hwc: FlowField) -> FlowField:
-    """The flow over two steps: where the first one leads, rounded to a pixel inside of the frame, the second one is added."""
+    """The flow over two steps: the first, plus the second at the position it leads to, rounded to a pixel of the frame."""
     height, width = first_hwc.shape[:2]
     columns = np.arange(width) + first_hwc[..., 0]
     rows = np.arange(height)[:, None] + first_hwc[..., 1]
@@ -65,10 +65,10 @@ def chain_flows(first_hwc: FlowField, second_hwc: FlowField) -> FlowField:
 
 
 def convert_frame_to_gray(view: View, frame_index: int, crop: int | None = None) -> NDArray[np.uint8]:
-    """Frame `number` of a view as gray on the scale 0-255, cropped and mirrored, uint8 (crop, crop); by default all of it.
+    """Frame number `frame_index` of a view in gray, uint8: cropped and mirrored (crop, crop), or all of it without `crop`.
 
-    The authors' RGB -> gray of decoded RGB frames as one step from YUV. For BT.601 it is luma on the full range; the only
-    difference is colours outside of RGB, which they clip channel by channel.
+    One step from YUV instead of the authors' YUV -> RGB -> gray. For BT.601 this is luma on the full range; results differ
+    only for colours outside RGB, which the authors clip channel by channel.
     """
     luma_gain, blue_gain, red_gain, zero = _RGB_TO_GRAY @ compute_yuv_to_rgb_matrix(view.matrix, view.full_range)
     gray = view.luma_thw[frame_index] * np.float32(luma_gain) + np.float32(zero)
@@ -85,18 +85,18 @@ def convert_frame_to_gray(view: View, frame_index: int, crop: int | None = None)
 def compute_flow_view(
     view: View, ticks: NDArray[np.int64], preprocessing: Preprocessing, flow_cache: FlowCache
 ) -> FlowView:
-    """The flows of a clip. `view` holds the frames at `ticks`, one after another for each flow.
+    """The flows of a clip. `view` holds the frames at `ticks` (L * G,), the G frames of each flow after another.
 
-    `known` are flows of the same crop that need not be computed again; those of this clip are added to it.
+    `flow_cache` holds flows of the same crop, which are not computed again; the flows of this clip are added to it.
     """
     group = len(preprocessing.frame_offsets)
     crop = preprocessing.crop
     grays: dict[int, NDArray[np.uint8]] = {}
 
-    def get_gray(place: int) -> NDArray[np.uint8]:
-        tick = int(ticks[place])
+    def get_gray(frame_index: int) -> NDArray[np.uint8]:
+        tick = int(ticks[frame_index])
         if tick not in grays:
-            grays[tick] = convert_frame_to_gray(view, place, crop)
+            grays[tick] = convert_frame_to_gray(view, frame_index, crop)
         return grays[tick]
 
     fields = []
@@ -107,17 +107,6 @@ def compute_flow_view(
             if pair not in flow_cache:
                 flow_cache[pair] = farneback(get_gray(source_index), get_gray(target_index))
             total = flow_cache[pair] if total is None else chain_flows(total, flow_cache[pair])
-        assert total is not None, "a flow is made of two frames at least"
+        assert total is not None, "a flow has at least two frames"
         fields.append(total)
     return FlowView(np.ascontiguousarray(np.stack(fields).transpose(3, 0, 1, 2)))
-
-
-def compute_modality(
-    view: View, ticks: NDArray[np.int64], preprocessing: Preprocessing, flow_cache: FlowCache | None = None
-) -> View | FlowView:
-    """The view as the modality sees it; `known` as for `compute_flow_view`."""
-    match preprocessing.modality:
-        case "rgb":
-            return view
-        case "flow":
-            return compute_flow_view(view, ticks, preprocessing, {} if flow_cache is None else flow_cache)

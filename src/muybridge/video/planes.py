@@ -1,8 +1,8 @@
-"""Decoded frames to scaled 4:2:0 planes: the one place where a frame is scaled (paper section 4: 128x171, aspect ignored).
+"""Decoded frames to scaled 4:2:0 planes: the one place where frames are scaled (paper section 4: 128x171, aspect ignored).
 
-What enters are frames of any size and pixel format; what leaves is a `YuvClip`. Scaling is swscale's bilinear filter on the
-YUV planes. Matrix and range stay as the file says, since the conversion to RGB on the device knows both; only what has no
-such form (RGB, palettes, BT.2020) is converted. Display rotation is applied: PyAV leaves frames as they were coded.
+Input: frames of any size and pixel format. Output: a `YuvClip`. Scaling is swscale's bilinear filter on the YUV planes.
+Matrix and range of the file are kept, since the conversion to RGB on the device handles both; only formats outside of these
+(RGB, palettes, BT.2020) are converted. Display rotation is applied, which PyAV does not do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from muybridge.records import ColorMatrix, VideoError, YuvClip
 
-# AVColorSpace of a stream -> swscale's name for the same coefficients. Unspecified is BT.601, as swscale itself assumes.
+# AVColorSpace of a stream -> swscale's name for the same coefficients; unspecified is BT.601, as swscale assumes.
 _SOURCE_MATRICES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -29,10 +29,9 @@ _ROTATION_MATRICES = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)
 
 
 class YuvClipBuilder:
-    """The planes of one clip while it is decoded: `put` frames in any order, then take the `clip`.
+    """The planes of one clip while it is decoded: `write_frame` in any order, then `build_clip`.
 
-    One of these a clip: it keeps its scaling context, which costs more to set up than a frame to decode, and is shared
-    with no other thread or process.
+    It keeps its scaling context, which costs more to set up than a frame to decode. Not for use from several threads.
     """
 
     def __init__(self, num_frames: int, scale_height: int, scale_width: int) -> None:
@@ -43,7 +42,7 @@ class YuvClipBuilder:
         self._color_format: tuple[ColorMatrix, bool] | None = None
 
     def write_frame(self, index: int, frame: av.VideoFrame) -> None:
-        """Scale `frame` into `place`. Its first frame decides the clip's matrix and range.
+        """Scale `frame` into position `index`. The first frame written sets the clip's matrix and range.
 
         Raises VideoError("unreadable") for a pixel format that swscale cannot read.
         """
@@ -60,8 +59,8 @@ class YuvClipBuilder:
             target[...] = pixels[:, ::-1] if flip_columns else pixels
 
     def build_clip(self, indices: NDArray[np.int64]) -> YuvClip:
-        """The clip made of the frames put at `places` (L,), repeats included."""
-        assert self._color_format is not None, "frames were put before the clip is taken"
+        """The clip of the frames written at `indices` (L,), repeats included."""
+        assert self._color_format is not None, "a clip has frames"
         matrix, full_range = self._color_format
         if len(indices) == len(self._luma_thw) and bool(np.all(np.diff(indices) == 1)):
             return YuvClip(self._luma_thw, self._chroma_cthw, matrix, full_range)
@@ -89,24 +88,24 @@ class YuvClipBuilder:
 
 
 def detect_color_format(frame: av.VideoFrame) -> tuple[ColorMatrix, bool]:
-    """Matrix and full range that a frame keeps when scaled; RGB and palettes become BT.601 in limited range."""
+    """Matrix and full range of a frame after scaling; RGB and palettes become BT.601 in limited range."""
     if _is_rgb(frame):
         return "bt601", False
     return ("bt709" if _find_source_matrix(frame) in _BT709_LIKE else "bt601"), _is_full_range(frame)
 
 
 def read_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """What makes a decoded frame upright: (transposed, then rows flipped, columns flipped).
+    """The operations that make a decoded frame upright: transpose, then flip rows, flip columns.
 
-    The display matrix sends column x and row y of the frame to column a*x + c*y and row b*x + d*y (libavutil/display.h),
-    read here to the nearest quarter turn. A mirror image without any rotation is shown as it was coded.
+    The display matrix sends column x and row y of the frame to column a*x + c*y and row b*x + d*y (libavutil/display.h); it
+    is rounded to the nearest quarter turn. A reflection without rotation is ignored.
     """
     if frame.rotation == 0:
         return False, False, False
     try:
         matrix = bytes(frame.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]  # missing from PyAV's stub
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
-    except ValueError:  # PyAV has no name for a newer kind of side data on the same frame, and then shows none of them
+    except ValueError:  # PyAV fails on side data of a type unknown to it anywhere on the frame
         a, b, c, d = _ROTATION_MATRICES[round(frame.rotation / 90) % 4]
     if abs(int(b)) > abs(int(a)):
         return True, bool(b < 0), bool(c < 0)
@@ -124,13 +123,13 @@ def _find_source_matrix(frame: av.VideoFrame) -> Colorspace:
 def _is_full_range(frame: av.VideoFrame) -> bool:
     if frame.color_range != ColorRange.UNSPECIFIED:
         return bool(frame.color_range == ColorRange.JPEG)
-    # As swscale assumes: what says nothing is limited, except for JPEG's formats, RGB and pictures of luma alone.
+    # As swscale assumes: unspecified is limited, except for JPEG formats, RGB and luma-only pictures.
     is_luma_only = all(component.is_luma or component.is_alpha for component in frame.format.components)
     return frame.format.name.startswith("yuvj") or _is_rgb(frame) or is_luma_only
 
 
 def _convert_to_progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame without its interlaced mark: swscale would scale the two fields apart, which combs at 128 lines."""
+    """The frame without its interlaced flag: swscale would scale the two fields separately, which combs at 128 lines."""
     if not frame.interlaced_frame:
         return frame
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
@@ -142,6 +141,6 @@ def _convert_to_progressive(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def _view_plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
-    """The plane's memory, a row a line: lines are padded, so the last bytes of each may be no pixels."""
-    memory: NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # a buffer all the same
+    """The plane's memory, one row per line; lines are padded, so the last bytes of a row may not be pixels."""
+    memory: NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # a plane supports the buffer protocol
     return memory.reshape(-1, plane.line_size)

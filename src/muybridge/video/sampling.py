@@ -1,17 +1,17 @@
-"""Where a clip lies in a video: integer arithmetic on time stamps, no I/O, no torch (paper section 4; docs/protocol.md).
+"""Clip sampling: integer arithmetic on time stamps, no I/O, no torch (paper section 4; docs/protocol.md).
 
-What enters is when each frame of a video is shown (`FrameTimes`), what leaves is which frames make up a clip
-(`ClipTimes`): drawn at random for training, uniformly spaced for the paper's 10-clip evaluation, centred, or dense for a
-timeline. With clip length 3 and stride 2, `f` a frame that is taken and `x` one that is skipped:
+Input: when each frame of a video is shown (`FrameTimes`). Output: which frames make up a clip (`ClipTimes`): at random for
+training, uniformly spaced for the paper's 10-clip evaluation, centred, or dense for a timeline. With clip length 3 and stride
+2, `f` is a frame of the clip and `x` a skipped one:
 
     0 1 2 3 4 5 6 7
-    f x f x f            the first of the clips; its span is 5 frames
-          f x f x f      the last that fits
+    f x f x f            the first clip; its span is 5 frames
+          f x f x f      the last clip that fits
 
-A video shorter than the span repeats in a loop. For optical flow a clip is of flows: each is made of the frame at its moment
-and the one `flow_gap` later (`Preprocessing.frame_offsets`), so the span of L flows is longer by the gap, and no flow leads
-from the last frame of a looped video to its first. Seconds are counted from `origin_tick`: the first frame of the times given,
-unless a caller that trimmed a video says where the whole video began, so that people find the clip in the file.
+A video shorter than the span is looped. A timestep of a clip is a frame, or for optical flow a flow field, which is made of
+the frame at the timestep and the one `flow_gap` later (`Preprocessing.frame_offsets`). The span of L flows is longer by the
+gap, and no flow leads from the last frame of a looped video to its first. Seconds are counted from `origin_tick`, by default
+the first frame of the given times; a caller that trimmed a video passes its first tick, so that times are those of the file.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ from numpy.typing import NDArray
 
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
 
-_MAX_RATE_DENOMINATOR = (
-    1_000_000  # a rate is the nearest fraction with a denominator up to this: 29.97 and 30000/1001 stay exact
-)
+_MAX_RATE_DENOMINATOR = 1_000_000  # rates are rounded to fractions up to this: 29.97 and 30000/1001 stay exact
 
 
 @dataclass(frozen=True)
 class _SamplingGrid:
-    """The frames clips are made of: `ticks` (M,) of the frames; frame j stands for the time from edges[j] to edges[j+1]."""
+    """The frames that clips choose from: their `ticks` (M,); frame j covers the time from edges[j] to edges[j+1]."""
 
     ticks: NDArray[np.int64]
     edges: NDArray[np.int64]
@@ -41,10 +39,10 @@ class _SamplingGrid:
 
 
 def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
-    """The frames whose time stamps lie in [start, end), in seconds from the first frame; None leaves that side open.
+    """The frames whose time stamps are in [start, end), in seconds from the first frame; None leaves that side open.
 
-    Bounds are rounded to the nearest tick, so a bound that was computed from a time stamp finds that very frame.
-    Raises VideoError("too_short") where no frame is left.
+    Bounds are rounded to the nearest tick, so a bound computed from a frame's time stamp selects that frame.
+    Raises VideoError("too_short") if no frame is left.
     """
     first = int(times.ticks[0])
     start = first if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
@@ -61,9 +59,9 @@ def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds
 def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> NDArray[np.int64]:
     """The frames that clips choose from: ticks, int64 (M,).
 
-    At the native rate (None) that is every frame. At a target rate it is the frame being shown (the latest whose tick has
-    come) at start + j / frames_per_second for every such moment before the end, so a frame repeats where the target is
-    faster and is passed over where it is slower. Exact: no time stamp becomes a float.
+    At the native rate (None), every frame. At a target rate, the frame shown at start + j / frames_per_second for every j
+    before the end, so frames repeat if the target is faster and are skipped if it is slower. Exact: no time stamp
+    becomes a float.
     """
     return _build_sampling_grid(times, frames_per_second).ticks
 
@@ -75,7 +73,7 @@ def sample_random_clip(
     *,
     origin_tick: int | None = None,
 ) -> ClipTimes:
-    """One clip, every place where it fits equally likely (temporal jittering, paper section 4)."""
+    """One clip, with equal probability at every position where it fits (temporal jittering, paper section 4)."""
     grid = _build_sampling_grid(times, preprocessing.frames_per_second)
     last_start = _compute_last_start(grid, preprocessing)
     start = int(generator.integers(last_start + 1))
@@ -85,12 +83,12 @@ def sample_random_clip(
 def sample_uniform_clips(
     times: FrameTimes, preprocessing: Preprocessing, num_clips: int, *, origin_tick: int | None = None
 ) -> list[ClipTimes]:
-    """`num_clips` clips from the first place to the last, starts floor(i * (M - span) / (num_clips - 1)); one is centred.
+    """`num_clips` clips with starts floor(i * (M - span) / (num_clips - 1)), i = 0, 1, ...; a single clip is centred.
 
-    Always `num_clips` of them: in a short video they overlap or are the same (the authors' av_decoder.cc).
+    In a short video they overlap or are equal, as in the authors' av_decoder.cc.
     """
     if num_clips < 1:
-        raise ValueError(f"a video needs at least 1 clip, not {num_clips}")
+        raise ValueError(f"num_clips must be at least 1, not {num_clips}")
     grid = _build_sampling_grid(times, preprocessing.frames_per_second)
     last_start = _compute_last_start(grid, preprocessing)
     if num_clips == 1:
@@ -108,7 +106,7 @@ def sample_center_clip(times: FrameTimes, preprocessing: Preprocessing, *, origi
 def sample_dense_clips(
     times: FrameTimes, preprocessing: Preprocessing, step_frames: int, *, origin_tick: int | None = None
 ) -> list[ClipTimes]:
-    """A clip every `step_frames` frames of the grid, and the last one that fits, so that the end is covered.
+    """A clip every `step_frames` frames of the grid, plus the last one that fits, so that the end is covered.
 
     Clip length 3, stride 1, step 2, six frames:
 
@@ -122,15 +120,15 @@ def sample_dense_clips(
 
 
 def compute_dense_starts(times: FrameTimes, preprocessing: Preprocessing, step_frames: int) -> NDArray[np.int64]:
-    """Where the `sample_dense_clips` start, int64 (W,): places in `moments`, increasing."""
+    """The starts of `sample_dense_clips`, int64 (W,): increasing indices of timesteps (`compute_timestep_ticks`)."""
     grid = _build_sampling_grid(times, preprocessing.frames_per_second)
     return np.array(_compute_dense_starts(grid, preprocessing, step_frames), np.int64)
 
 
 def compute_timestep_ticks(times: FrameTimes, preprocessing: Preprocessing) -> NDArray[np.int64]:
-    """What clips are made of, in order: ticks int64 (M, G) of the G frames of each of a video's M frames or flows.
+    """The timesteps that clips are made of, in order: ticks int64 (M, G) of the G frames of each of M frames or flows.
 
-    A clip that starts at place s, and is not looped, is made of the moments s, s + stride, s + 2 stride, ...
+    A clip that starts at s, and is not looped, is made of the timesteps s, s + stride, s + 2 stride, ...
     """
     ticks = compute_sampling_grid(times, preprocessing.frames_per_second)
     offsets = np.array(preprocessing.frame_offsets)
@@ -147,7 +145,7 @@ def _build_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> 
         raise ValueError(f"frames_per_second must be at least {1 / _MAX_RATE_DENOMINATOR:g}, not {frames_per_second}")
     first, step = int(times.ticks[0]), 1 / (rate * times.tick_seconds)
     num_timesteps = -((first - times.end_tick) // step)  # ceil(duration / step)
-    # floor(j * step) without overflow: whole ticks and the remaining fraction apart.
+    # floor(j * step) without overflow: whole ticks and the remaining fraction separately
     whole, rest = divmod(step.numerator, step.denominator)
     timestep_indices = np.arange(num_timesteps, dtype=np.int64)
     grid_ticks = first + timestep_indices * whole + timestep_indices * rest // step.denominator
@@ -172,9 +170,9 @@ def _compute_last_start(grid: _SamplingGrid, preprocessing: Preprocessing) -> in
 def _build_clip_times(
     times: FrameTimes, grid: _SamplingGrid, preprocessing: Preprocessing, start: int, origin_tick: int | None
 ) -> ClipTimes:
-    """The clip whose first frame is `start` on the grid. Too few frames go round: of three, five are `01201`.
+    """The clip whose first frame is `start` on the grid. Too few frames are looped: five of three are `01201`.
 
-    Flows go round as well: three frames have two flows, 01 and 12, and four moments of them are 01 12 01 12.
+    Flows are looped as well: three frames have two flows, 01 and 12, and four timesteps of them are 01 12 01 12.
     """
     looped = len(grid) < preprocessing.clip_span
     offsets = np.array(preprocessing.frame_offsets)

@@ -1,7 +1,7 @@
-"""From decoded planes to what the network sees: crop, colour, mirror, normalisation (paper section 4; docs/protocol.md).
+"""Decoded planes to network input: crop, mirror, colour conversion, normalisation (paper section 4; docs/protocol.md).
 
-Enter: `YuvClip`s, scaled 4:2:0 planes, cut in the worker that decoded them, or optical flow that a worker made of them
-(`flow.py`). Leave: normalised float clips (N, C, T, H, W), converted batch by batch on the device that will use them.
+Input: `YuvClip`s, scaled 4:2:0 planes, cropped in the worker that decoded them, or optical flow computed from them
+(`video.flow`). Output: normalised float clips (N, C, T, H, W), converted batch by batch on the device that uses them.
 Training and evaluation views are two functions, not a flag: a forgotten flag must not be able to evaluate random crops.
 """
 
@@ -24,7 +24,7 @@ from muybridge.records import ColorMatrix, Preprocessing, YuvClip
 class View:
     """One clip, cut to the whole chroma samples that its crop touches.
 
-    luma_thw uint8 (T, 2h, 2w); chroma_cthw uint8 (2, T, h, w); the crop begins at (`top`, `left`) of the luma block, 0 to 2.
+    luma_thw uint8 (T, 2h, 2w); chroma_cthw uint8 (2, T, h, w); the crop starts at (`top`, `left`), 0 to 2, of the luma block.
     """
 
     luma_thw: NDArray[np.uint8]
@@ -46,42 +46,45 @@ class FlowView:
 AnyView: TypeAlias = View | FlowView
 
 
-def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
-    """A random crop, mirrored half of the time where `mirror` allows it; one decision for all frames of the clip."""
-    _, height, width = clip.luma_thw.shape
-    top = int(generator.integers(0, height - crop + 1))
-    left = int(generator.integers(0, width - crop + 1))
-    return _crop_clip(clip, crop, top, left, mirror=mirror and bool(generator.random() < 0.5))
-
-
-def sample_crop_corner(
-    preprocessing: Preprocessing, *, mirror: bool, generator: np.random.Generator
+def sample_crop(
+    size: tuple[int, int], crop: int, *, mirror: bool, generator: np.random.Generator
 ) -> tuple[tuple[int, int], bool]:
-    """The corner (top, left) and the mirroring that `make_training_view` would draw."""
-    top = int(generator.integers(0, preprocessing.scale_height - preprocessing.crop + 1))
-    left = int(generator.integers(0, preprocessing.scale_width - preprocessing.crop + 1))
+    """A random corner (top, left) of a crop in frames of `size` (height, width), and whether to mirror: half of the time if
+    `mirror` is true, else never."""
+    top, left = (int(generator.integers(0, side - crop + 1)) for side in size)
     return (top, left), mirror and bool(generator.random() < 0.5)
 
 
+def compute_center_corner(size: tuple[int, int], crop: int) -> tuple[int, int]:
+    """The corner of the centre crop, rounded down as in the authors' code: (8, 29) for 112 out of 128x171."""
+    height, width = size
+    return (height - crop) // 2, (width - crop) // 2
+
+
+def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
+    """A random crop, the same for all frames of the clip, mirrored half of the time if `mirror` is true."""
+    corner, mirrored = sample_crop(clip.luma_thw.shape[1:], crop, mirror=mirror, generator=generator)
+    return _crop_clip(clip, crop, corner, mirror=mirrored)
+
+
 def make_evaluation_view(clip: YuvClip, crop: int) -> View:
-    """The centre crop; (8, 29) for 112 out of 128x171, as the authors' code (rounded down)."""
-    _, height, width = clip.luma_thw.shape
-    return _crop_clip(clip, crop, (height - crop) // 2, (width - crop) // 2, mirror=False)
+    """The centre crop."""
+    return _crop_clip(clip, crop, compute_center_corner(clip.luma_thw.shape[1:], crop), mirror=False)
 
 
-def _crop_clip(clip: YuvClip, crop: int, top: int, left: int, *, mirror: bool) -> View:
-    rows, top_in_block = _compute_chroma_span(top, crop, clip.chroma_cthw.shape[2])
-    columns, left_in_block = _compute_chroma_span(left, crop, clip.chroma_cthw.shape[3])
+def _crop_clip(clip: YuvClip, crop: int, corner: tuple[int, int], *, mirror: bool) -> View:
+    rows, top = _compute_chroma_span(corner[0], crop, clip.chroma_cthw.shape[2])
+    columns, left = _compute_chroma_span(corner[1], crop, clip.chroma_cthw.shape[3])
     luma = clip.luma_thw[:, 2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
     missing = (2 * (rows.stop - rows.start) - luma.shape[1], 2 * (columns.stop - columns.start) - luma.shape[2])
-    if any(missing):  # an odd height or width: its last chroma sample covers one luma line, repeated to make two
+    if any(missing):  # odd height or width: the last chroma sample covers one luma line, which is repeated to make two
         luma = np.pad(luma, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
     chroma = clip.chroma_cthw[:, :, rows, columns]
-    return View(luma, chroma, top_in_block, left_in_block, mirror, clip.matrix, clip.full_range)
+    return View(luma, chroma, top, left, mirror, clip.matrix, clip.full_range)
 
 
 def _compute_chroma_span(offset: int, crop: int, available: int) -> tuple[slice, int]:
-    """The chroma samples under [offset, offset + crop), as many for every offset, and where the crop begins above them."""
+    """The chroma samples of [offset, offset + crop), the same number for every offset, and the crop's start in their luma."""
     count = min(crop // 2 + 1, available)
     start = min(offset // 2, available - count)
     return slice(start, start + count), offset - 2 * start
@@ -101,7 +104,7 @@ class ViewBatch:
         return len(self.corners)
 
     def pin_memory(self) -> ViewBatch:
-        """In page-locked memory, so that the copy to a GPU overlaps the step before (called by torch's DataLoader)."""
+        """A copy in page-locked memory, so that the copy to a GPU overlaps the previous step (called by torch's DataLoader)."""
         return ViewBatch(
             self.luma_nthw.pin_memory(),
             self.chroma_ncthw.pin_memory(),
@@ -112,11 +115,11 @@ class ViewBatch:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that lies on a device."""
+        """The tensors that `to` moves."""
         return self.luma_nthw, self.chroma_ncthw, self.color_matrices_n34
 
     def to(self, device: torch.device) -> ViewBatch:
-        """The same batch on `device`; the copy does not hold up the caller where memory is page-locked."""
+        """The same batch on `device`; asynchronous if the memory is page-locked."""
         luma, chroma, color_matrices = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
         return ViewBatch(luma, chroma, color_matrices, self.corners, self.mirrors)
 
@@ -148,7 +151,7 @@ AnyBatch: TypeAlias = ViewBatch | FlowBatch
 
 
 def collate_views(views: Sequence[AnyView]) -> AnyBatch:
-    """Views of one preprocessing as a batch."""
+    """Views of one preprocessing as a batch; all are of one modality."""
     flows = [view.flow_cthw for view in views if isinstance(view, FlowView)]
     if flows:
         assert len(flows) == len(views), "a batch is of one modality"
@@ -167,7 +170,7 @@ def _collate_yuv_views(views: Sequence[View]) -> ViewBatch:
 
 
 def prepare_network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """The batch on `device` as the network wants it: float32 (N, 3 or 2, T, crop, crop), normalised."""
+    """Network input on `device`: float32 (N, 3 or 2, T, crop, crop), normalised."""
     match batch:
         case ViewBatch():
             return _prepare_rgb_input(batch, preprocessing, device)
@@ -180,16 +183,16 @@ def _prepare_rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: t
     """Float32 (N, 3, T, crop, crop), normalised.
 
     Chroma is repeated, not interpolated, as swscale does for 4:2:0 -> RGB by default; values are clamped to 0..255 and not
-    rounded. Normalisation is folded into the matrix and the bounds, and what chroma adds is computed once a chroma sample:
-    two passes over the pixels of each channel are left. On a CPU a clip is finished before the next one begins, so that it
-    stays in the cache; on a GPU all clips whose crops lie alike go together.
+    rounded. Normalisation is folded into the matrix and the bounds, and the chroma term is computed once per chroma sample,
+    which leaves two passes over the pixels of each channel. On a CPU clips are converted one by one, so that each stays in
+    the cache; on a GPU all clips with equal crop, mirroring and matrix are converted together.
     """
     luma, chroma = (planes.to(device, non_blocking=True) for planes in (batch.luma_nthw, batch.chroma_ncthw))
     crop = preprocessing.crop
     clips = torch.empty((len(batch), 3, luma.shape[1], crop, crop), device=device)
     for view_indices, parameters in _group_equal_views(batch, merge=device.type != "cpu"):
         index = slice(view_indices[0], view_indices[0] + 1) if len(view_indices) == 1 else view_indices
-        target = clips[index]  # a view of the one, a copy of several
+        target = clips[index]  # a slice is a view, a list of indices makes a copy
         _convert_yuv_to_rgb(luma[index], chroma[index], parameters, preprocessing, target)
         if len(view_indices) > 1:
             clips[index] = target
@@ -198,7 +201,7 @@ def _prepare_rgb_input(batch: ViewBatch, preprocessing: Preprocessing, device: t
 
 @dataclass(frozen=True)
 class _ViewParameters:
-    """What clips converted together have in common."""
+    """The parameters that clips converted together share."""
 
     top: int
     left: int
@@ -207,7 +210,7 @@ class _ViewParameters:
 
 
 def _group_equal_views(batch: ViewBatch, *, merge: bool) -> list[tuple[list[int], _ViewParameters]]:
-    """Places in the batch of the views that are cut and coloured alike; one by one unless `together`."""
+    """Indices of the views with equal parameters; each view is its own group unless `merge` is true."""
     groups: dict[tuple[_ViewParameters, int], list[int]] = {}
     color_matrices = [tuple(map(tuple, rows)) for rows in batch.color_matrices_n34.tolist()]
     for view_index, (corner, mirror) in enumerate(zip(batch.corners, batch.mirrors, strict=True)):
@@ -219,13 +222,15 @@ def _group_equal_views(batch: ViewBatch, *, merge: bool) -> list[tuple[list[int]
 def _convert_yuv_to_rgb(
     luma: Tensor, chroma: Tensor, parameters: _ViewParameters, preprocessing: Preprocessing, clips_ncthw: Tensor
 ) -> None:
-    """Fill `clips_ncthw` from blocks of luma (N, T, 2h, 2w) and chroma (N, 2, T, h, w)."""
+    """Fill `clips_ncthw` from luma (N, T, 2h, 2w) and chroma (N, 2, T, h, w)."""
     crop, left = preprocessing.crop, parameters.left
     if parameters.mirror:
         luma, chroma, left = luma.flip(-1), chroma.flip(-1), luma.shape[-1] - left - crop
     shape = luma.shape
-    luma = luma.float().view(*shape[:2], shape[2] // 2, 2, shape[3])  # lines in pairs that share their chroma
-    doubled_chroma = (chroma.to(torch.int16) * 257).view(torch.uint8).float()  # every sample twice along its line
+    luma = luma.float().view(*shape[:2], shape[2] // 2, 2, shape[3])  # (.., h, 2, 2w): two lines share a line of chroma
+    doubled_chroma = (
+        (chroma.to(torch.int16) * 257).view(torch.uint8).float()
+    )  # each sample twice: c * 257 is the byte c twice
     for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
         from_luma, from_blue, from_red, constant = (factor / std for factor in parameters.color_matrix[channel])
         chroma_term = None
@@ -233,7 +238,7 @@ def _convert_yuv_to_rgb(
             if factor:
                 product = doubled_chroma[:, plane]
                 chroma_term = product * factor if chroma_term is None else chroma_term.add_(product, alpha=factor)
-        assert chroma_term is not None, "every channel takes something from chroma"
+        assert chroma_term is not None, "every channel of RGB depends on chroma"
         chroma_term += constant - mean / std
         plane_nthw = torch.add(chroma_term.unsqueeze(3), luma, alpha=from_luma).view(shape)
         block = plane_nthw[..., parameters.top : parameters.top + crop, left : left + crop]
@@ -242,7 +247,7 @@ def _convert_yuv_to_rgb(
 
 @lru_cache(maxsize=4)
 def compute_yuv_to_rgb_matrix(matrix: ColorMatrix, full_range: bool) -> NDArray[np.float32]:
-    """Rows R, G, B; columns Y, Cb, Cr, 1: what turns 8-bit codes into RGB on the 0-255 scale (ITU-R BT.601, BT.709)."""
+    """The matrix (3, 4) from 8-bit (Y, Cb, Cr, 1) to RGB on the 0-255 scale (ITU-R BT.601, BT.709)."""
     red, blue = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}[matrix]
     green = 1 - red - blue
     from_differences = np.array(

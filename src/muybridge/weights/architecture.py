@@ -41,7 +41,11 @@ class _Stem:
 
 
 def infer_specification(
-    shapes: Shapes, *, clip_length: int = 16, norm_epsilon: float = 1e-3, stem_pool: bool = False
+    shapes: Shapes,
+    *,
+    clip_length: int = Specification.clip_length,
+    norm_epsilon: float = Specification.norm_epsilon,
+    stem_pool: bool = Specification.stem_pool,
 ) -> Specification:
     """The specification of the network with exactly these tensors.
 

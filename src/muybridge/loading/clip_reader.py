@@ -1,0 +1,226 @@
+"""How each modality reads clips: RGB frames, optical flow computed from frames, or optical flow stored beside them.
+
+Input: a video's name and the ticks of a clip (`ClipTimes`). Output: views for training, evaluation and timelines. Datasets and
+predictors call a `ClipReader` and do not ask which modality it is; `open_clip_reader` is the one place that chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.loading.evaluation_clips import read_clips
+from muybridge.loading.frame_stream import stream_frames
+from muybridge.prepared.dataset import check_frame_size, is_prepared, read_description
+from muybridge.prepared.shards import ShardFrameSource
+from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
+from muybridge.video.decode import VideoFiles
+from muybridge.video.flow import FlowCache, compute_flow_view, import_opencv
+from muybridge.video.views import (
+    AnyView,
+    FlowView,
+    View,
+    compute_center_corner,
+    make_evaluation_view,
+    make_training_view,
+    sample_crop,
+)
+
+
+class ClipReader(Protocol):
+    """Reads the clips of one modality. It is sent to worker processes and holds nothing that is open."""
+
+    @property
+    def source(self) -> FrameSource:
+        """The frames or flow fields that clips are made of."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Length, crop and modality of the clips."""
+
+    def select_videos(self, manifest: Manifest) -> Manifest:
+        """The manifest whose paths are the names of the videos in `source`."""
+
+    def read_training_view(
+        self, video: str, ticks: NDArray[np.int64], *, mirror: bool, generator: np.random.Generator
+    ) -> AnyView:
+        """The clip at `ticks` with a random crop, mirrored half of the time if `mirror`. Raises VideoError."""
+
+    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[AnyView | VideoError]:
+        """The centre crop of each clip, or why it could not be read; clips are in order of time."""
+
+    def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[AnyView]:
+        """The centre crop of the timesteps at `ticks_mg` (M, G), in order, TIMESTEPS_PER_CHUNK a view.
+
+        Raises VideoError where a frame cannot be read, after the views before it.
+        """
+
+    def initialize_worker(self) -> None:
+        """Set up libraries in a new worker process."""
+
+
+@dataclass(frozen=True)
+class RgbReader:
+    """Clips of the frames themselves."""
+
+    source: FrameSource
+    preprocessing: Preprocessing
+
+    def select_videos(self, manifest: Manifest) -> Manifest:
+        """See `ClipReader`."""
+        return manifest
+
+    def read_training_view(
+        self, video: str, ticks: NDArray[np.int64], *, mirror: bool, generator: np.random.Generator
+    ) -> View:
+        """See `ClipReader`."""
+        frames = self.source.read(video, ticks)
+        return make_training_view(frames, self.preprocessing.crop, mirror=mirror, generator=generator)
+
+    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[View | VideoError]:
+        """See `ClipReader`."""
+        for _, frames in read_clips(self.source, video, clips):
+            yield (frames if isinstance(frames, VideoError) else make_evaluation_view(frames, self.preprocessing.crop))
+
+    def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[View]:
+        """See `ClipReader`."""
+        for _, frames in stream_frames(self.source, video, ticks_mg):
+            yield make_evaluation_view(frames, self.preprocessing.crop)
+
+    def initialize_worker(self) -> None:
+        """See `ClipReader`."""
+
+
+@dataclass(frozen=True)
+class FlowReader:
+    """Clips of optical flow computed from frames. Raises ImportError if OpenCV is not installed."""
+
+    source: FrameSource
+    preprocessing: Preprocessing
+
+    def __post_init__(self) -> None:
+        import_opencv()
+
+    def select_videos(self, manifest: Manifest) -> Manifest:
+        """See `ClipReader`."""
+        return manifest
+
+    def read_training_view(
+        self, video: str, ticks: NDArray[np.int64], *, mirror: bool, generator: np.random.Generator
+    ) -> FlowView:
+        """See `ClipReader`."""
+        frames = self.source.read(video, ticks)
+        view = make_training_view(frames, self.preprocessing.crop, mirror=mirror, generator=generator)
+        return compute_flow_view(view, ticks, self.preprocessing, {})
+
+    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[FlowView | VideoError]:
+        """See `ClipReader`. A flow that several clips share is computed once."""
+        flow_cache: FlowCache = {}
+        for clip, frames in read_clips(self.source, video, clips):
+            if isinstance(frames, VideoError):
+                yield frames
+            else:
+                yield self._compute_center_view(frames, clip.ticks, flow_cache)
+
+    def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[FlowView]:
+        """See `ClipReader`."""
+        flow_cache: FlowCache = {}
+        for ticks, frames in stream_frames(self.source, video, ticks_mg):
+            yield self._compute_center_view(frames, ticks, flow_cache)
+
+    def initialize_worker(self) -> None:
+        """See `ClipReader`."""
+        import_opencv().setNumThreads(1)  # many workers compute side by side
+
+    def _compute_center_view(self, frames: YuvClip, ticks: NDArray[np.int64], flow_cache: FlowCache) -> FlowView:
+        first = int(ticks.min())
+        for pair in [pair for pair in flow_cache if pair[0] < first]:
+            del flow_cache[pair]  # clips are in order of time: no later clip needs it
+        view = make_evaluation_view(frames, self.preprocessing.crop)
+        return compute_flow_view(view, ticks, self.preprocessing, flow_cache)
+
+
+@dataclass(frozen=True)
+class StoredFlowReader:
+    """Clips of optical flow that `prepare --flow` stored; `source` holds its codes, x above y (`prepared.stored_flow`)."""
+
+    source: FrameSource
+    preprocessing: Preprocessing
+
+    def select_videos(self, manifest: Manifest) -> Manifest:
+        """See `ClipReader`."""
+        return manifest.select_flow()
+
+    def read_training_view(
+        self, video: str, ticks: NDArray[np.int64], *, mirror: bool, generator: np.random.Generator
+    ) -> FlowView:
+        """See `ClipReader`."""
+        preprocessing = self.preprocessing
+        codes = self.source.read(video, select_stored_ticks(ticks, preprocessing))
+        size = (preprocessing.scale_height, preprocessing.scale_width)
+        corner, mirrored = sample_crop(size, preprocessing.crop, mirror=mirror, generator=generator)
+        return make_stored_flow_view(codes, corner, preprocessing, mirror=mirrored)
+
+    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[FlowView | VideoError]:
+        """See `ClipReader`."""
+        flow_clips = [replace(clip, ticks=select_stored_ticks(clip.ticks, self.preprocessing)) for clip in clips]
+        for _, codes in read_clips(self.source, video, flow_clips):
+            yield codes if isinstance(codes, VideoError) else self._make_center_view(codes)
+
+    def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[FlowView]:
+        """See `ClipReader`."""
+        stored_ticks = select_stored_ticks(ticks_mg.reshape(-1), self.preprocessing).reshape(len(ticks_mg), -1)
+        for _, codes in stream_frames(self.source, video, stored_ticks):
+            yield self._make_center_view(codes)
+
+    def initialize_worker(self) -> None:
+        """See `ClipReader`."""
+
+    def _make_center_view(self, codes: YuvClip) -> FlowView:
+        preprocessing = self.preprocessing
+        corner = compute_center_corner((preprocessing.scale_height, preprocessing.scale_width), preprocessing.crop)
+        return make_stored_flow_view(codes, corner, preprocessing, mirror=False)
+
+
+def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> ClipReader:
+    """The reader that makes clips of a source of frames; raises ImportError if it needs OpenCV and that is not installed."""
+    match preprocessing.modality:
+        case "rgb":
+            return RgbReader(source, preprocessing)
+        case "flow":
+            return FlowReader(source, preprocessing)
+
+
+def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
+    """The reader for the videos of a manifest: those of prepared data if `root` is a prepared folder, else files under it.
+
+    Optical flow is read from prepared data if it is stored there at this rate and gap, and computed from frames otherwise.
+    Raises ValueError if prepared data holds frames of another size, ImportError if flow must be computed without OpenCV.
+    """
+    source = open_frame_source(root, preprocessing)
+    if preprocessing.modality == "flow" and is_prepared(root):
+        description = read_description(root)
+        if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
+            height, width = 2 * preprocessing.scale_height, preprocessing.scale_width
+            return StoredFlowReader(ShardFrameSource(root, scale_height=height, scale_width=width), preprocessing)
+    return create_clip_reader(source, preprocessing)
+
+
+def open_frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
+    """The frames of a manifest's videos: from shards if `root` is prepared data, else from video files under it.
+
+    Raises ValueError if prepared data holds frames of another size than the preprocessing.
+    """
+    expected = (preprocessing.scale_height, preprocessing.scale_width)
+    if not is_prepared(root):
+        return VideoFiles(root, scale_height=expected[0], scale_width=expected[1])
+    description = read_description(root)
+    stored = (description.scale_height, description.scale_width)
+    check_frame_size(root, stored, preprocessing)
+    return ShardFrameSource(root, scale_height=stored[0], scale_width=stored[1])

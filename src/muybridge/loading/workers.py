@@ -1,0 +1,141 @@
+"""Worker processes that read a dataset, and an error that names the video if one of them is killed.
+
+Workers come from a fork server that has opened nothing: no decoder and no file handle crosses a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.context import BaseContext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from muybridge.distributed.rank import resolve_num_workers
+from muybridge.loading.datasets import VideoDataset
+from muybridge.memory import keep_freed_memory
+from muybridge.prepared.object_store import ObjectStoreError
+from muybridge.settings import LoadingSettings
+
+Item = TypeVar("Item")
+Batch = TypeVar("Batch")
+
+
+class WorkerKilled(RuntimeError):
+    """A worker process ended without being asked to."""
+
+
+def load_batches(
+    dataset: VideoDataset[Item],
+    sampler: Sampler[list[int]],
+    collate: Callable[[Sequence[Item]], Batch],
+    loading: LoadingSettings,
+    *,
+    pin_memory: bool,
+) -> Iterator[Batch]:
+    """The batches of `sampler` in order, read by `loading.workers` processes, or by this one if that is 0.
+
+    Raises WorkerKilled if a worker is lost; errors of the dataset itself keep their type.
+    """
+    num_workers = resolve_num_workers(loading.workers)
+    if not num_workers:
+        yield from DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
+        return
+    tracked_dataset = _TrackedDataset(dataset, num_workers)
+    try:
+        with warnings.catch_warnings():
+            # torch warns if there are more workers than cores, which the user may have asked for
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            batches = iter(
+                DataLoader(
+                    tracked_dataset,
+                    batch_sampler=sampler,
+                    collate_fn=collate,
+                    num_workers=num_workers,
+                    multiprocessing_context=_create_fork_server_context(),
+                    prefetch_factor=loading.prefetch,
+                    pin_memory=pin_memory,
+                    worker_init_fn=_initialize_worker,
+                )
+            )
+        yield from batches
+    except ObjectStoreError as error:
+        message = str(error).rstrip().rpartition(f"{ObjectStoreError.__name__}: ")[2]  # without the worker's traceback
+        raise ObjectStoreError(message) from error
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not _is_lost_worker_error(error):
+            raise
+        raise WorkerKilled(
+            f"a data worker was killed{tracked_dataset.describe_videos_in_progress(str(error))}, most "
+            f"often because memory ran out; lower loading.workers, "
+            f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
+        ) from error
+
+
+class _TrackedDataset(Dataset[Item]):
+    """A dataset whose workers record what they are reading, in shared memory that outlives them.
+
+    `worker_items` int64 (workers, 2): process id and item of each worker; item -1 between two items.
+    """
+
+    def __init__(self, dataset: VideoDataset[Item], num_workers: int) -> None:
+        self.dataset = dataset
+        self.worker_items: Tensor = torch.full((num_workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]  # torch
+
+    def __getitem__(self, item: int) -> Item:
+        row = self.worker_items[get_worker_info().id]  # type: ignore[union-attr]  # only workers come here
+        row[0], row[1] = os.getpid(), item
+        sample = self.dataset[item]
+        row[1] = -1
+        return sample
+
+    def describe_videos_in_progress(self, error: str) -> str:
+        """The video that the worker named in `error` by its process id was reading; those of all workers if none is named."""
+        lost_processes = set(map(int, re.findall(r"\d+", error)))
+        rows = [(process, item) for process, item in self.worker_items.tolist() if item >= 0]
+        lost_items = [item for process, item in rows if process in lost_processes] or [item for _, item in rows]
+        videos = [self.dataset.get_video(item) for item in lost_items]
+        return f" while it read {' or '.join(videos)}" if videos else ""
+
+
+def _is_lost_worker_error(error: Exception) -> bool:
+    """Whether torch lost a worker, or a connection to one broke. The message of a dataset's own error begins with "Caught"."""
+    if str(error).startswith("Caught "):
+        return False
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker")
+
+
+def _create_fork_server_context() -> BaseContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch and PyAV are imported once, not once a worker
+    return context
+
+
+def _initialize_worker(worker_id: int) -> None:
+    _ignore_stop_signals()
+    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
+    worker_info: Any = get_worker_info()  # torch declares no type for its dataset
+    worker_info.dataset.dataset.reader.initialize_worker()
+
+
+def _exit_with_parent() -> None:
+    """Exit when the training process does. torch watches the system parent, which is the fork server and outlives it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
+def _ignore_stop_signals() -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -11,6 +11,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import BatchSize, ClipLength, FrameSize, InputChannels, NumWorkers
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,10 +138,10 @@ def decode(videos: list[str], *, clips: BatchSize = 100, rounds: Repeats = 5, js
         print_json(measured)
         return 0
     for row in sorted(measured["clips_per_processor_second"], key=lambda row: -row["clips_per_second"]):
-        print(f"{row['clips_per_second']:8.1f} clips/s  {row['name']:<14}{row['material']:<20}to {row['reaches']}")
+        print_line(f"{row['clips_per_second']:8.1f} clips/s  {row['name']:<14}{row['material']:<20}to {row['reaches']}")
     for name, ratio in measured["ratios"].items():
-        print(f"{ratio:8.2f} x       {name}")
-    print("\n".join(measured["absent"]))
+        print_line(f"{ratio:8.2f} x       {name}")
+    print_lines(measured["absent"])
     return 0
 
 
@@ -183,9 +184,8 @@ def loader(
     if json:
         print_json(rates_to_json(rates, verdict))
     else:
-        print(
-            f"{rates.workers} workers: {rates.planes:.0f} clips/s as planes, {rates.converted:.0f} converted\n{verdict}"
-        )
+        print_line(f"{rates.workers} workers: {rates.planes:.0f} clips/s as planes, {rates.converted:.0f} converted")
+        print_lines(verdict.splitlines())
     return 0
 
 

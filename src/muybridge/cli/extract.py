@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from muybridge.bounds import FrameStep, NumClips
+from muybridge.terminal import print_line
 
 
 def extract(
@@ -55,11 +54,11 @@ def extract(
                 features = recognizer.features(video, clips=clips, step_frames=step)
             except VideoError as error:
                 num_failed += 1
-                print(f"{video}: {error.status}: {error.reason}", file=sys.stderr)
+                print_line(f"{video}: {error.status}: {error.reason}", error=True)
                 continue
             writer.add(features)
         if num_failed == len(files):
             return 1
         num_rows = writer.finish(files)
-    print(f"{num_rows} clips of {len(files) - num_failed} videos in {output}")
+    print_line(f"{num_rows} clips of {len(files) - num_failed} videos in {output}")
     return 3 if num_failed else 0

@@ -8,6 +8,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import ClipLength, FrameSize
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,15 +47,18 @@ def models(
 
 
 def _print_table(rows: Sequence[FamilyRow], frames: int, crop: int) -> None:
-    print(f"{'name':<14}{'paper':<13}{'parameters':>13}{'GMACs':>10}{'clip@1':>9}{'video@1':>9}")
+    print_line(f"{'name':<14}{'paper':<13}{'parameters':>13}{'GMACs':>10}{'clip@1':>9}{'video@1':>9}")
     for row in rows:
         accuracies = "".join(
             f"{'-' if accuracy is None else accuracy:>9}"
             for accuracy in (row.kinetics_clip_top1, row.kinetics_video_top1)
         )
         gmacs = f"{row.multiply_adds / 1e9:.3f}"
-        print(f"{row.name:<14}{row.paper_name:<13}{row.parameters:>13,}{gmacs:>10}{accuracies}")
-    print(
-        f"\n400 classes, clips of 3x{frames}x{crop}x{crop}; GMACs: 10^9 multiply-adds of convolutions and classifier."
+        print_line(f"{row.name:<14}{row.paper_name:<13}{row.parameters:>13,}{gmacs:>10}{accuracies}")
+    print_line()
+    print_line(
+        f"400 classes, clips of 3x{frames}x{crop}x{crop}; GMACs: 10^9 multiply-adds of convolutions and classifier."
     )
-    print("clip@1 and video@1: percent on Kinetics-400 as printed in the paper's Table 2 (8 and 16 frames, depth 18).")
+    print_line(
+        "clip@1 and video@1: percent on Kinetics-400 as printed in the paper's Table 2 (8 and 16 frames, depth 18)."
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from annotated_types import Interval
 from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.terminal import print_document, print_line
 
 if TYPE_CHECKING:
     from muybridge.prediction.recognizer import Prediction, Recognizer
@@ -123,7 +123,7 @@ def predict(
         failed = prediction.status != "ok"
         num_failed += failed
         if output.json:
-            print(json.dumps(_to_json(prediction, recognizer, timeline.timeline)), flush=True)
+            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
         elif failed or not prints_timeline_only:
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
@@ -198,18 +198,18 @@ def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | Non
 
 
 def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print(prediction.video)
+    print_line(prediction.video)
     if prediction.status != "ok":
-        print(f"  {prediction.status}: {prediction.reason}")
+        print_line(f"  {prediction.status}: {prediction.reason}")
         return
     for label, probability in prediction.classes:
-        print(f"  {100 * probability:5.1f} %  {label}")
+        print_line(f"  {100 * probability:5.1f} %  {label}")
     if prediction.reason:
-        print(f"  ({prediction.reason})")
+        print_line(f"  ({prediction.reason})")
     if show_segments:
         for segment in prediction.segments:
             span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
+            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
 def _write_timeline(
@@ -220,11 +220,11 @@ def _write_timeline(
 
     text = format_timeline(prediction, recognizer.card.classes, timeline_format)
     if output is None:
-        print(text, end="")
+        print_document(text)
         return
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
-    print(f"wrote {path}", file=sys.stderr)
+    print_line(f"wrote {path}", error=True)
 
 
 def _write_table(run: str, videos: Sequence[str], classification: ClipArguments, output: OutputArguments) -> int:
@@ -247,7 +247,7 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     if output.json:
         print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
     else:
-        print(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
+        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
     return compute_exit_code(num_failed, len(videos))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, NumWorkers
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.prepared.coverage import Coverage
@@ -84,15 +84,15 @@ def prepare(
     recipe = _make_recipe(frames)
     listing = read_source(source, format or ("csv" if source.lower().endswith(".csv") else "folder"))
     for note in listing.notes:
-        print(note, file=sys.stderr)
+        print_line(note, error=True)
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:
         print_json(coverage.to_json())
     else:
-        print("\n".join(coverage.format_lines()))
-        print(f"prepared: {output}")
+        print_lines(coverage.format_lines())
+        print_line(f"prepared: {output}")
     if coverage.leaks:
-        print(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", file=sys.stderr)
+        print_line(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", error=True)
     return compute_exit_code(len(coverage.failed), len(listing.rows))
 
 
@@ -153,5 +153,5 @@ def _check(data: str, *, json: bool) -> int:
     if json:
         print_json({"data": data, "problems": problems})
     else:
-        print("\n".join(problems) or f"{data} is as it was written")
+        print_lines(problems or [f"{data} is as it was written"])
     return 1 if problems else 0

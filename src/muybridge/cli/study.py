@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Interval
 
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.studies.plan import PlannedRun
@@ -96,7 +96,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     if json:
         print_json(values)
     else:
-        print(format_study(values))
+        print_lines(format_study(values).splitlines())
     return 3 if failures else 0
 
 
@@ -134,11 +134,12 @@ def _print_dry_run(
         return
     for run in missing:
         budget = estimate_budget([run], config.scale)
-        print(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
-    print(f"\n{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
-    print(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
+        print_line(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
+    print_line()
+    print_line(f"{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
+    print_line(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
 
 
 def _print_progress(line: str) -> None:
     """Progress goes to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print_line(line, error=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from muybridge.bounds import ClipLength, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
-    print(
+    print_line(
         f"{imported.format}: {spec.name}, width {spec.width}, {spec.num_classes} classes{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"
     )
     for assumption in imported.assumptions:
-        print(f"assumed: {assumption}", file=sys.stderr)
+        print_line(f"assumed: {assumption}", error=True)
     return 0
 
 
@@ -84,12 +84,12 @@ def export(
     from muybridge.inference.export import export_weights
 
     exported = export_weights(run, output, export_format=to, two_dimensional=two_dimensional)
-    print(
+    print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"
     )
     for note in exported.notes:
-        print(note)
+        print_line(note)
     return 0
 
 
@@ -110,7 +110,7 @@ def show(run: str | None = None) -> int:
 
     if run is None:
         for entry in ENTRIES:
-            print(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
+            print_line(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
         return 0
     public = find_entry(run)
     if public is not None and not Path(run).exists() and not resolve_cached_path(public).exists():

@@ -23,6 +23,7 @@ from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
+from muybridge.text import sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
 
@@ -220,7 +221,7 @@ def to_srt(segments: Sequence[Segment]) -> str:
     """SRT subtitles: the label of each segment and its mean probability."""
     return "".join(
         f"{position}\n{format_srt_time(segment.start_seconds)} --> {format_srt_time(segment.end_seconds)}\n"
-        f"{' '.join(segment.label.split())} ({100 * segment.mean_probability:.0f} %)\n\n"
+        f"{sanitize_text(' '.join(segment.label.split()))} ({100 * segment.mean_probability:.0f} %)\n\n"
         for position, segment in enumerate(segments, start=1)
     )
 

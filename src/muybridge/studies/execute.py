@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from muybridge.console import PlainConsole
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
@@ -26,6 +27,7 @@ from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import EvaluationSpec
 from muybridge.studies.recipes import build_train_settings
+from muybridge.terminal import print_line
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
@@ -157,11 +159,11 @@ def main(argv: Sequence[str]) -> int:
     """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
     plan = read_json_object(Path(argv[0]))
     try:
-        execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
+        execute(plan, PlainConsole())
     except StopRequested as stopped:
         return stopped.exit_code
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print_line(" ".join(str(error).split()), error=True)
         return 1
     return 0
 

@@ -41,7 +41,7 @@ TEXT_BYTES = Limit("MUYBRIDGE_MAX_TEXT_BYTES", 256 << 20, "bytes")
 """Size of a JSON or YAML file."""
 TABLE_BYTES = Limit("MUYBRIDGE_MAX_TABLE_BYTES", 16 << 30, "bytes")
 """Memory of the table that is read from a Parquet file."""
-PICTURE_PIXELS = Limit("MUYBRIDGE_MAX_PICTURE_PIXELS", 1 << 27, "pixels")
-"""Pixels of a frame of a video, or of a picture: 16384 x 8192."""
-VIDEO_FRAMES = Limit("MUYBRIDGE_MAX_VIDEO_FRAMES", 20_000_000, "frames")
-"""Frames of a video, stored or at the rate at which it is sampled: 185 hours at 30 frames a second."""
+PICTURE_PIXELS = Limit("MUYBRIDGE_MAX_PICTURE_PIXELS", 1 << 26, "pixels")
+"""Pixels of a frame of a video, or of a picture: 8192 x 8192."""
+VIDEO_FRAMES = Limit("MUYBRIDGE_MAX_VIDEO_FRAMES", 10_000_000, "frames")
+"""Frames of a video, stored or at the rate at which it is sampled: 92 hours at 30 frames a second."""

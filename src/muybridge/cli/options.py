@@ -9,6 +9,7 @@ YAML. Any other dataclass is a group of plain options. The docstring's `Examples
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from muybridge.bounds import find_problems
 from muybridge.cli.parser import VerbParser, show_option
 
 Verb = Callable[..., int]
+MAX_DIGITS = 300  # of an integer; a float has up to 308
+LONG_NUMBER = re.compile(rf"(?<![\w./-])[-+]?\d{{{MAX_DIGITS},}}(?![\w./-])")
 SettingsType = TypeVar("SettingsType")
 
 
@@ -65,6 +68,7 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     files, options = _split_config_files(argv) if "settings" in inspect.signature(verb).parameters else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
+    _refuse_long_numbers(parser, options)
     parsed = parser.parse_args([*(f"--config={file}" for file in files), *options])
     arguments = {
         name: _build_settings(parser, hint, parsed) if name == "settings" else _get_value(hint, name, parsed)
@@ -221,6 +225,25 @@ def _split_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, others
 
 
+def _refuse_long_numbers(parser: VerbParser, argv: Sequence[str]) -> None:
+    """Refuses integers beyond all floats, which the parser fails to convert."""
+    option = "an argument"
+    for word in argv:
+        name, _, value = word.partition("=")
+        option = show_option(name) if word.startswith("--") else option
+        if LONG_NUMBER.search(value or word):
+            parser.error(f"{option} has a number of more than {MAX_DIGITS} digits, expected a smaller one")
+
+
+def _find_long_numbers(content: Any, name: str = "") -> list[str]:
+    """The keys of a file of settings that hold integers beyond all floats."""
+    if isinstance(content, dict):
+        return [key for inner in content for key in _find_long_numbers(content[inner], f"{name}.{inner}".strip("."))]
+    if isinstance(content, list):
+        return [key for inner in content for key in _find_long_numbers(inner, name)]
+    return [name] if isinstance(content, int) and content.bit_length() > 1000 else []
+
+
 def _check_config(parser: VerbParser, file: Path) -> None:
     """Refuses a file that holds no settings; which settings it holds is for the parser to judge."""
     from muybridge.parsing import read_yaml
@@ -231,5 +254,7 @@ def _check_config(parser: VerbParser, file: Path) -> None:
         content = read_yaml(file)
     except ValueError as error:
         parser.error(str(error))
+    for key in _find_long_numbers(content):
+        parser.error(f"{key} in {file} is a number of more than {MAX_DIGITS} digits, expected a smaller one")
     if not isinstance(content, dict):
         parser.error(f"{file} holds no settings; expected lines such as `model: r2plus1d_18`")

@@ -25,6 +25,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from muybridge.limits import PICTURE_PIXELS, VIDEO_FRAMES
 from muybridge.records import FrameTimes, VideoError
 
 # Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
@@ -84,6 +85,9 @@ def open_video_stream(path: str) -> Iterator[tuple[InputContainer, av.VideoStrea
         raise VideoError("unreadable", f"the file is damaged or no video ({_format_error(error)})") from error
     with container:
         stream = _find_video_stream(container)
+        _check_claims(stream)
+        # FFmpeg holds a decoder to it, whatever size a frame claims later.
+        stream.codec_context.options = {"max_pixels": str(PICTURE_PIXELS.value)}
         stream.codec_context.thread_count = 1  # many workers decode side by side
         try:
             yield container, stream
@@ -163,6 +167,17 @@ def interpolate_stamps(stamps: list[int | None], default_step: int) -> NDArray[n
     ticks[before] -= default_step * (known_indices[0] - frame_indices[before])
     ticks[after] += default_step * (frame_indices[after] - known_indices[-1])
     return ticks
+
+
+def _check_claims(stream: av.VideoStream) -> None:
+    """Raise VideoError where a file claims frames so large or so many that no honest file has them."""
+    context = stream.codec_context
+    for problem, what in (
+        (PICTURE_PIXELS.exceed(context.width * context.height), f"frames of {context.width}x{context.height}"),
+        (VIDEO_FRAMES.exceed(stream.frames), "a video"),
+    ):
+        if problem:
+            raise VideoError("unreadable", f"the file claims {what} with {problem}")
 
 
 def _check_file(path: str) -> None:

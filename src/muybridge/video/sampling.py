@@ -22,6 +22,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.limits import VIDEO_FRAMES
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
 
 _MAX_RATE_DENOMINATOR = 1_000_000  # rates are rounded to fractions up to this: 29.97 and 30000/1001 stay exact
@@ -145,6 +146,11 @@ def _build_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> 
         raise ValueError(f"frames_per_second must be at least {1 / _MAX_RATE_DENOMINATOR:g}, not {frames_per_second}")
     first, step = int(times.ticks[0]), 1 / (rate * times.tick_seconds)
     num_timesteps = -((first - times.end_tick) // step)  # ceil(duration / step)
+    if problem := VIDEO_FRAMES.exceed(num_timesteps):
+        raise VideoError(
+            "unreadable",
+            f"the video lasts {times.duration_seconds:.0f} s, which at {frames_per_second:g} a second are {problem}",
+        )
     # floor(j * step) without overflow: whole ticks and the remaining fraction separately
     whole, rest = divmod(step.numerator, step.denominator)
     timestep_indices = np.arange(num_timesteps, dtype=np.int64)

@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_BoundedLoader)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
-        raise ValueError(f"{path} is not a YAML file: {error}") from error
+        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
 
 
 class _BoundedLoader(yaml.SafeLoader):

@@ -59,9 +59,10 @@ def check_fields(record: Any, group: str = "") -> None:
 
     `group` precedes the names of the fields in the message, such as `training.`.
     """
+    record_type: Any = type(record)
     problems = [
         problem
-        for name, hint in _get_hints(type(record)).items()
+        for name, hint in _get_hints(record_type).items()
         for problem in find_problems(f"{group}{name}", getattr(record, name), hint)
     ]
     if problems:
@@ -70,7 +71,7 @@ def check_fields(record: Any, group: str = "") -> None:
 
 def check_values(values: Mapping[str, Any], owner: type) -> None:
     """Raise ValueError for all values that do not suit the annotation of the same name in `owner`, such as a TypedDict."""
-    hints = _get_hints(owner)
+    hints = get_type_hints(owner, include_extras=True)
     problems = [p for name, value in values.items() if name in hints for p in find_problems(name, value, hints[name])]
     if problems:
         raise ValueError("; ".join(problems))

@@ -27,7 +27,7 @@ from muybridge.text import join_names
 RecordType = TypeVar("RecordType")
 MAX_DEPTH = 64  # of nested lists and mappings in YAML; the JSON parser has a limit of about 200 of its own
 MAX_LISTED_PROBLEMS = 10
-MAX_KEYS_SHOWN = 5
+RECORD_FIELD = "record"
 _INPUT_SHOULD_BE = "Input should be "
 _BOUND_ERRORS = ("less_than", "less_than_equal", "greater_than", "greater_than_equal")
 
@@ -97,10 +97,11 @@ def parse_record(
     if not isinstance(values, Mapping):
         raise ValueError(f"{name} is {show_value(values)}, expected an object with named values")
     problems = [] if optional is None else _find_missing_keys(record_type, values, set(optional))
-    model = _make_model(record_type)
+    untyped: Any = record_type
+    model = _make_model(untyped)
     try:
         # As JSON text: pydantic's strict mode then takes lists for tuples, and nothing for what it is not.
-        record = model.model_validate_json(json.dumps({"record": values}, default=str))
+        record = model.model_validate_json(json.dumps({RECORD_FIELD: values}, default=str))
     except ValidationError as error:
         problems += [
             _describe_problem(entry, name)
@@ -111,22 +112,24 @@ def parse_record(
         problems.append(f"it is nested too deeply, or refers to itself ({error})")
     else:
         if not problems:
-            result: RecordType = record.record  # type: ignore[attr-defined]
+            result: RecordType = getattr(record, RECORD_FIELD)
             return result
     raise ValueError(f"{name} cannot be used: {join_names(problems, '; ', max_names=MAX_LISTED_PROBLEMS)}")
 
 
 @cache
-def _make_model(record_type: type) -> type[BaseModel]:
+def _make_model(record_type: Any) -> type[BaseModel]:
     """A model with one field, the record: its strict configuration holds for all dataclasses within."""
     config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    return create_model(f"Strict{record_type.__name__}", __config__=config, record=(record_type, ...))
+    field: Any = {RECORD_FIELD: (record_type, ...)}
+    model: type[BaseModel] = create_model(f"Strict{record_type.__name__}", __config__=config, **field)
+    return model
 
 
 def _find_missing_keys(record_type: type, values: Mapping[str, Any], optional: set[str], prefix: str = "") -> list[str]:
     """Keys that are absent, although a field may have a default: a file states everything that decides a result."""
     problems, hints = [], get_type_hints(record_type)
-    for field in fields(record_type):  # type: ignore[arg-type]
+    for field in fields(record_type):
         if field.name not in values:
             problems += [] if field.name in optional else [f"{prefix}{field.name} is missing"]
             continue

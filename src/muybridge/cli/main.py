@@ -115,12 +115,15 @@ def exit_code(error: BaseException) -> int:
             return _fail(_describe_os_error(error), 1)
         case FloatingPointError():
             return _fail(str(error), 1)
+        case RecursionError():
+            return _fail("an input is nested too deeply to be read", 1)
         case Exception() if (
             type(error).__name__ == "OutOfMemoryError"
         ):  # torch's, which this module does not import: it is slow
             return _fail("the GPU's memory is too small; lower training.batch_size or evaluation.batch_size", 1)
         case Exception():
-            return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
+            sentence = str(error).partition("Exception raised from")[0].strip()  # torch's stack of C++ calls follows
+            return _fail(f"{sentence or type(error).__name__} (--debug shows where)", 1)
     raise error
 
 

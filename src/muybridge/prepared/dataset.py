@@ -153,9 +153,9 @@ def _find_impossible_numbers(table: pa.Table, num_classes: int, num_shards: int)
     )
     problems = []
     for name, column, maximum in limits:
-        extremes = pc.min_max(column).as_py() if len(column) else {"min": None, "max": None}
-        if extremes["min"] is not None and not 0 <= extremes["min"] <= extremes["max"] <= maximum:
-            problems.append(f"{name} runs from {extremes['min']} to {extremes['max']}, expected 0 to {maximum}")
+        low, high = (pc.min(column).as_py(), pc.max(column).as_py())
+        if low is not None and (low < 0 or high > maximum):
+            problems.append(f"{name} runs from {low} to {high}, expected 0 to {maximum}")
     times = [pc.drop_null(table[name]) for name in ("start_seconds", "end_seconds")]
     if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in times):
         problems.append("start_seconds and end_seconds have values that are not finite")

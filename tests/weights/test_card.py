@@ -198,7 +198,7 @@ def test_tensors_of_another_network_are_refused_with_both_shapes(tmp_path: Path)
 
     refuses({**state, "fc.bias": torch.zeros(5)}, r"fc.bias has the shape \(5,\), expected \(3,\)")
     refuses({name: tensor for name, tensor in state.items() if name != "fc.bias"}, r"fc.bias \(3,\) is missing")
-    refuses({**state, "fc.bias": torch.zeros(3, dtype=torch.int64)}, "fc.bias holds int64, expected float32")
+    refuses({**state, "fc.bias": torch.zeros(3, dtype=torch.int64)}, "fc.bias holds torch.int64, expected floats")
     refuses({**state, "fc.extra": torch.zeros(2)}, r"fc.extra \(2,\) is not part of it")
     refuses(small("r3d_34").state_dict(), "and .* more")
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
 from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
@@ -113,9 +114,10 @@ class Recognizer:
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is out of bounds, scores are not finite, or the network does not support the
-        timeline's mode.
+        Raises ValueError where `clips` or `top` is out of bounds, the network has one output, scores are not finite, or the
+        network does not support the timeline's mode.
         """
+        self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
@@ -225,7 +227,8 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model):
-            return self.model.features(clips_ncthw)
+            check_finite_clips(clips_ncthw)
+            return check_finite_outputs(self.model.features(clips_ncthw), "features")
 
     def _run_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]

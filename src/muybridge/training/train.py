@@ -10,6 +10,7 @@ from muybridge.settings import TrainSettings
 from muybridge.training.estimate import describe_job
 from muybridge.training.fit import FitResult, fit
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.open_run import lock_run
 
 
 def train(settings: TrainSettings, *, resume: bool = False) -> FitResult:
@@ -21,10 +22,11 @@ def train(settings: TrainSettings, *, resume: bool = False) -> FitResult:
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as process_group:
         console = PlainConsole(quiet=not process_group.is_rank0)
-        job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
-        for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough
-            console.print(line)
-        result = fit(job, console)
+        with lock_run(settings.output, process_group):
+            job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
+            for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough
+                console.print(line)
+            result = fit(job, console)
     for line in _list_notes(job, result):
         console.print(line)
     return result

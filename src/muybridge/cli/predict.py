@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.cli.output import compute_exit_code, create_count_progress, print_json, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_document, print_line
 
 if TYPE_CHECKING:
+    from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
 
 
@@ -22,12 +27,20 @@ if TYPE_CHECKING:
 class ClipArguments:
     """classification"""
 
-    top: int = 5
+    top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5
     """Classes to name."""
-    clips: int = 10
+    clips: NumClips = 10
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True)
+class SourceArguments:
+    """lists"""
+
+    columns: str | None = None
+    """Which columns of lists are which, such as path=filename; what is left out is guessed from the names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class EnsembleArguments:
 
     with_: str | None = None
     """Average the probabilities with those of this network, e.g. of optical flow."""
-    weights: tuple[float, float] | None = None
+    weights: tuple[Weight, Weight] | None = None
     """The weights of RUN and of --with (default: 1 1)."""
 
 
@@ -46,13 +59,13 @@ class TimelineArguments:
 
     timeline: Annotated[Literal["text", "json", "csv", "srt"] | None, WithoutValue("text")] = None
     """Also when the classes occur; in this format, as text without a value."""
-    step: int | None = None
+    step: FrameStep | None = None
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Merge shorter segments into their neighbours."""
 
 
@@ -78,6 +91,7 @@ def predict(
     run: str,
     videos: list[str],
     *,
+    source: SourceArguments,
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
@@ -87,7 +101,7 @@ def predict(
 
     Args:
         run: A run folder, a .safetensors or .onnx file, or a catalogue name.
-        videos: Video files, folders, and CSV files with a column `path`.
+        videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -104,25 +118,28 @@ def predict(
     """
     _check_arguments(run, classification, ensemble, timeline, output)
 
-    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.inputs import list_videos
 
+    inputs = list_videos(videos, columns=source.columns)
+    print_notes(inputs.notes)
     if output.is_table:
-        return _write_table(run, list_video_files(videos), classification, output)
+        return _write_table(run, inputs, classification, output)
 
     from muybridge.prediction.recognizer import load
 
-    files = list_video_files(videos)
+    files = inputs.videos
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
     recognizer = load(run, device=classification.device)
     members = [recognizer, *([load(ensemble.with_, device=classification.device)] if ensemble.with_ else [])]
     num_failed = 0
-    for prediction in _predict_each(members, files, classification, ensemble, timeline):
+    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
+    for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
         if output.json:
-            print(json.dumps(_to_json(prediction, recognizer, timeline.timeline)), flush=True)
+            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
         elif failed or not prints_timeline_only:
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
@@ -198,18 +215,18 @@ def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | Non
 
 
 def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print(prediction.video)
+    print_line(prediction.video)
     if prediction.status != "ok":
-        print(f"  {prediction.status}: {prediction.reason}")
+        print_line(f"  {prediction.status}: {prediction.reason}")
         return
     for label, probability in prediction.classes:
-        print(f"  {100 * probability:5.1f} %  {label}")
+        print_line(f"  {100 * probability:5.1f} %  {label}")
     if prediction.reason:
-        print(f"  ({prediction.reason})")
+        print_line(f"  ({prediction.reason})")
     if show_segments:
         for segment in prediction.segments:
             span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
+            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
 def _write_timeline(
@@ -220,22 +237,23 @@ def _write_timeline(
 
     text = format_timeline(prediction, recognizer.card.classes, timeline_format)
     if output is None:
-        print(text, end="")
+        print_document(text)
         return
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
-    print(f"wrote {path}", file=sys.stderr)
+    print_line(f"wrote {path}", error=True)
 
 
-def _write_table(run: str, videos: Sequence[str], classification: ClipArguments, output: OutputArguments) -> int:
+def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
     """Writes one row for each video; an interrupted table is resumed."""
     from muybridge.prediction.tables import PredictionsWriter
     from muybridge.weights.address import load_weights
 
     assert output.output is not None
     card = load_weights(run)[1]
+    videos = list(inputs.videos)
     if output.ray:
-        videos = [str(Path(video).absolute()) for video in videos]
+        videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
     settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
     with (
         stop_on_signals() as stop,
@@ -244,7 +262,9 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     ):
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
-        for prediction in _predict_rows(run, pending, classification, output.ray):
+        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
+        readable = [video for video in pending if video not in inputs.problems]
+        for prediction in chain(failures, _predict_rows(run, readable, classification, output.ray)):
             writer.add(prediction)
             bar.advance(task)
             stop.raise_if_requested()
@@ -252,7 +272,7 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     if output.json:
         print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
     else:
-        print(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
+        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
     return compute_exit_code(num_failed, len(videos))
 
 

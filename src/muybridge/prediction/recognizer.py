@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
@@ -25,6 +27,7 @@ from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.segments import SegmentSource, find_segment
 from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
 from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
@@ -101,25 +104,32 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
 
+    @check_arguments
     def predict(
-        self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
+        self,
+        video: str | Path,
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
-        does not support the timeline's mode.
+        Raises ValueError where `clips` or `top` is out of bounds, the network has one output, scores are not finite, or the
+        network does not support the timeline's mode.
         """
-        if top < 1:
-            raise ValueError(f"top must be at least 1, not {top}")
         self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
-            if prepared := find_prepared_video(video, self._preprocessing):
-                source, name = prepared
-                prediction = replace(self, source=source).predict(name, clips=clips, top=top, timeline=timeline)
-                return replace(prediction, video=video)
+            if redirected := self._redirect(video):
+                recognizer, name = redirected
+                prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
+                offset = recognizer._compute_offset(name) if prediction.windows else 0.0
+                shifted_windows = tuple(window.shift(offset) for window in prediction.windows)
+                shifted_segments = tuple(segment.shift(offset) for segment in prediction.segments)
+                return replace(prediction, video=video, windows=shifted_windows, segments=shifted_segments)
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
@@ -132,17 +142,20 @@ class Recognizer:
         reasons = (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}")
         return Prediction(video, "ok", "; ".join(filter(None, reasons)), classes, windows, segments)
 
-    def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
+    @check_arguments
+    def features(self, video: str | Path, *, clips: NumClips = 10, step_frames: FrameStep | None = None) -> Features:
         """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
         Raises VideoError where the video or all of its clips cannot be read, ValueError for an .onnx file, which has no
         features.
         """
         video = str(video)
-        if prepared := find_prepared_video(video, self._preprocessing):
-            source, name = prepared
-            features = replace(self, source=source).features(name, clips=clips, step_frames=step_frames)
-            return replace(features, video=video)
+        if redirected := self._redirect(video):
+            recognizer, name = redirected
+            features = recognizer.features(name, clips=clips, step_frames=step_frames)
+            return replace(
+                features, video=video, start_seconds=features.start_seconds + recognizer._compute_offset(name)
+            )
         times = self.source.read_frame_times(video)
         if step_frames is None:
             clip_times = sample_uniform_clips(times, self._preprocessing, clips)
@@ -151,6 +164,15 @@ class Recognizer:
         outputs = self._run_clips(video, clip_times, self._compute_features)
         starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
         return Features(video, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
+
+    def _redirect(self, video: str) -> tuple[Recognizer, str] | None:
+        """For a prepared video or a segment: the recognizer with its frame source, and its name there; None for a file."""
+        redirected = find_prepared_video(video, self._preprocessing) or find_segment(video, self.source)
+        return redirected and (replace(self, source=redirected[0]), redirected[1])
+
+    def _compute_offset(self, video: str) -> float:
+        """Seconds from the first frame of the file to the first frame of `source`."""
+        return self.source.compute_offset(video) if isinstance(self.source, SegmentSource) else 0.0
 
     def _compute_timeline(
         self, video: str, options: TimelineOptions

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from muybridge.bounds import FrameStep, NumClips
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_line
 
 
 def extract(
@@ -16,8 +17,8 @@ def extract(
     *,
     output: str,
     columns: str | None = None,
-    clips: int = 10,
-    step: int | None = None,
+    clips: NumClips = 10,
+    step: FrameStep | None = None,
     device: str = "auto",
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
@@ -57,7 +58,7 @@ def extract(
     }
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
-        print(f"{video}: unreadable: {reason}", file=sys.stderr)
+        print_line(f"{video}: unreadable: {reason}", error=True)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
         for video in inputs.readable_videos:
             if video in writer.done_videos:
@@ -67,12 +68,12 @@ def extract(
                 features = recognizer.features(video, clips=clips, step_frames=step)
             except VideoError as error:
                 failed_videos.add(video)
-                print(f"{video}: {error.status}: {error.reason}", file=sys.stderr)
+                print_line(f"{video}: {error.status}: {error.reason}", error=True)
                 continue
             writer.add(features)
         stop.raise_if_requested()
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    print(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    print_line(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
     return 3 if failed_videos else 0

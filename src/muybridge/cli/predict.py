@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import compute_exit_code, create_count_progress, print_json, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_document, print_line
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 class ClipArguments:
     """classification"""
 
-    top: int = 5
+    top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5
     """Classes to name."""
-    clips: int = 10
+    clips: NumClips = 10
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -46,7 +49,7 @@ class EnsembleArguments:
 
     with_: str | None = None
     """Average the probabilities with those of this network, e.g. of optical flow."""
-    weights: tuple[float, float] | None = None
+    weights: tuple[Weight, Weight] | None = None
     """The weights of RUN and of --with (default: 1 1)."""
 
 
@@ -56,13 +59,13 @@ class TimelineArguments:
 
     timeline: Annotated[Literal["text", "json", "csv", "srt"] | None, WithoutValue("text")] = None
     """Also when the classes occur; in this format, as text without a value."""
-    step: int | None = None
+    step: FrameStep | None = None
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Merge shorter segments into their neighbours."""
 
 
@@ -136,7 +139,7 @@ def predict(
         failed = prediction.status != "ok"
         num_failed += failed
         if output.json:
-            print(json.dumps(_to_json(prediction, recognizer, timeline.timeline)), flush=True)
+            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
         elif failed or not prints_timeline_only:
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
@@ -212,18 +215,18 @@ def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | Non
 
 
 def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print(prediction.video)
+    print_line(prediction.video)
     if prediction.status != "ok":
-        print(f"  {prediction.status}: {prediction.reason}")
+        print_line(f"  {prediction.status}: {prediction.reason}")
         return
     for label, probability in prediction.classes:
-        print(f"  {100 * probability:5.1f} %  {label}")
+        print_line(f"  {100 * probability:5.1f} %  {label}")
     if prediction.reason:
-        print(f"  ({prediction.reason})")
+        print_line(f"  ({prediction.reason})")
     if show_segments:
         for segment in prediction.segments:
             span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
+            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
 def _write_timeline(
@@ -234,11 +237,11 @@ def _write_timeline(
 
     text = format_timeline(prediction, recognizer.card.classes, timeline_format)
     if output is None:
-        print(text, end="")
+        print_document(text)
         return
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
-    print(f"wrote {path}", file=sys.stderr)
+    print_line(f"wrote {path}", error=True)
 
 
 def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
@@ -269,7 +272,7 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     if output.json:
         print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
     else:
-        print(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
+        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
     return compute_exit_code(num_failed, len(videos))
 
 

@@ -15,17 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 
-from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.bounds import Fold, check_fields
+from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
+from muybridge.files.parquet_file import read_bounded
+from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
 
@@ -57,15 +61,16 @@ class ScoresHeader:
     classes: tuple[str, ...]
     protocol: EvaluationProtocol
     split: str
-    fold: int | None
+    fold: Fold | None
     model_sha256: str
     manifest_sha256: str
-    num_videos: int
+    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(f"the scores have format {self.format}, but this version reads format {FORMAT}")
+        check_fields(self)
         if self.split not in SPLITS:
             raise ValueError(f"the scores' split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if not self.classes:
@@ -81,11 +86,9 @@ class ScoresHeader:
         """Build the record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:  # checked first: another format may have other keys
             raise ValueError(f"the scores have format {values.get('format')}, but this version reads format {FORMAT}")
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"the header has the keys {sorted(values)}, expected {sorted(names)}")
-        protocol = EvaluationProtocol.from_json(values["protocol"])
-        return cls(**{**values, "classes": tuple(values["classes"]), "protocol": protocol})
+        protocol = values.get("protocol")
+        nested = nest_protocol(protocol) if isinstance(protocol, Mapping) else protocol
+        return parse_record(cls, {**values, "protocol": nested}, "the header of the scores", optional=OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ def read_scores(path: Path) -> Scores:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             header = _parse_header(file.schema_arrow)
             _check_columns(file.schema_arrow)
-            table = file.read(columns=SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
+            table = read_bounded(file, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
         return Scores(table, header)
     except (pa.ArrowException, OSError) as error:
         cause = str(error).partition("\n")[0]
@@ -221,13 +224,7 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
         raise ValueError(
             "the Parquet file holds no scores: it has no muybridge metadata; use a file written by `muybridge evaluate`"
         )
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the muybridge metadata is not JSON ({error}); evaluate again") from error
-    if not isinstance(values, dict):
-        raise ValueError("the muybridge metadata is not a JSON object; evaluate again")
-    return ScoresHeader.from_json(values)
+    return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
 
 
 def _check_columns(schema: pa.Schema) -> None:

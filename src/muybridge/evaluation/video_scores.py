@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.scores import VIDEO_SCORES_METADATA_KEY, Scores, ScoresHeader, read_scores
+from muybridge.files.parquet_file import check_table_size
 from muybridge.files.resumable_table import ResumableTable
+from muybridge.parsing import parse_json_object
 
 PART_VIDEOS = 256  # the most that a kill loses
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
@@ -114,8 +116,11 @@ def _read_video_rows(path: Path) -> VideoScores:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
             raise ValueError(f"{path} does not have the columns {', '.join(SCHEMA.names)}; evaluate again")
-        header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEO_SCORES_METADATA_KEY]))
+        header = ScoresHeader.from_json(
+            parse_json_object(schema.metadata[VIDEO_SCORES_METADATA_KEY], "the muybridge metadata")
+        )
         num_rows = file.metadata.num_rows
+        check_table_size(8 * num_rows * len(header.classes))
         if num_rows != header.num_videos:
             raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
         probabilities = np.full((num_rows, len(header.classes)), np.nan)

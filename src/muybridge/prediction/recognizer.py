@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
@@ -102,16 +104,20 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
 
+    @check_arguments
     def predict(
-        self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
+        self,
+        video: str | Path,
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
-        does not support the timeline's mode.
+        Raises ValueError where `clips` or `top` is out of bounds, the network has one output, scores are not finite, or the
+        network does not support the timeline's mode.
         """
-        if top < 1:
-            raise ValueError(f"top must be at least 1, not {top}")
         self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
@@ -121,10 +127,9 @@ class Recognizer:
                 recognizer, name = redirected
                 prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
                 offset = recognizer._compute_offset(name) if prediction.windows else 0.0
-                windows, segments = (
-                    [part.shift(offset) for part in parts] for parts in (prediction.windows, prediction.segments)
-                )
-                return replace(prediction, video=video, windows=tuple(windows), segments=tuple(segments))
+                shifted_windows = tuple(window.shift(offset) for window in prediction.windows)
+                shifted_segments = tuple(segment.shift(offset) for segment in prediction.segments)
+                return replace(prediction, video=video, windows=shifted_windows, segments=shifted_segments)
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
@@ -137,7 +142,8 @@ class Recognizer:
         reasons = (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}")
         return Prediction(video, "ok", "; ".join(filter(None, reasons)), classes, windows, segments)
 
-    def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
+    @check_arguments
+    def features(self, video: str | Path, *, clips: NumClips = 10, step_frames: FrameStep | None = None) -> Features:
         """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
         Raises VideoError where the video or all of its clips cannot be read, ValueError for an .onnx file, which has no

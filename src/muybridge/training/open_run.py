@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
@@ -74,7 +74,9 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     if not has_checkpoint or not network_file.is_file():
         specification = None
     else:
-        specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
+        specification = parse_record(
+            Specification, read_json_object(network_file), str(network_file), optional=("middle_relu",)
+        )
     return OpenedRun(settings, specification, _describe_changed_settings(settings, saved))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from muybridge.bounds import FrameStep, NumClips
+from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
@@ -15,6 +16,7 @@ def extract(
     videos: list[str],
     *,
     output: str,
+    columns: str | None = None,
     clips: NumClips = 10,
     step: FrameStep | None = None,
     device: str = "auto",
@@ -23,8 +25,9 @@ def extract(
 
     Args:
         run: A run folder, a .safetensors file, or a catalogue name.
-        videos: Video files and folders.
+        videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
+        columns: Which columns of lists are which, such as path=filename; what is left out is guessed from the names.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
         device: auto, cpu, cuda or cuda:N.
@@ -38,12 +41,14 @@ def extract(
     """
     check_output_file(Path(output))
 
-    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
     from muybridge.records import VideoError
 
-    files = list_video_files(videos)
+    inputs = list_videos(videos, columns=columns)
+    print_notes(inputs.notes)
+    files = inputs.videos
     recognizer = load(run, device=device)
     settings = {
         "model": recognizer.card.tensors_sha256,
@@ -51,9 +56,11 @@ def extract(
         "clips": None if step else clips,
         "step_frames": step,
     }
-    failed_videos: set[str] = set()
+    failed_videos = set(inputs.problems)
+    for video, reason in inputs.problems.items():
+        print_line(f"{video}: unreadable: {reason}", error=True)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
-        for video in files:
+        for video in inputs.readable_videos:
             if video in writer.done_videos:
                 continue
             stop.raise_if_requested()

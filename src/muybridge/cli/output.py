@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from muybridge.terminal import print_lines
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 def print_json(value: Any) -> None:
     """Prints a value as indented JSON."""
     print_lines(json.dumps(value, indent=2).splitlines())
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints sentences for the user on standard error."""
+    print_lines(notes, error=True)
 
 
 def create_progress(*columns: str | ProgressColumn, visible: bool = True) -> Progress:

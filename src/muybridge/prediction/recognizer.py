@@ -129,9 +129,12 @@ class Recognizer:
                 recognizer, name = redirected
                 prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
                 offset = recognizer._compute_offset(name) if prediction.windows else 0.0
-                shifted_windows = tuple(window.shift(offset) for window in prediction.windows)
-                shifted_segments = tuple(segment.shift(offset) for segment in prediction.segments)
-                return replace(prediction, video=video, windows=shifted_windows, segments=shifted_segments)
+                return replace(
+                    prediction,
+                    video=video,
+                    windows=tuple(window.shift(offset) for window in prediction.windows),
+                    segments=tuple(segment.shift(offset) for segment in prediction.segments),
+                )
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")

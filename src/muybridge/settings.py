@@ -134,8 +134,13 @@ class TrainingSettings:
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
+    has them and whose gradients agree with those in fp32, else fp32."""
+    tf32: bool | None = None
+    """Round the factors of fp32 products and convolutions to TF32 on a GPU; by default yes."""
+    deterministic: bool = True
+    """Use only algorithms of cuDNN that give the same bits in every run, so that a resumed run on one GPU is exact."""
     compile: bool = False
     """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True
@@ -311,6 +316,8 @@ class EvaluateSettings:
     training video is scored as a test video."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
     seed: Seed | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from muybridge.bounds import FrameStep, NumClips
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
+
+
+@dataclass(frozen=True)
+class DeviceArguments:
+    """device"""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
 
 def extract(
@@ -19,7 +31,7 @@ def extract(
     columns: str | None = None,
     clips: NumClips = 10,
     step: FrameStep | None = None,
-    device: str = "auto",
+    device: DeviceArguments,
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 
@@ -30,7 +42,6 @@ def extract(
         columns: Which columns of lists are which, such as path=filename; what is left out is guessed from the names.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
-        device: auto, cpu, cuda or cuda:N.
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -49,13 +60,15 @@ def extract(
     inputs = list_videos(videos, columns=columns)
     print_notes(inputs.notes)
     files = inputs.videos
-    recognizer = load(run, device=device)
+    recognizer = load(run, device.device, device.precision)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
     }
+    if recognizer.precision != "fp32":  # rows of two precisions are not mixed
+        settings["precision"] = recognizer.precision
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)

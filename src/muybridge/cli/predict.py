@@ -33,6 +33,8 @@ class ClipArguments:
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,11 @@ def predict(
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
-    recognizer = load(run, device=classification.device)
-    members = [recognizer, *([load(ensemble.with_, device=classification.device)] if ensemble.with_ else [])]
+    recognizer, *others = (
+        load(address, classification.device, classification.precision)
+        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+    )
+    members = [recognizer, *others]
     num_failed = 0
     predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
     for prediction in inputs.add_problems(predictions):
@@ -255,6 +260,8 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     if output.ray:
         videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
     settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
+    if classification.precision != "auto":  # rows of two precisions are not mixed
+        settings["precision"] = classification.precision
     with (
         stop_on_signals() as stop,
         PredictionsWriter(output.output, settings) as writer,
@@ -285,10 +292,12 @@ def _predict_rows(
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
         device = "cpu" if device == "auto" else device
-        yield from predict_on_ray(run, videos, address=ray, device=device, clips=clips, top=top)
+        yield from predict_on_ray(
+            run, videos, address=ray, device=device, precision=classification.precision, clips=clips, top=top
+        )
         return
     from muybridge.prediction.recognizer import load
 
-    recognizer = load(run, device)
+    recognizer = load(run, device, classification.precision)
     for video in videos:
         yield recognizer.predict(video, clips=clips, top=top)

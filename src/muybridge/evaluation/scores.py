@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
@@ -155,12 +156,17 @@ def _check_finite(logits_nc: NDArray[np.float32], views: Sequence[PlannedView]) 
         )
 
 
-def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHeader) -> None:
+def write_scores(
+    path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHeader, execution: Mapping[str, Any] | None = None
+) -> None:
     """Write a score file atomically, one row group at a time. `batches` are results of `score_batch`.
+
+    `execution` (`muybridge.kernels.precision.describe_execution`) stands in a metadata key of its own.
 
     Raises ValueError and leaves `path` unchanged where the rows are not every planned view exactly once.
     """
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(header.to_json())})
+    metadata = {METADATA_KEY: json.dumps(header.to_json()), **make_execution_metadata(execution)}
+    schema = SCHEMA.with_metadata(metadata)
     with atomic_write(path) as temporary:
         with pq.ParquetWriter(
             temporary,
@@ -176,6 +182,23 @@ def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHe
         # Completeness is checked on three small columns read back from disk, so that logits need not stay in memory.
         with pq.ParquetFile(temporary) as file:
             _check_views(file.read(columns=["video", "view", "labels"]), header)
+
+
+def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
+    """The schema metadata that says how scores were computed; empty where it is not known."""
+    return {} if execution is None else {EXECUTION_METADATA_KEY: json.dumps(dict(execution))}
+
+
+def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the parts of an interrupted evaluation must agree on with the one that resumes it: precisions are not mixed."""
+    precision = execution["precision"] if execution else "fp32"
+    return header.to_json() if precision == "fp32" else {**header.to_json(), "precision": precision}
+
+
+def read_execution(path: Path) -> dict[str, Any] | None:
+    """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
+    text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
+    return None if text is None else dict(json.loads(text))
 
 
 def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -61,8 +61,16 @@ def collect_environment() -> dict[str, Any]:
         "processor": get_processor_name(),
         "cores": os.cpu_count(),
         "command": sys.argv,
-        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: _get_version(name) for name in RECORDED_PACKAGES},
     }
+
+
+def _get_version(package: str) -> str | None:
+    """The version of an installed package; None for one that is only on the import path, such as a source tree."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def get_processor_name() -> str:

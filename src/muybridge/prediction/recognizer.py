@@ -22,7 +22,8 @@ from torch import Tensor
 from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
-from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
+from muybridge.inference.scorer import eval_mode, inference_precision, load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.network import VideoResNet
@@ -103,6 +104,7 @@ class Recognizer:
     scorer: Scorer
     device: torch.device
     source: FrameSource = field(repr=False)
+    precision: Precision = "fp32"
 
     @check_arguments
     def predict(
@@ -127,9 +129,12 @@ class Recognizer:
                 recognizer, name = redirected
                 prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
                 offset = recognizer._compute_offset(name) if prediction.windows else 0.0
-                shifted_windows = tuple(window.shift(offset) for window in prediction.windows)
-                shifted_segments = tuple(segment.shift(offset) for segment in prediction.segments)
-                return replace(prediction, video=video, windows=shifted_windows, segments=shifted_segments)
+                return replace(
+                    prediction,
+                    video=video,
+                    windows=tuple(window.shift(offset) for window in prediction.windows),
+                    segments=tuple(segment.shift(offset) for segment in prediction.segments),
+                )
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
@@ -241,9 +246,9 @@ class Recognizer:
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
-        with eval_mode(self.model):
+        with eval_mode(self.model), inference_precision(self.model, self.device, self.precision):
             check_finite_clips(clips_ncthw)
-            return check_finite_outputs(self.model.features(clips_ncthw), "features")
+            return check_finite_outputs(self.model.features(clips_ncthw).float(), "features")
 
     def _run_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
@@ -295,13 +300,14 @@ def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[li
     return runs
 
 
-def load(address: str | Path, device: str = "auto") -> Recognizer:
+def load(address: str | Path, device: str = "auto", precision: RequestedPrecision = "auto") -> Recognizer:
     """Load a recognizer from a run folder (best weights, else last), a .safetensors or .onnx file, or a catalogue name.
 
-    `device` is auto, cpu, cuda or cuda:N. Raises ValueError where the weights cannot be loaded or the device does not exist.
+    `device` is auto, cpu, cuda or cuda:N. `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. Raises
+    ValueError where the weights cannot be loaded, the device does not exist, or it does not support the precision.
     """
     torch_device = resolve_device(device)
-    loaded = load_scorer(address, torch_device)
+    loaded = load_scorer(address, torch_device, precision)
     card = loaded.card
     source = open_clip_reader("", card.preprocessing).source
-    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source)
+    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source, loaded.precision)

@@ -229,7 +229,7 @@ def _read_asf_seconds(head: bytes) -> float | None:
     if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
         return None
     play, _, preroll = struct.unpack("<3Q", head[at + 64 : at + 88])
-    return max(0.0, play / 1e7 - preroll / 1e3)
+    return max(0.0, float(play) / 1e7 - float(preroll) / 1e3)
 
 
 def _read_flv_seconds(head: bytes) -> float | None:

@@ -280,6 +280,8 @@ class TrainSettings:
     """The network's input: RGB frames or optical flow."""
     fold: int | None = None
     """Which official fold to use, for data sets that have them."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int = 0
@@ -320,6 +322,8 @@ class EvaluateSettings:
     fold: int | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""
+    source_fps: float | None = None
+    """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int | None = None

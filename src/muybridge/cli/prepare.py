@@ -22,6 +22,8 @@ class FrameArguments:
     """Resample to this rate by time stamps (default: the rate of each video)."""
     scale: tuple[int, int] = (128, 171)
     """Height and width of the frames."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
 
@@ -79,7 +81,8 @@ def prepare(
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
-    listing = read_source(source, format or ("csv" if source.lower().endswith(".csv") else "folder"))
+    source_format = format or ("csv" if source.lower().endswith(".csv") else "folder")
+    listing = read_source(source, source_format, source_fps=frames.source_fps)
     for note in listing.notes:
         print(note, file=sys.stderr)
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))

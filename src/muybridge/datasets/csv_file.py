@@ -1,7 +1,8 @@
 """A CSV file of videos as rows (docs/data.md).
 
-path,label,split,group,start_seconds,end_seconds
-clips/a.mp4,hug|push,train,seq01,1.5,4
+path,label,split,group,start_seconds,end_seconds,source_fps
+clips/a.mp4,hug|push,train,seq01,1.5,4,
+frames/b,hug,train,seq02,,,30
 """
 
 from __future__ import annotations
@@ -60,14 +61,17 @@ def _parse_row(values: dict[str, str], line_number: int, problems: list[str]) ->
     if split and split.lower() not in SPLIT_ALIASES:
         problems.append(f"line {line_number} has the split {split!r}, expected one of {', '.join(SPLIT_ALIASES)}")
     start, end = (
-        _parse_seconds(values.get(name) or "", name, line_number, problems) for name in ("start_seconds", "end_seconds")
+        _parse_number(values.get(name) or "", name, line_number, problems) for name in ("start_seconds", "end_seconds")
     )
     if end is not None and end <= (start or 0.0):
         problems.append(f"line {line_number} ends at {end:g} s, not after its start")
-    return VideoRow(posixpath.normpath(path), labels, SPLIT_ALIASES.get(split.lower()), group or None, start, end)
+    rate = _parse_number(values.get("source_fps") or "", "source_fps", line_number, problems)
+    if rate == 0:
+        problems.append(f"line {line_number} has the source_fps 0, expected frames a second")
+    return VideoRow(posixpath.normpath(path), labels, SPLIT_ALIASES.get(split.lower()), group or None, start, end, rate)
 
 
-def _parse_seconds(text: str, column: str, line_number: int, problems: list[str]) -> float | None:
+def _parse_number(text: str, column: str, line_number: int, problems: list[str]) -> float | None:
     if not text.strip():
         return None
     try:
@@ -75,7 +79,10 @@ def _parse_seconds(text: str, column: str, line_number: int, problems: list[str]
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        problems.append(f"line {line_number} has the {column} {text!r}, expected seconds")
+        unit = "frames a second" if column == "source_fps" else "seconds"
+        problems.append(
+            f"line {line_number} has the {column} {text!r}, expected {'frames a second' if column == 'source_fps' else 'seconds'}"
+        )
     return value
 
 

@@ -16,6 +16,7 @@ from muybridge.datasets.csv_file import read_csv
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.records import Split
 from muybridge.text import join_names
+from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS, is_animated_webp, is_frame_folder, is_picture_name
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
@@ -59,11 +60,17 @@ def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
     rows: list[VideoRow] = []
     empty_folders = []
     for folder, label, split in class_folders:
-        class_rows = [VideoRow(path, (label,), split) for path in _iterate_videos(root, folder)]
+        class_rows = [VideoRow(path, (label,), split) for path in iterate_videos(root, folder)]
         rows += class_rows
         if not class_rows:
             empty_folders.append(folder)
     if empty_folders:
+        with_pictures = [folder for folder in empty_folders if _has_pictures(root / folder)]
+        if with_pictures:
+            raise ValueError(
+                f"{root} has class folders that hold pictures and no videos: {join_names(with_pictures)}; put the frames of "
+                "each video into a folder of their own below its class"
+            )
         raise ValueError(f"{root} has class folders without videos: {join_names(empty_folders)}; fill or remove them")
     if not rows:
         raise ValueError(f"{root} has split folders without class folders; expected {root}/train/CLASS/video.mp4")
@@ -75,16 +82,24 @@ def _list_subfolders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and is_visible(entry.name))
 
 
-def _iterate_videos(root: Path, folder: str) -> Iterator[str]:
-    """Paths of the videos below root/folder, relative to root, in sorted order."""
+def _has_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_visible(entry.name) and is_picture_name(entry.name) for entry in entries)
+
+
+def iterate_videos(root: Path, folder: str = "") -> Iterator[str]:
+    """Paths of the videos below root/folder, relative to root, in sorted order; a folder of frames is a video."""
     with os.scandir(root / folder) as entries:
         visible = [entry for entry in entries if is_visible(entry.name)]
         sorted_entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in visible)
     for name, is_folder in sorted_entries:
-        if is_folder:
-            yield from _iterate_videos(root, f"{folder}/{name}")
-        elif has_video_extension(name):
-            yield f"{folder}/{name}"
+        path = f"{folder}/{name}" if folder else name
+        if is_folder and is_frame_folder(root / path):
+            yield path
+        elif is_folder:
+            yield from iterate_videos(root, path)
+        elif has_video_extension(name) or is_animated_webp(root / path):
+            yield path
 
 
 def _describe_loose_videos(folder: Path) -> list[str]:
@@ -102,6 +117,6 @@ def is_visible(name: str) -> bool:
 
 
 def has_video_extension(name: str) -> bool:
-    """Whether a file name ends in one of VIDEO_EXTENSIONS, in any case."""
+    """Whether a file name has the extension of a video, or of stored frames (`video.pictures`), in any case."""
     _, dot, suffix = name.rpartition(".")
-    return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS
+    return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS | STORED_FRAMES_EXTENSIONS

@@ -105,7 +105,7 @@ def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int 
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0, source_fps=settings.source_fps)
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -124,7 +124,7 @@ def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int 
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold and seed from the run that made the weights, if it was trained on the same data.
+    """Fill in an unset fold, seed and source rate from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -140,6 +140,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         settings,
         fold=saved.get("fold") if settings.fold is None else settings.fold,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
+        source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
     )
 
 

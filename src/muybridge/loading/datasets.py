@@ -20,6 +20,7 @@ from muybridge.datasets.manifest import Manifest
 from muybridge.loading.clip_reader import ClipReader
 from muybridge.randomness import make_generator, shuffle_index
 from muybridge.records import FrameSource, FrameTimes, PlannedView, VideoError
+from muybridge.video.media import set_source_rate
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
 from muybridge.video.views import AnyBatch, AnyView, collate_views
 
@@ -162,7 +163,8 @@ class EvaluationDataset(VideoDataset[VideoViews]):
 def read_segment_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
     """The time stamps of a manifest's video, cut to the segment that its row names. Raises VideoError."""
     manifest.check_status(index)
-    return trim_frame_times(source.read_frame_times(manifest.get_path(index)), *manifest.get_bounds(index))
+    times = set_source_rate(source.read_frame_times(manifest.get_path(index)), manifest.get_source_rate(index))
+    return trim_frame_times(times, *manifest.get_bounds(index))
 
 
 def collate_training(items: Sequence[TrainingClip | Failure]) -> TrainingBatch:

@@ -10,16 +10,17 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from muybridge.datasets.folders import VIDEO_EXTENSIONS
+from muybridge.datasets.folders import iterate_videos
 from muybridge.prediction.prepared_videos import list_prepared_videos
+from muybridge.video.pictures import is_frame_folder
 
 
 def list_video_files(paths: Sequence[str | Path]) -> list[str]:
     """List videos without duplicates, in the order given.
 
-    A folder gives the video files below it in order of name, without hidden ones; a prepared folder gives its videos; a CSV
-    file gives the files in its column `path`, relative to itself. Raises ValueError where there is no path, or a folder or
-    CSV file has no video.
+    A folder gives the videos below it in order of name, without hidden ones; a folder of frames is a video. A prepared folder
+    gives its videos, and a CSV file the files in its column `path`, relative to itself. Raises ValueError where there is no
+    path, or a folder or CSV file has no video.
     """
     videos: list[str] = []
     for path in map(Path, paths):
@@ -37,18 +38,14 @@ def list_video_files(paths: Sequence[str | Path]) -> list[str]:
 def _list_videos_in_folder(folder: Path) -> list[str]:
     if (prepared_videos := list_prepared_videos(folder)) is not None:
         return prepared_videos
-    videos = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix[1:].lower() in VIDEO_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    if is_frame_folder(folder):
+        return [str(folder)]
+    videos = [str(folder / path) for path in iterate_videos(folder)]
     if not videos:
         raise ValueError(
-            f"there is no video in the folder {folder}; expected files such as .mp4, .mkv or .avi below it"
+            f"there is no video in the folder {folder}; expected files such as .mp4 or .avi, or folders of frames"
         )
-    return [str(path) for path in videos]
+    return videos
 
 
 def _read_video_list(csv_file: Path) -> list[str]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import SCHEMA, Manifest
+from muybridge.datasets.rows import VideoRow
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.files.atomic import atomic_write, is_partial, remove_partial_files, write_json
 from muybridge.files.hashing import hash_file
@@ -101,7 +102,7 @@ class Preparation:
         self.progress = PreparationProgress(0, len(source.rows), 0, 0)
         self._work = WorkFolder(output / "work")
         paths = (row.path for row in source.rows[:_MAX_PROBED_ROWS])
-        self._probe_path = next((path for path in paths if Path(source.root, path).is_file()), None)
+        self._probe_path = next((path for path in paths if Path(source.root, path).exists()), None)
 
     def open(self) -> None:
         """Create the work folder, or resume from it. Raises ValueError if the output folder holds anything else."""
@@ -140,6 +141,7 @@ class Preparation:
                     scale_height=options.scale_height,
                     scale_width=options.scale_width,
                     flow=options.flow,
+                    source_fps=row.source_fps,
                 )
                 yield row_index, job
 
@@ -240,8 +242,15 @@ class Preparation:
 
 def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:
     """SHA-256 of everything that decides the result, apart from the content of the videos."""
-    values = [asdict(options), source.classes, source.names, [asdict(row) for row in source.rows]]
+    values = [asdict(options), source.classes, source.names, [_describe_row(row) for row in source.rows]]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _describe_row(row: VideoRow) -> dict[str, Any]:
+    values = asdict(row)
+    if row.source_fps is None:
+        del values["source_fps"]  # plans of version 0.1 have no such key
+    return values
 
 
 def _has_other_files(output: Path) -> bool:

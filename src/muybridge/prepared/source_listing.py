@@ -11,6 +11,7 @@ from muybridge.datasets.classes import check_trainable, collect_classes
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
 from muybridge.datasets.rows import VideoRow, check_file_names
+from muybridge.datasets.source_rates import set_source_rates
 from muybridge.datasets.splits import assign_fold_splits
 
 _OFFICIAL_READERS = {"kinetics": read_kinetics, "ucf101": read_ucf101, "hmdb51": read_hmdb51, "sports1m": read_sports1m}
@@ -29,8 +30,8 @@ class SourceListing:
     notes: tuple[str, ...]
 
 
-def read_source(address: str, source_format: str) -> SourceListing:
-    """List a source: folder, csv, kinetics, ucf101, hmdb51 or sports1m.
+def read_source(address: str, source_format: str, *, source_fps: float | None = None) -> SourceListing:
+    """List a source: folder, csv, kinetics, ucf101, hmdb51 or sports1m. `source_fps` is the rate of frames stored without one.
 
     Raises ValueError for any problem of its lists, classes or file names.
     """
@@ -45,12 +46,15 @@ def read_source(address: str, source_format: str) -> SourceListing:
     else:
         root, rows, notes = read_video_rows(address)
     check_file_names(address, rows)
+    rows, rate_notes = set_source_rates(rows, source_fps)
     rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
     classes = collect_classes(address, rows)
     if not is_official:
         check_trainable(address, rows)
     root = str(Path(root).absolute())
-    return SourceListing(root, tuple(rows), make_unique_names(rows), tuple(classes), (*notes, *split_notes))
+    return SourceListing(
+        root, tuple(rows), make_unique_names(rows), tuple(classes), (*notes, *rate_notes, *split_notes)
+    )
 
 
 def make_unique_names(rows: Sequence[VideoRow]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """One source video to one stored video: decoded, scaled, and encoded again for fast random access.
 
-Input: a `TranscodeJob`. Output: a `StoredVideo`. The frames are those that `VideoFiles` reads, so raw and prepared data
+Input: a `TranscodeJob`. Output: a `StoredVideo`. The frames are those that `MediaFiles` reads, so raw and prepared data
 differ only by the encoding. Every frame is decoded, so a damaged file is found here and not during training.
 """
 
@@ -18,7 +18,8 @@ from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow
 from muybridge.records import FrameTimes, VideoError, YuvClip
 from muybridge.video.containers import open_video_stream
-from muybridge.video.decode import VideoFiles, probe
+from muybridge.video.media import MediaFiles, probe_media, set_source_rate
+from muybridge.video.pictures import is_stored_frames
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
 GOP_FRAMES = 16  # between key frames: reading a random clip of 16 frames decodes 23.5 frames on average
@@ -39,6 +40,7 @@ class TranscodeJob:
     scale_height: int
     scale_width: int
     flow: bool = False
+    source_fps: float | None = None  # of frames that are stored without a rate
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ def transcode(job: TranscodeJob) -> StoredVideo:
 
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
-    properties = probe(job.path)
-    _check_frame_count(job.path)
-    source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
-    times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
+    properties = probe_media(job.path, job.source_fps)
+    if not is_stored_frames(job.path):
+        _check_frame_count(job.path)
+    source = MediaFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
+    times = set_source_rate(source.read_frame_times(job.path), job.source_fps)
+    times = trim_frame_times(times, job.start_seconds, job.end_seconds)
     ticks, stored_times = times.ticks, times
     if job.frames_per_second is not None:
         ticks = compute_sampling_grid(times, job.frames_per_second)

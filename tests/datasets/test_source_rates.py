@@ -30,7 +30,9 @@ def test_pictures_directly_in_a_class_folder_are_no_video(tmp_path: Path) -> Non
     root = write_tree(tmp_path / "data")
     (root / "up").mkdir()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(root / "up" / "1.jpg")
-    with pytest.raises(ValueError, match=r"hold pictures and no videos: up; put the frames of each video into a folder"):
+    with pytest.raises(
+        ValueError, match=r"hold pictures and no videos: up; put the frames of each video into a folder"
+    ):
         read_video_rows(str(root))
 
 

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+
+from muybridge.cli.output import print_assumed_rates
+
+
+@dataclass(frozen=True)
+class ReadingArguments:
+    """reading"""
+
+    workers: int | None = None
+    """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
 
 
 def extract(
-    run: str, videos: list[str], *, output: str, clips: int = 10, step: int | None = None, device: str = "auto"
+    run: str,
+    videos: list[str],
+    *,
+    output: str,
+    clips: int = 10,
+    step: int | None = None,
+    device: str = "auto",
+    reading: ReadingArguments,
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 
@@ -25,31 +45,32 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
+    from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
-    from muybridge.records import VideoError
 
     files = list_video_files(videos)
+    print_assumed_rates(files, reading.source_fps)
     recognizer = load(run, device=device)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
+        **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
     }
     num_failed = 0
     with FeaturesWriter(output, settings) as writer:
-        for video in files:
-            if video in writer.done_videos:
-                continue
-            try:
-                features = recognizer.features(video, clips=clips, step_frames=step)
-            except VideoError as error:
+        pending = [video for video in files if video not in writer.done_videos]
+        for features in recognizer.features_each(
+            pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
+        ):
+            if isinstance(features, Failure):
                 num_failed += 1
-                print(f"{video}: {error.status}: {error.reason}", file=sys.stderr)
-                continue
-            writer.add(features)
+                print(f"{features.video}: {features.status}: {features.reason}", file=sys.stderr)
+            else:
+                writer.add(features)
         if num_failed == len(files):
             return 1
         num_rows = writer.finish(files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 def print_json(value: Any) -> None:
     """Prints a value as indented JSON."""
     print(json.dumps(value, indent=2))
+
+
+def print_assumed_rates(videos: Sequence[str], source_fps: float | None) -> None:
+    """Says on standard error that the rate of some videos is assumed, unless it was given."""
+    from muybridge.datasets.source_rates import describe_assumed_rates
+
+    for note in describe_assumed_rates(videos) if source_fps is None else ():
+        print(note, file=sys.stderr)
 
 
 def create_progress(*columns: str | ProgressColumn, visible: bool = True) -> Progress:

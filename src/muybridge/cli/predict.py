@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from muybridge.cli.options import WithoutValue
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.cli.output import compute_exit_code, create_count_progress, print_assumed_rates, print_json
 
 if TYPE_CHECKING:
     from muybridge.prediction.recognizer import Prediction, Recognizer
@@ -26,6 +26,10 @@ class ClipArguments:
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    workers: int | None = None
+    """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,14 @@ def predict(
     from muybridge.prediction.inputs import list_video_files
 
     if output.is_table:
-        return _write_table(run, list_video_files(videos), classification, output)
+        files = list_video_files(videos)
+        print_assumed_rates(files, classification.source_fps)
+        return _write_table(run, files, classification, output)
 
     from muybridge.prediction.recognizer import load
 
     files = list_video_files(videos)
+    print_assumed_rates(files, classification.source_fps)
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
@@ -136,6 +143,8 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
+    if output.ray and (classification.workers is not None or classification.source_fps is not None):
+        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if output.is_table:
@@ -173,16 +182,23 @@ def _predict_each(
     clips, top = classification.clips, classification.top
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        for video in videos:
-            yield network.predict(video, clips=clips, top=top)
+        yield from network.predict_each(
+            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+        )
         return
     options = None
     if timeline.timeline:
         options = TimelineOptions(
             timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
         )
-    for video in videos:
-        yield members[0].predict(video, clips=clips, top=top, timeline=options)
+    yield from members[0].predict_each(
+        videos,
+        clips=clips,
+        top=top,
+        timeline=options,
+        source_fps=classification.source_fps,
+        workers=classification.workers,
+    )
 
 
 def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
@@ -233,7 +249,13 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     card = load_weights(run)[1]
     if output.ray:
         videos = [str(Path(video).absolute()) for video in videos]
-    settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
+    settings: dict[str, Any] = {
+        "model_sha256": card.tensors_sha256,
+        "clips": classification.clips,
+        "top": classification.top,
+    }
+    if classification.source_fps is not None:
+        settings["source_fps"] = classification.source_fps
     with PredictionsWriter(output.output, settings) as writer, create_count_progress() as bar:
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
@@ -261,6 +283,6 @@ def _predict_rows(
         return
     from muybridge.prediction.recognizer import load
 
-    recognizer = load(run, device)
-    for video in videos:
-        yield recognizer.predict(video, clips=clips, top=top)
+    yield from load(run, device).predict_each(
+        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+    )

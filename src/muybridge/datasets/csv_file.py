@@ -80,9 +80,7 @@ def _parse_number(text: str, column: str, line_number: int, problems: list[str])
         value = math.nan
     if not 0 <= value < math.inf:
         unit = "frames a second" if column == "source_fps" else "seconds"
-        problems.append(
-            f"line {line_number} has the {column} {text!r}, expected {unit}"
-        )
+        problems.append(f"line {line_number} has the {column} {text!r}, expected {unit}")
     return value
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from muybridge.datasets.rows import VideoRow
 from muybridge.video.pictures import ASSUMED_RATE, STORED_FRAMES_EXTENSIONS
@@ -20,22 +20,28 @@ def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tupl
     """
     if source_fps is not None and not 0 < source_fps < float("inf"):
         raise ValueError(f"--source-fps must be a positive number of frames a second, not {source_fps}")
-    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and may_lack_rate(row.path)]
+    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and _may_lack_rate(row.path)]
     if not lacking:
         return list(rows), []
     if source_fps is None:
-        return list(rows), [format_assumed_rate(len(lacking))]
+        return list(rows), [_format_assumed_rate(len(lacking))]
     filled = set(lacking)
     return [replace(row, source_fps=source_fps) if index in filled else row for index, row in enumerate(rows)], []
 
 
-def may_lack_rate(path: str) -> bool:
+def describe_assumed_rates(paths: Sequence[str]) -> list[str]:
+    """A note on the files and folders of frames among `paths` whose rate is assumed, if there are any."""
+    num_lacking = sum(_may_lack_rate(path) and Path(path).exists() for path in paths)
+    return [_format_assumed_rate(num_lacking)] if num_lacking else []
+
+
+def _may_lack_rate(path: str) -> bool:
     """Whether a path is called like a folder or a file of frames; nothing is opened."""
     extension = PurePosixPath(path).suffix[1:].lower()
     return not extension or extension in STORED_FRAMES_EXTENSIONS
 
 
-def format_assumed_rate(num_videos: int) -> str:
+def _format_assumed_rate(num_videos: int) -> str:
     """What a user should know about videos whose rate is assumed."""
     subject = "1 video is" if num_videos == 1 else f"{num_videos} videos are"
     return (

@@ -85,11 +85,9 @@ class EvaluationBatch:
 
 
 class VideoDataset(Dataset[Item], ABC):
-    """A dataset whose items are read from the videos of a manifest."""
+    """A dataset whose items are read from videos by `reader`."""
 
-    def __init__(self, manifest: Manifest, reader: ClipReader) -> None:
-        self.manifest = reader.select_videos(manifest)
-        self.reader = reader
+    reader: ClipReader
 
     @abstractmethod
     def get_video(self, index: int) -> str:
@@ -100,7 +98,8 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
     """Draw number -> clip. Each pass over the videos is a new permutation, computed for one index at a time."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, *, mirror: bool, seed: int) -> None:
-        super().__init__(manifest, reader)
+        self.manifest = reader.select_videos(manifest)
+        self.reader = reader
         self.mirror = mirror
         self.seed = seed
 
@@ -134,7 +133,8 @@ class EvaluationDataset(VideoDataset[VideoViews]):
     """Video index -> its `num_clips` planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int) -> None:
-        super().__init__(manifest, reader)
+        self.manifest = reader.select_videos(manifest)
+        self.reader = reader
         self.num_clips = num_clips
 
     def get_video(self, index: int) -> str:

@@ -51,9 +51,7 @@ class MediaFiles:
     `source_fps` is the rate of frames that are stored without one. It can be pickled; what it caches is not.
     """
 
-    def __init__(
-        self, root: str, *, scale_height: int, scale_width: int, source_fps: float | None = None
-    ) -> None:
+    def __init__(self, root: str, *, scale_height: int, scale_width: int, source_fps: float | None = None) -> None:
         self.source_fps = source_fps
         self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width)
         self._sequences: dict[tuple[str, int], PictureSequence] = {}

@@ -103,7 +103,7 @@ def open_pictures(path: str | Path) -> PictureSequence:
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
 
-def make_uniform_times(num_frames: int, frames_per_second: float | None) -> FrameTimes:
+def _make_uniform_times(num_frames: int, frames_per_second: float | None) -> FrameTimes:
     """The times of frames at a constant rate, one tick each; None: ASSUMED_RATE, which a user may replace."""
     rate = Fraction(frames_per_second or ASSUMED_RATE).limit_denominator(1_000_000)
     ticks = np.arange(num_frames, dtype=np.int64)
@@ -135,7 +135,7 @@ def _make_array_sequence(frames_thwc: NDArray[np.uint8], frames_per_second: floa
             frame = np.asarray(frames_thwc[index])
             yield np.ascontiguousarray(frame if frame.shape[2] == 3 else np.repeat(frame, 3, axis=2))
 
-    return PictureSequence(make_uniform_times(len(frames_thwc), frames_per_second), read_pictures)
+    return PictureSequence(_make_uniform_times(len(frames_thwc), frames_per_second), read_pictures)
 
 
 def _open_array_file(path: Path) -> PictureSequence:
@@ -211,7 +211,7 @@ def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: st
         for index in indices:
             yield _read_picture(pictures[index], open_picture)
 
-    return PictureSequence(make_uniform_times(len(pictures), None), read_pictures)
+    return PictureSequence(_make_uniform_times(len(pictures), None), read_pictures)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from muybridge.cli.output import print_assumed_rates
+from muybridge.distributed.stop import stop_on_signals
+from muybridge.files.atomic import check_output_file
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
+    check_output_file(Path(output))
+
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
@@ -60,19 +65,21 @@ def extract(
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
     }
-    num_failed = 0
-    with FeaturesWriter(output, settings) as writer:
+    failed_videos: set[str] = set()
+    with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in files if video not in writer.done_videos]
         for features in recognizer.features_each(
             pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
         ):
             if isinstance(features, Failure):
-                num_failed += 1
+                failed_videos.add(features.video)
                 print(f"{features.video}: {features.status}: {features.reason}", file=sys.stderr)
             else:
                 writer.add(features)
-        if num_failed == len(files):
+            stop.raise_if_requested()
+        stop.raise_if_requested()
+        if len(failed_videos) == len(files):
             return 1
-        num_rows = writer.finish(files)
-    print(f"{num_rows} clips of {len(files) - num_failed} videos in {output}")
-    return 3 if num_failed else 0
+        num_rows = writer.finish(video for video in files if video not in failed_videos)
+    print(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    return 3 if failed_videos else 0

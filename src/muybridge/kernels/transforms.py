@@ -29,10 +29,10 @@ def map_over_batch(
     maps_dim, weight_dim = in_dims[:2]
     if weight_dim is None:
         assert maps_dim is not None, "something is mapped"
-        batched = maps.movedim(maps_dim, 0)
-        flat = batched.flatten(0, 1)
+        moved = maps.movedim(maps_dim, 0)
+        flat = moved.flatten(0, 1)
         flat = flat.contiguous(memory_format=torch.channels_last if flat.dim() == 4 else torch.channels_last_3d)
-        return torch.unflatten(convolve(flat, weight), 0, (batch_size, batched.shape[1])), 0
+        return torch.unflatten(convolve(flat, weight), 0, (batch_size, moved.shape[1])), 0
     outputs = [
         convolve(maps if maps_dim is None else maps.select(maps_dim, index), weight.select(weight_dim, index))
         for index in range(batch_size)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.evaluation.aggregate import average_by_video
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer, eval_mode, load_scorer, resolve_device
 from muybridge.loading.clip_reader import open_clip_reader
@@ -170,8 +171,8 @@ class Recognizer:
         and gives an iterator of windows, one every `timeline.step_frames` frames. `source_fps` is the rate of frames that are
         stored without one (default: 25).
 
-        Raises TypeError for anything else, ValueError where `clips` or `top` is below 1, scores are not finite, or the network
-        does not support the timeline's mode.
+        Raises TypeError for anything else, ValueError where `clips` or `top` is below 1, the network has one output, scores are
+        not finite, or the network does not support the timeline's mode.
         """
         if isinstance(video, list | tuple):
             return list(
@@ -179,10 +180,10 @@ class Recognizer:
                     video, clips=clips, top=top, timeline=timeline, source_fps=source_fps, workers=workers
                 )
             )
+        self._check_classification(top)
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
             step = timeline.step_frames if timeline else None
             return score_stream(read_stream(video), self._runner, step_frames=step, source_fps=source_fps)
-        _check_top(top)
         if timeline:
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
@@ -203,7 +204,7 @@ class Recognizer:
         Unset, there is one worker for each core if there are many videos. 0 reads in this process, as timelines and videos in
         memory always do. Results are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
         """
-        _check_top(top)
+        self._check_classification(top)
         plan = ClipPlan(clips)
         if timeline:
             check_mode(self.scorer, timeline.mode)
@@ -243,6 +244,11 @@ class Recognizer:
         if step_frames is None:
             return self._extract_each(inputs, plan, workers)
         return (self._extract_or_fail(video, plan) for video in inputs)
+
+    def _check_classification(self, top: int) -> None:
+        if top < 1:
+            raise ValueError(f"top must be at least 1, not {top}")
+        self.card.check_classifier()
 
     def _classify_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
@@ -316,17 +322,13 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model):
-            return self.model.features(clips_ncthw)
+            check_finite_clips(clips_ncthw)
+            return check_finite_outputs(self.model.features(clips_ncthw), "features")
 
 
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
     starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
     return Features(video.label, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
-
-
-def _check_top(top: int) -> None:
-    if top < 1:
-        raise ValueError(f"top must be at least 1, not {top}")
 
 
 def _choose_num_workers(workers: int | None, num_videos: int) -> int:

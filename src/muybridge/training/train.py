@@ -15,6 +15,7 @@ from muybridge.training.estimate import describe_job
 from muybridge.training.events import TrainingEvent
 from muybridge.training.fit import FitResult, iterate_fit
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.open_run import lock_run
 
 
 def train(settings: TrainSettings, *, resume: bool = False) -> FitResult:
@@ -39,10 +40,11 @@ def iterate_events(settings: TrainSettings, *, resume: bool = False) -> Generato
         console = Console(
             file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not process_group.is_rank0
         )
-        job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
-        for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough
-            console.print(line)
-        result = yield from iterate_fit(job, console)
+        with lock_run(settings.output, process_group):
+            job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
+            for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough
+                console.print(line)
+            result = yield from iterate_fit(job, console)
     for line in _list_notes(job, result):
         console.print(line)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from muybridge.models import network
 from muybridge.models.family import SpecificationOptions, build_specification
@@ -11,7 +11,16 @@ from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
 from muybridge.weights.transfer import load_pretrained
 
-_INHERITED = ("clip_length", "input_channels", "width", "mid_channel_rule", "norm_epsilon", "stem_pool", "middle_relu")
+_INHERITED = (
+    "num_classes",
+    "clip_length",
+    "input_channels",
+    "width",
+    "mid_channel_rule",
+    "norm_epsilon",
+    "stem_pool",
+    "middle_relu",
+)
 
 
 def create_model(
@@ -34,11 +43,11 @@ def create_model(
     specification = card.specification
     if specification.name != name:
         raise ValueError(f"the weights {weights} are of {specification.name}, not of {name}; name that network")
-    inherited: SpecificationOptions = {key: getattr(specification, key) for key in _INHERITED}  # type: ignore[assignment]
-    inherited["num_classes"] = specification.num_classes
+    merged: dict[str, Any] = {key: getattr(specification, key) for key in _INHERITED}
     if options.get("width", specification.width) == specification.width:
-        inherited["stem_mid_channels"] = specification.stem_mid_channels
-    target = network.create_model(name, **{**inherited, **options})
+        merged["stem_mid_channels"] = specification.stem_mid_channels
+    merged |= options
+    target = network.create_model(name, **merged)
     is_same_head = target.specification.num_classes == specification.num_classes
     load_pretrained(source, target, range(specification.num_classes) if is_same_head else None)
     return target.eval()

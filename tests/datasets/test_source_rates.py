@@ -65,5 +65,5 @@ def test_a_column_of_rates(tmp_path: Path) -> None:
     assert rates["left/clip 1"] == 30
     assert rates["left/clip 2"] is None
     (tmp_path / "list.csv").write_text("path,label,source_fps\nleft/clip 1,left,fast\n")
-    with pytest.raises(ValueError, match="line 2 has the source_fps 'fast', expected frames a second"):
+    with pytest.raises(ValueError, match="line 2 has the frames_per_second 'fast', expected a rate"):
         open_data(str(tmp_path / "list.csv"))

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from muybridge.cli.output import print_assumed_rates
+from muybridge.cli.output import print_assumed_rates, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 
@@ -15,6 +15,8 @@ from muybridge.files.atomic import check_output_file
 class ReadingArguments:
     """reading"""
 
+    columns: str | None = None
+    """Which columns of lists are which, such as path=filename; what is left out is guessed from the names."""
     workers: int | None = None
     """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
     source_fps: float | None = None
@@ -35,7 +37,7 @@ def extract(
 
     Args:
         run: A run folder, a .safetensors file, or a catalogue name.
-        videos: Video files and folders.
+        videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
@@ -51,11 +53,13 @@ def extract(
     check_output_file(Path(output))
 
     from muybridge.loading.datasets import Failure
-    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
 
-    files = list_video_files(videos)
+    inputs = list_videos(videos, columns=reading.columns)
+    print_notes(inputs.notes)
+    files = inputs.videos
     print_assumed_rates(files, reading.source_fps)
     recognizer = load(run, device=device)
     settings = {
@@ -65,9 +69,11 @@ def extract(
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
     }
-    failed_videos: set[str] = set()
+    failed_videos = set(inputs.problems)
+    for video, reason in inputs.problems.items():
+        print(f"{video}: unreadable: {reason}", file=sys.stderr)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
-        pending = [video for video in files if video not in writer.done_videos]
+        pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
             pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
         ):

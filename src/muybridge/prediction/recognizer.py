@@ -286,6 +286,9 @@ class Recognizer:
             )
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
+        if windows and (offset := video.compute_offset()):
+            windows = tuple(window.shift(offset) for window in windows)
+            segments = tuple(segment.shift(offset) for segment in segments)
         prediction = self._rank_classes(video, outputs, top)
         reasons = (prediction.reason, timeline_reason and f"along the timeline {timeline_reason}")
         return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
@@ -327,7 +330,7 @@ class Recognizer:
 
 
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
-    starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
+    starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices]) + video.compute_offset()
     return Features(video.label, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.segments import SegmentSource, find_segment
 from muybridge.records import FrameSource, Preprocessing, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
 from muybridge.video.pictures import open_frames
@@ -41,6 +42,10 @@ class VideoInput:
     source: FrameSource
     error: VideoError | None = None
     is_file: bool = True
+
+    def compute_offset(self) -> float:
+        """Seconds from the first frame of the file to the first frame of a segment of it; 0 for anything else."""
+        return self.source.compute_offset(self.name) if isinstance(self.source, SegmentSource) else 0.0
 
 
 def resolve_input(
@@ -100,6 +105,8 @@ def _resolve_path(path: str, preprocessing: Preprocessing, source: FrameSource, 
         return VideoInput(path, path, source, error)
     if source_fps is not None and isinstance(source, MediaFiles):
         source = _create_media_files(preprocessing, source_fps)
+    if segment := find_segment(path, source):
+        return VideoInput(path, segment[1], segment[0])
     return VideoInput(path, path, source)
 
 

@@ -64,6 +64,10 @@ class MediaFiles:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright."""
         return self._select_source(video).read(video, ticks)
 
+    def read_lead_seconds(self, video: str) -> float:
+        """As `VideoFiles.read_lead_seconds`; 0 for stored frames."""
+        return 0.0 if is_stored_frames(Path(self.files.root, video)) else self.files.read_lead_seconds(video)
+
     def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
         """As `VideoFiles.read_in_order`."""
         source = self._select_source(video)

@@ -71,7 +71,7 @@ def iterate_videos(
 ) -> Iterator[str]:
     """Paths of the videos below root/folder, relative to root, in sorted order, without hidden ones.
 
-    A folder of frames is a video.     Links to folders are followed, except to a folder that contains the link. What is left out is added to `skipped`.
+    Links to folders are followed, except to a folder that contains the link. What is left out is added to `skipped`.
     """
     path = Path(root, folder).resolve()
     ancestors = frozenset(map(_identify, (path, *path.parents)))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "muybridge"
 # The data's journey: a module imports only from the lines above its own. Modules of one line do not form cycles.
 LAYERS = (
-    {"records", "settings", "randomness", "memory", "text"},
+    {"bounds", "console", "limits", "memory", "parsing", "randomness", "records", "settings", "terminal", "text"},
     {"files"},
     {"distributed"},
     {"video"},
@@ -34,6 +34,8 @@ LAYERS = (
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 WITHOUT_TORCH = (
+    "bounds",
+    "limits",
     "records",
     "settings",
     "distributed.rank",

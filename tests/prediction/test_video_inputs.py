@@ -85,7 +85,7 @@ def test_clips_of_several_videos_share_a_batch(recognizer: Recognizer) -> None:
     predictions = replace(recognizer, scorer=count_and_score).predict([FRAMES] * 7, clips=2)
     assert sizes == [10, 4]
     assert len({prediction.classes for prediction in predictions}) <= 2  # up to the rounding of another batch
-    with pytest.raises(ValueError, match="clips must be at least 1"):
+    with pytest.raises(ValueError, match="clips is 0, expected"):
         recognizer.predict([FRAMES], clips=0)
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from muybridge.bounds import FrameStep, NumClips
 from muybridge.cli.output import print_assumed_rates, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_line
+
+
+@dataclass(frozen=True)
+class DeviceArguments:
+    """device"""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +40,9 @@ def extract(
     videos: list[str],
     *,
     output: str,
-    clips: int = 10,
-    step: int | None = None,
-    device: str = "auto",
+    clips: NumClips = 10,
+    step: FrameStep | None = None,
+    device: DeviceArguments,
     reading: ReadingArguments,
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
@@ -41,7 +53,6 @@ def extract(
         output: The Parquet file to write.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
-        device: auto, cpu, cuda or cuda:N.
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -61,7 +72,7 @@ def extract(
     print_notes(inputs.notes)
     files = inputs.videos
     print_assumed_rates(files, reading.source_fps)
-    recognizer = load(run, device=device)
+    recognizer = load(run, device.device, device.precision)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
@@ -69,9 +80,11 @@ def extract(
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
     }
+    if recognizer.precision != "fp32":  # rows of two precisions are not mixed
+        settings["precision"] = recognizer.precision
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
-        print(f"{video}: unreadable: {reason}", file=sys.stderr)
+        print_line(f"{video}: unreadable: {reason}", error=True)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
@@ -79,7 +92,7 @@ def extract(
         ):
             if isinstance(features, Failure):
                 failed_videos.add(features.video)
-                print(f"{features.video}: {features.status}: {features.reason}", file=sys.stderr)
+                print_line(f"{features.video}: {features.status}: {features.reason}", error=True)
             else:
                 writer.add(features)
             stop.raise_if_requested()
@@ -87,5 +100,5 @@ def extract(
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    print(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    print_line(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
     return 3 if failed_videos else 0

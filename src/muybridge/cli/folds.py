@@ -9,6 +9,7 @@ from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import TrainSettings
+from muybridge.terminal import print_line
 
 if TYPE_CHECKING:
     from muybridge.studies.folds import FoldsResult
@@ -47,11 +48,13 @@ def folds(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, json: bool = Fals
 
 
 def _print(result: FoldsResult) -> None:
-    print(f"\n{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
+    print_line()
+    print_line(f"{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
     for row in result.folds:
         columns = _format_columns(row)
-        print(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
-    print(f"{'mean':<8}{_format_columns(result.mean)}\n{'+-':<8}{_format_columns(result.deviation)}")
+        print_line(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
+    print_line(f"{'mean':<8}{_format_columns(result.mean)}")
+    print_line(f"{'+-':<8}{_format_columns(result.deviation)}")
 
 
 def _format_columns(figures: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 from muybridge.cli.options import ShownFirst
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import TrainSettings
+from muybridge.terminal import print_line
 
 MAIN_OPTIONS = ShownFirst(
     (
@@ -44,7 +45,7 @@ def train(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, resume: bool = Fa
     result = train_network(settings, resume=resume)
     if not current_rank().is_rank0:
         return 0
-    print(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
+    print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
     if result.validation_accuracy:
-        print(f"validation: {format_accuracy(result.validation_accuracy)}")
+        print_line(f"validation: {format_accuracy(result.validation_accuracy)}")
     return 3 if result.train_state.num_failed else 0

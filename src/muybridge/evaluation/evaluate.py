@@ -28,6 +28,7 @@ from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_recor
 from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, describe_execution
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
@@ -50,6 +51,7 @@ class EvaluationJob:
     model_sha256: str
     evaluation: EvaluationSettings
     loading: LoadingSettings
+    precision: Precision = "fp32"  # of the scorer; it stands in the score file
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
@@ -88,8 +90,9 @@ def evaluate_split(
     opened, or the split has no videos, and `StopRequested` after a signal, once the scored videos are saved.
     """
     device = local_device(resolve_device(settings.device))
-    loaded = load_scorer(weights, device)
+    loaded = load_scorer(weights, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = replace(job, precision=loaded.precision)
     with (
         stop_on_signals() as stop,
         Watchdog(current_rank()) as watchdog,
@@ -174,9 +177,11 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
+    execution = describe_execution(device, job.precision)
     writer: VideoScoresWriter | ViewScoresWriter | None = None
     if process_group.is_rank0:
-        writer = VideoScoresWriter(path, header) if keep_videos else ViewScoresWriter(path, header)
+        make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
+        writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)

@@ -145,10 +145,10 @@ class EvaluationDataset(VideoDataset[VideoViews]):
         video, labels = self.manifest.get_video(index), self.manifest.get_labels(index)
         try:
             times = read_segment_times(self.reader.source, self.manifest, index)
+            clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         except VideoError as error:
             failed = PlannedView(video, 0, None, labels, error.status, error.reason)
             return VideoViews(tuple(replace(failed, view=view) for view in range(self.num_clips)), (), False)
-        clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         results = list(self.reader.read_evaluation_views(self.manifest.get_path(index), clips))
         planned_views = []
         for view_index, (clip_times, result) in enumerate(zip(clips, results, strict=True)):

@@ -11,18 +11,21 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muybridge.bounds import FrameStep, NumClips, check_arguments
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.evaluation.aggregate import average_by_video
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import optimize
-from muybridge.inference.scorer import NetworkScorer, eval_mode, load_scorer, resolve_device
+from muybridge.inference.scorer import NetworkScorer, eval_mode, inference_precision, load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
@@ -89,6 +92,7 @@ class Recognizer:
     scorer: Scorer
     device: torch.device
     source: FrameSource = field(repr=False)
+    precision: Precision = "fp32"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -116,15 +120,17 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file stays on its device; load it again with device=...")
         model = copy.deepcopy(self.model).to(torch_device)
-        return replace(self, model=model, scorer=NetworkScorer(optimize(model), torch_device), device=torch_device)
+        return replace(
+            self, model=model, scorer=NetworkScorer(optimize(model), torch_device, self.precision), device=torch_device
+        )
 
     @overload
     def predict(
         self,
         video: list[Any] | tuple[Any, ...],
         *,
-        clips: int = 10,
-        top: int = 5,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
         source_fps: float | None = None,
         workers: int | None = None,
@@ -135,8 +141,8 @@ class Recognizer:
         self,
         video: AnyVideo,
         *,
-        clips: int = 10,
-        top: int = 5,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
         source_fps: float | None = None,
         workers: int | None = None,
@@ -147,19 +153,20 @@ class Recognizer:
         self,
         video: Iterator[AnyFrame],
         *,
-        clips: int = 10,
-        top: int = 5,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
         source_fps: float | None = None,
         workers: int | None = None,
     ) -> Iterator[Window]: ...
 
+    @check_arguments
     def predict(
         self,
         video: Any,
         *,
-        clips: int = 10,
-        top: int = 5,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
         source_fps: float | None = None,
         workers: int | None = None,
@@ -189,12 +196,13 @@ class Recognizer:
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
         return self._predict_input(resolved, ClipPlan(clips), top, timeline)
 
+    @check_arguments
     def predict_each(
         self,
         videos: Iterable[AnyVideo],
         *,
-        clips: int = 10,
-        top: int = 5,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
         source_fps: float | None = None,
         workers: int | None = None,
@@ -213,8 +221,14 @@ class Recognizer:
             return (self._predict_input(video, plan, top, timeline) for video in inputs)
         return self._classify_each(inputs, plan, top, workers)
 
+    @check_arguments
     def features(
-        self, video: AnyVideo, *, clips: int = 10, step_frames: int | None = None, source_fps: float | None = None
+        self,
+        video: AnyVideo,
+        *,
+        clips: NumClips = 10,
+        step_frames: FrameStep | None = None,
+        source_fps: float | None = None,
     ) -> Features:
         """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
@@ -324,9 +338,9 @@ class Recognizer:
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
-        with eval_mode(self.model):
+        with eval_mode(self.model), inference_precision(self.model, self.device, self.precision):
             check_finite_clips(clips_ncthw)
-            return check_finite_outputs(self.model.features(clips_ncthw), "features")
+            return check_finite_outputs(self.model.features(clips_ncthw).float(), "features")
 
 
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
@@ -341,13 +355,14 @@ def _choose_num_workers(workers: int | None, num_videos: int) -> int:
     return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)
 
 
-def load(address: str | Path, device: str = "auto") -> Recognizer:
+def load(address: str | Path, device: str = "auto", precision: RequestedPrecision = "auto") -> Recognizer:
     """Load a recognizer from a run folder (best weights, else last), a .safetensors or .onnx file, or a catalogue name.
 
-    `device` is auto, cpu, cuda or cuda:N. Raises ValueError where the weights cannot be loaded or the device does not exist.
+    `device` is auto, cpu, cuda or cuda:N. `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. Raises
+    ValueError where the weights cannot be loaded, the device does not exist, or it does not support the precision.
     """
     torch_device = resolve_device(device)
-    loaded = load_scorer(address, torch_device)
+    loaded = load_scorer(address, torch_device, precision)
     card = loaded.card
     source = open_clip_reader("", card.preprocessing).source
-    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source)
+    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source, loaded.precision)

@@ -27,8 +27,8 @@ from muybridge.records import FrameSource, Preprocessing, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
 from muybridge.video.pictures import open_frames
 
-AnyVideo: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Tensor"
-AnyFrame: TypeAlias = "NDArray[np.uint8] | Tensor"
+AnyVideo: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Tensor
+AnyFrame: TypeAlias = NDArray[np.uint8] | Tensor
 
 _TAKEN = "a path, bytes, a file opened in binary mode, or frames as a uint8 array or tensor of shape (frames, height, width, 3)"
 

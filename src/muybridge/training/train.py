@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 
-from rich.console import Console
-
+from muybridge.console import PlainConsole
 from muybridge.distributed.process_group import join_process_group, local_device
 from muybridge.distributed.rank import get_num_restarts
 from muybridge.inference.scorer import resolve_device
@@ -37,9 +35,7 @@ def iterate_events(settings: TrainSettings, *, resume: bool = False) -> Generato
     """As `train`, step by step: yields what happened (`fit.iterate_fit`)."""
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as process_group:
-        console = Console(
-            file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not process_group.is_rank0
-        )
+        console = PlainConsole(quiet=not process_group.is_rank0)
         with lock_run(settings.output, process_group):
             job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
             for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough

@@ -68,7 +68,13 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
     properties = probe_media(job.path, job.source_fps)
-    source = MediaFiles("", scale_height=job.scale_height, scale_width=job.scale_width, source_fps=job.source_fps)
+    source = MediaFiles(
+        "",
+        scale_height=job.scale_height,
+        scale_width=job.scale_width,
+        source_fps=job.source_fps,
+        time_origin=job.time_origin,
+    )
     lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
     times = source.read_frame_times(job.path)
     times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.records import FrameTimes, VideoError, YuvClip
+from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles, VideoMetadata, probe
 from muybridge.video.pictures import PictureSequence, is_stored_frames, open_pictures
 from muybridge.video.planes import YuvClipBuilder
@@ -51,9 +51,17 @@ class MediaFiles:
     `source_fps` is the rate of frames that are stored without one. It can be pickled; what it caches is not.
     """
 
-    def __init__(self, root: str, *, scale_height: int, scale_width: int, source_fps: float | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        scale_height: int,
+        scale_width: int,
+        source_fps: float | None = None,
+        time_origin: TimeOrigin = "picture",
+    ) -> None:
         self.source_fps = source_fps
-        self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width)
+        self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width, time_origin=time_origin)
         self._sequences: dict[tuple[str, int], PictureSequence] = {}
 
     def read_frame_times(self, video: str) -> FrameTimes:

@@ -133,11 +133,13 @@ class FrameTimes:
     """The presentation times of one video's frames: `ticks` int64 (N,), strictly increasing, of `tick_seconds` each.
 
     `end_tick` is the end of the last frame. Ticks are the container's own integers, so that placing a clip is exact.
+    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default.
     """
 
     ticks: NDArray[np.int64]
     tick_seconds: Fraction
     end_tick: int
+    has_assumed_rate: bool = False
 
     def __post_init__(self) -> None:
         if len(self.ticks) == 0:

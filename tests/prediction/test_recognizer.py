@@ -13,8 +13,8 @@ from torch import Tensor
 
 from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK
 from muybridge.models.network import VideoResNet, create_model
-from muybridge.prediction import recognizer as recognizer_module
 from muybridge.prediction.recognizer import Recognizer, load
+from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
@@ -179,7 +179,7 @@ def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
 
     source = frames(250)
     recognizer(source, scorer).predict("x", clips=1, timeline=TimelineOptions(step_frames=1))
-    assert sizes == [1] + [recognizer_module.BATCH_CLIPS] * 24 + [7]
+    assert sizes == [1] + [BATCH_CLIPS] * 24 + [7]
     assert [frame for read in source.reads[1:] for frame in read] == list(range(250)), "each frame once, in order"
     assert max(map(len, source.reads)) == TIMESTEPS_PER_CHUNK
 

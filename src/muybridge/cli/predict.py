@@ -13,7 +13,13 @@ from annotated_types import Interval
 
 from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json, print_notes
+from muybridge.cli.output import (
+    compute_exit_code,
+    create_count_progress,
+    print_assumed_rates,
+    print_json,
+    print_notes,
+)
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_document, print_line
@@ -33,6 +39,10 @@ class ClipArguments:
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    workers: int | None = None
+    """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
@@ -124,6 +134,7 @@ def predict(
 
     inputs = list_videos(videos, columns=source.columns)
     print_notes(inputs.notes)
+    print_assumed_rates(inputs.videos, classification.source_fps)
     if output.is_table:
         return _write_table(run, inputs, classification, output)
 
@@ -160,6 +171,8 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
+    if output.ray and (classification.workers is not None or classification.source_fps is not None):
+        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if output.is_table:
@@ -198,16 +211,23 @@ def _predict_each(
     clips, top = classification.clips, classification.top
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        for video in videos:
-            yield network.predict(video, clips=clips, top=top)
+        yield from network.predict_each(
+            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+        )
         return
     options = None
     if timeline.timeline:
         options = TimelineOptions(
             timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
         )
-    for video in videos:
-        yield members[0].predict(video, clips=clips, top=top, timeline=options)
+    yield from members[0].predict_each(
+        videos,
+        clips=clips,
+        top=top,
+        timeline=options,
+        source_fps=classification.source_fps,
+        workers=classification.workers,
+    )
 
 
 def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
@@ -259,7 +279,13 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     videos = list(inputs.videos)
     if output.ray:
         videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
-    settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
+    settings: dict[str, Any] = {
+        "model_sha256": card.tensors_sha256,
+        "clips": classification.clips,
+        "top": classification.top,
+    }
+    if classification.source_fps is not None:
+        settings["source_fps"] = classification.source_fps
     if classification.precision != "auto":  # rows of two precisions are not mixed
         settings["precision"] = classification.precision
     with (
@@ -298,6 +324,6 @@ def _predict_rows(
         return
     from muybridge.prediction.recognizer import load
 
-    recognizer = load(run, device, classification.precision)
-    for video in videos:
-        yield recognizer.predict(video, clips=clips, top=top)
+    yield from load(run, device, classification.precision).predict_each(
+        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+    )

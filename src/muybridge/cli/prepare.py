@@ -36,6 +36,8 @@ class FrameArguments:
     """Resample to this rate by time stamps (default: the rate of each video)."""
     scale: tuple[Annotated[int, Interval(ge=16, le=8192)], Annotated[int, Interval(ge=16, le=8192)]] = (128, 171)
     """Height and width of the frames."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
     time_origin: Literal["picture", "container"] = "picture"
@@ -95,7 +97,7 @@ def prepare(
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
-    listing = read_source(source, lists.format or "folder", columns=lists.columns)
+    listing = read_source(source, lists.format or "folder", columns=lists.columns, source_fps=frames.source_fps)
     print_notes(listing.notes)
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:

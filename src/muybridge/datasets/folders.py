@@ -24,6 +24,7 @@ from muybridge.datasets.video_files import (
 from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
 from muybridge.records import Split
 from muybridge.text import join_names
+from muybridge.video.pictures import is_picture_name
 
 _NUM_CHECKED_FILES = 20
 # A file that only the official lists of a data set have, at most one folder deep.
@@ -139,6 +140,12 @@ def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], lis
         if not class_rows:
             empty_folders.append(folder)
     if empty_folders:
+        with_pictures = [folder for folder in empty_folders if _has_pictures(root / folder)]
+        if with_pictures:
+            raise ValueError(
+                f"{root} has class folders that hold pictures and no videos: {join_names(with_pictures)}; put the frames of "
+                "each video into a folder of their own below its class"
+            )
         raise ValueError(f"{root} has class folders without videos: {join_names(empty_folders)}; fill or remove them")
     if not rows:
         raise ValueError(f"{root} has split folders without class folders; expected {root}/train/CLASS/video.mp4")
@@ -156,6 +163,11 @@ def _guess_official_format(root: Path) -> str | None:
 def _list_subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and is_visible(entry.name))
+
+
+def _has_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_visible(entry.name) and is_picture_name(entry.name) for entry in entries)
 
 
 def _describe_loose_videos(folder: Path) -> list[str]:

@@ -115,7 +115,13 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
     card.check_classifier()
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0, columns=settings.columns)
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        seed=settings.seed or 0,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+    )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -134,7 +140,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed and columns from the run that made the weights, if it was trained on the same data.
+    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -151,6 +157,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         fold=saved.get("fold") if settings.fold is None else settings.fold,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
+        source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
     )
 
 

@@ -25,6 +25,7 @@ from muybridge.kernels.cuda import (
 )
 from muybridge.kernels.forms import ExecutionForm, IntTuple, flatten_clips, unflatten_maps
 from muybridge.kernels.temporal import convolve_temporal
+from muybridge.kernels.transforms import is_transformed
 
 Execution = Literal["fast", "plain"]
 Triple = tuple[int, int, int]  # time, height, width
@@ -49,6 +50,8 @@ class Convolution3d(nn.Conv3d):
     def convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
         """Convolve with another weight of this kernel size, in the fastest form."""
         assert not isinstance(self.padding, str), "padding is three numbers"
+        if is_transformed():  # torch.func cannot change the memory format of what it maps
+            return functional.conv3d(clips, weight, None, self.stride, self.padding)
         # Copies only in the first convolution; batch norm, ReLU and sums keep the memory format through the network.
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
         if self.forms or clips.is_cuda:

@@ -11,6 +11,7 @@ import difflib
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 from annotated_types import Interval
@@ -140,9 +141,13 @@ def _check_shape(spec: Specification) -> None:
         raise ValueError(f"a {_2D} stage must have temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
 
 
-def list_models() -> list[str]:
-    """List the names of all networks by family and depth: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`."""
-    return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
+def list_models(pattern: str = "*") -> list[str]:
+    """List the names of networks by family and depth: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`.
+
+    `pattern` selects some of them, as file names are: `r2plus1d*`, `*_18`.
+    """
+    names = [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 class SpecificationOptions(TypedDict, total=False):

@@ -22,6 +22,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, check_fields
 from muybridge.datasets.manifest import SCHEMA, Manifest
+from muybridge.datasets.rows import VideoRow
 from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.files.atomic import atomic_write, is_partial, remove_partial_files, write_json
 from muybridge.files.hashing import hash_file
@@ -114,7 +115,7 @@ class Preparation:
         self.progress = PreparationProgress(0, len(source.rows), 0, 0)
         self._work = WorkFolder(output / "work")
         paths = (row.path for row in source.rows[:_MAX_PROBED_ROWS])
-        self._probe_path = next((path for path in paths if Path(source.root, path).is_file()), None)
+        self._probe_path = next((path for path in paths if Path(source.root, path).exists()), None)
 
     def open(self) -> None:
         """Create the work folder, or resume from it. Raises ValueError if the output folder holds anything else."""
@@ -153,6 +154,7 @@ class Preparation:
                     scale_height=options.scale_height,
                     scale_width=options.scale_width,
                     flow=options.flow,
+                    source_fps=row.source_fps,
                     time_origin=options.time_origin,
                 )
                 yield row_index, job
@@ -269,8 +271,15 @@ def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:
     recorded = asdict(options)
     if options.time_origin == "picture":
         del recorded["time_origin"]  # folders that were begun before there was a choice can be resumed
-    values = [recorded, source.classes, source.names, [asdict(row) for row in source.rows]]
+    values = [recorded, source.classes, source.names, [_describe_row(row) for row in source.rows]]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _describe_row(row: VideoRow) -> dict[str, Any]:
+    values = asdict(row)
+    if row.source_fps is None:
+        del values["source_fps"]  # plans of version 0.1 have no such key
+    return values
 
 
 def _has_other_files(output: Path) -> bool:

@@ -58,7 +58,13 @@ def prepare_job(
     check_supported(settings, device)
     run = open_run(settings, resume=resume, process_group=process_group)
     settings = run.settings
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed, columns=settings.columns)
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        seed=settings.seed,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+    )
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")

@@ -23,7 +23,7 @@ TRAIN_OPTIONS = (
     *("--clips.crop", "28", "--training.batch_size", "4", "--training.epochs", "2", "--training.clips_per_epoch", "24"),
     *("--evaluation.clips", "2", "--loading.workers", "1", "--device", "cpu"),
 )
-MANY = [pytest.mark.long, pytest.mark.timeout(3600)]
+MANY = [pytest.mark.long, pytest.mark.timeout(900)]
 SECONDS = 120
 START_SECONDS = 0.15  # of the interpreter itself, before the first line of the command
 
@@ -74,7 +74,7 @@ def videos(motions: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [1, pytest.param(40, marks=MANY)])
+@pytest.mark.parametrize("num_signals", [1, pytest.param(6, marks=MANY)])
 def test_training_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     stop_until_done(["train", "--data", motions, "-o", output, *TRAIN_OPTIONS], num_signals, resume=["--resume"])
@@ -87,7 +87,7 @@ def test_training_resumes(num_signals: int, motions: Path, tmp_path: Path) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("verb", "num_signals"),
-    [("predict", 1), pytest.param("predict", 25, marks=MANY), pytest.param("extract", 25, marks=MANY)],
+    [("predict", 1), pytest.param("predict", 4, marks=MANY), pytest.param("extract", 4, marks=MANY)],
 )
 def test_tables_resume(num_signals: int, verb: str, finished_run: Path, videos: Path, tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
@@ -101,7 +101,7 @@ def test_tables_resume(num_signals: int, verb: str, finished_run: Path, videos: 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("keep", "num_signals"),
-    [("views", 1), pytest.param("views", 25, marks=MANY), pytest.param("videos", 25, marks=MANY)],
+    [("views", 1), pytest.param("views", 4, marks=MANY), pytest.param("videos", 4, marks=MANY)],
 )
 def test_evaluation_resumes(num_signals: int, keep: str, finished_run: Path, motions: Path, tmp_path: Path) -> None:
     def build_command(path: Path) -> list[object]:
@@ -115,7 +115,7 @@ def test_evaluation_resumes(num_signals: int, keep: str, finished_run: Path, mot
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [1, pytest.param(25, marks=MANY)])
+@pytest.mark.parametrize("num_signals", [1, pytest.param(4, marks=MANY)])
 def test_preparing_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     options = ("--scale", "32", "32", "--workers", "2")
     stop_until_done(["prepare", motions, "-o", tmp_path / "stopped", *options], num_signals)
@@ -127,7 +127,7 @@ def test_preparing_resumes(num_signals: int, motions: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [pytest.param(15, marks=MANY)])
+@pytest.mark.parametrize("num_signals", [pytest.param(4, marks=MANY)])
 def test_a_report_is_written_or_not(num_signals: int, finished_run: Path, tmp_path: Path) -> None:
     stop_until_done(["report", finished_run, "-o", tmp_path / "report.html"], num_signals)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

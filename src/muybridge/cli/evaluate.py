@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from muybridge.bounds import FrameStep
+from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
@@ -20,12 +22,23 @@ NUM_HARDEST_CLASSES = 5
 MAIN_OPTIONS = ShownFirst(("data", "split", "output", "json", "evaluation.clips", "evaluation.batch_size", "device"))
 
 
-def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], json: bool = False) -> int:
+def evaluate(
+    run: str,
+    *,
+    settings: Annotated[EvaluateSettings, MAIN_OPTIONS],
+    json: bool = False,
+    timeline: bool = False,
+    step: FrameStep | None = None,
+) -> int:
     """Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.
+
+    With --timeline, the data is a list of segments, and what is scored is when the classes occur along each whole file.
 
     Args:
         run: A run folder, a .safetensors or .onnx file, or a catalogue name.
         json: Print JSON.
+        timeline: Score segments along whole files: frame accuracy, segmental F1, edit score, mean average precision.
+        step: With --timeline: frames between two windows (default: a quarter of a clip).
 
     Returns:
         3 when some videos could not be read, 1 when none could.
@@ -35,7 +48,12 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
         muybridge evaluate runs/first --data my_videos --split validation --json
         muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
         muybridge evaluate first.onnx --data my_videos
+        muybridge evaluate runs/first --data segments.csv --timeline
     """
+    if timeline:
+        return evaluate_timeline(run, settings, step, json=json)
+    if step is not None:
+        raise ValueError("--step is for --timeline; add it, or leave --step out")
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.inference.scorer import resolve_device

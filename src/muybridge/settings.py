@@ -274,6 +274,8 @@ class TrainSettings:
     """Which official fold to use, for data sets that have them."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    background: bool = False
+    """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -318,6 +320,8 @@ class EvaluateSettings:
     training video is scored as a test video."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
+    background: bool | None = None
+    """Whether reviewed time without a label is the class background. Unset: as in the run if the data is the same, else no."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

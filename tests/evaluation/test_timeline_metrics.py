@@ -153,7 +153,7 @@ def test_unlabelled_time_is_not_scored_without_a_background_class() -> None:
 def test_unlabelled_time_is_background_where_the_network_knows_it() -> None:
     truth = [span(A, 2, 4)]
     predicted = [span(C, 0, 2), span(A, 2, 4), span(A, 6, 8)]  # from 4 to 6 nothing is probable enough
-    scores = score_timelines([timeline(truth, predicted)], background=C)
+    scores = score_timelines([timeline(truth, predicted)], background=C, fill_gaps=True)
     assert scores.frame_accuracy == pytest.approx(6 / 8)
     assert scores.scored_seconds == 8
     assert (scores.num_true_segments, scores.num_predicted_segments) == (1, 2)  # background is no segment

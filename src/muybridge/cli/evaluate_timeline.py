@@ -60,9 +60,7 @@ def _print(result: TimelineResult, files: TimelineFiles, split: str) -> None:
         f"{scores.num_predicted_segments} predicted ones, {scores.scored_seconds:.0f} s scored"
     )
     print_line(
-        "time without a label is background"
-        if result.has_background
-        else "time without a label is not scored, since the network has no class 'background'"
+        "time without a label is background" if result.gaps_are_background else "time without a label is not scored"
     )
     print_line(_describe_choice(result))
     print_line()

@@ -121,6 +121,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        background="drawn" if settings.background else "none",
     )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
@@ -140,7 +141,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
+    """Fill in what is unset of how data is read from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -158,6 +159,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        background=bool(saved.get("background")) if settings.background is None else settings.background,
     )
 
 

@@ -90,17 +90,18 @@ class TimelineScores:
         return asdict(self)
 
 
-def score_timelines(timelines: Sequence[VideoTimeline], *, background: int | None = None) -> TimelineScores:
-    """Scores of predicted timelines.
+def score_timelines(
+    timelines: Sequence[VideoTimeline], *, background: int | None = None, fill_gaps: bool = False
+) -> TimelineScores:
+    """Scores of predicted timelines. `background` is the index of the background class, which makes no segments.
 
-    Without `background`, the index of the background class, time without a true segment is not scored: predictions are cut to
-    the labelled time. With it, time without a segment is background in both, and predicted segments there are wrong. Raises
-    ValueError without a true segment.
+    With `fill_gaps`, time without a segment is background in both, and predicted segments there are wrong. Without, such time
+    is not scored: predictions are cut to the labelled time. Raises ValueError without a true segment.
     """
     if not any(timeline.truth for timeline in timelines):
         raise ValueError("there is no labelled segment, so there is nothing to compare timelines with")
     timelines = [replace(each, truth=_join_touching(each.truth)) for each in timelines]
-    if background is None:
+    if background is None or not fill_gaps:
         timelines = [replace(each, predicted=cut_to_labeled_time(each.predicted, each.truth)) for each in timelines]
     else:
         timelines = [_fill_gaps(each, background) for each in timelines]

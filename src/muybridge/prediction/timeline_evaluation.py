@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.evaluate import use_training_splits
@@ -35,6 +36,7 @@ from muybridge.prediction.bouts import BOUT_COLUMNS, format_bouts
 from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.timeline import Segment, TimelineOptions
 from muybridge.prediction.timeline_tuning import (
+    Background,
     LabeledWindows,
     SegmentationChoice,
     choose_segmentation,
@@ -50,7 +52,6 @@ from muybridge.settings import EvaluateSettings
 from muybridge.text import join_names
 
 FORMAT = 1
-BACKGROUND = "background"
 METADATA_KEY = b"muybridge"
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -93,7 +94,7 @@ class TimelineResult:
     scores: TimelineScores
     choice: SegmentationChoice | None
     failures: tuple[tuple[str, str], ...]
-    has_background: bool
+    gaps_are_background: bool
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -101,7 +102,7 @@ class TimelineResult:
             **self.scores.to_json(),
             "segmentation": asdict(self.choice) if self.choice else None,
             "failures": [{"video": video, "reason": reason} for video, reason in self.failures],
-            "unlabelled_time": BACKGROUND if self.has_background else "not scored",
+            "unlabelled_time": BACKGROUND if self.gaps_are_background else "not scored",
         }
 
 
@@ -112,7 +113,7 @@ class _Plan:
     loaded: LoadedScorer
     device: torch.device
     classes: tuple[str, ...]
-    background: int | None
+    background: Background
     options: TimelineOptions
     on_video: Callable[[], None]
 
@@ -157,7 +158,7 @@ def evaluate_timelines(
             on_progress(next(progress), num_total)
 
     classes = loaded.card.classes
-    plan = _Plan(loaded, device, classes, _find_background(classes), TimelineOptions(step_frames), on_video)
+    plan = _Plan(loaded, device, classes, _find_background(classes, settings), TimelineOptions(step_frames), on_video)
     watched = {name: _watch(split, plan) for name, split in splits.items()}
     if choice is None and "validation" in watched:
         videos = [video for video, _ in watched["validation"]]
@@ -179,6 +180,7 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        background="all" if settings.background else "none",
     )
     _check_whole_files(data)
     return data
@@ -197,8 +199,10 @@ def _check_whole_files(data: Manifest) -> None:
         )
 
 
-def _find_background(classes: Sequence[str]) -> int | None:
-    return next((index for index, name in enumerate(classes) if normalize_class_name(name) == BACKGROUND), None)
+def _find_background(classes: Sequence[str], settings: EvaluateSettings) -> Background:
+    """Where the data marks what was reviewed, other time is unknown; where it does not, it is background."""
+    label = next((index for index, name in enumerate(classes) if normalize_class_name(name) == BACKGROUND), None)
+    return Background(label, fills_gaps=label is not None and not settings.background)
 
 
 def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
@@ -248,7 +252,7 @@ def _write_and_score(
     videos = [video for video, _ in watched]
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
     failures = tuple((video.video, reason) for video, reason in watched if reason)
-    result = TimelineResult(scores, choice, failures, plan.background is not None)
+    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps)
     header = {
         "format": FORMAT,
         "classes": list(plan.classes),

@@ -51,6 +51,14 @@ class SegmentationChoice:
 
 
 @dataclass(frozen=True)
+class Background:
+    """The index of the background class, None where there is none, and whether all time without a label is of it."""
+
+    label: int | None = None
+    fills_gaps: bool = False
+
+
+@dataclass(frozen=True)
 class LabeledWindows:
     """The windows along a video, None where it could not be read, and its true segments."""
 
@@ -62,7 +70,7 @@ class LabeledWindows:
 def choose_segmentation(
     videos: Sequence[LabeledWindows],
     classes: Sequence[str],
-    background: int | None,
+    background: Background,
     *,
     model_sha256: str,
     manifest_sha256: str,
@@ -74,7 +82,11 @@ def choose_segmentation(
     classes_overlap = _have_overlapping_labels(videos)
     options = _list_options(videos, classes_overlap=classes_overlap)
     scores = [
-        score_timelines(_make_timelines(videos, classes, each, classes_overlap=classes_overlap), background=background)
+        score_timelines(
+            _make_timelines(videos, classes, each, classes_overlap=classes_overlap),
+            background=background.label,
+            fill_gaps=background.fills_gaps,
+        )
         for each in options
     ]
     best = max(range(len(options)), key=lambda index: _rank(scores[index]))
@@ -95,12 +107,12 @@ def choose_segmentation(
 def score_labeled_windows(
     videos: Sequence[LabeledWindows],
     classes: Sequence[str],
-    background: int | None,
+    background: Background,
     options: TimelineOptions,
 ) -> tuple[list[VideoTimeline], TimelineScores]:
     """The timelines of videos with these options, and their scores."""
     timelines = _make_timelines(videos, classes, options, classes_overlap=_have_overlapping_labels(videos))
-    return timelines, score_timelines(timelines, background=background)
+    return timelines, score_timelines(timelines, background=background.label, fill_gaps=background.fills_gaps)
 
 
 def _have_overlapping_labels(videos: Sequence[LabeledWindows]) -> bool:

@@ -64,6 +64,7 @@ def prepare_job(
         seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        background="drawn" if settings.background else "none",
     )
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:

@@ -45,7 +45,9 @@ class TrainOptions(TypedDict, total=False):
     init: str | os.PathLike[str] | None
     modality: Modality
     fold: int | None
+    columns: str | None
     source_fps: float | None
+    background: bool
     device: str
     seed: int
     network: NetworkSettings | Mapping[str, Any]

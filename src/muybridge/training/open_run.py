@@ -103,7 +103,7 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
 def _add_later_settings(saved: dict[str, Any], settings: TrainSettings) -> dict[str, Any]:
     """The settings of a run with those that did not exist when it started, by their meaning then: fp32 without TF32."""
     then = {"precision": "fp32", "tf32": False, "deterministic": settings.training.deterministic}
-    return {"columns": AS_VERSION_0_1, **saved, "training": {**then, **saved.get("training", {})}}
+    return {"columns": AS_VERSION_0_1, "background": False, **saved, "training": {**then, **saved.get("training", {})}}
 
 
 def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainSettings:

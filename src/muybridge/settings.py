@@ -7,10 +7,13 @@ code where the paper gives none (docs/protocol.md). Errors name the options to c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from muybridge.records import Modality, Preprocessing
+
+RecipeName = Literal["own_videos", "scratch", "paper"]
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -72,11 +75,16 @@ class ClipSettings:
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, subtracted; by default that of --init, else of Kinetics (rgb) or 0 (flow)."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of each channel, divided by; by default that of --init, else of Kinetics (rgb) or of flow."""
     mirror: bool = True
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""
 
     def __post_init__(self) -> None:
-        self.make_preprocessing("flow")  # the modality without a restriction of its own
+        # Flow has no restriction of its own but the number of its channels.
+        self.make_preprocessing("rgb" if len(self.mean or self.std) == 3 else "flow")
 
     def make_preprocessing(self, modality: Modality) -> Preprocessing:
         """These settings as the record that the weights' card holds. Raises ValueError naming the setting to change."""
@@ -139,7 +147,14 @@ class TrainingSettings:
     frozen_stages: int = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
 
+    phases: tuple[tuple[float, float], ...] = ()
+    """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
+
     def __post_init__(self) -> None:
+        _require(
+            all(len(phase) == 2 and min(phase) > 0 for phase in self.phases),
+            f"training.phases must be pairs of positive epochs and rates, not {self.phases}",
+        )
         for name in ("learning_rate", "epochs", "decay_factor"):
             value = getattr(self, name)
             _require(value > 0, f"training.{name} must be positive, not {value}")
@@ -169,6 +184,11 @@ class TrainingSettings:
         )
         decays = self.resolved_decay_epochs
         _require(list(decays) == sorted(decays), f"training.decay_epochs must increase, not {decays}")
+
+    @property
+    def total_epochs(self) -> float:
+        """Epochs of the run with the phases added to it."""
+        return self.epochs + sum(epochs for epochs, _ in self.phases)
 
     @property
     def resolved_warmup_epochs(self) -> float:
@@ -268,12 +288,14 @@ class TimeoutSettings:
 class TrainSettings:
     """All settings of a training run."""
 
-    data: str
+    data: str = ""
     """A folder of class folders, or a CSV file (docs/data.md)."""
     model: str = "r2plus1d_18"
     """A network of the family; `muybridge models` lists them."""
     output: str = "runs/latest"
     """The run folder to write."""
+    recipe: RecipeName | None = None
+    """Defaults of the training group: own_videos (with --init), scratch or paper (without); src/muybridge/recipes/training."""
     init: str | None = None
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
@@ -308,6 +330,19 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class GivenSettings:
+    """The settings that a command line and its `--config` files name, nested as in YAML. All others are open."""
+
+    values: Mapping[str, Any]
+
+    def find(self, name: str) -> Any:
+        """The value of a setting such as `training.epochs`, None if it is open."""
+        group, _, setting = name.rpartition(".")
+        values = self.values.get(group) or {} if group else self.values
+        return values.get(setting)
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """All settings of an evaluation but the weights."""
 
@@ -338,7 +373,17 @@ def settings_to_dict(settings: Any) -> dict[str, Any]:
 def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _convert_tuples(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
+
+
+def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings in one; later sources replace earlier ones, setting by setting."""
+    merged: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source.items():
+            both_groups = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = {**merged[name], **value} if both_groups else value
+    return merged
 
 
 def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -37,7 +37,8 @@ def config(folder: Path, changes: dict[str, Any] | None = None) -> Path:
 def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("train", "--data", motions, "--config", config(tmp_path), "-o", tmp_path / "run")
     assert told.code == 0
-    plan, work, *validations = told.err.splitlines()
+    plan, few, work, *validations = told.err.splitlines()
+    assert few.startswith("16 videos are few")
     assert re.fullmatch(
         r"r2plus1d_10 with [\d,]+ parameters on cpu; 16 training and 4 validation videos of 2 classes", plan
     )
@@ -49,7 +50,7 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
     assert second == validations[-1].replace("epoch 2.0", "validation")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
-    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {"training.global_batch": 4}))
+    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {"training.global_batch": 4, "recipe": "paper"}))
 
 
 def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -3,7 +3,8 @@
 Positional parameters are positional arguments, keyword-only parameters are options; a trailing underscore is dropped
 (`with_` is `--with`). A `bool` is a flag, `list[T]` takes several values, `tuple[T, T]` takes two. A parameter called
 `settings` is a settings dataclass: its fields are options, those of groups with a dot, and `--config FILE` reads them from
-YAML. Any other dataclass is a group of plain options. The docstring's `Examples:` end the help.
+YAML; one called `given` takes the same options and holds those that are named. Any other dataclass is a group of plain options.
+The docstring's `Examples:` end the help.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from docstring_parser import Docstring, DocstringStyle, parse, parse_from_object
 from jsonargparse import Namespace, set_parsing_settings
 
 from muybridge.cli.parser import VerbParser
+from muybridge.settings import GivenSettings
 
 Verb = Callable[..., int]
+SETTINGS_PARAMETERS = {"settings", "given"}
 SettingsType = TypeVar("SettingsType")
 
 
@@ -46,7 +49,12 @@ def run_verb(verb: Verb, prog: str, argv: Sequence[str]) -> int:
 
 def parse_settings(verb: Verb, settings: type[SettingsType], argv: Sequence[str]) -> SettingsType:
     """The settings of a verb's command line."""
-    parsed = parse_arguments(verb, f"muybridge {verb.__name__}", argv)["settings"]
+    arguments = parse_arguments(verb, f"muybridge {verb.__name__}", argv)
+    if "given" in arguments:
+        from muybridge.training.recipes import build_train_settings
+
+        arguments["settings"] = build_train_settings(arguments["given"].values)
+    parsed = arguments["settings"]
     assert isinstance(parsed, settings)
     return parsed
 
@@ -62,15 +70,26 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     """
     parser = build_parser(verb, prog)
     argv = parser.normalize(argv)
-    files, options = _split_config_files(argv) if "settings" in inspect.signature(verb).parameters else ([], argv)
+    hints = {name: hint for name, hint in get_type_hints(verb).items() if name != "return"}
+    files, options = _split_config_files(argv) if SETTINGS_PARAMETERS & hints.keys() else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
-    parsed = parser.parse_args([*(f"--config={file}" for file in files), *options])
-    return {
-        name: _build_settings(parser, hint, parsed) if name == "settings" else _get_value(hint, name, parsed)
-        for name, hint in get_type_hints(verb).items()
-        if name != "return"
-    }
+    words = [*(f"--config={file}" for file in files), *options]
+    parsed = parser.parse_args(words)
+    values = {name: _get_value(hint, name, parsed) for name, hint in hints.items() if name not in SETTINGS_PARAMETERS}
+    if "settings" in hints:
+        values["settings"] = _build_settings(parser, hints["settings"], parsed)
+    if "given" in hints:
+        values["given"] = _collect_given(parser, get_args(get_type_hints(verb, include_extras=True)["given"])[1], words)
+    return values
+
+
+def _collect_given(parser: VerbParser, settings: type, words: Sequence[str]) -> GivenSettings:
+    """The settings among the arguments, without defaults."""
+    named = parser.parse_args(words, defaults=False)
+    _check_groups(parser, settings, named)
+    names = {field.name for field in fields(settings)}
+    return GivenSettings({name: value for name, value in named.as_dict().items() if name in names})
 
 
 def describe_verb(verb: Verb) -> tuple[str, list[str]]:
@@ -96,15 +115,15 @@ def build_parser(verb: Verb, prog: str) -> VerbParser:
     hints = get_type_hints(verb, include_extras=True)
     for name, parameter in inspect.signature(verb).parameters.items():
         hint = hints[name]
-        if name == "settings":
-            settings, first = get_args(hint)
+        if name in SETTINGS_PARAMETERS:
+            *_, settings, first = get_args(hint)
             _add_settings(parser, settings)
         elif is_dataclass(hint) and isinstance(hint, type):
             _add_group(parser, hint)
         else:
             positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             _add_argument(parser, name, hint, parameter.default, helps.get(name), positional=positional)
-    if "settings" in hints:
+    if SETTINGS_PARAMETERS & hints.keys():
         parser.show_first(first.names)
     return parser
 
@@ -169,14 +188,17 @@ def _get_value(hint: Any, name: str, parsed: Namespace) -> Any:
 
 
 def _build_settings(parser: VerbParser, settings: type[SettingsType], parsed: Namespace) -> SettingsType:
-    described = fields(settings)  # type: ignore[arg-type]
-    for field in described:
-        if is_dataclass(field.default_factory) and not isinstance(parsed[field.name], Namespace):
-            parser.error(
-                f"{field.name} is {parsed[field.name]!r}, expected a group of settings such as {field.name}.NAME"
-            )
+    _check_groups(parser, settings, parsed)
     built = parser.instantiate(parsed)
-    return settings(**{field.name: getattr(built, field.name) for field in described})
+    return settings(**{field.name: getattr(built, field.name) for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def _check_groups(parser: VerbParser, settings: type, parsed: Namespace) -> None:
+    """Refuses another value where a group of settings belongs."""
+    for field in fields(settings):
+        value = parsed.get(field.name, Namespace())
+        if is_dataclass(field.default_factory) and not isinstance(value, Namespace):
+            parser.error(f"{field.name} is {value!r}, expected a group of settings such as {field.name}.NAME")
 
 
 def _split_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:

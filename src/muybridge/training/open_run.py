@@ -14,22 +14,28 @@ from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import write_json, write_text
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
-from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
+from muybridge.settings import TrainSettings, diff_settings, merge_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.run_videos import RunVideos, read_run_videos
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
-    *("output", "device", "loading.", "checkpoints.", "timeouts."),
+    *("data", "output", "device", "loading.", "checkpoints.", "timeouts.", "training.phases"),
     *("evaluation.batch_size", "evaluation.keep", "training.profile_steps", "training.non_finite"),
 )
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """`settings` with training.global_batch resolved; `specification` of the network that a resumed run trains, else None."""
+    """`settings` with training.global_batch resolved. The rest is of a run that is resumed; None for a new one.
+
+    `videos` is None, too, for a run of a version that did not record them.
+    """
 
     settings: TrainSettings
     specification: Specification | None
     notes: tuple[str, ...]
+    saved_data: str | None = None
+    videos: RunVideos | None = None
 
 
 def open_run(settings: TrainSettings, *, resume: bool, process_group: ProcessGroup) -> OpenedRun:
@@ -48,14 +54,20 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
-    saved = read_settings(settings_file) if has_checkpoint and settings_file.exists() else None
+    saved = _read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
     settings = resolve_global_batch(settings, saved, world_size)
     check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
-    if not has_checkpoint or not network_file.is_file():
-        specification = None
-    else:
-        specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
-    return OpenedRun(settings, specification, describe_changed_settings(settings, saved))
+    notes = describe_changed_settings(settings, saved)
+    if saved is None or not network_file.is_file():
+        return OpenedRun(settings, None, notes)
+    specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
+    return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
+
+
+def _read_saved_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run; those that its version did not have are at their defaults."""
+    saved = read_settings(path)
+    return merge_settings(settings_to_dict(TrainSettings()), saved)
 
 
 def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
@@ -91,8 +103,11 @@ def check_run_folder(
     if changed:
         listed = "; ".join(f"{name} is {new}, the run has {old}" for name, (new, old) in changed.items())
         raise ValueError(
-            f"{folder} was trained with other settings ({listed}); repeat them, or name another folder with -o"
+            f"{folder} was trained with other settings ({listed}); leave them out, or name another folder with -o"
         )
+    phases, saved_phases = settings_to_dict(settings)["training"]["phases"], saved["training"]["phases"]
+    if phases[: len(saved_phases)] != saved_phases:
+        raise ValueError(f"training.phases is {phases}, the run has {saved_phases}; phases can only be added to it")
 
 
 def describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ import sys
 
 from rich.console import Console
 
-from muybridge.distributed.process_group import join_process_group, local_device
+from muybridge.distributed.process_group import ProcessGroup, join_process_group, local_device
 from muybridge.distributed.rank import get_num_restarts
 from muybridge.inference.scorer import resolve_device
-from muybridge.settings import TrainSettings
+from muybridge.settings import GivenSettings, TrainSettings
 from muybridge.training.estimate import describe_job
 from muybridge.training.fit import FitResult, fit
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.resolve import ResolvedSettings, find_device_and_timeout, resolve_settings
 
 
 def train(settings: TrainSettings, *, resume: bool = False) -> FitResult:
@@ -23,13 +24,27 @@ def train(settings: TrainSettings, *, resume: bool = False) -> FitResult:
     """
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as process_group:
-        console = Console(
-            file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not process_group.is_rank0
-        )
-        job = prepare_job(settings, resume=resume or get_num_restarts() > 0, process_group=process_group)
-        for line in describe_job(job) if process_group.is_rank0 else ():  # it measures a step: once is enough
-            console.print(line)
-        result = fit(job, console)
+        return _train(ResolvedSettings(settings), process_group, resume=resume or get_num_restarts() > 0)
+
+
+def train_given(given: GivenSettings, *, resume: bool = False) -> tuple[FitResult, TrainSettings]:
+    """`train` with settings of which some are given and the others resolved (`resolve.py`). Returns the settings too."""
+    resume = resume or get_num_restarts() > 0
+    device, start_minutes = find_device_and_timeout(given, resume=resume)
+    with join_process_group(local_device(resolve_device(device)), start_minutes) as process_group:
+        resolved = resolve_settings(given, resume=resume) if process_group.is_rank0 else None
+        resolved = process_group.broadcast_from_rank0(resolved)
+        assert resolved is not None, "rank 0 has resolved them"
+        return _train(resolved, process_group, resume=resume), resolved.settings
+
+
+def _train(resolved: ResolvedSettings, process_group: ProcessGroup, *, resume: bool) -> FitResult:
+    console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not process_group.is_rank0)
+    job = prepare_job(resolved.settings, resume=resume, process_group=process_group)
+    # Describing measures a step: once is enough.
+    for line in (*resolved.notes, *describe_job(job)) if process_group.is_rank0 else ():
+        console.print(line)
+    result = fit(job, console)
     for line in list_notes(job, result):
         console.print(line)
     return result

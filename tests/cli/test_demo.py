@@ -13,7 +13,7 @@ import pytest
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
-from muybridge.loading import loader
+from muybridge.loading import workers
 from muybridge.studies import demo
 from muybridge.synthetic import motions
 
@@ -34,7 +34,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "MOTIONS", few)
     monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
     monkeypatch.setattr(
-        loader, "resolve_num_workers", lambda wanted: 0
+        workers, "resolve_num_workers", lambda wanted: 0
     )  # each pool of workers takes longer than all else here
 
 

@@ -123,7 +123,7 @@ def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path
     ("words", "sentence"),
     [
         (("--top", "0"), "top must be at least 1, not 0"),
-        (("--clips=-1",), "at least 1 clip, not -1"),
+        (("--clips=-1",), "num_clips must be at least 1, not -1"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
         (("--timeline", "--step", "0"), "step_frames must be at least 1, not 0"),
         (("--timeline-mode", "convolutional"), "--timeline-mode applies to a timeline; add --timeline"),

@@ -50,7 +50,9 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
     assert second == validations[-1].replace("epoch 2.0", "validation")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
-    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {"training.global_batch": 4, "recipe": "paper"}))
+    assert saved == settings_to_dict(
+        tiny_run(motions, tmp_path / "run", {"training.global_batch": 4, "recipe": "paper"})
+    )
 
 
 def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

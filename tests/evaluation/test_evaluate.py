@@ -115,9 +115,9 @@ def test_a_split_is_scored_with_the_card_of_the_weights(finished_run: Path, moti
     num_videos = result.accuracy.num_videos
     assert result.accuracy.split == "test"
     assert progress[-1] == (num_videos, num_videos)
-    card_length = read_scores(tmp_path / "s.parquet").header.protocol.clip_length
+    card_length = read_scores(tmp_path / "s.parquet").header.protocol.preprocessing.clip_length
     evaluate_split(finished_run, settings, tmp_path / "long.parquet", clip_length=card_length + 1)
-    assert read_scores(tmp_path / "long.parquet").header.protocol.clip_length == card_length + 1
+    assert read_scores(tmp_path / "long.parquet").header.protocol.preprocessing.clip_length == card_length + 1
 
 
 def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from muybridge.prediction.timeline import (
     compute_borders_seconds,
     format_srt_time,
     merge_windows,
+    timeline_to_json,
     to_csv,
-    to_json,
     to_srt,
     windows_to_csv,
 )
@@ -241,7 +241,7 @@ def test_csv_can_be_read_back() -> None:
 
 def test_json_holds_windows_and_segments() -> None:
     windows = windows_of("ab")
-    values = json.loads(json.dumps(to_json(windows, merge_windows(windows, CLASSES), CLASSES)))
+    values = json.loads(json.dumps(timeline_to_json(windows, merge_windows(windows, CLASSES), CLASSES)))
     assert values["classes"] == list(CLASSES)
     assert values["windows"][0] == {
         "start_seconds": 0.0,

@@ -99,7 +99,7 @@ def test_stored_and_computed_flow_agree(tmp_path: Path, mirror: bool, sampling: 
 
 
 def test_flow_over_a_gap_at_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="flow_chain true"):
+    with pytest.raises(ValueError, match="flow-chain true"):
         select_stored_ticks(np.array([0, 2]), asked(clip_length=1, flow_gap=2))
 
 

@@ -19,7 +19,7 @@ from muybridge.studies.paper import TABLE2
 from muybridge.studies.plan import DataSource, motion_source
 from muybridge.studies.render import format_study
 from muybridge.studies.rows import build_row
-from muybridge.studies.study import Study, StudyConfig, to_json
+from muybridge.studies.study import Study, StudyConfig, result_to_json
 from muybridge.studies.tables import NOT_RUN
 from muybridge.training.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 
@@ -143,7 +143,7 @@ def test_with_all_rows_no_cell_is_left_open(name: str, config: StudyConfig, tmp_
     assert all(len(line) == len(table.columns) for table in result.tables for line in table.rows)
     assert all(one.y and len(one.x) == len(one.y) for chart in result.charts for one in chart.series)
     values = json.loads(
-        json.dumps(to_json(study, config, result, rows=list(rows.values()), missing=[], environment={}))
+        json.dumps(result_to_json(study, config, result, rows=list(rows.values()), missing=[], environment={}))
     )
     assert values["format"] == 1
     text = " ".join(format_study(values).split())

@@ -33,6 +33,7 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
         "environment.json",
         "network.json",
         "settings.yaml",
+        "videos.parquet",
     ]
 
 
@@ -46,7 +47,7 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
         ),
         ({"clips.stride": 5}, r"a clip spans 16 frames"),
         ({"clips.frames_per_second": 6.0}, r"the longest .* has 3;"),  # 13 frames at 24 a second last 0.54 s
-        ({"device": "cuda:99"}, r"device cuda:99 is not there"),
+        ({"device": "cuda:99"}, r"device cuda:99 does not exist"),
         ({"data": "nowhere"}, r"there is no folder or CSV file 'nowhere'"),
         ({"init": "nowhere.safetensors"}, r"nowhere\.safetensors"),
         ({"fold": 2}, r"no official folds"),

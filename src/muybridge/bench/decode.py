@@ -82,7 +82,7 @@ def make_benchmark_videos(videos: Sequence[Path], folder: Path) -> BenchmarkVide
     return BenchmarkVideos(folder, tuple(members), tuple(video.content for video in encoded_videos), seconds)
 
 
-def build_cases(videos: Sequence[Path], prepared: BenchmarkVideos) -> tuple[list[BenchmarkCase], list[str]]:
+def _build_cases(videos: Sequence[Path], prepared: BenchmarkVideos) -> tuple[list[BenchmarkCase], list[str]]:
     """Build all cases whose libraries are installed, and a line about each library that is not."""
     raw_files = [str(path) for path in videos]
     prepared_files = [str(prepared.folder / f"{index}.mp4") for index in range(len(videos))]
@@ -119,7 +119,7 @@ def measure_decoding(
 ) -> dict[str, Any]:
     """Measure all cases; rates in clips a processor second as JSON values, with ratios and missing libraries."""
     torch.set_num_threads(1)
-    cases, absent = build_cases(videos, prepared)
+    cases, absent = _build_cases(videos, prepared)
     draws = _sample_draws(videos, len(prepared.members), num_clips)
     for case in cases:
         case.read(draws[0])  # opens files, imports and builds converters
@@ -142,14 +142,14 @@ def measure_decoding(
     ]
     return {
         "clips_per_processor_second": rows,
-        "ratios": compute_ratios(rows),
+        "ratios": _compute_ratios(rows),
         "absent": absent,
         "bytes_a_video": statistics.mean(map(len, prepared.contents)),
         "transcoding_seconds_a_video": prepared.seconds_per_video,
     }
 
 
-def compute_ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _compute_ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Rates of this package divided by those of others; a ratio to an absent library is omitted."""
 
     def find_best_rate(*reaches: str, **values: str) -> float | None:

@@ -92,6 +92,6 @@ def format_verdict(root: str, rates: LoaderRates, clips_per_second: float, num_c
     return f"{line} All {num_cores} cores are busy; about {num_cores_needed:.0f} such cores would suffice if a GPU converts."
 
 
-def to_json(rates: LoaderRates, verdict: str) -> dict[str, Any]:
+def rates_to_json(rates: LoaderRates, verdict: str) -> dict[str, Any]:
     """Rates and verdict as JSON values."""
     return {**rates.__dict__, "verdict": verdict}

@@ -31,7 +31,7 @@ def measure_model(
     torch.manual_seed(0)
     net = create_model(name, mid_channel_rule="per_block", norm_epsilon=1e-5).eval().to(device)
     clips = torch.randn(tuple(clips_shape), device=device)
-    networks, absent = build_networks(net, clips, compiled=compiled, peers=peers)
+    networks, absent = _build_networks(net, clips, compiled=compiled, peers=peers)
     gflop = 2 * cost(net, tuple(clips_shape[1:])).multiply_adds * clips_shape[0] / 1e9  # type: ignore[arg-type]
     with torch.inference_mode():
         expected = net(clips)
@@ -46,7 +46,7 @@ def measure_model(
     return BenchmarkResult(f"inference, {name}, {size}, fp32", describe_machine(device), limit, REFERENCE, rows, absent)
 
 
-def build_networks(
+def _build_networks(
     net: VideoResNet, clips: Tensor, *, compiled: bool, peers: bool
 ) -> tuple[dict[str, NetworkFunction], dict[str, str]]:
     """Build all variants of `net`, and for unavailable ones the reason."""

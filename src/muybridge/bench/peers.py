@@ -75,7 +75,7 @@ def _import_torchvision() -> Any:
     return importlib.import_module(name)
 
 
-def export_onnx(net: nn.Module, clips: Tensor, path: Path) -> UnavailablePeer | None:
+def _export_onnx(net: nn.Module, clips: Tensor, path: Path) -> UnavailablePeer | None:
     """Export `net` to an ONNX file for clips of this shape; returns the reason if it cannot."""
     try:
         for package in ("onnx", "onnxscript"):
@@ -88,7 +88,7 @@ def export_onnx(net: nn.Module, clips: Tensor, path: Path) -> UnavailablePeer | 
     return None
 
 
-def load_onnx_runtime(path: Path) -> NetworkFunction | UnavailablePeer:
+def _load_onnx_runtime(path: Path) -> NetworkFunction | UnavailablePeer:
     """ONNX Runtime on the CPU with as many threads as torch."""
     try:
         runtime: Any = importlib.import_module("onnxruntime")
@@ -101,7 +101,7 @@ def load_onnx_runtime(path: Path) -> NetworkFunction | UnavailablePeer:
     return lambda clips: torch.from_numpy(session.run(None, {name: clips.numpy()})[0])
 
 
-def load_openvino(path: Path) -> NetworkFunction | UnavailablePeer:
+def _load_openvino(path: Path) -> NetworkFunction | UnavailablePeer:
     """OpenVINO on the CPU in float32 with as many threads as torch."""
     try:
         module: Any = importlib.import_module("openvino")
@@ -118,7 +118,7 @@ def build_exported_peers(net: nn.Module, clips: Tensor) -> dict[str, NetworkFunc
     """Build ONNX Runtime and OpenVINO networks from one exported file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        unavailable = export_onnx(net, clips, path)
+        unavailable = _export_onnx(net, clips, path)
         if unavailable:
             return {"ONNX Runtime": unavailable, "OpenVINO": unavailable}
-        return {"ONNX Runtime": load_onnx_runtime(path), "OpenVINO": load_openvino(path)}
+        return {"ONNX Runtime": _load_onnx_runtime(path), "OpenVINO": _load_openvino(path)}

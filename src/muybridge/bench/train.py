@@ -34,7 +34,7 @@ def measure_training(
     net, clips = create_network_and_clips(name, shape, device)
     absent: dict[str, str] = {}
     runs: dict[str, TimedFunction] = {}
-    for variant in list_variants(device, compiled=compiled):
+    for variant in _list_variants(device, compiled=compiled):
         network = build_variant(variant, net)
         if isinstance(network, UnavailablePeer):
             absent[variant] = network.reason
@@ -43,7 +43,7 @@ def measure_training(
     seconds = time_interleaved(runs, repeats, device)
     gflop = compute_step_gflop(net, shape)
     peaks = {
-        variant: run_in_fresh_process(measure_step_peak_bytes, variant, name, shape, str(device), precision)
+        variant: run_in_fresh_process(_measure_step_peak_bytes, variant, name, shape, str(device), precision)
         for variant in runs
     }
     rows = [BenchmarkRow(variant, seconds[variant], gflop, peaks[variant]) for variant in runs]
@@ -67,7 +67,7 @@ def compute_step_gflop(net: nn.Module, clips_shape: Sequence[int]) -> float:
     return 3 * 2 * cost(net, (channels, frames, height, width)).multiply_adds * clips_shape[0] / 1e9
 
 
-def list_variants(device: torch.device, *, compiled: bool) -> list[str]:
+def _list_variants(device: torch.device, *, compiled: bool) -> list[str]:
     """Names of the variants that are measured on a device."""
     alternative = "muybridge, unpadded" if device.type == "cuda" else "muybridge, plain conv3d"
     variants = [REFERENCE, alternative, "muybridge, checkpointing", "torchvision", "torchvision, channels_last_3d"]
@@ -93,7 +93,7 @@ def build_variant(variant: str, net: VideoResNet) -> nn.Module | UnavailablePeer
     return network
 
 
-def measure_step_peak_bytes(variant: str, name: str, shape: Sequence[int], device: str, precision: str) -> int:
+def _measure_step_peak_bytes(variant: str, name: str, shape: Sequence[int], device: str, precision: str) -> int:
     """Peak memory of a step beyond the network, its optimizer and the clips."""
     torch.set_num_threads(1)
     net, clips = create_network_and_clips(name, shape, torch.device(device))

@@ -170,7 +170,7 @@ def loader(
     Examples:
         muybridge bench loader --data prepared --workers 8 --clips-per-second 300
     """
-    from muybridge.bench.loader import format_verdict, measure_loading, to_json
+    from muybridge.bench.loader import format_verdict, measure_loading, rates_to_json
     from muybridge.distributed.rank import resolve_num_workers
     from muybridge.loading.open_data import open_data
     from muybridge.records import Preprocessing
@@ -185,7 +185,7 @@ def loader(
     )
     verdict = format_verdict(manifest.root, rates, clips_per_second, resolve_num_workers(None))
     if json:
-        print_json(to_json(rates, verdict))
+        print_json(rates_to_json(rates, verdict))
     else:
         print(
             f"{rates.workers} workers: {rates.planes:.0f} clips/s as planes, {rates.converted:.0f} converted\n{verdict}"

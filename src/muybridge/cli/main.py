@@ -80,8 +80,8 @@ def _run(argv: Sequence[str]) -> int:
 def find_verb(name: str) -> Verb | dict[str, Verb]:
     """The function of a verb, which has the verb's name in the module of that name; of a group, its functions by name."""
     module = importlib.import_module(f"muybridge.cli.{name}")
-    found: Verb | dict[str, Verb] = module.VERBS if name in GROUPS else getattr(module, name)
-    return found
+    verb: Verb | dict[str, Verb] = module.VERBS if name in GROUPS else getattr(module, name)
+    return verb
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -74,19 +74,21 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     files, options = _split_config_files(argv) if SETTINGS_PARAMETERS & hints.keys() else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
-    words = [*(f"--config={file}" for file in files), *options]
-    parsed = parser.parse_args(words)
+    config_argv = [*(f"--config={file}" for file in files), *options]
+    parsed = parser.parse_args(config_argv)
     values = {name: _get_value(hint, name, parsed) for name, hint in hints.items() if name not in SETTINGS_PARAMETERS}
     if "settings" in hints:
         values["settings"] = _build_settings(parser, hints["settings"], parsed)
     if "given" in hints:
-        values["given"] = _collect_given(parser, get_args(get_type_hints(verb, include_extras=True)["given"])[1], words)
+        values["given"] = _collect_given(
+            parser, get_args(get_type_hints(verb, include_extras=True)["given"])[1], config_argv
+        )
     return values
 
 
-def _collect_given(parser: VerbParser, settings: type, words: Sequence[str]) -> GivenSettings:
+def _collect_given(parser: VerbParser, settings: type, argv: Sequence[str]) -> GivenSettings:
     """The settings among the arguments, without defaults."""
-    named = parser.parse_args(words, defaults=False)
+    named = parser.parse_args(argv, defaults=False)
     _check_groups(parser, settings, named)
     names = {field.name for field in fields(settings)}
     return GivenSettings({name: value for name, value in named.as_dict().items() if name in names})

@@ -31,15 +31,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
     def _format_usage(self, usage: object, actions: Iterable[argparse.Action], *_: object) -> str:
         """One line: the arguments that must be given, and that there are options."""
-        words = [f"usage: {self._prog}"]
+        parts = [f"usage: {self._prog}"]
         for action in actions:
             name = action.dest.upper().replace("_", "-")
             shown = f"{name} ..." if action.nargs in ("+", "*") else name
             if not action.option_strings:
-                words.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
+                parts.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
             elif action.required:
-                words.append(f"{SHORT_OPTIONS.get(action.dest, show_option(action.dest))} {shown}")
-        return " ".join([*words, "[OPTIONS]"]) + "\n\n"
+                parts.append(f"{SHORT_OPTIONS.get(action.dest, show_option(action.dest))} {shown}")
+        return " ".join([*parts, "[OPTIONS]"]) + "\n\n"
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:

@@ -186,11 +186,11 @@ def _predict_each(
 
 
 def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
-    from muybridge.prediction.timeline import to_json
+    from muybridge.prediction.timeline import timeline_to_json
 
     if timeline is None:
         return prediction.to_json()
-    values = to_json(prediction.windows, prediction.segments, recognizer.card.classes)
+    values = timeline_to_json(prediction.windows, prediction.segments, recognizer.card.classes)
     return {**prediction.to_json(), "timeline": values}
 
 

@@ -41,7 +41,7 @@ class Watchdog:
 
     def __init__(self, rank: Rank, *, on_timeout: Callable[[str], None] | None = None) -> None:
         self._rank = rank
-        self._on_timeout = on_timeout or end_process
+        self._on_timeout = on_timeout or _end_process
         self._changed = threading.Condition()
         self._deadline = self._wake_time = math.inf
         self._phase = _Phase()
@@ -137,7 +137,7 @@ class Watchdog:
                 self._changed.wait(None if math.isinf(self._deadline) else max(0.0, self._deadline - now))
 
 
-def end_process(message: str) -> None:
+def _end_process(message: str) -> None:
     """Prints one sentence and exits: what hangs, a read or another rank, cannot be asked to stop."""
     print(f"muybridge: {message}; run the same line with --resume to continue", file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)

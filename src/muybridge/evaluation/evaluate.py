@@ -86,7 +86,7 @@ def evaluate_split(
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
-    job = plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
@@ -100,7 +100,7 @@ def evaluate_split(
         return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
 
 
-def plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
     """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.

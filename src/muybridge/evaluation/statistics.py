@@ -88,7 +88,7 @@ def t_interval(values: ArrayLike) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def percentile_interval(samples: NDArray[np.float64]) -> tuple[float, float]:
+def _percentile_interval(samples: NDArray[np.float64]) -> tuple[float, float]:
     """The 2.5 % and 97.5 % quantiles of bootstrap `samples` (N,)."""
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)
@@ -101,12 +101,12 @@ def paired_bootstrap_interval(differences: NDArray[np.int64], groups: Sequence[s
     """
     rng = make_generator(0, "bootstrap", 0)
     if groups is not None:
-        return percentile_interval(_resample_groups(differences, groups, rng))
+        return _percentile_interval(_resample_groups(differences, groups, rng))
     # The mean of a resample depends only on how often it contains -1, 0 and 1: one multinomial draw each, 200 times faster
     # than scipy.stats.bootstrap for 1,000 videos.
     counts = np.array([np.count_nonzero(differences == value) for value in (-1, 0, 1)])
     resampled = rng.multinomial(len(differences), counts / len(differences), size=NUM_RESAMPLES)
-    return percentile_interval((resampled[:, 2] - resampled[:, 0]) / len(differences))
+    return _percentile_interval((resampled[:, 2] - resampled[:, 0]) / len(differences))
 
 
 def _resample_groups(

@@ -82,7 +82,7 @@ def export_weights(
             case "torch-export":
                 score = _write_program(network, card, temporary, two_dimensional=two_dimensional)
             case "torchvision":
-                tensors = convert_to_torchvision(network)
+                tensors = _convert_to_torchvision(network)
                 notes += _list_torchvision_notes(card)
                 score = _write_tensors(
                     tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary
@@ -90,13 +90,13 @@ def export_weights(
             case "state-dict":
                 notes.append(f"the file has no epsilon of batch norm; set it to {card.specification.norm_epsilon:g}")
                 score = _write_tensors(network.state_dict(), card.specification, temporary)
-        difference, largest = compare_outputs(network, score, card)
+        difference, largest = _compare_outputs(network, score, card)
     result = ExportResult(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
     write_json(result.json_file, _build_description(result, card, export_format, two_dimensional=two_dimensional))
     return result
 
 
-def compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> tuple[float, float]:
+def _compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> tuple[float, float]:
     """The largest difference between outputs of `network` and `score` for random clips, and the network's largest output.
 
     RuntimeError if the difference exceeds `TOLERANCE` times the largest output.
@@ -127,7 +127,7 @@ def _get_clip_size(card: Card) -> tuple[int, int, int, int]:
     return preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop
 
 
-def convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
+def _convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
     """A state dict with the same outputs under torchvision's epsilon of 1e-5.
 
     Batch norm divides by sqrt(variance + epsilon), so the excess of our epsilon is added to the running variance. ValueError

@@ -154,12 +154,12 @@ class FoldedBlock(nn.Module):
 
     def __init__(self, block: ResidualBlock, channel_multiple: int) -> None:
         super().__init__()
-        folded = fold_steps(list_convolution_steps(*block.convolutions), channel_multiple)
+        folded = _fold_steps(list_convolution_steps(*block.convolutions), channel_multiple)
         folded[-1].relu = True  # after the sum
         self.convolutions = nn.ModuleList(folded)
         self.shortcut = None
         if block.downsample is not None:
-            (self.shortcut,) = fold_steps(list_convolution_steps(block.downsample), channel_multiple)
+            (self.shortcut,) = _fold_steps(list_convolution_steps(block.downsample), channel_multiple)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
@@ -170,7 +170,7 @@ class FoldedBlock(nn.Module):
         return out
 
 
-def fold_steps(steps: Sequence[ConvolutionStep], channel_multiple: int) -> list[FoldedConvolution]:
+def _fold_steps(steps: Sequence[ConvolutionStep], channel_multiple: int) -> list[FoldedConvolution]:
     """Convolutions with batch norm and ReLU, each folded; channels between two of them are padded to a multiple."""
     folded: list[FoldedConvolution] = []
     extra_in = 0
@@ -215,7 +215,7 @@ class InferenceNetwork(ClipClassifier):
         stem, blocks, head = net.split()
         super().__init__(net.specification, head.weight.detach().clone(), head.bias.detach().clone())
         pools = [module for module in stem if isinstance(module, nn.MaxPool3d)]
-        self.stem = nn.Sequential(*fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
+        self.stem = nn.Sequential(*_fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
         self.blocks = nn.Sequential(*(FoldedBlock(block, channel_multiple) for block in blocks))
         self.eval()
 

@@ -35,7 +35,7 @@ class SplitNetwork:
 
     def __init__(self, network: InferenceNetwork) -> None:
         layers = [*network.stem, *network.blocks]
-        num_frame_layers = next((index for index, layer in enumerate(layers) if not is_per_frame(layer)), len(layers))
+        num_frame_layers = next((index for index, layer in enumerate(layers) if not _is_per_frame(layer)), len(layers))
         self.network = network
         self.frame_layers = nn.Sequential(*layers[:num_frame_layers])
         self.window_layers = nn.Sequential(*layers[num_frame_layers:])
@@ -58,7 +58,7 @@ class SplitNetwork:
         return self.network.classify(features)
 
 
-def is_per_frame(layer: nn.Module) -> bool:
+def _is_per_frame(layer: nn.Module) -> bool:
     """Whether all convolutions of the layer have temporal size and stride 1."""
     return all(conv.temporal_geometry[:2] == (1, 1) for conv in layer.modules() if isinstance(conv, FoldedConvolution))
 

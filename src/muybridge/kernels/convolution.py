@@ -45,10 +45,10 @@ class Convolution3d(nn.Conv3d):
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
         match choose_execution_form(self.kernel_size, self.stride, self.padding):
             case "frames":
-                return convolve_frames(clips, weight, stride=self.stride, padding=self.padding)
+                return _convolve_frames(clips, weight, stride=self.stride, padding=self.padding)
             case "pixels":
-                return convolve_pixels(clips, weight, stride=self.stride, padding=self.padding)
-            case "conv3d" if should_use_winograd(clips, weight, self.stride, self.padding):
+                return _convolve_pixels(clips, weight, stride=self.stride, padding=self.padding)
+            case "conv3d" if _should_use_winograd(clips, weight, self.stride, self.padding):
                 return winograd.convolve_winograd(clips, weight, stride=self.stride[0], padding=self.padding[0])
             case "conv3d":
                 return functional.conv3d(clips, weight, None, self.stride, self.padding)
@@ -63,40 +63,40 @@ def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntT
     return "frames" if per_frame else "pixels"
 
 
-def convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
+def _convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A 1 x k x k convolution, frame by frame. Channels-last clips (N, C, T, H, W) are not copied."""
     frames, filters = flatten_clips(clips, "frames"), weight.squeeze(2)
-    if should_use_winograd(clips, weight, stride, padding):
+    if _should_use_winograd(clips, weight, stride, padding):
         maps = winograd.convolve_winograd(frames, filters)
     else:
         maps = functional.conv2d(frames, filters, None, stride[1:], padding[1:])
     return unflatten_maps(maps, clips, "frames")
 
 
-def convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
+def _convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A t x 1 x 1 convolution, pixel by pixel. Channels-last clips (N, C, T, H, W) are not copied."""
     rows, taps = flatten_clips(clips, "pixels"), weight.squeeze(4)
     # Only where torch's weight gradient is known to be slow: not on a GPU, nor under a compiler, which must see the operators.
-    if is_eager_on_cpu(clips):
+    if _is_eager_on_cpu(clips):
         maps = convolve_temporal(rows, taps, stride=stride[0], padding=padding[0])
     else:
         maps = functional.conv2d(rows, taps, None, (stride[0], 1), (padding[0], 0))
     return unflatten_maps(maps, clips, "pixels")
 
 
-def is_eager_on_cpu(clips: Tensor) -> bool:
+def _is_eager_on_cpu(clips: Tensor) -> bool:
     """Whether clips are on a CPU, without autocast and without torch.compile."""
     on_cpu = clips.device.type == "cpu"
     return on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
-def should_use_winograd(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTuple) -> bool:
+def _should_use_winograd(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTuple) -> bool:
     """Whether Winograd's algorithm is faster, including the transformation of the filters."""
     return (
         clips.dtype == torch.float32
         and winograd.is_applicable(weight, stride, padding)
         and winograd.is_worthwhile_in_training(clips)
-        and is_eager_on_cpu(clips)
+        and _is_eager_on_cpu(clips)
         and has_onednn()
     )
 
@@ -165,14 +165,14 @@ class FactorizedConvolution(nn.Sequential):
         if extra_channels == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
             return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
         maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
-        maps = self[2](apply_padded_norm(norm, maps, extra_channels))
+        maps = self[2](_apply_padded_norm(norm, maps, extra_channels))
         maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
         for module in list(self.children())[4:]:
             maps = module(maps)
         return maps
 
 
-def apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
+def _apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
     """Batch norm of maps with `extra_channels` channels of zeros after those of `norm`; they stay zero."""
     assert norm.momentum is not None, "running means are moving averages"
     assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"

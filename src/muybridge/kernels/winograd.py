@@ -48,14 +48,14 @@ def is_applicable(weight: Tensor, stride: tuple[int, ...], padding: tuple[int, .
     return has_shape and reuse >= MIN_REUSE and out_channels % CHANNEL_MULTIPLE == 0 == in_channels % CHANNEL_MULTIPLE
 
 
-def count_tiles(clips: Tensor) -> tuple[int, int]:
+def _count_tiles(clips: Tensor) -> tuple[int, int]:
     """The number of rows and columns of tiles in a frame of clips (N, C, T, H, W)."""
     return -(-clips.shape[3] // OUTPUT_TILE_SIZE), -(-clips.shape[4] // OUTPUT_TILE_SIZE)
 
 
 def is_worthwhile(clips: Tensor) -> bool:
     """Whether the frames of clips (N, C, T, H, W) are large enough and fill their tiles, for any N."""
-    tiles = math.prod(count_tiles(clips))
+    tiles = math.prod(_count_tiles(clips))
     fill = clips.shape[3] * clips.shape[4] / (OUTPUT_TILE_SIZE**2 * tiles)
     return clips.shape[2] * tiles >= MIN_TILES_PER_CLIP and fill >= MIN_TILE_FILL
 
@@ -63,7 +63,7 @@ def is_worthwhile(clips: Tensor) -> bool:
 def is_worthwhile_in_training(clips: Tensor) -> bool:
     """The same for filters that are transformed for this call only."""
     return (
-        is_worthwhile(clips) and clips.shape[0] * clips.shape[2] * math.prod(count_tiles(clips)) >= MIN_TILES_PER_STEP
+        is_worthwhile(clips) and clips.shape[0] * clips.shape[2] * math.prod(_count_tiles(clips)) >= MIN_TILES_PER_STEP
     )
 
 
@@ -122,14 +122,14 @@ class WinogradConvolution:
         pixels = clips.permute(0, 2, 3, 4, 1)  # (N, T, H, W, C)
         residual_pixels = None if residual is None else residual.permute(0, 2, 3, 4, 1)
         num_clips, num_frames, height, width, _ = pixels.shape
-        num_rows, num_columns = count_tiles(clips)
+        num_rows, num_columns = _count_tiles(clips)
         out_frames = (num_frames + 2 * padding - self._num_taps) // stride + 1
         maps = pixels.new_empty(num_clips, out_frames, height, width, self._out_channels)
         channels = pixels.shape[-1] + self._out_channels
         row_bytes = INPUT_TILE_SIZE**2 * channels * pixels.element_size() * num_frames * num_columns
         max_rows = CHUNK_BYTES // row_bytes
         for clip_slice in _iterate_slices(num_clips, max_rows // num_rows):
-            tiles = extract_tiles(pixels[clip_slice], num_rows, num_columns)
+            tiles = _extract_tiles(pixels[clip_slice], num_rows, num_columns)
             for row_slice in _iterate_slices(num_rows, max_rows):
                 products = self._compute_products(tiles[:, :, row_slice], stride, padding)
                 target_slice = (
@@ -183,7 +183,7 @@ class WinogradConvolution:
             target.copy_(tiles)
 
 
-def extract_tiles(pixels: Tensor, num_rows: int, num_columns: int) -> Tensor:
+def _extract_tiles(pixels: Tensor, num_rows: int, num_columns: int) -> Tensor:
     """Pixels (N, T, H, W, C) -> overlapping tiles (N, T, rows, columns, 6, 6, C), a view of a zero-padded copy."""
     bottom = num_rows * OUTPUT_TILE_SIZE + 1 - pixels.shape[2]
     right = num_columns * OUTPUT_TILE_SIZE + 1 - pixels.shape[3]

@@ -42,8 +42,8 @@ class TrainingBatchSampler(Sampler[list[int]]):
     def list_micro_batches(self, step: int) -> list[list[int]]:
         """The draws of this rank in a step, one list per micro-batch."""
         draws = range(step * self.draws_per_step, (step + 1) * self.draws_per_step)
-        micro_batches = (slice_evenly(draws, index, self.num_micro_batches) for index in range(self.num_micro_batches))
-        return [list(slice_evenly(batch, self.rank.rank, self.rank.world_size)) for batch in micro_batches]
+        micro_batches = (_slice_evenly(draws, index, self.num_micro_batches) for index in range(self.num_micro_batches))
+        return [list(_slice_evenly(batch, self.rank.rank, self.rank.world_size)) for batch in micro_batches]
 
     def list_draws(self, step: int) -> list[int]:
         """The draws of this rank in a step."""
@@ -57,7 +57,7 @@ class TrainingBatchSampler(Sampler[list[int]]):
         return (self.num_steps - self.first_step) * self.num_micro_batches
 
 
-def slice_evenly(draws: range, index: int, num_slices: int) -> range:
+def _slice_evenly(draws: range, index: int, num_slices: int) -> range:
     """Slice number `index` of `num_slices` consecutive slices of nearly equal length."""
     return draws[len(draws) * index // num_slices : len(draws) * (index + 1) // num_slices]
 

@@ -59,12 +59,12 @@ def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
     """
     if len(clip_cthw) != 4 or min(clip_cthw) < 1:
         raise ValueError(f"the size of a clip must be (C, T, H, W), all at least 1, not {tuple(clip_cthw)}")
-    meta_net = copy_to_meta(net).eval()
+    meta_net = _copy_to_meta(net).eval()
     layers: list[LayerCost] = []
     for name, module in meta_net.named_modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
             module.register_forward_hook(
-                lambda layer, _, output, name=name: layers.append(compute_layer_cost(name, layer, output))
+                lambda layer, _, output, name=name: layers.append(_compute_layer_cost(name, layer, output))
             )
         elif isinstance(module, nn.BatchNorm3d):
             # It keeps the shape, and torch decomposes it in Python on the meta device, which is most of the time of a count.
@@ -75,7 +75,7 @@ def cost(net: nn.Module, clip_cthw: tuple[int, int, int, int]) -> Cost:
     return Cost(parameters=sum(p.numel() for p in meta_net.parameters()), layers=tuple(layers))
 
 
-def copy_to_meta(net: nn.Module) -> nn.Module:
+def _copy_to_meta(net: nn.Module) -> nn.Module:
     """Copy `net` to the meta device without copying its data first."""
     tensors = [*net.parameters(), *net.buffers()]
     # deepcopy looks up copies in its memo: with every tensor in it, no data is copied.
@@ -88,7 +88,7 @@ def _make_meta_tensor(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def compute_layer_cost(name: str, layer: nn.Conv3d | nn.Linear, output: Tensor) -> LayerCost:
+def _compute_layer_cost(name: str, layer: nn.Conv3d | nn.Linear, output: Tensor) -> LayerCost:
     """The cost of one layer, from the shape of its output, (1, C, T, H, W) or (1, classes)."""
     one: Triple = (1, 1, 1)
     is_convolution = isinstance(layer, nn.Conv3d)

@@ -40,15 +40,15 @@ class VideoResNet(nn.Module):
         super().__init__()
         self.specification = spec
         # Sizes as in Table 1: R3D or R(2+1)D of 18 or 34 layers, clips of 3 x L x 112 x 112.
-        self.stem = build_stem(spec)  # conv1, 64 x L x 56 x 56
-        self.layer1 = build_stage(spec, 0)  # conv2_x, 64 x L x 56 x 56
-        self.layer2 = build_stage(spec, 1)  # conv3_x, 128 x L/2 x 28 x 28
-        self.layer3 = build_stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
-        self.layer4 = build_stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
+        self.stem = _build_stem(spec)  # conv1, 64 x L x 56 x 56
+        self.layer1 = _build_stage(spec, 0)  # conv2_x, 64 x L x 56 x 56
+        self.layer2 = _build_stage(spec, 1)  # conv3_x, 128 x L/2 x 28 x 28
+        self.layer3 = _build_stage(spec, 2)  # conv4_x, 256 x L/4 x 14 x 14
+        self.layer4 = _build_stage(spec, 3)  # conv5_x, 512 x L/8 x 7 x 7
         self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
         # In training, store only the input of each block and recompute the rest: less memory, a third more time.
         self.activation_checkpointing = False
-        initialize_weights(self)
+        _initialize_weights(self)
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
@@ -70,7 +70,7 @@ class VideoResNet(nn.Module):
         check_clips(clips_ncthw, self.specification, self.fc.weight.dtype)
         maps = clips_ncthw
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            maps = run_checkpointed(self, maps)
+            maps = _run_checkpointed(self, maps)
         else:
             for stage in self.stages:
                 maps = stage(maps)
@@ -85,7 +85,7 @@ class NetworkParts(NamedTuple):
     head: nn.Linear
 
 
-def run_checkpointed(net: VideoResNet, maps: Tensor) -> Tensor:
+def _run_checkpointed(net: VideoResNet, maps: Tensor) -> Tensor:
     """Run stem and blocks; each runs a second time in the backward pass, so that its activations need not be stored."""
     stem, blocks, _ = net.split()
     for block in (stem, *blocks):
@@ -95,11 +95,11 @@ def run_checkpointed(net: VideoResNet, maps: Tensor) -> Tensor:
 
 
 def _make_checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), freeze_running_statistics(block)
+    return nullcontext(), _freeze_running_statistics(block)
 
 
 @contextmanager
-def freeze_running_statistics(block: nn.Module) -> Iterator[None]:
+def _freeze_running_statistics(block: nn.Module) -> Iterator[None]:
     """Keep batch norm from updating its running statistics: in a recomputation the first run has updated them already."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -113,10 +113,10 @@ def freeze_running_statistics(block: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, num_batches
 
 
-def build_stem(spec: Specification) -> nn.Sequential:
+def _build_stem(spec: Specification) -> nn.Sequential:
     """conv1: C x T x H x W -> width x T x H/2 x W/2 (T becomes 1 where the stem takes time as channels)."""
     inputs, width = spec.input_channels, spec.width
-    following: list[nn.Module] = [build_norm(width, spec), nn.ReLU(inplace=True)]
+    following: list[nn.Module] = [_build_norm(width, spec), nn.ReLU(inplace=True)]
     if spec.stem_pool:
         following.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
     match spec.stem:
@@ -131,11 +131,11 @@ def build_stem(spec: Specification) -> nn.Sequential:
             mid = spec.stem_mid_channels
             spatial = Convolution3d(inputs, mid, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
             temporal = Convolution3d(mid, width, kernel_size=(3, 1, 1), padding=(1, 0, 0))
-            return FactorizedConvolution(spatial, build_norm(mid, spec), temporal, *following, relu=spec.middle_relu)
+            return FactorizedConvolution(spatial, _build_norm(mid, spec), temporal, *following, relu=spec.middle_relu)
     return nn.Sequential(first, *following)
 
 
-def build_stage(spec: Specification, index: int) -> nn.Sequential:
+def _build_stage(spec: Specification, index: int) -> nn.Sequential:
     """conv2_x to conv5_x for `index` 0 to 3; the first block changes size and channels."""
     block = BottleneckBlock if spec.block == "bottleneck" else BasicBlock
     kind, channels = spec.stages[index], spec.width * 2**index
@@ -181,15 +181,15 @@ class BasicBlock(ResidualBlock):
         mid1 = compute_mid_channels(in_channels, channels)
         mid2 = mid1 if spec.mid_channel_rule == "per_block" else compute_mid_channels(channels, channels)
         self.conv1 = nn.Sequential(
-            build_convolution(in_channels, channels, kind=kind, mid_channels=mid1, stride=stride, spec=spec),
-            build_norm(channels, spec),
+            _build_convolution(in_channels, channels, kind=kind, mid_channels=mid1, stride=stride, spec=spec),
+            _build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
         self.conv2 = nn.Sequential(
-            build_convolution(channels, channels, kind=kind, mid_channels=mid2, stride=(1, 1, 1), spec=spec),
-            build_norm(channels, spec),
+            _build_convolution(channels, channels, kind=kind, mid_channels=mid2, stride=(1, 1, 1), spec=spec),
+            _build_norm(channels, spec),
         )
-        self.downsample = build_shortcut(in_channels, channels, stride=stride, spec=spec)
+        self.downsample = _build_shortcut(in_channels, channels, stride=stride, spec=spec)
 
     @property
     def convolutions(self) -> tuple[nn.Sequential, ...]:
@@ -210,15 +210,15 @@ class BottleneckBlock(ResidualBlock):
         # The authors' code uses the convolution's own input channels, torchvision those of the block.
         mid = compute_mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
         self.conv1 = nn.Sequential(
-            build_pointwise(in_channels, channels), build_norm(channels, spec), nn.ReLU(inplace=True)
+            _build_pointwise(in_channels, channels), _build_norm(channels, spec), nn.ReLU(inplace=True)
         )
         self.conv2 = nn.Sequential(
-            build_convolution(channels, channels, kind=kind, mid_channels=mid, stride=stride, spec=spec),
-            build_norm(channels, spec),
+            _build_convolution(channels, channels, kind=kind, mid_channels=mid, stride=stride, spec=spec),
+            _build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
-        self.conv3 = nn.Sequential(build_pointwise(channels, out_channels), build_norm(out_channels, spec))
-        self.downsample = build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
+        self.conv3 = nn.Sequential(_build_pointwise(channels, out_channels), _build_norm(out_channels, spec))
+        self.downsample = _build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
 
     @property
     def convolutions(self) -> tuple[nn.Sequential, ...]:
@@ -246,7 +246,7 @@ def list_convolution_steps(*modules: nn.Module) -> list[ConvolutionStep]:
     return steps
 
 
-def build_convolution(
+def _build_convolution(
     in_channels: int,
     out_channels: int,
     *,
@@ -267,7 +267,7 @@ def build_convolution(
                 Convolution3d(
                     in_channels, mid_channels, kernel_size=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)
                 ),
-                build_norm(mid_channels, spec),
+                _build_norm(mid_channels, spec),
                 Convolution3d(
                     mid_channels, out_channels, kernel_size=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)
                 ),
@@ -277,24 +277,26 @@ def build_convolution(
             raise AssertionError("a specification has this kind in its stem only")
 
 
-def build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1, 1, 1)) -> Convolution3d:
+def _build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1, 1, 1)) -> Convolution3d:
     """A 1x1x1 convolution."""
     return Convolution3d(in_channels, out_channels, kernel_size=(1, 1, 1), stride=stride, padding=(0, 0, 0))
 
 
-def build_shortcut(in_channels: int, out_channels: int, *, stride: Triple, spec: Specification) -> nn.Sequential | None:
+def _build_shortcut(
+    in_channels: int, out_channels: int, *, stride: Triple, spec: Specification
+) -> nn.Sequential | None:
     """1x1x1 with the block's stride and batch norm, never factorised; None where size and channels stay the same."""
     if in_channels == out_channels and stride == (1, 1, 1):
         return None
-    return nn.Sequential(build_pointwise(in_channels, out_channels, stride=stride), build_norm(out_channels, spec))
+    return nn.Sequential(_build_pointwise(in_channels, out_channels, stride=stride), _build_norm(out_channels, spec))
 
 
-def build_norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
+def _build_norm(channels: int, spec: Specification) -> nn.BatchNorm3d:
     """Batch norm with torch's momentum 0.1, which is Caffe2's 0.9."""
     return nn.BatchNorm3d(channels, eps=spec.norm_epsilon, momentum=0.1)
 
 
-def initialize_weights(net: nn.Module) -> None:
+def _initialize_weights(net: nn.Module) -> None:
     """Draw weights as the authors' code does, from torch's global generator.
 
     Convolutions N(0, 2 / fan_out) (Caffe2's MSRAFill), classifier U(+-sqrt(3 / fan_in)) (its XavierFill) and bias 0; batch

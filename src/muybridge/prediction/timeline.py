@@ -188,7 +188,7 @@ def _compute_mean_probability(windows: Sequence[Window], run: _LabelRun, label: 
     return sum(window.probabilities[label] for window in windows[run.start : run.stop]) / (run.stop - run.start)
 
 
-def to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Sequence[str]) -> dict[str, Any]:
+def timeline_to_json(windows: Sequence[Window], segments: Sequence[Segment], classes: Sequence[str]) -> dict[str, Any]:
     """JSON values {classes, windows: [...], segments: [...]} with the fields of the records."""
     return {
         "classes": list(classes),

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muybridge.prediction.recognizer import Prediction
-from muybridge.prediction.timeline import to_csv, to_json, to_srt
+from muybridge.prediction.timeline import timeline_to_json, to_csv, to_srt
 
 
 def format_timeline(prediction: Prediction, classes: Sequence[str], timeline_format: str) -> str:
     """The timeline of a video as the text of a json, csv or srt file."""
     match timeline_format:
         case "json":
-            values = to_json(prediction.windows, prediction.segments, classes)
+            values = timeline_to_json(prediction.windows, prediction.segments, classes)
             return json.dumps({"video": prediction.video, **values}, indent=2) + "\n"
         case "csv":
             return to_csv(prediction.segments)

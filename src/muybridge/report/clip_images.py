@@ -81,7 +81,7 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_clip_reader(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
+def open_scored_clips(address: str, header: ScoresHeader, *, seed: int) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
     manifest = open_data(address, fold=header.fold, seed=seed)
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])

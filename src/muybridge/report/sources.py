@@ -81,7 +81,7 @@ def read_sources(addresses: Sequence[str]) -> list[RunRecord] | StudyRecord:
     if studies and len(addresses) > 1:
         raise ValueError(f"{studies[0]} is a study, which is reported alone; omit the other addresses")
     if studies:
-        return read_study(Path(studies[0]))
+        return _read_study(Path(studies[0]))
     if len(set(addresses)) < len(addresses):
         raise ValueError("an address is given twice; give each run once")
     return [
@@ -117,7 +117,7 @@ def read_run(path: Path, name: str) -> RunRecord:
     )
 
 
-def read_study(folder: Path) -> StudyRecord:
+def _read_study(folder: Path) -> StudyRecord:
     """Read study.json in a study's folder. Raises ValueError if it is damaged, of another format or incomplete."""
     path = _find_study_file(folder)
     assert path is not None, "the caller has checked that it exists"

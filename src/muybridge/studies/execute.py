@@ -55,7 +55,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
     settings = build_train_settings(plan["settings"])
     folder = Path(settings.output)
     if not (folder / TRAINED).exists():
-        train(settings, plan, console)
+        _execute_training(settings, plan, console)
     for test in plan["tests"]:
         evaluation = EvaluationSpec(test["clips"], test["length"], test["split"])
         path = folder / "tests" / f"{evaluation.key}.json"
@@ -65,7 +65,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
             write_json(path, collect_numbers(accuracy) | stopwatch.read())
 
 
-def train(settings: TrainSettings, plan: Mapping[str, Any], console: Console) -> None:
+def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console: Console) -> None:
     """Trains, in this process or by the plan's launcher, and writes training.json."""
     stopwatch, folder = Stopwatch(), Path(settings.output)
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from muybridge.files.atomic import write_json
 from muybridge.studies.plan import RowKey
-from muybridge.studies.study import Row, Study, StudyConfig, to_json
+from muybridge.studies.study import Row, Study, StudyConfig, result_to_json
 
 MAX_MISSING_PRINTED = 5
 TEXT_WIDTH = 110
@@ -24,7 +24,7 @@ def write_study(study: Study, config: StudyConfig, rows: Mapping[RowKey, Row], f
     """Writes folder/<study>/study.json atomically from the rows that exist, and returns its contents."""
     keys = study.row_keys(config)
     finished = [rows[key] for key in keys if key in rows]
-    values = to_json(
+    values = result_to_json(
         study,
         config,
         study.summarize(config, rows, folder / "runs"),

@@ -97,8 +97,8 @@ class GridResults:
     def rows_by_seed(self, key: Hashable) -> dict[int, Row]:
         """The finished rows of one cell."""
         group = self.grid[key]
-        found = {run.seed: self.rows.get((run.name, group.evaluation.key)) for run in group.members}
-        return {seed: row for seed, row in found.items() if row is not None}
+        rows_by_seed = {run.seed: self.rows.get((run.name, group.evaluation.key)) for run in group.members}
+        return {seed: row for seed, row in rows_by_seed.items() if row is not None}
 
     def by_seed(self, *keys: Hashable, metric: Metric = "video_top1") -> BySeed:
         """The mean of a metric over cells, in percent, for every seed that all of them have."""
@@ -169,7 +169,7 @@ class Study:
         return StudyResult(self.verdict(results), self.tables(results), self.charts(results), self.images(results))
 
 
-def to_json(
+def result_to_json(
     study: Study,
     config: StudyConfig,
     result: StudyResult,

@@ -84,9 +84,9 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: 
     Raises OSError where the disk is full; earlier checkpoints are unchanged then.
     """
     train_state = snapshot.train_state
-    target = folder / format_checkpoint_name(train_state.step)
+    target = folder / _format_checkpoint_name(train_state.step)
     partial, replaced = folder / f".{target.name}.partial", folder / f".{target.name}.replaced"
-    files = serialize(snapshot)
+    files = _serialize(snapshot)
     for leftover in (partial, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -95,22 +95,22 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: 
             with (partial / name).open("wb") as file:
                 file.write(content)
                 os.fsync(file.fileno())
-        sync_folder(partial)
+        _sync_folder(partial)
         if target.exists():  # the same step was saved before its validation
             target.rename(replaced)
         partial.rename(target)
-        sync_folder(folder)
+        _sync_folder(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
-    best = format_checkpoint_name(train_state.best_step) if keep_best and train_state.best_step is not None else ""
+    best = _format_checkpoint_name(train_state.best_step) if keep_best and train_state.best_step is not None else ""
     for old in list_checkpoints(folder)[:-keep]:
         if old.name != best:
-            remove_checkpoint(old)
+            _remove_checkpoint(old)
     return target
 
 
-def serialize(snapshot: Snapshot) -> dict[str, bytes | memoryview]:
+def _serialize(snapshot: Snapshot) -> dict[str, bytes | memoryview]:
     """The files of a checkpoint, by name. In memory, since torch and safetensors do not raise OSError for a full disk."""
     optimizer_buffer = io.BytesIO()
     torch.save(snapshot.optimizer_state, optimizer_buffer)
@@ -127,12 +127,12 @@ def _hash_state(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def format_checkpoint_name(step: int) -> str:
+def _format_checkpoint_name(step: int) -> str:
     """The folder name of the checkpoint after `step` steps."""
     return f"step-{step:08d}"
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Syncs the entries of a folder, so that renames survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -141,7 +141,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_checkpoint(path: Path) -> None:
+def _remove_checkpoint(path: Path) -> None:
     """Removes a checkpoint. It is renamed first, so that a killed process leaves nothing that looks like one."""
     doomed = path.with_name(f".{path.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)

@@ -44,7 +44,7 @@ def fit(job: TrainingJob, console: Console) -> FitResult:
     """Trains from the newest checkpoint, or from step 0, to the last step. Raises `StopRequested` after saving."""
     schedule, training = job.schedule, job.settings.training
     optimizer = build_optimizer(job.network, training)
-    train_state, accuracy = restore_newest_checkpoint(job, optimizer, console), None
+    train_state, accuracy = _restore_newest_checkpoint(job, optimizer, console), None
     examples = make_example_clips(job, 2)
     model = wrap_for_training(
         job.network, job.process_group, sync_batch_norm=training.synchronise_norm, example_clips=examples
@@ -94,7 +94,7 @@ def fit(job: TrainingJob, console: Console) -> FitResult:
     return FitResult(train_state, accuracy)
 
 
-def restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:
+def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:
     """Restores the newest intact checkpoint on all ranks, read by rank 0, and returns its state; else that of step 0."""
     snapshot, problems = read_newest_snapshot(job.folder / "checkpoints") if job.process_group.is_rank0 else (None, [])
     for problem in problems:

@@ -29,7 +29,7 @@ def create_initial_network(
         return initialize_network(settings, len(classes)), []
     if resumed_specification is None:
         download_once_per_node(settings.init, process_group)
-        network, note = load_pretrained_network(settings, settings.init, classes)
+        network, note = _load_pretrained_network(settings, settings.init, classes)
         return network, [note]
     network = initialize_network(settings, len(classes), resumed_specification)
     freeze(network, settings.training.frozen_stages)
@@ -67,7 +67,7 @@ def initialize_network(
         return VideoResNet(specification)
 
 
-def load_pretrained_network(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
+def _load_pretrained_network(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
     """The network of the settings with the weights at `address`, and a sentence on what was loaded."""
     pretrained, card = load_weights(address)
     source = card.specification

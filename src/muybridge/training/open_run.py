@@ -55,9 +55,9 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
     saved = _read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
-    settings = resolve_global_batch(settings, saved, world_size)
-    check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
-    notes = describe_changed_settings(settings, saved)
+    settings = _resolve_global_batch(settings, saved, world_size)
+    _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
+    notes = _describe_changed_settings(settings, saved)
     if saved is None or not network_file.is_file():
         return OpenedRun(settings, None, notes)
     specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
@@ -70,7 +70,7 @@ def _read_saved_settings(path: Path) -> dict[str, Any]:
     return merge_settings(settings_to_dict(TrainSettings()), saved)
 
 
-def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
+def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
     """Sets training.global_batch where it is unset: as in the resumed run, else batch_size for each rank.
 
     So a run that is resumed on another number of ranks keeps its global batches.
@@ -83,7 +83,7 @@ def resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | Non
     return replace(settings, training=replace(training, global_batch=global_batch))
 
 
-def check_run_folder(
+def _check_run_folder(
     folder: Path, settings: TrainSettings, saved: dict[str, Any] | None, *, has_checkpoint: bool, resume: bool
 ) -> None:
     """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
@@ -110,7 +110,7 @@ def check_run_folder(
         raise ValueError(f"training.phases is {phases}, the run has {saved_phases}; phases can only be added to it")
 
 
-def describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:
+def _describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:
     """A sentence on the settings that differ from those the resumed run was last started with, if any."""
     changed = diff_settings(settings_to_dict(settings), saved) if saved else {}
     listed = "; ".join(f"{name} is {new}, it was {old}" for name, (new, old) in changed.items())

@@ -21,7 +21,7 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
         trained = [
             (name, parameter)
             for name, parameter in network.named_parameters()
-            if parameter.requires_grad and find_rate_factor(name, training) == factor
+            if parameter.requires_grad and _find_rate_factor(name, training) == factor
         ]
         for decay, is_bias in ((training.weight_decay, False), (0.0, True)):
             parameters = [parameter for name, parameter in trained if name.endswith("bias") == is_bias]
@@ -35,7 +35,7 @@ def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.opt
             return torch.optim.AdamW(groups, lr=training.learning_rate)
 
 
-def find_rate_factor(parameter_name: str, training: TrainingSettings) -> float:
+def _find_rate_factor(parameter_name: str, training: TrainingSettings) -> float:
     """The learning-rate factor of a parameter; that of the classifier for parameters outside the stages."""
     part = next((part for part in PARTS if parameter_name.startswith(f"{part}.")), PARTS[-1])
     return training.rate_factors[PARTS.index(part)]

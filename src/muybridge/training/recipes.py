@@ -1,7 +1,7 @@
 """Reads recipes, the YAML files of `muybridge/recipes`, and settings in their plain form.
 
-`recipes/*.yaml` and `recipes/fine_tuning/` are whole runs, given with `--config`. `recipes/training/` has a file for each value of
-`--recipe`, with defaults of the training group alone.
+`recipes/*.yaml` and `recipes/fine_tuning/` are whole runs, given with `--config`. `recipes/training/` has a file for each value
+of `--recipe`, with defaults of the training group alone.
 """
 
 from __future__ import annotations

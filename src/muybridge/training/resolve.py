@@ -1,7 +1,7 @@
 """The settings of a run from their sources: command line, `--config`, `--recipe`, the card of `--init`, defaults.
 
 Input: the given settings, nested as in YAML, and the run folder. Output: `TrainSettings` with every value set, and sentences on
-where values come from. Earlier sources take precedence. A run that is resumed has its saved settings instead of recipe and card.
+where values come from. Earlier sources take precedence. A run that is resumed has its saved settings for recipe and card.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def _make_card_settings(card: Card, modality: str | None = None) -> dict[str, An
 
 def _describe_recipe(name: str, recipe: Mapping[str, Any], given: GivenSettings) -> list[str]:
     """A sentence with the settings that come from the recipe, if any does."""
-    used = {setting: value for setting, value in recipe["training"].items() if given.find(f"training.{setting}") is None}
+    used = {
+        setting: value for setting, value in recipe["training"].items() if given.find(f"training.{setting}") is None
+    }
     listed = ", ".join(f"{setting} {_show(value)}" for setting, value in used.items())
     return [f"recipe {name}: {listed}"] if used else []
 
@@ -158,6 +160,7 @@ def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> Reso
     training = dict(given.values.get("training") or {})
     phases = _extend_phases(build_train_settings(saved), training)
     values = merge_settings(saved, given.values, {"training": merge_settings(saved.get("training", {}), training)})
+    values["recipe"] = given.find("recipe") or saved.get("recipe")
     if phases:
         values["training"]["phases"] = phases
     return ResolvedSettings(build_train_settings(values))

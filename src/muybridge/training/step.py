@@ -64,7 +64,7 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     loss_sum, num_right = torch.zeros((), device=job.device), torch.zeros((), device=job.device)
     for index, micro_batch in enumerate(micro_batches):
         with no_sync_if(model, index + 1 < len(micro_batches)):
-            clips = prepare_clips(job, micro_batch)
+            clips = _prepare_clips(job, micro_batch)
             labels = micro_batch.labels_n.to(job.device, non_blocking=True)
             with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 logits: Tensor = model(clips)
@@ -96,7 +96,7 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     return replace(result, loss=math.nan, num_right=0, skipped=True)
 
 
-def prepare_clips(job: TrainingJob, micro_batch: TrainingBatch) -> Tensor:
+def _prepare_clips(job: TrainingJob, micro_batch: TrainingBatch) -> Tensor:
     """The network's input (N, C, T, H, W). Without a readable clip N is 0, since all ranks must run the same collectives."""
     if micro_batch.views is not None:
         return prepare_network_input(micro_batch.views, job.preprocessing, job.device)

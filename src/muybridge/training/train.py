@@ -45,12 +45,12 @@ def _train(resolved: ResolvedSettings, process_group: ProcessGroup, *, resume: b
     for line in (*resolved.notes, *describe_job(job)) if process_group.is_rank0 else ():
         console.print(line)
     result = fit(job, console)
-    for line in list_notes(job, result):
+    for line in _list_notes(job, result):
         console.print(line)
     return result
 
 
-def list_notes(job: TrainingJob, result: FitResult) -> list[str]:
+def _list_notes(job: TrainingJob, result: FitResult) -> list[str]:
     """Sentences on looped clips, skipped steps and unreadable clips, where the run had any."""
     train_state, notes = result.train_state, []
     if train_state.num_looped:

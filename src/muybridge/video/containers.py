@@ -91,7 +91,7 @@ def open_video_stream(path: str) -> Iterator[tuple[InputContainer, av.VideoStrea
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
 
 
-def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+def _demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets from the container's current position, as stored."""
     for packet in container.demux(stream):
         if packet.size:  # AVI repeats a frame by an empty packet, which would end the decoder's stream
@@ -102,7 +102,7 @@ def demux_indexed_packets(
     container: InputContainer, stream: av.VideoStream, index: FrameIndex, *, from_start: bool
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets with the stamps that `index` uses; `from_start` skips those before the first key frame."""
-    packets = demux_packets(container, stream)
+    packets = _demux_packets(container, stream)
     for packet in islice(packets, index.num_leading_packets, None) if from_start else packets:
         if index.uses_dts:
             if stream.codec_context.name == "mpeg4" and _START_CODE not in bytes(packet):
@@ -204,7 +204,7 @@ def _read_packets(container: InputContainer, stream: av.VideoStream) -> list[_Pa
     packets: list[_PacketInfo] = []
     is_truncated = False
     is_mpeg4, is_vp8 = (stream.codec_context.name == name for name in ("mpeg4", "vp8"))
-    for packet in demux_packets(container, stream):
+    for packet in _demux_packets(container, stream):
         is_truncated = packet.is_corrupt
         vop_types = parse_vop_types(bytes(packet)) if is_mpeg4 and packet.pts is None else None
         is_key = packet.is_keyframe and vop_types != ""  # placeholders of packed streams are marked too
@@ -260,7 +260,7 @@ def _index_by_stamps(
 
 def _index_by_decoding(path: str, packets: list[_PacketInfo], num_leading_packets: int) -> FrameIndex:
     with open_video_stream(path) as (container, stream):
-        frames = decode_frames(islice(demux_packets(container, stream), num_leading_packets, None), stream)
+        frames = decode_frames(islice(_demux_packets(container, stream), num_leading_packets, None), stream)
         decoded = [(frame.pts, frame.dts) for frame in frames]
         durations = [packet.duration for packet in packets]
         stamps: list[int | None] = [pts for pts, _ in decoded]

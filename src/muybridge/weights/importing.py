@@ -72,7 +72,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     ValueError if the file is not the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
-    file_format, tensors = read_tensors(file)
+    file_format, tensors = _read_tensors(file)
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
     try:
@@ -82,7 +82,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         card = save(
             build_network(spec, tensors),
             output,
-            classes=resolve_class_names(options.classes, spec.num_classes),
+            classes=_resolve_class_names(options.classes, spec.num_classes),
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -93,7 +93,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     return ImportResult(file_format, card, tuple(_list_assumptions(card, options)))
 
 
-def read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
+def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
     """Read the format of a file, as a phrase, and its tensors under our names. ValueError for tensors that are not weights."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
@@ -170,7 +170,7 @@ def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
     return sentences
 
 
-def resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
+def _resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
     """The names of a network's classes as given, from a file with one name a line, or numbered if None."""
     if classes is None:
         digits = max(3, len(str(num_classes - 1)))

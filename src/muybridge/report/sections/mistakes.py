@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.records import VideoError
-from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_clip_reader
+from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
 from muybridge.report.document import Block, Gallery, GalleryItem, Paragraph
 from muybridge.report.mistakes import Mistake
 from muybridge.report.sources import RunRecord
@@ -45,7 +45,7 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         )
     header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
     try:
-        reader = open_clip_reader(address, header, seed=seed if isinstance(seed, int) else 0)
+        reader = open_scored_clips(address, header, seed=seed if isinstance(seed, int) else 0)
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise

@@ -46,9 +46,10 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
         r"48 clips in 12 steps of 4: about \d+ seconds? at [\d.e+]+ clips a second, if loading .*", work
     )
     assert [line.partition(":")[0] for line in validations] == ["epoch 1.0", "epoch 2.0"]
-    first, second = told.out.splitlines()
+    first, second, third = told.out.splitlines()
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
     assert second == validations[-1].replace("epoch 2.0", "validation")
+    assert third.startswith("validation: always predicting left gives 50.0 %, guessing 50.0 %")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     assert saved == settings_to_dict(
         tiny_run(motions, tmp_path / "run", {"training.global_batch": 4, "recipe": "paper"})

@@ -9,7 +9,7 @@ from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import EvaluateSettings
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 
 if TYPE_CHECKING:
     from muybridge.evaluation.evaluate import EvaluationResult
@@ -77,15 +77,11 @@ def _print(result: EvaluationResult, path: Path) -> None:
     accuracy = result.accuracy
     print(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}\n")
     print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
-    for name, rates in (
-        ("clip@1", accuracy.clip_top1),
-        ("video@1", accuracy.video_top1),
-        ("video@5", accuracy.video_top5),
-    ):
+    for name, rates in accuracy.figures:
         interval = f"{100 * rates.of_all.low:.1f} to {100 * rates.of_all.high:.1f}"
         shares = [format_percent(rate.share) for rate in (rates.of_all, rates.of_readable)]
         print(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
-    print(f"\n{accuracy.video_top1.of_all.of} videos", end="")
+    print(f"\n{accuracy.format_baseline()}\n{format_count(accuracy.video_top1.of_all.of, 'video')}", end="")
     if accuracy.num_failed_videos:
         print(f", {accuracy.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")
     if accuracy.num_unlabelled_videos:

@@ -44,9 +44,10 @@ def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = 
 
 def _print(fusion: Fusion) -> None:
     print(f"{fusion.format_sentence()}; split {fusion.accuracy.split}\n")
+    top5_name = "video@5" if len(fusion.accuracy.figures) > 2 else ""
     rows = [*zip(fusion.names, fusion.members, strict=True), ("fused", fusion.accuracy)]
     width = max(len(name) for name, _ in rows)
-    print(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{'video@5':>9}{'readable videos':>17}")
+    print(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{top5_name:>9}{'readable videos':>17}")
     for name, measured in rows:
         top1 = measured.video_top1.of_all
         clip = "-" if name == "fused" and fusion.level == "video" else format_percent(measured.clip_top1.of_all.share)
@@ -54,5 +55,6 @@ def _print(fusion: Fusion) -> None:
         readable = f"{measured.num_videos - measured.num_failed_videos} of {measured.num_videos}"
         print(
             f"{name:<{width}}{clip:>9}{format_percent(top1.share):>9}   {interval:<17}"
-            f"{format_percent(measured.video_top5.of_all.share):>9}{readable:>17}"
+            f"{format_percent(measured.video_top5.of_all.share) if top5_name else '':>9}{readable:>17}"
         )
+    print(f"\n{fusion.accuracy.format_baseline()}")

@@ -53,4 +53,5 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
     print(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
     if result.validation_accuracy:
         print(f"validation: {format_accuracy(result.validation_accuracy)}")
+        print(f"validation: {result.validation_accuracy.format_baseline()}")
     return 3 if result.train_state.num_failed else 0

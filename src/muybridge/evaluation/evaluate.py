@@ -32,7 +32,7 @@ from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 from muybridge.weights.card import Card
 
 
@@ -208,11 +208,9 @@ def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]]
 
 
 def format_accuracy(accuracy: Accuracy) -> str:
-    """clip@1, video@1 with its interval, and video@5 over all videos, in one line."""
-    top1, top5 = accuracy.video_top1.of_all, accuracy.video_top5.of_all
-    line = (
-        f"clip@1 {format_percent(accuracy.clip_top1.of_all.share)}  video@1 {format_percent(top1.share)} "
-        f"[{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
-        f"video@5 {format_percent(top5.share)}  of {top1.of} videos"
-    )
+    """clip@1, video@1 with its interval, and video@5 where it says something, over all videos, in one line."""
+    top1 = accuracy.video_top1.of_all
+    parts = [f"{name} {format_percent(rates.of_all.share)}" for name, rates in accuracy.figures]
+    parts[1] += f" [{100 * top1.low:.1f}, {100 * top1.high:.1f}]"
+    line = f"{'  '.join(parts)}  of {format_count(top1.of, 'video')}"
     return f"{line}, {accuracy.num_failed_videos} of them unreadable" if accuracy.num_failed_videos else line

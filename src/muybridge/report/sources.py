@@ -18,7 +18,7 @@ from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.scores import Scores, read_scores
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
-from muybridge.files.run_folder import read_json_lines, read_settings
+from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")
@@ -60,6 +60,11 @@ class RunRecord:
     environment: Mapping[str, Any]
     log: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
+
+    @property
+    def unfinished(self) -> str | None:
+        """How far the run is, None if it has finished or if that is not known."""
+        return describe_unfinished_run(self.settings, self.log)
 
     @property
     def data(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from muybridge.cli.main import main
+from muybridge.cli.entry import run
 
 if __name__ == "__main__":  # worker processes import this file again
-    sys.exit(main())
+    sys.exit(run())

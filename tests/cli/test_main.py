@@ -89,16 +89,26 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
         (
             StopRequested(signal.SIGTERM),
             75,
-            "muybridge: stopped by SIGTERM; everything is saved, run the same command with",
+            "muybridge: stopped by SIGTERM; everything is saved, run the same command with --resume to continue\n",
         ),
         (StopRequested(signal.SIGINT), 130, "muybridge: stopped by SIGINT; everything is saved"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "muybridge: the disk is full; free some space"),
         (PermissionError(13, "Permission denied", "/r/x"), 1, "muybridge: cannot use /r/x: Permission denied\n"),
         (
-            PermissionError(13, "Permission denied", "/r/.x.1.partial"),
+            PermissionError(13, "Permission denied", "/r/.x.0123abcd.muybridge.partial"),
             1,
             "muybridge: cannot use /r: Permission denied\n",
         ),
+        (
+            OSError(errno.EMFILE, "Too many open files", "/r/x"),
+            1,
+            "muybridge: too many files are open; raise the limit",
+        ),
+        (RuntimeError("unable to mmap: Too many open files (24)"), 1, "muybridge: too many files are open; raise the"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "muybridge: the memory ran out; lower loading.workers"),
+        (MemoryError(), 1, "muybridge: the memory ran out; lower loading.workers"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "muybridge: the memory ran out; lower"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 1, "muybridge: the system starts no more"),
         (OSError("strange"), 1, "muybridge: the system refused to read or write a file: strange\n"),
         (ImportError("No module named 'cv2'"), 1, "muybridge: No module named 'cv2'; `muybridge doctor` says"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 1, "muybridge: the GPU's memory is too small; lower"),
@@ -110,7 +120,7 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
 def test_every_failure_is_a_sentence_and_a_code(
     error: BaseException, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(error) == code
+    assert exit_code(error, "train") == code
     told = capsys.readouterr().err
     assert told.startswith(sentence)
     assert told.count("\n") == (1 if sentence else 0)

@@ -122,13 +122,15 @@ def test_other_software_reads_the_header(tmp_path: Path, table: pa.Table, header
     assert ScoresHeader.from_json(stored) == header
 
 
-def test_row_groups_are_whole_batches(
+def test_row_groups_do_not_depend_on_the_batches(
     tmp_path: Path, table: pa.Table, header: ScoresHeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scores_module, "ROW_GROUP_ROWS", 7)
     write_scores(tmp_path / "scores.parquet", table.to_batches(), header)
     with pq.ParquetFile(tmp_path / "scores.parquet") as file:
-        assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [9, 3]
+        assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [7, 5]
+    write_scores(tmp_path / "others.parquet", table.combine_chunks().to_batches(max_chunksize=2), header)
+    assert (tmp_path / "others.parquet").read_bytes() == (tmp_path / "scores.parquet").read_bytes()
     assert read_scores(tmp_path / "scores.parquet").table.equals(table)
 
 

@@ -77,7 +77,7 @@ def test_what_ended_early_is_taken_up(
     with pytest.raises(KeyboardInterrupt):
         VideoScoresWriter(tmp_path / "s.parquet", header).write(ends())  # type: ignore[arg-type]
     assert not (tmp_path / "s.parquet").exists()
-    (next((tmp_path / ".s.parquet.parts").iterdir()).parent / ".000009.parquet.x.partial").write_bytes(b"half")
+    (next((tmp_path / ".s.parquet.parts").iterdir()).parent / ".000009.parquet.x0000000.partial").write_bytes(b"half")
     other = VideoScoresWriter(tmp_path / "s.parquet", header)
     assert other.num_done == num_done
     assert other.write(batches[num_done:]) == 3

@@ -29,11 +29,11 @@ def test_an_interrupted_table_is_continued(tmp_path: Path) -> None:
             table.add(make_batch([video]))
         raise OSError("stopped")
     assert not path.exists()
-    table = open_table(path)
-    assert table.has_same_settings
-    assert table.read_column("video") == ["a", "b", "c"]
-    table.add(make_batch(["d"]))
-    assert table.write_file({b"muybridge": "{}"}) == 4
+    with open_table(path) as table:
+        assert table.has_same_settings
+        assert table.read_column("video") == ["a", "b", "c"]
+        table.add(make_batch(["d"]))
+        assert table.write_file({b"muybridge": "{}"}) == 4
     written = pq.read_table(path)
     assert written["video"].to_pylist() == ["a", "b", "c", "d"]
     assert written.schema.metadata == {b"muybridge": b"{}"}

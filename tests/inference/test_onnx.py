@@ -108,7 +108,7 @@ def test_what_is_no_graph_of_ours_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*absent\.onnx"):
         load_scorer(tmp_path / "absent.onnx", CPU)
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x08 this is no graph")
-    with pytest.raises(ValueError, match="not an ONNX file that ONNX Runtime can run"):
+    with pytest.raises(ValueError, match="is not an ONNX file, or is truncated"):
         load_scorer(tmp_path / "torn.onnx", CPU)
     helper = onnx.helper
     sizes = [helper.make_tensor_value_info(name, 1, [1]) for name in ("a", "b")]

@@ -186,7 +186,9 @@ def test_killed_without_warning_it_goes_on(source_folder: Path, tmp_path: Path, 
     assert [name for name in whole if killed[name] != whole[name]] == []
 
 
-@pytest.mark.parametrize("left", [("work/.plan.json.a1.partial",), ("shards/.000000.tar.b2.partial", "work/plan.json")])
+@pytest.mark.parametrize(
+    "left", [("work/.plan.json.a1b2c3d4.partial",), ("shards/.000000.tar.b2c3d4e5.muybridge.partial", "work/plan.json")]
+)
 def test_what_a_killed_run_left_half_written_is_removed(
     source_folder: Path, data_folder: Path, tmp_path: Path, left: tuple[str, ...]
 ) -> None:

@@ -1,3 +1,5 @@
+import argparse
+import copy
 import hashlib
 import os
 import pickle
@@ -5,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import FLOW_MEAN, Preprocessing
-from muybridge.weights.card import load_network, save
+from muybridge.weights.card import NO_CLASSIFIER, load_network, save
 from muybridge.weights.importing import ImportOptions, import_weights
-from muybridge.weights.state_dict import read_state_dict
+from muybridge.weights.state_dict import read_network
 
 CLIPS = (2, 3, 4, 24, 24)
 
@@ -69,7 +72,7 @@ def test_safetensors_and_the_old_torch_format_are_read_too(tmp_path: Path) -> No
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     state = small().half().state_dict()
-    tensors = read_state_dict(written(tmp_path, state))
+    tensors = read_network(written(tmp_path, state)).tensors
     assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("tracked")} == {torch.float32}
     assert torch.equal(tensors["fc.weight"], state["fc.weight"].float())
 
@@ -193,9 +196,98 @@ def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path: Path, legacy: bool
     assert target.exists(), "the file was not hostile, so this test shows nothing"
 
 
-def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds more than tensors.*Save network.state_dict\(\) alone"):
-        read_state_dict(written(tmp_path, small()))
+def body_of(network: VideoResNet) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+
+
+def with_head(network: VideoResNet, prefix: str, head: str) -> dict[str, Any]:
+    state = network.state_dict()
+    return {
+        **{f"{prefix}{name}": tensor for name, tensor in body_of(network).items()},
+        f"{head}.weight": state["fc.weight"],
+        f"{head}.bias": state["fc.bias"],
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net: net,  # pickled whole
+        lambda net: {"net": net.state_dict(), "acc": 0.9, "args": argparse.Namespace(lr=0.1), "best": np.float64(3.5)},
+        lambda net: {"model_state": net.state_dict(), "optimizer": torch.optim.Adam(net.parameters()).state_dict()},
+        lambda net: {"state_dict": with_head(net, "backbone.", "cls_head.fc_cls"), "meta": {"epoch": 3}},
+        lambda net: {"backbone": body_of(net), "head": {"weight": net.fc.weight, "bias": net.fc.bias}},
+        lambda net: {"n_averaged": torch.tensor(5), **{f"module.{name}": t for name, t in net.state_dict().items()}},
+        lambda net: {"state_dict": {**with_head(net, "model.", "model.fc.1"), "criterion.weight": torch.ones(3)}},
+        lambda net: {"model": net.state_dict(), "ema": copy.deepcopy(net.state_dict())},  # the same numbers
+    ],
+)
+def test_a_network_is_found_in_any_wrapper(tmp_path: Path, wrap: Any, legacy: bool) -> None:
+    network = small()
+    torch.save(wrap(network), tmp_path / "net.pt", _use_new_zipfile_serialization=not legacy)
+    import_weights(tmp_path / "net.pt", tmp_path / "out.safetensors")
+    loaded, _ = load_network(tmp_path / "out.safetensors")
+    clips = torch.randn(CLIPS)
+    with torch.inference_mode():
+        assert torch.equal(loaded(clips), network(clips))
+
+
+def test_what_was_left_out_is_listed(tmp_path: Path) -> None:
+    content = {
+        "model": small().state_dict(),
+        "args": argparse.Namespace(lr=0.1),
+        "criterion": {"weight": torch.ones(3)},
+    }
+    imported = import_weights(written(tmp_path, content), tmp_path / "out.safetensors")
+    assert imported.left_out == ("criterion", "objects of argparse.Namespace, which were not run")
+
+
+def test_two_networks_are_refused_by_naming_both(tmp_path: Path) -> None:
+    first, second = small(), small()
+    with torch.no_grad():
+        second.fc.bias += 1
+    file = written(
+        tmp_path, {"model": first.state_dict(), "ema": {f"module.{n}": t for n, t in second.state_dict().items()}}
+    )
+    with pytest.raises(ValueError, match=r"holds 2 different networks, under model and ema\.module; choose one"):
+        import_weights(file, tmp_path / "out.safetensors")
+    import_weights(file, tmp_path / "out.safetensors", ImportOptions(network="ema.module"))
+    assert torch.equal(load_network(tmp_path / "out.safetensors")[0].fc.bias, second.fc.bias)
+    with pytest.raises(ValueError, match=r"0 networks under swa; there are model and ema\.module"):
+        import_weights(file, tmp_path / "out.safetensors", ImportOptions(network="swa"))
+
+
+def test_a_backbone_is_for_features_and_names_no_class(tmp_path: Path) -> None:
+    network = small()
+    imported = import_weights(written(tmp_path, body_of(network)), tmp_path / "out.safetensors")
+    assert imported.card.classes == NO_CLASSIFIER
+    assert any("no classifier" in sentence for sentence in imported.assumptions)
+    loaded, card = load_network(tmp_path / "out.safetensors")
+    clips = torch.randn(CLIPS)
+    with torch.inference_mode():
+        assert torch.equal(loaded.features(clips), network.features(clips))
+    with pytest.raises(ValueError, match="no classifier, so they name no class"):
+        card.check_classifier()
+
+
+def test_one_output_is_no_class(tmp_path: Path) -> None:
+    state = {**small().state_dict(), "fc.weight": torch.ones(1, 32), "fc.bias": torch.ones(1)}
+    card = import_weights(written(tmp_path, state), tmp_path / "out.safetensors").card
+    with pytest.raises(ValueError, match=r"one output, 'class_000', whose softmax is always 100 %"):
+        card.check_classifier()
+    small_card = import_weights(written(tmp_path, small().state_dict()), tmp_path / "out.safetensors").card
+    small_card.check_classifier()
+
+
+def test_tensors_that_share_their_numbers_are_refused(tmp_path: Path) -> None:
+    shared = torch.rand(2_000_000)
+    state = {
+        name: tensor if tensor.dim() < 2 else shared[: tensor.numel()].view(tensor.shape)
+        for name, tensor in create_model("r3d_18", num_classes=3, width=32).state_dict().items()
+    }
+    with pytest.raises(ValueError, match="has fewer bytes than its tensors"):
+        import_weights(written(tmp_path, state), tmp_path / "out.safetensors")
 
 
 def test_damaged_and_foreign_files_are_refused_in_words(tmp_path: Path) -> None:
@@ -207,35 +299,34 @@ def test_damaged_and_foreign_files_are_refused_in_words(tmp_path: Path) -> None:
         for length in range(0, len(content), len(content) // 40):
             torn.write_bytes(content[:length])
             with pytest.raises(ValueError, match=r"torn.pt is (damaged|neither)"):
-                read_state_dict(torn)
+                read_network(torn)
     for content in (b"", b"\x89PNG\r\n\x1a\n" + bytes(100), b"hello, I am a text file", b"\x80\x02 no pickle"):
         torn.write_bytes(content)
         with pytest.raises(ValueError, match=r"torn.pt is (damaged|neither)"):
-            read_state_dict(torn)
+            read_network(torn)
     safetensors.torch.save_file(small().state_dict(), tmp_path / "whole.safetensors")
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-5])
-    with pytest.raises(ValueError, match="not a complete safetensors file"):
-        read_state_dict(tmp_path / "torn.safetensors")
+    with pytest.raises(ValueError, match="not a safetensors file, or is truncated"):
+        read_network(tmp_path / "torn.safetensors")
     with pytest.raises(ValueError, match=r"there is no file .*absent\.pt"):
-        read_state_dict(tmp_path / "absent.pt")
+        read_network(tmp_path / "absent.pt")
 
 
 def test_content_that_is_no_state_dict_is_refused_with_what_it_is(tmp_path: Path) -> None:
     state = small().state_dict()
     infinite = {**state, "fc.bias": torch.tensor([1.0, torch.inf, 0.0])}
     for content, sentence in (
-        ([torch.zeros(2)], "holds a list, expected a state dict"),
-        (torch.zeros(2), "holds a Tensor, expected a state dict"),
-        ({}, "holds a dict, expected a state dict"),
-        ({**state, "lr": 0.1}, "'lr' is a float"),
-        ({**state, 3: torch.zeros(1)}, "3 is a Tensor"),
+        ([torch.zeros(2)], "no tensor is called stem.0.weight"),
+        (torch.zeros(2), "no tensor is called stem.0.weight"),
+        ([3, "text"], "holds a list without tensors, expected a state dict"),
+        ({}, "holds a dict without tensors, expected a state dict"),
         (infinite, "fc.bias holds numbers that are not finite"),
         ({**state, "fc.bias": torch.zeros(3, dtype=torch.int32)}, "fc.bias holds torch.int32, expected floats"),
         ({**state, "fc.bias": torch.zeros(3, dtype=torch.complex64)}, "fc.bias is stored as torch"),
         ({**state, "fc.bias": torch.zeros(3).to_sparse()}, "fc.bias is stored as torch"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            read_state_dict(written(tmp_path, content))
+            read_network(written(tmp_path, content))
 
 
 def test_a_file_that_has_its_card_is_not_imported_again(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
+from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
 from muybridge.text import format_count, format_percent
 
@@ -40,6 +41,7 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
     from muybridge.weights.address import download_once_per_node
 
     path = resolve_scores_path(run, settings)
+    check_output_file(path)
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):

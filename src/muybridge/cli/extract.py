@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+from muybridge.distributed.stop import stop_on_signals
+from muybridge.files.atomic import check_output_file
 
 
 def extract(
@@ -25,6 +29,8 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
+    check_output_file(Path(output))
+
     from muybridge.prediction.inputs import list_video_files
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
@@ -38,20 +44,22 @@ def extract(
         "clips": None if step else clips,
         "step_frames": step,
     }
-    num_failed = 0
-    with FeaturesWriter(output, settings) as writer:
+    failed_videos: set[str] = set()
+    with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
         for video in files:
             if video in writer.done_videos:
                 continue
+            stop.raise_if_requested()
             try:
                 features = recognizer.features(video, clips=clips, step_frames=step)
             except VideoError as error:
-                num_failed += 1
+                failed_videos.add(video)
                 print(f"{video}: {error.status}: {error.reason}", file=sys.stderr)
                 continue
             writer.add(features)
-        if num_failed == len(files):
+        stop.raise_if_requested()
+        if len(failed_videos) == len(files):
             return 1
-        num_rows = writer.finish(files)
-    print(f"{num_rows} clips of {len(files) - num_failed} videos in {output}")
-    return 3 if num_failed else 0
+        num_rows = writer.finish(video for video in files if video not in failed_videos)
+    print(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    return 3 if failed_videos else 0

@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from muybridge.cli.failures import describe_shortage, format_stop
 from muybridge.cli.options import Verb, describe_verb, run_verb
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested
@@ -46,13 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and argv[:1] != ["bench"]:  # a benchmark's process is as its peers would find it
         keep_freed_memory(1 << 30)
     debug = "--debug" in argv
+    threading.excepthook = _describe_thread_failure
     try:
         code = _run([word for word in argv if word != "--debug"])
         sys.stdout.flush()  # raises here, not at exit, where the reader has closed the pipe
     except BaseException as error:  # noqa: BLE001 - every failure becomes a sentence and a code here
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
-        return exit_code(error)
+        return exit_code(error, argv[0] if argv else "")
     return code
 
 
@@ -89,15 +91,15 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(known)}"
 
 
-def exit_code(error: BaseException) -> int:
+def exit_code(error: BaseException, verb: str = "") -> int:
     """Prints one sentence about an error on standard error; returns the exit code for it."""
+    if isinstance(error, Exception) and (shortage := describe_shortage(error)):
+        return _fail(shortage, 1)
     match error:
         case SystemExit():
             return error.code if isinstance(error.code, int) else 2
         case StopRequested():
-            return _fail(
-                f"{error}; everything is saved, run the same command with --resume to continue", error.exit_code
-            )
+            return _fail(format_stop(error, verb), error.exit_code)
         case KeyboardInterrupt():
             return _fail("interrupted", 130)
         case BrokenPipeError():
@@ -112,10 +114,6 @@ def exit_code(error: BaseException) -> int:
             return _fail(_describe_os_error(error), 1)
         case FloatingPointError():
             return _fail(str(error), 1)
-        case Exception() if (
-            type(error).__name__ == "OutOfMemoryError"
-        ):  # torch's, which this module does not import: it is slow
-            return _fail("the GPU's memory is too small; lower training.batch_size or evaluation.batch_size", 1)
         case Exception():
             return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
     raise error
@@ -123,8 +121,6 @@ def exit_code(error: BaseException) -> int:
 
 def _describe_os_error(error: OSError) -> str:
     """What the operating system refused. For a temporary file, which no user named, its folder is named."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space, then run the same command again (a training run with --resume)"
     if not error.filename:
         return f"the system refused to read or write a file: {error.strerror or error}"
     path = Path(os.fsdecode(error.filename))
@@ -154,6 +150,12 @@ def format_group(prog: str, summary: str, verbs: dict[str, Verb]) -> str:
     examples = "\n".join(f"  {line}" for _, examples in described.values() for line in examples)
     usage = f"usage: {prog} {'|'.join(verbs)} ..."
     return f"{usage}\n\n{summary.capitalize()}.\n\n{lines}\n\nexamples:\n{examples}"
+
+
+def _describe_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """A thread's failure as a sentence; the main thread finds out what it means for the work."""
+    if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
+        exit_code(failure.exc_value)
 
 
 def _fail(sentence: str, code: int) -> int:

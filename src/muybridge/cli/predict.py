@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.distributed.stop import stop_on_signals
+from muybridge.files.atomic import check_output_file
 
 if TYPE_CHECKING:
     from muybridge.prediction.recognizer import Prediction, Recognizer
@@ -149,6 +151,7 @@ def _check_arguments(
             raise ValueError(
                 f"--clips and --top must be at least 1, not {classification.clips} and {classification.top}"
             )
+        check_output_file(Path(str(output.output)))
         return
     if output.output and not timeline.timeline:
         raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
@@ -234,12 +237,17 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     if output.ray:
         videos = [str(Path(video).absolute()) for video in videos]
     settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
-    with PredictionsWriter(output.output, settings) as writer, create_count_progress() as bar:
+    with (
+        stop_on_signals() as stop,
+        PredictionsWriter(output.output, settings) as writer,
+        create_count_progress() as bar,
+    ):
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
         for prediction in _predict_rows(run, pending, classification, output.ray):
             writer.add(prediction)
             bar.advance(task)
+            stop.raise_if_requested()
         num_failed = writer.finish(videos)
     if output.json:
         print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})

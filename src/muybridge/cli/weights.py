@@ -24,6 +24,10 @@ class ImportArguments:
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
     """There is a max-pool after the stem."""
+    network: str | None = None
+    """The prefix of the network where the file has several, such as ema.module."""
+    head: str | None = None
+    """The classifier where the file has several, such as fc_verb; none leaves it out."""
     licence: str = "unknown"
     """The licence of the weights, for the card."""
 
@@ -39,6 +43,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         muybridge weights import r2plus1d_18-91a641e6.pth --source torchvision -o network.safetensors
         muybridge weights import r2.5d_d34_l32.pkl --clip-length 32 -o network.safetensors
     """
+    from muybridge.weights.card import NO_CLASSIFIER
     from muybridge.weights.importing import ImportOptions, import_weights
 
     options = ImportOptions(
@@ -47,17 +52,23 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         clip_length=assumptions.clip_length,
         norm_epsilon=assumptions.norm_epsilon,
         stem_pool=assumptions.stem_pool or None,
+        network=assumptions.network,
+        head=assumptions.head,
         licence=assumptions.licence,
     )
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
+    has_classifier = imported.card.classes != NO_CLASSIFIER
+    classes = f"{spec.num_classes} class{'es' * (spec.num_classes != 1)}" if has_classifier else "no classifier"
     print(
-        f"{imported.format}: {spec.name}, width {spec.width}, {spec.num_classes} classes{rule}, "
+        f"{imported.format}: {spec.name}, width {spec.width}, {classes}{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"
     )
     for assumption in imported.assumptions:
         print(f"assumed: {assumption}", file=sys.stderr)
+    if imported.left_out:
+        print(f"left out: {'; '.join(imported.left_out)}", file=sys.stderr)
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from muybridge.distributed.process_group import ProcessGroup
+from muybridge.distributed.stop import StopFlag
 
 T = TypeVar("T")
 
@@ -23,3 +24,9 @@ def gather_rounds(
         # The last round may be shorter than the number of ranks: those without a batch gather None.
         gathered = process_group.gather_to_rank0(next(own_batches, None))
         yield min(num_batches, first + world_size), [rows for rows in gathered if rows is not None]
+
+
+def gather_stop_signal(stop: StopFlag, process_group: ProcessGroup) -> int:
+    """The signal that any rank was asked to stop by, else 0; all ranks get the same answer, and so stop together."""
+    rows = process_group.all_gather_floats([stop.signal_number or 0])
+    return int(max(row[0] for row in rows))

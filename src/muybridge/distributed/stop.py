@@ -1,12 +1,25 @@
-"""Stop requests: a signal sets a flag, the job saves and raises `StopRequested`. Imports no torch."""
+"""Stop requests by signals: SIGINT, SIGTERM and SIGUSR1 (SLURM's usual warning). Imports no torch.
+
+Inside `stop_on_signals` a signal sets a flag: the work saves what is done and raises `StopRequested`. Everywhere else in a
+verb `exit_on_signals` ends the process at once, with one sentence: whatever is being written there is written atomically.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
+
+SIGNAL_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_PARENT_POLL_SECONDS = 0.5
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 class StopRequested(Exception):
@@ -27,24 +40,97 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._outer_handlers: dict[int, Any] = {}
 
-    def _handle_signal(self, signal_number: int, frame: FrameType | None) -> None:
+    def raise_if_requested(self) -> None:
+        """Raises `StopRequested` where a signal was received."""
+        if self.signal_number is not None:
+            raise StopRequested(self.signal_number)
+
+    def handle_signal(self, signal_number: int, frame: FrameType | None) -> None:
+        """Sets the flag; a second Ctrl-C goes to the handler outside, which ends the process at once."""
         if signal_number == signal.SIGINT and self.signal_number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C stops at once
+            outer_handler = self._outer_handlers.get(signal_number)
+            if not callable(outer_handler):
+                raise KeyboardInterrupt
+            outer_handler(signal_number, frame)
         self.signal_number = signal_number
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """Inside the block, SIGINT, SIGTERM and SIGUSR1 (SLURM's usual warning) set a flag instead of ending the process."""
-    flag = StopFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag  # signal handlers can be set in the main thread only
-        return
-    signal_numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    previous_handlers = {number: signal.signal(number, flag._handle_signal) for number in signal_numbers}
+    """Inside the block, a stop signal sets the flag instead of ending the process. A block inside another shares its flag.
+
+    A failure after a signal is its consequence (the signal reaches child processes and other ranks too), so any Exception
+    that leaves the block with the flag set becomes `StopRequested`.
+    """
+    flag = _find_active_flag() or StopFlag()
+    is_main_thread = threading.current_thread() is threading.main_thread()  # the only one that can set handlers
+    is_outermost = is_main_thread and not flag._outer_handlers
+    if is_outermost:
+        flag._outer_handlers = {number: signal.getsignal(number) for number in SIGNAL_NUMBERS}
+        for number in SIGNAL_NUMBERS:
+            signal.signal(number, flag.handle_signal)
     try:
         yield flag
+    except StopRequested:
+        raise
+    except Exception:
+        if flag.signal_number is None:
+            raise
+        raise StopRequested(flag.signal_number) from None
+    finally:
+        if is_outermost:
+            for signal_number, handler in flag._outer_handlers.items():
+                signal.signal(signal_number, handler)
+
+
+def _find_active_flag() -> StopFlag | None:
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return owner if isinstance(owner, StopFlag) else None
+
+
+@contextmanager
+def exit_on_signals(describe: Callable[[StopRequested], str]) -> Iterator[None]:
+    """Inside the block, a stop signal ends the process at once, with the sentence of `describe` and the code 75 or 130.
+
+    An exception instead could be lost in a destructor or an import, and would reach a person as a traceback.
+    """
+
+    def handle_signal(signal_number: int, frame: FrameType | None) -> None:
+        for number in SIGNAL_NUMBERS:
+            signal.signal(number, signal.SIG_IGN)  # until the process has ended
+        _end_stopped_process(StopRequested(signal_number), describe)
+
+    previous_handlers = {number: signal.signal(number, handle_signal) for number in SIGNAL_NUMBERS}
+    try:
+        yield
     finally:
         for number, handler in previous_handlers.items():
             signal.signal(number, handler)
+
+
+def _end_stopped_process(stop: StopRequested, describe: Callable[[StopRequested], str]) -> None:
+    """Prints the sentence, ends the child processes and exits without running anything that could still fail."""
+    with suppress(Exception):  # the signal may have come in the middle of a write to the same stream
+        sys.stdout.flush()
+    text = f"{describe(stop)}\n"
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = f"{_SHOW_CURSOR}\r{text}"  # a progress bar hides it
+    with suppress(OSError):
+        os.write(2, text.encode(errors="backslashreplace"))
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(stop.exit_code)
+
+
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when its parent has ended, so that it saves and ends too; a thread watches."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -7,7 +7,7 @@ and the accuracy computed from that file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +15,16 @@ import pyarrow as pa
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.distributed.gather import gather_rounds
+from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
+from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, score_batch, write_scores
+from muybridge.evaluation.scores import ScoresHeader, score_batch
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
 from muybridge.loading.clip_reader import open_clip_reader
@@ -82,18 +84,21 @@ def evaluate_split(
     `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
     `timeouts.scoring_minutes` pass without a batch. Raises ValueError where the weights cannot be loaded, the data cannot be
-    opened, or the split has no videos.
+    opened, or the split has no videos, and `StopRequested` after a signal, once the scored videos are saved.
     """
     device = local_device(resolve_device(settings.device))
     loaded = load_scorer(weights, device)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     with (
+        stop_on_signals() as stop,
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
     ):
 
         def on_batch_done(num_videos: int) -> None:
             watchdog.reset_deadline()
+            if signal_number := gather_stop_signal(stop, ProcessGroup(current_rank())):
+                raise StopRequested(signal_number)
             if on_progress:
                 on_progress(num_videos, len(job.manifest))
 
@@ -105,6 +110,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
+    card.check_classifier()
     data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
@@ -153,13 +159,15 @@ def evaluate(
 ) -> EvaluationResult:
     """Score every planned view of every video, write the scores to `path`, and compute the accuracy from that file.
 
-    With `evaluation.keep videos` the file has a row a video, and an interrupted evaluation resumes at the first video that
-    was not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
+    With `evaluation.keep videos` the file has a row a video. An interrupted evaluation resumes at the first video that was
+    not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
     all ranks get the result. `on_progress` is called with the number of videos done, equally often on all ranks.
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    writer = VideoScoresWriter(path, header) if keep_videos and process_group.is_rank0 else None
+    writer: VideoScoresWriter | ViewScoresWriter | None = None
+    if process_group.is_rank0:
+        writer = VideoScoresWriter(path, header) if keep_videos else ViewScoresWriter(path, header)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
@@ -180,31 +188,17 @@ def evaluate(
                 on_progress(min(num_videos, first_video + num_batches * sampler.videos_per_batch))
 
     result = None
-    if not process_group.is_rank0:
+    if writer is None:
         deque(iterate_gathered_rows(), maxlen=0)  # takes part in every round; only rank 0 receives rows
     else:
-        if writer:
+        if isinstance(writer, VideoScoresWriter):
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
-            num_looped = _write_view_scores(path, iterate_gathered_rows(), header)
+            num_looped = writer.write(iterate_gathered_rows())
         result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
-
-
-def _write_view_scores(path: Path, batches: Iterable[tuple[pa.RecordBatch, int]], header: ScoresHeader) -> int:
-    """Write the file with a row a view; return the number of videos that repeat in a loop."""
-    num_looped = 0
-
-    def iterate_rows() -> Iterator[pa.RecordBatch]:
-        nonlocal num_looped
-        for rows, num_looped_in_batch in batches:
-            num_looped += num_looped_in_batch
-            yield rows
-
-    write_scores(path, iterate_rows(), header)
-    return num_looped
 
 
 def format_accuracy(accuracy: Accuracy) -> str:

@@ -181,11 +181,13 @@ def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]
     for batch in batches:
         pending.append(batch)
         num_rows += len(batch)
-        if num_rows >= ROW_GROUP_ROWS:
-            yield pa.Table.from_batches(pending, SCHEMA)
-            pending, num_rows = [], 0
+        while num_rows >= ROW_GROUP_ROWS:
+            table = pa.Table.from_batches(pending, SCHEMA)
+            # Row groups of one size and one chunk: the file does not depend on the sizes of the batches.
+            yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            pending, num_rows = table.slice(ROW_GROUP_ROWS).to_batches(), num_rows - ROW_GROUP_ROWS
     if pending:
-        yield pa.Table.from_batches(pending, SCHEMA)
+        yield pa.Table.from_batches(pending, SCHEMA).combine_chunks()
 
 
 def read_scores(path: Path) -> Scores:

@@ -81,9 +81,10 @@ class VideoScoresWriter:
         with self._parts:
             for rows in batches:
                 self._parts.add(rows)
-        num_looped = sum(map(int, self._parts.read_column("looped")))
-        metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self._header.to_json())}
-        self._parts.write_file(metadata, verify=_read_video_rows)
+            self._parts.flush()
+            num_looped = sum(map(int, self._parts.read_column("looped")))
+            metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self._header.to_json())}
+            self._parts.write_file(metadata, verify=_read_video_rows)
         return num_looped
 
 

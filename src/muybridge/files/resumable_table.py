@@ -8,21 +8,26 @@ that wait for the next part.
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muybridge.files.atomic import atomic_write, remove_partial_files
+from muybridge.files.atomic import atomic_write, check_output_file, is_stream, remove_partial_files
+from muybridge.files.lock import lock_folder
 
 SETTINGS_KEY = b"muybridge_parts"
 
 
 class ResumableTable:
-    """The rows of the future file `path`, on disk part by part. One process writes. Leaving a `with` block flushes.
+    """The rows of the future file `path`, on disk part by part. Leaving its `with` block flushes and unlocks.
+
+    One process writes: ValueError where another one is writing the same file, or where `path` is a folder. Parts of a device or
+    a pipe are temporary.
 
     Use: `add` batches, then `write_file`. `settings` are anything JSON can hold; parts made with other settings are detected
     by `has_same_settings` and refused by `check_settings`.
@@ -30,7 +35,13 @@ class ResumableTable:
 
     def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
         self.path = path
-        self.folder = path.with_name(f".{path.name}.parts")
+        check_output_file(path)
+        self._resources = ExitStack()
+        if is_stream(path):
+            self.folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="muybridge-")))
+        else:
+            self.folder = path.with_name(f".{path.name}.parts")
+        self._resources.enter_context(lock_folder(self.folder, subject=path))
         self._schema = schema
         self._settings = json.dumps(settings, sort_keys=True).encode()
         self._rows_per_part = rows_per_part
@@ -40,7 +51,16 @@ class ResumableTable:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Unlocks the file. Rows that wait for the next part are lost."""
+        self._resources.close()
+        with suppress(OSError):
+            self.folder.rmdir()  # succeeds where no part is left
 
     @property
     def has_same_settings(self) -> bool:
@@ -112,8 +132,9 @@ class ResumableTable:
         return num_rows
 
     def remove(self) -> None:
-        """Removes all parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes all parts; the lock stays."""
+        for part in self._list_part_paths():
+            part.unlink()
 
     def clean_up(self) -> None:
         """Removes the temporary files of a killed process."""

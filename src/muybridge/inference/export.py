@@ -12,6 +12,7 @@ file is read back and its outputs are compared with the network's before it gets
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.files.atomic import atomic_write, write_json
+from muybridge.inference.finite import check_finite_outputs
 from muybridge.inference.onnx import OnnxScorer, write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.kernels.convolution import set_execution
@@ -106,8 +108,8 @@ def _compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> 
     for num_clips in BATCH_SIZES:
         clips = torch.randn((num_clips, *_get_clip_size(card)), generator=generator)
         with torch.inference_mode():
-            expected = network(clips)
-        actual = score(clips)
+            expected = check_finite_outputs(network(clips), "logits of the network")
+        actual = check_finite_outputs(score(clips), "logits of the exported file")
         if actual.shape != expected.shape:
             raise RuntimeError(
                 f"the exported network has outputs of shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
@@ -175,7 +177,9 @@ def _list_torchvision_notes(card: Card) -> list[str]:
 
 
 def _write_tensors(tensors: dict[str, Tensor], spec: Specification, path: Path) -> ScoreFunction:
-    torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    buffer = io.BytesIO()  # torch's own writing of files aborts the process where the disk is full
+    torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, buffer)
+    path.write_bytes(buffer.getbuffer())
     reloaded = build_network(spec, torch.load(path, weights_only=True))
     return _make_score_function(reloaded)
 
@@ -191,8 +195,9 @@ def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensio
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13's exporter warns about its own use of pytree
         program = torch.export.export(module, (clips,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        with path.open("wb") as file:
-            torch.export.save(program, file)
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        path.write_bytes(buffer.getbuffer())
         with path.open("rb") as file:
             reloaded = torch.export.load(file).module()
     return _make_score_function(reloaded)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.kernels import winograd
 from muybridge.kernels.convolution import (
     Triple,
@@ -32,6 +33,7 @@ from muybridge.models.network import (
     check_clips,
     list_convolution_steps,
 )
+from muybridge.weights.tensor_checks import check_network, is_finite
 
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorizedConvolution
 
@@ -139,14 +141,20 @@ class FoldedConvolution(nn.Module):
 def fold_batch_norm(step: ConvolutionStep) -> tuple[Tensor, Tensor]:
     """Weight (out, in, t, k, k) and bias (out,) of one convolution equal to convolution and batch norm in evaluation mode.
 
-    Computed in float64 and rounded once.
+    Computed in float64 and rounded once. ValueError if the results are not finite.
     """
     convolution, norm, _ = step
     assert norm.running_var is not None and norm.running_mean is not None, "the norm keeps statistics"
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     weight = convolution.weight.double() * scale[:, None, None, None, None]
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    return weight.detach().to(convolution.weight.dtype), bias.detach().to(convolution.weight.dtype)
+    weight, bias = weight.detach().to(convolution.weight.dtype), bias.detach().to(convolution.weight.dtype)
+    if not (is_finite(weight) and is_finite(bias)):
+        raise ValueError(
+            f"a convolution of {tuple(weight.shape)} has weights that are not finite once its batch norm is folded into it; "
+            "the weights are too large, or damaged"
+        )
+    return weight, bias
 
 
 class FoldedBlock(nn.Module):
@@ -201,7 +209,7 @@ class ClipClassifier(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return functional.linear(features, self.classifier_weight, self.classifier_bias)
+        return check_finite_outputs(functional.linear(features, self.classifier_weight, self.classifier_bias), "logits")
 
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
@@ -223,23 +231,27 @@ class InferenceNetwork(ClipClassifier):
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
         check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
+        check_finite_clips(clips_ncthw)
         maps: Tensor = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
         maps = self.blocks(self.stem(maps))
-        return maps.mean(dim=(2, 3, 4))
+        return check_finite_outputs(maps.mean(dim=(2, 3, 4)), "features")
 
 
 def optimize(net: VideoResNet, *, compile: bool = False) -> InferenceNetwork:
     """Return `net` in evaluation mode, folded and laid out for inference on its current device.
 
     Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `compile` uses
-    torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a VideoResNet.
+    torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a VideoResNet, or its
+    weights are not finite.
     """
     if not isinstance(net, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be optimized, not a {type(net).__name__}")
+    check_network(net, net.specification.name)
     weight = net.fc.weight
     optimized = InferenceNetwork(net, TENSOR_CORE_CHANNELS if weight.is_cuda else 1)
     if compile:
-        optimized.compile()
+        optimized.stem.compile()  # not the whole: its checks of finite numbers read values
+        optimized.blocks.compile()
     elif weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
         for module in optimized.modules():
             if isinstance(module, FoldedConvolution):

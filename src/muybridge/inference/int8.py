@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import ClipClassifier, FoldedBlock, FoldedConvolution, InferenceNetwork, optimize
 from muybridge.kernels.convolution import flatten_clips, unflatten_maps
 from muybridge.models.network import VideoResNet, check_clips
@@ -168,8 +169,10 @@ class QuantizedNetwork(ClipClassifier):
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, features)."""
         check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
+        check_finite_clips(clips_ncthw)
         codes = self.input_params.quantize(clips_ncthw.contiguous(memory_format=torch.channels_last_3d))
-        return self.output_params.dequantize(self.blocks(self.stem(codes))).mean(dim=(2, 3, 4))
+        features = self.output_params.dequantize(self.blocks(self.stem(codes))).mean(dim=(2, 3, 4))
+        return check_finite_outputs(features, "features")
 
 
 def _quantize_chain(
@@ -221,6 +224,7 @@ def quantize(net: VideoResNet, clips_ncthw: Tensor) -> QuantizedNetwork:
         smallest, largest = ranges.get(module, (0.0, 0.0))
         ranges[module] = min(smallest, float(maps.min())), max(largest, float(maps.max()))
 
+    check_finite_clips(clips_ncthw)
     hooks = [m.register_forward_hook(record_range) for m in optimized.modules() if isinstance(m, FoldedConvolution)]
     for clip in torch.split(clips_ncthw, 1):
         optimized(clip)

@@ -21,11 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import fold_batch_norm
+from muybridge.inference.onnx_checks import check_onnx_file
 from muybridge.inference.two_dimensional import move_frames_to_channels
 from muybridge.kernels.convolution import IntTuple
 from muybridge.models.network import VideoResNet, list_convolution_steps
 from muybridge.weights.card import METADATA_KEY, Card, parse_card
+from muybridge.weights.tensor_checks import check_network
 
 OPSET_VERSION = 17
 IR_VERSION = 8  # of the file format; released with this operator set
@@ -69,6 +72,7 @@ _AddConvolution = Callable[[_GraphBuilder, _GraphValue, nn.Conv3d, Tensor, str],
 
 def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool = False) -> None:
     """Write `network` to `path`, with `two_dimensional` by 2-D convolutions only. ImportError if onnx is not installed."""
+    check_network(network, network.specification.name)
     graph = _GraphBuilder()
     helper, float_type = graph.onnx.helper, graph.onnx.TensorProto.FLOAT
     preprocessing = card.preprocessing
@@ -213,7 +217,9 @@ class OnnxScorer:
     """A `Scorer` that runs an ONNX file with ONNX Runtime, on a GPU if `device` is one and this ONNX Runtime supports it."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """ImportError if onnxruntime is not installed; ValueError if `path` is not an ONNX file with a card."""
+        """ImportError if onnxruntime is not installed; ValueError if `path` is not an ONNX file with a card, or is refused
+        by `check_onnx_file`.
+        """
         try:
             import onnxruntime  # noqa: PLC0415  (an extra)
             from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415
@@ -221,6 +227,7 @@ class OnnxScorer:
             raise ImportError(
                 "reading .onnx files needs onnxruntime; install it with `pip install 'muybridge[onnx]'`"
             ) from error
+        check_onnx_file(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         preferred = ["CUDAExecutionProvider"] if device.type == "cuda" else []
@@ -241,7 +248,16 @@ class OnnxScorer:
         self.card = parse_card(text, path)
 
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
-        """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
+        """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32.
+
+        ValueError for clips or logits that are not finite, and logits of another shape.
+        """
+        check_finite_clips(clips_ncthw)
         clips = clips_ncthw.detach().float().cpu().contiguous().numpy()
         (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
-        return torch.from_numpy(logits)
+        expected = (len(clips), len(self.card.classes))
+        if logits.shape != expected:
+            raise ValueError(
+                f"the ONNX file has logits of shape {logits.shape}, but {expected} were expected from its card; export it again"
+            )
+        return check_finite_outputs(torch.from_numpy(logits).float(), "logits")

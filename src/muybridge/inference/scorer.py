@@ -14,26 +14,37 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from muybridge.inference.folded import optimize
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
+from muybridge.inference.folded import ClipClassifier, optimize
 from muybridge.inference.onnx import OnnxScorer
 from muybridge.models.network import VideoResNet
 from muybridge.records import Scorer
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import Card
+from muybridge.weights.tensor_checks import check_network
 
 
 @dataclass(frozen=True)
 class NetworkScorer:
-    """A `Scorer` that runs `network`, whose weights are on `device`. Its training mode is restored after each call."""
+    """A `Scorer` that runs `network`, whose weights are on `device`. Its training mode is restored after each call.
+
+    ValueError for weights that are not finite when it is made, and for clips and logits that are not when it is called.
+    """
 
     network: nn.Module
     device: torch.device
 
+    def __post_init__(self) -> None:
+        specification = getattr(self.network, "specification", None)
+        check_network(self.network, getattr(specification, "name", type(self.network).__name__))
+
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
         with eval_mode(self.network):
+            if not isinstance(self.network, ClipClassifier):  # which checks its clips itself
+                check_finite_clips(clips_ncthw)
             logits: Tensor = self.network(clips_ncthw.to(self.device))
-        return logits.float().cpu()
+        return check_finite_outputs(logits.float().cpu(), "logits")
 
 
 @dataclass(frozen=True)

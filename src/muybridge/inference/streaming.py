@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from muybridge.inference.finite import check_finite_clips
 from muybridge.inference.folded import FoldedBlock, FoldedConvolution, InferenceNetwork
 from muybridge.models.family import ConvolutionKind
 
@@ -43,6 +44,7 @@ class SplitNetwork:
     @torch.inference_mode()
     def compute_frame_maps(self, frames_ncthw: Tensor) -> Tensor:
         """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), each frame by itself."""
+        check_finite_clips(frames_ncthw)
         maps: Tensor = self.frame_layers(frames_ncthw.contiguous(memory_format=torch.channels_last_3d))
         return maps
 

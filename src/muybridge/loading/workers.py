@@ -5,20 +5,17 @@ Workers come from a fork server that has opened nothing: no decoder and no file 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.loading.datasets import VideoDataset
 from muybridge.memory import keep_freed_memory
@@ -60,7 +57,7 @@ def load_batches(
                     batch_sampler=sampler,
                     collate_fn=collate,
                     num_workers=num_workers,
-                    multiprocessing_context=_create_fork_server_context(),
+                    multiprocessing_context=create_fork_server_context(__name__),  # with torch and PyAV
                     prefetch_factor=loading.prefetch,
                     pin_memory=pin_memory,
                     worker_init_fn=_initialize_worker,
@@ -113,29 +110,8 @@ def _is_lost_worker_error(error: Exception) -> bool:
     return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker")
 
 
-def _create_fork_server_context() -> BaseContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # torch and PyAV are imported once, not once a worker
-    return context
-
-
 def _initialize_worker(worker_id: int) -> None:
-    _ignore_stop_signals()
-    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    exit_with_parent()  # torch watches the system parent, which is the fork server and outlives the training process
     keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
     worker_info: Any = get_worker_info()  # torch declares no type for its dataset
     worker_info.dataset.dataset.reader.initialize_worker()
-
-
-def _exit_with_parent() -> None:
-    """Exit when the training process does. torch watches the system parent, which is the fork server and outlives it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker has a parent"
-    parent.join()
-    os._exit(1)
-
-
-def _ignore_stop_signals() -> None:
-    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.evaluation.aggregate import average_by_video, softmax
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
 from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
@@ -105,11 +106,12 @@ class Recognizer:
     ) -> Prediction:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, scores are not finite, or the network does not support the
-        timeline's mode.
+        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
+        does not support the timeline's mode.
         """
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
+        self.card.check_classifier()
         if timeline:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
@@ -218,7 +220,8 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model):
-            return self.model.features(clips_ncthw)
+            check_finite_clips(clips_ncthw)
+            return check_finite_outputs(self.model.features(clips_ncthw), "features")
 
     def _run_clips(
         self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]

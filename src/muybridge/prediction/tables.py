@@ -8,6 +8,7 @@ beside the file; parts of other settings are refused.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
@@ -56,9 +57,13 @@ class _TableWriter:
         self._metadata = {METADATA_KEY: json.dumps(settings)}
         self._schema = schema
         self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
-        if _has_parts_of_version_0_1(self._parts.folder):
-            self._parts.remove()
-        self._parts.check_settings()
+        try:
+            if _has_parts_of_version_0_1(self._parts.folder):
+                self._parts.remove()
+            self._parts.check_settings()
+        except ValueError:
+            self._parts.close()
+            raise
         self._parts.clean_up()
         self._done_videos = set(self._parts.read_column("video"))
 
@@ -66,7 +71,7 @@ class _TableWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._parts.flush()
+        self._parts.__exit__(*exception)
 
     @property
     def done_videos(self) -> Set[str]:
@@ -100,10 +105,16 @@ class FeaturesWriter(_TableWriter):
         self._add_rows(features.video, columns)
 
     def finish(self, videos: Iterable[str]) -> int:
-        """Write the rows of `videos` in the order they were added, remove the parts, and return the number of rows."""
+        """Write the rows of `videos` in the order they were added, remove the parts, and return the number of rows.
+
+        Raises ValueError unless every one of `videos` was added once.
+        """
         self._parts.flush()
+        requested_names = set(videos)
+        views = list(zip(self._parts.read_column("video"), self._parts.read_column("view"), strict=True))
+        _check_complete(requested_names, views, self._parts)
         # The interrupted run may have been given other videos.
-        requested_videos = pa.array(sorted(set(videos)), pa.string())
+        requested_videos = pa.array(sorted(requested_names), pa.string())
         tables = (
             table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
         )
@@ -124,15 +135,32 @@ class PredictionsWriter(_TableWriter):
         self._add_rows(prediction.video, columns)
 
     def finish(self, videos: Sequence[str]) -> int:
-        """Write a row for each of `videos`, in their order, remove the parts, and return the number of failed videos."""
+        """Write a row for each of `videos`, in their order, remove the parts, and return the number of failed videos.
+
+        Raises ValueError unless every one of `videos` was added once.
+        """
         self._parts.flush()
         table = pa.concat_tables(list(self._parts.iterate_tables()))
         row_by_video = {video: row for row, video in enumerate(table["video"].to_pylist())}
-        assert len(row_by_video) == len(table), "every video has one row"
+        _check_complete(set(videos), [(video, 0) for video in table["video"].to_pylist()], self._parts)
         # The interrupted run may have been given other videos.
         table = table.take(pa.array(np.array([row_by_video[video] for video in videos], np.int64)))
         self._parts.write_file(self._metadata, tables=[table])
         return int(pc.sum(pc.not_equal(table["status"], "ok")).as_py())
+
+
+def _check_complete(videos: Set[str], views: Sequence[tuple[str, int]], parts: ResumableTable) -> None:
+    """Raises ValueError unless all `videos` have rows, and no view of a video is there twice."""
+    missing, repeated = (
+        videos - {video for video, _ in views},
+        [view for view, count in Counter(views).items() if count > 1],
+    )
+    if missing or repeated:
+        video = min(missing) if missing else repeated[0][0]
+        raise ValueError(
+            f"the parts of {parts.path.name} in {parts.folder} do not hold every video once: {len(missing)} are missing and "
+            f"{len(repeated)} rows are there twice, such as of {video}; delete that folder and run the same command again"
+        )
 
 
 def _has_parts_of_version_0_1(folder: Path) -> bool:

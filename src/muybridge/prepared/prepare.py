@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import SCHEMA, Manifest
-from muybridge.distributed.stop import StopRequested, stop_on_signals
+from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.files.atomic import atomic_write, is_partial, remove_partial_files, write_json
 from muybridge.files.hashing import hash_file
+from muybridge.files.lock import LOCK_NAME, lock_folder
 from muybridge.prepared.coverage import Coverage, compute_coverage
 from muybridge.prepared.dataset import COVERAGE, DESCRIPTION, FLOW_COLUMNS, MANIFEST, STORED_COLUMNS, DatasetDescription
 from muybridge.prepared.shards import format_shard_path
@@ -70,19 +71,11 @@ def prepare(
     """Transcode the remaining videos and finish the folder.
 
     Raises StopRequested after a signal, and RuntimeError if the disk is full or the source folder disappears. In each case
-    finished work is kept, and the next call resumes.
+    finished work is kept, and the next call resumes. Raises ValueError if another process is writing the folder.
     """
-    report = on_progress or (lambda progress: None)
     try:
-        preparation.open()
-        report(preparation.progress)
-        with stop_on_signals() as stop:
-            for row_index, result in transcoder(preparation.iterate_jobs()):
-                preparation.record_result(row_index, result)
-                report(preparation.progress)
-                if stop.signal_number is not None:
-                    raise StopRequested(stop.signal_number)
-        return preparation.finish()
+        with lock_folder(preparation.output), stop_on_signals() as stop:
+            return _transcode_and_finish(preparation, transcoder, stop, on_progress or (lambda progress: None))
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRNOS:
             raise
@@ -91,6 +84,19 @@ def prepare(
             f"no space is left on the disk of {preparation.output} after {progress.num_done} of {progress.num_videos} "
             "videos; free some space and run the same command again to resume"
         ) from error
+
+
+def _transcode_and_finish(
+    preparation: Preparation, transcoder: Transcoder, stop: StopFlag, report: Callable[[PreparationProgress], None]
+) -> Coverage:
+    preparation.open()
+    report(preparation.progress)
+    for row_index, result in transcoder(preparation.iterate_jobs()):
+        preparation.record_result(row_index, result)
+        report(preparation.progress)
+        stop.raise_if_requested()
+    stop.raise_if_requested()
+    return preparation.finish()
 
 
 class Preparation:
@@ -156,6 +162,7 @@ class Preparation:
         num_shards = -(-len(self.source.rows) // self.options.videos_per_shard)
         for shard_index in range(num_shards):
             self._pack_if_complete(shard_index)  # a run killed between its last result and its shard left this undone
+        self._check_complete()
         table = self._build_manifest_table()
         with atomic_write(self.output / MANIFEST) as temporary:
             pq.write_table(table, temporary, compression="zstd", row_group_size=65536)
@@ -177,6 +184,17 @@ class Preparation:
         write_json(self.output / DESCRIPTION, description.to_json())
         self._work.remove()
         return coverage
+
+    def _check_complete(self) -> None:
+        """Raise RuntimeError unless every video has one result and every stored one a place in a shard."""
+        missing = set(range(len(self.source.rows))) - set(self._work.results)
+        stored = [row_index for row_index, line in self._work.results.items() if line["status"] == "ok"]
+        located = [row_index for row_index, *_ in self._work.iterate_locations(self.options.videos_per_shard)]
+        if missing or sorted(stored) != sorted(located):
+            raise RuntimeError(
+                f"{self._work.path} does not hold every video once: {len(missing)} have no result, {len(stored)} are stored "
+                f"and {len(located)} packed; delete {self.output} and prepare it again"
+            )
 
     def _count(self, line: dict[str, Any]) -> None:
         self.progress = PreparationProgress(
@@ -248,6 +266,7 @@ def _has_other_files(output: Path) -> bool:
     """Whether `output` has more than what a run leaves that was killed before it wrote its plan."""
     if output.is_dir():
         return any(
-            not (path.name == "work" or is_partial(path)) for path in (*output.iterdir(), *output.glob("work/*"))
+            not (path.name in ("work", LOCK_NAME) or is_partial(path))
+            for path in (*output.iterdir(), *output.glob("work/*"))
         )
     return output.exists()

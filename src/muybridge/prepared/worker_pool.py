@@ -6,7 +6,6 @@ killed and a worker that dies is replaced; in both cases the result is a VideoEr
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -14,10 +13,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
+from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
+from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.prepared.transcode import StoredVideo, TranscodeJob, transcode
 from muybridge.records import VideoError
 
 TranscodeResult: TypeAlias = StoredVideo | VideoError
+_SIGNAL_POLL_SECONDS = 0.2
 
 
 @dataclass
@@ -31,10 +33,18 @@ class _Worker:
 def transcode_in_workers(
     jobs: Iterable[tuple[int, TranscodeJob]], *, num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[int, TranscodeResult]]:
-    """Yield the index and the result of each job; VideoError("timed_out") if one takes longer than `timeout_seconds`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # PyAV is imported once, not in every worker
-    remaining_jobs = iter(jobs)
+    """Yield the index and the result of each job; VideoError("timed_out") if one takes longer than `timeout_seconds`.
+
+    After a stop signal it ends early, without the results of the jobs in progress.
+    """
+    with stop_on_signals() as stop:
+        yield from _run_jobs(iter(jobs), stop, num_workers=num_workers, timeout_seconds=timeout_seconds)
+
+
+def _run_jobs(
+    remaining_jobs: Iterator[tuple[int, TranscodeJob]], stop: StopFlag, *, num_workers: int, timeout_seconds: float
+) -> Iterator[tuple[int, TranscodeResult]]:
+    context = create_fork_server_context(__name__)
     workers: dict[Connection, _Worker] = {}
     try:
         for job in remaining_jobs:
@@ -45,13 +55,18 @@ def transcode_in_workers(
                 break
         while workers:
             next_deadline = min(worker.deadline for worker in workers.values())
-            ready = wait(list(workers), timeout=max(0.0, next_deadline - time.monotonic()))
+            wait_seconds = min(next_deadline - time.monotonic(), _SIGNAL_POLL_SECONDS)
+            ready = wait(list(workers), timeout=max(0.0, wait_seconds))
+            if stop.signal_number is not None and not ready:
+                return  # a video may take minutes: it is transcoded again
             done = [workers[connection] for connection in ready if isinstance(connection, Connection)]
             now = time.monotonic()
             timed_out = [worker for worker in workers.values() if worker not in done and worker.deadline < now]
             for worker in [*done, *timed_out]:
                 job_index = worker.job_index
                 result = _stop_timed_out(worker, timeout_seconds) if worker in timed_out else _receive_result(worker)
+                if stop.signal_number is not None and not worker.process.is_alive():
+                    return  # it died of the signal to the process group, not of its video
                 del workers[worker.connection]
                 next_job = next(remaining_jobs, None)
                 if next_job is None or not worker.process.is_alive():
@@ -86,6 +101,8 @@ def _receive_result(worker: _Worker) -> TranscodeResult:
     except (EOFError, ConnectionResetError):
         worker.process.join()
         code = worker.process.exitcode
+        if code == -signal.SIGTERM:
+            time.sleep(_SIGNAL_POLL_SECONDS)  # a signal to the process group may reach this process a little later
         cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return VideoError("unreadable", f"the process that decoded it {cause}")
     return result
@@ -104,14 +121,17 @@ def _close_worker(worker: _Worker) -> None:
 
 def _run_worker(connection: Connection) -> None:
     """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent handles it
+    exit_with_parent()
     while True:
         try:
             job = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             result: TranscodeResult = transcode(job)
         except VideoError as error:
             result = error
-        connection.send(result)
+        try:
+            connection.send(result)
+        except OSError:
+            return

@@ -18,7 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
-from muybridge.distributed.stop import StopRequested, stop_on_signals
+from muybridge.distributed.process_group import ProcessGroup
+from muybridge.distributed.stop import StopRequested, exit_on_signals, stop_on_signals, stop_with_parent
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
@@ -28,6 +29,7 @@ from muybridge.studies.plan import EvaluationSpec
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
+from muybridge.training.open_run import lock_run
 from muybridge.training.recipes import build_train_settings
 
 POLL_SECONDS = 0.2
@@ -71,8 +73,9 @@ def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console:
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
     if plan["launcher"]:
         _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
-    job = prepare_job(settings, resume=True)
-    fit(job, console)  # after a launcher nothing is left to train
+    with lock_run(settings.output, ProcessGroup()):
+        job = prepare_job(settings, resume=True)
+        fit(job, console)  # after a launcher nothing is left to train
     values = {
         "goes_on": was_interrupted,  # then the seconds are those of the last part alone
         "device": str(job.device),
@@ -155,9 +158,11 @@ def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def main(argv: Sequence[str]) -> int:
     """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
+    stop_with_parent()
     plan = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     try:
-        execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
+        with exit_on_signals(str):
+            execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
     except StopRequested as stopped:
         return stopped.exit_code
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

@@ -20,6 +20,7 @@ import yaml
 
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.files.atomic import write_json, write_text
+from muybridge.files.lock import lock_folder
 from muybridge.loading.open_data import open_data
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, WEIGHTS
@@ -71,12 +72,16 @@ def build_config(
 def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], runner: RunnerConfig) -> list[str]:
     """Executes the missing ones of `runs` (all of the study's, or a part) and writes study.json after each.
 
-    Returns failures, a sentence each. Raises `StopRequested` on a signal, once the runs have saved and ended.
+    Returns failures, a sentence each. Raises `StopRequested` on a signal, once the runs have saved and ended, and ValueError
+    where another process writes the same rows.
     """
-    runner.folder.mkdir(parents=True, exist_ok=True)
-    failures = execute_runs(runs, runner, lambda: write_study(study, config, read_rows(runner.folder), runner.folder))
-    append_fused_rows(study.fused_runs(config), runner.folder, runner.rows_name)
-    return failures
+    # Parts of a study on several machines share the folder, and each has its own rows.
+    with lock_folder(runner.folder, name=f".{runner.rows_name}.lock"):
+        failures = execute_runs(
+            runs, runner, lambda: write_study(study, config, read_rows(runner.folder), runner.folder)
+        )
+        append_fused_rows(study.fused_runs(config), runner.folder, runner.rows_name)
+        return failures
 
 
 def _open_source(address: str) -> DataSource:

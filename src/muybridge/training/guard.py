@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 
+from muybridge.distributed.gather import gather_stop_signal
 from muybridge.distributed.stop import StopFlag, StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.training.checkpoint import TrainState
@@ -116,7 +117,7 @@ class RunGuard:
             self._saved_state, self._saved_time = train_state, time.monotonic()
         self.end_phase()
         self._checkpointer.raise_if_failed()
-        if signal_number and not is_finished:
+        if signal_number:
             raise StopRequested(signal_number)
 
     def handle_worker_restart(self, reason: str) -> None:
@@ -144,5 +145,4 @@ class RunGuard:
 
     def _gather_stop_signal(self) -> int:
         """The signal that any rank was asked to stop by, else 0; all ranks get the same answer, and so stop together."""
-        rows = self._job.process_group.all_gather_floats([self._stop.signal_number or 0])
-        return int(max(row[0] for row in rows))
+        return gather_stop_signal(self._stop, self._job.process_group)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import yaml
 
 from muybridge.distributed.process_group import ProcessGroup
-from muybridge.files.atomic import write_json, write_text
+from muybridge.files.atomic import remove_partial_files, write_json, write_text
+from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
 from muybridge.settings import TrainSettings, diff_settings, merge_settings, settings_to_dict
@@ -47,6 +49,18 @@ def open_run(settings: TrainSettings, *, resume: bool, process_group: ProcessGro
     run = process_group.broadcast_from_rank0(run)
     assert run is not None, "rank 0 has read it"
     return run
+
+
+@contextmanager
+def lock_run(folder: str, process_group: ProcessGroup) -> Iterator[None]:
+    """Locks a run folder on rank 0, for all ranks. Raises ValueError on all of them where another process writes the run."""
+    with ExitStack() as stack:
+        problem = stack.enter_context(hold_lock(Path(folder))) if process_group.is_rank0 else ""
+        if problem := process_group.broadcast_from_rank0(problem):
+            raise ValueError(problem)
+        if process_group.is_rank0:
+            remove_partial_files(Path(folder))
+        yield
 
 
 def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> OpenedRun:
@@ -89,7 +103,8 @@ def _check_run_folder(
     """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder for the run with -o")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "settings.yaml").exists():
+    has_files = folder.exists() and any(path.name != LOCK_NAME for path in folder.iterdir())
+    if has_files and not (folder / "settings.yaml").exists():
         raise ValueError(f"{folder} contains something other than a run; name another folder with -o")
     if not has_checkpoint:
         return

@@ -13,6 +13,7 @@ from muybridge.settings import GivenSettings, TrainSettings
 from muybridge.training.estimate import describe_job
 from muybridge.training.fit import FitResult, fit
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.open_run import lock_run
 from muybridge.training.resolve import ResolvedSettings, find_device_and_timeout, resolve_settings
 
 
@@ -40,11 +41,12 @@ def train_given(given: GivenSettings, *, resume: bool = False) -> tuple[FitResul
 
 def _train(resolved: ResolvedSettings, process_group: ProcessGroup, *, resume: bool) -> FitResult:
     console = Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False, quiet=not process_group.is_rank0)
-    job = prepare_job(resolved.settings, resume=resume, process_group=process_group)
-    # Describing measures a step: once is enough.
-    for line in (*resolved.notes, *describe_job(job)) if process_group.is_rank0 else ():
-        console.print(line)
-    result = fit(job, console)
+    with lock_run(resolved.settings.output, process_group):
+        job = prepare_job(resolved.settings, resume=resume, process_group=process_group)
+        # Describing measures a step: once is enough.
+        for line in (*resolved.notes, *describe_job(job)) if process_group.is_rank0 else ():
+            console.print(line)
+        result = fit(job, console)
     for line in _list_notes(job, result):
         console.print(line)
     return result

@@ -23,7 +23,8 @@ from muybridge.models.family import (
     build_specification,
 )
 from muybridge.models.network import STAGES
-from muybridge.weights.card import find_mismatches, format_problems
+from muybridge.weights.card import find_mismatches
+from muybridge.weights.tensor_checks import format_problems
 
 Shapes = Mapping[str, tuple[int, ...]]
 

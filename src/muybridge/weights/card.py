@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -23,11 +22,13 @@ from muybridge.files.atomic import atomic_write
 from muybridge.models.family import Specification
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
+from muybridge.weights.safetensors_file import read_metadata, read_safetensors
+from muybridge.weights.tensor_checks import check_usable, format_problems
 
 FORMAT = 1
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
-MAX_LISTED_PROBLEMS = 3  # in a message; a wrong network has hundreds
+NO_CLASSIFIER = ("no_classifier",)  # the classes of weights for features only, whose one output is 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,18 @@ class Card:
             raise ValueError(
                 f"{name} is specified for clips of {self.specification.clip_length} frames, "
                 f"but the preprocessing cuts clips of {preprocessing.clip_length}"
+            )
+
+    def check_classifier(self) -> None:
+        """Raise ValueError unless there are two classes or more: the softmax of one output is always 1."""
+        if self.classes == NO_CLASSIFIER:
+            raise ValueError(
+                "the weights have no classifier, so they name no class; use them with `extract` or `train --init`"
+            )
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"the network has one output, {self.classes[0]!r}, whose softmax is always 100 %, so it names no class; "
+                "use weights with two classes or more, or `extract` for its features"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -148,11 +161,7 @@ def load_card(path: str | Path) -> Card:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give a {SUFFIX} file")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file, or is truncated ({error}); download it again") from error
+    text = read_metadata(path).get(METADATA_KEY)
     if text is None:
         raise ValueError(
             f"{path} has no card, so its classes and preprocessing are unknown; run `muybridge weights import {path}` first"
@@ -176,11 +185,13 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
 
     ValueError if the file is damaged, has no card, or its tensors are not those of the card. Does not use torch's random state.
     """
+    path = Path(path)
     card = load_card(path)
-    tensors = safetensors.torch.load_file(path)
+    tensors = read_safetensors(path)
     problems = find_mismatches({name: tuple(tensor.shape) for name, tensor in tensors.items()}, card.specification)
     if problems:
         raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {format_problems(problems)}")
+    check_usable(path, tensors)
     if compute_tensors_sha256(tensors) != card.tensors_sha256:
         raise ValueError(f"{path} is damaged: its tensors do not have the hash in its card; download it again")
     return build_network(card.specification, tensors).to(device), card
@@ -218,9 +229,3 @@ def find_mismatches(shapes: Mapping[str, tuple[int, ...]], specification: Specif
         + [f"{name} {shape} is missing" for name, shape in expected.items() if name not in shapes]
         + [f"{name} {shape} is not part of it" for name, shape in shapes.items() if name not in expected]
     )
-
-
-def format_problems(problems: Sequence[str]) -> str:
-    """Join the first problems, and the number of the others."""
-    num_hidden = len(problems) - MAX_LISTED_PROBLEMS
-    return "; ".join(problems[:MAX_LISTED_PROBLEMS]) + (f"; and {num_hidden} more" if num_hidden > 0 else "")

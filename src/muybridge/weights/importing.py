@@ -24,8 +24,10 @@ from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.architecture import infer_specification
-from muybridge.weights.card import Card, build_network, check_classes, save
-from muybridge.weights.state_dict import check_usable, read_state_dict
+from muybridge.weights.card import NO_CLASSIFIER, Card, build_network, check_classes, save
+from muybridge.weights.state_dict import CheckpointNetwork, read_network
+from muybridge.weights.tensor_checks import check_usable
+from muybridge.weights.torch_file import LEGACY_TORCH_MAGIC
 from muybridge.weights.vmz import convert_blobs, read_blobs
 
 WeightsSource = Literal["torchvision", "ig65m", "vmz", "muybridge"]
@@ -40,7 +42,6 @@ NORM_EPSILONS: dict[WeightsSource, float] = {
 # The authors' released models and torchvision's were trained at 15 frames a second.
 FRAME_RATES: dict[WeightsSource, float | None] = {"torchvision": 15.0, "ig65m": None, "vmz": 15.0, "muybridge": None}
 TORCHVISION_SAME_SHAPES = ("r3d_18", "mc3_18")  # same shapes in torchvision and here
-LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of a pickle in torch.save's old format
 
 
 @dataclass(frozen=True)
@@ -53,26 +54,31 @@ class ImportOptions:
     clip_length: int | None = None  # frames; used if no preprocessing is given
     norm_epsilon: float | None = None
     stem_pool: bool | None = None
+    network: str | None = None  # the prefix of the network where a file has several, as `ema.module`
+    head: str | None = None  # the classifier where there are several, as `fc_verb`; "none" leaves it out
     origin: str | None = None  # the card's `source`
     licence: str = "unknown"
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The format of an imported file, its new card, and the assumptions in that card, one sentence each."""
+    """The format of an imported file, its new card, the assumptions in that card, and what of the file was left out."""
 
     format: str
     card: Card
     assumptions: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def import_weights(file: str | Path, output: str | Path, options: ImportOptions | None = None) -> ImportResult:
     """Recognise the network in `file` and write it with a card to `output` (.safetensors), atomically.
 
+    A network without a classifier gets one output called "no_classifier": it is for `extract` and for `train --init`.
     ValueError if the file is not the tensors of one network of the family, or the options do not fit it.
     """
     file, options = Path(file), options or ImportOptions()
-    file_format, tensors = _read_tensors(file)
+    file_format, network = _read_tensors(file, options)
+    tensors = network.tensors
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
     try:
@@ -82,7 +88,9 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         card = save(
             build_network(spec, tensors),
             output,
-            classes=_resolve_class_names(options.classes, spec.num_classes),
+            classes=_resolve_class_names(options.classes, spec.num_classes)
+            if network.has_classifier
+            else NO_CLASSIFIER,
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -90,11 +98,11 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)))
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), network.left_out)
 
 
-def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
-    """Read the format of a file, as a phrase, and its tensors under our names. ValueError for tensors that are not weights."""
+def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNetwork]:
+    """Read the format of a file, as a phrase, and its network. ValueError for tensors that are not weights."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
     with io.FileIO(file) as opened:
@@ -105,8 +113,8 @@ def _read_tensors(file: Path) -> tuple[str, dict[str, Tensor]]:
         except ValueError as error:
             raise error if str(file) in str(error) else ValueError(f"{file} cannot be imported: {error}") from error
         check_usable(file, tensors)
-        return "Caffe2 pickle of VMZ", tensors
-    return "state dict", read_state_dict(file)
+        return "Caffe2 pickle of VMZ", CheckpointNetwork(tensors, has_classifier=True)
+    return "state dict", read_network(file, prefix=options.network, head=options.head)
 
 
 def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -> Specification:
@@ -165,7 +173,9 @@ def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
             f"scaled to {preprocessing.scale_height}x{preprocessing.scale_width} and cropped to "
             f"{preprocessing.crop}x{preprocessing.crop}"
         )
-    if options.classes is None:
+    if card.classes == NO_CLASSIFIER:
+        sentences.append("the file has no classifier: use the weights with `extract` and `train --init`")
+    elif options.classes is None:
         sentences.append(f"classes are called {card.classes[0]} to {card.classes[-1]} (name them with --classes)")
     return sentences
 

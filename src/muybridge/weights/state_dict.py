@@ -1,135 +1,144 @@
-"""Read plain state dicts safely.
+"""Read the network of a checkpoint safely.
 
-Input: a file of tensors under torchvision's names, written by torch.save or as safetensors. Output: the tensors of one network
-by name. No code in the file is run: it is read with `weights_only=True`, and anything but tensors is a ValueError (design
-decision 12).
+Input: a file of tensors under torchvision's names, written by torch.save or as safetensors, in any wrapper. Output: the tensors
+of the one complete network in it, and what of the file was left. No code in the file is run (design decision 12).
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from muybridge.weights.card import METADATA_KEY, format_problems
+from muybridge.weights.card import METADATA_KEY
+from muybridge.weights.inert_pickle import InertObject
+from muybridge.weights.network_search import FoundNetwork, describe_left_out, find_networks
+from muybridge.weights.safetensors_file import read_metadata, read_safetensors
+from muybridge.weights.tensor_checks import COUNTER, VARIANCE, check_usable, format_problems
+from muybridge.weights.torch_file import TensorStandIn, flatten_tensors, read_torch_file
 
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")  # of a checkpoint, for the state dict of its network
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile and Lightning
-COUNTER = "num_batches_tracked"  # of batch norm; unused at momentum 0.1, absent from some files
-
-# What torch.load and its unpickler were seen to raise for damaged or foreign bytes.
-READ_ERRORS = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    TypeError,
-    AttributeError,
-)
+_Source = Tensor | TensorStandIn | InertObject
 
 
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of one network by name, floats as float32, without wrapping dictionaries and prefixes of names."""
+@dataclass(frozen=True)
+class CheckpointNetwork:
+    """The network of a file: its tensors under our names, floats as float32, and what was left out, a clause each.
+
+    Without a classifier in the file, `fc` is one output of zeros and `has_classifier` is false.
+    """
+
+    tensors: dict[str, Tensor]
+    has_classifier: bool
+    left_out: tuple[str, ...] = ()
+
+
+def read_network(file: Path, *, prefix: str | None = None, head: str | None = None) -> CheckpointNetwork:
+    """Read the one complete network of a file. ValueError if there is none, or several that differ.
+
+    `prefix` chooses among several, as `ema.module`; `head` the classifier, as `fc_verb`, or "none".
+    """
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth) or a .safetensors file")
-    tensors = _strip_prefixes(_unwrap(file, _read_file(file)))
-    check_usable(file, tensors)
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    add_batch_counters(tensors)
-    return tensors
+    sources, inert_globals = _read_sources(file)
+    shapes = {path: source.shape for path, source in sources.items() if not isinstance(source, InertObject)}
+    shapes |= {path: () for path in sources if path not in shapes}
+    try:
+        networks = find_networks(shapes, head)
+    except ValueError as error:
+        raise ValueError(_explain_failure(file, str(error), inert_globals)) from error
+    network, tensors = _choose_network(file, networks, sources, prefix)
+    left_out = describe_left_out(list(shapes), set(network.paths.values()))
+    if inert_globals:
+        left_out.append(f"objects of {', '.join(inert_globals[:5])}, which were not run")
+    return CheckpointNetwork(tensors, network.head is not None, tuple(left_out))
 
 
 def add_batch_counters(tensors: dict[str, Tensor]) -> None:
     """Add `num_batches_tracked` of batch norm, 0, where a file has none, in place."""
-    for name in [name for name in tensors if name.endswith("running_var")]:
-        tensors.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
+    for name in [name for name in tensors if name.endswith(VARIANCE)]:
+        tensors.setdefault(f"{name.removesuffix(VARIANCE)}{COUNTER}", torch.tensor(0))
 
 
-def _read_file(file: Path) -> Any:
+def _read_sources(file: Path) -> tuple[dict[str, _Source], Sequence[str]]:
+    """The tensors of a file by path, and the classes and functions in it that were not run."""
     with file.open("rb") as opened:
         head = opened.read(9)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
-        return _read_safetensors(file)
+        if METADATA_KEY in read_metadata(file):
+            raise ValueError(f"{file} already has a card; use it without importing")
+        return dict(read_safetensors(file)), ()
     if not head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and above
         raise ValueError(
             f"{file} is neither a state dict written by torch.save, nor a safetensors file, nor a Caffe2 pickle"
         )
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except READ_ERRORS as error:
-        refused_global = re.search(r"GLOBAL (\S+)", str(error))
-        if refused_global:
+    content = read_torch_file(file)
+    sources: dict[str, _Source] = dict(flatten_tensors(content.content))
+    if not sources:
+        kind = "dict" if isinstance(content.content, dict) else type(content.content).__name__
+        raise ValueError(f"{file} holds a {kind} without tensors, expected a state dict: tensors by name")
+    return sources, content.inert_globals
+
+
+def _explain_failure(file: Path, reason: str, inert_globals: Sequence[str]) -> str:
+    unknown = [name for name in inert_globals if not name.startswith(("numpy.", "torch.", "argparse.", "collections."))]
+    if unknown:
+        return f"{file} holds more than tensors ({', '.join(unknown[:3])}), which was not run, and no network: {reason}"
+    return f"{file} cannot be imported: {reason}"
+
+
+def _choose_network(
+    file: Path, networks: Sequence[FoundNetwork], sources: dict[str, _Source], prefix: str | None
+) -> tuple[FoundNetwork, dict[str, Tensor]]:
+    """The network under `prefix`, else the only one; copies of one network count as one."""
+    if prefix is not None:
+        places = [network.place for network in networks]
+        networks = [network for network in networks if network.prefix.rstrip(".").endswith(prefix.rstrip("."))]
+        if len(networks) != 1:
+            raise ValueError(f"{file} has {len(networks)} networks under {prefix}; there are {' and '.join(places)}")
+    first, *others = networks
+    tensors = _read_tensors(file, first, sources)
+    for other in others:
+        if not _are_equal(tensors, _read_tensors(file, other, sources)):
+            first_places = " and ".join(network.place for network in networks[:4])
             raise ValueError(
-                f"{file} holds more than tensors ({refused_global[1]}), and reading it could run code; it was not run. "
-                "Save network.state_dict() alone"
-            ) from error
-        raise ValueError(f"{file} is damaged, or not a state dict written by torch.save; download it again") from error
+                f"{file} holds {len(networks)} different networks, under {first_places}; choose one, as --network {first.place}"
+            )
+    return first, tensors
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        with safetensors.safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(file)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{file} is not a complete safetensors file ({error}); download it again") from error
-    if METADATA_KEY in metadata:
-        raise ValueError(f"{file} already has a card; use it without importing")
-    return tensors
-
-
-def _unwrap(file: Path, content: Any) -> dict[str, Tensor]:
-    """Find the state dict in a checkpoint of a training script."""
-    while isinstance(content, Mapping):
-        inner = [key for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            break
-        content = content[inner[0]]
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{file} holds a {type(content).__name__}, expected a state dict: tensors by name")
+def _read_tensors(file: Path, network: FoundNetwork, sources: dict[str, _Source]) -> dict[str, Tensor]:
+    """The tensors of a network, checked. ValueError if they are larger together than the file, as shared ones are."""
+    chosen = {name: sources[path] for name, path in network.paths.items()}
     problems = [
-        f"{name!r} is a {type(value).__name__}"
-        for name, value in content.items()
-        if not (isinstance(name, str) and isinstance(value, Tensor))
-    ]
-    if problems:
-        raise ValueError(f"{file} is not a state dict, which maps names to tensors only: {format_problems(problems)}")
-    return dict(content)
-
-
-def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    while common := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)]:
-        tensors = {name.removeprefix(common[0]): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def check_usable(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for tensors that cannot be weights: sparse, quantized, of another dtype, or not finite."""
-    problems = [
-        f"{name} {problem}"
-        for name, tensor in tensors.items()
-        if (problem := _describe_problem(tensor, name)) is not None
+        f"{name} is stored as {source.global_name}, expected a dense tensor of real numbers"
+        for name, source in chosen.items()
+        if isinstance(source, InertObject)
     ]
     if problems:
         raise ValueError(f"{file} holds tensors that cannot be weights: {format_problems(problems)}")
+    num_bytes = sum(source.num_bytes for source in chosen.values() if isinstance(source, TensorStandIn))
+    if num_bytes > file.stat().st_size:
+        raise ValueError(
+            f"{file} has fewer bytes than its tensors, {num_bytes}, since they share them; save clones of them"
+        )
+    tensors = {
+        name: source.read(file) if isinstance(source, TensorStandIn) else source
+        for name, source in chosen.items()
+        if not isinstance(source, InertObject)
+    }
+    check_usable(file, tensors)
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if network.head is None:
+        tensors["fc.weight"] = torch.zeros(1, network.num_features)
+    tensors.setdefault("fc.bias", torch.zeros(len(tensors["fc.weight"])))
+    add_batch_counters(tensors)
+    return tensors
 
 
-def _describe_problem(tensor: Tensor, name: str) -> str | None:
-    """Why a tensor cannot be a weight, as a clause; None if it can."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
-        return f"is stored as {tensor.dtype}, {tensor.layout}, expected a dense tensor of real numbers"
-    if tensor.is_floating_point() == name.endswith(COUNTER):
-        return f"holds {tensor.dtype}, expected {'integers' if name.endswith(COUNTER) else 'floats'}"
-    if not bool(torch.isfinite(tensor).all()):
-        return "holds numbers that are not finite"
-    return None
+def _are_equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    return some.keys() == others.keys() and all(
+        torch.equal(tensor, others[name]) for name, tensor in some.items() if not name.endswith(COUNTER)
+    )

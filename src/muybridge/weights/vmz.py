@@ -9,10 +9,8 @@ memory out of bounds, so arrays are built here from their bytes.
 from __future__ import annotations
 
 import math
-import pickle
 import re
 import sys
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.models.family import DEPTHS
-from muybridge.weights.card import format_problems
+from muybridge.weights.inert_pickle import PICKLE_ERRORS, InertDict, InertUnpickler, UnsafePickleError
 from muybridge.weights.state_dict import add_batch_counters
+from muybridge.weights.tensor_checks import format_problems
 
 # State of training that is saved with the weights (train_net.py saves momentum), ignored by name.
 TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)
@@ -32,21 +31,6 @@ TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", 
 NORM_PARTS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
 NUMBER_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "<" if sys.byteorder == "little" else ">"}
-
-READ_ERRORS = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-    OverflowError,
-)
-
-
-class UnsafePickleError(ValueError):
-    """A pickle refers to something other than arrays of numbers."""
 
 
 def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
@@ -56,20 +40,21 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with file.open("rb") as opened:
-            content = _RestrictedUnpickler(opened, encoding="latin1").load()
+            content = InertUnpickler(opened, file.stat().st_size, _KNOWN, strict=True).load()
     except UnsafePickleError as error:
         raise ValueError(
             f"{file} holds more than arrays of numbers ({error}), and reading it could run code; it was not run. "
             "Download it again from its publisher"
         ) from error
-    except READ_ERRORS as error:
+    except PICKLE_ERRORS as error:
         raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; download it again") from error
     return _convert_arrays(file, content)
 
 
 def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
+    content = _complete(content)
     if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
-        content = content["blobs"]
+        content = _complete(content["blobs"])
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file} holds a {_format_type(content)}, expected Caffe2 blobs: arrays by name")
     problems = [
@@ -82,6 +67,7 @@ def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
             f"{file} does not hold Caffe2 blobs, which map names to arrays only: {format_problems(problems)}"
         )
     blobs: dict[str, NDArray[Any]] = {}
+    num_bytes_left = file.stat().st_size
     for scoped_name, value in content.items():
         name = scoped_name.rpartition("/")[2]
         if TRAINING_BLOBS.search(name):
@@ -91,10 +77,16 @@ def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
                 f"{file} holds the blob {name} twice, in different name scopes; export one copy of the network"
             )
         try:
+            if isinstance(value, _ArrayStandIn) and (num_bytes_left := num_bytes_left - value.num_bytes) < 0:
+                raise ValueError("shares its numbers with others")
             blobs[name] = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{file} is damaged: the blob {name} {error}; download it again") from error
     return blobs
+
+
+def _complete(content: Any) -> Any:
+    return content.complete() if isinstance(content, InertDict) else content
 
 
 def convert_blobs(blobs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
@@ -166,14 +158,14 @@ def _find_block_positions(blobs: Mapping[str, NDArray[Any]]) -> dict[int, tuple[
 class _DtypeStandIn:
     """A stand-in for numpy.dtype."""
 
-    def __init__(self, name: Any, *_: Any) -> None:
-        if name not in NUMBER_TYPES:
-            raise UnsafePickleError(f"an array of {name!r}")
+    def __init__(self, name: Any = None, *_: Any) -> None:
+        if not isinstance(name, str) or name not in NUMBER_TYPES:
+            raise UnsafePickleError(f"an array of {name!r}" if isinstance(name, str) else "an array of records")
         self.name = str(name)
         self.order = "<"
 
     def __setstate__(self, state: Any) -> None:
-        if state[1] not in BYTE_ORDERS or any(part is not None for part in state[2:5]):
+        if not isinstance(state[1], str) or state[1] not in BYTE_ORDERS or any(part is not None for part in state[2:5]):
             raise UnsafePickleError("an array of records")
         self.order = BYTE_ORDERS[state[1]]
 
@@ -190,6 +182,12 @@ class _ArrayStandIn:
     def __setstate__(self, state: Any) -> None:
         self.state = tuple(state)
 
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of its numbers in the file."""
+        content = self.state[-1] if self.state else b""
+        return len(content.text if isinstance(content, _EncodedText) else content) if self.state else 0
+
     def to_numpy(self) -> NDArray[Any]:
         """The array. ValueError if its state is invalid or its shape and bytes do not match."""
         match self.state:
@@ -198,14 +196,15 @@ class _ArrayStandIn:
                 tuple() as shape,
                 _DtypeStandIn() as dtype,
                 bool() | int() as is_column_major,
-                str() | bytes() as content,
+                str() | bytes() | _EncodedText() as content,
             ):
                 pass
             case _:
                 raise ValueError("is an array without numbers")
-        data = content.encode("latin1") if isinstance(content, str) else content
+        text = content.text if isinstance(content, _EncodedText) else content
+        data = text.encode("latin1") if isinstance(text, str) else text
         if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"has the shape {shape}")
+            raise ValueError("has a shape that is not numbers")
         if len(data) != math.prod(shape) * dtype.to_dtype().itemsize:
             raise ValueError(
                 f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * dtype.to_dtype().itemsize}"
@@ -226,36 +225,24 @@ def _scalar(dtype: Any, content: Any) -> _ArrayStandIn:
     return array
 
 
-def _encode(text: Any, _: Any = None) -> bytes:
-    """Replaces _codecs.encode, with which Python 3 writes bytes into old pickles."""
-    return str(text).encode("latin1")
+class _EncodedText:
+    """Replaces _codecs.encode, with which Python 3 writes bytes into old pickles; converted when the array is."""
+
+    def __init__(self, text: Any = "", *_: Any) -> None:
+        self.text = str(text)
 
 
 # All globals that a pickle may refer to. numpy moved its core in version 2.
-ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
+_KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _ArrayStandIn,
     ("numpy", "dtype"): _DtypeStandIn,
-    ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _EncodedText,
+    ("collections", "OrderedDict"): InertDict,
 } | {
     (module, name): stand_in
     for module in ("numpy.core.multiarray", "numpy._core.multiarray")
     for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
 }
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler that resolves only `ALLOWED_GLOBALS`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a global. UnsafePickleError for any other."""
-        if (module, name) not in ALLOWED_GLOBALS:
-            raise UnsafePickleError(f"{module}.{name}")
-        return ALLOWED_GLOBALS[module, name]
-
-    def persistent_load(self, pid: Any) -> Any:
-        """UnsafePickleError: a pickle of arrays has no external references."""
-        raise UnsafePickleError(f"a reference to {pid!r}")
 
 
 def _format_type(value: Any) -> str:

@@ -1,0 +1,26 @@
+"""The entry point of the command: stop signals are handled before anything slow is imported."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from muybridge.cli.failures import format_stop
+from muybridge.distributed.stop import SIGNAL_NUMBERS, StopRequested, exit_on_signals
+
+
+def run() -> int:
+    """Runs the command of this process and returns its exit code, which a signal no longer changes."""
+    with exit_on_signals(_format_line):
+        from muybridge.cli.main import main
+
+        code = main()
+        for number in SIGNAL_NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
+    for number in SIGNAL_NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+def _format_line(stop: StopRequested) -> str:
+    return f"muybridge: {format_stop(stop, sys.argv[1] if len(sys.argv) > 1 else '')}"

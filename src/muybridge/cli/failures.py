@@ -1,0 +1,62 @@
+"""Sentences about what can end any verb: a stop signal, and a disk, memory or a limit of the system that is used up."""
+
+from __future__ import annotations
+
+import errno
+
+from muybridge.distributed.stop import StopRequested
+
+_REMEDIES_AFTER_STOP = {
+    "train": "everything is saved, run the same command with --resume to continue",
+    **dict.fromkeys(
+        ("prepare", "folds", "evaluate", "predict", "extract", "study"),
+        "what is done is saved, run the same command again to continue",
+    ),
+}
+_DISK_FULL = "the disk is full; free some space, then run the same command again (a training run with --resume)"
+_MEMORY_FULL = (
+    "the memory ran out; lower loading.workers, loading.prefetch and the batch size, or close other programs, then run the "
+    "same command again (a training run with --resume)"
+)
+_GPU_MEMORY_FULL = "the GPU's memory is too small; lower training.batch_size or evaluation.batch_size"
+_TOO_MANY_FILES = (
+    "too many files are open; raise the limit with `ulimit -n 4096` or lower loading.workers, then run the same command "
+    "again (a training run with --resume)"
+)
+_TOO_MANY_PROCESSES = "the system starts no more processes; lower loading.workers, or raise the limit with `ulimit -u`"
+_SENTENCE_BY_ERRNO = {
+    errno.ENOSPC: _DISK_FULL,
+    errno.EDQUOT: _DISK_FULL,
+    errno.EFBIG: "the file is larger than the system allows; raise the limit with `ulimit -f`, or write to another disk",
+    errno.ENOMEM: _MEMORY_FULL,
+    errno.EMFILE: _TOO_MANY_FILES,
+    errno.ENFILE: _TOO_MANY_FILES,
+    errno.EAGAIN: _TOO_MANY_PROCESSES,
+}
+# Libraries in C++ raise RuntimeErrors with these words.
+_SENTENCE_BY_PHRASE = {
+    "Too many open files": _TOO_MANY_FILES,
+    "No space left on device": _DISK_FULL,
+    "Cannot allocate memory": _MEMORY_FULL,
+    "not enough memory": _MEMORY_FULL,
+    "can't allocate memory": _MEMORY_FULL,
+    "std::bad_alloc": _MEMORY_FULL,
+}
+
+
+def describe_shortage(error: Exception) -> str | None:
+    """A sentence where an error says that a disk, memory or a limit of the system is used up, else None."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which this module does not import: it is slow
+        return _GPU_MEMORY_FULL
+    if isinstance(error, MemoryError):  # pyarrow's too
+        return _MEMORY_FULL
+    if isinstance(error, OSError):
+        return _SENTENCE_BY_ERRNO.get(error.errno or 0)
+    if isinstance(error, ImportError | RuntimeError):
+        return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in str(error)), None)
+    return None
+
+
+def format_stop(stop: StopRequested, verb: str) -> str:
+    """A sentence about a verb that was stopped by a signal."""
+    return f"{stop}; {_REMEDIES_AFTER_STOP.get(verb, 'run the same command again')}"

@@ -1,0 +1,116 @@
+"""Locks on folders: one process writes a run, a prepared folder, a study or an unfinished table at a time.
+
+A lock is `flock` on a file in the folder, so it ends with its owner however that dies, and a lock file that was left behind
+locks nothing. Where the file system has no locks, the folder is used without one, and a line says so (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+LOCK_NAME = ".lock"
+_HELD_ERRNOS = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_MAX_OWNER_BYTES = 200
+_held_descriptors: set[int] = set()
+
+
+@contextmanager
+def lock_folder(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = None) -> Iterator[None]:
+    """Locks a folder for the duration of the block, and creates it where it is missing.
+
+    Raises ValueError where another process holds the lock, or where `folder` is a file; the sentence names `subject`, by
+    default the folder. A folder that was created here and is empty at the end is removed. Child processes do not inherit
+    the lock.
+    """
+    with hold_lock(folder, name=name, subject=subject) as problem:
+        if problem:
+            raise ValueError(problem)
+        yield
+
+
+@contextmanager
+def hold_lock(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = None) -> Iterator[str]:
+    """As `lock_folder`, but yields a sentence where the folder cannot be locked, else an empty string."""
+    if folder.exists() and not folder.is_dir():
+        yield f"{folder} is a file; name a folder with -o"
+        return
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    descriptor = _open_locked(path)
+    if descriptor is None:
+        yield f"{subject or folder} is being written by {_read_owner(path)}; wait until it ends, or name another output with -o"
+        return
+    try:
+        yield ""
+    finally:
+        if descriptor in _held_descriptors:  # else this is a forked child, which has closed it
+            if _is_same_file(path, descriptor):
+                path.unlink(missing_ok=True)
+            _close(descriptor)
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()  # succeeds where it is empty
+
+
+def _open_locked(path: Path) -> int | None:
+    """The descriptor of the lock file, locked; None where another process holds the lock."""
+    _release_in_forked_children()
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _held_descriptors.add(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD_ERRNOS:
+                _close(descriptor)
+                return None
+            print(
+                f"muybridge: {path.parent} is not locked, since its file system has no locks ({error.strerror}); "
+                "let only one process write there",
+                file=sys.stderr,
+            )
+        if _is_same_file(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return descriptor
+        _close(descriptor)  # its last owner removed it between open and flock
+
+
+def _close(descriptor: int) -> None:
+    _held_descriptors.discard(descriptor)
+    os.close(descriptor)
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _read_owner(path: Path) -> str:
+    try:
+        return path.read_bytes()[:_MAX_OWNER_BYTES].decode(errors="replace") or "another process"
+    except OSError:
+        return "another process"
+
+
+@cache
+def _release_in_forked_children() -> None:
+    """A forked child shares its parent's locks, and would keep them after the parent's end."""
+    os.register_at_fork(after_in_child=_close_held_descriptors)
+
+
+def _close_held_descriptors() -> None:
+    for descriptor in _held_descriptors:
+        os.close(descriptor)
+    _held_descriptors.clear()

@@ -1,0 +1,85 @@
+"""Name the architecture of a file that holds no network of the family.
+
+Input: the shapes of its tensors by path. Output: a sentence that says whose network it is, and where its function differs from
+the family's. Recognised by the ends of names, so under any prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class _Architecture(NamedTuple):
+    """A tensor that only this architecture has: the end of its name, its number of dimensions, and what it is."""
+
+    name: str
+    dimensions: int
+    description: str
+
+
+_OTHERS = (
+    _Architecture(
+        r"conv1\.conv\.conv_s\.weight",
+        5,
+        "R(2+1)D of MMAction2, whose function differs from the paper's: 83 channels inside the stem instead of 45, a 1x3x3 "
+        "max-pool after it, factorized shortcuts, and two values of epsilon",
+    ),
+    _Architecture(
+        r"conv1_s\.weight|layer1\.0\.conv[12]_s\.weight",
+        5,
+        "R(2+1)D of 3D-ResNets-PyTorch, whose function differs from the paper's: a stem over 7 frames instead of 3, and a "
+        "3x3x3 max-pool of stride 2 in time after it",
+    ),
+    _Architecture(
+        r"layer1\.0\.conv1\.conv\.weight",
+        5,
+        "3-D ResNet of MMAction2 (I3D, SlowOnly), whose function differs from R3D's: a max-pool after the stem, and strides in "
+        "space only",
+    ),
+    _Architecture(
+        r"layer1\.0\.conv1\.weight",
+        5,
+        "3-D ResNet of 3D-ResNets-PyTorch, whose function differs from R3D's: a stem over 7 frames instead of 3, and a 3x3x3 "
+        "max-pool of stride 2 in time after it",
+    ),
+    _Architecture(
+        r"(res2plus1d\.)?conv1\.spatial_conv\.weight",
+        5,
+        "R(2+1)D of pytorch-video-recognition, with 7 frames in the stem",
+    ),
+    _Architecture(r"s1\.pathway0_stem\.conv\.weight", 5, "network of SlowFast (slow, fast or I3D pathways)"),
+    _Architecture(r"blocks\.0\.multipathway_blocks\.0\.conv\.weight", 5, "SlowFast network of PyTorchVideo"),
+    _Architecture(r"blocks\.0\.conv\.conv_t\.weight", 5, "X3D of PyTorchVideo"),
+    _Architecture(
+        r"blocks\.1\.res_blocks\.0\.branch2\.conv_b\.conv_t\.weight",
+        5,
+        "R(2+1)D of PyTorchVideo, whose function differs from the paper's: bottlenecks that convolve time first, without the "
+        "rule for mid-channels",
+    ),
+    _Architecture(r"blocks\.0\.conv\.weight", 5, "3-D ResNet of PyTorchVideo (Slow, I3D, C2D or CSN)"),
+    _Architecture(r"Conv3d_1a_7x7\.conv3d\.weight", 5, "I3D with Inception blocks"),
+    _Architecture(r"(features|base)\.0\.0?\.?(0|conv_s|conv)\.weight", 5, "S3D"),
+    _Architecture(r"conv3a\.weight", 5, "C3D"),
+    _Architecture(r"blocks\.0\.temporal_attn\.qkv\.weight", 2, "TimeSformer"),
+    _Architecture(r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table", 2, "Video Swin Transformer"),
+    _Architecture(r"blocks\.0\.attn\.(pool_q|norm_q)\.weight", 0, "MViT"),
+    _Architecture(r"blocks\.0\.attn\.(qkv|q_proj|in_proj)\.weight", 2, "vision transformer (ViT, VideoMAE)"),
+    _Architecture(r"video_model\.conv1\.0\.weight", 5, "R(2+1)D of AVID-CMA, with a stem of 3x7x7 and max-pools"),
+    _Architecture(r"(conv1|layer1\.0\.conv1)\.weight", 4, "2-D ResNet over pictures, as TSN and TSM use"),
+)
+
+
+def describe_architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Why no network of the family was found, with the owner of these names where they are known."""
+    for other in _OTHERS:
+        pattern = re.compile(rf"(?:^|.*\.)(?:{other.name})$")
+        for path, shape in shapes.items():
+            if other.dimensions in (0, len(shape)) and pattern.match(path):
+                return f"it holds the {other.description} ({path} {shape}), not a network with torchvision's names"
+    first = ", ".join(sorted(shapes)[:3]) or "none"
+    return (
+        f"no tensor is called stem.0.weight, so this is not a network with torchvision's names; the first of {len(shapes)} "
+        f"names are {first}"
+    )

@@ -1,0 +1,36 @@
+"""A file of another architecture is named as whose it is."""
+
+import pytest
+import torch
+
+from muybridge.weights.other_architectures import describe_architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "owner"),
+    [
+        ("state_dict.backbone.conv1.conv.conv_s.weight", (83, 3, 1, 7, 7), r"R\(2\+1\)D of MMAction2.*83 channels"),
+        ("backbone.layer1.0.conv1.conv.weight", (64, 64, 1, 1, 1), "3-D ResNet of MMAction2"),
+        ("module.layer1.0.conv1_s.weight", (144, 64, 1, 3, 3), r"R\(2\+1\)D of 3D-ResNets-PyTorch.*7 frames"),
+        ("module.layer1.0.conv1.weight", (64, 64, 3, 3, 3), "3-D ResNet of 3D-ResNets-PyTorch.*max-pool"),
+        (
+            "blocks.1.res_blocks.0.branch2.conv_b.conv_t.weight",
+            (64, 64, 3, 1, 1),
+            r"R\(2\+1\)D of PyTorchVideo.*time first",
+        ),
+        ("model_state.s1.pathway0_stem.conv.weight", (64, 3, 1, 7, 7), "network of SlowFast"),
+        ("blocks.0.attn.qkv.weight", (2304, 768), "vision transformer"),
+        ("layer1.0.conv1.weight", (64, 64, 3, 3), "2-D ResNet"),
+        ("anything.weight", (3,), "no tensor is called stem.0.weight.*anything.weight"),
+    ],
+)
+def test_the_owner_and_the_difference_are_said(name: str, shape: tuple[int, ...], owner: str) -> None:
+    with pytest.raises(ValueError, match=owner):
+        raise ValueError(describe_architecture({"epoch": (), name: shape}))
+
+
+def test_a_small_convolution_network_has_no_owner() -> None:
+    names = {
+        name: tuple(tensor.shape) for name, tensor in torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3)).state_dict().items()
+    }
+    assert describe_architecture(names).startswith("no tensor is called stem.0.weight")

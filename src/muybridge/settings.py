@@ -351,7 +351,8 @@ class EvaluateSettings:
     split: Literal["train", "validation", "test"] = "test"
     """The videos to score."""
     output: str | None = None
-    """The score file to write; by default scores/<split>.parquet in the run folder."""
+    """The score file to write; by default scores/<split>.parquet in the run folder, for other data than the run's or another
+    protocol scores/<split>-<data>-<hash>.parquet."""
     fold: int | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""

@@ -297,7 +297,7 @@ def test_the_best_weights_are_those_of_the_best_validation(
         result = evaluate(examination, *arguments, **options)
         hashes.append(examination.model_sha256)
         rate = Rate(right=round(4 * next(pretended)), of=4, low=0.0, high=1.0)
-        return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0)
+        return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0, result.path)
 
     monkeypatch.setattr(validation_module, "evaluate", lying)
     trained(tiny_run(motions, tmp_path / "run", {"training.validate_every_epochs": 0.5}))

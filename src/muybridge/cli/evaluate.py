@@ -40,8 +40,9 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
-    path = resolve_scores_path(run, settings)
-    check_output_file(path)
+    path = Path(settings.output) if settings.output else None
+    if path:
+        check_output_file(path)
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):
@@ -58,24 +59,14 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
         return 0
     accuracy = result.accuracy
     if json:
-        print_json({"scores": str(path), "num_looped_videos": result.num_looped_videos, **accuracy.to_json()})
+        print_json({"scores": str(result.path), "num_looped_videos": result.num_looped_videos, **accuracy.to_json()})
     else:
-        _print(result, path)
+        _print(result)
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(accuracy.num_failed_videos, accuracy.num_videos) or (3 if accuracy.num_failed_views else 0)
 
 
-def resolve_scores_path(run: str, settings: EvaluateSettings) -> Path:
-    """The score file: as given, else in the run folder, else beside the weights."""
-    if settings.output:
-        return Path(settings.output)
-    address = Path(run)
-    if address.is_dir():
-        return address / "scores" / f"{settings.split}.parquet"
-    return address.with_suffix(".scores.parquet")
-
-
-def _print(result: EvaluationResult, path: Path) -> None:
+def _print(result: EvaluationResult) -> None:
     accuracy = result.accuracy
     print(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}\n")
     print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
@@ -93,4 +84,4 @@ def _print(result: EvaluationResult, path: Path) -> None:
     classes = [row for row in accuracy.per_class if row.of]
     hardest = sorted(classes, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
     print("\nhardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
-    print(f"scores: {path}")
+    print(f"scores: {result.path}")

@@ -1,6 +1,6 @@
 """Where scores are written unless a path is given.
 
-The run's own data, scored by the default protocol, is `scores/<split>.parquet` of the run folder. The name of anything else ends
+The run's own data, scored by the default protocol, is `scores/<split>.parquet` of the run folder. All other names end
 in a hash of what was scored and how, so that no result replaces another one.
 """
 

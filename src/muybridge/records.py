@@ -21,6 +21,7 @@ Modality = Literal["rgb", "flow"]
 Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
 ColorMatrix = Literal["bt601", "bt709"]
+TimeOrigin = Literal["picture", "container"]  # seconds of a list count from the first frame, or as in a player
 
 SPLITS: tuple[str, ...] = get_args(Split)
 STATUSES: tuple[str, ...] = get_args(Status)

@@ -300,6 +300,9 @@ class TrainSettings:
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
     """The network's input: RGB frames or optical flow."""
+    columns: str | None = None
+    """Which columns of a list are which, such as path=filename,label=class,group=subject; what is left out is guessed from
+    the names (docs/data.md)."""
     fold: int | None = None
     """Which official fold to use, for data sets that have them."""
     device: str = "auto"
@@ -353,6 +356,9 @@ class EvaluateSettings:
     output: str | None = None
     """The score file to write; by default scores/<split>.parquet in the run folder, for other data than the run's or another
     protocol scores/<split>-<data>-<hash>.parquet."""
+    columns: str | None = None
+    """Which columns of a list are which, such as path=filename,label=class,group=subject; unset: as the run read the same
+    data, else guessed from the names (docs/data.md)."""
     fold: int | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""

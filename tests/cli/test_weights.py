@@ -78,3 +78,51 @@ def test_a_training_checkpoint_of_ours_is_no_state_dict(
     told = cli("weights", "import", optimizer, "-o", tmp_path / "x.safetensors")
     assert (told.code, told.err.count("\n")) == (2, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_is_chosen_and_the_rest_is_listed(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    states = []
+    for _ in range(2):
+        network = create_model("r3d_10", width=4, num_classes=2)
+        states.append({name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")})
+    heads = {"verb.weight": torch.ones(3, 32), "noun.weight": torch.ones(5, 32)}
+    torch.save(
+        {"model": {**states[0], **heads}, "ema": {**states[1], **heads}, "optimizer": [torch.ones(1)]},
+        tmp_path / "x.pt",
+    )
+    line = ("weights", "import", tmp_path / "x.pt", "-o", tmp_path / "x.safetensors")
+    refused = cli(*line)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "2 classifiers fit, model.verb and model.noun" in refused.err
+    refused = cli(*line, "--head", "none")
+    assert refused.code == 2
+    assert "2 different networks, under model and ema" in refused.err
+    done = cli(*line, "--head", "none", "--network", "ema")
+    assert done.code == 0
+    assert "no classifier" in done.out
+    assert "left out: model (" in done.err
+    assert "optimizer" in done.err
+    stem = load_weights(tmp_path / "x.safetensors")[0].state_dict()["stem.0.weight"]
+    assert torch.equal(stem, states[1]["stem.0.weight"])
+
+
+def test_weights_without_a_classifier_or_with_one_output_name_no_class(
+    motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    state = create_model("r3d_10", width=4, num_classes=1).state_dict()
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    video = motions / "test" / "left" / "00000.mp4"
+    for content, sentence in ((state, "whose softmax is always 100 %"), (body, "the weights have no classifier")):
+        torch.save(content, tmp_path / "x.pt")
+        weights = tmp_path / "x.safetensors"
+        assert cli("weights", "import", tmp_path / "x.pt", "-o", weights, "--clip-length", 8).code == 0
+        for verb in (
+            ("predict", weights, video),
+            ("evaluate", weights, "--data", motions, "-o", tmp_path / "s.parquet"),
+        ):
+            refused = cli(*verb)
+            assert (refused.code, refused.out) == (2, "")
+            assert sentence in refused.err
+        assert not (tmp_path / "s.parquet").exists()
+        weights.with_suffix(".parquet").unlink(missing_ok=True)
+        assert cli("extract", weights, video, "-o", weights.with_suffix(".parquet"), "--clips", 1).code == 0

@@ -46,7 +46,8 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     assert data.get_labels(20) == (1,)
     assert data.root == str(tmp_path)
     assert [len(data.select_split(split)) for split in ("test", "validation", "train")] == [4, 2, 15]
-    assert len(data.notes) == 2
+    assert [note.split(":")[0] for note in data.notes[1:]] == ["No split given", "No validation split given"]
+    assert data.notes[0] == f"1 file in {tmp_path} is left out, not called like a video: 1 .txt."
 
 
 @pytest.mark.parametrize("validation", ["val", "validation", "valid"])
@@ -114,7 +115,7 @@ def test_a_csv_with_everything(tmp_path: Path) -> None:
     )
     data = open_data(write_csv(tmp_path, text, "clips/a.mp4"))
     assert data.classes == ("hug", "kick")
-    assert data.notes == ()
+    assert data.notes == (f"Columns of {tmp_path}/list.csv that are not read: comment.",)
     assert data.root == str(tmp_path)
     assert [data.get_video(index) for index in range(6)] == [
         *("clips/a.mp4", "clips/b,c.mp4", "clips/long.mp4#0-2", "clips/long.mp4#2-", "clips/d.mp4", "clips/e.mp4")
@@ -198,8 +199,8 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("", "lacks the columns path, label; its first line names nothing"),
-        ("video;label\na.mp4;hug\n", "lacks the columns path, label; its first line names video;label"),
-        ("path,class\na.mp4,hug\n", "lacks the columns label; its first line names path, class"),
+        ("where;what\na;hug\n", "lacks the columns path, label; its first line names where, what; say which they are"),
+        ("path,kind\na.mp4,hug\n", "lacks the columns label; its first line names path, kind; say which they are"),
         ("path,label\n", "lists no videos"),
         (
             "path,label,split\na.mp4,hug,training\nb.mp4,kick,dev\n",
@@ -212,7 +213,7 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
         ("path,label,start_seconds,end_seconds\na.mp4,hug,5,4\n", "line 2 ends at 4 s, not after its start"),
         ("path,label\na.mp4,hug\na.mp4,kick\n", "a.mp4 is in 2 lines"),
         ("path,label\nb.mp4,hug\nc.mp4,kick\n", "none of the first 2 videos"),
-        ('path,label\n"a.mp4,hug\n', "is not a CSV file in UTF-8"),
+        ('path,label\n"a.mp4,hug\nb.mp4,\n', "line 2 has a quotation mark too few or too many; line 3 has no label"),
         ("path,label,split\na.mp4,hug,train\nb.mp4,kick,test\nc.mp4,hug,test\n", "no training video has: kick"),
     ],
 )
@@ -221,4 +222,6 @@ def test_csv_files_that_cannot_be_used(tmp_path: Path, text: str, expected: str)
 
 
 def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
-    assert "is not a CSV file in UTF-8" in refused(write_csv(tmp_path, "path,label\na.mp4,café\n", encoding="latin-1"))
+    text = "path,label\na.mp4,hug\nb.mp4,café\n"
+    expected = "line 3 is not UTF-8: it has the byte 0xe9; save the file as UTF-8"
+    assert expected in refused(write_csv(tmp_path, text, "a.mp4", encoding="latin-1"))

@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -127,17 +128,35 @@ def test_an_avi_file_that_stops_within_a_frame(tmp_path: Path) -> None:
     assert reason.startswith("the file ends in the middle of frame ")
 
 
-@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.flv", "a.webm"])
-def test_streams_that_stop_are_read_as_far_as_they_go(tmp_path: Path, name: str) -> None:
-    """These formats do not say how many frames they should have."""
-    codec = (
-        {"codec": "libvpx", "options": {"deadline": "realtime"}} if name.endswith("webm") else {"options": {"bf": "0"}}
-    )
-    shortened(write_video(tmp_path / name, 40, **codec), 0.6)
-    files = source(tmp_path)
-    ticks = files.read_frame_times(name).ticks
-    assert 5 < len(ticks) < 40
-    assert read_indices(files.read(name, ticks[:5]).luma_thw) == [0, 1, 2, 3, 4]
+_CUT_SHORT: dict[str, dict[str, Any]] = {
+    "a.ts": {},
+    "a.mkv": {},
+    "a.webm": {"codec": "libvpx", "options": {"deadline": "realtime"}},
+    "a.flv": {"options": {"bf": "0"}},
+    "a.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "a.mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
+    "a.wmv": {"codec": "wmv2", "container": "asf"},
+    "a.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}, "gop": 250},
+    "a.gif": {"codec": "gif", "pixel_format": "rgb8"},
+    "a.apng": {"codec": "apng", "pixel_format": "rgb24", "container": "apng"},
+}
+
+
+@pytest.mark.parametrize("name", _CUT_SHORT)
+@pytest.mark.parametrize("share", [0.6, 0.9, 0.97])
+def test_a_file_that_was_cut_short_is_truncated(tmp_path: Path, name: str, share: float) -> None:
+    shortened(write_video(tmp_path / name, 40, **_CUT_SHORT[name]), share)
+    status, reason = fault(tmp_path, name)
+    assert status == "truncated"
+    assert reason
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.avi", "a.flv"])
+def test_a_tail_of_zeros_is_truncated(tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, 40, **_CUT_SHORT[name])
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    assert fault(tmp_path, name)[0] == "truncated"
 
 
 def test_damage_in_the_middle_is_named_and_spares_what_lies_before(

@@ -13,8 +13,8 @@ from gray_frames import GrayFrames
 from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, read_in_order
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
-from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles
+from muybridge.video.frame_index import index_frames
 from muybridge.video.sampling import compute_dense_starts, compute_timestep_ticks, sample_dense_clips
 from muybridge.video.views import View
 from videos import read_indices, write_video

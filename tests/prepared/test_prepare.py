@@ -266,6 +266,21 @@ def test_segments_are_cut_out(tmp_path: Path) -> None:
     assert caught.value.status == "too_short"
 
 
+def test_segments_of_a_player_count_from_its_clock(tmp_path: Path) -> None:
+    """The sound begins a second before the picture; 1.4 s in a player is 0.4 s after the first picture."""
+    late = [25 + number for number in range(30)]
+    path = write_video(tmp_path / "late.mp4", 30, ticks=late, audio=True)
+    for origin, bounds, num_frames in (
+        ("picture", (0.4, 0.8), 10),
+        ("container", (1.4, 1.8), 10),
+        ("container", (0.0, 1.2), 5),
+    ):
+        job = TranscodeJob(str(path), *bounds, None, 32, 43, time_origin=origin)  # type: ignore[arg-type]  # literals
+        assert transcode(job).num_frames == num_frames, (origin, bounds)
+    plain = write_video(tmp_path / "plain.mp4", 30, audio=True)
+    assert transcode(TranscodeJob(str(plain), 0.4, 0.8, None, 32, 43, time_origin="container")).num_frames == 10
+
+
 def test_a_header_that_promises_more_frames_is_believed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 30, codec="mjpeg", pixel_format="yuvj420p")
     content = bytearray(path.read_bytes())

@@ -1,112 +1,17 @@
-"""Time stamps of containers: which are trusted, and what is made of those that are missing."""
+"""Opening files: which stream is the video, and what is no video."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
-import numpy as np
 import pytest
 
 from muybridge.records import VideoError
-from muybridge.video.containers import index_frames, interpolate_stamps, open_video_stream, parse_vop_types
-from videos import index_picture, read_index, write_picture, write_silence, write_video
-
-STORED: dict[str, dict[str, Any]] = {
-    "h264.mp4": {"gop": 250},
-    "h264.mkv": {},
-    "h264.ts": {},
-    "h264.flv": {},
-    "mpeg4_b.mp4": {"codec": "mpeg4", "options": {"bf": "2"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "mpeg2_b.ts": {"codec": "mpeg2video", "options": {"bf": "2"}},
-}
-DECODING_ORDER: dict[str, dict[str, Any]] = {
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mjpeg.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
-    "wmv.wmv": {"codec": "wmv2", "container": "asf"},
-}
-COUNTED: dict[str, dict[str, Any]] = {
-    "h264.avi": {},
-    "mpeg4_b.avi": {"codec": "mpeg4", "options": {"bf": "2"}},
-    "mpeg2_b.mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
-    "bare.h264": {"container": "h264"},
-    "bare.m2v": {"codec": "mpeg2video", "container": "mpeg2video", "options": {"bf": "2"}},
-    "moving.gif": {"codec": "gif", "pixel_format": "rgb8"},
-}
-
-
-@pytest.mark.parametrize("name", [*STORED, *DECODING_ORDER, *COUNTED])
-def test_stamps_are_trusted_only_where_they_are_stored(tmp_path: Path, name: str) -> None:
-    options = {**STORED, **DECODING_ORDER, **COUNTED}[name]
-    index = index_frames(str(write_video(tmp_path / name, 30, **options)))
-    assert index.uses_counting == (name in COUNTED)
-    assert index.uses_dts == (name in DECODING_ORDER)
-    assert len(index.times) == 30
-    assert np.unique(np.diff(index.times.ticks) * float(index.times.tick_seconds)) == pytest.approx(0.04)
-    assert index.times.duration_seconds == pytest.approx(1.2)
-
-
-def test_uneven_stamps(tmp_path: Path) -> None:
-    ticks = [0, 1, 5, 6, 20, 21, 22, 40, 41, 90]
-    mp4 = write_video(tmp_path / "a.mp4", 10, ticks=ticks, tick_seconds=Fraction(1, 100))
-    times = index_frames(str(mp4)).times
-    assert (times.ticks * times.tick_seconds * 100).tolist() == ticks
-    avi = write_video(tmp_path / "a.avi", 10, codec="mpeg4", ticks=ticks)
-    assert index_frames(str(avi)).times.ticks.tolist() == ticks
-    gif = write_video(
-        tmp_path / "a.gif", 4, codec="gif", pixel_format="rgb8", ticks=[0, 10, 40, 50], tick_seconds=Fraction(1, 100)
-    )
-    assert index_frames(str(gif)).times.ticks.tolist() == [0, 10, 40, 50]
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_a_late_start(tmp_path: Path, name: str) -> None:
-    times = index_frames(str(write_video(tmp_path / name, 10, ticks=[50 + n for n in range(10)]))).times
-    assert times.ticks[0] * times.tick_seconds >= 2
-    assert times.to_seconds(int(times.ticks[3])) == pytest.approx(0.12)
-
-
-@pytest.mark.parametrize("frames", ["0", "2"])
-def test_frames_cut_off_by_an_edit_list_are_not_there(tmp_path: Path, frames: str) -> None:
-    path = write_video(
-        tmp_path / "a.mp4",
-        30,
-        ticks=[n - 5 for n in range(30)],
-        gop=250,
-        options={"bf": frames},
-        container_options={"use_editlist": "1", "avoid_negative_ts": "disabled"},
-    )
-    index = index_frames(str(path))
-    assert len(index.times) == 25
-    assert index.times.ticks[0] == 0
-    assert index.key_frame_stamps[0, 0] < 0  # decoding starts at what is cut off
-
-
-def test_an_edit_list_that_cuts_off_the_end_is_no_truncation(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", 30, gop=250)
-    data = path.read_bytes()
-    frame_index = data.index(b"elst") + 12  # behind version, flags and the number of entries: the duration shown, in ms
-    assert int.from_bytes(data[frame_index : frame_index + 4]) == 1200
-    path.write_bytes(data[:frame_index] + (800).to_bytes(4) + data[frame_index + 4 :])
-    assert len(index_frames(str(path)).times) == 20
-    assert index_frames(str(path)).times.duration_seconds == pytest.approx(0.8)
-
-
-def test_frames_before_the_first_key_frame_are_not_there(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.ts", 30, codec="mpeg2video", gop=10)
-    data = path.read_bytes()
-    with open_video_stream(str(path)) as (container, stream):
-        second_key = [packet.pos for packet in container.demux(stream) if packet.is_keyframe][1]
-        assert second_key is not None
-    cut = next(frame_index for frame_index in range(second_key - 188 * 8, 0, -188) if data[frame_index] == 0x47)
-    tables = data[: 3 * 188]
-    (tmp_path / "b.ts").write_bytes(tables + data[cut:])
-    index = index_frames(str(tmp_path / "b.ts"))
-    assert len(index.times) == 20
-    assert index.num_leading_packets > 0
+from muybridge.video.containers import open_video_stream
+from muybridge.video.decode import VideoFiles
+from muybridge.video.frame_index import index_frames
+from videos import index_picture, needs_encoder, read_index, read_indices, write_picture, write_silence, write_video
 
 
 def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
@@ -140,37 +45,78 @@ def test_names_and_notes_in_any_encoding(tmp_path: Path) -> None:
     assert len(index_frames(str(path)).times) == 5
 
 
-def test_kinds_of_mpeg4_pictures() -> None:
-    start = b"\0\0\1\xb6"
-    assert parse_vop_types(b"\0\0\1\xb0abc" + start + b"\x10xyz") == "I"
-    assert parse_vop_types(start + b"\x50" + start + b"\x90") == "PB"
-    assert parse_vop_types(start + b"\xd0") == "S"
-    assert parse_vop_types(b"\x7f") == ""
-    assert parse_vop_types(start) == ""
+def write_two_streams(path: Path, *, first: int, second: int, default: int | None = None) -> Path:
+    """Two video streams of different sizes with so many frames each; `default` is the only one that is marked so."""
+    with av.open(str(path), "w") as output:
+        packets = []
+        for number, (num_frames, codec, side) in enumerate(((first, "mjpeg", 32), (second, "mpeg4", 64))):
+            stream = output.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = side, side, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            if default is not None:
+                stream.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+            for frame_index in range(num_frames):
+                picture = index_picture(100 * number + frame_index, side, side)
+                packets += stream.encode(av.VideoFrame.from_ndarray(picture))
+            packets += stream.encode(None)
+        output.mux(packets)
+    return path
 
 
 @pytest.mark.parametrize(
-    ("stamps", "expected"),
+    ("name", "first", "second", "default", "chosen"),
     [
-        ([5, 6, 7], [5, 6, 7]),
-        ([5, 9, 10], [5, 9, 10]),
-        ([None, None, None], [0, 100, 200]),
-        ([7, None, None], [7, 107, 207]),
-        ([None, 300, None], [200, 300, 400]),
-        ([2, None, 6, None, None], [2, 4, 6, 8, 10]),
-        ([None, 10, None, None, 40, None], [0, 10, 20, 30, 40, 50]),
-        ([3, 2, 1], [3, 103, 203]),
-        ([3, 3, 4], [3, 103, 203]),
-        ([0, None, None, 1], [0, 100, 200, 300]),
-        ([8], [8]),
-        ([], []),
+        ("thumbnail.mp4", 1, 40, None, 1),
+        ("thumbnail.mkv", 1, 40, None, 1),
+        ("thumbnail.avi", 1, 40, None, 1),
+        ("thumbnail.nut", 1, 40, None, 1),
+        ("default_thumbnail.mkv", 2, 40, 0, 1),
+        ("last_thumbnail.mp4", 40, 1, 1, 0),
+        ("default.mp4", 30, 40, 0, 0),
+        ("default.mkv", 30, 40, 1, 1),
+        ("longer.avi", 30, 40, None, 1),
+        ("longer.avi", 40, 30, None, 0),
+        ("larger.avi", 40, 40, None, 1),
     ],
 )
-def test_missing_stamps_are_spread_evenly(stamps: list[int | None], expected: list[int]) -> None:
-    assert interpolate_stamps(stamps, 100).tolist() == expected
+def test_of_several_streams_the_video_is_read_and_named(
+    tmp_path: Path,
+    name: str,
+    first: int,
+    second: int,
+    default: int | None,
+    chosen: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_two_streams(tmp_path / name, first=first, second=second, default=default)
+    source = VideoFiles(str(tmp_path), scale_height=32, scale_width=32)
+    times = source.read_frame_times(name)
+    assert len(times) == (first, second)[chosen]
+    assert read_indices(source.read(name, times.ticks[:1]).luma_thw) == [100 * chosen]
+    index = index_frames(str(path))
+    assert index.stream_index == chosen
+    assert index.notes[0].startswith(f"of its video streams, {chosen} (")
+    assert [record.getMessage() for record in caplog.records] == [f"note: {name}: {index.notes[0]}"]
 
 
-def test_a_single_frame_lasts_as_long_as_its_rate_says(tmp_path: Path) -> None:
-    for name, options in (("a.mp4", {}), ("a.avi", {"codec": "mpeg4"}), ("a.h264", {"container": "h264"})):
-        times = index_frames(str(write_video(tmp_path / name, 1, frames_per_second=10, **options))).times
-        assert times.duration_seconds == pytest.approx(0.1), name
+def test_the_still_of_an_animated_avif_is_not_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SVT_LOG", "0")
+    needs_encoder("libsvtav1")
+    write_video(tmp_path / "a.avif", 20, codec="libsvtav1", options={"preset": "8", "crf": "20"})
+    source = VideoFiles(str(tmp_path), scale_height=32, scale_width=43)
+    ticks = source.read_frame_times("a.avif").ticks
+    assert read_indices(source.read("a.avif", ticks).luma_thw) == list(range(20))
+    write_video(tmp_path / "still.avif", 1, codec="libsvtav1", options={"preset": "8", "crf": "20"})
+    with pytest.raises(VideoError, match="is a picture") as caught:
+        source.read_frame_times("still.avif")
+    assert caught.value.status == "no_video"
+
+
+def test_animated_pictures_are_read_or_named(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.png", 20, codec="apng", pixel_format="rgb24", container="apng")
+    source = VideoFiles(str(tmp_path), scale_height=32, scale_width=43)
+    assert read_indices(source.read("a.png", source.read_frame_times("a.png").ticks).luma_thw) == list(range(20))
+    needs_encoder("libwebp_anim")
+    write_video(tmp_path / "a.webp", 20, codec="libwebp_anim")
+    with pytest.raises(VideoError, match="animated WebP, which FFmpeg cannot decode; convert it") as caught:
+        source.read_frame_times("a.webp")
+    assert caught.value.status == "unreadable"

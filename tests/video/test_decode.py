@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, Preprocessing, VideoError
 from muybridge.video import decode
-from muybridge.video.containers import index_frames
 from muybridge.video.decode import VideoFiles, probe
+from muybridge.video.frame_index import index_frames
 from muybridge.video.planes import YuvClipBuilder
 from muybridge.video.sampling import sample_dense_clips, sample_random_clip
 from videos import index_picture, needs_encoder, read_index, read_indices, rewrite, write_video
@@ -168,7 +168,7 @@ def test_time_stamps_cost_no_decoding_where_they_are_stored(tmp_path: Path, monk
 
     write_video(tmp_path / "a.mp4", 20)
     write_video(tmp_path / "a.avi", 20, codec="mpeg4")
-    monkeypatch.setattr("muybridge.video.containers.decode_frames", refuse)
+    monkeypatch.setattr("muybridge.video.frame_index.decode_frames", refuse)
     assert [len(source(tmp_path).read_frame_times(name)) for name in ("a.mp4", "a.avi")] == [20, 20]
 
 
@@ -357,6 +357,23 @@ def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
     assert len(files.read_frame_times("a.mp4")) == 5
     with pytest.raises(VideoError, match="changed while it was in use"):
         files.read("a.mp4", ticks)
+
+
+def test_a_file_that_grows_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.ts", 30)
+    files = source(tmp_path)
+    ticks = files.read_frame_times("a.ts").ticks
+    write_frame = YuvClipBuilder.write_frame
+
+    def grow(planes: YuvClipBuilder, frame_index: int, frame: av.VideoFrame) -> None:
+        with path.open("ab") as file:
+            file.write(bytes(188))
+        write_frame(planes, frame_index, frame)
+
+    monkeypatch.setattr(YuvClipBuilder, "write_frame", grow)
+    with pytest.raises(VideoError, match="the file changed while it was read") as caught:
+        files.read("a.ts", ticks[:4])
+    assert caught.value.status == "unreadable"
 
 
 def test_paths_are_relative_to_the_root_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from fractions import Fraction
 from itertools import product
@@ -264,3 +265,15 @@ def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
     assert indices(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
     assert indices(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
     assert indices(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]
+
+
+def test_memory_follows_frames_and_not_seconds() -> None:
+    """A thousand still pictures of ten minutes each: a week, at 15 frames a second 9 million timesteps."""
+    tracemalloc.start()
+    times = FrameTimes(np.arange(1000, dtype=np.int64) * 600, Fraction(1), 600_000)
+    clips = sample_uniform_clips(times, Preprocessing(frames_per_second=15.0), 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    assert clips[-1].end_seconds == pytest.approx(600_000)
+    assert clips[-1].ticks.tolist() == [599_400] * 16

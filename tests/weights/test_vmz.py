@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,25 @@ def test_truncated_and_foreign_files_are_refused_in_words(tmp_path: Path) -> Non
         with pytest.raises(ValueError, match=sentence):
             import_weights(torn, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_arrays_that_share_their_numbers_are_refused(tmp_path: Path) -> None:
+    """A pickle may name one array often, and each blob would be a copy."""
+    array = np.zeros(100_000, np.float32)
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({f"b{index}": array for index in range(1000)}, protocol=2))
+    with pytest.raises(ValueError, match="the blob b1 shares its numbers with others"):
+        read_blobs(tmp_path / "net.pkl")
+
+
+def test_ordered_dictionaries_of_python_2_are_read(tmp_path: Path) -> None:
+    """They were pickled as a call with a list of pairs."""
+
+    class Pairs:
+        def __reduce__(self) -> Any:
+            return OrderedDict, ([["conv1_w", np.arange(3.0)], ["b", np.float32(2)]],)
+
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"blobs": Pairs()}, protocol=2))
+    assert {name: blob.tolist() for name, blob in read_blobs(tmp_path / "net.pkl").items()} == {
+        "conv1_w": [0.0, 1.0, 2.0],
+        "b": 2.0,
+    }

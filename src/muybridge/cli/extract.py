@@ -5,19 +5,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 
 
 def extract(
-    run: str, videos: list[str], *, output: str, clips: int = 10, step: int | None = None, device: str = "auto"
+    run: str,
+    videos: list[str],
+    *,
+    output: str,
+    columns: str | None = None,
+    clips: int = 10,
+    step: int | None = None,
+    device: str = "auto",
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 
     Args:
         run: A run folder, a .safetensors file, or a catalogue name.
-        videos: Video files and folders.
+        videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
+        columns: Which columns of lists are which, such as path=filename; what is left out is guessed from the names.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
         device: auto, cpu, cuda or cuda:N.
@@ -31,12 +40,14 @@ def extract(
     """
     check_output_file(Path(output))
 
-    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
     from muybridge.records import VideoError
 
-    files = list_video_files(videos)
+    inputs = list_videos(videos, columns=columns)
+    print_notes(inputs.notes)
+    files = inputs.videos
     recognizer = load(run, device=device)
     settings = {
         "model": recognizer.card.tensors_sha256,
@@ -44,9 +55,11 @@ def extract(
         "clips": None if step else clips,
         "step_frames": step,
     }
-    failed_videos: set[str] = set()
+    failed_videos = set(inputs.problems)
+    for video, reason in inputs.problems.items():
+        print(f"{video}: unreadable: {reason}", file=sys.stderr)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
-        for video in files:
+        for video in inputs.readable_videos:
             if video in writer.done_videos:
                 continue
             stop.raise_if_requested()

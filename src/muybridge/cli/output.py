@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 def print_json(value: Any) -> None:
     """Prints a value as indented JSON."""
     print(json.dumps(value, indent=2))
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints sentences for the user on standard error."""
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def create_progress(*columns: str | ProgressColumn, visible: bool = True) -> Progress:

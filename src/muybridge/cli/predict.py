@@ -6,15 +6,17 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from muybridge.cli.options import WithoutValue
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.cli.output import compute_exit_code, create_count_progress, print_json, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 
 if TYPE_CHECKING:
+    from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
 
 
@@ -28,6 +30,14 @@ class ClipArguments:
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True)
+class SourceArguments:
+    """lists"""
+
+    columns: str | None = None
+    """Which columns of lists are which, such as path=filename; what is left out is guessed from the names."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ def predict(
     run: str,
     videos: list[str],
     *,
+    source: SourceArguments,
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
@@ -87,7 +98,7 @@ def predict(
 
     Args:
         run: A run folder, a .safetensors or .onnx file, or a catalogue name.
-        videos: Video files, folders, and CSV files with a column `path`.
+        videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -104,21 +115,24 @@ def predict(
     """
     _check_arguments(run, classification, ensemble, timeline, output)
 
-    from muybridge.prediction.inputs import list_video_files
+    from muybridge.prediction.inputs import list_videos
 
+    inputs = list_videos(videos, columns=source.columns)
+    print_notes(inputs.notes)
     if output.is_table:
-        return _write_table(run, list_video_files(videos), classification, output)
+        return _write_table(run, inputs, classification, output)
 
     from muybridge.prediction.recognizer import load
 
-    files = list_video_files(videos)
+    files = inputs.videos
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
     recognizer = load(run, device=classification.device)
     members = [recognizer, *([load(ensemble.with_, device=classification.device)] if ensemble.with_ else [])]
     num_failed = 0
-    for prediction in _predict_each(members, files, classification, ensemble, timeline):
+    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
+    for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
         if output.json:
@@ -227,15 +241,16 @@ def _write_timeline(
     print(f"wrote {path}", file=sys.stderr)
 
 
-def _write_table(run: str, videos: Sequence[str], classification: ClipArguments, output: OutputArguments) -> int:
+def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
     """Writes one row for each video; an interrupted table is resumed."""
     from muybridge.prediction.tables import PredictionsWriter
     from muybridge.weights.address import load_weights
 
     assert output.output is not None
     card = load_weights(run)[1]
+    videos = list(inputs.videos)
     if output.ray:
-        videos = [str(Path(video).absolute()) for video in videos]
+        videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
     settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
     with (
         stop_on_signals() as stop,
@@ -244,7 +259,9 @@ def _write_table(run: str, videos: Sequence[str], classification: ClipArguments,
     ):
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
-        for prediction in _predict_rows(run, pending, classification, output.ray):
+        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
+        readable = [video for video in pending if video not in inputs.problems]
+        for prediction in chain(failures, _predict_rows(run, readable, classification, output.ray)):
             writer.add(prediction)
             bar.advance(task)
             stop.raise_if_requested()

@@ -5,13 +5,24 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
 
 if TYPE_CHECKING:
     from muybridge.prepared.coverage import Coverage
     from muybridge.prepared.prepare import Preparation, PreparationOptions, Transcoder
+
+
+@dataclass(frozen=True)
+class ListArguments:
+    """lists"""
+
+    format: str | None = None
+    """folder, csv, kinetics, ucf101, hmdb51, sports1m, something_something_v2, jester, moments_in_time or activitynet
+    (default: folder or csv)."""
+    columns: str | None = None
+    """Which columns of a list are which, such as path=filename,label=class; what is left out is guessed from the names."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,9 @@ class FrameArguments:
     """Height and width of the frames."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments count from: the first picture, or the clock of a player, which may start earlier, with the
+    sound."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ def prepare(
     source: str | None = None,
     *,
     output: str | None = None,
-    format: str | None = None,
+    lists: ListArguments,
     frames: FrameArguments,
     work: WorkArguments,
     check: str | None = None,
@@ -55,9 +69,8 @@ def prepare(
     The same command resumes interrupted work.
 
     Args:
-        source: A folder of class folders, a CSV file, or a folder with official lists.
+        source: A folder of class folders, a list (CSV, TSV, JSON), or a folder with official lists.
         output: The prepared folder to write.
-        format: folder, csv, kinetics, ucf101, hmdb51 or sports1m (default: folder or csv).
         check: Verify this prepared folder by its checksums instead.
         json: Print JSON.
 
@@ -79,9 +92,8 @@ def prepare(
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
-    listing = read_source(source, format or ("csv" if source.lower().endswith(".csv") else "folder"))
-    for note in listing.notes:
-        print(note, file=sys.stderr)
+    listing = read_source(source, lists.format or "folder", columns=lists.columns)
+    print_notes(listing.notes)
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:
         print_json(coverage.to_json())
@@ -105,7 +117,7 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
         from muybridge.video.flow import import_opencv
 
         import_opencv()  # fails before the work, where it is not installed
-    return PreparationOptions(frames.fps, height, width, flow=frames.flow)
+    return PreparationOptions(frames.fps, height, width, flow=frames.flow, time_origin=frames.time_origin)
 
 
 def _create_transcoder(work: WorkArguments) -> Transcoder:

@@ -1,20 +1,23 @@
 """Class names: matched between data and model by name, and checked before training.
 
-Two names are the same if they differ only in case, whitespace, `-` and `_`.
+Two names are the same if they differ only in case, whitespace, `-`, `_` and Unicode form. Names that are all numbers are in the
+order of the numbers, other names in that of their characters.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.video_files import normalize_unicode
 from muybridge.text import join_names
 
 
 def normalize_class_name(name: str) -> str:
     """A class name without the differences that matching ignores."""
-    return re.sub(r"[\s_-]+", "", name.casefold())
+    return re.sub(r"[\s_-]+", "", normalize_unicode(name).casefold())
 
 
 def match_classes(classes: Sequence[str], target_classes: Sequence[str]) -> list[int]:
@@ -33,15 +36,42 @@ def match_classes(classes: Sequence[str], target_classes: Sequence[str]) -> list
     return [target_indices[normalize_class_name(name)] for name in classes]
 
 
-def collect_classes(address: str, rows: Sequence[VideoRow]) -> list[str]:
-    """The sorted labels of all rows. Raises ValueError where two of them are the same name."""
+def collect_classes(address: str, rows: Sequence[VideoRow], *, sort_numbers: bool = True) -> list[str]:
+    """The sorted labels of all rows; with `sort_numbers`, numbers in their own order: 0 1 2 10.
+
+    Raises ValueError where two of them are the same name.
+    """
     classes = sorted({label for row in rows for label in row.labels})
+    if sort_numbers and all(map(_is_number, classes)):
+        classes.sort(key=float)
     ambiguous = _describe_ambiguous_names(classes)
     if ambiguous:
         raise ValueError(
             f"{address} has classes that cannot be told apart by name: {'; '.join(ambiguous)}; rename one of each"
         )
     return classes
+
+
+def describe_classes(rows: Sequence[VideoRow], classes: Sequence[str]) -> list[str]:
+    """A note on labels that are numbers, and one on classes that have a single video."""
+    notes = []
+    if classes and all(map(_is_number, classes)):
+        notes.append(
+            f"The labels are numbers: each of the {len(classes)}, from {classes[0]} to {classes[-1]}, is taken as the name of "
+            "a class, not as a quantity."
+        )
+    num_videos = Counter(label for row in rows for label in row.labels)
+    single = [name for name in classes if num_videos[name] == 1]
+    if single:
+        has = "Class {} has" if len(single) == 1 else "Classes {} have"
+        notes.append(
+            f"{has.format(join_names(single))} one video only: it is in one split, and absent from the others."
+        )
+    return notes
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", name, re.ASCII) is not None
 
 
 def check_trainable(address: str, rows: Sequence[VideoRow]) -> None:

@@ -1,4 +1,4 @@
-"""Class folders, optionally below split folders, as rows; and the choice between a folder and a CSV file (docs/data.md).
+"""Class folders, optionally below split folders, as rows; and the choice between a folder and a list (docs/data.md).
 
     DATA/handshake/a.mp4          DATA/train/handshake/a.mp4
     DATA/hug/b.avi                DATA/test/hug/b.avi
@@ -9,39 +9,91 @@ Files are listed but not opened; a file that cannot be read is recorded as such 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from muybridge.datasets.csv_file import read_csv
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.video_files import (
+    SkippedFiles,
+    has_video_extension,
+    is_visible,
+    iterate_videos,
+)
+from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
 from muybridge.records import Split
 from muybridge.text import join_names
 
-# fmt: off
-VIDEO_EXTENSIONS = frozenset((
-    "3g2", "3gp", "amv", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m1v", "m2t",
-    "m2ts", "m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut",
-    "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "wmv", "xvid", "y4m",
-))
-# fmt: on
+_NUM_CHECKED_FILES = 20
 
 
-def read_video_rows(address: str) -> tuple[str, list[VideoRow], list[str]]:
-    """The root, the rows and the notes of a folder or a CSV file, with the splits that it gives.
+def read_video_rows(address: str, columns: str | None = None) -> tuple[str, list[VideoRow], list[str]]:
+    """The root, the rows and the notes of a folder or a list, with the splits that it gives.
 
-    Raises ValueError for an address that is neither, and for a layout or a file with problems.
+    `columns` says which columns of a list are which (`columns.py`). Raises ValueError for an address that is neither, and
+    for a layout or a file with problems.
     """
     path = Path(address)
+    if _is_list_address(address):
+        return str(path.parent), *_read_list(path, columns)
+    if columns not in (None, AS_VERSION_0_1):
+        raise ValueError(f"--columns is for lists, but {address} is a folder; leave it out")
+    return str(path), *_read_folder(path, follow_links=columns is None)
+
+
+def _is_list_address(address: str) -> bool:
+    """Whether an address is a list rather than a folder. Raises ValueError if it is neither."""
+    path = Path(address)
+    if not address:
+        raise ValueError("the address of the data is empty; name a folder or a list")
     if path.is_dir():
-        return str(path), *_read_folder(path)
+        return False
     if not path.exists():
         raise ValueError(f"there is no folder or CSV file {address!r}")
-    if path.suffix.lower() != ".csv":
-        raise ValueError(f"{address} is neither a folder of class folders nor a .csv file")
-    return str(path.parent), read_csv(path), []
+    if not is_video_list(path):
+        raise ValueError(
+            f"{address} is neither a folder of class folders nor a .csv file, nor another list ({', '.join(LIST_EXTENSIONS)})"
+        )
+    return True
 
 
-def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
+def resolve_columns(address: str, columns: str | None) -> str | None:
+    """`columns` with everything that is guessed for a list; unchanged for a folder, None if the columns have no names."""
+    if not _is_list_address(address):
+        return columns
+    table = read_table(Path(address), columns)
+    return str(table.mapping) if table.has_header else None
+
+
+def _read_list(path: Path, columns: str | None) -> tuple[list[VideoRow], list[str]]:
+    """The rows and notes of a list. Raises ValueError with all problems of its rows."""
+    videos = read_video_list(path, columns=columns)
+    problems = [f"line {line_number} {problem}" for line_number, problem in videos.problems]
+    if not videos.rows and not problems:
+        raise ValueError(f"{path} lists no videos: it has a header and no other lines")
+    num_without_split = sum(row.split is None for row in videos.rows)
+    if 0 < num_without_split < len(videos.rows) and not problems:
+        problems.append(f"{num_without_split} rows have no split, the others do")
+    segments = Counter((row.path, row.start_seconds, row.end_seconds) for row in videos.rows)
+    problems += [f"{name} is in {count} lines" for (name, _, _), count in segments.items() if count > 1]
+    if problems:
+        raise ValueError(f"{path} cannot be used: {join_names(problems, separator='; ')}")
+    _check_files_exist(path, videos.rows)
+    return list(videos.rows), list(videos.notes)
+
+
+def _check_files_exist(path: Path, rows: Sequence[VideoRow]) -> None:
+    """Raise ValueError if none of the first files exists: the paths are then relative to another folder."""
+    first_paths = [path.parent / row.path for row in rows[:_NUM_CHECKED_FILES]]
+    if not any(video_path.exists() for video_path in first_paths):
+        raise ValueError(
+            f"none of the first {len(first_paths)} videos of {path} exists, such as {first_paths[0]}; "
+            "paths in a list are relative to the folder of the list"
+        )
+
+
+def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], list[str]]:
     """Rows and notes of a folder of class folders, or of split folders that contain class folders."""
     folders = _list_subfolders(root)
     if not folders:
@@ -58,8 +110,10 @@ def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
         notes += [note for name in splits for note in _describe_loose_videos(root / name)]
     rows: list[VideoRow] = []
     empty_folders = []
+    skipped = SkippedFiles()
     for folder, label, split in class_folders:
-        class_rows = [VideoRow(path, (label,), split) for path in _iterate_videos(root, folder)]
+        paths = iterate_videos(root, folder, skipped, follow_links=follow_links)
+        class_rows = [VideoRow(path, (label,), split) for path in paths]
         rows += class_rows
         if not class_rows:
             empty_folders.append(folder)
@@ -67,24 +121,12 @@ def _read_folder(root: Path) -> tuple[list[VideoRow], list[str]]:
         raise ValueError(f"{root} has class folders without videos: {join_names(empty_folders)}; fill or remove them")
     if not rows:
         raise ValueError(f"{root} has split folders without class folders; expected {root}/train/CLASS/video.mp4")
-    return rows, notes
+    return rows, [*notes, *skipped.describe(root)]
 
 
 def _list_subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and is_visible(entry.name))
-
-
-def _iterate_videos(root: Path, folder: str) -> Iterator[str]:
-    """Paths of the videos below root/folder, relative to root, in sorted order."""
-    with os.scandir(root / folder) as entries:
-        visible = [entry for entry in entries if is_visible(entry.name)]
-        sorted_entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in visible)
-    for name, is_folder in sorted_entries:
-        if is_folder:
-            yield from _iterate_videos(root, f"{folder}/{name}")
-        elif has_video_extension(name):
-            yield f"{folder}/{name}"
 
 
 def _describe_loose_videos(folder: Path) -> list[str]:
@@ -94,14 +136,3 @@ def _describe_loose_videos(folder: Path) -> list[str]:
             is_visible(entry.name) and has_video_extension(entry.name) and entry.is_file() for entry in entries
         )
     return [f"{num_loose} videos directly in {folder} have no class folder and are left out."] if num_loose else []
-
-
-def is_visible(name: str) -> bool:
-    """Whether a file or folder is neither hidden nor an archive's metadata folder."""
-    return not name.startswith(".") and name != "__MACOSX"
-
-
-def has_video_extension(name: str) -> bool:
-    """Whether a file name ends in one of VIDEO_EXTENSIONS, in any case."""
-    _, dot, suffix = name.rpartition(".")
-    return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS

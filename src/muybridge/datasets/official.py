@@ -8,14 +8,12 @@ arrangement in folders does not matter.
 from __future__ import annotations
 
 import csv
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from muybridge.datasets.folders import has_video_extension, is_visible
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.video_files import iterate_videos
 from muybridge.records import Split
 
 _KINETICS_NAME = re.compile(r"(.{11})_(\d+)_(\d+)")
@@ -32,7 +30,7 @@ def read_kinetics(root: Path) -> list[VideoRow]:
     files are already trimmed.
     """
     files: dict[tuple[str, int, int], str] = {}
-    for path in _iterate_video_paths(root):
+    for path in iterate_videos(root):
         if match := _KINETICS_NAME.fullmatch(Path(path).stem):
             files.setdefault((match[1], int(match[2]), int(match[3])), path)
     rows_by_key: dict[tuple[str, int, int, str], VideoRow] = {}
@@ -58,7 +56,7 @@ def read_ucf101(root: Path) -> list[VideoRow]:
     The class of a line is the folder in its path. Names are compared without case, since the files of HandstandPushups are
     called v_HandStandPushups_*.
     """
-    files = {Path(path).name.casefold(): path for path in _iterate_video_paths(root)}
+    files = {Path(path).name.casefold(): path for path in iterate_videos(root)}
     folds_by_key: dict[str, list[Split]] = {}
     names: dict[str, str] = {}
     for fold in range(_NUM_FOLDS):
@@ -82,7 +80,7 @@ def read_hmdb51(root: Path) -> list[VideoRow]:
     The group is the film that a clip was cut from: the part of its name before the class.
     """
     files: dict[tuple[str, str], str] = {}
-    for path in _iterate_video_paths(root):
+    for path in iterate_videos(root):
         files[Path(path).parent.name.casefold(), Path(path).name] = path
         files.setdefault(("", Path(path).name), path)
     folds_by_clip: dict[tuple[str, str], list[Split]] = {}
@@ -109,7 +107,7 @@ def read_sports1m(root: Path) -> list[VideoRow]:
     """labels.txt, train_partition.txt and test_partition.txt (URL, comma-separated label indices), and `<YouTube id>.*`."""
     classes = _read_text_lines(_find_official_list(root, "labels.txt"))
     files: dict[str, str] = {}
-    for path in _iterate_video_paths(root):
+    for path in iterate_videos(root):
         files.setdefault(Path(path).stem, path)
     rows = []
     for split in (SPLIT_ALIASES["train"], SPLIT_ALIASES["test"]):
@@ -125,15 +123,6 @@ def read_sports1m(root: Path) -> list[VideoRow]:
             labels = tuple(dict.fromkeys(classes[class_index] for class_index in label_indices))
             rows.append(VideoRow(files.get(match[1], f"{match[1]}.mp4"), labels, split, match[1]))
     return rows
-
-
-def _iterate_video_paths(root: Path) -> Iterator[str]:
-    """Paths of all videos below root, relative to it, in sorted order."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if is_visible(name))
-        for name in sorted(names):
-            if is_visible(name) and has_video_extension(name):
-                yield str(Path(folder, name).relative_to(root))
 
 
 def _find_list_files(root: Path, suffix: str) -> list[Path]:

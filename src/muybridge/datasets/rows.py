@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from muybridge.datasets.video_files import normalize_unicode
 from muybridge.records import Split
 from muybridge.text import join_names
 
@@ -39,10 +40,29 @@ class VideoRow:
         return self.group or self.path
 
     @property
+    def is_whole_file(self) -> bool:
+        """Whether no bounds are given."""
+        return self.start_seconds is None and self.end_seconds is None
+
+    @property
     def segment_name(self) -> str:
         """The path with the bounds of the segment: `clips/a.mp4#1.5-4`; a bound that is not given is left out."""
         start, end = ("" if bound is None else f"{bound:.12g}" for bound in (self.start_seconds, self.end_seconds))
         return f"{self.path}#{start}-{end}"
+
+
+def normalize_names(rows: Sequence[VideoRow]) -> list[VideoRow]:
+    """The rows with labels and groups in Unicode's form NFC, so that one name is one class however it is spelled."""
+    return [
+        row
+        if all(name.isascii() for name in (*row.labels, row.group or ""))
+        else replace(
+            row,
+            labels=tuple(dict.fromkeys(map(normalize_unicode, row.labels))),
+            group=row.group and normalize_unicode(row.group),
+        )
+        for row in rows
+    ]
 
 
 def check_file_names(address: str, rows: Sequence[VideoRow]) -> None:

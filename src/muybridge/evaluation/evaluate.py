@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
@@ -118,7 +119,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
     card.check_classifier()
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0, columns=settings.columns)
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -137,7 +138,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold and seed from the run that made the weights, if it was trained on the same data.
+    """Fill in an unset fold, seed and columns from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -153,6 +154,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         settings,
         fold=saved.get("fold") if settings.fold is None else settings.fold,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
+        columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
     )
 
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from muybridge.datasets.classes import check_trainable, collect_classes
+from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.manifest import Manifest, build_manifest
-from muybridge.datasets.rows import check_file_names
+from muybridge.datasets.rows import check_file_names, normalize_names
 from muybridge.datasets.splits import assign_splits
 from muybridge.prepared.dataset import is_prepared, open_prepared
 
 
-def open_data(address: str, *, fold: int | None = None, seed: int = 0) -> Manifest:
+def open_data(address: str, *, fold: int | None = None, seed: int = 0, columns: str | None = None) -> Manifest:
     """The manifest of a data address; `seed` draws the validation split if the data has none.
 
+    `columns` says which columns of a list are which, such as `path=filename,label=class`; what it leaves out is guessed.
     Raises ValueError if something is wrong with the address, the classes or the splits.
     """
     if is_prepared(address):
+        if columns not in (None, AS_VERSION_0_1):
+            raise ValueError(f"--columns is for lists, but {address} is prepared data; leave it out")
         return open_prepared(address, fold=fold)
-    root, rows, notes = read_video_rows(address)
+    root, rows, notes = read_video_rows(address, columns)
     if fold is not None:
         raise ValueError(f"{address} has no official folds; leave --fold out, or give the split in a CSV column")
     check_file_names(address, rows)
+    if columns != AS_VERSION_0_1:
+        rows = normalize_names(rows)
     rows, split_notes = assign_splits(rows, seed)
-    classes = collect_classes(address, rows)
+    classes = collect_classes(address, rows, sort_numbers=columns != AS_VERSION_0_1)
     check_trainable(address, rows)
-    return build_manifest(rows, classes, root, (*notes, *split_notes))
+    return build_manifest(rows, classes, root, (*notes, *describe_classes(rows, classes), *split_notes))

@@ -25,6 +25,7 @@ from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.network import VideoResNet
 from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.segments import SegmentSource, find_segment
 from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
 from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
@@ -116,10 +117,14 @@ class Recognizer:
             check_mode(self.scorer, timeline.mode)
         video = str(video)
         try:
-            if prepared := find_prepared_video(video, self._preprocessing):
-                source, name = prepared
-                prediction = replace(self, source=source).predict(name, clips=clips, top=top, timeline=timeline)
-                return replace(prediction, video=video)
+            if redirected := self._redirect(video):
+                recognizer, name = redirected
+                prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
+                offset = recognizer._compute_offset(name) if prediction.windows else 0.0
+                windows, segments = (
+                    [part.shift(offset) for part in parts] for parts in (prediction.windows, prediction.segments)
+                )
+                return replace(prediction, video=video, windows=tuple(windows), segments=tuple(segments))
             clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
             outputs = self._run_clips(video, clip_times, self.scorer)
             windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
@@ -139,10 +144,12 @@ class Recognizer:
         features.
         """
         video = str(video)
-        if prepared := find_prepared_video(video, self._preprocessing):
-            source, name = prepared
-            features = replace(self, source=source).features(name, clips=clips, step_frames=step_frames)
-            return replace(features, video=video)
+        if redirected := self._redirect(video):
+            recognizer, name = redirected
+            features = recognizer.features(name, clips=clips, step_frames=step_frames)
+            return replace(
+                features, video=video, start_seconds=features.start_seconds + recognizer._compute_offset(name)
+            )
         times = self.source.read_frame_times(video)
         if step_frames is None:
             clip_times = sample_uniform_clips(times, self._preprocessing, clips)
@@ -151,6 +158,15 @@ class Recognizer:
         outputs = self._run_clips(video, clip_times, self._compute_features)
         starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
         return Features(video, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
+
+    def _redirect(self, video: str) -> tuple[Recognizer, str] | None:
+        """For a prepared video or a segment: the recognizer with its frame source, and its name there; None for a file."""
+        redirected = find_prepared_video(video, self._preprocessing) or find_segment(video, self.source)
+        return redirected and (replace(self, source=redirected[0]), redirected[1])
+
+    def _compute_offset(self, video: str) -> float:
+        """Seconds from the first frame of the file to the first frame of `source`."""
+        return self.source.compute_offset(video) if isinstance(self.source, SegmentSource) else 0.0
 
     def _compute_timeline(
         self, video: str, options: TimelineOptions

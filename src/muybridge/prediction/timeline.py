@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
 from typing import Any, Literal, get_args
@@ -38,6 +38,10 @@ class Window:
         if not self.start_seconds <= self.end_seconds:
             raise ValueError(f"a window ends at {self.end_seconds} s, before its start at {self.start_seconds} s")
 
+    def shift(self, seconds: float) -> Window:
+        """The same window, so many seconds later."""
+        return Window(self.start_seconds + seconds, self.end_seconds + seconds, self.probabilities)
+
     @property
     def center_seconds(self) -> float:
         """The middle of the window."""
@@ -52,6 +56,10 @@ class Segment:
     start_seconds: float
     end_seconds: float
     mean_probability: float
+
+    def shift(self, seconds: float) -> Segment:
+        """The same segment, so many seconds later."""
+        return replace(self, start_seconds=self.start_seconds + seconds, end_seconds=self.end_seconds + seconds)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from muybridge.prepared.tar_shards import write_shard
 from muybridge.prepared.transcode import TranscodeJob
 from muybridge.prepared.work_folder import WorkFolder
 from muybridge.prepared.worker_pool import TranscodeResult
-from muybridge.records import VideoError
+from muybridge.records import TimeOrigin, VideoError
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _MAX_PROBED_ROWS = 1000
@@ -50,6 +50,7 @@ class PreparationOptions:
     scale_width: int = 171
     flow: bool = False
     videos_per_shard: int = 256
+    time_origin: TimeOrigin = "picture"  # of the bounds of segments
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Preparation:
                     scale_height=options.scale_height,
                     scale_width=options.scale_width,
                     flow=options.flow,
+                    time_origin=options.time_origin,
                 )
                 yield row_index, job
 
@@ -258,7 +260,10 @@ class Preparation:
 
 def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:
     """SHA-256 of everything that decides the result, apart from the content of the videos."""
-    values = [asdict(options), source.classes, source.names, [asdict(row) for row in source.rows]]
+    recorded = asdict(options)
+    if options.time_origin == "picture":
+        del recorded["time_origin"]  # folders that were begun before there was a choice can be resumed
+    values = [recorded, source.classes, source.names, [asdict(row) for row in source.rows]]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 

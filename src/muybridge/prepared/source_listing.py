@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muybridge.datasets.classes import check_trainable, collect_classes
+from muybridge.datasets.challenges import read_activitynet, read_jester, read_moments, read_something_something
+from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
-from muybridge.datasets.rows import VideoRow, check_file_names
+from muybridge.datasets.rows import VideoRow, check_file_names, normalize_names
 from muybridge.datasets.splits import assign_fold_splits
 
-_OFFICIAL_READERS = {"kinetics": read_kinetics, "ucf101": read_ucf101, "hmdb51": read_hmdb51, "sports1m": read_sports1m}
+_OFFICIAL_READERS = {
+    "kinetics": read_kinetics,
+    "ucf101": read_ucf101,
+    "hmdb51": read_hmdb51,
+    "sports1m": read_sports1m,
+    "something_something_v2": read_something_something,
+    "jester": read_jester,
+    "moments_in_time": read_moments,
+    "activitynet": read_activitynet,
+}
 _FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
 _VALIDATION_SEED = 0  # prepared data is shared by runs of all seeds
 
@@ -29,28 +39,38 @@ class SourceListing:
     notes: tuple[str, ...]
 
 
-def read_source(address: str, source_format: str) -> SourceListing:
-    """List a source: folder, csv, kinetics, ucf101, hmdb51 or sports1m.
+def read_source(address: str, source_format: str, *, columns: str | None = None) -> SourceListing:
+    """List a source: a folder or list (folder, csv) or one with the official lists of a data set.
 
-    Raises ValueError for any problem of its lists, classes or file names.
+    `columns` says which columns of a list are which. Raises ValueError for any problem of its lists, classes or file names.
     """
     if source_format not in _FORMATS:
         raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
     is_official = source_format in _OFFICIAL_READERS
+    if is_official and columns:
+        raise ValueError(f"--columns is for lists of your own, not for {source_format}; leave it out")
     notes: list[str] = []
     if is_official:
         if not Path(address).is_dir():
             raise ValueError(f"{address} is not a folder; {source_format} needs a folder with the lists and the videos")
         root, rows = address, _OFFICIAL_READERS[source_format](Path(address).absolute())
     else:
-        root, rows, notes = read_video_rows(address)
+        root, rows, notes = read_video_rows(address, columns)
     check_file_names(address, rows)
+    rows = normalize_names(rows)
     rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
     classes = collect_classes(address, rows)
     if not is_official:
         check_trainable(address, rows)
+        notes += describe_classes(rows, classes)
     root = str(Path(root).absolute())
-    return SourceListing(root, tuple(rows), make_unique_names(rows), tuple(classes), (*notes, *split_notes))
+    return SourceListing(
+        root,
+        tuple(rows),
+        make_unique_names(rows),
+        tuple(classes),
+        (*notes, *split_notes),
+    )
 
 
 def make_unique_names(rows: Sequence[VideoRow]) -> tuple[str, ...]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow
-from muybridge.records import FrameTimes, VideoError, YuvClip
-from muybridge.video.containers import open_video_stream
+from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles, probe
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
@@ -30,7 +28,10 @@ _BLOCK_FRAMES = 1024  # decoded at once: 34 MB; each further block seeks to the 
 
 @dataclass(frozen=True)
 class TranscodeJob:
-    """A source video and how to store it. `path` is absolute; bounds are seconds from its first frame."""
+    """A source video and how to store it. `path` is absolute; bounds are seconds from its first frame.
+
+    With `time_origin` container they count from where its sound begins, if that is earlier.
+    """
 
     path: str
     start_seconds: float | None
@@ -39,6 +40,7 @@ class TranscodeJob:
     scale_height: int
     scale_width: int
     flow: bool = False
+    time_origin: TimeOrigin = "picture"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
     properties = probe(job.path)
-    _check_frame_count(job.path)
     source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
-    times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
+    lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
+    times = source.read_frame_times(job.path)
+    times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)
     ticks, stored_times = times.ticks, times
     if job.frames_per_second is not None:
         ticks = compute_sampling_grid(times, job.frames_per_second)
@@ -97,21 +100,6 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         flow_content=flow_content,
         flow_sha256=flow_sha256,
     )
-
-
-def _check_frame_count(path: str) -> None:
-    """Raise VideoError("truncated") if the container announces more frames than it has.
-
-    `VideoFiles` checks only frame tables (MP4) and reads whatever frames a file has whose header (AVI) announces more.
-    Preparation is stricter, since the file can still be downloaded again.
-    """
-    with open_video_stream(str(Path(path).absolute())) as (container, stream):
-        num_announced = stream.frames
-        if container.format.name.startswith("mov,") or num_announced == 0:
-            return
-        num_packets = sum(packet.pts is not None or packet.dts is not None for packet in container.demux(stream))
-    if num_packets < num_announced:
-        raise VideoError("truncated", f"the file ends after {num_packets} of {num_announced} frames")
 
 
 def encode_h264(blocks: Iterator[YuvClip], times: FrameTimes) -> EncodedVideo:

@@ -57,7 +57,7 @@ def prepare_job(
     check_supported(settings, device)
     run = open_run(settings, resume=resume, process_group=process_group)
     settings = run.settings
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed)
+    data = open_data(settings.data, fold=settings.fold, seed=settings.seed, columns=settings.columns)
     if run.specification is not None:  # resumed
         data = _order_as_run(data, settings, run)
     train, validation = data.select_split("train"), data.select_split("validation")

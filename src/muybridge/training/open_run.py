@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.folders import resolve_columns
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment, read_settings
 from muybridge.models.family import Specification
+from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, merge_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.run_videos import RunVideos, read_run_videos
@@ -70,6 +73,7 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
     saved = _read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
     settings = _resolve_global_batch(settings, saved, world_size)
+    settings = _resolve_columns(settings, saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     notes = _describe_changed_settings(settings, saved)
     if saved is None or not network_file.is_file():
@@ -81,7 +85,7 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
 def _read_saved_settings(path: Path) -> dict[str, Any]:
     """The settings of a run; those that its version did not have are at their defaults."""
     saved = read_settings(path)
-    return merge_settings(settings_to_dict(TrainSettings()), saved)
+    return merge_settings(settings_to_dict(TrainSettings()), {"columns": AS_VERSION_0_1}, saved)
 
 
 def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
@@ -95,6 +99,18 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
     saved_global_batch = (saved or {}).get("training", {}).get("global_batch")
     global_batch = saved_global_batch or training.batch_size * world_size
     return replace(settings, training=replace(training, global_batch=global_batch))
+
+
+def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets what `columns` leaves open: as in the resumed run, else as guessed from the list.
+
+    So the columns of a list are read in the same way whatever later versions guess.
+    """
+    if settings.columns is None and saved is not None:
+        return replace(settings, columns=saved["columns"])
+    if is_prepared(settings.data):
+        return settings
+    return replace(settings, columns=resolve_columns(settings.data, settings.columns))
 
 
 def _check_run_folder(

@@ -29,23 +29,52 @@ _MAX_RATE_DENOMINATOR = 1_000_000  # rates are rounded to fractions up to this: 
 
 @dataclass(frozen=True)
 class _SamplingGrid:
-    """The frames that clips choose from: their `ticks` (M,); frame j covers the time from edges[j] to edges[j+1]."""
+    """The frames that clips choose from. They are computed when asked for, since a target rate repeats still pictures.
 
-    ticks: NDArray[np.int64]
-    edges: NDArray[np.int64]
+    `step`: ticks from one to the next, or None for every frame of `times`. Frame j covers the time from edge j to edge j + 1.
+    """
+
+    times: FrameTimes
+    num_timesteps: int
+    step: Fraction | None
 
     def __len__(self) -> int:
-        return len(self.ticks)
+        return self.num_timesteps
+
+    def compute_ticks(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ticks of the frames at `indices`, of any shape."""
+        if self.step is None:
+            return self.times.ticks[indices]
+        shown = np.searchsorted(self.times.ticks, self._compute_starts(indices, self.step), side="right") - 1
+        return self.times.ticks[shown]
+
+    def compute_edge(self, index: int) -> int:
+        """The tick at which frame `index` begins; that of the number of frames is the end of the video."""
+        if index == self.num_timesteps:
+            return self.times.end_tick
+        indices = np.array([index], np.int64)
+        return int((self.times.ticks[indices] if self.step is None else self._compute_starts(indices, self.step))[0])
+
+    def _compute_starts(self, indices: NDArray[np.int64], step: Fraction) -> NDArray[np.int64]:
+        # floor(j * step) without overflow: whole ticks and the remaining fraction separately
+        whole, rest = divmod(step.numerator, step.denominator)
+        starts: NDArray[np.int64] = self.times.ticks[0] + indices * whole + indices * rest // step.denominator
+        return starts
 
 
-def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
-    """The frames whose time stamps are in [start, end), in seconds from the first frame; None leaves that side open.
+def trim_frame_times(
+    times: FrameTimes, start_seconds: float | None, end_seconds: float | None, *, lead_seconds: float = 0.0
+) -> FrameTimes:
+    """The frames whose time stamps are in [start, end); None leaves that side open.
 
+    Seconds count from `lead_seconds` before the first frame: 0, or how much earlier the clock of a player starts.
     Bounds are rounded to the nearest tick, so a bound computed from a frame's time stamp selects that frame.
     Raises VideoError("too_short") if no frame is left.
     """
-    first = int(times.ticks[0])
-    start = first if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
+    first = int(times.ticks[0]) - round(Fraction(lead_seconds) / times.tick_seconds)
+    start = (
+        int(times.ticks[0]) if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
+    )
     end = times.end_tick if end_seconds is None else first + round(Fraction(end_seconds) / times.tick_seconds)
     kept_ticks = times.ticks[(times.ticks >= start) & (times.ticks < end)]
     if len(kept_ticks) == 0:
@@ -63,7 +92,8 @@ def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) ->
     before the end, so frames repeat if the target is faster and are skipped if it is slower. Exact: no time stamp
     becomes a float.
     """
-    return _build_sampling_grid(times, frames_per_second).ticks
+    grid = _build_sampling_grid(times, frames_per_second)
+    return grid.compute_ticks(np.arange(len(grid), dtype=np.int64))
 
 
 def sample_random_clip(
@@ -139,18 +169,12 @@ def compute_timestep_ticks(times: FrameTimes, preprocessing: Preprocessing) -> N
 
 def _build_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> _SamplingGrid:
     if frames_per_second is None:
-        return _SamplingGrid(times.ticks, np.append(times.ticks, times.end_tick))
+        return _SamplingGrid(times, len(times), None)
     rate = Fraction(frames_per_second).limit_denominator(_MAX_RATE_DENOMINATOR)
     if rate <= 0:
         raise ValueError(f"frames_per_second must be at least {1 / _MAX_RATE_DENOMINATOR:g}, not {frames_per_second}")
-    first, step = int(times.ticks[0]), 1 / (rate * times.tick_seconds)
-    num_timesteps = -((first - times.end_tick) // step)  # ceil(duration / step)
-    # floor(j * step) without overflow: whole ticks and the remaining fraction separately
-    whole, rest = divmod(step.numerator, step.denominator)
-    timestep_indices = np.arange(num_timesteps, dtype=np.int64)
-    grid_ticks = first + timestep_indices * whole + timestep_indices * rest // step.denominator
-    shown = np.searchsorted(times.ticks, grid_ticks, side="right") - 1
-    return _SamplingGrid(times.ticks[shown], np.append(grid_ticks, times.end_tick))
+    step = 1 / (rate * times.tick_seconds)
+    return _SamplingGrid(times, int(-((int(times.ticks[0]) - times.end_tick) // step)), step)  # ceil(duration / step)
 
 
 def _compute_dense_starts(grid: _SamplingGrid, preprocessing: Preprocessing, step_frames: int) -> list[int]:
@@ -184,8 +208,8 @@ def _build_clip_times(
     last = len(grid) - 1 if looped else int(frame_indices[-1])
     origin = int(times.ticks[0]) if origin_tick is None else origin_tick
     return ClipTimes(
-        ticks=grid.ticks[frame_indices],
-        start_seconds=float((int(grid.edges[start]) - origin) * times.tick_seconds),
-        end_seconds=float((int(grid.edges[last + 1]) - origin) * times.tick_seconds),
+        ticks=grid.compute_ticks(frame_indices),
+        start_seconds=float((grid.compute_edge(start) - origin) * times.tick_seconds),
+        end_seconds=float((grid.compute_edge(last + 1) - origin) * times.tick_seconds),
         looped=looped,
     )

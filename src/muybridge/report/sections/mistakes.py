@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.records import VideoError
 from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
 from muybridge.report.document import Block, Gallery, GalleryItem, Paragraph
@@ -44,8 +45,10 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
             None, "The clips are not shown: the location of the videos is not known; give it with --data."
         )
     header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
+    is_training_data = run.settings and address == run.data
+    columns = run.settings.get("columns", AS_VERSION_0_1) if is_training_data else None
     try:
-        reader = open_scored_clips(address, header, seed=seed if isinstance(seed, int) else 0)
+        reader = open_scored_clips(address, header, seed=seed if isinstance(seed, int) else 0, columns=columns)
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise

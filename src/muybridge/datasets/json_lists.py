@@ -1,0 +1,83 @@
+"""Lists of videos in JSON: arrays of objects, Something-Something V2, and ActivityNet.
+
+Input: a file. Output: a `ListTable` whose rows are numbered as the entries of the file, from 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muybridge.datasets.columns import ColumnMapping
+from muybridge.datasets.list_layout import ListTable, describe_mapping, map_named_columns
+from muybridge.datasets.text_table import TextRow, read_text_lines
+
+_ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
+_SOMETHING_COLUMNS = ("path", "label")
+
+
+def read_json_table(path: Path, columns: str | None) -> ListTable:
+    """The rows of a JSON list. Raises ValueError for JSON that is none of the three layouts."""
+    text = "".join(read_text_lines(path))
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("database"), dict):
+        return _read_activitynet(path, content["database"])
+    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+        raise ValueError(
+            f"{path} is not a list of videos: expected an array of objects with a path each, such as "
+            '[{"path": "a.mp4", "label": "hug"}], a list of Something-Something V2, or one of ActivityNet'
+        )
+    if columns is None and all({"id", "template"} <= entry.keys() for entry in content):
+        return ListTable(_map_as_named(_SOMETHING_COLUMNS), _make_something_rows(content), False)
+    names = tuple(dict.fromkeys(str(name) for entry in content for name in entry))
+    mapping = map_named_columns(path, names, columns)
+    rows = [
+        TextRow(number, tuple(_format_value(entry.get(name)) for name in names))
+        for number, entry in enumerate(content, start=1)
+    ]
+    return ListTable(mapping, rows, True, describe_mapping(path, mapping))
+
+
+def _map_as_named(roles: Sequence[str]) -> ColumnMapping:
+    return ColumnMapping(tuple(roles), {role: index for index, role in enumerate(roles)})
+
+
+def _format_value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "|".join(map(_format_value, value))
+    return str(value).strip()
+
+
+def _make_something_rows(entries: Sequence[Mapping[str, Any]]) -> Iterator[TextRow]:
+    """A row for each entry; the class is the template without the brackets around its placeholders."""
+    for number, entry in enumerate(entries, start=1):
+        label = str(entry["template"]).replace("[", "").replace("]", "")
+        yield TextRow(number, (str(entry["id"]).strip(), label.strip()))
+
+
+def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
+    """A row for each annotated segment. Videos without annotations, as in the testing subset, are left out with a note."""
+    rows: list[TextRow] = []
+    num_without = 0
+    for number, (name, entry) in enumerate(database.items(), start=1):
+        try:
+            split, annotations = str(entry.get("subset", "")), entry.get("annotations") or []
+            segments = [
+                (str(one["label"]), *(f"{float(bound):.12g}" for bound in one["segment"])) for one in annotations
+            ]
+            if any(len(segment) != 3 for segment in segments):
+                raise ValueError("a segment has two bounds")
+        except (AttributeError, KeyError, TypeError, ValueError):
+            rows.append(TextRow(number, (), f"({name}) is no entry of ActivityNet: it lacks subset, label or segment"))
+            continue
+        rows += [TextRow(number, (f"v_{name}", label, split, name, *bounds)) for label, *bounds in segments]
+        num_without += not segments
+    notes = (f"{num_without} videos of {path} have no annotations and are left out.",) if num_without else ()
+    return ListTable(_map_as_named(_ACTIVITYNET_COLUMNS), rows, False, notes)

@@ -1,0 +1,206 @@
+"""Lists of videos as rows: CSV, TSV, lines of `path label`, and JSON, for every verb (docs/data.md).
+
+path,label,split,group,start_seconds,end_seconds
+clips/a.mp4,hug|push,train,seq01,1.5,4
+
+Input: a file. Output: a `VideoList`. A row with a problem is named and left out; the other rows are not affected. Training
+refuses a list with problems, prediction reports each as a failed input.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from muybridge.datasets.columns import ColumnMapping
+from muybridge.datasets.frame_rates import convert_frame_to_seconds, read_frame_rate
+from muybridge.datasets.json_lists import read_json_table
+from muybridge.datasets.list_layout import ListTable, read_text_table
+from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.text_table import TextRow
+from muybridge.datasets.video_files import VideoFinder
+from muybridge.records import Split
+from muybridge.text import join_names
+
+LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """The rows of a list that can be used, and `problems`: of each other row, its line number and what is wrong.
+
+    `columns` is the argument of `--columns` that reads the list in the same way; None where its columns have no names.
+    """
+
+    rows: tuple[VideoRow, ...]
+    line_numbers: tuple[int, ...]  # of each row
+    problems: tuple[tuple[int, str], ...]
+    notes: tuple[str, ...]
+    columns: str | None = None
+
+
+@dataclass
+class _RowParser:
+    mapping: ColumnMapping
+    finder: VideoFinder
+    needs_labels: bool
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    num_file_rates: int = 0  # rows in frames whose rate is read from the file
+
+    def parse(self, row: TextRow) -> VideoRow | None:
+        """The row as a video; None if it has a problem."""
+        problems = [row.problem] if row.problem else self._find_structural_problems(row)
+        if not problems:
+            path = posixpath.normpath(self._get(row, "path"))
+            path = self.finder.find(path) or path
+            labels = self._parse_labels(row, problems)
+            split = self._parse_split(row, problems)
+            start, end = self._parse_bounds(row, path, problems)
+            if not problems:
+                group = self._get(row, "group") or None
+                return VideoRow(path, labels, split, group, start, end)
+        self.problems += [(row.line_number, problem) for problem in problems]
+        return None
+
+    def _get(self, row: TextRow, role: str) -> str:
+        return self.mapping.get(row.cells, role)
+
+    def _find_structural_problems(self, row: TextRow) -> list[str]:
+        problems = []
+        num_columns = len(self.mapping.names)
+        if any(row.cells[num_columns:]):
+            problems.append(f"has {len(row.cells)} columns, expected {num_columns}")
+        if not self._get(row, "path"):
+            problems.append("has no path")
+        used = [role for role in self.mapping.indices if "\n" in self._get(row, role) or "\r" in self._get(row, role)]
+        problems += [f"has a line break in its {role}" for role in used]
+        return problems
+
+    def _parse_labels(self, row: TextRow, problems: list[str]) -> tuple[str, ...]:
+        labels = tuple(dict.fromkeys(label.strip() for label in self._get(row, "label").split("|") if label.strip()))
+        if not labels and self.needs_labels:
+            problems.append("has no label")
+        return labels
+
+    def _parse_split(self, row: TextRow, problems: list[str]) -> Split | None:
+        text = self._get(row, "split")
+        split = SPLIT_ALIASES.get(text.lower())
+        if text and split is None and self.needs_labels:
+            problems.append(f"has the split {text!r}, expected one of {', '.join(SPLIT_ALIASES)}")
+        return split
+
+    def _parse_bounds(self, row: TextRow, path: str, problems: list[str]) -> tuple[float | None, float | None]:
+        start, end = (self._parse_number(row, name, "seconds", problems) for name in ("start_seconds", "end_seconds"))
+        first, last = (self._parse_number(row, name, "a frame", problems) for name in ("start_frame", "end_frame"))
+        if problems or (first is None and last is None):
+            pass
+        elif start is not None or end is not None:
+            problems.append("gives its segment in seconds and in frames; keep one of them")
+        elif last is not None and last <= (first or 0):
+            problems.append(f"ends at frame {last:g}, not after its start")
+        else:
+            rate = self._find_rate(row, path, problems)
+            start, end = (None if one is None else convert_frame_to_seconds(int(one), rate) for one in (first, last))
+        if end is not None and not problems and end <= (start or 0.0):
+            problems.append(f"ends at {end:g} s, not after its start")
+        return start, end
+
+    def _find_rate(self, row: TextRow, path: str, problems: list[str]) -> float:
+        rate = self._parse_number(row, "frames_per_second", "a rate", problems)
+        if rate is None:
+            self.num_file_rates += 1
+            return read_frame_rate(str(self.finder.root / path))
+        if rate == 0:
+            problems.append("has the frames_per_second 0, expected a rate above 0")
+        return rate or 1.0
+
+    def _parse_number(self, row: TextRow, role: str, expected: str, problems: list[str]) -> float | None:
+        text = self._get(row, role)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf or (role.endswith("_frame") and value != int(value)):
+            problems.append(f"has the {role} {text!r}, expected {expected}")
+        return value
+
+
+def is_video_list(path: Path) -> bool:
+    """Whether the extension is that of a list."""
+    return path.suffix.lower() in LIST_EXTENSIONS
+
+
+def read_video_list(
+    path: Path, *, columns: str | None = None, root: Path | None = None, needs_labels: bool = True
+) -> VideoList:
+    """Read a list; its paths are relative to `root`, by default the folder of the list.
+
+    `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. Raises ValueError for a file that is not a list.
+    """
+    table = read_table(path, columns, root, needs_labels=needs_labels)
+    finder = VideoFinder(path.parent if root is None else root)
+    parser = _RowParser(table.mapping, finder, needs_labels)
+    rows, line_numbers = [], []
+    for text_row in table.rows:
+        row = parser.parse(text_row)
+        if row is not None:
+            rows.append(row)
+            line_numbers.append(text_row.line_number)
+    notes = (*table.notes, *_describe_reading(path, table.mapping, parser))
+    return VideoList(
+        tuple(rows),
+        tuple(line_numbers),
+        tuple(parser.problems),
+        notes,
+        str(table.mapping) if table.has_header else None,
+    )
+
+
+def read_table(path: Path, columns: str | None, root: Path | None = None, *, needs_labels: bool = True) -> ListTable:
+    """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list."""
+    if path.suffix.lower() == ".json":
+        table = read_json_table(path, columns)
+    else:
+        table = read_text_table(path, columns, path.parent if root is None else root)
+    required = ("path", "label") if needs_labels else ("path",)
+    missing = [role for role in required if role not in table.mapping.indices]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the columns {', '.join(missing)}; its first line names "
+            f"{', '.join(filter(None, table.mapping.names)) or 'nothing'}{_suggest(missing, table.mapping.names)}"
+        )
+    return table
+
+
+def _suggest(missing: Sequence[str], names: Sequence[str]) -> str:
+    if {"youtube_id", "time_start"} <= set(names):
+        return "; for a list of Kinetics use `muybridge prepare FOLDER --format kinetics -o DATA`"
+    if not any(names):
+        return ""
+    return f"; say which they are, such as --columns {','.join(f'{role}=NAME' for role in missing)}"
+
+
+def _describe_reading(path: Path, mapping: ColumnMapping, parser: _RowParser) -> list[str]:
+    """Sentences on what was not read, and on what was read in a way that the list does not say."""
+    notes = []
+    unread = mapping.unread_names
+    in_frames = {"start_frame", "end_frame"} & set(mapping.indices)
+    if "frames_per_second" in mapping.indices and not in_frames:
+        unread.append(mapping.names[mapping.indices["frames_per_second"]])
+    if unread:
+        notes.append(f"Columns of {path} that are not read: {join_names(unread, max_names=20)}.")
+    if parser.num_file_rates:
+        notes.append(
+            f"{path} gives segments in frames: they are converted by the rate of each file, "
+            "since there is no column frames_per_second."
+        )
+    searched = parser.finder.searched
+    if searched:
+        listed, file = next(iter(searched.items()))
+        notes.append(f"{len(searched)} paths of {path} were looked for by name, such as {listed}: {file}.")
+    return notes

@@ -1,0 +1,49 @@
+"""Segments of video files, addressed as in a manifest: `clips/long.mkv#1.5-4`, in seconds from the first frame of the file.
+
+Input: the name of a segment. Output: the name of its file and a frame source that shows only the segment. Prediction reads
+segments in the same way as training and evaluation do, except that times count from the beginning of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.records import FrameSource, FrameTimes, YuvClip
+from muybridge.video.sampling import trim_frame_times
+
+_SEGMENT_NAME = re.compile(r"(.+)#(\d[\d.]*(?:e[+-]\d+)?)?-(\d[\d.]*(?:e[+-]\d+)?)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SegmentSource:
+    """The frames of `source` between two times; None leaves that side open."""
+
+    source: FrameSource
+    start_seconds: float | None
+    end_seconds: float | None
+
+    def read_frame_times(self, video: str) -> FrameTimes:
+        """See `FrameSource`. Raises VideoError("too_short") if there is no frame between the times."""
+        return trim_frame_times(self.source.read_frame_times(video), self.start_seconds, self.end_seconds)
+
+    def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
+        """See `FrameSource`."""
+        return self.source.read(video, ticks)
+
+    def compute_offset(self, video: str) -> float:
+        """Seconds from the first frame of the file to that of the segment."""
+        return self.source.read_frame_times(video).to_seconds(int(self.read_frame_times(video).ticks[0]))
+
+
+def find_segment(video: str, source: FrameSource) -> tuple[SegmentSource, str] | None:
+    """The source of a segment and the name of its file; None if `video` is a file or not the name of a segment."""
+    match = _SEGMENT_NAME.fullmatch(video)
+    if match is None or Path(video).exists():
+        return None
+    start, end = (None if bound is None else float(bound) for bound in (match[2], match[3]))
+    return SegmentSource(source, start, end), match[1]

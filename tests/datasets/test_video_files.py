@@ -1,0 +1,40 @@
+"""Walking folders: links, cycles, what is left out."""
+
+from pathlib import Path
+
+from muybridge.datasets.video_files import SkippedFiles, iterate_videos
+from muybridge.loading.open_data import open_data
+
+
+def test_links_are_followed_without_going_in_circles(tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for path in (data / "hug" / "a.mp4", elsewhere / "b.mp4", elsewhere / "notes.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (data / "hug" / "linked").symlink_to(elsewhere)
+    (data / "hug" / "back").symlink_to(data)
+    (elsewhere / "up").symlink_to(tmp_path)
+    (data / "hug" / "gone").symlink_to(tmp_path / "nothing")
+    (data / "hug" / "gone.mp4").symlink_to(tmp_path / "nothing.mp4")
+    skipped = SkippedFiles()
+    assert list(iterate_videos(data, "hug", skipped)) == ["hug/a.mp4", "hug/gone.mp4", "hug/linked/b.mp4"]
+    assert list(iterate_videos(data, "hug", follow_links=False)) == ["hug/a.mp4", "hug/gone.mp4"]
+    assert skipped.describe("data") == [
+        "1 file in data is left out, not called like a video: 1 .txt.",
+        "Links to nothing are left out: hug/gone.",
+        "Links to a folder that they are in are left out: hug/back, hug/linked/up.",
+    ]
+
+
+def test_numeric_classes_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        for name in "ab"[: 1 + (number < 11)]:
+            (tmp_path / str(number)).mkdir(exist_ok=True)
+            (tmp_path / str(number) / f"{name}.mp4").touch()
+    data = open_data(str(tmp_path))
+    assert data.classes == tuple(map(str, range(12)))
+    assert data.notes[0].startswith(
+        "The labels are numbers: each of the 12, from 0 to 11, is taken as the name of a class"
+    )
+    assert data.notes[1].startswith("Class 11 has one video only")
+    assert open_data(str(tmp_path), columns="as-version-0.1").classes == tuple(sorted(map(str, range(12))))

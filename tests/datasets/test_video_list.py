@@ -1,0 +1,158 @@
+"""Lists as people have them: delimiters, headers, encodings, columns, frames, and rows that cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from muybridge.datasets.text_table import parse_rows
+from muybridge.datasets.video_list import read_video_list
+from muybridge.loading.open_data import open_data
+
+VIDEOS = ("a b.mp4", "c.mp4", "d.mp4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in VIDEOS:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def pairs(folder: Path, text: str | bytes, name: str = "list.csv") -> list[tuple[str, tuple[str, ...]]]:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    videos = read_video_list(path)
+    assert videos.problems == ()
+    return [(row.path, row.labels) for row in videos.rows]
+
+
+EXPECTED = [("a b.mp4", ("left",)), ("c.mp4", ("right",)), ("d.mp4", ("left",))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na b.mp4,left\nc.mp4,right\nd.mp4,left\n",
+        "\ufeff Path ; Class Name \r\n a b.mp4 ; left\r\nc.mp4;right\r\nd.mp4;left\r\n",
+        "filename\taction\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n",
+        "a b.mp4 left\nc.mp4  right\nd.mp4 left\n",
+        "a b.mp4 16 left\nc.mp4 20 right\nd.mp4 3 left\n",
+        "a b.mp4,left,4,0\nc.mp4,right,3,0\nd.mp4,left,4,1\n",
+        "a b;left\nc;right\nd;left\n",
+        "label,video\rleft,a b.mp4\rright,c.mp4\rleft,d.mp4\r",
+        "\ufeffpath\tlabel\r\na b.mp4\tleft\r\nc.mp4\tright\r\nd.mp4\tleft\r\n".encode("utf-16-le"),
+        'path,label,note\n"a b.mp4",left,"two\nlines"\nc.mp4,right,\nd.mp4,left,\n',
+    ],
+)
+def test_one_list_in_many_layouts(folder: Path, text: str | bytes) -> None:
+    assert pairs(folder, text) == EXPECTED
+
+
+def test_json_lists(folder: Path) -> None:
+    entries = [{"file": path, "labels": list(labels)} for path, labels in EXPECTED]
+    assert pairs(folder, json.dumps(entries), "list.json") == EXPECTED
+    something = [{"id": Path(path).stem, "template": f"[{labels[0]}]", "label": "x"} for path, labels in EXPECTED]
+    assert pairs(folder, json.dumps(something), "list.json") == EXPECTED
+    (folder / "v_abc.mp4").touch()
+    database = {
+        "abc": {"subset": "training", "annotations": [{"label": "Surfing", "segment": [1.5, 4]}]},
+        "def": {"subset": "testing", "annotations": []},
+    }
+    (folder / "net.json").write_text(json.dumps({"database": database}))
+    videos = read_video_list(folder / "net.json")
+    (row,) = videos.rows
+    assert (row.path, row.labels, row.split, row.group) == ("v_abc.mp4", ("Surfing",), "train", "abc")
+    assert (row.start_seconds, row.end_seconds) == (1.5, 4.0)
+    assert "1 videos of" in videos.notes[0]
+    for text in ("[1, 2]", "{}", "[" * 100_000, '{"database": {"x": 3}}'):
+        (folder / "net.json").write_text(text)
+        with pytest.raises(ValueError, match=r"net\.json"):
+            open_data(str(folder / "net.json"))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (b'"c.mp4,right', "a quotation mark too few or too many"),
+        (b'c.mp4,"right', "a quotation mark too few or too many"),
+        (b'"c.mp4"x,right', "a quotation mark too few or too many"),
+        (b"c\xe9.mp4,right", "is not UTF-8: it has the byte 0xe9"),
+        (b"c\0.mp4,right", "contains a NUL character"),
+        (b"c.mp4," + b"x" * 200_000, "has a field of more than 131,072 characters"),
+        (b"c,d.mp4,right", "has 3 columns, expected 2"),
+        (b",right", "has no path"),
+    ],
+)
+def test_a_bad_row_is_named_and_leaves_the_others(folder: Path, row: bytes, problem: str) -> None:
+    path = folder / "list.csv"
+    path.write_bytes(b"path,label\na b.mp4,left\n" + row + b'\nd.mp4,left\n"d.mp4",right\n')
+    videos = read_video_list(path)
+    assert [(one.path, one.labels[0]) for one in videos.rows] == [
+        ("a b.mp4", "left"),
+        ("d.mp4", "left"),
+        ("d.mp4", "right"),
+    ]
+    ((line_number, text),) = videos.problems
+    assert line_number == 3
+    assert problem in text
+    with pytest.raises(ValueError, match=r"line 3 "):
+        open_data(str(path))
+
+
+def test_all_rows_are_seen_once_whatever_the_quotes() -> None:
+    lines = ['x,"1\n', '"y,2\n', 'z,"3"\n', "w,4\n"]
+    rows = list(parse_rows(lines, ",", num_columns=2))
+    assert [row.line_number for row in rows] == [1, 2, 3, 4]
+    assert [bool(row.problem) for row in rows] == [True, True, False, False]
+
+
+def test_columns_are_given_or_guessed_and_said(folder: Path) -> None:
+    path = folder / "list.csv"
+    path.write_text(
+        "filename,kind,subject,subset,age\na b.mp4,left,x,train,1\nc.mp4,right,y,test,2\nd.mp4,right,z,train,3\n"
+    )
+    data = open_data(str(path), columns="label=kind")
+    assert data.table["group"].to_pylist() == ["x", "y", "z"]
+    assert data.table["split"].to_pylist() == ["train", "test", "train"]
+    assert data.notes[:2] == (
+        f"Columns of {path}: path=filename,label=kind,split=subset,group=subject.",
+        f"Columns of {path} that are not read: age.",
+    )
+    with pytest.raises(ValueError, match="lacks the columns label"):
+        open_data(str(path))
+    for columns, expected in (("kind", "expected ROLE=COLUMN"), ("label=sort", "says label=sort, but the columns are")):
+        with pytest.raises(ValueError, match=expected):
+            open_data(str(path), columns=columns)
+
+
+def test_two_candidates_are_an_error(folder: Path) -> None:
+    path = folder / "list.csv"
+    path.write_text("clip_name,clip_path,label\na,a b.mp4,left\nc,c.mp4,right\n")
+    with pytest.raises(
+        ValueError, match="clip_name and clip_path may both be the path; say --columns path=clip_name or"
+    ):
+        open_data(str(path))
+    assert [row.path for row in read_video_list(path, columns="path=clip_path").rows] == ["a b.mp4", "c.mp4"]
+
+
+def test_segments_in_frames_use_the_rate_of_their_row(folder: Path) -> None:
+    path = folder / "list.csv"
+    path.write_text("path,label,start_frame,end_frame,fps\nc.mp4,left,0,25,25\nc.mp4,right,25,50,25\n")
+    bounds = [(row.start_seconds, row.end_seconds) for row in read_video_list(path).rows]
+    assert bounds == [(0.0, 0.98), (0.98, 1.98)]
+    path.write_text("path,label,start_frame,end_frame,start\nc.mp4,left,5,5,\nc.mp4,right,x,,\nd.mp4,left,1,2,0.5\n")
+    assert read_video_list(path).problems == (
+        (2, "ends at frame 5, not after its start"),
+        (3, "has the start_frame 'x', expected a frame"),
+        (4, "gives its segment in seconds and in frames; keep one of them"),
+    )
+
+
+def test_names_are_found_in_any_unicode_form(folder: Path) -> None:
+    (folder / "cafe\u0301.mp4").touch()
+    assert pairs(folder, "path,label\ncaf\u00e9.mp4,left\n") == [("cafe\u0301.mp4", ("left",))]
+    (folder / "list.csv").write_text(
+        "path,label,split\nc.mp4,cafe\u0301,train\na b.mp4,caf\u00e9,train\nd.mp4,x,train\n"
+    )
+    assert open_data(str(folder / "list.csv")).classes == ("caf\u00e9", "x")

@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long docs clean
+.PHONY: setup demo check test test-long test-gpu docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
@@ -40,6 +40,9 @@ test: .venv/.dev  ## what runs before every commit
 
 test-long: .venv/.long  ## what is too slow for every run: Ray clusters on this machine, GPU kernels in an interpreter
 	$(PYTEST) -n 2 --dist loadfile -m long
+
+test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and names what it skips
+	PYTHONPATH=src $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu
 
 docs: .venv/.docs  ## the documentation site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

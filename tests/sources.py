@@ -46,7 +46,9 @@ class Counting:
             os.kill(os.getpid(), signal.SIGKILL)
         if video in self.telling:
             name = multiprocessing.current_process().name
-            raise VideoError("unreadable", f"{os.getppid()} {name} {signal.getsignal(signal.SIGINT) == signal.SIG_IGN}")
+            raise VideoError(
+                "unreadable", f"{os.getppid()} {name} {signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())}"
+            )
         if self.broken.get(video) == 0:
             raise VideoError("unreadable", "broken on purpose")
         ticks = np.arange(NUM_FRAMES) * TICKS_A_FRAME

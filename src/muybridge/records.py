@@ -7,10 +7,13 @@ at run time, so that `--help` stays quick.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
+
+from annotated_types import Interval
+
+from muybridge.bounds import ClipLength, FlowGap, FrameSize, FramesPerSecond, FrameStep, check_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,46 +62,40 @@ class Preprocessing:
     """
 
     modality: Modality = "rgb"
-    clip_length: int = 16
-    frame_stride: int = 1
-    frames_per_second: float | None = None  # None: the file's own rate
-    scale_height: int = 128
-    scale_width: int = 171
-    interpolation: str = "bilinear"
-    crop: int = 112
-    mean: tuple[float, ...] = ()  # empty: `STATISTICS` of the modality
-    std: tuple[float, ...] = ()  # likewise
-    flow_gap: int = 1  # frames from the first to the second frame of a flow; `frame_stride` is from flow to flow
+    clip_length: ClipLength = 16
+    frame_stride: FrameStep = 1
+    frames_per_second: FramesPerSecond | None = None  # None: the file's own rate
+    scale_height: FrameSize = 128
+    scale_width: FrameSize = 171
+    interpolation: Literal["bilinear"] = "bilinear"
+    crop: FrameSize = 112
+    mean: tuple[
+        Annotated[float, Interval(ge=-1_000_000, le=1_000_000)], ...
+    ] = ()  # empty: `STATISTICS` of the modality
+    # Likewise. A deviation below 0.001 would make every input huge: the network would answer, and mean nothing by it.
+    std: tuple[Annotated[float, Interval(ge=0.001, le=1_000_000)], ...] = ()
+    flow_gap: FlowGap = 1  # frames from the first to the second frame of a flow; `frame_stride` is from flow to flow
     flow_chain: bool = False  # over a gap above 1, chain the flows from frame to frame
 
     def __post_init__(self) -> None:
-        if self.modality not in STATISTICS:
-            raise ValueError(f"the modality is {self.modality!r}, expected {' or '.join(STATISTICS)}")
+        check_fields(self)
         for name, default in zip(("mean", "std"), STATISTICS[self.modality], strict=True):
             object.__setattr__(self, name, getattr(self, name) or default)
-        for name, option in (("clip_length", "length"), ("frame_stride", "stride"), ("flow_gap", "flow_gap")):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"clips.{option} must be at least 1, not {value}")
         if self.modality == "rgb" and (self.flow_gap, self.flow_chain) != (1, False):
             raise ValueError(
                 f"clips.flow_gap {self.flow_gap} and clips.flow_chain {str(self.flow_chain).lower()} do not suit rgb; "
                 "add --modality flow, or leave them out"
             )
-        if not 1 <= self.crop <= min(self.scale_height, self.scale_width):
+        if self.crop > min(self.scale_height, self.scale_width):
             raise ValueError(
                 f"clips.crop {self.crop} does not fit into clips.scale {self.scale_height}x{self.scale_width}; "
                 "lower the crop or raise the scale"
             )
-        if self.frames_per_second is not None and not self.frames_per_second > 0:
-            raise ValueError(f"clips.frames_per_second must be positive, not {self.frames_per_second}")
         if len(self.mean) != self.input_channels or len(self.std) != self.input_channels:
             raise ValueError(
                 f"{self.modality} has {self.input_channels} channels, "
                 f"but {len(self.mean)} means and {len(self.std)} deviations"
             )
-        if any(not deviation > 0 for deviation in self.std):
-            raise ValueError(f"deviations must be positive, not {self.std}")
 
     @property
     def input_channels(self) -> int:
@@ -119,28 +116,16 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; fields of FLOW_FIELDS are written for flow only."""
-        return {name: value for name, value in asdict(self).items() if name in list_json_keys(self.modality)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The record from JSON values; an unknown or missing key is a ValueError."""
-        check_keys("preprocessing", values, list_json_keys(values.get("modality")))
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        return {name: value for name, value in asdict(self).items() if name in _list_json_keys(self.modality)}
 
 
 FLOW_FIELDS = ("flow_gap", "flow_chain")
 
 
-def list_json_keys(modality: object) -> list[str]:
+def _list_json_keys(modality: object) -> list[str]:
     """The keys of a `Preprocessing` of this modality in a file, in order."""
     names = [field.name for field in fields(Preprocessing)]
     return names if modality == "flow" else [name for name in names if name not in FLOW_FIELDS]
-
-
-def check_keys(record: str, values: Mapping[str, Any], expected: Collection[str]) -> None:
-    """Raise ValueError unless `values` has exactly the expected keys."""
-    if set(values) != set(expected):
-        raise ValueError(f"{record} has the keys {sorted(values)}, expected {sorted(expected)}")
 
 
 @dataclass(frozen=True)
@@ -148,11 +133,13 @@ class FrameTimes:
     """The presentation times of one video's frames: `ticks` int64 (N,), strictly increasing, of `tick_seconds` each.
 
     `end_tick` is the end of the last frame. Ticks are the container's own integers, so that placing a clip is exact.
+    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default.
     """
 
     ticks: NDArray[np.int64]
     tick_seconds: Fraction
     end_tick: int
+    has_assumed_rate: bool = False
 
     def __post_init__(self) -> None:
         if len(self.ticks) == 0:

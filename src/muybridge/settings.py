@@ -7,13 +7,36 @@ code where the paper gives none (docs/protocol.md). Errors name the options to c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import (
+    BatchSize,
+    ClipLength,
+    Epochs,
+    FlowGap,
+    Fold,
+    FrameSize,
+    FramesPerSecond,
+    FrameStep,
+    InputChannels,
+    Minutes,
+    NetworkWidth,
+    NormEpsilon,
+    NumClips,
+    NumWorkers,
+    Seed,
+    Share,
+    StemMidChannels,
+    Weight,
+    check_fields,
+)
 from muybridge.records import Modality, Preprocessing
 
 RecipeName = Literal["own_videos", "scratch", "paper"]
+LearningRate = Annotated[float, Interval(gt=0, le=1000)]
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -29,49 +52,41 @@ def _require(condition: bool, message: str) -> None:
 class NetworkSettings:
     """The network's shape beyond its name."""
 
-    width: int = 64
+    width: NetworkWidth = 64
     """Channels of the first stage; 64 in the paper."""
-    input_channels: int | None = None
+    input_channels: InputChannels | None = None
     """Channels of a frame; by default 3 for rgb and 2 for flow."""
     mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
     """How R(2+1)D chooses the channels between its two convolutions: per_convolution (paper) or per_block (torchvision); by
     default that of --init, else the paper's."""
-    stem_mid_channels: int | None = None
+    stem_mid_channels: StemMidChannels | None = None
     """Channels between the two convolutions of R(2+1)D's stem; by default 45 at width 64, as in the authors' code."""
     middle_relu: bool | None = None
     """ReLU between the two convolutions of (2+1)D; by default that of --init, else true, as in the paper."""
-    norm_epsilon: float | None = None
+    norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm; by default that of --init, else the authors' 1e-3 (torchvision has 1e-5)."""
     stem_pool: bool | None = None
     """A 1x3x3 max-pool after the stem; by default that of --init, else false, as in the paper."""
 
     def __post_init__(self) -> None:
-        _require(self.width >= 1, f"network.width must be at least 1, not {self.width}")
-        _require(
-            self.norm_epsilon is None or self.norm_epsilon > 0,
-            f"network.norm_epsilon must be positive, not {self.norm_epsilon}",
-        )
-        _require(
-            self.stem_mid_channels is None or self.stem_mid_channels >= 1,
-            f"network.stem_mid_channels must be at least 1, not {self.stem_mid_channels}",
-        )
+        check_fields(self, "network.")
 
 
 @dataclass(frozen=True)
 class ClipSettings:
     """What a clip is. Defaults and checks are those of `Preprocessing`."""
 
-    length: int = Preprocessing.clip_length
+    length: ClipLength = Preprocessing.clip_length
     """Frames in a clip."""
-    stride: int = Preprocessing.frame_stride
+    stride: FrameStep = Preprocessing.frame_stride
     """Take every n-th frame."""
-    frames_per_second: float | None = Preprocessing.frames_per_second
+    frames_per_second: FramesPerSecond | None = Preprocessing.frames_per_second
     """Sample at this rate by time stamps; by default at the file's own rate. The authors' models saw 15."""
-    scale: tuple[int, int] = (Preprocessing.scale_height, Preprocessing.scale_width)
+    scale: tuple[FrameSize, FrameSize] = (Preprocessing.scale_height, Preprocessing.scale_width)
     """Height and width every frame is scaled to, aspect ratio ignored."""
-    crop: int = Preprocessing.crop
+    crop: FrameSize = Preprocessing.crop
     """Height and width of the crop: random in training, centred in evaluation."""
-    flow_gap: int = Preprocessing.flow_gap
+    flow_gap: FlowGap = Preprocessing.flow_gap
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
@@ -83,6 +98,7 @@ class ClipSettings:
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "clips.")
         # Flow has no restriction of its own but the number of its channels.
         self.make_preprocessing("rgb" if len(self.mean or self.std) == 3 else "flow")
 
@@ -104,30 +120,35 @@ class TrainingSettings:
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov momentum, or AdamW."""
-    learning_rate: float = 0.01
+    learning_rate: LearningRate = 0.01
     """Rate for 32 clips a step; it grows linearly with the global batch."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     """Nesterov momentum of SGD."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Interval(ge=0, le=1000)] = 1e-4
     """On convolution and classifier weights and batch-norm scales, not on biases."""
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     """Clips per process in one forward pass."""
-    global_batch: int | None = None
+    global_batch: BatchSize | None = None
     """Clips per step over all processes; by default batch_size per process. Larger values accumulate gradients over passes."""
-    epochs: float = PAPER_EPOCHS
+    epochs: Epochs = PAPER_EPOCHS
     """Length of the run; warm-up and decay scale with it unless given."""
-    warmup_epochs: float | None = None
+    warmup_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] | None = None
     """Linear warm-up of the rate, step by step; by default 10/45 of the epochs."""
-    decay_epochs: tuple[float, ...] | None = None
+    decay_epochs: tuple[Annotated[float, Interval(ge=0, le=1_000_000)], ...] | None = None
     """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
-    decay_factor: float = 0.1
+    decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
     """Factor of the rate at each of decay_epochs."""
-    clips_per_epoch: int | None = None
+    clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
+    has them and whose gradients agree with those in fp32, else fp32."""
+    tf32: bool | None = None
+    """Round the factors of fp32 products and convolutions to TF32 on a GPU; by default yes."""
+    deterministic: bool = True
+    """Use only algorithms of cuDNN that give the same bits in every run, so that a resumed run on one GPU is exact."""
     compile: bool = False
     """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True
@@ -138,48 +159,22 @@ class TrainingSettings:
     """Batch norm statistics over the clips of all processes; by default each process uses its own."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What to do if loss or gradient is not finite: stop the run, or skip the step and count it."""
-    profile_steps: int = 0
+    profile_steps: Annotated[int, Interval(ge=0, le=10_000)] = 0
     """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
-    validate_every_epochs: float = 1.0
+    validate_every_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] = 1.0
     """Epochs between validations; 0 validates only at the end."""
-    rate_factors: tuple[float, float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    rate_factors: tuple[Weight, Weight, Weight, Weight, Weight, Weight] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
-    frozen_stages: int = 0
+    frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
 
-    phases: tuple[tuple[float, float], ...] = ()
+    phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "training.")
         _require(
-            all(len(phase) == 2 and min(phase) > 0 for phase in self.phases),
-            f"training.phases must be pairs of positive epochs and rates, not {self.phases}",
-        )
-        for name in ("learning_rate", "epochs", "decay_factor"):
-            value = getattr(self, name)
-            _require(value > 0, f"training.{name} must be positive, not {value}")
-        for name in ("momentum", "weight_decay", "label_smoothing", "validate_every_epochs"):
-            value = getattr(self, name)
-            _require(value >= 0, f"training.{name} must not be negative, not {value}")
-        _require(self.batch_size >= 1, f"training.batch_size must be at least 1, not {self.batch_size}")
-        _require(
-            self.global_batch is None or self.global_batch >= 1,
-            f"training.global_batch must be at least 1, not {self.global_batch}",
-        )
-        _require(self.profile_steps >= 0, f"training.profile_steps must not be negative, not {self.profile_steps}")
-        _require(
-            all(factor >= 0 for factor in self.rate_factors),
-            f"training.rate_factors must not be negative, not {self.rate_factors}",
-        )
-        _require(
-            0 <= self.frozen_stages <= 5, f"training.frozen_stages must be between 0 and 5, not {self.frozen_stages}"
-        )
-        _require(
-            self.clips_per_epoch is None or self.clips_per_epoch >= 1,
-            f"training.clips_per_epoch must be at least 1, not {self.clips_per_epoch}",
-        )
-        _require(
-            0 <= self.resolved_warmup_epochs <= self.epochs,
+            self.resolved_warmup_epochs <= self.epochs,
             f"training.warmup_epochs {self.resolved_warmup_epochs} is longer than training.epochs {self.epochs}",
         )
         decays = self.resolved_decay_epochs
@@ -207,9 +202,9 @@ class TrainingSettings:
 class EvaluationSettings:
     """How a video is scored: by default the paper's protocol, 10 uniform centre crops, softmax averaged."""
 
-    clips: int = 10
+    clips: NumClips = 10
     """Clips per video, uniformly spaced."""
-    batch_size: int = 40
+    batch_size: BatchSize = 40
     """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
     """What is averaged over the clips of a video."""
@@ -217,8 +212,7 @@ class EvaluationSettings:
     """What the score file holds: the scores of every view, or each video's mean and how many of its views were right."""
 
     def __post_init__(self) -> None:
-        _require(self.clips >= 1, f"evaluation.clips must be at least 1, not {self.clips}")
-        _require(self.batch_size >= 1, f"evaluation.batch_size must be at least 1, not {self.batch_size}")
+        check_fields(self, "evaluation.")
 
     @property
     def videos_per_batch(self) -> int:
@@ -230,58 +224,49 @@ class EvaluationSettings:
 class LoadingSettings:
     """Worker processes that read and decode videos."""
 
-    workers: int | None = None
+    workers: NumWorkers | None = None
     """Worker processes; by default one per processor core, at most 16; 0 reads in the training process itself."""
-    prefetch: int = 4
+    prefetch: Annotated[int, Interval(ge=1, le=1024)] = 4
     """Batches that each worker prefetches."""
-    max_failed_share: float = 0.1
+    max_failed_share: Share = 0.1
     """Training stops if more than this share of the clips cannot be read."""
-    worker_restarts: int = 3
+    worker_restarts: Annotated[int, Interval(ge=0, le=1_000_000)] = 3
     """How often workers are restarted after one was killed before the run ends."""
 
     def __post_init__(self) -> None:
-        _require(self.workers is None or self.workers >= 0, f"loading.workers must be 0 or more, not {self.workers}")
-        _require(self.prefetch >= 1, f"loading.prefetch must be at least 1, not {self.prefetch}")
-        _require(self.worker_restarts >= 0, f"loading.worker_restarts must be 0 or more, not {self.worker_restarts}")
-        _require(
-            0 <= self.max_failed_share <= 1,
-            f"loading.max_failed_share must be between 0 and 1, not {self.max_failed_share}",
-        )
+        check_fields(self, "loading.")
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
     """Checkpoints of a run in progress."""
 
-    every_minutes: float = 10.0
+    every_minutes: Minutes = 10.0
     """Minutes between checkpoints; one is also written at every validation and on Ctrl-C."""
-    keep: int = 2
+    keep: Annotated[int, Interval(ge=1, le=1_000_000)] = 2
     """How many of the newest checkpoints to keep."""
     keep_best: bool = False
     """Also keep the checkpoint of the best validation."""
 
     def __post_init__(self) -> None:
-        _require(self.every_minutes > 0, f"checkpoints.every_minutes must be positive, not {self.every_minutes}")
-        _require(self.keep >= 1, f"checkpoints.keep must be at least 1, not {self.keep}")
+        check_fields(self, "checkpoints.")
 
 
 @dataclass(frozen=True)
 class TimeoutSettings:
     """How long a phase may last before the process ends the run with an error that names the phase."""
 
-    start_minutes: float = 30.0
+    start_minutes: Minutes = 30.0
     """Starting the process group of a torchrun job."""
-    step_minutes: float = 30.0
+    step_minutes: Minutes = 30.0
     """Loading the clips of one step, or the step itself, in the slowest process."""
-    scoring_minutes: float = 30.0
+    scoring_minutes: Minutes = 30.0
     """Between two batches of an evaluation."""
-    checkpoint_minutes: float = 60.0
+    checkpoint_minutes: Minutes = 60.0
     """Waiting for a checkpoint to be written."""
 
     def __post_init__(self) -> None:
-        for name in ("start_minutes", "step_minutes", "scoring_minutes", "checkpoint_minutes"):
-            value = getattr(self, name)
-            _require(value > 0, f"timeouts.{name} must be positive, not {value}")
+        check_fields(self, "timeouts.")
 
 
 @dataclass(frozen=True)
@@ -303,11 +288,13 @@ class TrainSettings:
     columns: str | None = None
     """Which columns of a list are which, such as path=filename,label=class,group=subject; what is left out is guessed from
     the names (docs/data.md)."""
-    fold: int | None = None
+    fold: Fold | None = None
     """Which official fold to use, for data sets that have them."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, splits, draws and crops."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
@@ -318,8 +305,7 @@ class TrainSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
-        _require(self.fold is None or self.fold in (1, 2, 3), f"fold must be 1, 2 or 3, not {self.fold}")
+        check_fields(self)
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
@@ -330,19 +316,6 @@ class TrainSettings:
     def preprocessing(self) -> Preprocessing:
         """The preprocessing of these settings, as written on the card."""
         return self.clips.make_preprocessing(self.modality)
-
-
-@dataclass(frozen=True)
-class GivenSettings:
-    """The settings that a command line and its `--config` files name, nested as in YAML. All others are open."""
-
-    values: Mapping[str, Any]
-
-    def find(self, name: str) -> Any:
-        """The value of a setting such as `training.epochs`, None if it is open."""
-        group, _, setting = name.rpartition(".")
-        values = self.values.get(group) or {} if group else self.values
-        return values.get(setting)
 
 
 @dataclass(frozen=True)
@@ -359,16 +332,23 @@ class EvaluateSettings:
     columns: str | None = None
     """Which columns of a list are which, such as path=filename,label=class,group=subject; unset: as the run read the same
     data, else guessed from the names (docs/data.md)."""
-    fold: int | None = None
+    fold: Fold | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""
+    source_fps: float | None = None
+    """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    seed: int | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    seed: Seed | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
@@ -381,16 +361,6 @@ def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _convert_tuples(inner) for key, inner in value.items()}
     return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
-
-
-def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings in one; later sources replace earlier ones, setting by setting."""
-    merged: dict[str, Any] = {}
-    for source in sources:
-        for name, value in source.items():
-            both_groups = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-            merged[name] = {**merged[name], **value} if both_groups else value
-    return merged
 
 
 def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,7 +1,8 @@
 """Formatting of names and numbers for display.
 
-Names of classes and videos come from outside. `sanitize_text` replaces what escaping does not cover: characters that cannot be
-encoded, control characters, line breaks, and marks that change the direction of text. Escaping for HTML is the template's task.
+Names of classes and videos come from outside. `sanitize_text` escapes what acts on a terminal or in a page: control characters,
+line breaks, characters that cannot be encoded, and marks that change the direction of text. Escaping for HTML is the template's
+task. Everything that is printed or written for people goes through it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,51 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
-# Marks that reorder the text around them, with which a file name can look like another one.
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Marks that reorder the text around them, with which a file name can look like another one, and characters without a shape.
+_INVISIBLE = frozenset(
+    "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff"
+)
+_ESCAPED_CATEGORIES = (
+    "Cc",
+    "Cs",
+    "Zl",
+    "Zp",
+)  # control characters, lone surrogates, separators of lines and paragraphs
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def sanitize_text(text: str) -> str:
-    """Put a text on one line, with U+FFFD for each character that cannot or must not be displayed."""
-    return "".join(_sanitize_character(character) for character in text)
+    """Put a text on one line, with `\\x1b` and the like for each character that cannot or must not be displayed."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_sanitize_character, text))
 
 
 def _sanitize_character(character: str) -> str:
-    if character in "\t\n\r\u2028\u2029":
-        return " "
-    return _REPLACEMENT if character in _BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs") else character
+    if character in _INVISIBLE or unicodedata.category(character) in _ESCAPED_CATEGORIES or _is_tag(character):
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+def _is_tag(character: str) -> bool:
+    """Whether this is one of the invisible copies of ASCII."""
+    return "\U000e0000" <= character <= "\U000e007f"
+
+
+def escape_csv_cell(cell: str) -> str:
+    """A cell of CSV for people: sanitized, and with a leading apostrophe where a spreadsheet would run it as a formula.
+
+    Numbers are left alone.
+    """
+    return (
+        f"'{sanitize_text(cell)}" if cell.startswith(_FORMULA_STARTS) and not _is_number(cell) else sanitize_text(cell)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell == "-"  # no value
+    return True
 
 
 def shorten(text: str, max_length: int) -> str:

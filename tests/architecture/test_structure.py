@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "muybridge"
 # The data's journey: a module imports only from the lines above its own. Modules of one line do not form cycles.
 LAYERS = (
-    {"records", "settings", "randomness", "memory", "text"},
+    {"bounds", "console", "limits", "memory", "parsing", "randomness", "records", "settings", "terminal", "text"},
     {"files"},
     {"distributed"},
     {"video"},
@@ -34,6 +34,8 @@ LAYERS = (
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 WITHOUT_TORCH = (
+    "bounds",
+    "limits",
     "records",
     "settings",
     "distributed.rank",
@@ -47,7 +49,7 @@ WITHOUT_TORCH = (
     "cli.parser",
 )
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
-OPTIONAL = {"cv2", "ray", "onnx", "google", "onnxruntime", "onnxscript", "torchcodec", "decord"}
+OPTIONAL = {"cv2", "huggingface_hub", "ray", "onnx", "google", "onnxruntime", "onnxscript", "torchcodec", "decord"}
 MAX_LINES, MAX_FUNCTION_LINES = 400, 60
 # Words of an older, private vocabulary: the field has a name for each of these things.
 PRIVATE_WORDS = {
@@ -77,7 +79,7 @@ PRIVATE_WORDS = {
     *("journal", "batched", "examination", "workplace", "words", "found"),
 }
 # Names that several modules may define: entry points. Verbs of cli/ are also called like what they run.
-SHARED_NAMES = {"main"}
+SHARED_NAMES = {"main", "train", "create_model"}  # the last two: also the library's entry points
 
 
 def modules() -> dict[str, Path]:

@@ -49,4 +49,4 @@ def test_what_is_not_there(cli: Callable[..., Any]) -> None:
     told = cli("models", "--depth", 19)
     assert (told.code, told.out) == (2, "")
     assert "no networks of depth 19; the depths are 10, 18, 34, 50, 101, 152" in told.err
-    assert "at least one frame" in cli("models", "--frames", 0).err
+    assert "--frames is 0, expected a whole number from 1" in cli("models", "--frames", 0).err

@@ -111,18 +111,21 @@ def test_options_that_do_not_fit(line: str, words: str, cli: Callable[..., Any])
 
 
 NUMBERS = [
-    ("--training.batch_size -3", r"training\.batch_size must be at least 1, not -3"),
-    ("--training.learning_rate=-1", r"training\.learning_rate must be positive, not -1"),
-    ("--training.epochs 0", r"training\.epochs must be positive, not 0"),
-    ("--training.weight_decay=-1", r"training\.weight_decay must not be negative"),
-    ("--clips.length 0", r"clips\.length must be at least 1, not 0"),
+    ("--training.batch_size -3", r"training\.batch_size is -3, expected a whole number from 1 to 1,000,000"),
+    (
+        "--training.learning_rate=-1",
+        r"training\.learning_rate is -1\.0, expected a finite number above 0 and at most 1,000",
+    ),
+    ("--training.epochs 0", r"training\.epochs is 0\.0, expected a finite number above 0"),
+    ("--training.weight_decay=-1", r"training\.weight_decay is -1\.0, expected a finite number from 0"),
+    ("--clips.length 0", r"clips\.length is 0, expected a whole number from 1"),
     ("--clips.crop 999", r"clips\.crop 999 does not fit into clips\.scale 128x171"),
-    ("--network.width 0", r"network\.width must be at least 1"),
-    ("--loading.workers=-1", r"loading\.workers must be 0 or more"),
-    ("--checkpoints.keep 0", r"checkpoints\.keep must be at least 1"),
-    ("--evaluation.clips=-10", r"evaluation\.clips must be at least 1"),
-    ("--seed=-1", r"seed must not be negative"),
-    ("--fold 7", r"fold must be 1, 2 or 3, not 7"),
+    ("--network.width 0", r"network\.width is 0, expected a whole number from 1 to 4,096"),
+    ("--loading.workers=-1", r"loading\.workers is -1, expected a whole number from 0"),
+    ("--checkpoints.keep 0", r"checkpoints\.keep is 0, expected a whole number from 1"),
+    ("--evaluation.clips=-10", r"evaluation\.clips is -10, expected a whole number from 1"),
+    ("--seed=-1", r"seed is -1, expected a whole number from 0"),
+    ("--fold 7", r"fold is 7, expected a whole number from 1 to 3"),
 ]
 
 

@@ -122,10 +122,10 @@ def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--top", "0"), "top must be at least 1, not 0"),
-        (("--clips=-1",), "num_clips must be at least 1, not -1"),
+        (("--top", "0"), "--top is 0, expected a whole number from 1"),
+        (("--clips=-1",), "--clips is -1, expected a whole number from 1"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
-        (("--timeline", "--step", "0"), "step_frames must be at least 1, not 0"),
+        (("--timeline", "--step", "0"), "--step is 0, expected a whole number from 1"),
         (("--timeline-mode", "convolutional"), "--timeline-mode applies to a timeline; add --timeline"),
     ],
 )

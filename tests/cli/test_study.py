@@ -86,7 +86,7 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
         (["table2", "--scale", "paper"], "add --data, or use --scale laptop"),
         (["table2", "--part", "third"], "write it like 3/12"),
         (["table2", "--part", "3/2"], "--part 3/2 does not exist"),
-        (["table2", "--seeds", "0"], "at least 1"),
+        (["table2", "--seeds", "0"], "--seeds is 0, expected a whole number from 1"),
         (["table6", "--others", "ucf101"], "write it like ucf101=DATA"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_finished_run_says_so(finished_run: Path, motions: Path, tmp_path: Pat
 
 
 def test_a_diverging_run_ends_in_code_1(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    changes = {"training.optimizer": "sgd", "training.learning_rate": 1e30}
+    changes = {"training.optimizer": "sgd", "training.learning_rate": 1000.0}
     told = cli("train", "--data", motions, "--config", config(tmp_path, changes), "-o", tmp_path / "run")
     assert told.code == 1
     assert re.search(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from muybridge.loading.open_data import open_data
 from muybridge.prepared.source_listing import read_source
 
 
@@ -66,6 +67,17 @@ def test_activitynet(tmp_path: Path) -> None:
     source = read_source(write(tmp_path, files), "activitynet")
     assert source.names == ("videos/v_abc.mkv#0-2", "videos/v_abc.mkv#2.5-4")
     assert source.classes == ("Rowing", "Surfing")
+
+
+def test_training_on_official_lists_says_how_to_prepare_them(tmp_path: Path) -> None:
+    write(tmp_path, {"lists/trainlist01.txt": "hug/v_hug_g01_c01.avi 1", "hug/v_hug_g01_c01.avi": "", "kick/a.avi": ""})
+    with pytest.raises(
+        ValueError, match=f"without videos: lists; .* read by `muybridge prepare {tmp_path} --format ucf101"
+    ):
+        open_data(str(tmp_path))
+    (tmp_path / "lists" / "trainlist01.txt").rename(tmp_path / "trainlist01.txt")
+    (tmp_path / "lists").rmdir()
+    assert any("has lists of ucf101, which are not read" in note for note in open_data(str(tmp_path)).notes)
 
 
 @pytest.mark.parametrize("source_format", ["something_something_v2", "jester", "moments_in_time", "activitynet"])

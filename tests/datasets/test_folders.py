@@ -170,7 +170,7 @@ def test_addresses_that_are_nothing(tmp_path: Path) -> None:
     assert "has no class folders" in refused(fill(tmp_path, "a.mp4"))
     assert "neither a folder of class folders nor a .csv file" in refused(tmp_path / "a.mp4")
     prepared = fill(tmp_path / "prepared", "dataset.json")
-    assert "dataset.json is damaged" in refused(prepared)
+    assert "dataset.json is not JSON, or damaged" in refused(prepared)
 
 
 def test_folders_that_cannot_be_learnt_from(tmp_path: Path) -> None:

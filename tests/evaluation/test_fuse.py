@@ -156,7 +156,13 @@ def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [([1.0], "1 weights"), ([1.0, -1.0], "negative"), ([0.0, 0.0], "positive"), ([1.0, math.nan], "negative")],
+    [
+        ([1.0], "1 weights"),
+        ([1.0, -1.0], r"weights\[1\] is -1.0, expected a finite number from 0"),
+        ([0.0, 0.0], "positive"),
+        ([1.0, math.nan], r"weights\[1\] is nan"),
+        ([1e308, 1e308], r"weights\[0\] is 1e\+308"),
+    ],
 )
 def test_impossible_weights_are_refused(weights: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

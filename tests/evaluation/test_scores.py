@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from muybridge.evaluation import scores as scores_module
-from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, read_scores, score_batch, write_scores
+from muybridge.evaluation.scores import (
+    SCHEMA,
+    Scores,
+    ScoresHeader,
+    read_execution,
+    read_scores,
+    score_batch,
+    write_scores,
+)
 from muybridge.loading.datasets import EvaluationBatch
 from muybridge.records import PlannedView, Preprocessing, Scorer, YuvClip
 from muybridge.video.views import collate_views, make_evaluation_view
@@ -110,6 +118,18 @@ def test_what_is_written_is_read(tmp_path: Path, table: pa.Table, header: Scores
     assert scores.table.schema.equals(SCHEMA)
     assert scores.table.equals(table)
     assert [entry.name for entry in path.parent.iterdir()] == ["scores.parquet"]
+
+
+def test_how_scores_were_computed_stands_in_a_key_of_its_own(
+    tmp_path: Path, table: pa.Table, header: ScoresHeader
+) -> None:
+    plain, told = tmp_path / "plain.parquet", tmp_path / "told.parquet"
+    write_scores(plain, table.to_batches(), header)
+    write_scores(told, table.to_batches(), header, {"precision": "bf16", "device": "a GPU"})
+    assert read_execution(plain) is None
+    assert read_execution(told) == {"precision": "bf16", "device": "a GPU"}
+    assert read_scores(told).header == read_scores(plain).header
+    assert b"muybridge_execution" in pq.read_schema(told).metadata
 
 
 def test_other_software_reads_the_header(tmp_path: Path, table: pa.Table, header: ScoresHeader) -> None:
@@ -216,7 +236,7 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path, table: pa.Table, 
     write_unchecked(path, table, {**header.to_json(), "format": 2})
     refused("have format 2, but this version reads format 1")
     write_unchecked(path, table, {key: value for key, value in header.to_json().items() if key != "classes"})
-    refused("the header has the keys")
+    refused("classes is missing")
     write_unchecked(path, table, {**header.to_json(), "split": "val"})
     refused("split is 'val'")
     write_unchecked(path, table.drop_columns(["labels", "reason"]), header.to_json())

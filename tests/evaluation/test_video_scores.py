@@ -17,7 +17,7 @@ from muybridge.evaluation import video_scores as videos_module
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.metrics import compute_accuracy
-from muybridge.evaluation.scores import Scores, ScoresHeader, read_scores
+from muybridge.evaluation.scores import Scores, ScoresHeader, read_execution, read_scores
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 
 draw = np.random.default_rng(4)
@@ -48,6 +48,20 @@ def same(first: VideoScores, second: VideoScores) -> None:
     assert (first.header, first.videos, first.labels) == (second.header, second.videos, second.labels)
     for name in ("probabilities", "num_views", "num_failed_views", "num_right_views"):
         assert np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True), name
+
+
+def test_parts_of_two_precisions_are_not_mixed(
+    batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.parquet"
+    bf16 = {"precision": "bf16", "device": "a GPU"}
+    VideoScoresWriter(path, header, bf16).write(batches)
+    assert read_execution(path) == bf16
+    path.unlink()
+    with pytest.raises(ValueError, match="expected 7"):
+        VideoScoresWriter(path, header, bf16).write(batches[:2])
+    assert VideoScoresWriter(path, header, bf16).num_done == 2
+    assert VideoScoresWriter(path, header, {"precision": "fp32"}).num_done == 0
 
 
 def test_figures_are_those_of_the_views(

@@ -1,8 +1,11 @@
 import inspect
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,12 @@ from muybridge.models.family import (
     format_paper_name,
     list_models,
 )
+from muybridge.parsing import parse_record
+
+
+def read(values: Mapping[str, Any]) -> Specification:
+    return parse_record(Specification, values, "the specification", optional=("middle_relu",))
+
 
 FULL_3D, FRAME_2D = ConvolutionKind.FULL_3D, ConvolutionKind.FRAME_2D
 
@@ -89,11 +98,11 @@ def test_a_network_without_relu_between_the_halves_says_so_and_others_do_not():
     spec = build_specification("r2plus1d_18", middle_relu=False)
     values = json.loads(json.dumps(spec.to_json()))
     assert values["middle_relu"] is False
-    assert Specification.from_json(values) == spec
+    assert read(values) == spec
     usual = build_specification("r2plus1d_18").to_json()
     assert "middle_relu" not in usual  # as in every file written before there was such a thing
-    assert Specification.from_json(usual).middle_relu is True
-    with pytest.raises(ValueError, match="middle_relu must be true or false"):
+    assert read(usual).middle_relu is True
+    with pytest.raises(ValueError, match="middle_relu is None, expected true or false"):
         replace(spec, middle_relu=None)
 
 
@@ -139,38 +148,41 @@ def test_a_specification_survives_json(name):
         name, num_classes=7, clip_length=9, width=8, stem_pool=True, mid_channel_rule="per_block"
     )
     values = json.loads(json.dumps(spec.to_json()))
-    assert Specification.from_json(values) == spec
-    assert Specification.from_json(spec.to_json()) == spec
+    assert read(values) == spec
+    assert read(spec.to_json()) == spec
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"dropout": 0.5}, "keys"),
+        ({"dropout": 0.5}, "dropout is not known"),
         ({"stem": "full_4d"}, "full_4d"),
-        ({"stem": 3}, "no kind of convolution"),
-        ({"stages": "full_3d"}, "list of four"),
+        ({"stem": 3}, "stem is 3, expected full_3d, frame_2d"),
+        ({"stages": "full_3d"}, "stages is 'full_3d', expected a valid array"),
         ({"stages": ["full_3d"] * 3}, "one entry for each"),
-        ({"stages": ["full_3d", "full_3d", "full_3d", None]}, "no kind of convolution"),
-        ({"blocks": [2, 2, 2, 0]}, "at least one block"),
-        ({"blocks": [2.0, 2, 2, 2]}, "at least one block"),
-        ({"blocks": None}, "list of four"),
+        ({"stages": ["full_3d", "full_3d", "full_3d", None]}, "stages.3 is None, expected full_3d"),
+        ({"blocks": [2, 2, 2, 0]}, "blocks.3 is 0, expected a number greater"),
+        ({"blocks": [2.0, 2, 2, 2]}, "blocks.0 is 2.0, expected a valid integer"),
+        ({"blocks": [2, 2, 2, 10**6]}, "blocks.3 is 1000000, expected a number less"),
+        ({"temporal_strides": [1, 2, 2.0, 2]}, "temporal_strides.2 is 2.0"),
+        ({"norm_epsilon": math.nan}, "norm_epsilon is nan, expected a finite number"),
+        ({"blocks": None}, "blocks is None, expected a valid array"),
         ({"num_classes": "400"}, "num_classes"),
         ({"num_classes": True}, "num_classes"),
-        ({"block": ["basic"]}, "block must be"),
-        ({"name": None}, "needs a name"),
+        ({"block": ["basic"]}, "block is .*, expected basic or bottleneck"),
+        ({"name": None}, "name is None"),
     ],
 )
 def test_json_that_fits_no_network_is_refused(change, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Specification.from_json({**build_specification("r3d_18").to_json(), **change})
+        read({**build_specification("r3d_18").to_json(), **change})
 
 
 def test_json_with_a_key_missing_is_refused():
     values = build_specification("r3d_18").to_json()
     del values["norm_epsilon"]
     with pytest.raises(ValueError, match="norm_epsilon"):
-        Specification.from_json(values)
+        read(values)
 
 
 @pytest.mark.parametrize(

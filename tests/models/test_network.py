@@ -7,6 +7,7 @@ from torch import nn
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES, Specification, SpecificationOptions, build_specification
 from muybridge.models.network import VideoResNet, create_model
+from muybridge.parsing import parse_record
 
 
 def on_meta(name, **changes):
@@ -245,7 +246,9 @@ def test_options_left_out_have_the_defaults_of_the_record():
 
 def test_a_specification_is_enough_to_rebuild_a_network():
     net = tiny("rmc4_18").eval()
-    again = VideoResNet(type(net.specification).from_json(net.specification.to_json())).eval()
+    again = VideoResNet(
+        parse_record(Specification, net.specification.to_json(), "it", optional=("middle_relu",))
+    ).eval()
     again.load_state_dict(net.state_dict())
     set_execution(again, "plain")
     clips = torch.randn(1, 3, 4, 32, 32)

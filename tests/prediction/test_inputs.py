@@ -1,10 +1,15 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from muybridge.loading.open_data import open_data
 from muybridge.prediction.inputs import list_videos
+from muybridge.prediction.recognizer import Prediction, load
+from muybridge.prediction.timeline import TimelineOptions
 
 
 def touch(*paths: Path) -> None:
@@ -46,3 +51,59 @@ def test_a_csv_file_that_lists_nothing(tmp_path: Path, finished_run: Path, cli: 
     (tmp_path / "b.csv").write_text("path\n")
     assert "lacks the columns path; its first line names where" in cli("predict", finished_run, tmp_path / "a.csv").err
     assert "lists no video" in cli("predict", finished_run, tmp_path / "b.csv").err
+
+
+def test_an_empty_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    for name in ("", " "):
+        with pytest.raises(ValueError, match="an empty name was given for a video"):
+            list_videos([name])
+    with pytest.raises(ValueError, match="the address of the data is empty"):
+        open_data("")
+
+
+def test_a_list_gives_files_and_segments_and_names_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(
+        b"\xef\xbb\xbfFile, start ,end\r\n a.mp4 ,,\r\nb.mp4,1.5,4\r\nb.mp4,x,\r\nc\xe9.mp4,,\r\nb.mp4,4,\r\n"
+    )
+    inputs = list_videos([tmp_path / "list.csv"])
+    assert [name.removeprefix(f"{tmp_path}/") for name in inputs.videos] == [
+        *("a.mp4", "b.mp4#1.5-4", "list.csv, line 4", "list.csv, line 5", "b.mp4#4-")
+    ]
+    assert list(inputs.problems.values()) == [
+        "the line has the start_seconds 'x', expected seconds",
+        "the line is not UTF-8: it has the byte 0xe9; save the file as UTF-8",
+    ]
+    predictions = [Prediction(video, "ok") for video in inputs.readable_videos]
+    assert [one.video for one in inputs.add_problems(predictions)] == list(inputs.videos)
+    assert inputs.notes == (f"Columns of {tmp_path}/list.csv: path=File,start_seconds=start,end_seconds=end.",)
+
+
+def test_predict_and_extract_read_segments_of_lists(
+    tmp_path: Path, finished_run: Path, motions: Path, cli: Callable[..., Any]
+) -> None:
+    video = next(motions.rglob("*.mp4"))
+    rows = [f"{video},0.2,0.6", f'"{video},0,1', f"{video},,"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,start_seconds,end_seconds", *rows]))
+    result = cli("predict", finished_run, tmp_path / "list.csv", "--json")
+    assert result.code == 3
+    segment, bad, whole = map(json.loads, result.out.splitlines())
+    assert (segment["video"], segment["status"]) == (f"{video}#0.2-0.6", "ok")
+    assert (bad["video"], bad["status"]) == (f"{tmp_path}/list.csv, line 3", "unreadable")
+    assert segment["classes"] != whole["classes"]
+    result = cli("extract", finished_run, tmp_path / "list.csv", "--clips", "1", "-o", tmp_path / "x.parquet")
+    assert result.code == 3
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table["video"].to_pylist() == [f"{video}#0.2-0.6", str(video)]
+    assert table["start_seconds"].to_pylist()[0] >= 0.2
+
+
+def test_the_windows_of_a_segment_count_from_the_beginning_of_the_file(finished_run: Path, motions: Path) -> None:
+    video = next(motions.rglob("*.mp4"))
+    recognizer = load(finished_run, device="cpu")
+    segment = recognizer.predict(f"{video}#0.2-0.6", clips=1, timeline=TimelineOptions(step_frames=1))
+    assert segment.windows[0].start_seconds == pytest.approx(0.2, abs=0.05)
+    assert segment.segments[-1].end_seconds <= 0.65
+    assert recognizer.predict(f"{video}#90-", clips=1).status == "too_short"
+    assert recognizer.predict("absent.mp4#1-2", clips=1).status == "missing"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK
 from muybridge.models.network import VideoResNet, create_model
-from muybridge.prediction import recognizer as recognizer_module
 from muybridge.prediction.recognizer import Recognizer, load
+from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
@@ -179,7 +179,7 @@ def test_a_long_video_goes_through_in_batches(frames: NewFrames) -> None:
 
     source = frames(250)
     recognizer(source, scorer).predict("x", clips=1, timeline=TimelineOptions(step_frames=1))
-    assert sizes == [1] + [recognizer_module.BATCH_CLIPS] * 24 + [7]
+    assert sizes == [1] + [BATCH_CLIPS] * 24 + [7]
     assert [frame for read in source.reads[1:] for frame in read] == list(range(250)), "each frame once, in order"
     assert max(map(len, source.reads)) == TIMESTEPS_PER_CHUNK
 
@@ -191,7 +191,7 @@ def test_scores_that_are_not_finite_are_an_error(frames: NewFrames) -> None:
 
 @pytest.mark.parametrize("wrong", [{"top": 0}, {"clips": 0}])
 def test_no_clips_or_no_classes_is_an_error(frames: NewFrames, wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="is 0, expected a whole number from 1"):
         recognizer(frames(50)).predict("x", **wrong)  # type: ignore[arg-type]
 
 
@@ -275,5 +275,5 @@ def test_a_network_that_sees_flow_gets_flow(tmp_path: Path, new_video: Callable[
 
 @pytest.mark.parametrize("wrong", [{"step_frames": 0}, {"minimum_probability": 1.5}, {"minimum_seconds": -1.0}])
 def test_impossible_timelines_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"not -?[01]"):
+    with pytest.raises(ValueError, match=r"is -?[01].*, expected a"):
         TimelineOptions(**wrong)  # type: ignore[arg-type]

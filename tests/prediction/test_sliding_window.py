@@ -20,6 +20,8 @@ from muybridge.models.network import VideoResNet, create_model
 from muybridge.prediction import sliding_window
 from muybridge.prediction.recognizer import Recognizer
 from muybridge.prediction.timeline import TimelineOptions
+from muybridge.prediction.timeline_windows import score_windows
+from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.video import decode
 from muybridge.video.decode import VideoFiles
@@ -187,7 +189,9 @@ def test_flow_along_a_video_is_that_of_clips(tmp_path: Path, new_video: Callable
     options = TimelineOptions(5, mode=mode)  # type: ignore[arg-type]
     windows = used.predict(video, clips=1, timeline=options).windows
     clip_times = sample_dense_clips(used.source.read_frame_times(str(video)), flow, 5)
-    plain = used._run_clips(str(video), clip_times, used.scorer)  # read as the clips of an evaluation are
+    plain = used._runner.run_clips(
+        VideoInput("", str(video), used.source), clip_times
+    )  # read as the clips of an evaluation are
     expected = torch.softmax(torch.from_numpy(plain.rows), 1)
     assert len(windows) == len(clip_times) > 10
     assert torch.allclose(torch.tensor([window.probabilities for window in windows]), expected, atol=1e-5)
@@ -213,7 +217,7 @@ def test_nothing_readable_is_a_failure(frames: NewFrames) -> None:
     used = recognizer(frames(60, range(60)), network("r2plus1d_10"))
     clip_times = sample_dense_clips(used.source.read_frame_times("x"), PREPROCESSING, 4)
     with pytest.raises(VideoError, match="frame 0 is damaged"):
-        used._score_windows("x", clip_times, 4, "windows")
+        score_windows(VideoInput("x", "x", used.source), used._runner, used.scorer, clip_times, TimelineOptions(4))
 
 
 def test_scorers_that_take_whole_clips_alone_share_frames(frames: NewFrames) -> None:
@@ -240,5 +244,5 @@ def test_time_as_channels_is_refused(frames: NewFrames) -> None:
     used = recognizer(frames(60), network("r2d_10"))
     with pytest.raises(ValueError, match="as channels, so it cannot run along a video; score it window by window"):
         used.predict("x", timeline=TimelineOptions(mode="convolutional"))
-    with pytest.raises(ValueError, match="mode of a timeline must be one of windows, convolutional, not 'fast'"):
+    with pytest.raises(ValueError, match="mode is 'fast', expected windows or convolutional"):
         TimelineOptions(mode="fast")  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def test_a_table_from_the_command_line(
     [
         (("--ray", "auto"), "--ray writes predictions into a file; name it, such as -o predictions.parquet"),
         (("-o", "p.parquet", "--timeline"), "of one network and without timelines"),
-        (("-o", "p.parquet", "--clips", "0"), "--clips and --top must be at least 1"),
+        (("-o", "p.parquet", "--clips", "0"), "--clips is 0, expected a whole number from 1"),
         (("none.csv", "-o", "p.parquet"), "there is no file none.csv"),
     ],
 )

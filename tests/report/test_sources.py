@@ -90,10 +90,10 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("settings.yaml", "a: [", "is not a valid YAML file"),
+        ("settings.yaml", "a: [", "is not a YAML file"),
         ("settings.yaml", "- 1", "does not contain settings"),
-        ("environment.json", "{", "is not valid JSON"),
-        ("network.json", "[]", "does not contain a JSON object"),
+        ("environment.json", "{", "is not JSON, or damaged"),
+        ("network.json", "[]", "expected a JSON object"),
         ("scores/validation.parquet", "PAR1", "is not a Parquet file, or a damaged one"),
     ],
 )

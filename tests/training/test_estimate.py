@@ -51,6 +51,7 @@ def test_what_is_said_before_a_run(motions: Path, tmp_path: Path, monkeypatch: p
     job = prepare_job(tiny_run(motions, tmp_path / "run"))
     count = sum(parameter.numel() for parameter in job.network.parameters())
     assert describe_job(job) == [
+        "training in fp32: on a CPU bf16 is used only on request",
         f"r2plus1d_10 with {count:,} parameters on cpu; 16 training and 4 validation videos of 2 classes",
         "48 clips in 12 steps of 4: about 2 minutes at 0.4 clips a second, if loading keeps up, plus validation",
     ]

@@ -1,7 +1,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -10,16 +9,7 @@ from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
 from muybridge.training import execution
-from muybridge.training.execution import (
-    PrecisionComparison,
-    check_precision,
-    compare_bf16_to_fp32,
-    has_fast_bf16,
-    list_cudnn_warnings,
-    move_to_device,
-    prefetch_to_device,
-    set_up_execution,
-)
+from muybridge.training.execution import move_to_device, prefetch_to_device, set_up_execution
 from muybridge.video.views import View, collate_views
 
 CPU = torch.device("cpu")
@@ -46,20 +36,6 @@ def batch(num_clips):
     return TrainingBatch(views, torch.arange(num_clips), ("video",) * num_clips, 0, ())
 
 
-@pytest.mark.parametrize(
-    ("found", "fast"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)]
-)
-def test_bf16_needs_instructions_for_it(monkeypatch, found, fast):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    assert has_fast_bf16(CPU) == fast
-    check_precision(TrainingSettings(), CPU)
-    if fast:
-        check_precision(TrainingSettings(precision="bf16"), CPU)
-    else:
-        with pytest.raises(ValueError, match="bf16 has no fast path on this processor"):
-            check_precision(TrainingSettings(precision="bf16"), CPU)
-
-
 def test_settings_reach_the_network():
     net = network()
     assert set_up_execution(net, settings(), CPU) == []
@@ -79,54 +55,6 @@ def test_compile_is_in_place_and_keeps_names(monkeypatch):
     set_up_execution(net, settings(compile=True), CPU)
     assert compiled == [net]
     assert list(net.state_dict()) == names
-
-
-def test_bf16_is_compared_with_fp32_without_touching_the_network():
-    net = network()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    check = compare_bf16_to_fp32(net, torch.randn(4, 3, 4, 48, 48))
-    assert 0.9 < check.cosine < 1
-    assert min(check.fp32_seconds, check.bf16_seconds) > 0
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_a_wrong_bf16_kernel_is_noticed(monkeypatch):
-    net = network()
-    forward = Convolution3d.forward
-
-    def wrong(module, clips):
-        maps = forward(module, clips)
-        return maps.flip(1) if torch.is_autocast_enabled("cpu") and module.out_channels == 8 else maps
-
-    monkeypatch.setattr(Convolution3d, "forward", wrong)
-    (warning, *_) = compare_bf16_to_fp32(net, torch.randn(4, 3, 4, 48, 48)).list_warnings()
-    assert "have a cosine of" in warning
-
-
-@pytest.mark.parametrize(
-    ("cosine", "seconds", "words"),
-    [
-        (0.95, 0.5, []),
-        (0.5, 0.5, ["have a cosine of"]),
-        (float("nan"), 0.5, ["have a cosine of"]),
-        (0.99, 3, ["3.0 times as long"]),
-    ],
-)
-def test_what_a_check_says(cosine, seconds, words):
-    warnings = PrecisionComparison(cosine, 1.0, seconds).list_warnings()
-    assert len(warnings) == len(words)
-    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("version", "bad"), [(None, False), (90100, False), (90800, True), (91002, True), (91300, True), (91500, False)]
-)
-def test_known_bad_versions_of_cudnn(version, bad):
-    warnings = list_cudnn_warnings(version)
-    assert bool(warnings) == bad
-    if version == 91002:
-        assert "cuDNN 9.10 " in warnings[0]
 
 
 def test_batches_come_in_order_and_whole():

@@ -272,6 +272,13 @@ def test_sound_that_begins_earlier_is_said(tmp_path: Path, caplog: pytest.LogCap
         files = source(tmp_path)
         assert files.read_lead_seconds(name) == pytest.approx(1, abs=0.05)
         assert f"note: {name}: its sound begins 1.0" in caplog.text
+        caplog.clear()
+        assert source(tmp_path).read_lead_seconds(name) > 0
+        assert caplog.text == ""  # once a file
     write_video(tmp_path / "plain.mp4", 30, audio=True)
     assert source(tmp_path).read_lead_seconds("plain.mp4") == 0
+    write_video(tmp_path / "b.mp4", 30, ticks=late, audio=True)
+    counted = VideoFiles(str(tmp_path), scale_height=32, scale_width=32, time_origin="container")
+    assert counted.read_lead_seconds("b.mp4") > 0
+    assert "b.mp4" not in caplog.text
     assert "plain" not in caplog.text

@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from muybridge.records import FLOW_MEAN, Preprocessing
+from muybridge.parsing import parse_record
+from muybridge.records import FLOW_FIELDS, FLOW_MEAN, Preprocessing
 from muybridge.settings import (
     PREPROCESSING_NAMES,
     ClipSettings,
@@ -86,18 +87,18 @@ def test_a_gap_is_of_flow_only() -> None:
         TrainSettings(data="x", clips=ClipSettings(flow_gap=2))
     with pytest.raises(ValueError, match="do not suit rgb"):
         Preprocessing(flow_gap=2)
-    with pytest.raises(ValueError, match=r"flow_gap must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="flow_gap is 0, expected a whole number from 1"):
         Preprocessing(modality="flow", flow_gap=0)
 
 
 def test_preprocessing_survives_json() -> None:
     preprocessing = Preprocessing(clip_length=8, frames_per_second=15.0)
-    assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    assert parse_record(Preprocessing, preprocessing.to_json(), "preprocessing", optional=FLOW_FIELDS) == preprocessing
     assert not [name for name in preprocessing.to_json() if name.startswith("flow")]
     flow = Preprocessing(modality="flow", mean=FLOW_MEAN, std=(1.0, 1.0), flow_gap=2)
-    assert Preprocessing.from_json(flow.to_json()) == flow
-    with pytest.raises(ValueError, match="expected"):
-        Preprocessing.from_json({"crop": 112})
+    assert parse_record(Preprocessing, flow.to_json(), "preprocessing", optional=FLOW_FIELDS) == flow
+    with pytest.raises(ValueError, match="clip_length is missing"):
+        parse_record(Preprocessing, {"crop": 112}, "preprocessing")
 
 
 def test_whole_videos_make_a_batch() -> None:

@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from muybridge.text import format_count, format_number, format_p_value, format_percent, sanitize_text, shorten
+from muybridge.text import (
+    escape_csv_cell,
+    format_count,
+    format_number,
+    format_p_value,
+    format_percent,
+    sanitize_text,
+    shorten,
+)
 
 
 @pytest.mark.parametrize(
@@ -12,10 +20,13 @@ from muybridge.text import format_count, format_number, format_p_value, format_p
     [
         ("hand shake", "hand shake"),
         ("日本語 ü 👍", "日本語 ü 👍"),
-        ("two\nlines\tand\r\u2028more", "two lines and  more"),
-        ("bell\x07 null\0 escape\x1b", "bell� null� escape�"),
-        ("lone \udcff byte", "lone � byte"),
-        ("evil\u202e4pm.exe", "evil�4pm.exe"),
+        ("two\nlines\tand\r\u2028more", r"two\nlines\tand\r\u2028more"),
+        ("bell\x07 null\0 escape\x1b", r"bell\x07 null\x00 escape\x1b"),
+        ("lone \udcff byte", r"lone \udcff byte"),
+        ("evil\u202e4pm.exe", r"evil\u202e4pm.exe"),
+        ("\x9b31m red", r"\x9b31m red"),
+        ("zero\u200bwidth and \U000e0041 tag", r"zero\u200bwidth and \U000e0041 tag"),
+        ("👨\u200d👩 family", "👨\u200d👩 family"),
     ],
 )
 def test_nothing_in_a_name_acts(text: str, shown: str) -> None:
@@ -51,3 +62,21 @@ def test_words() -> None:
     )
     assert (format_percent(0.528), format_percent(math.nan)) == ("52.8 %", "-")
     assert (format_p_value(0.000004), format_p_value(0.01234), format_p_value(1.0)) == ("< 0.0001", "0.012", "1")
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-hidden", "'-hidden"),
+        ("\t=1", r"'\t=1"),
+        ("-1.5", "-1.5"),
+        ("+3", "+3"),
+        ("-", "-"),
+        ("wave = hello", "wave = hello"),
+    ],
+)
+def test_no_cell_is_a_formula_and_numbers_stay(cell: str, written: str) -> None:
+    assert escape_csv_cell(cell) == written

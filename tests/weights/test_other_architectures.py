@@ -19,6 +19,13 @@ from muybridge.weights.other_architectures import describe_architecture
             r"R\(2\+1\)D of PyTorchVideo.*time first",
         ),
         ("model_state.s1.pathway0_stem.conv.weight", (64, 3, 1, 7, 7), "network of SlowFast"),
+        ("model.module.video_model.conv2x.0.spt_conv1.weight", (64, 64, 1, 3, 3), "AVID-CMA.*a maximum instead"),
+        (
+            "res2plus1d.conv2.block1.conv1.spatial_conv.weight",
+            (144, 64, 1, 3, 3),
+            "pytorch-video-recognition.*83 channels",
+        ),
+        ("features.0.0.0.weight", (64, 3, 1, 7, 7), "the S3D"),
         ("blocks.0.attn.qkv.weight", (2304, 768), "vision transformer"),
         ("layer1.0.conv1.weight", (64, 64, 3, 3), "2-D ResNet"),
         ("anything.weight", (3,), "no tensor is called stem.0.weight.*anything.weight"),

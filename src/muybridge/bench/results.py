@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from muybridge.files.atomic import write_text
+from muybridge.terminal import print_lines
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class BenchmarkResult:
 def print_results(results: Sequence[BenchmarkResult], *, as_json: bool, output: str | None) -> None:
     """Print results and, with `output`, write them to that file as JSON."""
     text = json.dumps([result.to_json() for result in results], indent=1)
-    print(text if as_json else "\n\n".join("\n".join(result.format_lines()) for result in results))
+    if as_json:
+        print_lines(text.splitlines())
+    else:
+        for index, result in enumerate(results):
+            print_lines(["", *result.format_lines()] if index else result.format_lines())
     if output:
         write_text(Path(output), text + "\n")

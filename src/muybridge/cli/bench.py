@@ -5,9 +5,13 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import BatchSize, ClipLength, FrameSize, InputChannels, NumWorkers
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,17 +21,20 @@ if TYPE_CHECKING:
     from muybridge.bench.results import BenchmarkResult
 
 
+Repeats = Annotated[int, Interval(ge=1, le=100_000)]
+
+
 @dataclass(frozen=True)
 class WorkloadArguments:
     """workload"""
 
-    clip: tuple[int, int, int, int] = (3, 16, 112, 112)
+    clip: tuple[InputChannels, ClipLength, FrameSize, FrameSize] = (3, 16, 112, 112)
     """Channels, frames, height and width."""
-    batch: int | None = None
+    batch: BatchSize | None = None
     """Clips at once (default: 1, and 2 for training)."""
-    repeats: int = 5
+    repeats: Repeats = 5
     """Repetitions, of which the median is reported."""
-    threads: int = 1
+    threads: Annotated[int, Interval(ge=1, le=4096)] = 1
     """Processor threads."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of a training step."""
@@ -51,7 +58,6 @@ def model(
         muybridge bench model
         muybridge bench model r3d_18 --clip 3 16 112 112 --threads 1 --compile
     """
-    _check_workload(workload)
     from muybridge.bench.model import measure_model
 
     def measure(name: str, device: torch.device) -> BenchmarkResult:
@@ -74,7 +80,6 @@ def train(
     Examples:
         muybridge bench train r2plus1d_18 --batch 4 --json
     """
-    _check_workload(workload)
     from muybridge.bench.train import measure_training
 
     def measure(name: str, device: torch.device) -> BenchmarkResult:
@@ -89,14 +94,6 @@ def train(
         )
 
     return _measure_networks(networks, measure, workload, json=json, output=output)
-
-
-def _check_workload(workload: WorkloadArguments) -> None:
-    for name, value in (
-        ("repeats", workload.repeats), ("threads", workload.threads), ("batch", workload.batch)
-    ):  # fmt: skip
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, not {value}")
 
 
 def _measure_networks(
@@ -119,7 +116,7 @@ def _measure_networks(
     return 0
 
 
-def decode(videos: list[str], *, clips: int = 100, rounds: int = 5, json: bool = False) -> int:
+def decode(videos: list[str], *, clips: BatchSize = 100, rounds: Repeats = 5, json: bool = False) -> int:
     """Measures random 16-frame clips a processor second, raw and prepared, beside other libraries.
 
     Args:
@@ -141,19 +138,19 @@ def decode(videos: list[str], *, clips: int = 100, rounds: int = 5, json: bool =
         print_json(measured)
         return 0
     for row in sorted(measured["clips_per_processor_second"], key=lambda row: -row["clips_per_second"]):
-        print(f"{row['clips_per_second']:8.1f} clips/s  {row['name']:<14}{row['material']:<20}to {row['reaches']}")
+        print_line(f"{row['clips_per_second']:8.1f} clips/s  {row['name']:<14}{row['material']:<20}to {row['reaches']}")
     for name, ratio in measured["ratios"].items():
-        print(f"{ratio:8.2f} x       {name}")
-    print("\n".join(measured["absent"]))
+        print_line(f"{ratio:8.2f} x       {name}")
+    print_lines(measured["absent"])
     return 0
 
 
 def loader(
     *,
     data: str,
-    workers: int | None = None,
-    clips_per_second: float = 1050.0,
-    seconds: float = 10.0,
+    workers: NumWorkers | None = None,
+    clips_per_second: Annotated[float, Interval(gt=0, le=1_000_000_000)] = 1050.0,
+    seconds: Annotated[float, Interval(gt=0, le=1_000_000)] = 10.0,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -187,9 +184,8 @@ def loader(
     if json:
         print_json(rates_to_json(rates, verdict))
     else:
-        print(
-            f"{rates.workers} workers: {rates.planes:.0f} clips/s as planes, {rates.converted:.0f} converted\n{verdict}"
-        )
+        print_line(f"{rates.workers} workers: {rates.planes:.0f} clips/s as planes, {rates.converted:.0f} converted")
+        print_lines(verdict.splitlines())
     return 0
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muybridge.bounds import Epochs
 from muybridge.cli.output import create_progress, print_json
 from muybridge.distributed.rank import current_rank
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.studies.demo import NetworkResult
 
 
-def demo(*, output: str = "demo", epochs: float = 6.0, json: bool = False) -> int:
+def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> int:
     """Trains and tests two small networks on generated videos in which only motion tells the classes apart.
 
     The demo renders the videos, trains and scores both networks, predicts along an untrimmed video and writes a report.
@@ -73,22 +74,27 @@ def _render(folder: Path) -> Path:
 
 
 def _print_results(results: Mapping[str, NetworkResult], ceiling: float) -> None:
-    print("\n3. test videos, 10 clips each; a video and its reversal are of different classes\n")
-    print(f"{'network':<14}{'clip@1':>8}{'video@1':>9}   95 % interval")
+    print_line()
+    print_line("3. test videos, 10 clips each; a video and its reversal are of different classes")
+    print_line()
+    print_line(f"{'network':<14}{'clip@1':>8}{'video@1':>9}   95 % interval")
     for name, result in results.items():
         interval = f"{result.low:.1f} to {result.high:.1f}"
-        print(f"{name:<14}{result.clip_top1:>8.1f}{result.video_top1:>9.1f}   {interval}")
-    print(f"{'ceiling':<14}{'':>8}{ceiling:>9.1f}   of every network that averages over frames, as f-R2D does")
+        print_line(f"{name:<14}{result.clip_top1:>8.1f}{result.video_top1:>9.1f}   {interval}")
+    print_line(f"{'ceiling':<14}{'':>8}{ceiling:>9.1f}   of every network that averages over frames, as f-R2D does")
 
 
 def _print_segments(untrimmed: Mapping[str, Any]) -> None:
-    print(f"\n4. along an untrimmed video of several motions, {untrimmed['video']}\n")
-    print(f"{'seconds':<14}{'true motion':<20}")
+    print_line()
+    print_line(f"4. along an untrimmed video of several motions, {untrimmed['video']}")
+    print_line()
+    print_line(f"{'seconds':<14}{'true motion':<20}")
     for segment in untrimmed["truth"]:
-        print(f"{_format_span(segment):<14}{segment['label']:<20}")
-    print(f"\n{'seconds':<14}{'predicted':<20}{'probability':>11}")
+        print_line(f"{_format_span(segment):<14}{segment['label']:<20}")
+    print_line()
+    print_line(f"{'seconds':<14}{'predicted':<20}{'probability':>11}")
     for segment in untrimmed["predicted"]:
-        print(f"{_format_span(segment):<14}{segment['label']:<20}{segment['mean_probability']:>11.2f}")
+        print_line(f"{_format_span(segment):<14}{segment['label']:<20}{segment['mean_probability']:>11.2f}")
 
 
 def _format_span(segment: Mapping[str, Any]) -> str:
@@ -96,4 +102,4 @@ def _format_span(segment: Mapping[str, Any]) -> str:
 
 
 def _report_progress(line: str) -> None:
-    print(line, file=sys.stderr)
+    print_lines(line.splitlines(), error=True)

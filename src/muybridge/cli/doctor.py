@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line
 
 
 def doctor(*, json: bool = False) -> int:
@@ -28,5 +29,5 @@ def doctor(*, json: bool = False) -> int:
     else:
         for finding in findings:
             mark = "ok     " if finding.works else "BROKEN " if finding.needed else "absent "
-            print(f"{mark}{finding.what:<24}{finding.detail}")
+            print_line(f"{mark}{finding.what:<24}{finding.detail}")
     return 1 if any(finding.needed and not finding.works for finding in findings) else 0

@@ -10,6 +10,7 @@ from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
+from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
 
 if TYPE_CHECKING:
@@ -68,20 +69,25 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
 
 def _print(result: EvaluationResult) -> None:
     accuracy = result.accuracy
-    print(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}\n")
-    print(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
+    print_line(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}")
+    print_line()
+    print_line(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
     for name, rates in accuracy.figures:
         interval = f"{100 * rates.of_all.low:.1f} to {100 * rates.of_all.high:.1f}"
         shares = [format_percent(rate.share) for rate in (rates.of_all, rates.of_readable)]
-        print(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
-    print(f"\n{accuracy.format_baseline()}\n{format_count(accuracy.video_top1.of_all.of, 'video')}", end="")
+        print_line(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
+    print_line()
+    print_line(accuracy.format_baseline())
+    remarks = format_count(accuracy.video_top1.of_all.of, "video")
     if accuracy.num_failed_videos:
-        print(f", {accuracy.num_failed_videos} of them unreadable and counted as wrong under 'all'", end="")
+        remarks += f", {accuracy.num_failed_videos} of them unreadable and counted as wrong under 'all'"
     if accuracy.num_unlabelled_videos:
-        print(f"; {accuracy.num_unlabelled_videos} more without a label", end="")
+        remarks += f"; {accuracy.num_unlabelled_videos} more without a label"
     if result.num_looped_videos:
-        print(f"; {result.num_looped_videos} shorter than a clip and repeated in a loop", end="")
+        remarks += f"; {result.num_looped_videos} shorter than a clip and repeated in a loop"
+    print_line()
+    print_line(remarks)
     classes = [row for row in accuracy.per_class if row.of]
     hardest = sorted(classes, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
-    print("\nhardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
-    print(f"scores: {result.path}")
+    print_line("hardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
+    print_line(f"scores: {result.path}")

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from muybridge.cli.output import print_notes
+from muybridge.bounds import FrameStep, NumClips
+from muybridge.cli.output import print_assumed_rates, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_line
+
+
+@dataclass(frozen=True)
+class DeviceArguments:
+    """device"""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+
+
+@dataclass(frozen=True)
+class ReadingArguments:
+    """reading"""
+
+    columns: str | None = None
+    """Which columns of lists are which, such as path=filename; what is left out is guessed from the names."""
+    workers: int | None = None
+    """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
 
 
 def extract(
@@ -15,10 +40,10 @@ def extract(
     videos: list[str],
     *,
     output: str,
-    columns: str | None = None,
-    clips: int = 10,
-    step: int | None = None,
-    device: str = "auto",
+    clips: NumClips = 10,
+    step: FrameStep | None = None,
+    device: DeviceArguments,
+    reading: ReadingArguments,
 ) -> int:
     """Writes the features before the classifier, one row for each clip. The same command resumes an interrupted run.
 
@@ -26,10 +51,8 @@ def extract(
         run: A run folder, a .safetensors file, or a catalogue name.
         videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
-        columns: Which columns of lists are which, such as path=filename; what is left out is guessed from the names.
         clips: Clips for each video, uniformly spaced.
         step: One clip every so many frames, instead of --clips.
-        device: auto, cpu, cuda or cuda:N.
 
     Returns:
         3 when some videos failed, 1 when all did.
@@ -40,39 +63,42 @@ def extract(
     """
     check_output_file(Path(output))
 
+    from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
-    from muybridge.records import VideoError
 
-    inputs = list_videos(videos, columns=columns)
+    inputs = list_videos(videos, columns=reading.columns)
     print_notes(inputs.notes)
     files = inputs.videos
-    recognizer = load(run, device=device)
+    print_assumed_rates(files, reading.source_fps)
+    recognizer = load(run, device.device, device.precision)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
+        **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
     }
+    if recognizer.precision != "fp32":  # rows of two precisions are not mixed
+        settings["precision"] = recognizer.precision
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
-        print(f"{video}: unreadable: {reason}", file=sys.stderr)
+        print_line(f"{video}: unreadable: {reason}", error=True)
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
-        for video in inputs.readable_videos:
-            if video in writer.done_videos:
-                continue
+        pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
+        for features in recognizer.features_each(
+            pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
+        ):
+            if isinstance(features, Failure):
+                failed_videos.add(features.video)
+                print_line(f"{features.video}: {features.status}: {features.reason}", error=True)
+            else:
+                writer.add(features)
             stop.raise_if_requested()
-            try:
-                features = recognizer.features(video, clips=clips, step_frames=step)
-            except VideoError as error:
-                failed_videos.add(video)
-                print(f"{video}: {error.status}: {error.reason}", file=sys.stderr)
-                continue
-            writer.add(features)
         stop.raise_if_requested()
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    print(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    print_line(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
     return 3 if failed_videos else 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import print_json
 from muybridge.distributed.rank import current_rank
-from muybridge.settings import GivenSettings, TrainSettings
+from muybridge.settings import TrainSettings
+from muybridge.terminal import print_line
+from muybridge.training.given_settings import GivenSettings
 
 if TYPE_CHECKING:
     from muybridge.studies.folds import FoldsResult
@@ -42,7 +43,7 @@ def folds(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, json:
 
     resolved = resolve_settings(given, resume=False)  # the same for every fold; each is resumed in its own folder
     for note in resolved.notes:
-        print(note, file=sys.stderr)
+        print_line(note, error=True)
     result = train_and_test_folds(resolved.settings)
     if json:
         print_json(result.to_json())
@@ -52,11 +53,13 @@ def folds(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, json:
 
 
 def _print(result: FoldsResult) -> None:
-    print(f"\n{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
+    print_line()
+    print_line(f"{'fold':<8}{'clip@1':>9}{'video@1':>9}{'video@5':>9}{'videos':>9}{'failed':>9}")
     for row in result.folds:
         columns = _format_columns(row)
-        print(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
-    print(f"{'mean':<8}{_format_columns(result.mean)}\n{'+-':<8}{_format_columns(result.deviation)}")
+        print_line(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
+    print_line(f"{'mean':<8}{_format_columns(result.mean)}")
+    print_line(f"{'+-':<8}{_format_columns(result.deviation)}")
 
 
 def _format_columns(figures: Mapping[str, float]) -> str:

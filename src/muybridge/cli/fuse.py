@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from muybridge.bounds import Weight
 from muybridge.cli.output import print_json
-from muybridge.text import format_percent
+from muybridge.terminal import print_line
+from muybridge.text import format_percent, sanitize_text
 
 if TYPE_CHECKING:
     from muybridge.evaluation.fuse import Fusion
 
 
-def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = False) -> int:
+def fuse(scores: list[str], *, weights: list[Weight] | None = None, json: bool = False) -> int:
     """Averages the class probabilities of score files of the same videos, view by view.
 
     Args:
@@ -38,23 +39,25 @@ def fuse(scores: list[str], *, weights: list[float] | None = None, json: bool = 
     else:
         _print(fusion)
     for problem in fusion.problems:
-        print(problem, file=sys.stderr)
+        print_line(problem, error=True)
     return 3 if fusion.problems or fusion.accuracy.num_failed_views else 0
 
 
 def _print(fusion: Fusion) -> None:
-    print(f"{fusion.format_sentence()}; split {fusion.accuracy.split}\n")
+    print_line(f"{fusion.format_sentence()}; split {fusion.accuracy.split}")
+    print_line()
     top5_name = "video@5" if len(fusion.accuracy.figures) > 2 else ""
     rows = [*zip(fusion.names, fusion.members, strict=True), ("fused", fusion.accuracy)]
-    width = max(len(name) for name, _ in rows)
-    print(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{top5_name:>9}{'readable videos':>17}")
+    width = max(len(sanitize_text(name)) for name, _ in rows)
+    print_line(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{top5_name:>9}{'readable videos':>17}")
     for name, measured in rows:
         top1 = measured.video_top1.of_all
         clip = "-" if name == "fused" and fusion.level == "video" else format_percent(measured.clip_top1.of_all.share)
         interval = f"{100 * top1.low:.1f} to {100 * top1.high:.1f}"
         readable = f"{measured.num_videos - measured.num_failed_videos} of {measured.num_videos}"
-        print(
-            f"{name:<{width}}{clip:>9}{format_percent(top1.share):>9}   {interval:<17}"
+        print_line(
+            f"{sanitize_text(name):<{width}}{clip:>9}{format_percent(top1.share):>9}   {interval:<17}"
             f"{format_percent(measured.video_top5.of_all.share) if top5_name else '':>9}{readable:>17}"
         )
-    print(f"\n{fusion.accuracy.format_baseline()}")
+    print_line()
+    print_line(fusion.accuracy.format_baseline())

@@ -21,6 +21,8 @@ from muybridge.cli.options import Verb, describe_verb, run_verb
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested
 from muybridge.memory import keep_freed_memory
+from muybridge.terminal import print_line, print_lines
+from muybridge.text import shorten
 
 VERBS = {
     "demo": "train, test and predict on a generated data set, in minutes",
@@ -38,6 +40,7 @@ VERBS = {
     "weights": "import and export weights, show their card, list public ones",
     "doctor": "check what works on this machine, and why the rest does not",
 }
+MAX_SENTENCE_CHARACTERS = 2000
 GROUPS = ("bench", "weights")  # verbs with verbs of their own, in the dict VERBS of their module
 
 
@@ -60,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(format_overview())
+        print_lines(format_overview().splitlines())
         return 0
     if argv[0] == "--version":
-        print(f"muybridge {metadata.version('muybridge')}")
+        print_line(f"muybridge {metadata.version('muybridge')}")
         return 0
     name, *rest = argv
     if name not in VERBS:
@@ -72,7 +75,7 @@ def _run(argv: Sequence[str]) -> int:
     if not isinstance(verb, dict):
         return run_verb(verb, prog, rest)
     if not rest or rest[0] in ("-h", "--help"):
-        print(format_group(prog, VERBS[name], verb))
+        print_lines(format_group(prog, VERBS[name], verb).splitlines())
         return 0 if rest else 2
     if rest[0] not in verb:
         raise ValueError(f"there is no verb '{name} {rest[0]}'; {_suggest(rest[0], verb)}")
@@ -114,8 +117,11 @@ def exit_code(error: BaseException, verb: str = "") -> int:
             return _fail(_describe_os_error(error), 1)
         case FloatingPointError():
             return _fail(str(error), 1)
+        case RecursionError():
+            return _fail("an input is nested too deeply to be read", 1)
         case Exception():
-            return _fail(f"{str(error) or type(error).__name__} (--debug shows where)", 1)
+            sentence = str(error).partition("Exception raised from")[0].strip()  # torch's stack of C++ calls follows
+            return _fail(f"{sentence or type(error).__name__} (--debug shows where)", 1)
     raise error
 
 
@@ -161,5 +167,5 @@ def _describe_thread_failure(failure: threading.ExceptHookArgs) -> None:
 def _fail(sentence: str, code: int) -> int:
     rank = current_rank()
     prefix = f"rank {rank.rank} of {rank.world_size}: " if rank.world_size > 1 else ""
-    print(f"muybridge: {prefix}{' '.join(sentence.split())}", file=sys.stderr)
+    print_line(f"muybridge: {prefix}{shorten(' '.join(sentence.split()), MAX_SENTENCE_CHARACTERS)}", error=True)
     return code

@@ -10,21 +10,24 @@ The docstring's `Examples:` end the help.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
 from docstring_parser import Docstring, DocstringStyle, parse, parse_from_object
 from jsonargparse import Namespace, set_parsing_settings
 
-from muybridge.cli.parser import VerbParser
-from muybridge.settings import GivenSettings
+from muybridge.bounds import find_problems
+from muybridge.cli.parser import VerbParser, show_option
+from muybridge.training.given_settings import GivenSettings, build_settings
 
 Verb = Callable[..., int]
 SETTINGS_PARAMETERS = {"settings", "given"}
+MAX_DIGITS = 300  # of an integer; a float has up to 308
+LONG_NUMBER = re.compile(rf"(?<![\w./-])[-+]?\d{{{MAX_DIGITS},}}(?![\w./-])")
 SettingsType = TypeVar("SettingsType")
 
 
@@ -51,9 +54,7 @@ def parse_settings(verb: Verb, settings: type[SettingsType], argv: Sequence[str]
     """The settings of a verb's command line."""
     arguments = parse_arguments(verb, f"muybridge {verb.__name__}", argv)
     if "given" in arguments:
-        from muybridge.training.recipes import build_train_settings
-
-        arguments["settings"] = build_train_settings(arguments["given"].values)
+        arguments["settings"] = build_settings(arguments["given"].values)
     parsed = arguments["settings"]
     assert isinstance(parsed, settings)
     return parsed
@@ -74,16 +75,19 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     files, options = _split_config_files(argv) if SETTINGS_PARAMETERS & hints.keys() else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
+    _refuse_long_numbers(parser, options)
     config_argv = [*(f"--config={file}" for file in files), *options]
     parsed = parser.parse_args(config_argv)
-    values = {name: _get_value(hint, name, parsed) for name, hint in hints.items() if name not in SETTINGS_PARAMETERS}
+    arguments = {
+        name: _get_value(hint, name, parsed) for name, hint in hints.items() if name not in SETTINGS_PARAMETERS
+    }
     if "settings" in hints:
-        values["settings"] = _build_settings(parser, hints["settings"], parsed)
+        arguments["settings"] = _build_settings(parser, hints["settings"], parsed)
     if "given" in hints:
-        values["given"] = _collect_given(
-            parser, get_args(get_type_hints(verb, include_extras=True)["given"])[1], config_argv
-        )
-    return values
+        settings = get_args(get_type_hints(verb, include_extras=True)["given"])[1]
+        arguments["given"] = _collect_given(parser, settings, config_argv)
+    _check_bounds(verb, arguments)
+    return arguments
 
 
 def _collect_given(parser: VerbParser, settings: type, argv: Sequence[str]) -> GivenSettings:
@@ -92,6 +96,24 @@ def _collect_given(parser: VerbParser, settings: type, argv: Sequence[str]) -> G
     _check_groups(parser, settings, named)
     names = {field.name for field in fields(settings)}
     return GivenSettings({name: value for name, value in named.as_dict().items() if name in names})
+
+
+def _check_bounds(verb: Verb, arguments: Mapping[str, Any]) -> None:
+    """ValueError for all numbers that are out of the bounds of their annotations; settings have checked themselves."""
+    problems: list[str] = []
+    for name, hint in get_type_hints(verb, include_extras=True).items():
+        if name in SETTINGS_PARAMETERS:
+            continue
+        if is_dataclass(hint) and isinstance(hint, type):
+            for field_name, field_hint in get_type_hints(hint, include_extras=True).items():
+                option = show_option(_option_name(field_name))
+                problems += find_problems(option, getattr(arguments[name], field_name), field_hint)
+        elif name in arguments:
+            positional = inspect.signature(verb).parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY
+            shown = name.upper() if positional else show_option(_option_name(name))
+            problems += find_problems(shown, arguments[name], hint)
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def describe_verb(verb: Verb) -> tuple[str, list[str]]:
@@ -114,17 +136,17 @@ def build_parser(verb: Verb, prog: str) -> VerbParser:
     examples = "\n".join(f"  {line}" for line in describe_verb(verb)[1])
     parser = VerbParser(prog=prog, description=description, epilog=f"examples:\n{examples}")
     helps = {param.arg_name: param.description for param in doc.params}
-    hints = get_type_hints(verb, include_extras=True)
+    hints, annotated = get_type_hints(verb), get_type_hints(verb, include_extras=True)
     for name, parameter in inspect.signature(verb).parameters.items():
         hint = hints[name]
         if name in SETTINGS_PARAMETERS:
-            *_, settings, first = get_args(hint)
+            *_, settings, first = get_args(annotated[name])
             _add_settings(parser, settings)
         elif is_dataclass(hint) and isinstance(hint, type):
             _add_group(parser, hint)
         else:
             positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-            _add_argument(parser, name, hint, parameter.default, helps.get(name), positional=positional)
+            _add_argument(parser, parameter, hint, description=helps.get(name), positional=positional)
     if SETTINGS_PARAMETERS & hints.keys():
         parser.show_first(first.names)
     return parser
@@ -141,23 +163,33 @@ def _add_group(parser: VerbParser, record: type) -> None:
     """Adds the fields of a dataclass as plain options under its first line."""
     doc = parse_from_object(record)
     helps = {param.arg_name: param.description for param in doc.params}
-    hints = get_type_hints(record, include_extras=True)
+    hints, annotated = get_type_hints(record), get_type_hints(record, include_extras=True)
     group = parser.add_argument_group(doc.short_description)
     for name, parameter in inspect.signature(record).parameters.items():
-        _add_argument(group, name, hints[name], parameter.default, helps.get(name), positional=False)
+        extras = [extra.value for extra in get_args(annotated[name])[1:] if isinstance(extra, WithoutValue)]
+        _add_argument(group, parameter, hints[name], description=helps.get(name), value=extras[0] if extras else None)
 
 
 def _add_argument(
-    target: Any, name: str, hint: Any, default: Any, description: str | None, *, positional: bool
+    target: Any,
+    parameter: inspect.Parameter,
+    hint: Any,
+    *,
+    description: str | None,
+    positional: bool = False,
+    value: str | None = None,
 ) -> None:
-    """Adds one plain argument to a parser or a group; its type and default decide how many values it takes."""
+    """Adds one plain argument to a parser or a group; its type and default decide how many values it takes.
+
+    `value` is what an option is that is given without a value; None: it needs one.
+    """
+    name, default = parameter.name, parameter.default
     required = default is inspect.Parameter.empty
     keywords: dict[str, Any] = {"help": (description or "").replace("\n", " ").replace("%", "%%")}
     if not required:
         keywords["default"] = list(default) if isinstance(default, tuple) else default
-    if get_origin(hint) is Annotated:
-        hint, extra = get_args(hint)
-        keywords |= {"nargs": "?", "const": extra.value}
+    if value is not None:
+        keywords |= {"nargs": "?", "const": value}
     elif positional and not required:
         keywords["nargs"] = "?"
     if NoneType in get_args(hint):
@@ -198,7 +230,7 @@ def _build_settings(parser: VerbParser, settings: type[SettingsType], parsed: Na
 def _check_groups(parser: VerbParser, settings: type, parsed: Namespace) -> None:
     """Refuses another value where a group of settings belongs."""
     for field in fields(settings):
-        value = parsed.get(field.name, Namespace())
+        value = parsed.get(field.name, Namespace())  # type: ignore[no-untyped-call]
         if is_dataclass(field.default_factory) and not isinstance(value, Namespace):
             parser.error(f"{field.name} is {value!r}, expected a group of settings such as {field.name}.NAME")
 
@@ -217,13 +249,36 @@ def _split_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, others
 
 
+def _refuse_long_numbers(parser: VerbParser, argv: Sequence[str]) -> None:
+    """Refuses integers beyond all floats, which the parser fails to convert."""
+    option = "an argument"
+    for word in argv:
+        name, _, value = word.partition("=")
+        option = show_option(name) if word.startswith("--") else option
+        if LONG_NUMBER.search(value or word):
+            parser.error(f"{option} has a number of more than {MAX_DIGITS} digits, expected a smaller one")
+
+
+def _find_long_numbers(content: Any, name: str = "") -> list[str]:
+    """The keys of a file of settings that hold integers beyond all floats."""
+    if isinstance(content, dict):
+        return [key for inner in content for key in _find_long_numbers(content[inner], f"{name}.{inner}".strip("."))]
+    if isinstance(content, list):
+        return [key for inner in content for key in _find_long_numbers(inner, name)]
+    return [name] if isinstance(content, int) and content.bit_length() > 1000 else []
+
+
 def _check_config(parser: VerbParser, file: Path) -> None:
     """Refuses a file that holds no settings; which settings it holds is for the parser to judge."""
+    from muybridge.parsing import read_yaml
+
     if not file.is_file():
         parser.error(f"there is no file of settings {str(file)!r}")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        parser.error(f"{file} is not a YAML file: {error}")
+        content = read_yaml(file)
+    except ValueError as error:
+        parser.error(str(error))
+    for key in _find_long_numbers(content):
+        parser.error(f"{key} in {file} is a number of more than {MAX_DIGITS} digits, expected a smaller one")
     if not isinstance(content, dict):
         parser.error(f"{file} holds no settings; expected lines such as `model: r2plus1d_18`")

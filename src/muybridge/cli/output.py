@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from muybridge.terminal import print_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -13,21 +14,28 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Prints a value as indented JSON."""
-    print(json.dumps(value, indent=2))
+    print_lines(json.dumps(value, indent=2).splitlines())
+
+
+def print_assumed_rates(videos: Sequence[str], source_fps: float | None) -> None:
+    """Says on standard error that the rate of some videos is assumed, unless it was given."""
+    from muybridge.datasets.source_rates import describe_assumed_rates
+
+    print_notes(describe_assumed_rates(videos) if source_fps is None else ())
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """Prints sentences for the user on standard error."""
-    for note in notes:
-        print(note, file=sys.stderr)
+    print_lines(notes, error=True)
 
 
 def create_progress(*columns: str | ProgressColumn, visible: bool = True) -> Progress:
     """A progress bar on standard error that disappears when it is done; hidden where that is not a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(file=sys.stderr)
+    from muybridge.console import PlainConsole
+
+    console = PlainConsole()
     return Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal))
 
 

@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from muybridge.bounds import MAX_SHOWN_CHARACTERS
+from muybridge.text import sanitize_text, shorten
+
 # How the parser names a type, and what an error message calls it.
 TYPES = {
     "int": "a whole number",
@@ -109,7 +112,7 @@ class VerbParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with code 2 after one sentence on standard error."""
         sentence = self._describe_error(" ".join(message.split()))
-        self.exit(2, f"{self.prog}: {sentence}; {self.prog} --help lists the options\n")
+        self.exit(2, f"{self.prog}: {sanitize_text(sentence)}; {self.prog} --help lists the options\n")
 
     def _describe_error(self, message: str) -> str:
         options = {action.dest: show_option(action.dest) for action in self._actions if action.option_strings}
@@ -150,4 +153,4 @@ def _describe_wrong_value(message: str) -> str | None:
         expected = TYPES[type_name["name"]] if type_name else ""
     if not key or not value or not expected:
         return None
-    return f"{key[1]} is {value[1] or 'empty'}, expected {expected}"
+    return f"{key[1]} is {shorten(value[1], MAX_SHOWN_CHARACTERS) or 'empty'}, expected {expected}"

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json, print_notes
+from muybridge.cli.output import (
+    compute_exit_code,
+    create_count_progress,
+    print_assumed_rates,
+    print_json,
+    print_notes,
+)
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.terminal import print_document, print_line
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
@@ -24,12 +33,18 @@ if TYPE_CHECKING:
 class ClipArguments:
     """classification"""
 
-    top: int = 5
+    top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5
     """Classes to name."""
-    clips: int = 10
+    clips: NumClips = 10
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    workers: int | None = None
+    """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class EnsembleArguments:
 
     with_: str | None = None
     """Average the probabilities with those of this network, e.g. of optical flow."""
-    weights: tuple[float, float] | None = None
+    weights: tuple[Weight, Weight] | None = None
     """The weights of RUN and of --with (default: 1 1)."""
 
 
@@ -56,13 +71,13 @@ class TimelineArguments:
 
     timeline: Annotated[Literal["text", "json", "csv", "srt"] | None, WithoutValue("text")] = None
     """Also when the classes occur; in this format, as text without a value."""
-    step: int | None = None
+    step: FrameStep | None = None
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Merge shorter segments into their neighbours."""
 
 
@@ -119,6 +134,7 @@ def predict(
 
     inputs = list_videos(videos, columns=source.columns)
     print_notes(inputs.notes)
+    print_assumed_rates(inputs.videos, classification.source_fps)
     if output.is_table:
         return _write_table(run, inputs, classification, output)
 
@@ -128,15 +144,18 @@ def predict(
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
-    recognizer = load(run, device=classification.device)
-    members = [recognizer, *([load(ensemble.with_, device=classification.device)] if ensemble.with_ else [])]
+    recognizer, *others = (
+        load(address, classification.device, classification.precision)
+        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+    )
+    members = [recognizer, *others]
     num_failed = 0
     predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
     for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
         if output.json:
-            print(json.dumps(_to_json(prediction, recognizer, timeline.timeline)), flush=True)
+            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
         elif failed or not prints_timeline_only:
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
@@ -152,6 +171,8 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
+    if output.ray and (classification.workers is not None or classification.source_fps is not None):
+        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if output.is_table:
@@ -190,16 +211,23 @@ def _predict_each(
     clips, top = classification.clips, classification.top
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        for video in videos:
-            yield network.predict(video, clips=clips, top=top)
+        yield from network.predict_each(
+            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+        )
         return
     options = None
     if timeline.timeline:
         options = TimelineOptions(
             timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
         )
-    for video in videos:
-        yield members[0].predict(video, clips=clips, top=top, timeline=options)
+    yield from members[0].predict_each(
+        videos,
+        clips=clips,
+        top=top,
+        timeline=options,
+        source_fps=classification.source_fps,
+        workers=classification.workers,
+    )
 
 
 def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
@@ -212,18 +240,18 @@ def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | Non
 
 
 def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print(prediction.video)
+    print_line(prediction.video)
     if prediction.status != "ok":
-        print(f"  {prediction.status}: {prediction.reason}")
+        print_line(f"  {prediction.status}: {prediction.reason}")
         return
     for label, probability in prediction.classes:
-        print(f"  {100 * probability:5.1f} %  {label}")
+        print_line(f"  {100 * probability:5.1f} %  {label}")
     if prediction.reason:
-        print(f"  ({prediction.reason})")
+        print_line(f"  ({prediction.reason})")
     if show_segments:
         for segment in prediction.segments:
             span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
+            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
 
 
 def _write_timeline(
@@ -234,11 +262,11 @@ def _write_timeline(
 
     text = format_timeline(prediction, recognizer.card.classes, timeline_format)
     if output is None:
-        print(text, end="")
+        print_document(text)
         return
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
-    print(f"wrote {path}", file=sys.stderr)
+    print_line(f"wrote {path}", error=True)
 
 
 def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
@@ -251,7 +279,15 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     videos = list(inputs.videos)
     if output.ray:
         videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
-    settings = {"model_sha256": card.tensors_sha256, "clips": classification.clips, "top": classification.top}
+    settings: dict[str, Any] = {
+        "model_sha256": card.tensors_sha256,
+        "clips": classification.clips,
+        "top": classification.top,
+    }
+    if classification.source_fps is not None:
+        settings["source_fps"] = classification.source_fps
+    if classification.precision != "auto":  # rows of two precisions are not mixed
+        settings["precision"] = classification.precision
     with (
         stop_on_signals() as stop,
         PredictionsWriter(output.output, settings) as writer,
@@ -269,7 +305,7 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     if output.json:
         print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
     else:
-        print(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
+        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
     return compute_exit_code(num_failed, len(videos))
 
 
@@ -282,10 +318,12 @@ def _predict_rows(
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
         device = "cpu" if device == "auto" else device
-        yield from predict_on_ray(run, videos, address=ray, device=device, clips=clips, top=top)
+        yield from predict_on_ray(
+            run, videos, address=ray, device=device, precision=classification.precision, clips=clips, top=top
+        )
         return
     from muybridge.prediction.recognizer import load
 
-    recognizer = load(run, device)
-    for video in videos:
-        yield recognizer.predict(video, clips=clips, top=top)
+    yield from load(run, device, classification.precision).predict_each(
+        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
+    )

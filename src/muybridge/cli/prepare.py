@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Interval
+
+from muybridge.bounds import FramesPerSecond, NumWorkers
 from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.prepared.coverage import Coverage
@@ -29,10 +32,12 @@ class ListArguments:
 class FrameArguments:
     """frames"""
 
-    fps: float | None = None
+    fps: FramesPerSecond | None = None
     """Resample to this rate by time stamps (default: the rate of each video)."""
-    scale: tuple[int, int] = (128, 171)
+    scale: tuple[Annotated[int, Interval(ge=16, le=8192)], Annotated[int, Interval(ge=16, le=8192)]] = (128, 171)
     """Height and width of the frames."""
+    source_fps: float | None = None
+    """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""
     time_origin: Literal["picture", "container"] = "picture"
@@ -44,9 +49,9 @@ class FrameArguments:
 class WorkArguments:
     """work"""
 
-    workers: int | None = None
+    workers: NumWorkers | None = None
     """Worker processes (default: one for each core)."""
-    timeout_seconds: float = 600.0
+    timeout_seconds: Annotated[float, Interval(gt=0, le=10_000_000)] = 600.0
     """Time limit for one video."""
     ray: str | None = None
     """Work on the Ray cluster at this address (auto: the running one)."""
@@ -92,16 +97,16 @@ def prepare(
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
-    listing = read_source(source, lists.format or "folder", columns=lists.columns)
+    listing = read_source(source, lists.format or "folder", columns=lists.columns, source_fps=frames.source_fps)
     print_notes(listing.notes)
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:
         print_json(coverage.to_json())
     else:
-        print("\n".join(coverage.format_lines()))
-        print(f"prepared: {output}")
+        print_lines(coverage.format_lines())
+        print_line(f"prepared: {output}")
     if coverage.leaks:
-        print(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", file=sys.stderr)
+        print_line(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", error=True)
     return compute_exit_code(len(coverage.failed), len(listing.rows))
 
 
@@ -109,10 +114,6 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
     from muybridge.prepared.prepare import PreparationOptions
 
     height, width = frames.scale
-    if frames.fps is not None and not frames.fps > 0:
-        raise ValueError(f"--fps must be positive, not {frames.fps}")
-    if min(frames.scale) < 16:
-        raise ValueError(f"--scale must be at least 16 16, not {height} {width}")
     if frames.flow:
         from muybridge.video.flow import import_opencv
 
@@ -166,5 +167,5 @@ def _check(data: str, *, json: bool) -> int:
     if json:
         print_json({"data": data, "problems": problems})
     else:
-        print("\n".join(problems) or f"{data} is as it was written")
+        print_lines(problems or [f"{data} is as it was written"])
     return 1 if problems else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line
 
 
 def report(
@@ -35,7 +36,6 @@ def report(
 
     from muybridge.report.build import build_page
     from muybridge.report.page import write_figures, write_page
-    from muybridge.text import sanitize_text
 
     page = build_page(addresses, data)
     files = write_figures(page, Path(figures)) if figures else []
@@ -44,8 +44,8 @@ def report(
         print_json({"report": str(path), "figures": list(map(str, files)), **page.summary})
     else:
         for text in page.lead:
-            print(sanitize_text(text.text))
+            print_line(text.text)
         if files:
-            print(f"figures and tables: {len(files)} files in {figures}")
-        print(f"report: {path}")
+            print_line(f"figures and tables: {len(files)} files in {figures}")
+        print_line(f"report: {path}")
     return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Interval
 
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.studies.plan import PlannedRun
@@ -26,7 +28,7 @@ class DataArguments:
     """More data sets, as ucf101=DATA: tables 5 and 6."""
     scale: Literal["laptop", "paper"] = "laptop"
     """Runs of a minute each, or the paper's recipe."""
-    seeds: int = 3
+    seeds: Annotated[int, Interval(ge=1, le=10_000)] = 3
     """Runs of each kind."""
     split: Literal["test", "validation"] | None = None
     """The split to score (default: test, at paper scale validation)."""
@@ -38,7 +40,7 @@ class ExecutionArguments:
 
     part: str | None = None
     """3/12: the third of twelve shares of the runs, for twelve machines."""
-    jobs: int = 1
+    jobs: Annotated[int, Interval(ge=1, le=1024)] = 1
     """Runs at the same time."""
     launcher: str | None = None
     """Command that trains each run, such as 'torchrun --nproc-per-node 8'."""
@@ -76,8 +78,6 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
 
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
-    if data.seeds < 1 or execution.jobs < 1:
-        raise ValueError(f"--seeds and --jobs are at least 1, not {data.seeds} and {execution.jobs}")
     asked, others = STUDIES[name], _parse_others(data.others or ())
     config = build_config(asked, scale=data.scale, seeds=data.seeds, data=data.data, others=others, split=data.split)
     runs, rows_name = asked.runs(config), "rows.jsonl"
@@ -96,7 +96,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     if json:
         print_json(values)
     else:
-        print(format_study(values))
+        print_lines(format_study(values).splitlines())
     return 3 if failures else 0
 
 
@@ -134,11 +134,12 @@ def _print_dry_run(
         return
     for run in missing:
         budget = estimate_budget([run], config.scale)
-        print(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
-    print(f"\n{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
-    print(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
+        print_line(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
+    print_line()
+    print_line(f"{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
+    print_line(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
 
 
 def _print_progress(line: str) -> None:
     """Progress goes to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print_line(line, error=True)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from muybridge.cli.options import ShownFirst
 from muybridge.distributed.rank import current_rank
-from muybridge.settings import GivenSettings, TrainSettings
+from muybridge.settings import TrainSettings
+from muybridge.terminal import print_line
+from muybridge.training.given_settings import GivenSettings
 
 MAIN_OPTIONS = ShownFirst(
     (
@@ -50,8 +52,8 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
     result, settings = train_given(given, resume=resume)
     if not current_rank().is_rank0:
         return 0
-    print(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
+    print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
     if result.validation_accuracy:
-        print(f"validation: {format_accuracy(result.validation_accuracy)}")
-        print(f"validation: {result.validation_accuracy.format_baseline()}")
+        print_line(f"validation: {format_accuracy(result.validation_accuracy)}")
+        print_line(f"validation: {result.validation_accuracy.format_baseline()}")
     return 3 if result.train_state.num_failed else 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from muybridge.bounds import ClipLength, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.terminal import print_line
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class ImportArguments:
     """Where the file comes from: decides epsilon and frame rate."""
     classes: str | None = None
     """A text file with one class name a line, in the order of the outputs."""
-    clip_length: int | None = None
+    clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
-    norm_epsilon: float | None = None
+    norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
     """There is a max-pool after the stem."""
@@ -61,14 +62,14 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
     has_classifier = imported.card.classes != NO_CLASSIFIER
     classes = f"{spec.num_classes} class{'es' * (spec.num_classes != 1)}" if has_classifier else "no classifier"
-    print(
+    print_line(
         f"{imported.format}: {spec.name}, width {spec.width}, {classes}{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"
     )
     for assumption in imported.assumptions:
-        print(f"assumed: {assumption}", file=sys.stderr)
+        print_line(f"assumed: {assumption}", error=True)
     if imported.left_out:
-        print(f"left out: {'; '.join(imported.left_out)}", file=sys.stderr)
+        print_line(f"left out: {'; '.join(imported.left_out)}", error=True)
     return 0
 
 
@@ -94,12 +95,12 @@ def export(
     from muybridge.inference.export import export_weights
 
     exported = export_weights(run, output, export_format=to, two_dimensional=two_dimensional)
-    print(
+    print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"
     )
     for note in exported.notes:
-        print(note)
+        print_line(note)
     return 0
 
 
@@ -120,7 +121,7 @@ def show(run: str | None = None) -> int:
 
     if run is None:
         for entry in ENTRIES:
-            print(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
+            print_line(f"{entry.name:<46} {entry.published_accuracy or 'for fine-tuning; no accuracy published'}")
         return 0
     public = find_entry(run)
     if public is not None and not Path(run).exists() and not resolve_cached_path(public).exists():

@@ -24,8 +24,20 @@ from muybridge.datasets.video_files import (
 from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
 from muybridge.records import Split
 from muybridge.text import join_names
+from muybridge.video.pictures import is_picture_name
 
 _NUM_CHECKED_FILES = 20
+# A file that only the official lists of a data set have, at most one folder deep.
+_OFFICIAL_LISTS = {
+    "trainlist01.txt": "ucf101",
+    "*_test_split1.txt": "hmdb51",
+    "train_partition.txt": "sports1m",
+    "*something-something-v2-train.json": "something_something_v2",
+    "jester-v1-train.csv": "jester",
+    "trainingSet.csv": "moments_in_time",
+    "activity_net*.json": "activitynet",
+    "kinetics*train*.csv": "kinetics",
+}
 
 
 def read_video_rows(address: str, columns: str | None = None) -> tuple[str, list[VideoRow], list[str]]:
@@ -39,7 +51,17 @@ def read_video_rows(address: str, columns: str | None = None) -> tuple[str, list
         return str(path.parent), *_read_list(path, columns)
     if columns not in (None, AS_VERSION_0_1):
         raise ValueError(f"--columns is for lists, but {address} is a folder; leave it out")
-    return str(path), *_read_folder(path, follow_links=columns is None)
+    official = _guess_official_format(path)
+    hint = f"`muybridge prepare {address} --format {official} -o DATA`"
+    try:
+        rows, notes = _read_folder(path, follow_links=columns is None)
+    except ValueError as error:
+        if official is None:
+            raise
+        raise ValueError(f"{error}; the lists of {official} in it are read by {hint}") from error
+    if official is not None:
+        notes.append(f"{address} has lists of {official}, which are not read; {hint} reads them.")
+    return str(path), rows, notes
 
 
 def _is_list_address(address: str) -> bool:
@@ -118,15 +140,34 @@ def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], lis
         if not class_rows:
             empty_folders.append(folder)
     if empty_folders:
+        with_pictures = [folder for folder in empty_folders if _has_pictures(root / folder)]
+        if with_pictures:
+            raise ValueError(
+                f"{root} has class folders that hold pictures and no videos: {join_names(with_pictures)}; put the frames of "
+                "each video into a folder of their own below its class"
+            )
         raise ValueError(f"{root} has class folders without videos: {join_names(empty_folders)}; fill or remove them")
     if not rows:
         raise ValueError(f"{root} has split folders without class folders; expected {root}/train/CLASS/video.mp4")
     return rows, [*notes, *skipped.describe(root)]
 
 
+def _guess_official_format(root: Path) -> str | None:
+    """The format of `muybridge prepare` for the official lists in a folder or one below it; None if there are none."""
+    for pattern, official in _OFFICIAL_LISTS.items():
+        if any(next(root.glob(depth + pattern), None) for depth in ("", "*/")):
+            return official
+    return None
+
+
 def _list_subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and is_visible(entry.name))
+
+
+def _has_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_visible(entry.name) and is_picture_name(entry.name) for entry in entries)
 
 
 def _describe_loose_videos(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from muybridge.records import SPLITS, STATUSES, VideoError
 from muybridge.text import join_names
 
 FORMAT_VERSION = 1
+SOURCE_RATE_COLUMN = "source_fps"  # float64, only in manifests of frames that are stored without a rate
 
 SCHEMA = pa.schema(
     [
@@ -166,6 +167,12 @@ class Manifest:
         """Start and end of a video's segment, in seconds from the first frame of its file; None: not given."""
         return self._get_value("start_seconds", index), self._get_value("end_seconds", index)
 
+    def get_source_rate(self, index: int) -> float | None:
+        """The rate of a video whose frames are stored without one, in frames a second; None: not given."""
+        if SOURCE_RATE_COLUMN not in self.table.column_names:
+            return None
+        return cast("float | None", self._get_value(SOURCE_RATE_COLUMN, index))
+
     def select_split(self, split: str) -> Manifest:
         """The videos of one split, in the order of the manifest. Raises ValueError for an unknown split."""
         if split not in SPLITS:
@@ -232,7 +239,7 @@ def build_manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, 
     """The manifest of rows that all have a split; labels become indices into `classes`."""
     class_indices = {label: class_index for class_index, label in enumerate(classes)}
     num_rows_by_path = Counter(row.path for row in rows)
-    return Manifest.from_rows(
+    manifest = Manifest.from_rows(
         (
             {
                 "video": row.path if num_rows_by_path[row.path] == 1 else row.segment_name,
@@ -249,6 +256,11 @@ def build_manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, 
         root=root,
         notes=notes,
     )
+    rates = [row.source_fps for row in rows]
+    if not any(rates):
+        return manifest
+    table = manifest.table.append_column(SOURCE_RATE_COLUMN, pa.array(rates, pa.float64()))
+    return Manifest(table, manifest.classes, root, manifest.notes)
 
 
 def _find_problems(table: pa.Table, num_classes: int) -> list[str]:

@@ -32,6 +32,7 @@ class VideoRow:
     group: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    source_fps: float | None = None  # the rate of frames that are stored without one
     folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have folds
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from muybridge.text import format_count, join_names
+from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS, is_animated_webp, is_frame_folder
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
@@ -34,7 +35,7 @@ def is_visible(name: str) -> bool:
 def has_video_extension(name: str) -> bool:
     """Whether a file name ends in one of VIDEO_EXTENSIONS, in any case."""
     _, dot, suffix = name.rpartition(".")
-    return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS
+    return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS | STORED_FRAMES_EXTENSIONS
 
 
 def normalize_unicode(name: str) -> str:
@@ -87,14 +88,16 @@ def _iterate_folder(
         visible = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries if is_visible(entry.name)]
     for name, is_folder, is_link in sorted(visible):
         path = f"{folder}/{name}" if folder else name
-        if is_folder:
+        if is_folder and is_frame_folder(Path(root, path)):
+            yield path, is_link
+        elif is_folder:
             identity = _identify(Path(root, path))
             if identity in ancestors:
                 skipped.cyclic_links.append(path)
             else:
                 for video, is_behind_link in _iterate_folder(root, path, ancestors | {identity}, skipped):
                     yield video, is_behind_link or is_link
-        elif has_video_extension(name):
+        elif has_video_extension(name) or is_animated_webp(Path(root, path)):
             yield path, False  # a link to nothing too: that video is missing
         elif is_link and not Path(root, path).exists():
             skipped.broken_links.append(path)

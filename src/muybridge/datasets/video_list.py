@@ -59,9 +59,13 @@ class _RowParser:
             labels = self._parse_labels(row, problems)
             split = self._parse_split(row, problems)
             start, end = self._parse_bounds(row, path, problems)
+            # Where bounds are in frames, `_find_rate` has read it.
+            rate = None if problems else self._parse_number(row, "frames_per_second", "a rate", problems)
+            if rate == 0:
+                problems.append("has the frames_per_second 0, expected a rate above 0")
             if not problems:
                 group = self._get(row, "group") or None
-                return VideoRow(path, labels, split, group, start, end)
+                return VideoRow(path, labels, split, group, start, end, rate)
         self.problems += [(row.line_number, problem) for problem in problems]
         return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from muybridge.distributed.rank import Rank
+from muybridge.terminal import print_line
 
 MAX_VIDEOS_NAMED = 5
 EXIT_CODE = 1
@@ -139,7 +139,7 @@ class Watchdog:
 
 def _end_process(message: str) -> None:
     """Prints one sentence and exits: what hangs, a read or another rank, cannot be asked to stop."""
-    print(f"muybridge: {message}; run the same line with --resume to continue", file=sys.stderr, flush=True)
+    print_line(f"muybridge: {message}; run the same line with --resume to continue", error=True)
     os._exit(EXIT_CODE)
 
 

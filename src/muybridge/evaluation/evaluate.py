@@ -30,6 +30,7 @@ from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.atomic import check_output_file
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, describe_execution
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
@@ -52,6 +53,7 @@ class EvaluationJob:
     model_sha256: str
     evaluation: EvaluationSettings
     loading: LoadingSettings
+    precision: Precision = "fp32"  # of the scorer; it stands in the score file
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
@@ -91,8 +93,9 @@ def evaluate_split(
     opened, or the split has no videos, and `StopRequested` after a signal, once the scored videos are saved.
     """
     device = local_device(resolve_device(settings.device))
-    loaded = load_scorer(weights, device)
+    loaded = load_scorer(weights, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = replace(job, precision=loaded.precision)
     if path is None:
         default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing)
         path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
@@ -119,7 +122,13 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
     card.check_classifier()
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed or 0, columns=settings.columns)
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        seed=settings.seed or 0,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+    )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -138,7 +147,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed and columns from the run that made the weights, if it was trained on the same data.
+    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -155,6 +164,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         fold=saved.get("fold") if settings.fold is None else settings.fold,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
+        source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
     )
 
 
@@ -174,9 +184,11 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
+    execution = describe_execution(device, job.precision)
     writer: VideoScoresWriter | ViewScoresWriter | None = None
     if process_group.is_rank0:
-        writer = VideoScoresWriter(path, header) if keep_videos else ViewScoresWriter(path, header)
+        make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
+        writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from muybridge.bounds import Weight, check_arguments
 from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.aggregate import (
     BLOCK_ROWS,
@@ -104,7 +105,8 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
     )
 
 
-def normalize_weights(weights: Sequence[float], num_members: int) -> tuple[float, ...]:
+@check_arguments
+def normalize_weights(weights: Sequence[Weight], num_members: int) -> tuple[float, ...]:
     """Scale weights to a sum of 1. Raises ValueError unless there is one for each member, none negative, one positive."""
     if num_members < 2:
         raise ValueError(f"fusion needs at least two members, not {num_members}")

@@ -8,10 +8,12 @@ softmax averaged. Two numbers compare only if their protocols are equal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-from muybridge.records import Preprocessing, check_keys, list_json_keys
+from muybridge.bounds import NumClips, check_fields
+from muybridge.parsing import parse_record
+from muybridge.records import FLOW_FIELDS, Preprocessing
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
@@ -20,6 +22,8 @@ Average = Literal["softmax", "logits"]
 
 # Fields of Preprocessing that a protocol does not record. It has the defaults of the modality for them.
 UNRECORDED = ("interpolation", "mean", "std")
+# What may be absent from a file.
+OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS)
 # Fields of Preprocessing that have another name in a file, where `crop` is the position of the crop.
 FILE_NAMES = {"crop": "crop_size"}
 # The order of keys in a file; later fields of Preprocessing follow in theirs.
@@ -35,7 +39,7 @@ class EvaluationProtocol:
 
     preprocessing: Preprocessing
     """How clips are sampled, scaled and cropped."""
-    clips: int
+    clips: NumClips
     """Planned views a video. Every video has all of them in the score file, failed ones marked as failed."""
     average: Average
     """What is averaged over a video's readable clips: softmax, or logits followed by one softmax."""
@@ -43,12 +47,7 @@ class EvaluationProtocol:
     crop: CropPosition = "centre"
 
     def __post_init__(self) -> None:
-        for name, literal_type in (("placement", ClipPlacement), ("crop", CropPosition), ("average", Average)):
-            value, allowed = getattr(self, name), get_args(literal_type)
-            if value not in allowed:
-                raise ValueError(f"the protocol's {name} is {value!r}, expected {' or '.join(allowed)}")
-        if self.clips < 1:
-            raise ValueError(f"a protocol needs at least one clip a video, not {self.clips}")
+        check_fields(self)
         defaults = Preprocessing(modality=self.preprocessing.modality)
         recorded = replace(self.preprocessing, **{name: getattr(defaults, name) for name in UNRECORDED})
         object.__setattr__(self, "preprocessing", recorded)
@@ -89,9 +88,13 @@ class EvaluationProtocol:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
-        """The record from JSON values; an unknown or missing key or value is a ValueError."""
-        names = [name for name in list_json_keys(values.get("modality")) if name not in UNRECORDED]
-        own_names = ("placement", "clips", "crop", "average")
-        check_keys("the protocol", values, {*own_names, *(FILE_NAMES.get(name, name) for name in names)})
-        preprocessing = Preprocessing(**{name: values[FILE_NAMES.get(name, name)] for name in names})
-        return cls(preprocessing, **{name: values[name] for name in own_names})
+        """The record from JSON values. Raises ValueError for unknown and missing keys and for values that do not fit."""
+        return parse_record(cls, nest_protocol(values), "the protocol", optional=OPTIONAL_KEYS)
+
+
+def nest_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat JSON of a protocol as the fields of `EvaluationProtocol`."""
+    own_names = [field.name for field in fields(EvaluationProtocol) if field.name != "preprocessing"]
+    names = {stored: name for name, stored in FILE_NAMES.items()}
+    inner = {names.get(name, name): value for name, value in values.items() if name not in own_names}
+    return {**{name: values[name] for name in own_names if name in values}, "preprocessing": inner}

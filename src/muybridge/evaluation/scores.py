@@ -15,17 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 
-from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.bounds import Fold, check_fields
+from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
+from muybridge.files.parquet_file import read_bounded
+from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
@@ -57,15 +62,16 @@ class ScoresHeader:
     classes: tuple[str, ...]
     protocol: EvaluationProtocol
     split: str
-    fold: int | None
+    fold: Fold | None
     model_sha256: str
     manifest_sha256: str
-    num_videos: int
+    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(f"the scores have format {self.format}, but this version reads format {FORMAT}")
+        check_fields(self)
         if self.split not in SPLITS:
             raise ValueError(f"the scores' split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if not self.classes:
@@ -81,11 +87,9 @@ class ScoresHeader:
         """Build the record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:  # checked first: another format may have other keys
             raise ValueError(f"the scores have format {values.get('format')}, but this version reads format {FORMAT}")
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"the header has the keys {sorted(values)}, expected {sorted(names)}")
-        protocol = EvaluationProtocol.from_json(values["protocol"])
-        return cls(**{**values, "classes": tuple(values["classes"]), "protocol": protocol})
+        protocol = values.get("protocol")
+        nested = nest_protocol(protocol) if isinstance(protocol, Mapping) else protocol
+        return parse_record(cls, {**values, "protocol": nested}, "the header of the scores", optional=OPTIONAL_KEYS)
 
 
 @dataclass(frozen=True)
@@ -152,12 +156,17 @@ def _check_finite(logits_nc: NDArray[np.float32], views: Sequence[PlannedView]) 
         )
 
 
-def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHeader) -> None:
+def write_scores(
+    path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHeader, execution: Mapping[str, Any] | None = None
+) -> None:
     """Write a score file atomically, one row group at a time. `batches` are results of `score_batch`.
+
+    `execution` (`muybridge.kernels.precision.describe_execution`) stands in a metadata key of its own.
 
     Raises ValueError and leaves `path` unchanged where the rows are not every planned view exactly once.
     """
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(header.to_json())})
+    metadata = {METADATA_KEY: json.dumps(header.to_json()), **make_execution_metadata(execution)}
+    schema = SCHEMA.with_metadata(metadata)
     with atomic_write(path) as temporary:
         with pq.ParquetWriter(
             temporary,
@@ -173,6 +182,23 @@ def write_scores(path: Path, batches: Iterable[pa.RecordBatch], header: ScoresHe
         # Completeness is checked on three small columns read back from disk, so that logits need not stay in memory.
         with pq.ParquetFile(temporary) as file:
             _check_views(file.read(columns=["video", "view", "labels"]), header)
+
+
+def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
+    """The schema metadata that says how scores were computed; empty where it is not known."""
+    return {} if execution is None else {EXECUTION_METADATA_KEY: json.dumps(dict(execution))}
+
+
+def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the parts of an interrupted evaluation must agree on with the one that resumes it: precisions are not mixed."""
+    precision = execution["precision"] if execution else "fp32"
+    return header.to_json() if precision == "fp32" else {**header.to_json(), "precision": precision}
+
+
+def read_execution(path: Path) -> dict[str, Any] | None:
+    """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
+    text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
+    return None if text is None else parse_json_object(text, f"the metadata of {path}")
 
 
 def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -201,7 +227,7 @@ def read_scores(path: Path) -> Scores:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             header = _parse_header(file.schema_arrow)
             _check_columns(file.schema_arrow)
-            table = file.read(columns=SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
+            table = read_bounded(file, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
         return Scores(table, header)
     except (pa.ArrowException, OSError) as error:
         cause = str(error).partition("\n")[0]
@@ -221,13 +247,7 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
         raise ValueError(
             "the Parquet file holds no scores: it has no muybridge metadata; use a file written by `muybridge evaluate`"
         )
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the muybridge metadata is not JSON ({error}); evaluate again") from error
-    if not isinstance(values, dict):
-        raise ValueError("the muybridge metadata is not a JSON object; evaluate again")
-    return ScoresHeader.from_json(values)
+    return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
 
 
 def _check_columns(schema: pa.Schema) -> None:

@@ -11,7 +11,7 @@ resumes after the last part. `read_video_scores` reads both kinds of score files
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
-from muybridge.evaluation.scores import VIDEO_SCORES_METADATA_KEY, Scores, ScoresHeader, read_scores
+from muybridge.evaluation.scores import (
+    VIDEO_SCORES_METADATA_KEY,
+    Scores,
+    ScoresHeader,
+    make_execution_metadata,
+    make_part_settings,
+    read_scores,
+)
+from muybridge.files.parquet_file import check_table_size
 from muybridge.files.resumable_table import ResumableTable
+from muybridge.parsing import parse_json_object
 
 PART_VIDEOS = 256  # the most that a kill loses
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
@@ -68,9 +77,10 @@ class VideoScoresWriter:
     Parts left by an evaluation of another model, data set or protocol are removed.
     """
 
-    def __init__(self, path: Path, header: ScoresHeader) -> None:
-        self._header = header
-        self._parts = ResumableTable(path, SCHEMA, header.to_json(), rows_per_part=PART_VIDEOS)
+    def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
+        self._header, self._execution = header, execution
+        settings = make_part_settings(header, execution)
+        self._parts = ResumableTable(path, SCHEMA, settings, rows_per_part=PART_VIDEOS)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()
@@ -83,7 +93,8 @@ class VideoScoresWriter:
                 self._parts.add(rows)
             self._parts.flush()
             num_looped = sum(map(int, self._parts.read_column("looped")))
-            metadata = {VIDEO_SCORES_METADATA_KEY: json.dumps(self._header.to_json())}
+            header = json.dumps(self._header.to_json())
+            metadata = {VIDEO_SCORES_METADATA_KEY: header, **make_execution_metadata(self._execution)}
             self._parts.write_file(metadata, verify=_read_video_rows)
         return num_looped
 
@@ -114,8 +125,11 @@ def _read_video_rows(path: Path) -> VideoScores:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
             raise ValueError(f"{path} does not have the columns {', '.join(SCHEMA.names)}; evaluate again")
-        header = ScoresHeader.from_json(json.loads(schema.metadata[VIDEO_SCORES_METADATA_KEY]))
+        header = ScoresHeader.from_json(
+            parse_json_object(schema.metadata[VIDEO_SCORES_METADATA_KEY], "the muybridge metadata")
+        )
         num_rows = file.metadata.num_rows
+        check_table_size(8 * num_rows * len(header.classes))
         if num_rows != header.num_videos:
             raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
         probabilities = np.full((num_rows, len(header.classes)), np.nan)

@@ -6,12 +6,13 @@ bytes whether the evaluation was interrupted or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from muybridge.evaluation.scores import SCHEMA, ScoresHeader, write_scores
+from muybridge.evaluation.scores import SCHEMA, ScoresHeader, make_part_settings, write_scores
 from muybridge.files.resumable_table import ResumableTable
 
 _ROWS_PER_PART = 16384  # the most that a kill loses; 400 classes make it 26 MB
@@ -25,9 +26,10 @@ class ViewScoresWriter:
     Parts left by an evaluation of another model, data set or protocol are removed.
     """
 
-    def __init__(self, path: Path, header: ScoresHeader) -> None:
-        self._path, self._header = path, header
-        self._parts = ResumableTable(path, _PART_SCHEMA, header.to_json(), rows_per_part=_ROWS_PER_PART)
+    def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
+        self._path, self._header, self._execution = path, header, execution
+        settings = make_part_settings(header, execution)
+        self._parts = ResumableTable(path, _PART_SCHEMA, settings, rows_per_part=_ROWS_PER_PART)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()
@@ -41,7 +43,8 @@ class ViewScoresWriter:
                 self._parts.add(pa.RecordBatch.from_arrays([*rows.columns, looped], schema=_PART_SCHEMA))
             self._parts.flush()
             tables = (table.drop_columns([_LOOPED]) for table in self._parts.iterate_tables())
-            write_scores(self._path, (batch for table in tables for batch in table.to_batches()), self._header)
+            rows_of_tables = (batch for table in tables for batch in table.to_batches())
+            write_scores(self._path, rows_of_tables, self._header, self._execution)
             total = sum(map(int, self._parts.read_column(_LOOPED)))
             self._parts.remove()
         return total

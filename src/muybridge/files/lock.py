@@ -10,11 +10,12 @@ import errno
 import fcntl
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from muybridge.terminal import print_line
 
 LOCK_NAME = ".lock"
 _HELD_ERRNOS = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -73,10 +74,10 @@ def _open_locked(path: Path) -> int | None:
             if error.errno in _HELD_ERRNOS:
                 _close(descriptor)
                 return None
-            print(
+            print_line(
                 f"muybridge: {path.parent} is not locked, since its file system has no locks ({error.strerror}); "
                 "let only one process write there",
-                file=sys.stderr,
+                error=True,
             )
         if _is_same_file(path, descriptor):
             os.ftruncate(descriptor, 0)

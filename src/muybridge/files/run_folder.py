@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
+from muybridge.parsing import check_text_size, parse_json, read_yaml
 
 RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 
@@ -23,11 +23,9 @@ RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensor
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a valid YAML file ({error}); restore it, or start a new run with another -o"
-        ) from error
+        settings = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore it, or start a new run with another -o") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} does not contain settings; restore it, or start a new run with another -o")
     return settings
@@ -43,12 +41,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a .jsonl file; an empty list where the file is absent."""
     if not path.exists():
         return []
+    check_text_size(path)
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = parse_json(line, str(path))
+        except ValueError:
             continue  # the process died while it was writing this line
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 
@@ -77,8 +78,16 @@ def collect_environment() -> dict[str, Any]:
         "processor": get_processor_name(),
         "cores": os.cpu_count(),
         "command": sys.argv,
-        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: _get_version(name) for name in RECORDED_PACKAGES},
     }
+
+
+def _get_version(package: str) -> str | None:
+    """The version of an installed package; None for one that is only on the import path, such as a source tree."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def get_processor_name() -> str:

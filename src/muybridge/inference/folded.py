@@ -4,6 +4,7 @@ Input: a `VideoResNet`. Output: a module with the same logits and features up to
 convolution before it (its scale into the filters, its shift into a bias), and weights are stored in the layout of their form
 of execution (`muybridge.kernels.convolution`). On a CPU, the convolution kernel also applies ReLU and the sum of a block
 while its output is in the cache, and 3x3 filters run by Winograd's algorithm (`muybridge.kernels.winograd`) where it pays.
+On a GPU every convolution runs as conv3d, whose cuDNN kernel applies bias, ReLU and sum.
 """
 
 from __future__ import annotations
@@ -18,13 +19,9 @@ from torch.nn import functional
 
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.kernels import winograd
-from muybridge.kernels.convolution import (
-    Triple,
-    choose_execution_form,
-    flatten_clips,
-    has_onednn,
-    unflatten_maps,
-)
+from muybridge.kernels.convolution import Triple, choose_execution_form, has_onednn
+from muybridge.kernels.forms import flatten_clips, unflatten_maps
+from muybridge.kernels.precision import Precision
 from muybridge.models.family import Specification
 from muybridge.models.network import (
     ConvolutionStep,
@@ -51,7 +48,8 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         convolution = step.convolution
         assert not isinstance(convolution.padding, str), "padding is three numbers"
-        self.form = choose_execution_form(convolution.kernel_size, convolution.stride, convolution.padding)
+        geometry = (convolution.kernel_size, convolution.stride, convolution.padding)
+        self.form = "conv3d" if convolution.weight.is_cuda else choose_execution_form(*geometry)
         self.temporal_geometry: Triple = (convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
         self.relu = step.relu
         weight, bias = fold_batch_norm(step)
@@ -67,7 +65,8 @@ class FoldedConvolution(nn.Module):
         self.padding = [convolution.padding[axis] for axis in axes] + [0] * (self.form == "pixels")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", functional.pad(bias, (0, extra_out)))
-        self.is_fused = False  # set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's algorithm
+        # Set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's algorithm; or inside cuDNN's kernel.
+        self.is_fused = self.uses_cudnn = False
         self._packed: Tensor | None = None
         self._winograd: list[winograd.WinogradConvolution] = []  # empty or one; copies without padding share the list
 
@@ -77,7 +76,10 @@ class FoldedConvolution(nn.Module):
             return self._run_winograd(clips, residual)
         view = flatten_clips(clips, self.form)
         residual_view = None if residual is None else flatten_clips(residual, self.form)
-        maps = self._run_fused(view, residual_view) if self.is_fused else self._run_unfused(view, residual_view)
+        if self.uses_cudnn and self.relu and view.is_cuda and view.numel():
+            maps = self._run_cudnn(view, residual_view)
+        else:
+            maps = self._run_fused(view, residual_view) if self.is_fused else self._run_unfused(view, residual_view)
         return unflatten_maps(maps, clips, self.form)
 
     def copy_without_temporal_padding(self) -> FoldedConvolution:
@@ -113,6 +115,17 @@ class FoldedConvolution(nn.Module):
         if residual is not None:
             maps += residual
         return maps.relu_() if self.relu else maps
+
+    def _run_cudnn(self, view: Tensor, residual: Tensor | None) -> Tensor:
+        """Convolution, bias, sum and ReLU in one kernel of cuDNN."""
+        operators: Any = torch.ops.aten
+        shape = (self.bias, self.stride, self.padding, [1] * len(self.stride), 1)
+        if residual is None:
+            maps: Tensor = operators.cudnn_convolution_relu(view, self.weight, *shape)
+        else:
+            residual = residual.contiguous(memory_format=torch.channels_last_3d)
+            maps = operators.cudnn_convolution_add_relu(view, self.weight, residual, 1.0, *shape)
+        return maps
 
     def _run_fused(self, view: Tensor, residual: Tensor | None) -> Tensor:
         """The operators that torch.compile emits for this, called without compiling."""
@@ -219,41 +232,59 @@ class ClipClassifier(nn.Module):
 class InferenceNetwork(ClipClassifier):
     """The result of `optimize`; clips may be in any memory format."""
 
-    def __init__(self, net: VideoResNet, channel_multiple: int) -> None:
+    def __init__(self, net: VideoResNet, channel_multiple: int, precision: Precision = "fp32") -> None:
         stem, blocks, head = net.split()
         super().__init__(net.specification, head.weight.detach().clone(), head.bias.detach().clone())
         pools = [module for module in stem if isinstance(module, nn.MaxPool3d)]
         self.stem = nn.Sequential(*_fold_steps(list_convolution_steps(stem), channel_multiple), *pools)
         self.blocks = nn.Sequential(*(FoldedBlock(block, channel_multiple) for block in blocks))
+        self.precision = precision
+        if precision == "bf16":  # the average over time and space and the classifier stay float32
+            self.stem, self.blocks = self.stem.to(torch.bfloat16), self.blocks.to(torch.bfloat16)
         self.eval()
 
     @torch.no_grad()
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
-        check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
+        dtype = self.classifier_weight.dtype
+        check_clips(clips_ncthw, self.specification, dtype)
         check_finite_clips(clips_ncthw)
-        maps: Tensor = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
-        maps = self.blocks(self.stem(maps))
-        return check_finite_outputs(maps.mean(dim=(2, 3, 4)), "features")
+        maps = self.blocks(self.stem(self.lay_out(clips_ncthw)))
+        return check_finite_outputs(maps.mean(dim=(2, 3, 4), dtype=dtype), "features")
+
+    def lay_out(self, clips_ncthw: Tensor) -> Tensor:
+        """Clips in the precision and the memory format of the first convolution."""
+        clips = clips_ncthw if self.precision == "fp32" else clips_ncthw.to(torch.bfloat16)
+        return clips.contiguous(memory_format=torch.channels_last_3d)
 
 
-def optimize(net: VideoResNet, *, compile: bool = False) -> InferenceNetwork:
+def optimize(net: VideoResNet, *, compile: bool = False, precision: Precision = "fp32") -> InferenceNetwork:
     """Return `net` in evaluation mode, folded and laid out for inference on its current device.
 
-    Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `compile` uses
-    torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a VideoResNet, or its
-    weights are not finite.
+    Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `precision`
+    "bf16" rounds weights and maps to bfloat16, which GPUs since Ampere compute several times as fast; clips and logits stay
+    float32. `compile` uses torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a
+    VideoResNet, its weights are not finite, or `precision` is "bf16" and they are not float32.
     """
     if not isinstance(net, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be optimized, not a {type(net).__name__}")
     check_network(net, net.specification.name)
     weight = net.fc.weight
-    optimized = InferenceNetwork(net, TENSOR_CORE_CHANNELS if weight.is_cuda else 1)
+    if precision == "bf16" and weight.dtype != torch.float32:
+        raise ValueError(f"precision bf16 needs a float32 network, but the weights are {weight.dtype}; use fp32")
+    optimized = InferenceNetwork(net, TENSOR_CORE_CHANNELS if weight.is_cuda else 1, precision)
     if compile:
         optimized.stem.compile()  # not the whole: its checks of finite numbers read values
         optimized.blocks.compile()
-    elif weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
-        for module in optimized.modules():
-            if isinstance(module, FoldedConvolution):
-                module.is_fused = True
+        return optimized
+    for module in optimized.modules():
+        if isinstance(module, FoldedConvolution):
+            module.uses_cudnn = _has_fused_cudnn(module.weight)
+            module.is_fused = weight.device.type == "cpu" and module.weight.dtype == torch.float32 and has_onednn()
     return optimized
+
+
+def _has_fused_cudnn(weight: Tensor) -> bool:
+    """Whether cuDNN's convolutions with bias, sum and ReLU take these weights."""
+    available: bool = torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
+    return weight.is_cuda and weight.dtype != torch.float64 and available

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import ClipClassifier, FoldedBlock, FoldedConvolution, InferenceNetwork, optimize
-from muybridge.kernels.convolution import flatten_clips, unflatten_maps
+from muybridge.kernels.forms import flatten_clips, unflatten_maps
 from muybridge.models.network import VideoResNet, check_clips
 
 _MAX_WEIGHT_CODE = 127

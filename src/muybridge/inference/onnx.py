@@ -25,7 +25,7 @@ from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import fold_batch_norm
 from muybridge.inference.onnx_checks import check_onnx_file
 from muybridge.inference.two_dimensional import move_frames_to_channels
-from muybridge.kernels.convolution import IntTuple
+from muybridge.kernels.forms import IntTuple
 from muybridge.models.network import VideoResNet, list_convolution_steps
 from muybridge.weights.card import METADATA_KEY, Card, parse_card
 from muybridge.weights.tensor_checks import check_network

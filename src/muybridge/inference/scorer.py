@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
-from muybridge.inference.folded import ClipClassifier, optimize
+from muybridge.inference.folded import ClipClassifier, InferenceNetwork, optimize
 from muybridge.inference.onnx import OnnxScorer
+from muybridge.kernels.precision import Precision, RequestedPrecision, choose_inference_precision, exact_float32
 from muybridge.models.network import VideoResNet
 from muybridge.records import Scorer
 from muybridge.weights.address import load_weights
@@ -28,11 +29,13 @@ from muybridge.weights.tensor_checks import check_network
 class NetworkScorer:
     """A `Scorer` that runs `network`, whose weights are on `device`. Its training mode is restored after each call.
 
+    `precision` is that of the arithmetic: with fp32 TF32 is off. A network that is not optimized runs bf16 under autocast.
     ValueError for weights that are not finite when it is made, and for clips and logits that are not when it is called.
     """
 
     network: nn.Module
     device: torch.device
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         specification = getattr(self.network, "specification", None)
@@ -40,31 +43,54 @@ class NetworkScorer:
 
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
-        with eval_mode(self.network):
+        with eval_mode(self.network), inference_precision(self.network, self.device, self.precision):
             if not isinstance(self.network, ClipClassifier):  # which checks its clips itself
                 check_finite_clips(clips_ncthw)
             logits: Tensor = self.network(clips_ncthw.to(self.device))
         return check_finite_outputs(logits.float().cpu(), "logits")
 
 
+@contextmanager
+def inference_precision(network: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Context manager in which `network` computes in `precision`: fp32 without TF32, or bf16."""
+    if precision == "fp32":
+        with exact_float32(device):
+            yield
+        return
+    has_own_precision = isinstance(network, InferenceNetwork)  # its weights are bf16
+    with torch.autocast(device.type, torch.bfloat16, enabled=not has_own_precision):
+        yield
+
+
 @dataclass(frozen=True)
 class LoadedScorer:
-    """A scorer, its card, and the network it was made from; `network` is None for an ONNX file."""
+    """A scorer, its card, the network it was made from, and the precision; `network` is None for an ONNX file."""
 
     scorer: Scorer
     card: Card
     network: VideoResNet | None
+    precision: Precision = "fp32"
 
 
-def load_scorer(address: str | Path, device: torch.device) -> LoadedScorer:
-    """Load a scorer from a run folder, a .safetensors or .onnx file, or a catalogue name. ValueError as `load_weights`."""
+def load_scorer(address: str | Path, device: torch.device, precision: RequestedPrecision = "auto") -> LoadedScorer:
+    """Load a scorer from a run folder, a .safetensors or .onnx file, or a catalogue name.
+
+    `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. ValueError as `load_weights`, and for bf16 where
+    it has no fast path or the file is ONNX.
+    """
+    chosen = choose_inference_precision(precision, device)
     if Path(address).suffix == ".onnx":
         if not Path(address).is_file():
             raise ValueError(f"there is no file {address}; `muybridge weights export` writes .onnx files")
+        if precision == "bf16":
+            raise ValueError(
+                f"{address} is an ONNX file, which runs in fp32; leave out the precision, or use the weights"
+            )
         scorer = OnnxScorer(Path(address), device)
         return LoadedScorer(scorer, scorer.card, None)
     network, card = load_weights(address, device)
-    return LoadedScorer(NetworkScorer(optimize(network), device), card, network)
+    scorer_network = optimize(network, precision=chosen)
+    return LoadedScorer(NetworkScorer(scorer_network, device, chosen), card, network, chosen)
 
 
 @contextmanager

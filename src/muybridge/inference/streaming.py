@@ -45,14 +45,14 @@ class SplitNetwork:
     def compute_frame_maps(self, frames_ncthw: Tensor) -> Tensor:
         """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), each frame by itself."""
         check_finite_clips(frames_ncthw)
-        maps: Tensor = self.frame_layers(frames_ncthw.contiguous(memory_format=torch.channels_last_3d))
+        maps: Tensor = self.frame_layers(self.network.lay_out(frames_ncthw))
         return maps
 
     @torch.inference_mode()
     def compute_logits(self, maps_ncthw: Tensor) -> Tensor:
         """Maps of whole windows (N, C', L, H', W'), channels last -> logits (N, classes); `maps_ncthw` may be overwritten."""
         maps: Tensor = self.window_layers(maps_ncthw)
-        return self.classify(maps.mean(dim=(2, 3, 4)))
+        return self.classify(maps.mean(dim=(2, 3, 4), dtype=self.network.classifier_weight.dtype))
 
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
@@ -181,7 +181,8 @@ class _WindowPool:
         self._pending: Tensor | None = None
 
     def push(self, maps: Tensor) -> list[tuple[int, Tensor]]:
-        rows = maps.mean(dim=(1, 2))  # (T, F)
+        dtype = torch.float32 if maps.dtype == torch.bfloat16 else maps.dtype
+        rows = maps.mean(dim=(1, 2), dtype=dtype)  # (T, F)
         rows = rows if self._pending is None else torch.cat([self._pending, rows])
         completed = []
         while self._windows and self._windows[0][1] + self._length <= self._first_frame + len(rows):

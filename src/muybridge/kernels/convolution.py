@@ -3,7 +3,8 @@
 Input: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Output: its maps, equal in every form up to
 rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a view of the frames and a t x 1 x 1
 convolution a 2-D one on a view of the pixels, and torch's 2-D kernels are faster than its 3-D ones for such filters.
-`choose_execution_form` selects the form, and `should_use_winograd` selects Winograd's algorithm for 3x3 filters.
+On a CPU `choose_execution_form` selects the form, and Winograd's algorithm is used for 3x3 filters; on a
+GPU `kernels.cuda` selects it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muybridge.kernels import winograd
+from muybridge.kernels.batch_norm import apply_layers, apply_norm
+from muybridge.kernels.cuda import (
+    ConvolutionForms,
+    ConvolutionGeometry,
+    choose_cuda_forms,
+    convolve_in_forms,
+)
+from muybridge.kernels.forms import ExecutionForm, IntTuple, flatten_clips, unflatten_maps
 from muybridge.kernels.temporal import convolve_temporal
+from muybridge.kernels.transforms import is_transformed
 
 Execution = Literal["fast", "plain"]
-ExecutionForm = Literal["frames", "pixels", "conv3d"]
 Triple = tuple[int, int, int]  # time, height, width
-IntTuple = tuple[int, ...]  # the same, as nn.Conv3d types it
 
 
 class Convolution3d(nn.Conv3d):
@@ -31,6 +39,7 @@ class Convolution3d(nn.Conv3d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.execution: Execution = "fast"
+        self.forms: ConvolutionForms | None = None  # None: by the rules of the device
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, out_channels, T', H', W'), in channels-last memory unless "plain"."""
@@ -41,8 +50,13 @@ class Convolution3d(nn.Conv3d):
     def convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
         """Convolve with another weight of this kernel size, in the fastest form."""
         assert not isinstance(self.padding, str), "padding is three numbers"
+        if is_transformed():  # torch.func cannot change the memory format of what it maps
+            return functional.conv3d(clips, weight, None, self.stride, self.padding)
         # Copies only in the first convolution; batch norm, ReLU and sums keep the memory format through the network.
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
+        if self.forms or clips.is_cuda:
+            geometry = ConvolutionGeometry(tuple(weight.shape), self.stride, self.padding)
+            return convolve_in_forms(clips, weight, geometry, self.forms or choose_cuda_forms(geometry))
         match choose_execution_form(self.kernel_size, self.stride, self.padding):
             case "frames":
                 return _convolve_frames(clips, weight, stride=self.stride, padding=self.padding)
@@ -55,7 +69,7 @@ class Convolution3d(nn.Conv3d):
 
 
 def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntTuple) -> ExecutionForm:
-    """The fastest form by measurement: (2+1)D gains most; full 3-D filters gain from the memory format only."""
+    """The fastest form on a CPU by measurement: (2+1)D gains most; full 3-D filters gain from the memory format only."""
     per_frame = (kernel_size[0], stride[0], padding[0]) == (1, 1, 0)
     per_pixel = (kernel_size[1:], stride[1:], padding[1:]) == ((1, 1), (1, 1), (0, 0))
     if per_frame == per_pixel:  # neither: full 3-D or a strided shortcut; both: 1 x 1 x 1
@@ -76,7 +90,7 @@ def _convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding
 def _convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
     """A t x 1 x 1 convolution, pixel by pixel. Channels-last clips (N, C, T, H, W) are not copied."""
     rows, taps = flatten_clips(clips, "pixels"), weight.squeeze(4)
-    # Only where torch's weight gradient is known to be slow: not on a GPU, nor under a compiler, which must see the operators.
+    # Not under a compiler, which must see the operators, nor under autocast.
     if _is_eager_on_cpu(clips):
         maps = convolve_temporal(rows, taps, stride=stride[0], padding=padding[0])
     else:
@@ -107,33 +121,6 @@ def has_onednn() -> bool:
     return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
-def flatten_clips(clips: Tensor, form: ExecutionForm) -> Tensor:
-    """Clips (N, C, T, H, W) as the 4-D view of a form: frames (N*T, C, H, W), pixels (N, C, T, H*W)."""
-    # Flatten (N, T, H, W, C) and not (N, C, T, H, W): for N = 1 the latter has a batch stride by which torch does not
-    # recognise channels-last, and torch would copy the clip (measured: a sixth of R(2+1)D's time).
-    pixels = clips.permute(0, 2, 3, 4, 1)  # (N, T, H, W, C)
-    match form:
-        case "frames":
-            return pixels.flatten(0, 1).permute(0, 3, 1, 2)
-        case "pixels":
-            return pixels.flatten(2, 3).permute(0, 3, 1, 2)
-        case "conv3d":
-            return clips
-
-
-def unflatten_maps(maps: Tensor, clips: Tensor, form: ExecutionForm) -> Tensor:
-    """Inverse of `flatten_clips` for the output of a convolution: a view as (N, C', T', H', W')."""
-    num_clips, _, num_frames, height, width = clips.shape
-    match form:
-        case "frames":
-            pixels = torch.unflatten(maps.permute(0, 2, 3, 1), 0, (num_clips, num_frames))
-        case "pixels":
-            pixels = torch.unflatten(maps.permute(0, 2, 3, 1), 2, (height, width))
-        case "conv3d":
-            return maps
-    return pixels.permute(0, 4, 1, 2, 3)
-
-
 class FactorizedConvolution(nn.Sequential):
     """(2+1)D in the four parts of the paper's Figure 1e: 1 x d x d, batch norm, ReLU, t x 1 x 1; then `others`.
 
@@ -162,35 +149,28 @@ class FactorizedConvolution(nn.Sequential):
         assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "two halves"
         extra_channels = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
         # Other norms, such as those synchronized between ranks, cannot be padded here.
-        if extra_channels == 0 or spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
-            return super().forward(clips)  # type: ignore[no-any-return, no-untyped-call]
-        maps: Tensor = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
-        maps = self[2](_apply_padded_norm(norm, maps, extra_channels))
-        maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
-        for module in list(self.children())[4:]:
-            maps = module(maps)
-        return maps
+        if spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
+            extra_channels = 0
+        if extra_channels == 0:
+            maps = spatial(clips)
+        else:
+            maps = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
+        maps = apply_norm(norm, maps, relu=isinstance(self[2], nn.ReLU), extra_channels=extra_channels)
+        if extra_channels == 0:
+            maps = temporal(maps)
+        else:
+            maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
+        others = list(self.children())[4:]
+        return apply_layers(others, maps) if others else maps
 
 
-def _apply_padded_norm(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
-    """Batch norm of maps with `extra_channels` channels of zeros after those of `norm`; they stay zero."""
-    assert norm.momentum is not None, "running means are moving averages"
-    assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
-    mean = variance = None
-    updates = norm.training and norm.track_running_stats
-    if updates or not norm.training:
-        mean, variance = (
-            functional.pad(norm.running_mean, (0, extra_channels)),
-            functional.pad(norm.running_var, (0, extra_channels)),
-        )
-    weight, bias = functional.pad(norm.weight, (0, extra_channels)), functional.pad(norm.bias, (0, extra_channels))
-    maps = functional.batch_norm(maps, mean, variance, weight, bias, norm.training, norm.momentum, norm.eps)
-    if updates:
-        assert mean is not None and variance is not None and norm.num_batches_tracked is not None
-        norm.running_mean.copy_(mean[: norm.num_features])
-        norm.running_var.copy_(variance[: norm.num_features])
-        norm.num_batches_tracked.add_(1)
-    return maps
+class NormalizedConvolution(nn.Sequential):
+    """A convolution, batch norm, and perhaps ReLU and other layers."""
+
+    def forward(self, clips: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W'). With `residual`: the sum of both, then ReLU."""
+        convolution, *others = self.children()
+        return apply_layers(others, convolution(clips), residual)
 
 
 def set_execution(net: nn.Module, execution: Execution) -> None:
@@ -198,6 +178,18 @@ def set_execution(net: nn.Module, execution: Execution) -> None:
     for module in net.modules():
         if isinstance(module, Convolution3d):
             module.execution = execution
+
+
+def set_forms(net: nn.Module, forms: ConvolutionForms | None) -> None:
+    """Force the forms of execution of every convolution of `net` that they apply to; None restores the rules."""
+    for module in net.modules():
+        if isinstance(module, Convolution3d):
+            assert not isinstance(module.padding, str), "padding is three numbers"
+            geometry = ConvolutionGeometry(tuple(module.weight.shape), module.stride, module.padding)
+            possible = {"conv3d"}
+            possible |= {"frames"} if geometry.is_per_frame else set()
+            possible |= {"pixels"} if geometry.is_per_pixel else set()
+            module.forms = forms if forms and possible >= set(forms) else None
 
 
 def set_channel_multiple(net: nn.Module, multiple: int | None) -> None:

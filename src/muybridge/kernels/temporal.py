@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from muybridge.kernels.transforms import is_transformed, map_over_batch
+
 
 def convolve_temporal(rows: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
     """(N, C, T, P), (K, C, t, 1) -> (N, K, T', P), as conv2d; differentiable any number of times."""
@@ -26,10 +28,25 @@ def convolve_temporal(rows: Tensor, weight: Tensor, *, stride: int, padding: int
 
 class _TemporalConvolutionFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        ctx.stride, ctx.padding = stride, padding
+    def forward(rows: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         return functional.conv2d(rows, weight, None, (stride, 1), (padding, 0))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+        """Keep what `backward` needs; apart from `forward`, as torch.func requires."""
+        rows, weight, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(rows, weight)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], rows: Tensor, weight: Tensor, stride: int, padding: int
+    ) -> tuple[Tensor, int]:
+        """The convolution under torch.func.vmap."""
+
+        def convolve(rows: Tensor, weight: Tensor) -> Tensor:
+            return convolve_temporal(rows, weight, stride=stride, padding=padding)
+
+        return map_over_batch(convolve, info.batch_size, in_dims, rows, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -37,7 +54,12 @@ class _TemporalConvolutionFunction(torch.autograd.Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_rows = _compute_rows_gradient(grad_output, rows, weight, stride=ctx.stride, padding=ctx.padding)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and is_transformed():  # sums in place cannot be mapped
+            grad_weight = torch.ops.aten.convolution_backward(
+                grad_output, rows, weight, None, (ctx.stride, 1), (ctx.padding, 0), (1, 1), False, (0, 0), 1,
+                (False, True, False),
+            )[1]  # fmt: skip
+        elif ctx.needs_input_grad[1]:
             grad_weight = compute_weight_gradient(
                 rows, grad_output, weight.shape[2], stride=ctx.stride, padding=ctx.padding
             )

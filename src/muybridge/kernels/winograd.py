@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from muybridge.kernels.transforms import is_transformed, map_over_batch
+
 OUTPUT_TILE_SIZE = 4  # side of a tile of outputs
 INPUT_TILE_SIZE = OUTPUT_TILE_SIZE + 2  # side of its tile of inputs
 # Polynomials are evaluated at these points and at infinity; they have the smallest rounding error (Barabasz et al., "Error
@@ -216,17 +218,32 @@ def convolve_winograd(maps: Tensor, weight: Tensor, *, stride: int = 1, padding:
 
 class _WinogradFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        ctx.save_for_backward(maps, weight)
-        ctx.stride, ctx.padding = stride, padding
+    def forward(maps: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         return _convolve(maps, weight, stride, padding)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+        """Keep what `backward` needs; apart from `forward`, as torch.func requires."""
+        maps, weight, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(maps, weight)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, stride: int, padding: int
+    ) -> tuple[Tensor, int]:
+        """The convolution under torch.func.vmap."""
+
+        def convolve(maps: Tensor, weight: Tensor) -> Tensor:
+            return convolve_winograd(maps, weight, stride=stride, padding=padding)
+
+        return map_over_batch(convolve, info.batch_size, in_dims, maps, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         maps, weight = ctx.saved_tensors
         needs_maps_gradient, needs_weight_gradient = ctx.needs_input_grad[:2]
-        # torch computes the gradient for a stride in time, and if it is to be differentiated again.
-        uses_winograd = needs_maps_gradient and ctx.stride == 1 and not torch.is_grad_enabled()
+        # torch computes the gradient for a stride in time, under torch.func, and if it is to be differentiated again.
+        uses_winograd = needs_maps_gradient and ctx.stride == 1 and not torch.is_grad_enabled() and not is_transformed()
         has_time = maps.dim() == 5
         strides, paddings = ([ctx.stride] * has_time + [1, 1], [ctx.padding] * has_time + [1, 1])
         maps_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(

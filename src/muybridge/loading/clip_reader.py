@@ -20,8 +20,8 @@ from muybridge.prepared.dataset import check_frame_size, is_prepared, read_descr
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
-from muybridge.video.decode import VideoFiles
 from muybridge.video.flow import FlowCache, compute_flow_view, import_opencv
+from muybridge.video.media import MediaFiles
 from muybridge.video.views import (
     AnyView,
     FlowView,
@@ -213,13 +213,13 @@ def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
 
 
 def open_frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
-    """The frames of a manifest's videos: from shards if `root` is prepared data, else from video files under it.
+    """The frames of a manifest's videos: from shards if `root` is prepared data, else from files and folders under it.
 
     Raises ValueError if prepared data holds frames of another size than the preprocessing.
     """
     expected = (preprocessing.scale_height, preprocessing.scale_width)
     if not is_prepared(root):
-        return VideoFiles(root, scale_height=expected[0], scale_width=expected[1])
+        return MediaFiles(root, scale_height=expected[0], scale_width=expected[1])
     description = read_description(root)
     stored = (description.scale_height, description.scale_width)
     check_frame_size(root, stored, preprocessing)

@@ -20,6 +20,7 @@ from muybridge.datasets.manifest import Manifest
 from muybridge.loading.clip_reader import ClipReader
 from muybridge.randomness import make_generator, shuffle_index
 from muybridge.records import FrameSource, FrameTimes, PlannedView, VideoError
+from muybridge.video.media import set_source_rate
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
 from muybridge.video.views import AnyBatch, AnyView, collate_views
 
@@ -84,11 +85,9 @@ class EvaluationBatch:
 
 
 class VideoDataset(Dataset[Item], ABC):
-    """A dataset whose items are read from the videos of a manifest."""
+    """A dataset whose items are read from videos by `reader`."""
 
-    def __init__(self, manifest: Manifest, reader: ClipReader) -> None:
-        self.manifest = reader.select_videos(manifest)
-        self.reader = reader
+    reader: ClipReader
 
     @abstractmethod
     def get_video(self, index: int) -> str:
@@ -99,7 +98,8 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
     """Draw number -> clip. Each pass over the videos is a new permutation, computed for one index at a time."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, *, mirror: bool, seed: int) -> None:
-        super().__init__(manifest, reader)
+        self.manifest = reader.select_videos(manifest)
+        self.reader = reader
         self.mirror = mirror
         self.seed = seed
 
@@ -133,7 +133,8 @@ class EvaluationDataset(VideoDataset[VideoViews]):
     """Video index -> its `num_clips` planned views, and those of them that could be read."""
 
     def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int) -> None:
-        super().__init__(manifest, reader)
+        self.manifest = reader.select_videos(manifest)
+        self.reader = reader
         self.num_clips = num_clips
 
     def get_video(self, index: int) -> str:
@@ -144,10 +145,10 @@ class EvaluationDataset(VideoDataset[VideoViews]):
         video, labels = self.manifest.get_video(index), self.manifest.get_labels(index)
         try:
             times = read_segment_times(self.reader.source, self.manifest, index)
+            clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         except VideoError as error:
             failed = PlannedView(video, 0, None, labels, error.status, error.reason)
             return VideoViews(tuple(replace(failed, view=view) for view in range(self.num_clips)), (), False)
-        clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         results = list(self.reader.read_evaluation_views(self.manifest.get_path(index), clips))
         planned_views = []
         for view_index, (clip_times, result) in enumerate(zip(clips, results, strict=True)):
@@ -162,7 +163,8 @@ class EvaluationDataset(VideoDataset[VideoViews]):
 def read_segment_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
     """The time stamps of a manifest's video, cut to the segment that its row names. Raises VideoError."""
     manifest.check_status(index)
-    return trim_frame_times(source.read_frame_times(manifest.get_path(index)), *manifest.get_bounds(index))
+    times = set_source_rate(source.read_frame_times(manifest.get_path(index)), manifest.get_source_rate(index))
+    return trim_frame_times(times, *manifest.get_bounds(index))
 
 
 def collate_training(items: Sequence[TrainingClip | Failure]) -> TrainingBatch:

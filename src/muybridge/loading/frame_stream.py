@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameSource, YuvClip
 from muybridge.video.decode import VideoFiles
+from muybridge.video.media import MediaFiles
 
 TIMESTEPS_PER_CHUNK = 32  # 1 MB of frames of 128x171; activations of a network's first layers are far larger
 
@@ -35,7 +36,7 @@ def read_in_order(source: FrameSource, video: str, ticks: NDArray[np.int64], fra
 
     Raises VideoError where a frame cannot be read, after the complete clips before it.
     """
-    if isinstance(source, VideoFiles):  # it decodes a file in one pass, without seeking for each clip
+    if isinstance(source, VideoFiles | MediaFiles):  # it decodes a file in one pass, without seeking for each clip
         yield from source.read_in_order(video, ticks, frames_per_clip)
         return
     for first in range(0, len(ticks), frames_per_clip):

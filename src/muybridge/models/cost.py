@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from muybridge.kernels.convolution import IntTuple, Triple
+from muybridge.kernels.convolution import Triple
+from muybridge.kernels.forms import IntTuple
 
 LayerKind = Literal["convolution", "linear"]
 

@@ -9,10 +9,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, TypedDict, Unpack
+
+from annotated_types import Interval
+
+from muybridge.bounds import (
+    ClipLength,
+    InputChannels,
+    NetworkWidth,
+    NormEpsilon,
+    NumClasses,
+    StemMidChannels,
+    check_fields,
+    check_values,
+)
 
 
 class ConvolutionKind(StrEnum):
@@ -80,33 +93,22 @@ class Specification:
     stem: ConvolutionKind
     stages: tuple[ConvolutionKind, ...]  # conv2..conv5
     block: Block
-    blocks: tuple[int, ...]  # in conv2..conv5
-    temporal_strides: tuple[int, ...]  # of the first block of conv2..conv5, independent of the clip length
-    stem_mid_channels: int = PAPER_STEM_MID_CHANNELS  # between the halves of a (2+1)D stem
+    blocks: tuple[Annotated[int, Interval(ge=1, le=256)], ...]  # in conv2..conv5
+    # Of the first block of conv2..conv5, independent of the clip length.
+    temporal_strides: tuple[Annotated[int, Interval(ge=1, le=2)], ...]
+    stem_mid_channels: StemMidChannels = PAPER_STEM_MID_CHANNELS  # between the halves of a (2+1)D stem
     stem_pool: bool = False  # a 1x3x3 max-pool of stride 1x2x2 after the stem; the paper has none
     mid_channel_rule: MidChannelRule = "per_convolution"  # "per_block" is torchvision's
-    input_channels: int = 3  # 3 for RGB, 2 for optical flow
-    num_classes: int = 400
-    width: int = PAPER_WIDTH  # channels of conv2; doubled in each later stage
-    norm_epsilon: float = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
-    clip_length: int = 16  # frames; part of the shape only for TIME_AS_CHANNELS, else the default for sampling
+    input_channels: InputChannels = 3  # 3 for RGB, 2 for optical flow
+    num_classes: NumClasses = 400
+    width: NetworkWidth = PAPER_WIDTH  # channels of conv2; doubled in each later stage
+    norm_epsilon: NormEpsilon = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
+    clip_length: ClipLength = 16  # frames; part of the shape only for TIME_AS_CHANNELS, else the default for sampling
     middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of its two advantages in the paper (section 3.5)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_shape(self)
-        for name in ("stem_mid_channels", "input_channels", "num_classes", "width", "clip_length"):
-            value = getattr(self, name)
-            if not (type(value) is int and value >= 1):
-                raise ValueError(f"{name} of a network must be an integer of at least 1, not {value!r}")
-        if self.mid_channel_rule not in get_args(MidChannelRule):
-            raise ValueError(
-                f"mid_channel_rule must be one of {get_args(MidChannelRule)}, not {self.mid_channel_rule!r}"
-            )
-        for name in ("stem_pool", "middle_relu"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if not (type(self.norm_epsilon) in (int, float) and 0 < self.norm_epsilon < 1):
-            raise ValueError(f"norm_epsilon must lie between 0 and 1, not {self.norm_epsilon!r}")
 
     @property
     def feature_channels(self) -> int:
@@ -123,68 +125,44 @@ class Specification:
             del values["middle_relu"]
         return values
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Specification:
-        """The record from JSON values. ValueError for unknown or missing keys and for invalid values."""
-        names = {field.name for field in fields(cls)}
-        if set(values) | {"middle_relu"} != names:
-            expected = sorted(names - {"middle_relu"})
-            raise ValueError(f"a network's specification has the keys {sorted(values)}, expected {expected}")
-        sequences = ("stages", "blocks", "temporal_strides")
-        for name in sequences:
-            if not isinstance(values[name], list | tuple):
-                raise ValueError(f"{name} of a network's specification must be a list of four, not {values[name]!r}")
-        kinds = {"stem": _parse_kind(values["stem"]), "stages": tuple(_parse_kind(kind) for kind in values["stages"])}
-        return cls(**{**values, **{name: tuple(values[name]) for name in sequences}, **kinds})
-
-
-def _parse_kind(value: Any) -> ConvolutionKind:
-    if value not in list(ConvolutionKind):
-        raise ValueError(
-            f"no kind of convolution is called {value!r}; use one of {[str(kind) for kind in ConvolutionKind]}"
-        )
-    return ConvolutionKind(value)
-
 
 def _check_shape(spec: Specification) -> None:
     """Raise ValueError for stages from which no network can be built."""
-    if not (isinstance(spec.name, str) and spec.name):
-        raise ValueError(f"a network needs a name, not {spec.name!r}")
-    if spec.block not in get_args(Block):
-        raise ValueError(f"block must be one of {get_args(Block)}, not {spec.block!r}")
+    if not spec.name:
+        raise ValueError("a network needs a name, not an empty one")
     for name in ("stages", "blocks", "temporal_strides"):
         if len(getattr(spec, name)) != 4:
             raise ValueError(f"{name} must have one entry for each of conv2 to conv5, not {getattr(spec, name)}")
-    if not all(isinstance(kind, ConvolutionKind) for kind in (spec.stem, *spec.stages)):
-        raise ValueError(f"stem and stages must be kinds of convolution, not {spec.stem!r} and {spec.stages!r}")
-    if not all(type(count) is int and count >= 1 for count in spec.blocks):
-        raise ValueError(f"every stage must have at least one block, not {spec.blocks}")
     if _FLAT in spec.stages or (spec.stem is _FLAT and set(spec.stages) != {_2D}):
         raise ValueError(
             f"{_FLAT} is only for a stem, with stages of {_2D} after it, not {[str(s) for s in spec.stages]}"
         )
-    if not all(type(stride) is int and stride in (1, 2) for stride in spec.temporal_strides):
-        raise ValueError(f"temporal strides must be 1 or 2, not {spec.temporal_strides}")
     if any(stride != 1 for kind, stride in zip(spec.stages, spec.temporal_strides, strict=True) if kind is _2D):
         raise ValueError(f"a {_2D} stage must have temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
 
 
-def list_models() -> list[str]:
-    """List the names of all networks by family and depth: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`."""
-    return [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
+def list_models(pattern: str = "*") -> list[str]:
+    """List the names of networks by family and depth: `r2d_10`, `r2d_18`, ..., `r2plus1d_152`.
+
+    `pattern` selects some of them, as file names are: `r2plus1d*`, `*_18`.
+    """
+    names = [f"{family}_{depth}" for family in FAMILIES for depth in DEPTHS]
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 class SpecificationOptions(TypedDict, total=False):
     """The fields of `Specification` that a user may change; those left out have its defaults."""
 
-    num_classes: int
-    clip_length: int
-    input_channels: int
-    width: int
+    num_classes: NumClasses
+    clip_length: ClipLength
+    input_channels: InputChannels
+    width: NetworkWidth
     mid_channel_rule: MidChannelRule
-    norm_epsilon: float
+    norm_epsilon: NormEpsilon
     stem_pool: bool
-    stem_mid_channels: int | None  # None: 45 at width 64, as in the paper, and in proportion at other widths (11 at 16)
+    stem_mid_channels: (
+        StemMidChannels | None
+    )  # None: 45 at width 64, as in the paper, and in proportion at other widths (11 at 16)
     middle_relu: bool
 
 
@@ -192,6 +170,7 @@ def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> S
     """The row of the table for `name` with some options changed; ValueError for an unknown name."""
     if name not in list_models():
         raise ValueError(_format_unknown_name(name))
+    check_values(options, SpecificationOptions)
     family, _, depth = name.rpartition("_")
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]

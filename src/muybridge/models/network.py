@@ -15,10 +15,9 @@ from typing import NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from muybridge.kernels.convolution import Convolution3d, FactorizedConvolution, Triple
+from muybridge.kernels.convolution import Convolution3d, FactorizedConvolution, NormalizedConvolution, Triple
 from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
     STRIDES,
@@ -132,7 +131,7 @@ def _build_stem(spec: Specification) -> nn.Sequential:
             spatial = Convolution3d(inputs, mid, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
             temporal = Convolution3d(mid, width, kernel_size=(3, 1, 1), padding=(1, 0, 0))
             return FactorizedConvolution(spatial, _build_norm(mid, spec), temporal, *following, relu=spec.middle_relu)
-    return nn.Sequential(first, *following)
+    return NormalizedConvolution(first, *following)
 
 
 def _build_stage(spec: Specification, index: int) -> nn.Sequential:
@@ -152,21 +151,21 @@ def _build_stage(spec: Specification, index: int) -> nn.Sequential:
 class ResidualBlock(nn.Module):
     """A chain of convolutions added to the input, or to its projection; then ReLU."""
 
-    downsample: nn.Sequential | None  # the projection, None for the identity
+    downsample: NormalizedConvolution | None  # the projection, None for the identity
 
     @property
-    def convolutions(self) -> tuple[nn.Sequential, ...]:
+    def convolutions(self) -> tuple[NormalizedConvolution, ...]:
         """Convolutions with batch norm in order, all but the last with ReLU."""
         raise NotImplementedError
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
         residual = maps if self.downsample is None else self.downsample(maps)
-        out = maps
-        for convolution in self.convolutions:
-            out = convolution(out)
-        out += residual
-        return functional.relu(out, inplace=True)
+        *first, last = self.convolutions
+        for convolution in first:
+            maps = convolution(maps)
+        out: Tensor = last(maps, residual)
+        return out
 
 
 class BasicBlock(ResidualBlock):
@@ -180,19 +179,19 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         mid1 = compute_mid_channels(in_channels, channels)
         mid2 = mid1 if spec.mid_channel_rule == "per_block" else compute_mid_channels(channels, channels)
-        self.conv1 = nn.Sequential(
+        self.conv1 = NormalizedConvolution(
             _build_convolution(in_channels, channels, kind=kind, mid_channels=mid1, stride=stride, spec=spec),
             _build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
-        self.conv2 = nn.Sequential(
+        self.conv2 = NormalizedConvolution(
             _build_convolution(channels, channels, kind=kind, mid_channels=mid2, stride=(1, 1, 1), spec=spec),
             _build_norm(channels, spec),
         )
         self.downsample = _build_shortcut(in_channels, channels, stride=stride, spec=spec)
 
     @property
-    def convolutions(self) -> tuple[nn.Sequential, ...]:
+    def convolutions(self) -> tuple[NormalizedConvolution, ...]:
         """conv1 to conv2."""
         return self.conv1, self.conv2
 
@@ -209,19 +208,19 @@ class BottleneckBlock(ResidualBlock):
         out_channels = channels * self.expansion
         # The authors' code uses the convolution's own input channels, torchvision those of the block.
         mid = compute_mid_channels(in_channels if spec.mid_channel_rule == "per_block" else channels, channels)
-        self.conv1 = nn.Sequential(
+        self.conv1 = NormalizedConvolution(
             _build_pointwise(in_channels, channels), _build_norm(channels, spec), nn.ReLU(inplace=True)
         )
-        self.conv2 = nn.Sequential(
+        self.conv2 = NormalizedConvolution(
             _build_convolution(channels, channels, kind=kind, mid_channels=mid, stride=stride, spec=spec),
             _build_norm(channels, spec),
             nn.ReLU(inplace=True),
         )
-        self.conv3 = nn.Sequential(_build_pointwise(channels, out_channels), _build_norm(out_channels, spec))
+        self.conv3 = NormalizedConvolution(_build_pointwise(channels, out_channels), _build_norm(out_channels, spec))
         self.downsample = _build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
 
     @property
-    def convolutions(self) -> tuple[nn.Sequential, ...]:
+    def convolutions(self) -> tuple[NormalizedConvolution, ...]:
         """conv1 to conv3."""
         return self.conv1, self.conv2, self.conv3
 
@@ -284,11 +283,13 @@ def _build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1
 
 def _build_shortcut(
     in_channels: int, out_channels: int, *, stride: Triple, spec: Specification
-) -> nn.Sequential | None:
+) -> NormalizedConvolution | None:
     """1x1x1 with the block's stride and batch norm, never factorised; None where size and channels stay the same."""
     if in_channels == out_channels and stride == (1, 1, 1):
         return None
-    return nn.Sequential(_build_pointwise(in_channels, out_channels, stride=stride), _build_norm(out_channels, spec))
+    return NormalizedConvolution(
+        _build_pointwise(in_channels, out_channels, stride=stride), _build_norm(out_channels, spec)
+    )
 
 
 def _build_norm(channels: int, spec: Specification) -> nn.BatchNorm3d:

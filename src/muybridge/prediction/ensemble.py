@@ -6,9 +6,8 @@ clips, RGB or optical flow; a video that any of them cannot read has failed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.fuse import normalize_weights
 from muybridge.prediction.recognizer import Prediction, Recognizer
+from muybridge.prediction.video_inputs import AnyVideo
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,34 @@ class Ensemble:
     members: tuple[Recognizer, ...]
     normalized_weights: tuple[float, ...]
 
-    def predict(self, video: str | Path, *, clips: int = 10, top: int = 5) -> Prediction:
+    def predict(self, video: AnyVideo, *, clips: int = 10, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video: the weighted mean of the networks over `clips` uniform clips."""
+        return next(self.predict_each([video], clips=clips, top=top))
+
+    def predict_each(
+        self,
+        videos: Sequence[AnyVideo],
+        *,
+        clips: int = 10,
+        top: int = 5,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """The prediction of each video, in order; `workers` processes read for each network (`Recognizer.predict_each`)."""
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
+        num_classes = len(self.members[0].card.classes)
+        streams = [
+            member.predict_each(videos, clips=clips, top=num_classes, source_fps=source_fps, workers=workers)
+            for member in self.members
+        ]
+        return (self._average(predictions, top) for predictions in zip(*streams, strict=True))
+
+    def _average(self, predictions: Sequence[Prediction], top: int) -> Prediction:
         classes = self.members[0].card.classes
         total: NDArray[np.float64] = np.zeros(len(classes))
         reasons = []
-        for member, weight in zip(self.members, self.normalized_weights, strict=True):
-            prediction = member.predict(video, clips=clips, top=len(classes))
+        for member, weight, prediction in zip(self.members, self.normalized_weights, predictions, strict=True):
             modality = member.card.preprocessing.modality
             if prediction.status != "ok":
                 return Prediction(prediction.video, prediction.status, f"{modality}: {prediction.reason}")
@@ -44,7 +63,7 @@ class Ensemble:
             total += weight * np.array([probabilities[member.card.classes[index]] for index in class_order])
         best = np.argsort(-total, kind="stable")[:top]
         top_classes = tuple((classes[index], float(total[index])) for index in best)
-        return Prediction(str(video), "ok", "; ".join(reasons), top_classes)
+        return Prediction(predictions[0].video, "ok", "; ".join(reasons), top_classes)
 
 
 def create_ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensemble:

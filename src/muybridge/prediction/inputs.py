@@ -14,6 +14,7 @@ from muybridge.datasets.video_files import SkippedFiles, iterate_videos
 from muybridge.datasets.video_list import is_video_list, read_video_list
 from muybridge.prediction.prepared_videos import list_prepared_videos
 from muybridge.prediction.recognizer import Prediction
+from muybridge.video.pictures import is_frame_folder
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def list_videos(paths: Sequence[str | Path], *, columns: str | None = None) -> V
 def _list_videos_in_folder(folder: Path) -> VideoInputs:
     if (prepared_videos := list_prepared_videos(folder)) is not None:
         return VideoInputs(tuple(prepared_videos))
+    if is_frame_folder(folder):
+        return VideoInputs((str(folder),))
     skipped = SkippedFiles()
     videos = tuple(str(folder / path) for path in iterate_videos(folder, skipped=skipped))
     if not videos:
         raise ValueError(
-            f"there is no video in the folder {folder}; expected files such as .mp4, .mkv or .avi below it"
+            f"there is no video in the folder {folder}; expected files such as .mp4 or .avi, or folders of frames"
         )
     return VideoInputs(videos, notes=tuple(skipped.describe(folder)))
 

@@ -1,37 +1,44 @@
-"""Recognizer: classes, timelines and features of video files.
+"""Recognizer: classes, timelines and features of videos.
 
-Input: weights with their card, and the path of a video. Output: class probabilities by the protocol of evaluation (uniform
+Input: weights with their card, and a video (`video_inputs`). Output: class probabilities by the protocol of evaluation (uniform
 centre-crop clips, softmax averaged; paper section 4), segments of a timeline, or the classifier's input for each clip.
 `Recognizer.predict` reports an unreadable video in the status of its result; `Recognizer.features` raises `VideoError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, overload
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.evaluation.aggregate import average_by_video, softmax
+from muybridge.bounds import FrameStep, NumClips, check_arguments
+from muybridge.distributed.rank import resolve_num_workers
+from muybridge.evaluation.aggregate import average_by_video
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
-from muybridge.inference.scorer import eval_mode, load_scorer, resolve_device
-from muybridge.loading.clip_reader import create_clip_reader, open_clip_reader
-from muybridge.loading.evaluation_clips import group_into_blocks
+from muybridge.inference.folded import optimize
+from muybridge.inference.scorer import NetworkScorer, eval_mode, inference_precision, load_scorer, resolve_device
+from muybridge.kernels.precision import Precision, RequestedPrecision
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.prepared_videos import find_prepared_video
-from muybridge.prediction.segments import SegmentSource, find_segment
-from muybridge.prediction.sliding_window import BATCH_CLIPS, WindowScorer, check_mode
-from muybridge.prediction.timeline import Segment, TimelineMode, TimelineOptions, Window, merge_windows
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
+from muybridge.prediction.sliding_window import check_mode
+from muybridge.prediction.stream import score_stream
+from muybridge.prediction.timeline import Segment, TimelineOptions, Window
+from muybridge.prediction.timeline_windows import check_finite, compute_timeline
+from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
-from muybridge.video.sampling import compute_dense_starts, sample_dense_clips, sample_uniform_clips
-from muybridge.video.views import AnyView, collate_views, prepare_network_input
 from muybridge.weights.card import Card
+
+_MIN_VIDEOS_FOR_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -74,22 +81,6 @@ class Features:
 
 
 @dataclass(frozen=True)
-class _ClipOutputs:
-    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others."""
-
-    clip_indices: tuple[int, ...]
-    rows: NDArray[np.float32]
-    failures: tuple[VideoError, ...]
-
-    @property
-    def reason(self) -> str:
-        if not self.failures:
-            return ""
-        num_clips = len(self.clip_indices) + len(self.failures)
-        return f"{len(self.failures)} of {num_clips} clips could not be read: {self.failures[0].reason}"
-
-
-@dataclass(frozen=True)
 class Recognizer:
     """A network with its card, ready for video files. Use `load` to create one.
 
@@ -101,201 +92,277 @@ class Recognizer:
     scorer: Scorer
     device: torch.device
     source: FrameSource = field(repr=False)
+    precision: Precision = "fp32"
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits."""
+        return self.card.classes
+
+    def __call__(self, clips_ncthw: Tensor) -> Tensor:
+        """Normalised float clips (N, C, T, H, W) on any device -> logits (N, classes) on the CPU.
+
+        Raises TypeError for anything but a tensor, ValueError for another shape or dtype.
+        """
+        if not isinstance(clips_ncthw, Tensor):
+            raise TypeError(
+                f"clips are a float tensor of shape (N, C, T, H, W), not {type(clips_ncthw).__name__}; for videos and frames "
+                "call predict"
+            )
+        return self.scorer(clips_ncthw)
+
+    def to(self, device: str | torch.device) -> Recognizer:
+        """The same recognizer on another device (cpu, cuda, cuda:N); this one stays where it is.
+
+        Raises ValueError for an .onnx file, and for a device that does not exist.
+        """
+        torch_device = resolve_device(str(device))
+        if self.model is None:
+            raise ValueError("an .onnx file stays on its device; load it again with device=...")
+        model = copy.deepcopy(self.model).to(torch_device)
+        return replace(
+            self, model=model, scorer=NetworkScorer(optimize(model), torch_device, self.precision), device=torch_device
+        )
+
+    @overload
     def predict(
-        self, video: str | Path, *, clips: int = 10, top: int = 5, timeline: TimelineOptions | None = None
-    ) -> Prediction:
+        self,
+        video: list[Any] | tuple[Any, ...],
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        video: AnyVideo,
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        video: Iterator[AnyFrame],
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Window]: ...
+
+    @check_arguments
+    def predict(
+        self,
+        video: Any,
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Prediction | list[Prediction] | Iterator[Window]:
         """The `top` most probable classes of a video over `clips` uniform clips; with `timeline`, also windows and segments.
 
-        Raises ValueError where `clips` or `top` is below 1, the network has one output, scores are not finite, or the network
-        does not support the timeline's mode.
+        `video` is a path, bytes, a file opened in binary mode, or frames as a uint8 array or tensor (T, H, W, 3). A list or
+        tuple of these gives a list, read by `workers` processes (`predict_each`). A generator of frames (H, W, 3) is a stream
+        and gives an iterator of windows, one every `timeline.step_frames` frames. `source_fps` is the rate of frames that are
+        stored without one (default: 25).
+
+        Raises TypeError for anything else, ValueError where `clips` or `top` is below 1, the network has one output, scores are
+        not finite, or the network does not support the timeline's mode.
         """
-        if top < 1:
-            raise ValueError(f"top must be at least 1, not {top}")
-        self.card.check_classifier()
+        if isinstance(video, list | tuple):
+            return list(
+                self.predict_each(
+                    video, clips=clips, top=top, timeline=timeline, source_fps=source_fps, workers=workers
+                )
+            )
+        self._check_classification(top)
+        if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
+            step = timeline.step_frames if timeline else None
+            return score_stream(read_stream(video), self._runner, step_frames=step, source_fps=source_fps)
         if timeline:
             check_mode(self.scorer, timeline.mode)
-        video = str(video)
-        try:
-            if redirected := self._redirect(video):
-                recognizer, name = redirected
-                prediction = recognizer.predict(name, clips=clips, top=top, timeline=timeline)
-                offset = recognizer._compute_offset(name) if prediction.windows else 0.0
-                windows, segments = (
-                    [part.shift(offset) for part in parts] for parts in (prediction.windows, prediction.segments)
-                )
-                return replace(prediction, video=video, windows=tuple(windows), segments=tuple(segments))
-            clip_times = sample_uniform_clips(self.source.read_frame_times(video), self._preprocessing, clips)
-            outputs = self._run_clips(video, clip_times, self.scorer)
-            windows, segments, timeline_reason = self._compute_timeline(video, timeline) if timeline else ((), (), "")
-        except VideoError as error:
-            return Prediction(video, error.status, error.reason)
-        logits = self._check_finite(video, outputs.rows)
-        _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
-        best = np.argsort(-means[0], kind="stable")[:top]
-        classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
-        reasons = (outputs.reason, timeline_reason and f"along the timeline {timeline_reason}")
-        return Prediction(video, "ok", "; ".join(filter(None, reasons)), classes, windows, segments)
+        resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
+        return self._predict_input(resolved, ClipPlan(clips), top, timeline)
 
-    def features(self, video: str | Path, *, clips: int = 10, step_frames: int | None = None) -> Features:
+    @check_arguments
+    def predict_each(
+        self,
+        videos: Iterable[AnyVideo],
+        *,
+        clips: NumClips = 10,
+        top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
+        timeline: TimelineOptions | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """The prediction of each video, in order, while `workers` processes read the next ones.
+
+        Unset, there is one worker for each core if there are many videos. 0 reads in this process, as timelines and videos in
+        memory always do. Results are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
+        """
+        self._check_classification(top)
+        plan = ClipPlan(clips)
+        if timeline:
+            check_mode(self.scorer, timeline.mode)
+        inputs = [resolve_input(video, self._preprocessing, self.source, source_fps) for video in videos]
+        if timeline:
+            return (self._predict_input(video, plan, top, timeline) for video in inputs)
+        return self._classify_each(inputs, plan, top, workers)
+
+    @check_arguments
+    def features(
+        self,
+        video: AnyVideo,
+        *,
+        clips: NumClips = 10,
+        step_frames: FrameStep | None = None,
+        source_fps: float | None = None,
+    ) -> Features:
         """Input of the classifier for `clips` uniform clips, or for a clip every `step_frames` frames.
 
         Raises VideoError where the video or all of its clips cannot be read, ValueError for an .onnx file, which has no
-        features.
+        features, TypeError as `predict`.
         """
-        video = str(video)
-        if redirected := self._redirect(video):
-            recognizer, name = redirected
-            features = recognizer.features(name, clips=clips, step_frames=step_frames)
-            return replace(
-                features, video=video, start_seconds=features.start_seconds + recognizer._compute_offset(name)
-            )
-        times = self.source.read_frame_times(video)
+        resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
+        if resolved.error:
+            raise resolved.error
+        return self._extract_input(resolved, ClipPlan(clips, step_frames))
+
+    def features_each(
+        self,
+        videos: Iterable[AnyVideo],
+        *,
+        clips: int = 10,
+        step_frames: int | None = None,
+        source_fps: float | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Features | Failure]:
+        """The features of each video, in order, or why there are none; see `predict_each`.
+
+        With `step_frames` this process reads, since the clips of a long video do not fit into the memory of several.
+        """
+        inputs = [resolve_input(video, self._preprocessing, self.source, source_fps) for video in videos]
+        plan = ClipPlan(clips, step_frames)
         if step_frames is None:
-            clip_times = sample_uniform_clips(times, self._preprocessing, clips)
-        else:
-            clip_times = sample_dense_clips(times, self._preprocessing, step_frames)
-        outputs = self._run_clips(video, clip_times, self._compute_features)
-        starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices])
-        return Features(video, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
+            return self._extract_each(inputs, plan, workers)
+        return (self._extract_or_fail(video, plan) for video in inputs)
 
-    def _redirect(self, video: str) -> tuple[Recognizer, str] | None:
-        """For a prepared video or a segment: the recognizer with its frame source, and its name there; None for a file."""
-        redirected = find_prepared_video(video, self._preprocessing) or find_segment(video, self.source)
-        return redirected and (replace(self, source=redirected[0]), redirected[1])
+    def _check_classification(self, top: int) -> None:
+        if top < 1:
+            raise ValueError(f"top must be at least 1, not {top}")
+        self.card.check_classifier()
 
-    def _compute_offset(self, video: str) -> float:
-        """Seconds from the first frame of the file to the first frame of `source`."""
-        return self.source.compute_offset(video) if isinstance(self.source, SegmentSource) else 0.0
+    def _classify_each(
+        self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
+    ) -> Iterator[Prediction]:
+        num_workers = _choose_num_workers(workers, len(inputs))
+        for video, _, outputs in self._runner.run_each(inputs, plan, num_workers=num_workers):
+            if isinstance(outputs, VideoError):
+                yield Prediction(video.label, outputs.status, outputs.reason)
+            else:
+                yield self._rank_classes(video, outputs, top)
 
-    def _compute_timeline(
-        self, video: str, options: TimelineOptions
-    ) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
-        """Windows along the video, the segments they merge into, and a reason if some windows could not be read.
+    def _extract_each(
+        self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
+    ) -> Iterator[Features | Failure]:
+        runner = replace(self._runner, network=self._compute_features)
+        num_workers = _choose_num_workers(workers, len(inputs))
+        for video, clip_times, outputs in runner.run_each(inputs, plan, num_workers=num_workers):
+            if isinstance(outputs, VideoError):
+                yield Failure(video.label, outputs.status, outputs.reason)
+            else:
+                yield _make_features(video, clip_times, outputs)
 
-        Segments never cover time that was in unreadable windows only.
-        """
-        step = options.step_frames or max(1, self._preprocessing.clip_span // 4)
-        clip_times = sample_dense_clips(self.source.read_frame_times(video), self._preprocessing, step)
-        if clip_times[0].looped:
-            outputs = self._run_clips(video, clip_times, self.scorer)
-        else:
-            outputs = self._score_windows(video, clip_times, step, options.mode)
-        windows = tuple(
-            Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities))
-            for index, probabilities in zip(
-                outputs.clip_indices, softmax(self._check_finite(video, outputs.rows)).tolist(), strict=True
+    def _predict_input(
+        self, video: VideoInput, plan: ClipPlan, top: int, timeline: TimelineOptions | None
+    ) -> Prediction:
+        try:
+            if video.error:
+                raise video.error
+            clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
+            outputs = self._runner.run_clips(video, clip_times)
+            windows, segments, timeline_reason = (
+                compute_timeline(video, self._runner, self.scorer, self.card.classes, timeline)
+                if timeline
+                else ((), (), "")
             )
-        )
-        segments: list[Segment] = []
-        for window_run in _split_at_gaps(outputs.clip_indices, windows):
-            segments += merge_windows(
-                window_run,
-                self.card.classes,
-                minimum_probability=options.minimum_probability,
-                minimum_seconds=options.minimum_seconds,
-            )
-        return windows, tuple(segments), outputs.reason
+        except VideoError as error:
+            return Prediction(video.label, error.status, error.reason)
+        if windows and (offset := video.compute_offset()):
+            windows = tuple(window.shift(offset) for window in windows)
+            segments = tuple(segment.shift(offset) for segment in segments)
+        prediction = self._rank_classes(video, outputs, top)
+        reasons = (prediction.reason, timeline_reason and f"along the timeline {timeline_reason}")
+        return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
 
-    def _score_windows(
-        self, video: str, clip_times: Sequence[ClipTimes], step: int, mode: TimelineMode
-    ) -> _ClipOutputs:
-        """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
+    def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
+        logits = check_finite(video, outputs.rows)
+        _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
+        best = np.argsort(-means[0], kind="stable")[:top]
+        classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
+        return Prediction(video.label, "ok", outputs.reason, classes)
 
-        Raises the first VideoError if no window can be read.
-        """
-        starts = compute_dense_starts(self.source.read_frame_times(video), self._preprocessing, step)
-        window_scorer = WindowScorer(self.source, video, self._preprocessing, self.device)
-        rows: dict[int, NDArray[np.float32]] = {}
-        failures: list[VideoError] = []
-        num_done = 0
-        while num_done < len(clip_times):
-            try:
-                for window_indices, logits in window_scorer.score_windows(self.scorer, starts[num_done:], mode):
-                    rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
-                break
-            except VideoError:
-                num_done = next(
-                    (index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times)
-                )
-            for block in islice(group_into_blocks(clip_times[num_done:]), 1):
-                outputs = self._run_readable_clips(video, block, self.scorer)
-                rows.update(zip((num_done + index for index in outputs.clip_indices), outputs.rows, strict=True))
-                failures += outputs.failures
-                num_done += len(block)
-        if not rows:
-            raise failures[0]
-        indices = tuple(sorted(rows))
-        return _ClipOutputs(indices, np.stack([rows[index] for index in indices]), tuple(failures))
+    def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
+        clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
+        runner = replace(self._runner, network=self._compute_features)
+        return _make_features(video, clip_times, runner.run_clips(video, clip_times))
+
+    def _extract_or_fail(self, video: VideoInput, plan: ClipPlan) -> Features | Failure:
+        try:
+            if video.error:
+                raise video.error
+            return self._extract_input(video, plan)
+        except VideoError as error:
+            return Failure(video.label, error.status, error.reason)
 
     @property
     def _preprocessing(self) -> Preprocessing:
         return self.card.preprocessing
 
+    @property
+    def _runner(self) -> ClipRunner:
+        return ClipRunner(self.scorer, self._preprocessing, self.device)
+
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
-        with eval_mode(self.model):
+        with eval_mode(self.model), inference_precision(self.model, self.device, self.precision):
             check_finite_clips(clips_ncthw)
-            return check_finite_outputs(self.model.features(clips_ncthw), "features")
-
-    def _run_clips(
-        self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
-    ) -> _ClipOutputs:
-        """Run `network` on the clips of a video. Raises the first VideoError if no clip can be read."""
-        outputs = self._run_readable_clips(video, clip_times, network)
-        if not outputs.clip_indices:
-            raise outputs.failures[0]
-        return outputs
-
-    def _run_readable_clips(
-        self, video: str, clip_times: Sequence[ClipTimes], network: Callable[[Tensor], Tensor]
-    ) -> _ClipOutputs:
-        """Run `network` on the readable clips, in batches; there may be none."""
-        clip_indices: list[int] = []
-        rows: list[NDArray[np.float32]] = []
-        failures: list[VideoError] = []
-        reader = create_clip_reader(self.source, self._preprocessing)
-
-        def iterate_views() -> Iterator[AnyView]:
-            for index, view in enumerate(reader.read_evaluation_views(video, clip_times)):
-                if isinstance(view, VideoError):
-                    failures.append(view)
-                else:
-                    clip_indices.append(index)
-                    yield view
-
-        remaining_views = iterate_views()
-        while batch := list(islice(remaining_views, BATCH_CLIPS)):
-            outputs = network(prepare_network_input(collate_views(batch), self._preprocessing, self.device))
-            rows.append(outputs.float().cpu().numpy())
-        return _ClipOutputs(
-            tuple(clip_indices), np.concatenate(rows or [np.empty((0, 0), np.float32)]), tuple(failures)
-        )
-
-    def _check_finite(self, video: str, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        if not np.isfinite(logits).all():
-            raise ValueError(f"the scores of {video} are not finite; check the weights")
-        return logits.astype(np.float64)
+            return check_finite_outputs(self.model.features(clips_ncthw).float(), "features")
 
 
-def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
-    """Split windows where unreadable ones between them leave time that no window covers."""
-    runs = [[windows[0]]]
-    for (index, window), (next_index, next_window) in pairwise(zip(indices, windows, strict=True)):
-        if next_index > index + 1 and next_window.start_seconds > window.end_seconds:
-            runs.append([])
-        runs[-1].append(next_window)
-    return runs
+def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
+    starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices]) + video.compute_offset()
+    return Features(video.label, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
 
 
-def load(address: str | Path, device: str = "auto") -> Recognizer:
+def _choose_num_workers(workers: int | None, num_videos: int) -> int:
+    """As given; unset, none for a few videos, which are read sooner than workers start."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be 0 or more, not {workers}")
+    return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)
+
+
+def load(address: str | Path, device: str = "auto", precision: RequestedPrecision = "auto") -> Recognizer:
     """Load a recognizer from a run folder (best weights, else last), a .safetensors or .onnx file, or a catalogue name.
 
-    `device` is auto, cpu, cuda or cuda:N. Raises ValueError where the weights cannot be loaded or the device does not exist.
+    `device` is auto, cpu, cuda or cuda:N. `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. Raises
+    ValueError where the weights cannot be loaded, the device does not exist, or it does not support the precision.
     """
     torch_device = resolve_device(device)
-    loaded = load_scorer(address, torch_device)
+    loaded = load_scorer(address, torch_device, precision)
     card = loaded.card
     source = open_clip_reader("", card.preprocessing).source
-    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source)
+    return Recognizer(loaded.network, card, loaded.scorer, torch_device, source, loaded.precision)

@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from muybridge.bounds import FrameStep, Seconds, Share, check_fields
+from muybridge.text import sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
-TIMELINE_MODES: tuple[str, ...] = get_args(TimelineMode)
 
 
 @dataclass(frozen=True)
@@ -66,24 +68,17 @@ class Segment:
 class TimelineOptions:
     """Options of a timeline."""
 
-    step_frames: int | None = None
+    step_frames: FrameStep | None = None
     """Frames from one window to the next; None: a quarter of a clip's span."""
-    minimum_probability: float = 0.0
+    minimum_probability: Share = 0.0
     """Windows whose most probable class is below this leave a gap."""
-    minimum_seconds: float = 0.0
+    minimum_seconds: Seconds = 0.0
     """Shorter segments are merged into their neighbours."""
     mode: TimelineMode = "windows"
     """How windows are scored: each as a clip (windows), or in one pass along the video (convolutional)."""
 
     def __post_init__(self) -> None:
-        if self.step_frames is not None and self.step_frames < 1:
-            raise ValueError(f"step_frames must be at least 1, not {self.step_frames}")
-        if self.mode not in TIMELINE_MODES:
-            raise ValueError(f"the mode of a timeline must be one of {', '.join(TIMELINE_MODES)}, not {self.mode!r}")
-        if not 0 <= self.minimum_probability <= 1:
-            raise ValueError(f"minimum_probability must be between 0 and 1, not {self.minimum_probability}")
-        if not self.minimum_seconds >= 0:
-            raise ValueError(f"minimum_seconds must be at least 0, not {self.minimum_seconds}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -234,7 +229,7 @@ def to_srt(segments: Sequence[Segment]) -> str:
     """SRT subtitles: the label of each segment and its mean probability."""
     return "".join(
         f"{position}\n{format_srt_time(segment.start_seconds)} --> {format_srt_time(segment.end_seconds)}\n"
-        f"{' '.join(segment.label.split())} ({100 * segment.mean_probability:.0f} %)\n\n"
+        f"{sanitize_text(' '.join(segment.label.split()))} ({100 * segment.mean_probability:.0f} %)\n\n"
         for position, segment in enumerate(segments, start=1)
     )
 

@@ -7,19 +7,22 @@ Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from annotated_types import Interval
 
+from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
+from muybridge.files.parquet_file import read_bounded
+from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
@@ -59,14 +62,31 @@ class DatasetDescription:
                 f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
                 "prepare it again, or use the version that made it"
             )
-        expected_keys = {"format", *(field.name for field in fields(cls))}
-        if set(values) != expected_keys:
-            raise ValueError(f"{address}/{DESCRIPTION} has the keys {sorted(values)}, expected {sorted(expected_keys)}")
-        arguments = {key: value for key, value in values.items() if key != "format"}
-        shards = tuple((shard["num_bytes"], shard["sha256"]) for shard in values["shards"])
-        return cls(
-            **{**arguments, "classes": tuple(values["classes"]), "notes": tuple(values["notes"]), "shards": shards}
-        )
+        described = {key: value for key, value in values.items() if key != "format"}
+        stored = parse_record(_StoredDescription, described, f"{address}/{DESCRIPTION}")
+        shards = tuple((shard.num_bytes, shard.sha256) for shard in stored.shards)
+        return cls(**{**stored.__dict__, "shards": shards})
+
+
+@dataclass(frozen=True)
+class _StoredShard:
+    num_bytes: Annotated[int, Interval(ge=0, le=2**50)]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _StoredDescription:
+    """`DatasetDescription` as dataset.json has it."""
+
+    classes: tuple[str, ...]
+    scale_height: FrameSize
+    scale_width: FrameSize
+    frames_per_second: FramesPerSecond | None
+    flow_bound: Annotated[float, Interval(gt=0, le=1_000_000)] | None
+    num_folds: Annotated[int, Interval(ge=0, le=3)]
+    notes: tuple[str, ...]
+    manifest_sha256: str
+    shards: tuple[_StoredShard, ...]
 
 
 def is_prepared(address: str) -> bool:
@@ -77,13 +97,13 @@ def is_prepared(address: str) -> bool:
 def read_description(address: str) -> DatasetDescription:
     """Read dataset.json. Raises ValueError if it is absent, damaged or of another format."""
     try:
-        values = json.loads(_read_file(address, DESCRIPTION).decode())
+        text = _read_file(address, DESCRIPTION)
     except FileNotFoundError as error:
         raise ValueError(f"there is no prepared data at {address}: it has no {DESCRIPTION}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{address}/{DESCRIPTION} is damaged ({error}); prepare the data again") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{address}/{DESCRIPTION} is damaged (not a JSON object); prepare the data again")
+    try:
+        values = parse_json_object(text, f"{address}/{DESCRIPTION}")
+    except ValueError as error:
+        raise ValueError(f"{error}; prepare the data again") from error
     return DatasetDescription.from_json(address, values)
 
 
@@ -107,6 +127,8 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         raise ValueError(
             f"{address}/{MANIFEST} is damaged: its checksum is not the one in {DESCRIPTION}; prepare the data again"
         )
+    if problems := _find_impossible_numbers(table, len(description.classes), len(description.shards)):
+        raise ValueError(f"{address}/{MANIFEST} cannot be used: {'; '.join(problems)}; prepare the data again")
     if fold is not None:
         table = table.set_column(table.column_names.index("split"), "split", table[f"fold_{fold}"])
     table = table.append_column("path", table["video"])  # shares the buffers of `video`
@@ -119,6 +141,25 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
     # `prepare` validated the table before it wrote it.
     return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
+
+
+def _find_impossible_numbers(table: pa.Table, num_classes: int, num_shards: int) -> list[str]:
+    """Numbers that no preparation writes; the checksum does not tell, since it comes with the file. Fast for a million rows."""
+    limits: tuple[tuple[str, Any, int], ...] = (
+        ("label", pc.list_flatten(table["labels"]), num_classes - 1),
+        ("shard", table["shard"], num_shards - 1),
+        ("offset", table["offset"], 2**50),
+        ("num_bytes", table["num_bytes"], 2**40),
+    )
+    problems = []
+    for name, column, maximum in limits:
+        low, high = (pc.min(column).as_py(), pc.max(column).as_py())
+        if low is not None and (low < 0 or high > maximum):
+            problems.append(f"{name} runs from {low} to {high}, expected 0 to {maximum}")
+    times = [pc.drop_null(table[name]) for name in ("start_seconds", "end_seconds")]
+    if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in times):
+        problems.append("start_seconds and end_seconds have values that are not finite")
+    return problems
 
 
 def check_frame_size(address: str, stored_size: tuple[int, int], preprocessing: Preprocessing) -> None:
@@ -183,8 +224,8 @@ def _read_file(address: str, file_name: str) -> bytes:
 def _read_manifest(address: str) -> pa.Table:
     try:
         if is_remote(address):
-            return pq.read_table(pa.BufferReader(_read_file(address, MANIFEST)))
-        return pq.ParquetFile(Path(address, MANIFEST), memory_map=True).read()
+            return read_bounded(pq.ParquetFile(pa.BufferReader(_read_file(address, MANIFEST))))
+        return read_bounded(pq.ParquetFile(Path(address, MANIFEST), memory_map=True))
     except (FileNotFoundError, pa.ArrowException) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

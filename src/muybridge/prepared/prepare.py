@@ -14,16 +14,20 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from annotated_types import Interval
 
+from muybridge.bounds import FramesPerSecond, check_fields
 from muybridge.datasets.manifest import SCHEMA, Manifest
+from muybridge.datasets.rows import VideoRow
 from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.files.atomic import atomic_write, is_partial, remove_partial_files, write_json
 from muybridge.files.hashing import hash_file
 from muybridge.files.lock import LOCK_NAME, lock_folder
+from muybridge.parsing import read_json_object
 from muybridge.prepared.coverage import Coverage, compute_coverage
 from muybridge.prepared.dataset import COVERAGE, DESCRIPTION, FLOW_COLUMNS, MANIFEST, STORED_COLUMNS, DatasetDescription
 from muybridge.prepared.shards import format_shard_path
@@ -45,12 +49,15 @@ Transcoder: TypeAlias = Callable[[Iterable[tuple[int, TranscodeJob]]], Iterator[
 class PreparationOptions:
     """Rate, size and flow of the stored videos. Field names are part of the plan's hash."""
 
-    frames_per_second: float | None = None  # None: that of the source
-    scale_height: int = 128
-    scale_width: int = 171
+    frames_per_second: FramesPerSecond | None = None  # None: that of the source
+    scale_height: Annotated[int, Interval(ge=16, le=8192)] = 128
+    scale_width: Annotated[int, Interval(ge=16, le=8192)] = 171
     flow: bool = False
-    videos_per_shard: int = 256
+    videos_per_shard: Annotated[int, Interval(ge=1, le=1_000_000)] = 256
     time_origin: TimeOrigin = "picture"  # of the bounds of segments
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Preparation:
         self.progress = PreparationProgress(0, len(source.rows), 0, 0)
         self._work = WorkFolder(output / "work")
         paths = (row.path for row in source.rows[:_MAX_PROBED_ROWS])
-        self._probe_path = next((path for path in paths if Path(source.root, path).is_file()), None)
+        self._probe_path = next((path for path in paths if Path(source.root, path).exists()), None)
 
     def open(self) -> None:
         """Create the work folder, or resume from it. Raises ValueError if the output folder holds anything else."""
@@ -125,7 +132,7 @@ class Preparation:
             if _has_other_files(self.output):
                 raise ValueError(f"{self.output} contains other files; name a new folder with -o")
             write_json(plan_path, plan)
-        elif json.loads(plan_path.read_text(encoding="utf-8")) != plan:
+        elif read_json_object(plan_path) != plan:
             raise ValueError(
                 f"{self.output} was started from another source or with other options, or the source has changed "
                 "since; use the same source and options, or name another folder with -o"
@@ -147,6 +154,7 @@ class Preparation:
                     scale_height=options.scale_height,
                     scale_width=options.scale_width,
                     flow=options.flow,
+                    source_fps=row.source_fps,
                     time_origin=options.time_origin,
                 )
                 yield row_index, job
@@ -263,8 +271,15 @@ def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:
     recorded = asdict(options)
     if options.time_origin == "picture":
         del recorded["time_origin"]  # folders that were begun before there was a choice can be resumed
-    values = [recorded, source.classes, source.names, [asdict(row) for row in source.rows]]
+    values = [recorded, source.classes, source.names, [_describe_row(row) for row in source.rows]]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _describe_row(row: VideoRow) -> dict[str, Any]:
+    values = asdict(row)
+    if row.source_fps is None:
+        del values["source_fps"]  # plans of version 0.1 have no such key
+    return values
 
 
 def _has_other_files(output: Path) -> bool:

@@ -12,6 +12,7 @@ from muybridge.datasets.classes import check_trainable, collect_classes, describ
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
 from muybridge.datasets.rows import VideoRow, check_file_names, normalize_names
+from muybridge.datasets.source_rates import set_source_rates
 from muybridge.datasets.splits import assign_fold_splits
 
 _OFFICIAL_READERS = {
@@ -39,10 +40,13 @@ class SourceListing:
     notes: tuple[str, ...]
 
 
-def read_source(address: str, source_format: str, *, columns: str | None = None) -> SourceListing:
+def read_source(
+    address: str, source_format: str, *, columns: str | None = None, source_fps: float | None = None
+) -> SourceListing:
     """List a source: a folder or list (folder, csv) or one with the official lists of a data set.
 
-    `columns` says which columns of a list are which. Raises ValueError for any problem of its lists, classes or file names.
+    `columns` says which columns of a list are which, `source_fps` is the rate of frames stored without one. Raises ValueError
+    for any problem of its lists, classes or file names.
     """
     if source_format not in _FORMATS:
         raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
@@ -57,6 +61,7 @@ def read_source(address: str, source_format: str, *, columns: str | None = None)
     else:
         root, rows, notes = read_video_rows(address, columns)
     check_file_names(address, rows)
+    rows, rate_notes = set_source_rates(rows, source_fps)
     rows = normalize_names(rows)
     rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
     classes = collect_classes(address, rows)
@@ -69,7 +74,7 @@ def read_source(address: str, source_format: str, *, columns: str | None = None)
         tuple(rows),
         make_unique_names(rows),
         tuple(classes),
-        (*notes, *split_notes),
+        (*notes, *rate_notes, *split_notes),
     )
 
 

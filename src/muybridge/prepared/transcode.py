@@ -1,6 +1,6 @@
 """One source video to one stored video: decoded, scaled, and encoded again for fast random access.
 
-Input: a `TranscodeJob`. Output: a `StoredVideo`. The frames are those that `VideoFiles` reads, so raw and prepared data
+Input: a `TranscodeJob`. Output: a `StoredVideo`. The frames are those that `MediaFiles` reads, so raw and prepared data
 differ only by the encoding. Every frame is decoded, so a damaged file is found here and not during training.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
-from muybridge.video.decode import VideoFiles, probe
+from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
 GOP_FRAMES = 16  # between key frames: reading a random clip of 16 frames decodes 23.5 frames on average
@@ -40,6 +40,7 @@ class TranscodeJob:
     scale_height: int
     scale_width: int
     flow: bool = False
+    source_fps: float | None = None  # of frames that are stored without a rate
     time_origin: TimeOrigin = "picture"
 
 
@@ -66,8 +67,14 @@ def transcode(job: TranscodeJob) -> StoredVideo:
 
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
-    properties = probe(job.path)
-    source = VideoFiles("", scale_height=job.scale_height, scale_width=job.scale_width)
+    properties = probe_media(job.path, job.source_fps)
+    source = MediaFiles(
+        "",
+        scale_height=job.scale_height,
+        scale_width=job.scale_width,
+        source_fps=job.source_fps,
+        time_origin=job.time_origin,
+    )
     lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
     times = source.read_frame_times(job.path)
     times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)

@@ -6,7 +6,6 @@ files raise ValueError; what a run does not have yet, such as scores, is empty i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from muybridge.evaluation.scores import Scores, read_scores
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
 from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
+from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")
@@ -180,15 +180,7 @@ def _make_sort_key(evaluation: EvaluationRecord) -> tuple[bool, int, bool, str]:
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not contain a JSON object")
-    return values
+    return read_json_object(path) if path.exists() else {}
 
 
 def _make_unique_names(addresses: Sequence[str]) -> list[str]:

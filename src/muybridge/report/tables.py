@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from muybridge.text import format_number, sanitize_text
+from muybridge.text import escape_csv_cell, format_number, sanitize_text
 
 Cell: TypeAlias = str | int | float | None
 """None: no value."""
@@ -124,7 +124,7 @@ def format_csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     rows: list[Sequence[Cell]] = [[column.title for column in table.columns], *table.rows]
-    writer.writerows([sanitize_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([escape_csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
 
 

@@ -6,7 +6,6 @@ evaluation in `tests/`. Finished parts are skipped, so the same command resumes 
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -18,14 +17,17 @@ from typing import Any
 
 from rich.console import Console
 
+from muybridge.console import PlainConsole
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.distributed.stop import StopRequested, exit_on_signals, stop_on_signals, stop_with_parent
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_json_lines
+from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import EvaluationSpec
+from muybridge.terminal import print_line
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
@@ -159,14 +161,14 @@ def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 def main(argv: Sequence[str]) -> int:
     """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
     stop_with_parent()
-    plan = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    plan = read_json_object(Path(argv[0]))
     try:
         with exit_on_signals(str):
-            execute(plan, Console(file=sys.stderr, soft_wrap=True, markup=False, highlight=False))
+            execute(plan, PlainConsole())
     except StopRequested as stopped:
         return stopped.exit_code
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print_line(" ".join(str(error).split()), error=True)
         return 1
     return 0
 

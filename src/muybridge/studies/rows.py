@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
+from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
 from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, RowKey, row_key
@@ -36,8 +36,8 @@ def append_rows(run: PlannedRun, folder: Path, rows_name: str) -> None:
         path = run_folder / "tests" / f"{evaluation.key}.json"
         if (run.name, evaluation.key) in known or not path.exists():
             continue
-        training = json.loads((run_folder / TRAINED).read_text(encoding="utf-8"))
-        numbers = json.loads(path.read_text(encoding="utf-8"))
+        training = read_json_object(run_folder / TRAINED)
+        numbers = read_json_object(path)
         row = build_row(run, evaluation, numbers)
         append_json_line(folder / rows_name, row | {"training": training, "history": read_history(run_folder)})
 

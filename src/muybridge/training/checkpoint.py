@@ -23,6 +23,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from muybridge.parsing import read_json_object
+
 FORMAT_VERSION = 1
 WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt", "state.json"
 
@@ -184,7 +186,7 @@ def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
 def read_checkpoint(path: Path) -> Snapshot:
     """Reads a checkpoint. Raises `DamagedCheckpointError` where any byte differs, ValueError for another format."""
     try:
-        state: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        state: dict[str, Any] = read_json_object(path / STATE_FILE)
         format_version = state.get("format") if isinstance(state, dict) else None
         if isinstance(format_version, int) and format_version != FORMAT_VERSION:
             raise CheckpointFormatError(

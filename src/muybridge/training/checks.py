@@ -10,7 +10,7 @@ from muybridge.loading.datasets import read_segment_times
 from muybridge.models.family import build_specification
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings
-from muybridge.training.execution import check_precision
+from muybridge.training.precision import check_precision
 
 NUM_VIDEOS_CHECKED = 32  # enough to notice a wrong folder or clips that fit no video, and quick on any disk
 

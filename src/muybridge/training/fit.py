@@ -8,7 +8,7 @@ the same branches; only rank 0 writes and prints.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +19,7 @@ from muybridge.evaluation.metrics import Accuracy
 from muybridge.loading.datasets import Failure
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
+from muybridge.training.events import StepDone, TrainingEvent, ValidationDone
 from muybridge.training.guard import LOADING, TRAINING, guard_run
 from muybridge.training.job import TrainingJob
 from muybridge.training.metrics_log import MetricsLog
@@ -42,6 +43,17 @@ class FitResult:
 
 def fit(job: TrainingJob, console: Console) -> FitResult:
     """Trains from the newest checkpoint, or from step 0, to the last step. Raises `StopRequested` after saving."""
+    events = iterate_fit(job, console)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: FitResult = end.value
+            return result
+
+
+def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, None, FitResult]:
+    """As `fit`, step by step: yields what happened. A caller that stops early leaves a saved run."""
     schedule, training = job.schedule, job.settings.training
     optimizer = build_optimizer(job.network, training)
     train_state, accuracy = _restore_newest_checkpoint(job, optimizer, console), None
@@ -91,6 +103,10 @@ def fit(job: TrainingJob, console: Console) -> FitResult:
             if is_validation_due(job, train_state):
                 train_state, accuracy = validate(job, train_state, guard, metrics_log, console)
             guard.save_if_due(train_state)  # and stops here if asked to
+            with guard.save_if_left(train_state):
+                yield _make_step_event(train_state.step, epoch, learning_rate, metrics)
+                if accuracy is not None and train_state.validated_step == train_state.step:
+                    yield ValidationDone(train_state.step, epoch, accuracy)
     return FitResult(train_state, accuracy)
 
 
@@ -105,6 +121,11 @@ def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimize
     restore(snapshot, job.network, optimizer)
     console.print(f"resuming at step {snapshot.train_state.step} of {job.schedule.num_steps}")
     return snapshot.train_state
+
+
+def _make_step_event(step: int, epoch: float, learning_rate: float, metrics: StepMetrics) -> StepDone:
+    values = (metrics.loss, metrics.num_right, metrics.num_clips, metrics.seconds, metrics.waited_seconds)
+    return StepDone(step, epoch, learning_rate, *values)
 
 
 def count_step(train_state: TrainState, result: StepResult) -> TrainState:

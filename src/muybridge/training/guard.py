@@ -120,6 +120,16 @@ class RunGuard:
         if signal_number:
             raise StopRequested(signal_number)
 
+    @contextmanager
+    def save_if_left(self, train_state: TrainState) -> Iterator[None]:
+        """Saves the run where its caller leaves it for good inside the block."""
+        try:
+            yield
+        except GeneratorExit:
+            if train_state != self._saved_state:
+                self._checkpointer.save(train_state)
+            raise
+
     def handle_worker_restart(self, reason: str) -> None:
         """Prints why workers were restarted, unless the signal that killed them asks this run to stop too."""
         if self._stop.signal_number is not None and self._job.process_group.world_size == 1:

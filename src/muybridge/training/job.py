@@ -13,6 +13,7 @@ import torch
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
+from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
@@ -20,7 +21,8 @@ from muybridge.settings import TrainSettings
 from muybridge.training.checks import check_clips_fit, check_supported
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
-from muybridge.training.open_run import OpenedRun, open_run, write_run_description
+from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
+from muybridge.training.precision import resolve_precision
 from muybridge.training.run_videos import RunVideos, write_run_videos
 from muybridge.training.schedule import Schedule, build_schedule
 
@@ -57,7 +59,13 @@ def prepare_job(
     check_supported(settings, device)
     run = open_run(settings, resume=resume, process_group=process_group)
     settings = run.settings
-    data = open_data(settings.data, fold=settings.fold, seed=settings.seed, columns=settings.columns)
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        seed=settings.seed,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+    )
     if run.specification is not None:  # resumed
         data = _order_as_run(data, settings, run)
     train, validation = data.select_split("train"), data.select_split("validation")
@@ -65,11 +73,16 @@ def prepare_job(
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
     check_clips_fit(train, settings.preprocessing)
     network, network_notes = create_initial_network(settings, data.classes, run.specification, process_group)
+    settings, precision_notes = resolve_precision(settings, network.to(device), device, process_group)
+    execution = describe_execution(device, settings.training.precision, tf32=bool(settings.training.tf32))
+    resume_notes = (
+        compare_execution(Path(settings.output), execution) if run.specification and process_group.is_rank0 else []
+    )
     if process_group.is_rank0:
-        write_run_description(settings, network.specification, process_group)
+        write_run_description(settings, network.specification, process_group, execution)
         write_run_videos(Path(settings.output), RunVideos.from_manifest(data))
     schedule = build_schedule(settings.training, num_videos=len(train), world_size=process_group.world_size)
-    execution_notes = set_up_execution(network.to(device), settings, device)
+    execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
         settings=settings,
         folder=Path(settings.output),
@@ -78,7 +91,7 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *run.notes, *network_notes, *execution_notes),
+        notes=(*data.notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
         process_group=process_group,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -11,21 +10,29 @@ from typing import Any
 
 import yaml
 
-from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.folders import resolve_columns
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
-from muybridge.files.run_folder import collect_environment, read_settings
+from muybridge.files.run_folder import collect_environment
 from muybridge.models.family import Specification
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
-from muybridge.settings import TrainSettings, diff_settings, merge_settings, settings_to_dict
+from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.given_settings import read_saved_settings
 from muybridge.training.run_videos import RunVideos, read_run_videos
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
-    *("data", "output", "device", "loading.", "checkpoints.", "timeouts.", "training.phases"),
-    *("evaluation.batch_size", "evaluation.keep", "training.profile_steps", "training.non_finite"),
+    *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),
+    *(
+        "evaluation.batch_size",
+        "evaluation.keep",
+        "training.profile_steps",
+        "training.non_finite",
+        "training.deterministic",
+        "training.phases",
+    ),
 )
 
 
@@ -71,21 +78,19 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
-    saved = _read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
+    saved = read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
     settings = _resolve_global_batch(settings, saved, world_size)
+    if saved is not None:
+        settings = _keep_precision(settings, saved)
     settings = _resolve_columns(settings, saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     notes = _describe_changed_settings(settings, saved)
     if saved is None or not network_file.is_file():
         return OpenedRun(settings, None, notes)
-    specification = Specification.from_json(json.loads(network_file.read_text(encoding="utf-8")))
+    specification = parse_record(
+        Specification, read_json_object(network_file), str(network_file), optional=("middle_relu",)
+    )
     return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
-
-
-def _read_saved_settings(path: Path) -> dict[str, Any]:
-    """The settings of a run; those that its version did not have are at their defaults."""
-    saved = read_settings(path)
-    return merge_settings(settings_to_dict(TrainSettings()), {"columns": AS_VERSION_0_1}, saved)
 
 
 def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
@@ -99,6 +104,14 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
     saved_global_batch = (saved or {}).get("training", {}).get("global_batch")
     global_batch = saved_global_batch or training.batch_size * world_size
     return replace(settings, training=replace(training, global_batch=global_batch))
+
+
+def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainSettings:
+    """Sets training.precision and training.tf32 as in the resumed run where they are left to choose."""
+    training, before = settings.training, saved["training"]
+    precision = before["precision"] if training.precision == "auto" else training.precision
+    tf32 = before["tf32"] if training.tf32 is None else training.tf32
+    return replace(settings, training=replace(training, precision=precision, tf32=tf32))
 
 
 def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
@@ -148,9 +161,36 @@ def _describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | 
     return (f"resuming with other settings: {listed}",) if listed else ()
 
 
-def write_run_description(settings: TrainSettings, specification: Specification, process_group: ProcessGroup) -> None:
-    """Writes settings.yaml, network.json and environment.json."""
+def compare_execution(folder: Path, execution: Mapping[str, Any]) -> list[str]:
+    """A sentence where a resumed run was last on another device or other libraries: its bits then differ, its course does not.
+
+    `execution` is what `describe_execution` says now; a run's environment.json has what it said before.
+    """
+    file = folder / "environment.json"
+    if not file.is_file():
+        return []
+    try:
+        saved = read_json_object(file).get("execution")
+    except ValueError as error:  # a record, not needed for resuming
+        return [f"{error}; it is written again"]
+    if not isinstance(saved, dict):  # of an older version
+        return []
+    changed = [
+        f"{name} {value}, before {saved.get(name)}" for name, value in execution.items() if saved.get(name) != value
+    ]
+    if not changed:
+        return []
+    return [f"resuming on another machine or with other libraries ({'; '.join(changed)}): exact up to rounding only"]
+
+
+def write_run_description(
+    settings: TrainSettings, specification: Specification, process_group: ProcessGroup, execution: Mapping[str, Any]
+) -> None:
+    """Writes settings.yaml, network.json and environment.json; `execution` as `describe_execution` returns it."""
     folder = Path(settings.output)
     write_text(folder / "settings.yaml", yaml.safe_dump(settings_to_dict(settings), sort_keys=False))
     write_json(folder / "network.json", specification.to_json())
-    write_json(folder / "environment.json", {**collect_environment(), "world_size": process_group.world_size})
+    write_json(
+        folder / "environment.json",
+        {**collect_environment(), "world_size": process_group.world_size, "execution": dict(execution)},
+    )

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muybridge.files.run_folder import read_settings
 from muybridge.records import STATISTICS
 from muybridge.settings import (
     PREPROCESSING_NAMES,
-    GivenSettings,
     RecipeName,
     TimeoutSettings,
     TrainSettings,
     diff_settings,
-    merge_settings,
     settings_to_dict,
 )
 from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.given_settings import GivenSettings, build_settings, merge_settings, read_saved_settings
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.weights.address import resolve_weights_file
 from muybridge.weights.card import Card, load_card
@@ -56,7 +54,7 @@ def resolve_settings(given: GivenSettings, *, resume: bool) -> ResolvedSettings:
     recipe = _scale_schedule(read_training_recipe(recipe_name), given)
     card = load_card(resolve_weights_file(init)) if init else None
     card_values = _make_card_settings(card, given.find("modality")) if card else {}
-    settings = build_train_settings(merge_settings(card_values, recipe, given.values, {"recipe": recipe_name}))
+    settings = build_settings(merge_settings(card_values, recipe, given.values, {"recipe": recipe_name}))
     notes = _describe_recipe(recipe_name, recipe, given)
     if card:
         notes += _describe_card_settings(str(init), card_values, settings)
@@ -108,7 +106,7 @@ def _describe_recipe(name: str, recipe: Mapping[str, Any], given: GivenSettings)
 def _describe_card_settings(init: str, card_values: Mapping[str, Any], settings: TrainSettings) -> list[str]:
     """What is taken from the weights where that is no default, and both values where an option replaces one of theirs."""
     plain = settings_to_dict(settings)
-    theirs = settings_to_dict(build_train_settings(merge_settings(plain, card_values)))
+    theirs = settings_to_dict(build_settings(merge_settings(plain, card_values)))
     defaults = settings_to_dict(TrainSettings())
     replaced = diff_settings(plain, theirs)
     of_card = {*card_values, *(f"{group}.{name}" for group in ("network", "clips") for name in card_values[group])}
@@ -152,18 +150,20 @@ def _read_saved_settings(given: GivenSettings) -> dict[str, Any] | None:
     path = folder / "settings.yaml"
     if not path.is_file() or not (list_checkpoints(folder / "checkpoints") or not given.find("data")):
         return None
-    return {**read_settings(path), "output": str(folder)}  # the folder may have been moved
+    return {**read_saved_settings(path), "output": str(folder)}  # the folder may have been moved
 
 
 def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> ResolvedSettings:
     """Saved settings, with what is given; a higher number of epochs adds a phase."""
     training = dict(given.values.get("training") or {})
-    phases = _extend_phases(build_train_settings(saved), training)
-    values = merge_settings(saved, given.values, {"training": merge_settings(saved.get("training", {}), training)})
-    values["recipe"] = given.find("recipe") or saved.get("recipe")
+    saved_settings = build_train_settings(saved)
+    saved = settings_to_dict(saved_settings)
+    phases = _extend_phases(saved_settings, training)
+    values = merge_settings(saved, given.values, {"training": merge_settings(saved["training"], training)})
+    values["recipe"] = given.find("recipe") or saved["recipe"]
     if phases:
         values["training"]["phases"] = phases
-    return ResolvedSettings(build_train_settings(values))
+    return ResolvedSettings(build_settings(values))
 
 
 def _extend_phases(saved: TrainSettings, training: dict[str, Any]) -> list[list[float]]:

@@ -18,6 +18,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from muybridge.limits import PICTURE_PIXELS, VIDEO_FRAMES
 from muybridge.records import VideoError
 
 # Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
@@ -55,6 +56,9 @@ def open_video_stream(path: str, stream_index: int | None = None) -> Iterator[tu
         stream = next((stream for stream in candidates if stream.index == stream_index), None)
         if stream is None:
             raise VideoError("unreadable", "the file has other streams than before: it changed while it was in use")
+        _check_claims(stream)
+        # FFmpeg applies this limit to every frame, whatever size a frame claims later.
+        stream.codec_context.options = {"max_pixels": str(PICTURE_PIXELS.value)}
         stream.codec_context.thread_count = 1  # many workers decode side by side
         yield container, stream
 
@@ -119,6 +123,17 @@ def decode_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.Video
         num_decoded += len(frames)
         yield from frames
     yield from stream.decode(None)
+
+
+def _check_claims(stream: av.VideoStream) -> None:
+    """Raise VideoError where a file claims frames so large or so many that no honest file has them."""
+    context = stream.codec_context
+    for problem, what in (
+        (PICTURE_PIXELS.exceed(context.width * context.height), f"frames of {context.width}x{context.height}"),
+        (VIDEO_FRAMES.exceed(stream.frames), "a video"),
+    ):
+        if problem:
+            raise VideoError("unreadable", f"the file claims {what} with {problem}")
 
 
 def _check_file(path: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +21,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from muybridge.records import FrameTimes, VideoError, YuvClip
+from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.text import sanitize_text
 from muybridge.video.containers import decode_frames, open_video_stream
 from muybridge.video.frame_index import FrameIndex, demux_indexed_packets, index_frames
@@ -67,13 +68,15 @@ class VideoMetadata:
 class VideoFiles:
     """Frames of files in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    It can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
+    With `time_origin` container the caller counts seconds from where the sound begins (`read_lead_seconds`), so there is no
+    note about that. It can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
     """
 
-    def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
+    def __init__(self, root: str, *, scale_height: int, scale_width: int, time_origin: TimeOrigin = "picture") -> None:
         self.root = str(Path(root).absolute())  # absolute, since FFmpeg would open "http:x" as an address
         self.scale_height = scale_height
         self.scale_width = scale_width
+        self.time_origin = time_origin
         self._indexes: dict[str, tuple[_FileKey, FrameIndex]] = {}
 
     def read_frame_times(self, video: str) -> FrameTimes:
@@ -155,8 +158,8 @@ class VideoFiles:
         index = index_frames(path)
         if _read_file_key(path) != key:
             raise _make_change_error()
-        for note in _list_notes(index):
-            _logger.warning("note: %s: %s", sanitize_text(video), note)
+        for note in _list_notes(index, self.time_origin):
+            _log_once(path, f"note: {sanitize_text(video)}: {note}")
         self._indexes.pop(video, None)
         if len(self._indexes) >= _MAX_CACHED_INDEXES:
             self._indexes.pop(next(iter(self._indexes)), None)
@@ -198,8 +201,14 @@ def _read_file_key(path: str) -> _FileKey | None:
     return (file_stat.st_mtime_ns, file_stat.st_size)
 
 
-def _list_notes(index: FrameIndex) -> list[str]:
-    if not index.sound_lead_seconds:
+@lru_cache(maxsize=4096)
+def _log_once(path: str, note: str) -> None:
+    """Log a note on the file at `path` the first time that this process has it."""
+    _logger.warning("%s", note)
+
+
+def _list_notes(index: FrameIndex, time_origin: TimeOrigin) -> list[str]:
+    if not index.sound_lead_seconds or time_origin == "container":
         return list(index.notes)
     lead = f"its sound begins {index.sound_lead_seconds:.2f} s before its first picture, from which seconds are counted"
     return [*index.notes, f"{lead}; prepare lists made in a player with --time-origin container"]

@@ -22,6 +22,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.limits import VIDEO_FRAMES
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
 
 _MAX_RATE_DENOMINATOR = 1_000_000  # rates are rounded to fractions up to this: 29.97 and 30000/1001 stay exact
@@ -174,7 +175,13 @@ def _build_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> 
     if rate <= 0:
         raise ValueError(f"frames_per_second must be at least {1 / _MAX_RATE_DENOMINATOR:g}, not {frames_per_second}")
     step = 1 / (rate * times.tick_seconds)
-    return _SamplingGrid(times, int(-((int(times.ticks[0]) - times.end_tick) // step)), step)  # ceil(duration / step)
+    num_timesteps = int(-((int(times.ticks[0]) - times.end_tick) // step))  # ceil(duration / step)
+    if problem := VIDEO_FRAMES.exceed(num_timesteps):
+        raise VideoError(
+            "unreadable",
+            f"the video lasts {times.duration_seconds:.0f} s, which at {frames_per_second:g} a second are {problem}",
+        )
+    return _SamplingGrid(times, num_timesteps, step)
 
 
 def _compute_dense_starts(grid: _SamplingGrid, preprocessing: Preprocessing, step_frames: int) -> list[int]:

@@ -7,6 +7,7 @@ References: RFC 8794 and 9559 (Matroska), ISO 13818-1 (MPEG), ASF specification 
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -211,14 +212,16 @@ def _read_matroska_seconds(head: bytes) -> float | None:
     info = next(((start, size) for element, start, size in _iterate_ebml(head, segment) if element == _EBML_INFO), None)
     if info is None or info[1] is None:
         return None
-    scale, duration = 1_000_000, None
+    scale: int = 1_000_000
+    duration: float = math.nan
     for element, start, size in _iterate_ebml(head, info[0], info[0] + info[1]):
         content = head[start : start + (size or 0)]
         if element == _EBML_TIMESTAMP_SCALE:
             scale = int.from_bytes(content)
         elif element == _EBML_DURATION and len(content) in (4, 8):
             (duration,) = struct.unpack(">f" if len(content) == 4 else ">d", content)
-    return None if duration is None else float(duration) * (scale / 1e9)
+    seconds: float = duration * (scale / 1e9)
+    return None if math.isnan(seconds) else seconds
 
 
 def _read_asf_seconds(head: bytes) -> float | None:
@@ -226,7 +229,7 @@ def _read_asf_seconds(head: bytes) -> float | None:
     if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
         return None
     play, _, preroll = struct.unpack("<3Q", head[at + 64 : at + 88])
-    return max(0.0, play / 1e7 - preroll / 1e3)
+    return max(0.0, float(play) / 1e7 - float(preroll) / 1e3)
 
 
 def _read_flv_seconds(head: bytes) -> float | None:

@@ -1,4 +1,4 @@
-"""Addresses of weights: a run folder, a .safetensors file, or a name of the catalogue.
+"""Addresses of weights: a run folder, a .safetensors file, a name of the catalogue, or a repository on the Hugging Face Hub.
 
 Input: an address as on a command line. Output: its file, or its network and card. Weights of the catalogue are downloaded on
 first use (`download.py`).
@@ -15,12 +15,15 @@ from muybridge.models.network import VideoResNet
 from muybridge.weights.card import SUFFIX, Card, load_network
 from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
+from muybridge.weights.hub import download_from_hub, is_hub_address
 
 RUN_FILES = ("best.safetensors", "last.safetensors")  # of a run folder, in order of preference
 
 
 def resolve_weights_file(address: str | Path) -> Path:
     """The weights file of `address`: the file itself, the best else the last of a run folder, or that of the catalogue."""
+    if is_hub_address(address):
+        return download_from_hub(str(address))
     path = Path(address)
     if path.is_dir():
         candidates = [path / name for name in RUN_FILES if (path / name).is_file()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch import Tensor
 from muybridge.files.atomic import atomic_write
 from muybridge.models.family import Specification
 from muybridge.models.network import VideoResNet
-from muybridge.records import Preprocessing
+from muybridge.parsing import parse_json_object, parse_record
+from muybridge.records import FLOW_FIELDS, Preprocessing
 from muybridge.weights.safetensors_file import read_metadata, read_safetensors
 from muybridge.weights.tensor_checks import check_usable, format_problems
 
@@ -90,19 +91,7 @@ class Card:
         """The record from JSON values. ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:  # first, since another format may have other keys
             raise ValueError(f"a card of format {values.get('format')} was found, this version reads format {FORMAT}")
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"the card has the keys {sorted(values)}, expected {sorted(names)}")
-        if not isinstance(values["classes"], list):
-            raise ValueError(f"the card's classes are {values['classes']!r}, expected a list of names")
-        return cls(
-            **{
-                **values,
-                "specification": Specification.from_json(values["specification"]),
-                "classes": tuple(values["classes"]),
-                "preprocessing": Preprocessing.from_json(values["preprocessing"]),
-            }
-        )
+        return parse_record(cls, values, "the card", optional=("middle_relu", *FLOW_FIELDS))
 
 
 def check_classes(classes: Sequence[str], num_classes: int) -> None:
@@ -172,11 +161,8 @@ def load_card(path: str | Path) -> Card:
 def parse_card(text: str, path: Path) -> Card:
     """Parse the card of `path` from JSON. ValueError if it is invalid."""
     try:
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
-        return Card.from_json(values)
-    except (ValueError, TypeError) as error:  # TypeError: from comparing a value of another type
+        return Card.from_json(parse_json_object(text, "its JSON"))
+    except ValueError as error:
         raise ValueError(f"the card of {path} is not understood: {error}") from error
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from muybridge.console import PlainConsole
 from muybridge.files.atomic import write_text
 from muybridge.files.cache import get_cache_folder
 from muybridge.files.hashing import hash_file
@@ -41,7 +42,7 @@ def download_weights(entry: CatalogueEntry, console: Console | None = None) -> P
     target = resolve_cached_path(entry)
     if target.exists():
         return target
-    console = console or Console(stderr=True, soft_wrap=True)
+    console = console or PlainConsole()
     manual_path = get_cache_folder() / "downloads" / entry.file_name
     file = manual_path if manual_path.exists() else _download(entry, manual_path, console)
     try:

@@ -20,6 +20,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from muybridge.bounds import ClipLength, NormEpsilon, check_fields
 from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
@@ -51,13 +52,16 @@ class ImportOptions:
     source: WeightsSource | None = None
     classes: Sequence[str] | Path | None = None  # names in the order of the outputs, or a file with one name a line
     preprocessing: Preprocessing | None = None
-    clip_length: int | None = None  # frames; used if no preprocessing is given
-    norm_epsilon: float | None = None
+    clip_length: ClipLength | None = None  # frames; used if no preprocessing is given
+    norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
     network: str | None = None  # the prefix of the network where a file has several, as `ema.module`
     head: str | None = None  # the classifier where there are several, as `fc_verb`; "none" leaves it out
     origin: str | None = None  # the card's `source`
     licence: str = "unknown"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ _OTHERS = (
     _Architecture(
         r"layer1\.0\.conv1\.conv\.weight",
         5,
-        "3-D ResNet of MMAction2 (I3D, SlowOnly), whose function differs from R3D's: a max-pool after the stem, and strides in "
-        "space only",
+        "3-D ResNet of MMAction2 (I3D, SlowOnly, CSN), whose function differs from R3D's: a max-pool after the stem, and "
+        "other strides in time",
     ),
     _Architecture(
         r"layer1\.0\.conv1\.weight",
@@ -45,29 +45,35 @@ _OTHERS = (
         "max-pool of stride 2 in time after it",
     ),
     _Architecture(
-        r"(res2plus1d\.)?conv1\.spatial_conv\.weight",
+        r"conv2\.block1\.conv1\.spatial_conv\.weight",
         5,
-        "R(2+1)D of pytorch-video-recognition, with 7 frames in the stem",
+        "R(2+1)D of pytorch-video-recognition, whose function differs from the paper's: 83 channels inside the stem instead "
+        "of 45, factorized shortcuts, and convolutions with a bias",
     ),
-    _Architecture(r"s1\.pathway0_stem\.conv\.weight", 5, "network of SlowFast (slow, fast or I3D pathways)"),
-    _Architecture(r"blocks\.0\.multipathway_blocks\.0\.conv\.weight", 5, "SlowFast network of PyTorchVideo"),
-    _Architecture(r"blocks\.0\.conv\.conv_t\.weight", 5, "X3D of PyTorchVideo"),
+    _Architecture(
+        r"conv2x\.(0\.)?spt_conv1\.weight",
+        5,
+        "R(2+1)D of AVID-CMA, whose function differs from the paper's: a stem of 3x7x7 with a max-pool, as many mid-channels "
+        "as outputs, and a maximum instead of the average at the end",
+    ),
     _Architecture(
         r"blocks\.1\.res_blocks\.0\.branch2\.conv_b\.conv_t\.weight",
         5,
         "R(2+1)D of PyTorchVideo, whose function differs from the paper's: bottlenecks that convolve time first, without the "
         "rule for mid-channels",
     ),
+    _Architecture(r"s1\.pathway0_stem\.conv\.weight", 5, "network of SlowFast (slow, fast or I3D pathways)"),
+    _Architecture(r"blocks\.0\.multipathway_blocks\.0\.conv\.weight", 5, "SlowFast network of PyTorchVideo"),
+    _Architecture(r"blocks\.0\.conv\.conv_t\.weight", 5, "X3D of PyTorchVideo"),
     _Architecture(r"blocks\.0\.conv\.weight", 5, "3-D ResNet of PyTorchVideo (Slow, I3D, C2D or CSN)"),
     _Architecture(r"Conv3d_1a_7x7\.conv3d\.weight", 5, "I3D with Inception blocks"),
-    _Architecture(r"(features|base)\.0\.0?\.?(0|conv_s|conv)\.weight", 5, "S3D"),
+    _Architecture(r"features\.0\.0\.0\.weight|base\.0\.conv_s\.weight", 5, "S3D"),
     _Architecture(r"conv3a\.weight", 5, "C3D"),
     _Architecture(r"blocks\.0\.temporal_attn\.qkv\.weight", 2, "TimeSformer"),
     _Architecture(r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table", 2, "Video Swin Transformer"),
     _Architecture(r"blocks\.0\.attn\.(pool_q|norm_q)\.weight", 0, "MViT"),
     _Architecture(r"blocks\.0\.attn\.(qkv|q_proj|in_proj)\.weight", 2, "vision transformer (ViT, VideoMAE)"),
-    _Architecture(r"video_model\.conv1\.0\.weight", 5, "R(2+1)D of AVID-CMA, with a stem of 3x7x7 and max-pools"),
-    _Architecture(r"(conv1|layer1\.0\.conv1)\.weight", 4, "2-D ResNet over pictures, as TSN and TSM use"),
+    _Architecture(r"layer1\.0\.conv1\.(conv\.)?weight", 4, "2-D ResNet over pictures, as TSN and TSM use"),
 )
 
 

@@ -1,0 +1,50 @@
+"""The rate of videos that are stored as frames without one: pictures in a folder or an archive, and arrays.
+
+A row's own `source_fps` takes precedence over the option `--source-fps`; without both, frames are read at ASSUMED_RATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from muybridge.datasets.rows import VideoRow
+from muybridge.video.pictures import ASSUMED_RATE, STORED_FRAMES_EXTENSIONS
+
+
+def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tuple[list[VideoRow], list[str]]:
+    """The rows with `source_fps` where they give none, and a note on those that are read at the assumed rate.
+
+    Raises ValueError for a rate that is not positive.
+    """
+    if source_fps is not None and not 0 < source_fps < float("inf"):
+        raise ValueError(f"--source-fps must be a positive number of frames a second, not {source_fps}")
+    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and _may_lack_rate(row.path)]
+    if not lacking:
+        return list(rows), []
+    if source_fps is None:
+        return list(rows), [_format_assumed_rate(len(lacking))]
+    filled = set(lacking)
+    return [replace(row, source_fps=source_fps) if index in filled else row for index, row in enumerate(rows)], []
+
+
+def describe_assumed_rates(paths: Sequence[str]) -> list[str]:
+    """A note on the files and folders of frames among `paths` whose rate is assumed, if there are any."""
+    num_lacking = sum(_may_lack_rate(path) and Path(path).exists() for path in paths)
+    return [_format_assumed_rate(num_lacking)] if num_lacking else []
+
+
+def _may_lack_rate(path: str) -> bool:
+    """Whether a path is called like a folder or a file of frames; nothing is opened."""
+    extension = PurePosixPath(path).suffix[1:].lower()
+    return not extension or extension in STORED_FRAMES_EXTENSIONS
+
+
+def _format_assumed_rate(num_videos: int) -> str:
+    """What a user should know about videos whose rate is assumed."""
+    subject = "1 video is" if num_videos == 1 else f"{num_videos} videos are"
+    return (
+        f"{subject} stored as frames without a rate and read at {ASSUMED_RATE:g} frames a second where the file gives none; "
+        "if that is wrong, add --source-fps RATE or a column source_fps."
+    )

@@ -1,0 +1,180 @@
+"""Batch norm with the residual sum and ReLU that follow it: `apply_norm`.
+
+Input: the maps of a convolution (N, C, T, H, W). Output: relu(norm(maps) + residual). On a GPU the three run as fused Triton
+kernels (`muybridge.kernels.triton_norm`), where Triton is installed and its kernels pass a check on the device; everywhere
+else, and for other norms, torch's operators run one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FUSED_DEVICE_TYPES = {"cuda"}  # tests add "cpu" for Triton's interpreter
+_FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_MAX_CHECK_ERROR = 1e-3  # of fused kernels in float32 beside torch's operators, relative to the largest value
+
+
+def apply_layers(layers: Sequence[nn.Module], maps: Tensor, residual: Tensor | None = None) -> Tensor:
+    """What follows a convolution: batch norm, perhaps ReLU, then any other layers. With `residual`, a sum before a ReLU."""
+    norm, others = layers[0], layers[1:]
+    relu = residual is not None or (bool(others) and isinstance(others[0], nn.ReLU))
+    if residual is None and relu:
+        others = others[1:]
+    maps = apply_norm(norm, maps, relu=relu, residual=residual)
+    for layer in others:
+        maps = layer(maps)
+    return maps
+
+
+def apply_norm(
+    norm: nn.Module, maps: Tensor, *, relu: bool, residual: Tensor | None = None, extra_channels: int = 0
+) -> Tensor:
+    """relu(norm(maps) + residual); `relu` False leaves out the ReLU, `residual` None the sum. May overwrite `maps`.
+
+    The last `extra_channels` channels of `maps` are zero and not among those of `norm`; they stay zero.
+    """
+    if isinstance(norm, nn.BatchNorm3d) and _is_fusible(norm, maps, residual):
+        return _apply_fused(norm, maps, relu=relu, residual=residual, extra_channels=extra_channels)
+    if extra_channels == 0:
+        maps = norm(maps)
+    else:
+        assert isinstance(norm, nn.BatchNorm3d), "other norms have their own channels only"
+        maps = _apply_padded(norm, maps, extra_channels)
+    if residual is not None:
+        maps += residual
+    return functional.relu(maps, inplace=True) if relu else maps
+
+
+@functools.cache
+def find_fusion_problem(device: torch.device) -> str | None:
+    """Why fused batch norm does not run on this device, or None where it does. The first call runs the kernels once.
+
+    Triton compiles with a C compiler when a kernel is first called, so that being installed is not enough.
+    """
+    if device.type not in FUSED_DEVICE_TYPES:
+        return "fused batch norm needs a CUDA device"
+    try:
+        kernels = importlib.import_module("muybridge.kernels.triton_norm")  # Triton: an extra on CPUs, slow to import
+        error = _measure_fused_error(kernels, device)
+    except ImportError as problem:
+        return f"Triton cannot be imported ({problem}); install it with `pip install 'muybridge[triton]'`"
+    except (RuntimeError, OSError, ValueError, TypeError, AttributeError, subprocess.CalledProcessError) as problem:
+        reason = str(problem).strip().partition("\n")[0]
+        return f"Triton's kernels do not run here ({type(problem).__name__}: {reason}); a C compiler is needed"
+    if not error <= _MAX_CHECK_ERROR:
+        return f"Triton's kernels and torch's operators differ by {error:.1e} on this device; install another version of Triton"
+    return None
+
+
+def _is_fusible(norm: nn.BatchNorm3d, maps: Tensor, residual: Tensor | None) -> bool:
+    return (
+        maps.device.type in FUSED_DEVICE_TYPES  # first: on a CPU nothing else is asked
+        and type(norm) is nn.BatchNorm3d  # not one synchronized between ranks
+        and not (norm._forward_hooks or norm._forward_pre_hooks)
+        and norm.momentum is not None
+        and norm.weight is not None
+        and norm.weight.dtype == torch.float32
+        and not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and not torch._C._are_functorch_transforms_active()
+        and type(maps) is Tensor  # no fake tensors or other subclasses
+        and maps.dtype in _FUSED_DTYPES
+        and maps.numel() > 0
+        and (residual is None or _is_alike(residual, maps))
+        and (not _uses_batch_statistics(norm) or maps.numel() > maps.shape[1])
+        and find_fusion_problem(maps.device) is None
+    )
+
+
+def _is_alike(residual: Tensor, maps: Tensor) -> bool:
+    return (residual.shape, residual.dtype, residual.device) == (maps.shape, maps.dtype, maps.device)
+
+
+def _uses_batch_statistics(norm: nn.BatchNorm3d) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+def _apply_fused(
+    norm: nn.BatchNorm3d, maps: Tensor, *, relu: bool, residual: Tensor | None, extra_channels: int
+) -> Tensor:
+    kernels = importlib.import_module("muybridge.kernels.triton_norm")
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
+    if extra_channels:
+        weight, bias = functional.pad(weight, (0, extra_channels)), functional.pad(bias, (0, extra_channels))
+    # Copies only after a convolution that leaves channels-last memory, as some 1 x 1 x 1 ones do.
+    maps = maps.contiguous(memory_format=torch.channels_last_3d)
+    residual = None if residual is None else residual.contiguous(memory_format=torch.channels_last_3d)
+    uses_batch = _uses_batch_statistics(norm)
+    if uses_batch:
+        mean, variance = kernels.compute_statistics(maps.detach())
+        if norm.training and norm.track_running_stats:
+            _update_running_statistics(norm, mean, variance, maps.numel() // maps.shape[1])
+    else:
+        assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
+        mean, variance = (
+            functional.pad(running.double(), (0, extra_channels)) for running in (norm.running_mean, norm.running_var)
+        )
+    out: Tensor = kernels.NormAddRelu.apply(maps, residual, weight, bias, mean, variance, norm.eps, relu, uses_batch)
+    return out
+
+
+@torch.no_grad()
+def _update_running_statistics(norm: nn.BatchNorm3d, mean: Tensor, variance: Tensor, num_values: int) -> None:
+    """As torch does: moving averages, of the unbiased variance. A tensor operation each, so that CUDA graphs record them."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    unbiased = variance * (num_values / (num_values - 1))
+    norm.running_mean.lerp_(mean[: norm.num_features].to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_(unbiased[: norm.num_features].to(norm.running_var.dtype), norm.momentum)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+
+
+def _apply_padded(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
+    """Batch norm of maps with `extra_channels` channels of zeros after those of `norm`; they stay zero."""
+    assert norm.momentum is not None, "running means are moving averages"
+    assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
+    mean = variance = None
+    updates = norm.training and norm.track_running_stats
+    if updates or not norm.training:
+        mean, variance = (
+            functional.pad(norm.running_mean, (0, extra_channels)),
+            functional.pad(norm.running_var, (0, extra_channels)),
+        )
+    weight, bias = functional.pad(norm.weight, (0, extra_channels)), functional.pad(norm.bias, (0, extra_channels))
+    maps = functional.batch_norm(maps, mean, variance, weight, bias, norm.training, norm.momentum, norm.eps)
+    if updates:
+        assert mean is not None and variance is not None and norm.num_batches_tracked is not None
+        norm.running_mean.copy_(mean[: norm.num_features])
+        norm.running_var.copy_(variance[: norm.num_features])
+        norm.num_batches_tracked.add_(1)
+    return maps
+
+
+def _measure_fused_error(kernels: Any, device: torch.device) -> float:
+    """The largest relative difference of output and gradients between fused kernels and torch's operators, in float32."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 12, 2, 3, 3)
+    drawn = [torch.randn(shape, generator=generator) for _ in range(3)]
+    maps, residual, gradient = (tensor.to(device).contiguous(memory_format=torch.channels_last_3d) for tensor in drawn)
+    weight, bias = torch.linspace(0.5, 1.5, 12, device=device), torch.linspace(-0.5, 0.5, 12, device=device)
+    results = []
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        for fused in (True, False):
+            leaves = [tensor.clone().requires_grad_() for tensor in (maps, residual, weight, bias)]
+            if fused:
+                statistics = kernels.compute_statistics(maps)
+                out = kernels.NormAddRelu.apply(*leaves, *statistics, 1e-3, True, True)
+            else:
+                normal = functional.batch_norm(leaves[0], None, None, leaves[2], leaves[3], True, 0.1, 1e-3)
+                out = functional.relu(normal + leaves[1])
+            results.append([out.detach(), *torch.autograd.grad(out, leaves, gradient)])
+    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in zip(*results, strict=True))

@@ -1,0 +1,104 @@
+"""The windows along a video and the segments that they merge into.
+
+Input: a video, and what runs its clips. Output: a `Window` for each clip along the video that could be read, and segments,
+which never cover time that was in unreadable windows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.evaluation.aggregate import softmax
+from muybridge.loading.evaluation_clips import group_into_blocks
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner
+from muybridge.prediction.sliding_window import WindowScorer
+from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
+from muybridge.prediction.video_inputs import VideoInput
+from muybridge.records import ClipTimes, Scorer, VideoError
+from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
+
+
+def compute_timeline(
+    video: VideoInput, runner: ClipRunner, scorer: Scorer, classes: Sequence[str], options: TimelineOptions
+) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
+    """Windows along the video, the segments they merge into, and a reason if some windows could not be read.
+
+    Segments never cover time that was in unreadable windows only.
+    """
+    step = _choose_step(options, runner)
+    clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
+    if clip_times[0].looped:
+        outputs = runner.run_clips(video, clip_times)
+    else:
+        outputs = score_windows(video, runner, scorer, clip_times, options)
+    windows = tuple(
+        Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities))
+        for index, probabilities in zip(
+            outputs.clip_indices, softmax(check_finite(video, outputs.rows)).tolist(), strict=True
+        )
+    )
+    segments: list[Segment] = []
+    for window_run in _split_at_gaps(outputs.clip_indices, windows):
+        segments += merge_windows(
+            window_run,
+            classes,
+            minimum_probability=options.minimum_probability,
+            minimum_seconds=options.minimum_seconds,
+        )
+    return windows, tuple(segments), outputs.reason
+
+
+def score_windows(
+    video: VideoInput, runner: ClipRunner, scorer: Scorer, clip_times: Sequence[ClipTimes], options: TimelineOptions
+) -> ClipOutputs:
+    """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
+
+    Raises the first VideoError if no window can be read.
+    """
+    step = _choose_step(options, runner)
+    starts = compute_dense_starts(video.source.read_frame_times(video.name), runner.preprocessing, step)
+    window_scorer = WindowScorer(video.source, video.name, runner.preprocessing, runner.device)
+    rows: dict[int, NDArray[np.float32]] = {}
+    failures: list[VideoError] = []
+    num_done = 0
+    while num_done < len(clip_times):
+        try:
+            for window_indices, logits in window_scorer.score_windows(scorer, starts[num_done:], options.mode):
+                rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
+            break
+        except VideoError:
+            num_done = next((index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times))
+        for block in islice(group_into_blocks(clip_times[num_done:]), 1):
+            outputs = runner.run_readable_clips(video, block)
+            rows.update(zip((num_done + index for index in outputs.clip_indices), outputs.rows, strict=True))
+            failures += outputs.failures
+            num_done += len(block)
+    if not rows:
+        raise failures[0]
+    indices = tuple(sorted(rows))
+    return ClipOutputs(indices, np.stack([rows[index] for index in indices]), tuple(failures))
+
+
+def check_finite(video: VideoInput, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The scores of a video. Raises ValueError if any of them is not finite."""
+    if not np.isfinite(logits).all():
+        raise ValueError(f"the scores of {video.label} are not finite; check the weights")
+    return logits.astype(np.float64)
+
+
+def _choose_step(options: TimelineOptions, runner: ClipRunner) -> int:
+    return options.step_frames or max(1, runner.preprocessing.clip_span // 4)
+
+
+def _split_at_gaps(indices: Sequence[int], windows: Sequence[Window]) -> list[list[Window]]:
+    """Split windows where unreadable ones between them leave time that no window covers."""
+    runs = [[windows[0]]]
+    for (index, window), (next_index, next_window) in pairwise(zip(indices, windows, strict=True)):
+        if next_index > index + 1 and next_window.start_seconds > window.end_seconds:
+            runs.append([])
+        runs[-1].append(next_window)
+    return runs

@@ -1,0 +1,150 @@
+"""What a recognizer takes for a video: a path, bytes, an open file, or frames in memory.
+
+Input: any of them. Output: a `VideoInput`, the name of a video and the frame source that reads it. Anything else is a TypeError
+that says what is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from muybridge.prediction.prepared_videos import find_prepared_video
+from muybridge.prediction.segments import SegmentSource, find_segment
+from muybridge.records import FrameSource, Preprocessing, VideoError
+from muybridge.video.media import MediaFiles, PictureFrames
+from muybridge.video.pictures import open_frames
+
+AnyVideo: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Tensor
+AnyFrame: TypeAlias = NDArray[np.uint8] | Tensor
+
+_TAKEN = "a path, bytes, a file opened in binary mode, or frames as a uint8 array or tensor of shape (frames, height, width, 3)"
+
+
+@dataclass(frozen=True)
+class VideoInput:
+    """A video for prediction. `label` is what results call it, `name` what `source` does; `error`: it cannot be opened."""
+
+    label: str
+    name: str
+    source: FrameSource
+    error: VideoError | None = None
+    is_file: bool = True
+
+    def compute_offset(self) -> float:
+        """Seconds from the first frame of the file to the first frame of a segment of it; 0 for anything else."""
+        return self.source.compute_offset(self.name) if isinstance(self.source, SegmentSource) else 0.0
+
+
+def resolve_input(
+    video: AnyVideo, preprocessing: Preprocessing, source: FrameSource, source_fps: float | None = None
+) -> VideoInput:
+    """The video that a user gave. Paths are read by `source`, or from the prepared data they lie in.
+
+    `source_fps` is the rate of frames that are stored without one. Raises TypeError for what is no video, ValueError for frames
+    of another kind, and for prepared data of another size.
+    """
+    if source_fps is not None and not 0 < source_fps < float("inf"):
+        raise ValueError(f"source_fps must be a positive number of frames a second, not {source_fps}")
+    if isinstance(video, str | os.PathLike):
+        return _resolve_path(os.fspath(video), preprocessing, source, source_fps)
+    if isinstance(video, np.ndarray | Tensor):
+        return _resolve_frames(video, preprocessing, source_fps)
+    if isinstance(video, bytes | bytearray | memoryview):
+        return _resolve_content(BytesIO(video), "<bytes>", preprocessing)
+    if callable(getattr(video, "read", None)):
+        name = getattr(video, "name", None)
+        return _resolve_content(video, name if isinstance(name, str) else "<file>", preprocessing)
+    raise TypeError(f"a video is {_TAKEN}, or a list of these; {type(video).__name__} is none of them")
+
+
+def _convert_to_array(frames: AnyFrame) -> NDArray[np.uint8]:
+    """Frames of a tensor or an array as an array on the CPU."""
+    return frames.detach().cpu().numpy() if isinstance(frames, Tensor) else frames
+
+
+def _check_frame(frame: Any) -> NDArray[np.uint8]:
+    """One frame of a stream, uint8 (H, W, 3) or (H, W). Raises TypeError for anything else."""
+    if isinstance(frame, np.ndarray | Tensor):
+        array = _convert_to_array(frame)
+        if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+            return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+        described = f"{array.dtype} of shape {array.shape}"
+    else:
+        described = type(frame).__name__
+    raise TypeError(
+        f"a generator is read as a stream of frames, uint8 of shape (height, width, 3), but it yields {described}; give "
+        "several videos as a list"
+    )
+
+
+def _resolve_path(path: str, preprocessing: Preprocessing, source: FrameSource, source_fps: float | None) -> VideoInput:
+    if not isinstance(path, str):
+        raise TypeError(f"a path is text, not {type(path).__name__}")
+    if address := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise ValueError(
+            f"{path} is an address, and addresses ({address[0]}) are not read; save it as a file, or give its frames as a "
+            "generator"
+        )
+    try:
+        if prepared := find_prepared_video(path, preprocessing):
+            return VideoInput(path, prepared[1], prepared[0])
+    except VideoError as error:
+        return VideoInput(path, path, source, error)
+    if source_fps is not None and isinstance(source, MediaFiles):
+        source = _create_media_files(preprocessing, source_fps)
+    if segment := find_segment(path, source):
+        return VideoInput(path, segment[1], segment[0])
+    return VideoInput(path, path, source)
+
+
+def _create_media_files(preprocessing: Preprocessing, source_fps: float | None = None) -> MediaFiles:
+    height, width = preprocessing.scale_height, preprocessing.scale_width
+    return MediaFiles("", scale_height=height, scale_width=width, source_fps=source_fps)
+
+
+def _resolve_frames(frames: AnyFrame, preprocessing: Preprocessing, source_fps: float | None) -> VideoInput:
+    size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+    try:
+        sequence = open_frames(_convert_to_array(frames), source_fps)
+    except VideoError as error:
+        return VideoInput("<frames>", "", _create_media_files(preprocessing), error, is_file=False)
+    return VideoInput("<frames>", "", PictureFrames(sequence, **size), is_file=False)
+
+
+class _TemporaryMedia(MediaFiles):
+    """A video file that is removed when this source is."""
+
+    def __init__(self, content: IO[bytes], preprocessing: Preprocessing) -> None:
+        super().__init__(
+            tempfile.gettempdir(), scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width
+        )
+        descriptor, self.path = tempfile.mkstemp(prefix="muybridge-video-")
+        weakref.finalize(self, Path(self.path).unlink, missing_ok=True)  # also runs at exit
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(content, file)
+
+
+def _resolve_content(content: IO[bytes], label: str, preprocessing: Preprocessing) -> VideoInput:
+    try:
+        source = _TemporaryMedia(content, preprocessing)
+    except TypeError as error:
+        raise TypeError(f"{label} is opened in text mode; open it in binary mode, as open(path, 'rb')") from error
+    return VideoInput(label, source.path, source, is_file=False)
+
+
+def read_stream(frames: Iterator[AnyFrame]) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a generator or a camera, checked one by one."""
+    return map(_check_frame, frames)

@@ -1,0 +1,141 @@
+"""Precision of training: the choice of `training.precision auto`, and the check of bf16 against fp32 before a run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from muybridge.distributed.process_group import ProcessGroup
+from muybridge.kernels.convolution import set_execution
+from muybridge.kernels.precision import (
+    Precision,
+    find_bf16_problem,
+    get_cudnn_version,
+    get_device_name,
+    has_fast_bf16,
+    list_cudnn_warnings,
+)
+from muybridge.models.network import VideoResNet
+from muybridge.settings import TrainingSettings, TrainSettings
+
+# bf16 keeps 8 bits: the direction of a gradient changes by a few degrees, with a wrong kernel by far more.
+_MIN_COSINE = 0.9
+
+
+def check_precision(training: TrainingSettings, device: torch.device) -> None:
+    """Raises ValueError where training.precision is bf16 and the device has no fast path for it."""
+    if training.precision == "bf16" and not has_fast_bf16(device):
+        what = "this processor" if device.type == "cpu" else f"{device}"
+        raise ValueError(
+            f"training.precision bf16 has no fast path on {what} and could be 30 times slower than fp32; "
+            "leave training.precision at auto, or use a GPU or a processor with AVX-512 BF16 or AMX"
+        )
+
+
+def resolve_precision(
+    settings: TrainSettings, network: VideoResNet, device: torch.device, process_group: ProcessGroup
+) -> tuple[TrainSettings, list[str]]:
+    """Replaces training.precision `auto` and an unset training.tf32 by what the run uses, with a sentence on the choice.
+
+    Rank 0 decides for all. bf16 on a GPU runs two small steps, with copies of `network`, which must be on `device`.
+    """
+    training = settings.training
+    if training.tf32 is None:
+        settings = replace(settings, training=replace(training, tf32=True))
+    if training.precision == "bf16":
+        if device.type != "cuda":
+            return settings, []
+        comparison = _check_bf16(settings, network, device)
+        return settings, list_cudnn_warnings(get_cudnn_version()) + comparison.list_warnings()
+    if training.precision == "fp32":
+        return settings, []
+    choice = _choose_precision(settings, network, device) if process_group.is_rank0 else None
+    choice = process_group.broadcast_from_rank0(choice)
+    assert choice is not None, "rank 0 has chosen"
+    precision, reason = choice
+    settings = replace(settings, training=replace(settings.training, precision=precision))
+    products = " with TF32 products" if precision == "fp32" and device.type == "cuda" and settings.training.tf32 else ""
+    return settings, [f"training in {precision}{products}: {reason}"]
+
+
+def _choose_precision(settings: TrainSettings, network: VideoResNet, device: torch.device) -> tuple[Precision, str]:
+    """What `auto` is on this device, and why. Speed is not asked: with two clips launches decide it, not arithmetic."""
+    if problem := find_bf16_problem(device):
+        return "fp32", problem
+    cosine = _check_bf16(settings, network, device).cosine
+    name = get_device_name(device)
+    if not cosine >= _MIN_COSINE:
+        return "fp32", f"on {name} the gradients of a step in bf16 and in fp32 have a cosine of only {cosine:.2f}"
+    return "bf16", f"{name} has bf16 instructions, and the gradients of a step agree with fp32 (cosine {cosine:.3f})"
+
+
+@dataclass(frozen=True)
+class PrecisionComparison:
+    """A step in bf16 and the same step in fp32: cosine between their gradients, and the seconds each took."""
+
+    cosine: float
+    fp32_seconds: float
+    bf16_seconds: float
+
+    def list_warnings(self) -> list[str]:
+        """Warnings where bf16 is wrong or slower than fp32."""
+        messages = []
+        if not self.cosine >= _MIN_COSINE:
+            messages.append(
+                f"the gradients of a step in bf16 and in fp32 have a cosine of {self.cosine:.2f}, expected at least "
+                f"{_MIN_COSINE}: this torch and its libraries compute bf16 wrongly on this device; use training.precision fp32"
+            )
+        if self.bf16_seconds > self.fp32_seconds:
+            messages.append(
+                f"a step in bf16 takes {self.bf16_seconds / self.fp32_seconds:.1f} times as long as in fp32 on this device; "
+                "use training.precision fp32, or other versions of torch and cuDNN"
+            )
+        return messages
+
+
+def _check_bf16(settings: TrainSettings, network: VideoResNet, device: torch.device) -> PrecisionComparison:
+    """Compares the precisions on two random clips of the size of training."""
+    set_execution(network, "fast" if settings.training.channels_last else "plain")
+    preprocessing = settings.preprocessing
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    size = (2, network.specification.input_channels, preprocessing.clip_length, *[preprocessing.crop] * 2)
+    return compare_bf16_to_fp32(network, torch.randn(size, device=device, generator=generator))
+
+
+def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionComparison:
+    """Runs a step in each precision on copies of `network`, with `clips_ncthw` of the size that training will use.
+
+    Batch norm uses its running statistics: those of a batch of two clips amplify rounding (the gradients of a correct network
+    had a cosine of 0.5), and what is to be tested are the convolutions.
+    """
+    gradients, seconds = [], []
+    for enabled in (False, True):
+        network_copy = copy.deepcopy(network).eval()
+        for _ in range(2):  # the first one includes set-up
+            network_copy.zero_grad(set_to_none=True)
+            _synchronize(clips_ncthw.device)
+            start = time.perf_counter()
+            with torch.autocast(clips_ncthw.device.type, torch.bfloat16, enabled=enabled):
+                logits = network_copy(clips_ncthw)
+            targets = torch.arange(len(clips_ncthw), device=logits.device) % logits.shape[1]
+            torch.autograd.backward(functional.cross_entropy(logits.float(), targets))
+            _synchronize(clips_ncthw.device)
+            elapsed = time.perf_counter() - start
+        gradients.append(
+            torch.cat(
+                [parameter.grad.flatten() for parameter in network_copy.parameters() if parameter.grad is not None]
+            )
+        )
+        seconds.append(elapsed)
+    cosine = functional.cosine_similarity(gradients[0].double(), gradients[1].double(), dim=0).item()
+    return PrecisionComparison(cosine, seconds[0], seconds[1])
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,128 @@
+"""`MediaFiles`: the frames of any video under a folder, whether a video file, a folder of frames, an archive or an array.
+
+Input: a path and the ticks of a clip's frames. Output: a `YuvClip`. Video files are read by `decode`, all else by `pictures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
+from muybridge.video.decode import VideoFiles, VideoMetadata, probe
+from muybridge.video.pictures import PictureSequence, is_stored_frames, open_pictures
+from muybridge.video.planes import YuvClipBuilder
+
+_MAX_CACHED_SEQUENCES = 4  # an array is kept whole, a folder or an archive as its names
+
+
+class PictureFrames:
+    """The frames of one `PictureSequence`: a `FrameSource` of one video, whatever it is called."""
+
+    def __init__(self, sequence: PictureSequence, *, scale_height: int, scale_width: int) -> None:
+        self.sequence = sequence
+        self.scale_height = scale_height
+        self.scale_width = scale_width
+
+    def read_frame_times(self, video: str) -> FrameTimes:
+        """See `FrameSource`."""
+        return self.sequence.times
+
+    def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
+        """See `FrameSource`."""
+        unique_ticks, frame_indices = np.unique(ticks, return_inverse=True)
+        indices = np.searchsorted(self.sequence.times.ticks, unique_ticks)
+        if indices.max() >= len(self.sequence.times):
+            raise VideoError("unreadable", "a requested frame is gone: the file changed while it was in use")
+        planes = YuvClipBuilder(len(unique_ticks), self.scale_height, self.scale_width)
+        for index_in_clip, picture in enumerate(self.sequence.read_pictures(indices.tolist())):
+            planes.write_frame(index_in_clip, av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        return planes.build_clip(frame_indices)
+
+
+class MediaFiles:
+    """Frames of files and folders in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
+
+    `source_fps` is the rate of frames that are stored without one. It can be pickled; what it caches is not.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        scale_height: int,
+        scale_width: int,
+        source_fps: float | None = None,
+        time_origin: TimeOrigin = "picture",
+    ) -> None:
+        self.source_fps = source_fps
+        self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width, time_origin=time_origin)
+        self._sequences: dict[tuple[str, int], PictureSequence] = {}
+
+    def read_frame_times(self, video: str) -> FrameTimes:
+        """The time stamps of every frame. Raises VideoError: missing, unreadable, no_video or truncated."""
+        return set_source_rate(self._select_source(video).read_frame_times(video), self.source_fps)
+
+    def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
+        """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright."""
+        return self._select_source(video).read(video, ticks)
+
+    def read_lead_seconds(self, video: str) -> float:
+        """As `VideoFiles.read_lead_seconds`; 0 for stored frames."""
+        return 0.0 if is_stored_frames(Path(self.files.root, video)) else self.files.read_lead_seconds(video)
+
+    def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
+        """As `VideoFiles.read_in_order`."""
+        source = self._select_source(video)
+        if isinstance(source, VideoFiles):
+            yield from source.read_in_order(video, ticks, frames_per_clip)
+            return
+        for first in range(0, len(ticks), frames_per_clip):
+            yield source.read(video, ticks[first : first + frames_per_clip])
+
+    def _select_source(self, video: str) -> VideoFiles | PictureFrames:
+        path = Path(self.files.root, video)
+        if not is_stored_frames(path):
+            return self.files
+        sequence = self._open_sequence(path)
+        return PictureFrames(sequence, scale_height=self.files.scale_height, scale_width=self.files.scale_width)
+
+    def _open_sequence(self, path: Path) -> PictureSequence:
+        if not path.exists():
+            return open_pictures(path)  # raises VideoError with the reason
+        key = (str(path), path.stat().st_mtime_ns)
+        if key not in self._sequences:
+            sequence = open_pictures(path)
+            if len(self._sequences) >= _MAX_CACHED_SEQUENCES:
+                self._sequences.pop(next(iter(self._sequences)), None)
+            self._sequences[key] = sequence
+        return self._sequences[key]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_sequences": {}}
+
+
+def set_source_rate(times: FrameTimes, frames_per_second: float | None) -> FrameTimes:
+    """The times at this rate where their own is assumed (`FrameTimes.has_assumed_rate`), else unchanged."""
+    if frames_per_second is None or not times.has_assumed_rate:
+        return times
+    rate = Fraction(frames_per_second).limit_denominator(1_000_000)
+    return FrameTimes(times.ticks, 1 / rate, times.end_tick)
+
+
+def probe_media(path: str | Path, frames_per_second: float | None = None) -> VideoMetadata:
+    """Length, rate and size of any video; `frames_per_second` is used where nothing else gives the rate.
+
+    Raises VideoError as `MediaFiles`.
+    """
+    if not is_stored_frames(path):
+        return probe(path)
+    sequence = open_pictures(path)
+    times = set_source_rate(sequence.times, frames_per_second)
+    height, width = next(sequence.read_pictures([0])).shape[:2]
+    return VideoMetadata(len(times), times.duration_seconds, len(times) / times.duration_seconds, height, width)

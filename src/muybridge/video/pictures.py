@@ -1,0 +1,251 @@
+"""Videos that are stored as pictures or numbers: folders and archives of frames, arrays, animated WebP.
+
+Input: a path. Output: a `PictureSequence`: how many frames there are, when they are shown, and their pixels in RGB. The frames
+of a folder or an archive are in natural order (`img_2` before `img_10`). None of them is opened before it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from itertools import accumulate, islice
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from muybridge.records import FrameTimes, VideoError
+
+ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
+IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
+STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that hold the frames of one video
+_NUM_CHECKED_NAMES = 64
+_MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
+_DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
+
+Picture: TypeAlias = "NDArray[np.uint8]"  # (H, W, 3)
+_Opener: TypeAlias = Callable[[str], "IO[bytes]"]
+
+
+@dataclass(frozen=True)
+class PictureSequence:
+    """The frames of a video. `read_pictures` reads the frames of these indices, in their order, as uint8 (H, W, 3).
+
+    It raises VideoError where a frame cannot be read. `has_assumed_rate` of the times is set where nothing gives their rate.
+    """
+
+    times: FrameTimes
+    read_pictures: Callable[[Sequence[int]], Iterator[Picture]]
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file name has the extension of a picture."""
+    return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+
+
+def is_frame_folder(folder: str | Path) -> bool:
+    """Whether a folder holds the frames of one video: pictures and nothing else, no folders among them.
+
+    Only the first names are looked at, so that a tree of millions of frames is listed quickly; a file of another kind further
+    on is an error when the frames are read.
+    """
+    with os.scandir(folder) as entries:
+        visible = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "Thumbs.db")
+        names = [entry.name if not entry.is_dir() else "" for entry in islice(visible, _NUM_CHECKED_NAMES)]
+    return bool(names) and all(map(is_picture_name, names)) and not is_animated_webp(Path(folder, min(names)))
+
+
+def is_animated_webp(path: str | Path) -> bool:
+    """Whether a file is a WebP picture of several frames (the animation flag of its VP8X chunk; RFC 9649, 2.7)."""
+    if not str(path).lower().endswith(".webp"):
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False
+    return len(head) == 21 and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def is_stored_frames(path: str | Path) -> bool:
+    """Whether a path is a folder, or a file of frames that FFmpeg does not read."""
+    extension = Path(path).suffix[1:].lower()
+    return extension in STORED_FRAMES_EXTENSIONS or Path(path).is_dir() or is_animated_webp(path)
+
+
+def open_pictures(path: str | Path) -> PictureSequence:
+    """The frames stored at a path. Raises VideoError: missing, unreadable or no_video."""
+    path = Path(path)
+    if not path.exists():
+        raise VideoError("missing", "the file does not exist")
+    try:
+        if path.is_dir():
+            return _open_folder(path)
+        match path.suffix[1:].lower():
+            case "npy" | "npz":
+                return _open_array_file(path)
+            case "zip":
+                return _open_zip(path)
+            case "tar":
+                return _open_tar(path)
+            case _:
+                return _open_animation(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
+
+
+def _make_uniform_times(num_frames: int, frames_per_second: float | None) -> FrameTimes:
+    """The times of frames at a constant rate, one tick each; None: ASSUMED_RATE, which a user may replace."""
+    rate = Fraction(frames_per_second or ASSUMED_RATE).limit_denominator(1_000_000)
+    ticks = np.arange(num_frames, dtype=np.int64)
+    return FrameTimes(ticks, 1 / rate, num_frames, has_assumed_rate=frames_per_second is None)
+
+
+def open_frames(frames_thwc: Any, frames_per_second: float | None = None) -> PictureSequence:
+    """Frames in memory: uint8 (T, H, W, 3), or (T, H, W, 1) and (T, H, W) in gray, at a constant rate."""
+    return _make_array_sequence(_check_frames(frames_thwc), frames_per_second)
+
+
+def _check_frames(frames_thwc: Any) -> NDArray[np.uint8]:
+    shape, dtype = tuple(frames_thwc.shape), frames_thwc.dtype
+    is_gray = len(shape) == 3
+    if dtype != np.uint8 or not (is_gray or (len(shape) == 4 and shape[3] in (1, 3))):
+        raise ValueError(
+            f"frames are {dtype} of shape {shape}, expected uint8 of shape (frames, height, width, 3) in RGB, or "
+            "(frames, height, width) in gray"
+        )
+    if 0 in shape:
+        raise VideoError("no_video", f"the array has the shape {shape}: no frames")
+    checked: NDArray[np.uint8] = frames_thwc[..., None] if is_gray else frames_thwc
+    return checked
+
+
+def _make_array_sequence(frames_thwc: NDArray[np.uint8], frames_per_second: float | None) -> PictureSequence:
+    def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
+        for index in indices:
+            frame = np.asarray(frames_thwc[index])
+            yield np.ascontiguousarray(frame if frame.shape[2] == 3 else np.repeat(frame, 3, axis=2))
+
+    return PictureSequence(_make_uniform_times(len(frames_thwc), frames_per_second), read_pictures)
+
+
+def _open_array_file(path: Path) -> PictureSequence:
+    """A .npy file of frames, or a .npz file with `frames` (or one array of any name) and optionally `fps`. No pickle."""
+    if path.suffix.lower() == ".npy":
+        return open_frames(np.load(path, mmap_mode="r", allow_pickle=False))
+    with zipfile.ZipFile(path) as archive:
+        num_bytes = sum(member.file_size for member in archive.infolist())
+    if num_bytes > _MAX_ARRAY_BYTES:
+        raise ValueError(f"its arrays take {num_bytes} bytes, more than {_MAX_ARRAY_BYTES}; split it")
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if name != "fps"]
+        name = "frames" if "frames" in names else names[0] if len(names) == 1 else None
+        if name is None:
+            raise ValueError(f"it holds the arrays {', '.join(arrays.files) or 'none'}, expected frames")
+        frames = _check_frames(arrays[name])
+        rate = float(arrays["fps"]) if "fps" in arrays.files else None
+    if rate is not None and not 0 < rate < 1e6:
+        raise ValueError(f"its fps is {rate}, expected a positive number")
+    return _make_array_sequence(frames, rate)
+
+
+def _open_folder(folder: Path) -> PictureSequence:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _is_visible(entry.name)]
+    return _make_picture_sequence(names, lambda name: Path(folder, name).open("rb"), "folder")
+
+
+def _open_zip(path: Path) -> PictureSequence:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/") and _is_visible(name)]
+
+    def open_member(name: str) -> IO[bytes]:
+        with zipfile.ZipFile(path) as archive:
+            return BytesIO(archive.read(name))
+
+    return _make_picture_sequence(names, open_member, "archive")
+
+
+def _open_tar(path: Path) -> PictureSequence:
+    with tarfile.open(path, "r:") as archive:
+        members = {
+            member.name: (member.offset_data, member.size)
+            for member in archive
+            if member.isreg() and _is_visible(member.name)
+        }
+
+    def open_member(name: str) -> IO[bytes]:
+        offset, num_bytes = members[name]
+        with path.open("rb") as file:
+            file.seek(offset)
+            return BytesIO(file.read(num_bytes))
+
+    return _make_picture_sequence(list(members), open_member, "archive")
+
+
+def _is_visible(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts) and path.name != "Thumbs.db"
+
+
+def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: str) -> PictureSequence:
+    """The pictures among `names`, in natural order. Raises VideoError where there are none, or other files between them."""
+    pictures = sorted(filter(is_picture_name, names), key=_make_natural_key)
+    others = sorted(name for name in names if not is_picture_name(name))
+    if not pictures:
+        raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
+    if others:
+        reason = f"the {kind} holds {len(pictures)} pictures and {len(others)} other files, such as {others[0]}"
+        raise VideoError("unreadable", f"{reason}; keep the frames of one video by themselves")
+
+    def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
+        for index in indices:
+            yield _read_picture(pictures[index], open_picture)
+
+    return PictureSequence(_make_uniform_times(len(pictures), None), read_pictures)
+
+
+def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorts runs of digits as numbers: `img_2.jpg` before `img_10.jpg`."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)], name
+
+
+def _read_picture(name: str, open_picture: _Opener) -> Picture:
+    try:
+        with open_picture(name) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
+
+
+def _open_animation(path: Path) -> PictureSequence:
+    with Image.open(path) as image:
+        num_frames = int(getattr(image, "n_frames", 1))
+        durations = []
+        for index in range(num_frames):
+            image.seek(index)
+            image.load()  # the duration is known once a frame is decoded
+            durations.append(int(image.info.get("duration") or _DEFAULT_ANIMATION_MILLISECONDS))
+    if num_frames < 2:
+        raise VideoError("no_video", "the file is a picture, not a video")
+    ticks = np.array([0, *accumulate(durations)], np.int64)
+
+    def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
+        with Image.open(path) as image:
+            for index in indices:
+                image.seek(index)
+                yield np.asarray(image.convert("RGB"))
+
+    return PictureSequence(FrameTimes(ticks[:-1], Fraction(1, 1000), int(ticks[-1])), read_pictures)

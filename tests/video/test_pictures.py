@@ -1,0 +1,163 @@
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.videos import index_picture, read_indices
+
+from muybridge.records import VideoError
+from muybridge.video.media import MediaFiles, PictureFrames, probe_media
+from muybridge.video.pictures import ASSUMED_RATE, is_frame_folder, open_frames, open_pictures
+
+NUM_FRAMES = 12  # img_2 comes before img_10 only in natural order
+FRAMES = np.stack([index_picture(number, 48, 64) for number in range(NUM_FRAMES)])
+
+
+def write_folder(folder: Path, extension: str = "jpg") -> Path:
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(FRAMES):
+        Image.fromarray(frame).save(folder / f"img_{number}.{extension}")
+    return folder
+
+
+def write_zip(path: Path) -> Path:
+    folder = write_folder(path.parent / "pictures", "png")
+    with zipfile.ZipFile(path, "w") as archive:
+        for picture in folder.iterdir():
+            archive.write(picture, f"deep/{picture.name}")
+    return path
+
+
+def write_tar(path: Path) -> Path:
+    folder = write_folder(path.parent / "pictures", "webp")
+    with tarfile.open(path, "w") as archive:
+        archive.add(folder, "clip")
+    return path
+
+
+def write_npz(path: Path) -> Path:
+    np.savez_compressed(path, frames=FRAMES, fps=30.0)
+    return path
+
+
+def write_npy(path: Path) -> Path:
+    np.save(path, FRAMES)
+    return path
+
+
+def write_animation(path: Path) -> Path:
+    first, *others = map(Image.fromarray, FRAMES)
+    first.save(path, save_all=True, append_images=others, duration=[40] * 11 + [60], lossless=True)
+    return path
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], float | None]] = {
+    "folder": (write_folder, None),
+    "a.zip": (write_zip, None),
+    "a.tar": (write_tar, None),
+    "a.npz": (write_npz, 30.0),
+    "a.npy": (write_npy, None),
+    "a.webp": (write_animation, 25.0),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_frames_are_read_in_their_order_whatever_holds_them(tmp_path: Path, name: str) -> None:
+    write, rate = KINDS[name]
+    write(tmp_path / name)
+    files = MediaFiles(str(tmp_path), scale_height=32, scale_width=32)
+    times = files.read_frame_times(name)
+    assert len(times) == NUM_FRAMES
+    assert times.has_assumed_rate == (rate is None)
+    assert read_indices(files.read(name, times.ticks).luma_thw) == list(range(NUM_FRAMES))
+    assert read_indices(files.read(name, times.ticks[[7, 2, 7]]).luma_thw) == [7, 2, 7]
+    parts = list(files.read_in_order(name, times.ticks[1:8], 4))
+    assert [read_indices(part.luma_thw) for part in parts] == [[1, 2, 3, 4], [5, 6, 7]]
+    expected = NUM_FRAMES / (rate or ASSUMED_RATE) if name != "a.webp" else 0.5
+    assert times.duration_seconds == pytest.approx(expected)
+    assert probe_media(tmp_path / name).height == 48
+
+
+def test_a_rate_is_used_only_where_the_frames_have_none(tmp_path: Path) -> None:
+    write_folder(tmp_path / "frames")
+    write_npz(tmp_path / "a.npz")
+    files = MediaFiles(str(tmp_path), scale_height=32, scale_width=32, source_fps=10)
+    assert files.read_frame_times("frames").tick_seconds == Fraction(1, 10)
+    assert files.read_frame_times("a.npz").tick_seconds == Fraction(1, 30)
+    assert probe_media(tmp_path / "frames", 10).frames_per_second == pytest.approx(10)
+
+
+def test_a_mixed_folder_is_named_and_not_read_in_part(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames")
+    (folder / "sound.wav").write_bytes(b"x")
+    assert not is_frame_folder(folder)
+    with pytest.raises(VideoError, match=r"12 pictures and 1 other files, such as sound\.wav") as caught:
+        open_pictures(folder)
+    assert caught.value.status == "unreadable"
+
+
+def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames")
+    (folder / "img_3.jpg").write_bytes((folder / "img_3.jpg").read_bytes()[:200])
+    files = MediaFiles(str(tmp_path), scale_height=32, scale_width=32)
+    ticks = files.read_frame_times("frames").ticks
+    assert read_indices(files.read("frames", ticks[:3]).luma_thw) == [0, 1, 2]
+    with pytest.raises(VideoError, match=r"the frame img_3\.jpg cannot be read"):
+        files.read("frames", ticks)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return exec, ("raise SystemExit('a pickle was run')",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"frames": FRAMES.astype(np.float32)}, "float32 of shape"),
+        ({"frames": FRAMES[0, 0]}, r"shape \(64, 3\)"),
+        ({"a": FRAMES, "b": FRAMES}, "the arrays a, b, expected frames"),
+        ({"frames": FRAMES, "fps": -1.0}, "its fps is -1"),
+        ({"frames": np.array([Bomb()], object)}, "allow_pickle"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, object], reason: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub
+    with pytest.raises(VideoError, match=reason):
+        open_pictures(tmp_path / "a.npz")
+
+
+def test_an_archive_that_is_none(tmp_path: Path) -> None:
+    for name in ("a.zip", "a.tar", "a.npz", "a.npy"):
+        (tmp_path / name).write_bytes(b"not an archive" * 100)
+        with pytest.raises(VideoError) as caught:
+            open_pictures(tmp_path / name)
+        assert caught.value.status == "unreadable"
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("list.json", json.dumps([]))
+    with pytest.raises(VideoError, match="no pictures"):
+        open_pictures(tmp_path / "b.zip")
+
+
+def test_frames_in_memory_are_gray_or_rgb() -> None:
+    gray = PictureFrames(open_frames(FRAMES[..., 0]), scale_height=32, scale_width=32)
+    assert read_indices(gray.read("", np.arange(NUM_FRAMES)).luma_thw) == list(range(NUM_FRAMES))
+    with pytest.raises(VideoError, match="no frames"):
+        open_frames(FRAMES[:0])
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    buffer = io.BytesIO()
+    Image.fromarray(FRAMES[5]).save(buffer, "jpeg", exif=exif)
+    (folder / "a.jpg").write_bytes(buffer.getvalue())
+    assert next(open_pictures(folder).read_pictures([0])).shape == (64, 48, 3)

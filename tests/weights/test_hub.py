@@ -1,0 +1,136 @@
+import base64
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import muybridge
+from muybridge.records import Preprocessing
+
+pytest.importorskip("huggingface_hub")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """The requests of the Hub that a push and a download make; files are kept in memory."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    repositories: ClassVar[set[str]] = set()
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/repos/create":
+            values = json.loads(body)
+            name = f"{values['organization']}/{values['name']}" if values.get("organization") else values["name"]
+            self.repositories.add(name)
+            self.answer(200, json.dumps({"url": f"http://{self.headers['Host']}/{name}"}).encode())
+        elif self.path == "/api/validate-yaml":
+            self.answer(200, json.dumps({"warnings": [], "errors": []}).encode())
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self.answer(200, json.dumps({"files": files}).encode())
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            url = f"http://{self.headers['Host']}/name/clips/commit/{COMMIT}"
+            self.answer(200, json.dumps({"success": True, "commitOid": COMMIT, "commitUrl": url}).encode())
+        else:
+            self.answer(404)
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        repository = "/".join(self.path.split("/")[1:3])
+        if repository not in self.repositories:
+            self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif name not in self.files:
+            self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        else:
+            etag = f'"{hashlib.sha1(self.files[name]).hexdigest()}"'
+            self.answer(200, self.files[name], {"ETag": etag, "X-Repo-Commit": COMMIT})
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
+    StandIn.files, StandIn.repositories = {}, set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for name, value in (
+        ("ENDPOINT", address),
+        ("HF_HUB_CACHE", str(tmp_path / "cache")),
+        ("HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
+    ):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    yield StandIn
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    network = muybridge.create_model("r2plus1d_10", num_classes=2, width=4, clip_length=4)
+    preprocessing = Preprocessing(clip_length=4, crop=16)
+    muybridge.save(network, tmp_path / "w.safetensors", classes=("wave", "clap"), preprocessing=preprocessing)
+    return tmp_path / "w.safetensors"
+
+
+@pytest.mark.filterwarnings("ignore")  # of huggingface_hub's own
+def test_what_was_pushed_is_what_is_loaded(weights: Path, stand_in: type[StandIn]) -> None:
+    address = muybridge.push_to_hub(weights, "name/clips", token="hf_nothing")
+    assert address == "hf://name/clips"
+    assert stand_in.files["model.safetensors"] == weights.read_bytes()
+    readme = stand_in.files["README.md"].decode()
+    assert "# R(2+1)D-10" in readme
+    assert "2: wave, clap" in readme
+    assert 'muybridge.load("hf://name/clips")' in readme
+    loaded, expected = muybridge.load(address, "cpu"), muybridge.load(weights, "cpu")
+    assert loaded.card == expected.card
+    clips = torch.randn(1, 3, 4, 16, 16)
+    assert torch.equal(loaded(clips), expected(clips))
+    assert muybridge.create_model("r2plus1d_10", weights=address).specification == loaded.card.specification
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_not_there_is_a_sentence(weights: Path, stand_in: type[StandIn]) -> None:
+    for address, sentence in (
+        ("hf://name", "is no address on the Hub; expected hf://NAME/REPOSITORY"),
+        ("hf://name/absent", "there is no hf://name/absent on the Hub"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            muybridge.load(address)
+    stand_in.repositories.add("name/empty")
+    with pytest.raises(ValueError, match=r"hf://name/empty holds no model\.safetensors"):
+        muybridge.load("hf://name/empty")
+    with pytest.raises(ValueError, match="expected NAME/REPOSITORY"):
+        muybridge.push_to_hub(weights, "clips")
+
+
+def test_without_the_extra_an_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # importing it now fails
+    with pytest.raises(ImportError, match=r"pip install 'muybridge\[hub\]'"):
+        muybridge.load("hf://name/clips")

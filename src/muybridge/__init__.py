@@ -5,7 +5,7 @@ The public names; each is found when it is first used, so that `import muybridge
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # slow to import
+
         return metadata.version("muybridge")
     if name not in HOMES:
         raise AttributeError(f"muybridge has no {name!r}; it has {', '.join(__all__)}")

@@ -290,7 +290,7 @@ class TrainSettings:
     the names (docs/data.md)."""
     fold: Fold | None = None
     """Which official fold to use, for data sets that have them."""
-    source_fps: float | None = None
+    source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -335,7 +335,7 @@ class EvaluateSettings:
     fold: Fold | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""
-    source_fps: float | None = None
+    source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

@@ -95,4 +95,4 @@ def test_the_verb(capsys):
         assert main(["bench", "model", "nonsense"]) == 2
     finally:
         torch.set_num_threads(threads)
-    assert "--repeats must be at least 1" in capsys.readouterr().err
+    assert "--repeats is 0, expected a whole number from 1" in capsys.readouterr().err

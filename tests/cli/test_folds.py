@@ -32,7 +32,7 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             for extra in sorted((root / str(fold) / "test" / label).iterdir())[fold:]:
                 extra.unlink()
 
-    def opened(address: str, *, fold: int | None = None, seed: int = 0, columns: str | None = None) -> Any:
+    def opened(address: str, *, fold: int | None = None, seed: int = 0, **_: Any) -> Any:
         assert fold in (1, 2, 3)
         return open_data(f"{address}/{fold}", seed=seed)
 

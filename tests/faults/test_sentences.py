@@ -325,9 +325,9 @@ def test_a_folder_that_is_in_the_way_of_results(
     below, taken = tmp_path / "file" / "x.parquet", tmp_path / "folder"
     evaluate = ("evaluate", finished_run, "--data", motions, "--loading.workers=0", "--evaluation.clips=1", "-o")
     assert_refused(cli(*evaluate, below), 1, r"cannot use .*file.*: (File exists|Not a directory)")
-    assert_refused(cli(*evaluate, taken), 1, r"folder")
+    assert_refused(cli(*evaluate, taken), 2, r"is a folder")
     assert_refused(cli("extract", finished_run, video, "-o", below), 1, r"cannot use .*file")
-    assert_refused(cli("extract", finished_run, video, "--clips", 1, "-o", taken), 1, r"folder")
+    assert_refused(cli("extract", finished_run, video, "--clips", 1, "-o", taken), 2, r"is a folder")
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["file", "folder"]
     assert list(taken.iterdir()) == []
 

@@ -130,7 +130,7 @@ def test_pages_know_the_names_of_settings() -> None:
     """`training.epochs` and its like, in backticks or as the first word of a table's row."""
     known = options_of(["train"]) | options_of(["evaluate"])
     pattern = re.compile(
-        r"(?:`|^\| )((?:network|clips|training|evaluation|loading|checkpoints)\.[a-z_]+)", re.MULTILINE
+        r"(?:`|^\| )((?:network|clips|training|evaluation|loading|checkpoints)\.[a-z_0-9]+)", re.MULTILINE
     )
     named = {(page.name, name) for page in PAGES for name in pattern.findall(page.read_text(encoding="utf-8"))}
     assert len(named) > 10

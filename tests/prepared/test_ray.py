@@ -46,7 +46,7 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     killed: list[int] = []
     while not killed:  # all may be done before a worker is found
         shutil.rmtree(tmp_path / "ray", ignore_errors=True)
-        with a_worker_killed("_one") as (begin, killed):
+        with a_worker_killed("_transcode_one") as (begin, killed):
             prepare(Preparation(source, tmp_path / "ray", recipe), on_ray)
     expected, actual = (
         {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}

@@ -248,7 +248,7 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     found = {path.name for path in run.iterdir()}
     assert found == {
         "settings.yaml", "network.json", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard",
-        "checkpoints", "scores", "best.safetensors", "last.safetensors",
+        "checkpoints", "scores", "videos.parquet", "best.safetensors", "last.safetensors",
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
     network, card = load_weights(run / "last.safetensors")
@@ -330,7 +330,12 @@ def test_a_loss_that_is_not_finite_names_step_and_videos_and_leaves_the_weights_
 
 
 def test_a_diverging_run_stops_and_keeps_what_was_whole(motions: Path, tmp_path: Path, trained: Trained) -> None:
-    changes = {"training.optimizer": "sgd", "training.learning_rate": 1e30, "checkpoints.every_minutes": 1e-9}
+    changes = {
+        "training.optimizer": "sgd",
+        "training.learning_rate": 1000.0,
+        "training.weight_decay": 1000.0,
+        "checkpoints.every_minutes": 1e-9,
+    }
     with pytest.raises(FloatingPointError, match=r"(step \d+).*lower training\.learning_rate"):
         trained(tiny_run(motions, tmp_path / "run", changes))
     for path in list_checkpoints(tmp_path / "run" / "checkpoints"):

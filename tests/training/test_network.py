@@ -63,7 +63,7 @@ def test_weights_of_the_same_classes_bring_their_classifier(
     assert same(job.network, theirs, "layer4.0.conv2.0.0.weight")
     assert torch.equal(job.network.fc.weight, theirs.fc.weight.flip(0))
     assert torch.equal(job.network.fc.bias, theirs.fc.bias.flip(0))
-    assert job.notes == (f"starting from {path} (a test) with their classifier",)
+    assert job.notes[0] == f"starting from {path} (a test) with their classifier"
 
 
 def create_model_from(path: Path) -> VideoResNet:
@@ -82,7 +82,7 @@ def test_weights_of_other_classes_bring_all_but_their_classifier(
     assert same(job.network, theirs, "stem.0.weight")
     assert same(job.network, theirs, "stem.1.running_mean")
     assert same(job.network, fresh, "fc.weight")
-    assert job.notes == (f"starting from {path} (a test) with a new classifier of 2 classes",)
+    assert job.notes[0] == f"starting from {path} (a test) with a new classifier of 2 classes"
 
 
 def test_more_classes_than_needed_still_bring_the_rows_that_are(
@@ -120,7 +120,7 @@ def test_what_the_settings_leave_open_is_as_in_the_weights(
     changes = {"init": str(weights(("a", "b"))), "network.norm_epsilon": 0.01}
     job = prepare_job(tiny_run(motions, tmp_path / "third", changes))
     assert job.network.specification.norm_epsilon == 0.01
-    assert "epsilon of 0.01 where they were trained with 0.001" in job.notes[-1]
+    assert "epsilon of 0.01 where they were trained with 0.001" in job.notes[0]
 
 
 def test_the_inside_of_a_factorised_convolution_is_a_setting(
@@ -151,7 +151,7 @@ def test_frozen_stages_stay_as_they_were(
     path = weights(("a", "b"))
     changes = {"init": str(path), "training.frozen_stages": 2, "training.rate_factors": (1.0, 1.0, 1.0, 0.5, 1.0, 2.0)}
     settings = tiny_run(motions, tmp_path / "run", changes)
-    assert "conv1 to conv2 frozen with their batch norm" in prepare_job(settings).notes[-1]
+    assert "conv1 to conv2 frozen with their batch norm" in prepare_job(settings).notes[0]
     trained(settings, resume=True)
     network = create_model_from(tmp_path / "run" / "last.safetensors")
     theirs, ours = create_model_from(path).state_dict(), network.state_dict()
@@ -171,4 +171,4 @@ def test_a_run_that_goes_on_needs_its_first_weights_no_more(
     save_job(init_job(motions, tmp_path, path))
     path.unlink()
     job = prepare_job(tiny_run(motions, tmp_path / "run", {"init": str(path)}), resume=True)
-    assert job.notes == ()
+    assert all(note.startswith("training in fp32") for note in job.notes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from muybridge.bounds import FrameStep, NumClips
+from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_assumed_rates, print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
@@ -29,9 +29,9 @@ class ReadingArguments:
 
     columns: str | None = None
     """Which columns of lists are which, such as path=filename; what is left out is guessed from the names."""
-    workers: int | None = None
+    workers: NumWorkers | None = None
     """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
-    source_fps: float | None = None
+    source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
 
 

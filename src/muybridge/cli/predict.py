@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from muybridge.bounds import FrameStep, NumClips, Seconds, Share, Weight
+from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, Seconds, Share, Weight
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
@@ -39,9 +39,9 @@ class ClipArguments:
     """Clips for each video, uniformly spaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    workers: int | None = None
+    workers: NumWorkers | None = None
     """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
-    source_fps: float | None = None
+    source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""

@@ -36,7 +36,7 @@ class FrameArguments:
     """Resample to this rate by time stamps (default: the rate of each video)."""
     scale: tuple[Annotated[int, Interval(ge=16, le=8192)], Annotated[int, Interval(ge=16, le=8192)]] = (128, 171)
     """Height and width of the frames."""
-    source_fps: float | None = None
+    source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     flow: bool = False
     """Also store optical flow, so that training on it reads as fast."""

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
 # Ctrl-C and SLURM's warning reach every process of a job; the parent decides when its workers end.
@@ -20,6 +20,7 @@ def create_fork_server_context(module: str) -> BaseContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])
+    resource_tracker.ensure_running()  # first: starting it unblocks SIGINT
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
     try:
         forkserver.ensure_running()

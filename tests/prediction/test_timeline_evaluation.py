@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.prediction.timeline import TimelineOptions
-from muybridge.prediction.timeline_evaluation import METADATA_KEY, TimelineFiles, evaluate_timelines
+from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
 from muybridge.prediction.timeline_tuning import read_choice
 from muybridge.settings import EvaluateSettings
 from muybridge.synthetic.dataset import write_untrimmed_video
@@ -40,18 +41,19 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
 
 
 def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_path: Path) -> None:
-    files = TimelineFiles.beside(tmp_path / "out" / "test.timeline.parquet")
+    path = tmp_path / "out" / "test.timeline.parquet"
     progress: list[tuple[int, int]] = []
     result = evaluate_timelines(
         run,
         EvaluateSettings(data=str(segments)),
-        files,
+        path,
         step_frames=1,
         on_progress=lambda done, total: progress.append((done, total)),
     )
     assert progress == [(1, 2), (2, 2)]
     assert result.scores.num_true_segments == 2
     assert not result.failures
+    files = result.files
     table = pq.read_table(files.segments)
     assert set(table["video"].to_pylist()) == {"t.mp4"}  # not the validation file
     header = json.loads(table.schema.metadata[METADATA_KEY])
@@ -66,7 +68,7 @@ def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_pa
 
 
 def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, tmp_path: Path) -> None:
-    files = TimelineFiles.beside(tmp_path / "test.timeline.parquet")
+    files = tmp_path / "test.timeline.parquet"
     settings = EvaluateSettings(data=str(segments))
     first = evaluate_timelines(run, settings, files)
     choice = read_choice(run)
@@ -82,7 +84,7 @@ def test_a_file_with_segments_in_two_splits_is_refused(run: Path, segments: Path
     text = segments.read_text().replace("v.mp4,left,validation", "v.mp4,left,test")
     segments.write_text(text)
     with pytest.raises(ValueError, match=r"1 files have segments in several splits \(v.mp4\)"):
-        evaluate_timelines(run, EvaluateSettings(data=str(segments)), TimelineFiles.beside(tmp_path / "x.parquet"))
+        evaluate_timelines(run, EvaluateSettings(data=str(segments)), tmp_path / "x.parquet")
 
 
 def test_an_unreadable_file_is_named_and_counts_as_wrong(
@@ -107,7 +109,9 @@ def test_the_command_prints_scores_and_where_the_files_are(run: Path, segments: 
     ):
         assert line in told.out
     values = json.loads(cli("evaluate", run, "--data", segments, "--timeline", "--json").out)
-    assert Path(values["segments"]) == run / "scores" / "test.timeline.parquet"
+    path = Path(values["segments"])
+    assert path.parent == run / "scores"
+    assert re.fullmatch(r"test-segments-[0-9a-f]{8}\.timeline\.parquet", path.name)  # not the run's own data
     assert values["unlabelled_time"] == "not scored"
     assert cli("report", run, "-o", run / "report.html").code == 0  # timelines are no score files
 
@@ -120,7 +124,7 @@ def test_a_step_without_a_timeline_is_refused(run: Path, segments: Path, cli: Ca
 
 def test_predict_uses_the_choice_of_the_run(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
     video = segments.parent / "t.mp4"
-    evaluate_timelines(run, EvaluateSettings(data=str(segments)), TimelineFiles.beside(run / "x.timeline.parquet"))
+    evaluate_timelines(run, EvaluateSettings(data=str(segments)), run / "x.timeline.parquet")
     path = run / "timeline.json"
     chosen = json.loads(path.read_text())
     path.write_text(json.dumps({**chosen, "minimum_probability": 1.0}))

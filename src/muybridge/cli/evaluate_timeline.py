@@ -13,7 +13,7 @@ from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
 
 if TYPE_CHECKING:
-    from muybridge.prediction.timeline_evaluation import TimelineFiles, TimelineResult
+    from muybridge.prediction.timeline_evaluation import TimelineResult
 
 
 def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *, json: bool) -> int:
@@ -25,35 +25,28 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
 
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
 
-    files = TimelineFiles.beside(_resolve_path(run, settings))
-    for path in (files.segments, files.curves, files.bouts):
-        check_output_file(path)
+    path = Path(settings.output) if settings.output else None
+    if path:
+        files = TimelineFiles.beside(path)
+        for file in (files.segments, files.curves, files.bouts):
+            check_output_file(file)
     with create_progress() as bar:
         task = bar.add_task("videos", total=None)
         result = evaluate_timelines(
             run,
             settings,
-            files,
+            path,
             step_frames=step,
             on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
         )
     if json:
-        paths = {"segments": str(files.segments), "curves": str(files.curves), "bouts": str(files.bouts)}
-        print_json({**paths, **result.to_json()})
+        print_json(result.to_json())
     else:
-        _print(result, files, settings.split)
+        _print(result, settings.split)
     return compute_exit_code(len(result.failures), result.scores.num_videos)
 
 
-def _resolve_path(run: str, settings: EvaluateSettings) -> Path:
-    if settings.output:
-        return Path(settings.output)
-    address = Path(run)
-    name = f"{settings.split}.timeline.parquet"
-    return address / "scores" / name if address.is_dir() else address.with_suffix(f".{name}")
-
-
-def _print(result: TimelineResult, files: TimelineFiles, split: str) -> None:
+def _print(result: TimelineResult, split: str) -> None:
     scores = result.scores
     print_line(
         f"{format_count(scores.num_videos, 'video')} of split {split}, {scores.num_true_segments} labelled segments and "
@@ -84,9 +77,9 @@ def _print(result: TimelineResult, files: TimelineFiles, split: str) -> None:
     for video, reason in result.failures:
         print_line(f"{video}: {reason}")
     print_line()
-    print_line(f"segments: {files.segments}")
-    print_line(f"curves: {files.curves}")
-    print_line(f"bouts: {files.bouts}")
+    print_line(f"segments: {result.files.segments}")
+    print_line(f"curves: {result.files.curves}")
+    print_line(f"bouts: {result.files.bouts}")
 
 
 def _print_row(name: str, share: float, remark: str) -> None:

@@ -26,6 +26,7 @@ from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.evaluate import use_training_splits
 from muybridge.evaluation.scores import make_execution_metadata
+from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
@@ -95,10 +96,12 @@ class TimelineResult:
     choice: SegmentationChoice | None
     failures: tuple[tuple[str, str], ...]
     gaps_are_background: bool
+    files: TimelineFiles
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
         return {
+            **{name: str(path) for name, path in asdict(self.files).items()},
             **self.scores.to_json(),
             "segmentation": asdict(self.choice) if self.choice else None,
             "failures": [{"video": video, "reason": reason} for video, reason in self.failures],
@@ -121,12 +124,12 @@ class _Plan:
 def evaluate_timelines(
     weights: str | Path,
     settings: EvaluateSettings,
-    files: TimelineFiles,
+    path: Path | None = None,
     *,
     step_frames: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TimelineResult:
-    """Score the timelines of the files of a split, and write them.
+    """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
 
     Smoothing and minimum duration are chosen on the validation split of the same data, unless timeline.json of the run folder
     holds the choice for these weights and videos; without a validation split segments are not smoothed. `on_progress` is called
@@ -143,6 +146,15 @@ def evaluate_timelines(
         raise ValueError(
             f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
         )
+    path = path or resolve_timelines_path(
+        weights,
+        settings.data,
+        settings.split,
+        settings.fold,
+        manifest_sha256=scored.compute_sha256(),
+        model_sha256=loaded.card.tensors_sha256,
+    )
+    files = TimelineFiles.beside(path)
     hashes = {"model_sha256": loaded.card.tensors_sha256, "manifest_sha256": validation.compute_sha256()}
     choice = read_choice(weights)
     if choice and any(getattr(choice, name) != value for name, value in hashes.items()):
@@ -252,7 +264,7 @@ def _write_and_score(
     videos = [video for video, _ in watched]
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
     failures = tuple((video.video, reason) for video, reason in watched if reason)
-    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps)
+    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files)
     header = {
         "format": FORMAT,
         "classes": list(plan.classes),

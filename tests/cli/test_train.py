@@ -26,9 +26,9 @@ SECONDS_TO_WAIT = 600
 
 
 def config(folder: Path, changes: dict[str, Any] | None = None) -> Path:
-    """A file of the tiny run's settings, without data and output."""
+    """A file of the tiny run's settings, without data, output and recipe."""
     plain = settings_to_dict(tiny_run("", folder, changes))
-    for name in ("data", "output"):
+    for name in ("data", "output", "recipe"):
         del plain[name]
     (folder / "tiny.yaml").write_text(yaml.safe_dump(plain))
     return folder / "tiny.yaml"

@@ -15,7 +15,6 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_count_progress,
     print_assumed_rates,
     print_json,
     print_notes,
@@ -299,7 +298,7 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     with (
         stop_on_signals() as stop,
         PredictionsWriter(output.output, settings) as writer,
-        create_count_progress() as bar,
+        create_progress() as bar,
     ):
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))

@@ -33,7 +33,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing
+from muybridge.records import Modality, Preprocessing, TimeOrigin
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -274,6 +274,9 @@ class TrainSettings:
     """Which official fold to use, for data sets that have them."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -318,6 +321,9 @@ class EvaluateSettings:
     training video is scored as a test video."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the run if the data is the same, or picture."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -57,7 +57,7 @@ class EvaluationJob:
         """The header of the score file."""
         return ScoresHeader(
             classes=self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
+            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.manifest.time_origin),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
@@ -121,6 +121,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
     )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
@@ -140,7 +141,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
+    """Fill in unset settings of the data from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -158,6 +159,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        time_origin=saved.get("time_origin") if settings.time_origin is None else settings.time_origin,
     )
 
 
@@ -183,7 +185,7 @@ def evaluate(
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")

@@ -64,6 +64,7 @@ def prepare_job(
         seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
     )
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.records import Modality
+from muybridge.records import Modality, TimeOrigin
 from muybridge.settings import (
     CheckpointSettings,
     ClipSettings,
@@ -44,8 +44,10 @@ class TrainOptions(TypedDict, total=False):
     output: str | os.PathLike[str]
     init: str | os.PathLike[str] | None
     modality: Modality
+    columns: str | None
     fold: int | None
     source_fps: float | None
+    time_origin: TimeOrigin | None
     device: str
     seed: int
     network: NetworkSettings | Mapping[str, Any]

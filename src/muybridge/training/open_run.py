@@ -76,7 +76,7 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     if saved is not None:
         saved = _add_later_settings(saved, settings)
         settings = _keep_precision(settings, saved)
-    settings = _resolve_columns(settings, saved)
+    settings = _resolve_time_origin(_resolve_columns(settings, saved), saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     if not has_checkpoint or not network_file.is_file():
         specification = None
@@ -103,7 +103,12 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
 def _add_later_settings(saved: dict[str, Any], settings: TrainSettings) -> dict[str, Any]:
     """The settings of a run with those that did not exist when it started, by their meaning then: fp32 without TF32."""
     then = {"precision": "fp32", "tf32": False, "deterministic": settings.training.deterministic}
-    return {"columns": AS_VERSION_0_1, **saved, "training": {**then, **saved.get("training", {})}}
+    return {
+        "columns": AS_VERSION_0_1,
+        "time_origin": "picture",
+        **saved,
+        "training": {**then, **saved.get("training", {})},
+    }
 
 
 def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainSettings:
@@ -124,6 +129,13 @@ def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -
     if is_prepared(settings.data):
         return settings
     return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
+def _resolve_time_origin(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets `time_origin` where it is unset: as in the resumed run, else picture."""
+    if settings.time_origin is not None:
+        return settings
+    return replace(settings, time_origin=saved["time_origin"] if saved else "picture")
 
 
 def _check_run_folder(

@@ -159,7 +159,7 @@ class Manifest:
         table = self.table
         for name in ("offset", "num_bytes", "sha256"):
             table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
-        return self._replace_table(table)
+        return self.replace_table(table)
 
     def check_status(self, index: int) -> None:
         """Raise VideoError if the manifest already records that a video cannot be read."""
@@ -186,7 +186,7 @@ class Manifest:
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
         rows = self.table.filter(pc.equal(self.table["split"], split))
-        return self._replace_table(rows)
+        return self.replace_table(rows)
 
     def count_videos(self) -> dict[str, dict[str, int]]:
         """The number of videos by split and class; a video with several labels counts once for each."""
@@ -215,8 +215,9 @@ class Manifest:
         return replace(self, table=table, classes=tuple(classes))
 
     def compute_sha256(self) -> str:
-        """A hash of the classes and of the columns of SCHEMA, in the order of the rows, and of nothing else."""
-        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes]).encode())
+        """A hash of the classes, of the columns of SCHEMA in the order of the rows, and of a time origin other than picture."""
+        origin = [] if self.time_origin == "picture" else [self.time_origin]
+        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes, *origin]).encode())
         for name in SCHEMA.names:
             for data in _iterate_canonical_bytes(self.table[name]):
                 digest.update(data)
@@ -235,7 +236,8 @@ class Manifest:
             weakref.finalize(self, Path(path).unlink, missing_ok=True)  # also runs at exit
         return _open_memory_mapped, (self.__dict__["_file"], *rest)
 
-    def _replace_table(self, table: pa.Table) -> Manifest:
+    def replace_table(self, table: pa.Table) -> Manifest:
+        """The same data set with other rows, which are trusted (`from_trusted_table`)."""
         return Manifest.from_trusted_table(table, self.classes, self.root, self.notes, self.time_origin)
 
     def _get_value(self, column: str, index: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from muybridge.datasets.background import BackgroundMode, add_background, read_reviewed
 from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.folders import read_video_rows
@@ -23,13 +24,15 @@ def open_data(
     columns: str | None = None,
     source_fps: float | None = None,
     time_origin: TimeOrigin = "picture",
+    background: BackgroundMode = "none",
 ) -> Manifest:
     """The manifest of a data address; `seed` draws the validation split if the data has none.
 
     `columns` says which columns of a list are which, such as `path=filename,label=class`; what it leaves out is guessed.
     `source_fps` is the rate of frames that are stored without one, such as pictures in a folder. `time_origin` is where seconds
-    of segments count from: the first picture, or the clock of a player, which may start earlier, with the sound. Raises
-    ValueError if something is wrong with the address, the classes or the splits.
+    of segments count from: the first picture, or the clock of a player, which may start earlier, with the sound. `background`
+    adds a class of reviewed time without a label. Raises ValueError if something is wrong with the address, the classes or the
+    splits.
     """
     if is_prepared(address):
         if columns not in (None, AS_VERSION_0_1):
@@ -38,6 +41,8 @@ def open_data(
             raise ValueError(
                 f"--time-origin is for lists; {address} is prepared data, so give it to `muybridge prepare`"
             )
+        if background != "none":
+            raise ValueError(f"--background is for a list of segments, but {address} is prepared data; leave it out")
         manifest = open_prepared(address, fold=fold)
         return manifest if source_fps is None else replace(manifest, notes=(*manifest.notes, UNUSED_RATE_NOTE))
     root, rows, notes = read_video_rows(address, columns)
@@ -47,8 +52,12 @@ def open_data(
     rows, rate_notes = set_source_rates(rows, source_fps)
     if columns != AS_VERSION_0_1:
         rows = normalize_names(rows)
+    background_notes: list[str] = []
+    if background != "none":
+        rows, background_notes = add_background(rows, read_reviewed(address), background)
     rows, split_notes = assign_splits(rows, seed)
     classes = collect_classes(address, rows, sort_numbers=columns != AS_VERSION_0_1)
     check_trainable(address, rows)
-    notes += (*rate_notes, *check_time_origin(rows, time_origin), *describe_classes(rows, classes), *split_notes)
+    notes += (*rate_notes, *check_time_origin(rows, time_origin), *background_notes)
+    notes += (*describe_classes(rows, classes), *split_notes)
     return build_manifest(rows, classes, root, notes, time_origin=time_origin)

@@ -88,11 +88,18 @@ def open_scored_clips(
     seed: int,
     columns: str | None = None,
     source_fps: float | None = None,
+    background: bool = False,
 ) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
     time_origin = header.protocol.time_origin
     manifest = open_data(
-        address, fold=header.fold, seed=seed, columns=columns, source_fps=source_fps, time_origin=time_origin
+        address,
+        fold=header.fold,
+        seed=seed,
+        columns=columns,
+        source_fps=source_fps,
+        time_origin=time_origin,
+        background="drawn" if background else "none",
     )
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1], time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}

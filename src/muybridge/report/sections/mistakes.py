@@ -50,7 +50,12 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
     source_fps = run.settings.get("source_fps") if is_training_data else None
     try:
         reader = open_scored_clips(
-            address, header, seed=seed if isinstance(seed, int) else 0, columns=columns, source_fps=source_fps
+            address,
+            header,
+            seed=seed if isinstance(seed, int) else 0,
+            columns=columns,
+            source_fps=source_fps,
+            background=bool(is_training_data) and bool(run.settings.get("background")),
         )
     except (ValueError, OSError, ImportError) as error:
         if data:

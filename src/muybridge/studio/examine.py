@@ -72,7 +72,7 @@ def examine_video(path: str) -> VideoProperties:
         metadata.height,
         codec,
         is_playable,
-        _open_files().read_lead_seconds(path),
+        _open_files().read_frame_times(path).lead_seconds,
     )
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,9 +23,9 @@ from muybridge.evaluation.scores import ScoresHeader
 from muybridge.loading.clip_reader import open_frame_source
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.records import FrameSource, Preprocessing, VideoError
+from muybridge.records import FrameSource, VideoError
+from muybridge.video.display import make_display_preprocessing, read_display_frames
 from muybridge.video.sampling import sample_uniform_clips
-from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
 
 MAX_SIDE_PIXELS = 128  # ten clips of 8 frames of 64x64 are 33 kB together
 WEBP_QUALITY = 60
@@ -59,22 +58,14 @@ class ScoredClipReader:
         if index is None:
             raise VideoError("missing", "the data has no video of this name")
         times = read_segment_times(self.source, self.manifest, index)
-        clip_preprocessing, display_preprocessing = _make_preprocessings(self.protocol)
-        clip_times = sample_uniform_clips(times, clip_preprocessing, self.protocol.clips)[view]
-        ticks = clip_times.ticks.reshape(clip_preprocessing.clip_length, -1)[:, 0]
-        planes = self.source.read(self.manifest.get_path(index), ticks)
-        batch = collate_views([make_evaluation_view(planes, display_preprocessing.crop)])
-        normalized_thwc = prepare_network_input(batch, display_preprocessing, torch.device("cpu"))[0].permute(
-            1, 2, 3, 0
-        )
-        frames = (
-            (normalized_thwc * torch.tensor(display_preprocessing.std) + torch.tensor(display_preprocessing.mean))
-            .round()
-            .clamp(0, 255)
-        )
+        preprocessing = self.protocol.preprocessing
+        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[view]
+        ticks = clip_times.ticks.reshape(preprocessing.clip_length, -1)[:, 0]
+        path = self.manifest.get_path(index)
+        frames = read_display_frames(self.source, path, clip_times.ticks, preprocessing)
         steps = np.diff(ticks)
         step = float(np.median(steps[steps > 0])) * float(times.tick_seconds) if np.any(steps > 0) else 0.04
-        return ClipFrames(frames.to(torch.uint8).numpy(), max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
+        return ClipFrames(frames, max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
 
     def find_group(self, video: str) -> str | None:
         """The group of a video, None if it has none."""
@@ -88,7 +79,7 @@ def open_scored_clips(
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
     mode: BackgroundMode = "drawn" if background else "none"
     manifest = open_data(address, fold=header.fold, seed=seed, columns=columns, background=mode)
-    source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
+    source = open_frame_source(manifest.root, make_display_preprocessing(header.protocol.preprocessing))
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))
 
@@ -150,12 +141,3 @@ def _make_thumbnails(frames_thwc: NDArray[np.uint8]) -> Sequence[Image.Image]:
 
 def _make_data_uri(content: bytes, image_format: str) -> str:
     return f"data:image/{image_format};base64,{base64.b64encode(content).decode()}"
-
-
-def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, Preprocessing]:
-    """What places the clips as the evaluation did, and what shows their frames in colour."""
-    clip_preprocessing = protocol.preprocessing
-    if clip_preprocessing.modality == "rgb":
-        return clip_preprocessing, clip_preprocessing
-    display = replace(clip_preprocessing, modality="rgb", mean=(), std=(), flow_gap=1, flow_chain=False)
-    return clip_preprocessing, display

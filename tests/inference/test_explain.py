@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from muybridge.inference.explain import compute_grad_cam
+from muybridge.inference.explain import compute_grad_cam, draw_evidence
 from muybridge.models.network import VideoResNet, create_model
 
 
@@ -80,3 +81,13 @@ def test_frozen_networks_and_no_grad_still_explain() -> None:
 def test_labels_that_do_not_fit_are_refused(labels: list[int]) -> None:
     with pytest.raises(ValueError, match="labels must be one class from 0 to 2 for each clip"):
         compute_grad_cam(make_network(), torch.randn(1, 3, 8, 32, 32), torch.tensor(labels))
+
+
+def test_evidence_is_colour_over_the_frame() -> None:
+    frames = np.full((1, 2, 2, 3), 100, np.uint8)
+    evidence = np.array([[[0.0, 1.0], [0.5, 0.0]]], np.float32)
+    drawn = draw_evidence(frames, evidence)
+    assert drawn[0, 0, 0].tolist() == [100, 100, 100]
+    assert drawn[0, 0, 1].tolist() != [100, 100, 100]
+    strong, weak = (np.abs(drawn[0, row, column].astype(int) - 100).max() for row, column in ((0, 1), (1, 0)))
+    assert strong > weak > 0

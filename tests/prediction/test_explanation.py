@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 
-from muybridge.prediction.explanation import draw_evidence, explain_video
+from muybridge.prediction.explanation import explain_video
 from muybridge.prediction.recognizer import load
 from muybridge.records import VideoError
 
@@ -38,16 +37,6 @@ def test_the_video_shows_the_networks_frames_at_their_times(finished_run: Path, 
     assert len(times) == num_clips * recognizer.card.preprocessing.clip_length
     assert times[:4] == pytest.approx([0, 1 / 24, 2 / 24, 3 / 24], abs=2e-3)
     assert times == sorted(times)
-
-
-def test_evidence_is_colour_over_the_frame() -> None:
-    frames = np.full((1, 2, 2, 3), 100, np.uint8)
-    evidence = np.array([[[0.0, 1.0], [0.5, 0.0]]], np.float32)
-    drawn = draw_evidence(frames, evidence)
-    assert drawn[0, 0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, 0, 1].tolist() != [100, 100, 100]
-    strong, weak = (np.abs(drawn[0, row, column].astype(int) - 100).max() for row, column in ((0, 1), (1, 0)))
-    assert strong > weak > 0
 
 
 def test_the_command_names_the_class_and_the_file(

@@ -8,11 +8,16 @@ frames, and interpolated. They are computed by the plain network in float32, sin
 
 from __future__ import annotations
 
+import matplotlib as mpl
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from muybridge.models.network import VideoResNet
+
+_OPACITY = 0.5  # of the strongest evidence
 
 
 def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor) -> Tensor:
@@ -42,3 +47,11 @@ def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor
     evidence = functional.interpolate(evidence, size=clips_ncthw.shape[2:], mode="trilinear", align_corners=False)
     largest = evidence.amax(dim=(1, 2, 3, 4), keepdim=True)
     return (evidence / torch.where(largest > 0, largest, 1.0)).squeeze(1)
+
+
+def draw_evidence(frames_thwc: NDArray[np.uint8], evidence_thw: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) with evidence (T, H, W) from 0 to 1 as colour over them: the more, the more opaque."""
+    colors = mpl.colormaps["inferno"](evidence_thw)[..., :3] * 255
+    opacity = _OPACITY * evidence_thw[..., None]
+    mixed: NDArray[np.uint8] = np.rint(frames_thwc * (1 - opacity) + colors * opacity).astype(np.uint8)
+    return mixed

@@ -11,14 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import matplotlib as mpl
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from muybridge.files.atomic import atomic_write
-from muybridge.inference.explain import compute_grad_cam
+from muybridge.inference.explain import compute_grad_cam, draw_evidence
 from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.prediction.recognizer import Recognizer
 from muybridge.prediction.video_inputs import AnyVideo, VideoInput, resolve_input
@@ -30,7 +29,6 @@ from muybridge.video.views import collate_views, prepare_network_input
 
 _MIN_SIDE = 336  # pixels of a shown frame; smaller crops are enlarged
 _CAPTION_HEIGHT = 24
-_OPACITY = 0.5  # of the strongest evidence
 _MILLISECONDS = Fraction(1, 1000)
 
 
@@ -107,14 +105,6 @@ def _iterate_frames(
             on_progress(index, len(clips))
     if len(failures) == len(clips):
         raise failures[0]
-
-
-def draw_evidence(frames_thwc: NDArray[np.uint8], evidence_thw: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) with evidence (T, H, W) from 0 to 1 as colour over them: the more, the more opaque."""
-    colors = mpl.colormaps["inferno"](evidence_thw)[..., :3] * 255
-    opacity = _OPACITY * evidence_thw[..., None]
-    mixed: NDArray[np.uint8] = np.rint(frames_thwc * (1 - opacity) + colors * opacity).astype(np.uint8)
-    return mixed
 
 
 def _add_caption(pixels_hwc: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from muybridge.datasets.background import BackgroundMode
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
@@ -100,12 +99,26 @@ class ScoredClipReader:
 
 
 def open_scored_clips(
-    address: str, header: ScoresHeader, *, seed: int, columns: str | None = None, background: bool = False
+    address: str,
+    header: ScoresHeader,
+    *,
+    seed: int,
+    columns: str | None = None,
+    source_fps: float | None = None,
+    background: bool = False,
 ) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
-    mode: BackgroundMode = "drawn" if background else "none"
-    manifest = open_data(address, fold=header.fold, seed=seed, columns=columns, background=mode)
-    source = open_frame_source(manifest.root, make_display_preprocessing(header.protocol.preprocessing))
+    time_origin = header.protocol.time_origin
+    manifest = open_data(
+        address,
+        fold=header.fold,
+        seed=seed,
+        columns=columns,
+        source_fps=source_fps,
+        time_origin=time_origin,
+        background="drawn" if background else "none",
+    )
+    source = open_frame_source(manifest.root, make_display_preprocessing(header.protocol.preprocessing), time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     is_scored_list = _is_scored_list(manifest, header)
     return ScoredClipReader(manifest, source, header.protocol, video_indices, header.classes, is_scored_list)

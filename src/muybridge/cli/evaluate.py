@@ -54,6 +54,7 @@ def evaluate(
         return evaluate_timeline(run, settings, step, json=json)
     if step is not None:
         raise ValueError("--step is for --timeline; add it, or leave --step out")
+    from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.inference.scorer import resolve_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
@@ -23,6 +23,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
     if settings.output and not settings.output.endswith(".parquet"):
         raise ValueError(f"-o is {settings.output}, expected a .parquet file for the segments of --timeline")
 
+    from muybridge.console import create_progress
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
 
     path = Path(settings.output) if settings.output else None

@@ -90,7 +90,7 @@ class ProgressBar:
         self._seconds = SMOOTHING * self._seconds + step_metrics.seconds
         self._waited_seconds = SMOOTHING * self._waited_seconds + step_metrics.waited_seconds
         self._announce_once()
-        figures, time_left = self._list_figures(), self._format_time_left()
+        figures, time_left = self.list_figures(), self._format_time_left()
         self._bar.update(
             self._task,
             completed=self._step,
@@ -106,7 +106,7 @@ class ProgressBar:
         """A validation has ended, whose time is not that of a step."""
         self._time_left.finish_validation()
 
-    def _list_figures(self) -> list[str]:
+    def list_figures(self) -> list[str]:
         """The moving averages, the most important first."""
         return [
             f"loss {self._loss:.3f}",
@@ -128,7 +128,7 @@ class ProgressBar:
         self._console.print(
             f"about {format_duration(seconds)} for the {format_count(self._schedule.num_steps - self._step, 'step')} left"
             f"{validations}, by the first {format_count(self._time_left.num_timed_steps, 'step')} with reading; "
-            f"{self._list_figures()[-1]} of the time"
+            f"{self.list_figures()[-1]} of the time"
         )
 
     def _format_time_left(self) -> str:

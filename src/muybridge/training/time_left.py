@@ -2,9 +2,8 @@
 
 Input: the moments at which steps and validations end. Output: seconds left, and None until a step has been measured.
 
-The first step is never counted: workers start, kernels are chosen and compiled. After it, the later half of the steps counts,
-so a slow start is forgotten, but at least one round of validation where there is one: workers read ahead while others validate,
-and the steps after that are faster than most.
+The first step is never counted: workers start, kernels are chosen and compiled. After it, the later half of the steps counts:
+a slow start is forgotten, and fast steps after a validation, during which workers have read ahead, stand beside others.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ class TimeLeft:
     def __init__(self, workload: Workload, first_step: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._workload, self._clock = workload, clock
         self._step, self._num_timed = first_step, -1
+        self._num_validations_left = workload.count_validations_left(first_step)
         self._step_seconds: deque[float] = deque(maxlen=MAX_STEPS)
         self._validation_seconds: deque[float] = deque(maxlen=2)
         self._start = self._mark = clock()
@@ -68,6 +68,7 @@ class TimeLeft:
         """A step has ended."""
         seconds = self._measure()
         self._step += 1
+        self._num_validations_left = self._workload.count_validations_left(self._step - 1)
         self._num_timed += 1
         if self._num_timed > 0:
             self._step_seconds.append(seconds)
@@ -75,13 +76,13 @@ class TimeLeft:
     def finish_validation(self) -> None:
         """A validation has ended."""
         self._validation_seconds.append(self._measure())
+        self._num_validations_left = self._workload.count_validations_left(self._step)
 
     def compute_seconds_per_step(self) -> float | None:
         """The mean of the steps that count, without validations."""
         if not self._step_seconds:
             return None
-        one_round = min(self._workload.validation_interval_steps, self._num_timed)
-        size = min(len(self._step_seconds), max(self._num_timed - self._num_timed // 2, one_round))
+        size = min(len(self._step_seconds), self._num_timed - self._num_timed // 2)
         return sum(list(self._step_seconds)[-size:]) / size
 
     def compute_seconds(self) -> float | None:
@@ -95,7 +96,7 @@ class TimeLeft:
         else:
             clips = UNMEASURED_VALIDATION_COST * work.clips_per_validation
             per_validation = clips * per_step / work.clips_per_step
-        return (work.num_steps - self._step) * per_step + work.count_validations_left(self._step) * per_validation
+        return (work.num_steps - self._step) * per_step + self._num_validations_left * per_validation
 
     def _measure(self) -> float:
         before, self._mark = self._mark, self._clock()

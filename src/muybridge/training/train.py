@@ -9,11 +9,11 @@ from muybridge.distributed.process_group import ProcessGroup, join_process_group
 from muybridge.distributed.rank import get_num_restarts
 from muybridge.inference.scorer import resolve_device
 from muybridge.settings import TrainSettings
-from muybridge.training.job_description import describe_job
 from muybridge.training.events import TrainingEvent
 from muybridge.training.fit import FitResult, iterate_fit
 from muybridge.training.given_settings import GivenSettings
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.job_description import describe_job
 from muybridge.training.open_run import lock_run
 from muybridge.training.resolve import ResolvedSettings, find_device_and_timeout, resolve_settings
 

@@ -159,6 +159,9 @@ class TrainingSettings:
     """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
+    rounding_seed: Seed = 0
+    """Above 0: move the initial weights by at most one unit in the last place, drawn from this seed. Such reruns differ by
+    rounding alone, and show how much of an accuracy is chance."""
 
     def __post_init__(self) -> None:
         check_fields(self, "training.")

@@ -18,12 +18,12 @@ from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.paper import TABLE2
 from muybridge.studies.plan import DataSource, motion_source
-from muybridge.studies.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 from muybridge.studies.render import format_study, result_to_json
 from muybridge.studies.rows import build_row
 from muybridge.studies.study import Study, StudyConfig
 from muybridge.studies.tables import NOT_RUN, STALE
 from muybridge.studies.versions import RowSelection
+from muybridge.training.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 
 NAMES = {
     "table1",

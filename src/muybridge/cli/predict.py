@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +27,8 @@ from muybridge.terminal import print_document, print_line
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
+
+SEGMENTATION_OPTIONS = ("minimum_probability", "minimum_seconds", "smoothing_seconds")
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,12 @@ class TimelineArguments:
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: Share = 0.0
-    """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: Seconds = 0.0
-    """Merge shorter segments into their neighbours."""
+    minimum_probability: Share | None = None
+    """Leave a gap where the most probable class is less probable (default: 0, or as chosen by evaluate --timeline)."""
+    minimum_seconds: Seconds | None = None
+    """Merge shorter segments into their neighbours (default: 0, or as chosen by evaluate --timeline)."""
+    smoothing_seconds: Seconds | None = None
+    """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def predict(
     )
     members = [recognizer, *others]
     num_failed = 0
-    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
+    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline, run)
     for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
@@ -204,9 +208,11 @@ def _predict_each(
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
+    run: str,
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
+    from muybridge.prediction.timeline_tuning import read_choice
 
     clips, top = classification.clips, classification.top
     if len(members) > 1:
@@ -217,9 +223,11 @@ def _predict_each(
         return
     options = None
     if timeline.timeline:
-        options = TimelineOptions(
-            timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
-        )
+        options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
+        if choice := read_choice(run):
+            options = choice.apply(options)
+        given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
+        options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(
         videos,
         clips=clips,

@@ -24,8 +24,10 @@ from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader, score_batch
+from muybridge.evaluation.scores_path import resolve_scores_path
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
+from muybridge.files.atomic import check_output_file
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
 from muybridge.kernels.precision import Precision, describe_execution
@@ -36,7 +38,7 @@ from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 from muybridge.weights.card import Card
 
 
@@ -68,21 +70,22 @@ class EvaluationJob:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The accuracy of a score file, and the number of videos shorter than a clip, which were repeated in a loop."""
+    """The accuracy of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop."""
 
     accuracy: Accuracy
     num_looped_videos: int
+    path: Path
 
 
 def evaluate_split(
     weights: str | Path,
     settings: EvaluateSettings,
-    path: Path,
+    path: Path | None = None,
     *,
     clip_length: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
-    """Score one split of a data set with saved weights and write the scores to `path`.
+    """Score one split of a data set with saved weights and write the scores to `path`, by default as `scores_path.py` says.
 
     `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
@@ -93,6 +96,10 @@ def evaluate_split(
     loaded = load_scorer(weights, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     job = replace(job, precision=loaded.precision)
+    if path is None:
+        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing)
+        path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
+        check_output_file(path)
     with (
         stop_on_signals() as stop,
         Watchdog(current_rank()) as watchdog,
@@ -121,6 +128,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        background="drawn" if settings.background else "none",
     )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
@@ -140,7 +148,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
+    """Fill in what is unset of how data is read from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -158,6 +166,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        background=bool(saved.get("background")) if settings.background is None else settings.background,
     )
 
 
@@ -209,18 +218,16 @@ def evaluate(
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
             num_looped = writer.write(iterate_gathered_rows())
-        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
+        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped, path)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
 
 
 def format_accuracy(accuracy: Accuracy) -> str:
-    """clip@1, video@1 with its interval, and video@5 over all videos, in one line."""
-    top1, top5 = accuracy.video_top1.of_all, accuracy.video_top5.of_all
-    line = (
-        f"clip@1 {format_percent(accuracy.clip_top1.of_all.share)}  video@1 {format_percent(top1.share)} "
-        f"[{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
-        f"video@5 {format_percent(top5.share)}  of {top1.of} videos"
-    )
+    """clip@1, video@1 with its interval, and video@5 where it says something, over all videos, in one line."""
+    top1 = accuracy.video_top1.of_all
+    parts = [f"{name} {format_percent(rates.of_all.share)}" for name, rates in accuracy.figures]
+    parts[1] += f" [{100 * top1.low:.1f}, {100 * top1.high:.1f}]"
+    line = f"{'  '.join(parts)}  of {format_count(top1.of, 'video')}"
     return f"{line}, {accuracy.num_failed_videos} of them unreadable" if accuracy.num_failed_videos else line

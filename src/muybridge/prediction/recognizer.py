@@ -33,7 +33,7 @@ from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import check_finite, compute_timeline
+from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
 from muybridge.weights.card import Card
@@ -293,18 +293,15 @@ class Recognizer:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
             outputs = self._runner.run_clips(video, clip_times)
-            windows, segments, timeline_reason = (
-                compute_timeline(video, self._runner, self.scorer, self.card.classes, timeline)
-                if timeline
-                else ((), (), "")
-            )
+            scored = compute_timeline(video, self._runner, self.scorer, timeline) if timeline else ScoredWindows(())
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
+        windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
         if windows and (offset := video.compute_offset()):
             windows = tuple(window.shift(offset) for window in windows)
             segments = tuple(segment.shift(offset) for segment in segments)
         prediction = self._rank_classes(video, outputs, top)
-        reasons = (prediction.reason, timeline_reason and f"along the timeline {timeline_reason}")
+        reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
         return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from muybridge.datasets.background import BackgroundMode
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
@@ -81,9 +82,12 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_scored_clips(address: str, header: ScoresHeader, *, seed: int, columns: str | None = None) -> ScoredClipReader:
+def open_scored_clips(
+    address: str, header: ScoresHeader, *, seed: int, columns: str | None = None, background: bool = False
+) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
-    manifest = open_data(address, fold=header.fold, seed=seed, columns=columns)
+    mode: BackgroundMode = "drawn" if background else "none"
+    manifest = open_data(address, fold=header.fold, seed=seed, columns=columns, background=mode)
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))

@@ -33,12 +33,12 @@ from muybridge.kernels.precision import get_cudnn_version, get_device_name
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, motion_source
-from muybridge.studies.recipes import build_train_settings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.terminal import print_line
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
+from muybridge.training.recipes import build_train_settings
 from muybridge.weights.card import compute_tensors_sha256
 
 MICRO_MOTIONS = MotionSettings(

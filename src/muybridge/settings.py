@@ -138,8 +138,12 @@ class TrainingSettings:
     """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
     """Factor of the rate at each of decay_epochs."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
+    max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
+    """Scale gradients with a larger norm down to it; by default gradients are as they are, as in the paper."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -24,7 +24,7 @@ from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import read_json_lines
+from muybridge.files.run_folder import read_json_lines, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.fingerprint import hash_source
@@ -78,6 +78,8 @@ def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console:
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
     if plan["launcher"]:
         _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
+        # The command names the recipe that would fill in open settings; a plan leaves none open.
+        settings = replace(settings, recipe=read_settings(folder / "settings.yaml").get("recipe"))
     with lock_run(settings.output, ProcessGroup()):
         job = prepare_job(settings, resume=True)
         fit(job, console)  # after a launcher nothing is left to train

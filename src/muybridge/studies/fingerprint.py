@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def describe_environment(device: str, num_threads: int) -> dict[str, Any]:
     return {"torch": torch.__version__, "device": "cpu", "features": features, "threads": num_threads}
 
 
+@cache
 def describe_commit() -> str | None:
     """The commit of the source tree, with + where it has uncommitted changes; None outside a git checkout."""
     described = subprocess.run(

@@ -33,7 +33,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing
+from muybridge.records import Modality, Preprocessing, TimeOrigin
 
 RecipeName = Literal["own_videos", "scratch", "paper"]
 LearningRate = Annotated[float, Interval(gt=0, le=1000)]
@@ -299,6 +299,9 @@ class TrainSettings:
     """Which official fold to use, for data sets that have them."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
     background: bool = False
     """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
     device: str = "auto"
@@ -346,6 +349,9 @@ class EvaluateSettings:
     training video is scored as a test video."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the run if the data is the same, or picture."""
     background: bool | None = None
     """Whether reviewed time without a label is the class background. Unset: as in the run if the data is the same, else no."""
     device: str = "auto"

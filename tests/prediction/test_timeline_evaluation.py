@@ -10,6 +10,8 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,6 +21,7 @@ from muybridge.prediction.timeline_tuning import read_choice
 from muybridge.settings import EvaluateSettings
 from muybridge.synthetic.dataset import write_untrimmed_video
 from runs import MOTIONS
+from videos import write_video
 
 
 @pytest.fixture
@@ -113,7 +116,32 @@ def test_the_command_prints_scores_and_where_the_files_are(run: Path, segments: 
     assert path.parent == run / "scores"
     assert re.fullmatch(r"test-segments-[0-9a-f]{8}\.timeline\.parquet", path.name)  # not the run's own data
     assert values["unlabelled_time"] == "not scored"
-    assert cli("report", run, "-o", run / "report.html").code == 0  # timelines are no score files
+    assert cli("evaluate", run, "--data", segments).code == 0
+    assert cli("report", run, "--data", segments, "-o", run / "report.html").code == 0  # timelines are no score files
+
+
+def test_timelines_count_as_the_list_does(run: Path, tmp_path: Path) -> None:
+    """The sound begins a second before the picture: in a player a file of 2 s lasts from 1 to 3 s."""
+    write_video(tmp_path / "late.mp4", 50, ticks=range(25, 75), audio=True)
+    np.save(tmp_path / "frames.npy", np.zeros((20, 32, 32, 3), np.uint8))
+    (tmp_path / "l.csv").write_text(
+        "path,label,split,start_seconds,end_seconds,fps\nlate.mp4,left,test,1.5,2.5,\nlate.mp4,right,test,2.5,,\n"
+        "frames.npy,left,test,0,1,10\nfrom.mp4,right,train,,,\nto.mp4,left,train,,,\n"
+    )
+    seconds = {}
+    for origin in ("picture", "container"):
+        settings = EvaluateSettings(data=str(tmp_path / "l.csv"), time_origin=origin)  # type: ignore[arg-type]  # literals
+        result = evaluate_timelines(run, settings, tmp_path / f"{origin}.parquet", step_frames=1)
+        table = pq.read_table(result.files.curves)
+        for name in ("late.mp4", "frames.npy"):
+            curve = table.filter(pc.equal(table["video"], name))
+            seconds[origin, name] = (curve["start_seconds"][0].as_py(), curve["end_seconds"][-1].as_py())
+        header = json.loads(pq.read_schema(result.files.segments).metadata[METADATA_KEY])
+        assert header.get("time_origin", "picture") == origin
+        assert result.scores.num_true_segments == (3 if origin == "container" else 2)  # 2.5 s is after its end
+    assert seconds["picture", "late.mp4"] == pytest.approx((0, 2), abs=0.06)
+    assert seconds["container", "late.mp4"] == pytest.approx((1, 3), abs=0.06)
+    assert seconds["picture", "frames.npy"] == pytest.approx((0, 2))  # at the rate of its row
 
 
 def test_a_step_without_a_timeline_is_refused(run: Path, segments: Path, cli: Callable[..., Any]) -> None:

@@ -16,13 +16,13 @@ from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
     create_count_progress,
-    print_assumed_rates,
+    create_progress,
     print_json,
     print_notes,
 )
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line
+from muybridge.terminal import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
@@ -45,6 +45,9 @@ class ClipArguments:
     """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments and timelines count from: the first picture of a file, or the clock of a player, which may
+    start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
@@ -94,6 +97,8 @@ class OutputArguments:
     output: str | None = None
     """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
     of all videos into this table."""
+    explain: str | None = None
+    """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
     """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
 
@@ -130,31 +135,36 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
         muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --explain why.mp4
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
 
     from muybridge.prediction.inputs import list_videos
 
-    inputs = list_videos(videos, columns=source.columns)
+    time_origin = classification.time_origin
+    inputs = list_videos(videos, columns=source.columns, source_fps=classification.source_fps, time_origin=time_origin)
     print_notes(inputs.notes)
-    print_assumed_rates(inputs.videos, classification.source_fps)
+    if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
+        print_notes(["--time-origin is not used: there is no segment and no timeline."])
     if output.is_table:
         return _write_table(run, inputs, classification, output)
 
     from muybridge.prediction.recognizer import load
 
     files = inputs.videos
+    if output.explain and len(files) > 1:
+        raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
     recognizer, *others = (
-        load(address, classification.device, classification.precision)
+        load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (run, *([ensemble.with_] if ensemble.with_ else []))
     )
     members = [recognizer, *others]
     num_failed = 0
-    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline, run)
+    predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
     for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
@@ -164,6 +174,8 @@ def predict(
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+        if not failed and output.explain:
+            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
     return compute_exit_code(num_failed, len(files))
 
 
@@ -175,14 +187,15 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
-    if output.ray and (classification.workers is not None or classification.source_fps is not None):
-        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
+    if output.ray and classification.workers is not None:
+        raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if output.is_table:
-        if ensemble.with_ or timeline.timeline:
+        if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+                "predictions.parquet is of one network and without timelines and explanations; leave out --with, --timeline "
+                "and --explain"
             )
         if Path(run).suffix == ".onnx":
             raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
@@ -192,6 +205,8 @@ def _check_arguments(
             )
         check_output_file(Path(str(output.output)))
         return
+    if output.explain:
+        _check_explanation(run, ensemble, output.explain)
     if output.output and not timeline.timeline:
         raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
     if timeline.timeline_mode != "windows" and not timeline.timeline:
@@ -202,9 +217,35 @@ def _check_arguments(
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
 
 
+def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
+    if ensemble.with_:
+        raise ValueError("an explanation is of one network; leave out --with, or --explain")
+    if Path(run).suffix == ".onnx":
+        raise ValueError("an .onnx file has no gradients to explain; name the run or the .safetensors file")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"--explain is {path}, expected a file that ends in .mp4")
+    check_output_file(Path(path))
+
+
+def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.prediction.explanation import explain_video
+
+    with create_progress() as bar:
+        task = bar.add_task("explaining", total=None)
+        explain_video(
+            recognizer,
+            prediction.video,
+            Path(path),
+            prediction.classes[0][0],
+            source_fps=source_fps,
+            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+        )
+    print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
+
+
 def _predict_each(
     members: Sequence[Recognizer],
-    videos: Sequence[str],
+    inputs: VideoInputs,
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
@@ -214,12 +255,11 @@ def _predict_each(
     from muybridge.prediction.timeline import TimelineOptions
     from muybridge.prediction.timeline_tuning import read_choice
 
-    clips, top = classification.clips, classification.top
+    videos, clips, top = inputs.readable_videos, classification.clips, classification.top
+    rates, workers = inputs.get_rates(videos), classification.workers
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        yield from network.predict_each(
-            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-        )
+        yield from network.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=workers)
         return
     options = None
     if timeline.timeline:
@@ -229,12 +269,7 @@ def _predict_each(
         given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
         options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(
-        videos,
-        clips=clips,
-        top=top,
-        timeline=options,
-        source_fps=classification.source_fps,
-        workers=classification.workers,
+        videos, clips=clips, top=top, timeline=options, source_fps=rates, workers=workers
     )
 
 
@@ -284,9 +319,9 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
 
     assert output.output is not None
     card = load_weights(run)[1]
-    videos = list(inputs.videos)
     if output.ray:
-        videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
+        inputs = inputs.make_absolute()
+    videos = inputs.videos
     settings: dict[str, Any] = {
         "model_sha256": card.tensors_sha256,
         "clips": classification.clips,
@@ -294,6 +329,8 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     }
     if classification.source_fps is not None:
         settings["source_fps"] = classification.source_fps
+    if classification.time_origin != "picture":
+        settings["time_origin"] = classification.time_origin
     if classification.precision != "auto":  # rows of two precisions are not mixed
         settings["precision"] = classification.precision
     with (
@@ -305,7 +342,8 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
         failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
         readable = [video for video in pending if video not in inputs.problems]
-        for prediction in chain(failures, _predict_rows(run, readable, classification, output.ray)):
+        predictions = _predict_rows(run, readable, inputs.get_rates(readable), classification, output.ray)
+        for prediction in chain(failures, predictions):
             writer.add(prediction)
             bar.advance(task)
             stop.raise_if_requested()
@@ -318,7 +356,11 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
 
 
 def _predict_rows(
-    run: str, videos: Sequence[str], classification: ClipArguments, ray: str | None
+    run: str,
+    videos: Sequence[str],
+    rates: Sequence[float | None],
+    classification: ClipArguments,
+    ray: str | None,
 ) -> Iterator[Prediction]:
     clips, top, device = classification.clips, classification.top, classification.device
     if ray:
@@ -326,12 +368,10 @@ def _predict_rows(
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
         device = "cpu" if device == "auto" else device
-        yield from predict_on_ray(
-            run, videos, address=ray, device=device, precision=classification.precision, clips=clips, top=top
-        )
+        loading = (device, classification.precision, classification.time_origin)
+        yield from predict_on_ray(run, videos, address=ray, loading=loading, clips=clips, top=top, rates=rates)
         return
     from muybridge.prediction.recognizer import load
 
-    yield from load(run, device, classification.precision).predict_each(
-        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-    )
+    recognizer = load(run, device, classification.precision, time_origin=classification.time_origin)
+    yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=classification.workers)

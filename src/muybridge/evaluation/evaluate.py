@@ -59,7 +59,7 @@ class EvaluationJob:
         """The header of the score file."""
         return ScoresHeader(
             classes=self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
+            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.manifest.time_origin),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
@@ -97,7 +97,8 @@ def evaluate_split(
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     job = replace(job, precision=loaded.precision)
     if path is None:
-        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing)
+        run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
+        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing, run_origin)
         path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
         check_output_file(path)
     with (
@@ -128,6 +129,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
         background="drawn" if settings.background else "none",
     )
     manifest = data.select_split(settings.split)
@@ -166,6 +168,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        time_origin=saved.get("time_origin") if settings.time_origin is None else settings.time_origin,
         background=bool(saved.get("background")) if settings.background is None else settings.background,
     )
 
@@ -192,7 +195,7 @@ def evaluate(
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")

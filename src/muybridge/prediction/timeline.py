@@ -61,10 +61,6 @@ class Segment:
     end_seconds: float
     mean_probability: float
 
-    def shift(self, seconds: float) -> Segment:
-        """The same segment, so many seconds later."""
-        return replace(self, start_seconds=self.start_seconds + seconds, end_seconds=self.end_seconds + seconds)
-
 
 @dataclass(frozen=True)
 class TimelineOptions:

@@ -31,7 +31,6 @@ from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, V
 from muybridge.files.atomic import atomic_write, write_text
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
-from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.open_data import open_data
 from muybridge.prediction.bouts import BOUT_COLUMNS, format_bouts
 from muybridge.prediction.clip_outputs import ClipRunner
@@ -48,9 +47,10 @@ from muybridge.prediction.timeline_tuning import (
 from muybridge.prediction.timeline_windows import ScoredWindows, compute_timeline
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.prepared.dataset import is_prepared
-from muybridge.records import VideoError
+from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
 from muybridge.text import join_names
+from muybridge.video.media import MediaFiles
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -192,6 +192,7 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
         background="all" if settings.background else "none",
     )
     _check_whole_files(data)
@@ -220,33 +221,41 @@ def _find_background(classes: Sequence[str], settings: EvaluateSettings) -> Back
 def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
     """Windows along every file of a manifest with its true segments, and why it could not be read."""
     preprocessing = plan.loaded.card.preprocessing
-    source = open_clip_reader(manifest.root, preprocessing).source
     runner = ClipRunner(plan.loaded.scorer, preprocessing, plan.device)
     rows_by_path = defaultdict(list)
     for index in range(len(manifest)):
         rows_by_path[manifest.get_path(index)].append(index)
     watched = []
     for path, rows in rows_by_path.items():
-        video, reason = VideoInput(path, path, source), ""
+        source, reason = _open_source(manifest, rows[0], preprocessing), ""
+        video = VideoInput(path, path, source)
         scored: ScoredWindows | None = None
-        duration = None
+        times = None
         try:
-            duration = source.read_frame_times(path).duration_seconds
+            times = source.read_frame_times(path)
             scored = compute_timeline(video, runner, plan.loaded.scorer, plan.options)
             reason = scored.reason
         except VideoError as error:
             reason = f"{error.status}: {error.reason}"
-        watched.append((LabeledWindows(path, scored, _list_truth(manifest, rows, duration)), reason))
+        watched.append((LabeledWindows(path, scored, _list_truth(manifest, rows, times)), reason))
         plan.on_video()
     return watched
 
 
-def _list_truth(manifest: Manifest, rows: Sequence[int], duration_seconds: float | None) -> tuple[LabeledSpan, ...]:
+def _open_source(manifest: Manifest, row: int, preprocessing: Preprocessing) -> FrameSource:
+    """The source that reads the file of a row, at the rate of the row if its frames are stored without one."""
+    size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+    rate, time_origin = manifest.get_source_rate(row), manifest.time_origin
+    return MediaFiles(manifest.root, **size, source_fps=rate, time_origin=time_origin)
+
+
+def _list_truth(manifest: Manifest, rows: Sequence[int], times: FrameTimes | None) -> tuple[LabeledSpan, ...]:
     """The true segments of a file in order of time; a segment without an end reaches to the end of the file."""
     spans = []
     for row in rows:
         start, end = manifest.get_bounds(row)
-        end = duration_seconds if end is None else end
+        if end is None and times is not None:
+            end = times.lead_seconds + times.duration_seconds
         if end is not None and end > (start or 0.0):
             spans += [LabeledSpan(label, start or 0.0, end) for label in manifest.get_labels(row)]
     return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label)))
@@ -272,6 +281,7 @@ def _write_and_score(
         "fold": settings.fold,
         "model_sha256": plan.loaded.card.tensors_sha256,
         "manifest_sha256": manifest.compute_sha256(),
+        **({} if manifest.time_origin == "picture" else {"time_origin": manifest.time_origin}),
         "options": asdict(options),
         "scores": result.to_json(),
     }

@@ -53,15 +53,19 @@ class ScoredWindows:
 
 
 def compute_timeline(video: VideoInput, runner: ClipRunner, scorer: Scorer, options: TimelineOptions) -> ScoredWindows:
-    """The windows along the video with their probabilities. Raises VideoError where none can be read."""
+    """The windows along the video with their probabilities, in the seconds of its file (`VideoInput.compute_offset`).
+
+    Raises VideoError where none can be read.
+    """
     step = _choose_step(options, runner)
     clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
     if clip_times[0].looped:
         outputs = runner.run_clips(video, clip_times)
     else:
         outputs = score_windows(video, runner, scorer, clip_times, options)
+    offset = video.compute_offset()
     windows = tuple(
-        Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities))
+        Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities)).shift(offset)
         for index, probabilities in zip(
             outputs.clip_indices, softmax(check_finite(video, outputs.rows)).tolist(), strict=True
         )

@@ -60,6 +60,11 @@ def read_saved_settings(path: Path) -> dict[str, Any]:
 
     That is the default, fp32 without TF32, and columns as version 0.1 read them.
     """
-    then = {"columns": AS_VERSION_0_1, "background": False, "training": {"precision": "fp32", "tf32": False}}
+    then = {
+        "columns": AS_VERSION_0_1,
+        "time_origin": "picture",
+        "background": False,
+        "training": {"precision": "fp32", "tf32": False},
+    }
     defaults = settings_to_dict(TrainSettings())
     return merge_settings(defaults, then, read_settings(path))

@@ -65,6 +65,7 @@ def prepare_job(
         seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
         background="drawn" if settings.background else "none",
     )
     if run.specification is not None:  # resumed

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.records import Modality
+from muybridge.records import Modality, TimeOrigin
 from muybridge.settings import (
     CheckpointSettings,
     ClipSettings,
@@ -50,6 +50,7 @@ class TrainOptions(TypedDict, total=False):
     fold: int | None
     columns: str | None
     source_fps: float | None
+    time_origin: TimeOrigin | None
     background: bool
     device: str
     seed: int

@@ -52,7 +52,7 @@ class RunVideos:
             )
         rows = data.table.take(pa.array(np.array([rows_by_video[video] for video in videos], np.int64)))
         rows = rows.set_column(rows.column_names.index("split"), "split", self.table["split"])
-        return Manifest.from_trusted_table(rows, data.classes, data.root, data.notes).remap_labels(self.classes)
+        return data.replace_table(rows).remap_labels(self.classes)
 
 
 def write_run_videos(folder: Path, videos: RunVideos) -> None:

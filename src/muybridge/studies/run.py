@@ -99,7 +99,7 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
     # Parts of a study on several machines share the folder, and each has its own rows.
     with lock_folder(runner.folder, name=f".{runner.rows_name}.lock"):
         fused_runs = study.fused_runs(config)
-        version = compute_current_version([*runs, *fused_runs], runner, record=True)
+        version = _compute_current_version([*runs, *fused_runs], runner, record=True)
         failures = execute_runs(
             runs, runner, version, lambda: write_study(study, config, read_rows(runner.folder), runner.folder, version)
         )
@@ -107,7 +107,7 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
         return failures
 
 
-def compute_current_version(
+def _compute_current_version(
     runs: Sequence[PlannedRun | FusedRun], runner: RunnerConfig, *, record: bool = False
 ) -> Version:
     """The version of this code on this machine, with as many threads as the runner gives a run."""

@@ -204,7 +204,7 @@ READERS: dict[str, Callable[[Row], float]] = {
 }
 
 
-def first_trained_cell(grid: Grid) -> tuple[Hashable, ...]:
+def _first_trained_cell(grid: Grid) -> tuple[Hashable, ...]:
     """The first cell that is a training: the one that is rerun for the noise floor by default."""
     trained = [key for key, group in grid.items() if group.with_evaluation()]
     return tuple(trained[:1])
@@ -227,7 +227,7 @@ class Study:
     tables: Callable[[GridResults], tuple[StudyTable, ...]]
     charts: Callable[[GridResults], tuple[StudyChart, ...]] = empty
     images: Callable[[GridResults], tuple[StudyImage, ...]] = empty
-    noisy: Callable[[Grid], tuple[Hashable, ...]] = first_trained_cell
+    noisy: Callable[[Grid], tuple[Hashable, ...]] = _first_trained_cell
 
     def runs(self, config: StudyConfig) -> list[PlannedRun]:
         """The trainings of the grid, what they start from, and reruns for the noise floor, each once, in order of execution."""

@@ -33,7 +33,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing, TimeOrigin
+from muybridge.records import Checkpoint, Modality, Preprocessing, TimeOrigin, parse_validation_share
 
 RecipeName = Literal["own_videos", "scratch", "paper"]
 LearningRate = Annotated[float, Interval(gt=0, le=1000)]
@@ -304,6 +304,9 @@ class TrainSettings:
     which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
     background: bool = False
     """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
+    validation: str = "auto"
+    """Videos held out to choose the best weights by. auto: those the data gives, else a tenth of the training groups; none: no
+    training video; given: those the data gives, which it must; 0.2: that share of the training groups."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -318,6 +321,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parse_validation_share(self.validation)
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
@@ -360,12 +364,18 @@ class EvaluateSettings:
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
     seed: Seed | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
+    validation: str | None = None
+    """Videos held out for validation, as for train. Unset: as in the run if the data is the same, else auto."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last. Unset: best where there are any."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.validation is not None:
+            parse_validation_share(self.validation)
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

@@ -10,17 +10,20 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
 
 @dataclass(frozen=True)
 class DeviceArguments:
-    """device"""
+    """weights and device"""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,16 @@ def extract(
     from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
+    from muybridge.weights.address import select_checkpoint
 
     inputs = list_videos(
         videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
     )
     print_notes(inputs.notes)
     files = inputs.videos
-    recognizer = load(run, device.device, device.precision, time_origin=reading.time_origin)
+    recognizer = load(
+        select_checkpoint(run, device.checkpoint), device.device, device.precision, time_origin=reading.time_origin
+    )
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),

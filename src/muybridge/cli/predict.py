@@ -22,6 +22,7 @@ from muybridge.cli.output import (
 )
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ClipArguments:
     start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of run folders: best, chosen by their validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,11 @@ def predict(
     print_notes(inputs.notes)
     if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
+    from muybridge.weights.address import select_checkpoint
+
+    weights = select_checkpoint(run, classification.checkpoint)
     if output.is_table:
-        return _write_table(run, inputs, classification, output)
+        return _write_table(weights, inputs, classification, output)
 
     from muybridge.prediction.recognizer import load
 
@@ -160,7 +166,7 @@ def predict(
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
-        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+        for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
     members = [recognizer, *others]
     num_failed = 0
@@ -215,6 +221,15 @@ def _check_arguments(
         raise ValueError("--weights are those of two networks; name the second one with --with")
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _list_second_weights(ensemble: EnsembleArguments, checkpoint: Checkpoint | None) -> list[str]:
+    """The weights of --with, if given; --checkpoint chooses between those of a run folder."""
+    from muybridge.weights.address import select_checkpoint
+
+    if ensemble.with_ is None:
+        return []
+    return [select_checkpoint(ensemble.with_, checkpoint if Path(ensemble.with_).is_dir() else None)]
 
 
 def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:

@@ -15,7 +15,7 @@ from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment
-from muybridge.models.family import Specification
+from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
@@ -88,7 +88,7 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     if saved is None or not network_file.is_file():
         return OpenedRun(settings, None, notes)
     specification = parse_record(
-        Specification, read_json_object(network_file), str(network_file), optional=("middle_relu",)
+        Specification, read_json_object(network_file), str(network_file), optional=OPTIONAL_FIELDS
     )
     return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
 

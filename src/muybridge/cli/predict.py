@@ -16,12 +16,13 @@ from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
     create_count_progress,
+    create_progress,
     print_json,
     print_notes,
 )
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line
+from muybridge.terminal import print_document, print_line, print_lines
 from muybridge.text import join_names
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class OutputArguments:
     output: str | None = None
     """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
     of all videos into this table."""
+    explain: str | None = None
+    """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
     """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
 
@@ -139,6 +142,7 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
         muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --explain why.mp4
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
@@ -158,6 +162,8 @@ def predict(
     from muybridge.prediction.recognizer import load
 
     files = inputs.videos
+    if output.explain and len(files) > 1:
+        raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
@@ -179,6 +185,8 @@ def predict(
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+        if not failed and output.explain:
+            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
     return compute_exit_code(num_failed, len(files))
 
 
@@ -199,9 +207,10 @@ def _check_arguments(
     if not timeline.timeline and (given := timeline.list_given()):
         raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
     if output.is_table:
-        if ensemble.with_ or timeline.timeline:
+        if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+                "predictions.parquet is of one network and without timelines and explanations; leave out --with, --timeline "
+                "and --explain"
             )
         if Path(run).suffix == ".onnx":
             raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
@@ -211,10 +220,38 @@ def _check_arguments(
             )
         check_output_file(Path(str(output.output)))
         return
+    if output.explain:
+        _check_explanation(run, ensemble, output.explain)
     if output.output and timeline.timeline in (None, "text"):
         raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
+    if ensemble.with_:
+        raise ValueError("an explanation is of one network; leave out --with, or --explain")
+    if Path(run).suffix == ".onnx":
+        raise ValueError("an .onnx file has no gradients to explain; name the run or the .safetensors file")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"--explain is {path}, expected a file that ends in .mp4")
+    check_output_file(Path(path))
+
+
+def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.prediction.explanation import explain_video
+
+    with create_progress() as bar:
+        task = bar.add_task("explaining", total=None)
+        explain_video(
+            recognizer,
+            prediction.video,
+            Path(path),
+            prediction.classes[0][0],
+            source_fps=source_fps,
+            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+        )
+    print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
 
 
 def _predict_each(

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from muybridge.datasets.video_files import SkippedFiles, iterate_videos
 from muybridge.loading.open_data import open_data
+from muybridge.video.media import MediaFiles
 
 
 def test_links_are_followed_without_going_in_circles(tmp_path: Path) -> None:
@@ -29,6 +35,30 @@ def test_links_are_followed_without_going_in_circles(tmp_path: Path) -> None:
         "Links to nothing are left out: hug/gone.",
         "Links to a folder that they are in are left out: hug/back, hug/linked/up.",
     ]
+
+
+@pytest.mark.parametrize("extension", ["png", "webp"])
+def test_animated_pictures_are_videos_and_still_ones_are_not(tmp_path: Path, extension: str) -> None:
+    """Whatever they are called: an APNG file may end in .png, and a folder of them holds no frames of one video."""
+    pictures = [Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8)) for number in range(8)]
+    still = "png" if extension == "png" else "jpg"  # .webp is taken for a video, and refused when it is read
+    (tmp_path / "data" / "mixed").mkdir(parents=True)
+    (tmp_path / "data" / "animated").mkdir()
+    text = PngInfo()
+    text.add_text("comment", "before the pixels")
+    for name in ("mixed/a", "animated/b", "animated/c"):
+        options = {"save_all": True, "append_images": pictures[1:], "duration": 40, "pnginfo": text}
+        pictures[0].save(tmp_path / "data" / f"{name}.{extension}", **options)
+    pictures[0].save(tmp_path / "data" / "mixed" / f"still.{still}", pnginfo=text)
+    (tmp_path / "data" / "mixed" / "empty.png").touch()
+    skipped = SkippedFiles()
+    videos = list(iterate_videos(tmp_path / "data", skipped=skipped))
+    assert videos == [f"{name}.{extension}" for name in ("animated/b", "animated/c", "mixed/a")]
+    assert skipped.num_files.total() == 2
+    source = MediaFiles(str(tmp_path / "data"), scale_height=16, scale_width=16)
+    times = source.read_frame_times(videos[0])
+    assert len(times) == 8
+    assert (np.diff(source.read(videos[0], times.ticks).luma_thw.mean((1, 2))) > 10).all()  # each lighter than the last
 
 
 def test_numeric_classes_are_ordered_as_numbers(tmp_path: Path) -> None:

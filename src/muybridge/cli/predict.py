@@ -16,12 +16,14 @@ from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
     create_count_progress,
+    create_progress,
     print_json,
     print_notes,
 )
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line
+from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.text import join_names
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
@@ -86,6 +88,12 @@ class TimelineArguments:
     smoothing_seconds: Seconds | None = None
     """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
 
+    def list_given(self) -> list[str]:
+        """The options of a timeline that were given."""
+        given = [name for name in ("step", *SEGMENTATION_OPTIONS) if getattr(self, name) is not None]
+        given += ["timeline_mode"] * (self.timeline_mode != "windows")
+        return [f"--{name.replace('_', '-')}" for name in given]
+
 
 @dataclass(frozen=True)
 class OutputArguments:
@@ -96,6 +104,8 @@ class OutputArguments:
     output: str | None = None
     """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
     of all videos into this table."""
+    explain: str | None = None
+    """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
     """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
 
@@ -132,6 +142,7 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
         muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --explain why.mp4
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
@@ -143,15 +154,21 @@ def predict(
     print_notes(inputs.notes)
     if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
+    if timeline.timeline and classification.workers:
+        print_notes(["--workers is not used: with --timeline this process reads the videos."])
     if output.is_table:
         return _write_table(run, inputs, classification, output)
 
     from muybridge.prediction.recognizer import load
 
     files = inputs.videos
+    if output.explain and len(files) > 1:
+        raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
+    if output.output and len(files) == 1 and not Path(output.output).is_dir():
+        check_output_file(Path(output.output), (f".{timeline.timeline}",))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (run, *([ensemble.with_] if ensemble.with_ else []))
@@ -168,6 +185,8 @@ def predict(
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+        if not failed and output.explain:
+            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
     return compute_exit_code(num_failed, len(files))
 
 
@@ -183,10 +202,15 @@ def _check_arguments(
         raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
+    if ensemble.weights and not ensemble.with_:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if not timeline.timeline and (given := timeline.list_given()):
+        raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
     if output.is_table:
-        if ensemble.with_ or timeline.timeline:
+        if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+                "predictions.parquet is of one network and without timelines and explanations; leave out --with, --timeline "
+                "and --explain"
             )
         if Path(run).suffix == ".onnx":
             raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
@@ -196,14 +220,38 @@ def _check_arguments(
             )
         check_output_file(Path(str(output.output)))
         return
-    if output.output and not timeline.timeline:
+    if output.explain:
+        _check_explanation(run, ensemble, output.explain)
+    if output.output and timeline.timeline in (None, "text"):
         raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
-    if timeline.timeline_mode != "windows" and not timeline.timeline:
-        raise ValueError("--timeline-mode applies to a timeline; add --timeline")
-    if ensemble.weights and not ensemble.with_:
-        raise ValueError("--weights are those of two networks; name the second one with --with")
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
+    if ensemble.with_:
+        raise ValueError("an explanation is of one network; leave out --with, or --explain")
+    if Path(run).suffix == ".onnx":
+        raise ValueError("an .onnx file has no gradients to explain; name the run or the .safetensors file")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"--explain is {path}, expected a file that ends in .mp4")
+    check_output_file(Path(path))
+
+
+def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.prediction.explanation import explain_video
+
+    with create_progress() as bar:
+        task = bar.add_task("explaining", total=None)
+        explain_video(
+            recognizer,
+            prediction.video,
+            Path(path),
+            prediction.classes[0][0],
+            source_fps=source_fps,
+            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+        )
+    print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
 
 
 def _predict_each(

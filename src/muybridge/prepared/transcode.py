@@ -125,7 +125,7 @@ def encode_h264(blocks: Iterator[YuvClip], times: FrameTimes) -> EncodedVideo:
         if encoder is None:
             encoder = _create_encoder(block)
         for index in range(len(block.luma_thw)):
-            packets += encoder.encode(_make_frame(block, index, num_frames))
+            packets += encoder.encode(make_frame(block, index, num_frames))
             num_frames += 1
     assert encoder is not None, "a video has frames"
     packets += encoder.encode(None)
@@ -150,7 +150,8 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     return encoder
 
 
-def _make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
+def make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
+    """Frame number `index` of a clip for an encoder, with even height and width; the last row or column is repeated."""
     _, height, width = block.luma_thw.shape
     frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
     for plane, pixels in zip(frame.planes, (block.luma_thw[index], *block.chroma_cthw[:, index]), strict=True):

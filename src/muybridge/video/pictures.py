@@ -19,7 +19,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,9 @@ from muybridge.records import FrameTimes, VideoError
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
 STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that hold the frames of one video
-FLOW_NAME = re.compile(
-    r"((?:^|.*/))flow_([xy])(?=[^/]*$)"
-)  # of the pictures that Temporal Segment Networks' tools write
+FLOW_NAME = re.compile(r"((?:^|.*/))flow_([xy])(?=[^/]*$)")  # of pictures of optical flow (`flow_pictures`)
 _NUM_CHECKED_NAMES = 64
+_NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
 _MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
 _DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
 
@@ -66,25 +65,45 @@ def is_frame_folder(folder: str | Path) -> bool:
     with os.scandir(folder) as entries:
         visible = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "Thumbs.db")
         names = [entry.name if not entry.is_dir() else "" for entry in islice(visible, _NUM_CHECKED_NAMES)]
-    return bool(names) and all(map(is_picture_name, names)) and not is_animated_webp(Path(folder, min(names)))
+    return bool(names) and all(map(is_picture_name, names)) and not is_animation(Path(folder, min(names)))
 
 
-def is_animated_webp(path: str | Path) -> bool:
-    """Whether a file is a WebP picture of several frames (the animation flag of its VP8X chunk; RFC 9649, 2.7)."""
-    if not str(path).lower().endswith(".webp"):
+def is_animation(path: str | Path) -> bool:
+    """Whether a file that is called .webp or .png is a picture of several frames."""
+    extension = str(path).rpartition(".")[2].lower()
+    if extension not in ("webp", "png"):
         return False
     try:
         with Path(path).open("rb") as file:
-            head = file.read(21)
+            return _is_animated_webp(file) if extension == "webp" else _is_animated_png(file)
     except OSError:
         return False
+
+
+def _is_animated_webp(file: BinaryIO) -> bool:
+    """The animation flag of the VP8X chunk (RFC 9649, 2.7)."""
+    head = file.read(21)
     return len(head) == 21 and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _is_animated_png(file: BinaryIO) -> bool:
+    """Whether a chunk acTL comes before the first chunk of pixels (PNG specification, third edition, 11.3.6.1)."""
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    for _ in range(_NUM_CHECKED_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8 or head[4:] == b"IDAT":
+            return False
+        if head[4:] == b"acTL":
+            return True
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # its data and checksum
+    return False
 
 
 def is_stored_frames(path: str | Path) -> bool:
     """Whether a path is a folder, or a file of frames that FFmpeg does not read."""
     extension = Path(path).suffix[1:].lower()
-    return extension in STORED_FRAMES_EXTENSIONS or Path(path).is_dir() or is_animated_webp(path)
+    return extension in STORED_FRAMES_EXTENSIONS or Path(path).is_dir() or (extension == "webp" and is_animation(path))
 
 
 def open_pictures(path: str | Path) -> PictureSequence:

@@ -31,6 +31,7 @@ VERBS = {
     "train": "train a network on a data set, or resume a run",
     "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
+    "studio": "watch, annotate, train and correct in the browser",
     "predict": "name the classes of video files and folders, with probabilities",
     "study": "rerun a table or figure of the paper",
     "fuse": "average the scores of several networks, such as RGB and optical flow",

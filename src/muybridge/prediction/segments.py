@@ -42,6 +42,11 @@ class SegmentSource:
         return times.lead_seconds + times.to_seconds(int(self.read_frame_times(video).ticks[0]))
 
 
+def get_file_source(source: FrameSource) -> FrameSource:
+    """The source of whole files, where `source` shows a segment of one: frames at given ticks are the same in both."""
+    return source.source if isinstance(source, SegmentSource) else source
+
+
 def get_file_name(video: str) -> str:
     """The name of the file of a segment, or of any other video."""
     match = _SEGMENT_NAME.fullmatch(video)

@@ -126,7 +126,7 @@ def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path
         (("--clips=-1",), "--clips is -1, expected a whole number from 1"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
         (("--timeline", "--step", "0"), "--step is 0, expected a whole number from 1"),
-        (("--timeline-mode", "convolutional"), "--timeline-mode applies to a timeline; add --timeline"),
+        (("--timeline-mode", "convolutional"), "options of a timeline were given (--timeline-mode); add --timeline"),
     ],
 )
 def test_numbers_that_make_no_sense(

@@ -24,6 +24,7 @@ from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.text import join_names
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
@@ -90,6 +91,12 @@ class TimelineArguments:
     smoothing_seconds: Seconds | None = None
     """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
 
+    def list_given(self) -> list[str]:
+        """The options of a timeline that were given."""
+        given = [name for name in ("step", *SEGMENTATION_OPTIONS) if getattr(self, name) is not None]
+        given += ["timeline_mode"] * (self.timeline_mode != "windows")
+        return [f"--{name.replace('_', '-')}" for name in given]
+
 
 @dataclass(frozen=True)
 class OutputArguments:
@@ -150,6 +157,8 @@ def predict(
     print_notes(inputs.notes)
     if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
+    if timeline.timeline and classification.workers:
+        print_notes(["--workers is not used: with --timeline this process reads the videos."])
     from muybridge.weights.address import select_checkpoint
 
     weights = select_checkpoint(run, classification.checkpoint)
@@ -164,6 +173,8 @@ def predict(
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
+    if output.output and len(files) == 1 and not Path(output.output).is_dir():
+        check_output_file(Path(output.output), (f".{timeline.timeline}",))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
@@ -197,6 +208,10 @@ def _check_arguments(
         raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
+    if ensemble.weights and not ensemble.with_:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if not timeline.timeline and (given := timeline.list_given()):
+        raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
     if output.is_table:
         if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
@@ -213,12 +228,8 @@ def _check_arguments(
         return
     if output.explain:
         _check_explanation(run, ensemble, output.explain)
-    if output.output and not timeline.timeline:
+    if output.output and timeline.timeline in (None, "text"):
         raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
-    if timeline.timeline_mode != "windows" and not timeline.timeline:
-        raise ValueError("--timeline-mode applies to a timeline; add --timeline")
-    if ensemble.weights and not ensemble.with_:
-        raise ValueError("--weights are those of two networks; name the second one with --with")
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
 

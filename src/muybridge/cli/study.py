@@ -82,6 +82,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     asked, others = STUDIES[name], _parse_others(data.others or ())
+    _check_execution(execution)
     config = build_config(
         asked,
         scale=data.scale,
@@ -110,6 +111,14 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     else:
         print_lines(format_study(values).splitlines())
     return 3 if failures else 0
+
+
+def _check_execution(execution: ExecutionArguments) -> None:
+    """Refuses options of runs where nothing is run."""
+    if execution.render and (execution.dry_run or execution.part or execution.launcher or execution.jobs > 1):
+        raise ValueError("--render runs nothing; leave out --dry-run, --part, --launcher and --jobs")
+    if execution.dry_run and execution.launcher:
+        raise ValueError("--dry-run runs nothing; leave out --launcher")
 
 
 def _parse_others(definitions: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from torch.utils.data import Sampler
 from muybridge.loading.clip_reader import ClipReader, create_clip_reader
 from muybridge.loading.datasets import VideoDataset
 from muybridge.loading.workers import load_batches
+from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
@@ -82,7 +83,7 @@ class _InputDataset(VideoDataset[_VideoClips]):
         self.inputs = inputs
         self.preprocessing = preprocessing
         self.plan = plan
-        self.reader: ClipReader = create_clip_reader(inputs[0].source, preprocessing)
+        self.reader: ClipReader = create_clip_reader(get_file_source(inputs[0].source), preprocessing)
 
     def get_video(self, index: int) -> str:
         """The name of video number `index`."""
@@ -95,7 +96,7 @@ class _InputDataset(VideoDataset[_VideoClips]):
                 raise video.error
             times = video.source.read_frame_times(video.name)
             clip_times = self.plan.place_clips(times, self.preprocessing)
-            reader = create_clip_reader(video.source, self.preprocessing)
+            reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
             results = tuple(reader.read_evaluation_views(video.name, clip_times))
         except VideoError as error:
             return _VideoClips(index, (), (), error)
@@ -144,7 +145,7 @@ class ClipRunner:
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
-        reader = create_clip_reader(video.source, self.preprocessing)
+        reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
 
         def iterate_views() -> Iterator[AnyView]:
             for index, view in enumerate(reader.read_evaluation_views(video.name, clip_times)):

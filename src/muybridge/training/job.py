@@ -20,7 +20,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
-from muybridge.training.checks import check_clips_fit, check_supported
+from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
@@ -94,7 +94,15 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
+        notes=(
+            *data.notes,
+            *run.notes,
+            *describe_unused_settings(settings),
+            *network_notes,
+            *resume_notes,
+            *precision_notes,
+            *execution_notes,
+        ),
         process_group=process_group,
     )
 

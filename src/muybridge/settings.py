@@ -143,7 +143,7 @@ class TrainingSettings:
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
-    """Scale gradients with a larger norm down to it; by default gradients are as they are, as in the paper."""
+    """Scale gradients with a larger norm down to it; by default not, as in the paper."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -172,8 +172,7 @@ class TrainingSettings:
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
     rounding_seed: Seed = 0
-    """Above 0: move the initial weights by at most one unit in the last place, drawn from this seed. Such reruns differ by
-    rounding alone, and show how much of an accuracy is chance."""
+    """Above 0: move initial weights by at most a unit in the last place, by this seed: a rerun that differs by rounding alone."""
 
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
@@ -374,8 +373,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.validation is not None:
-            parse_validation_share(self.validation)
+        parse_validation_share(self.validation or "auto")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

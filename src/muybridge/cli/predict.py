@@ -159,14 +159,12 @@ def predict(
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
     if timeline.timeline and classification.workers:
         print_notes(["--workers is not used: with --timeline this process reads the videos."])
+    from muybridge.prediction.recognizer import load
     from muybridge.weights.address import select_checkpoint
 
     weights = select_checkpoint(run, classification.checkpoint)
     if output.is_table:
         return _write_table(weights, inputs, classification, output)
-
-    from muybridge.prediction.recognizer import load
-
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
@@ -238,9 +236,8 @@ def _list_second_weights(ensemble: EnsembleArguments, checkpoint: Checkpoint | N
     """The weights of --with, if given; --checkpoint chooses between those of a run folder."""
     from muybridge.weights.address import select_checkpoint
 
-    if ensemble.with_ is None:
-        return []
-    return [select_checkpoint(ensemble.with_, checkpoint if Path(ensemble.with_).is_dir() else None)]
+    given = [ensemble.with_] if ensemble.with_ else []
+    return [select_checkpoint(address, checkpoint if Path(address).is_dir() else None) for address in given]
 
 
 def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:

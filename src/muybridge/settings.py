@@ -172,8 +172,7 @@ class TrainingSettings:
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
     rounding_seed: Seed = 0
-    """Above 0: move initial weights by at most a unit in the last place, by this seed: a rerun that differs by rounding alone."""
-
+    """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 

@@ -51,7 +51,9 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
     assert third.startswith("validation: always predicting left gives 50.0 %, guessing 50.0 %")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     resolved = {"training.global_batch": 4, "training.precision": "fp32", "training.tf32": saved["training"]["tf32"]}
-    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {**resolved, "recipe": "paper", "time_origin": "picture"}))
+    assert saved == settings_to_dict(
+        tiny_run(motions, tmp_path / "run", {**resolved, "recipe": "paper", "time_origin": "picture"})
+    )
 
 
 def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

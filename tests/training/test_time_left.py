@@ -81,7 +81,9 @@ def test_steps_after_a_validation_are_fast_since_workers_read_ahead() -> None:
 
 @pytest.mark.parametrize("validation_seconds", [5.0, 400.0, 2000.0])
 def test_validation_counts_as_measured(validation_seconds: float) -> None:
-    assert_within_twice(SimulatedRun(WORK, lambda step: 1.0, validation_seconds), 101 if validation_seconds > 100 else 2)
+    assert_within_twice(
+        SimulatedRun(WORK, lambda step: 1.0, validation_seconds), 101 if validation_seconds > 100 else 2
+    )
 
 
 def test_a_run_that_slows_down_and_one_that_speeds_up() -> None:

@@ -116,7 +116,7 @@ def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, c
 def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
     told = cli("predict", finished_run, mixed, "-o", "x.json")
     assert (told.code, told.out) == (2, "")
-    assert "-o is for a timeline or a .parquet table" in told.err
+    assert "-o is for a timeline, or a table of classes that ends in .parquet or .csv" in told.err
 
 
 @pytest.mark.parametrize(

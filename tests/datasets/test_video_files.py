@@ -1,6 +1,9 @@
 """Walking folders: links, cycles, what is left out."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,3 +71,33 @@ def test_numeric_classes_are_ordered_as_numbers(tmp_path: Path) -> None:
     )
     assert data.notes[1].startswith("Class 11 has one video only")
     assert open_data(str(tmp_path), columns="as-version-0.1").classes == tuple(sorted(map(str, range(12))))
+
+
+def test_a_tree_of_frames_is_opened_without_a_scan_of_every_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_folders, num_frames = 6, 500
+    for number in range(num_folders):
+        folder = tmp_path / "ab"[number % 2] / f"video_{number}"
+        folder.mkdir(parents=True)
+        for frame in range(num_frames):
+            (folder / f"img_{frame:05d}.jpg").touch()
+    num_read = 0
+
+    class CountedEntries:
+        def __init__(self, entries: Any) -> None:
+            self.entries = entries
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            for entry in self.entries.__enter__():
+                nonlocal num_read
+                num_read += 1
+                yield entry
+
+        def __exit__(self, *error: object) -> None:
+            self.entries.__exit__(*error)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: CountedEntries(scandir(path)))
+    assert len(open_data(str(tmp_path))) == num_folders
+    assert num_folders < num_read < num_folders * num_frames / 4

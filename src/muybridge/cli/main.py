@@ -36,6 +36,7 @@ VERBS = {
     "study": "rerun a table or figure of the paper",
     "fuse": "average the scores of several networks, such as RGB and optical flow",
     "extract": "write features of video files and folders",
+    "similar": "find moments like a given one in features, and spread labels to them",
     "report": "write a run, a score file or a study as one page; compare runs on the same videos",
     "bench": "measure the speed of this machine, beside other libraries",
     "weights": "import and export weights, show their card, list public ones",

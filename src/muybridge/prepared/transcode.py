@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
-from muybridge.prepared.stored_flow import compute_encoded_flow
+from muybridge.prepared.stored_flow import compute_encoded_flow, encode_flow_pictures
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
@@ -90,7 +90,13 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     try:
         content, sha256 = mux_mp4(encode_h264(read_blocks(), stored_times))
         if job.flow:  # decodes the video again, which takes little time compared with the flow
-            flow_content, flow_sha256 = mux_mp4(encode_h264(compute_encoded_flow(read_blocks()), stored_times))
+            stored_flow = source.open_flow(job.path)
+            flow_blocks = (
+                compute_encoded_flow(read_blocks())
+                if stored_flow is None
+                else encode_flow_pictures(stored_flow, ticks, (job.scale_height, job.scale_width))
+            )
+            flow_content, flow_sha256 = mux_mp4(encode_h264(flow_blocks, stored_times))
     except ValueError as error:
         raise VideoError("unreadable", str(error)) from error
     duration_seconds = stored_times.duration_seconds

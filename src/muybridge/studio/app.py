@@ -22,7 +22,7 @@ from muybridge.records import VideoError
 from muybridge.studio.access import AccessControl
 from muybridge.studio.config import StudioConfig, read_exported_config
 from muybridge.studio.errors import StudioError
-from muybridge.studio.routes import classes, events, projects, server, videos
+from muybridge.studio.routes import classes, events, jobs, predictions, projects, server, training, videos
 from muybridge.studio.routes.annotations import router as annotations_router
 from muybridge.studio.services import Studio
 from muybridge.text import join_names, sanitize_text, shorten
@@ -30,7 +30,17 @@ from muybridge.text import join_names, sanitize_text, shorten
 PAGE_FOLDER = Path(__file__).with_name("page")
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SENTENCE_CHARACTERS = 1000
-_ROUTERS = (server.router, projects.router, videos.router, classes.router, annotations_router, events.router)
+_ROUTERS = (
+    server.router,
+    projects.router,
+    videos.router,
+    classes.router,
+    annotations_router,
+    events.router,
+    jobs.router,
+    predictions.router,
+    training.router,
+)
 
 
 def create_app(config: StudioConfig) -> FastAPI:

@@ -15,7 +15,7 @@ from muybridge.bounds import check_fields
 from muybridge.files.cache import get_cache_folder
 from muybridge.parsing import parse_json_object, parse_record
 
-_VARIABLE = "MUYBRIDGE_STUDIO_CONFIG"
+CONFIG_VARIABLE = "MUYBRIDGE_STUDIO_CONFIG"
 
 NumBytes = Annotated[int, Interval(ge=1, le=1 << 50)]
 
@@ -59,7 +59,7 @@ class StudioConfig:
 
     def export(self) -> None:
         """Store the configuration in the environment of this process, for workers that it starts."""
-        os.environ[_VARIABLE] = json.dumps(asdict(self))
+        os.environ[CONFIG_VARIABLE] = json.dumps(asdict(self))
 
 
 def create_token() -> str:
@@ -69,8 +69,10 @@ def create_token() -> str:
 
 def read_exported_config() -> StudioConfig:
     """The configuration that `StudioConfig.export` stored. Raises ValueError where there is none."""
-    text = os.environ.get(_VARIABLE)
+    text = os.environ.get(CONFIG_VARIABLE)
     if text is None:
-        raise ValueError(f"the environment variable {_VARIABLE} is not set; start the server with `muybridge studio`")
-    values: dict[str, Any] = parse_json_object(text, _VARIABLE)
-    return parse_record(StudioConfig, values, _VARIABLE)
+        raise ValueError(
+            f"the environment variable {CONFIG_VARIABLE} is not set; start the server with `muybridge studio`"
+        )
+    values: dict[str, Any] = parse_json_object(text, CONFIG_VARIABLE)
+    return parse_record(StudioConfig, values, CONFIG_VARIABLE)

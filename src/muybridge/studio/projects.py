@@ -23,6 +23,8 @@ from muybridge.studio.annotation_store import AnnotationStore, wait_for_lock
 from muybridge.studio.classes import ClassStore
 from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.jobs import JobStore
+from muybridge.studio.timelines import TimelineStore
 from muybridge.studio.videos import VideoCatalogue
 
 _MAX_PROJECTS = 100
@@ -48,6 +50,8 @@ class Project:
     annotations: AnnotationStore
     classes: ClassStore
     videos: VideoCatalogue
+    timelines: TimelineStore
+    jobs: JobStore
 
     def describe(self) -> ProjectInfo:
         """The project for the page."""
@@ -98,11 +102,6 @@ class ProjectRegistry:
         """The projects that were opened and are still there and allowed, newest first."""
         return [self._create(folder) for folder in self._iterate_folders()]
 
-    def list_open(self) -> list[Project]:
-        """The projects that this process has used."""
-        with self._mutex:
-            return list(self._projects.values())
-
     def _iterate_folders(self) -> Iterator[Path]:
         for text in self._read_folders():
             folder = Path(text)
@@ -122,7 +121,13 @@ class ProjectRegistry:
             if project_id not in self._projects:
                 annotations = AnnotationStore(folder)
                 self._projects[project_id] = Project(
-                    project_id, folder, annotations, ClassStore(annotations), self._create_videos(folder)
+                    project_id,
+                    folder,
+                    annotations,
+                    ClassStore(annotations),
+                    self._create_videos(folder),
+                    TimelineStore(project_id, folder),
+                    JobStore(folder, self.state_folder / "queues"),
                 )
             return self._projects[project_id]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -18,11 +18,10 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from muybridge.randomness import make_generator
-from muybridge.synthetic.motions import MotionSettings, find_pair
+from muybridge.synthetic.motions import MotionSettings, MotionSplit, create_video_generator
 from muybridge.synthetic.scenes import render_frames, sample_scene
 
 _QUANTIZER = 24  # about 25 kB for 24 frames of 80x80; low enough that the default noise survives
-MotionSplit = Literal["train", "validation", "test"]
 
 
 class MotionSegment(NamedTuple):
@@ -31,17 +30,6 @@ class MotionSegment(NamedTuple):
     label: str
     start_seconds: float
     end_seconds: float
-
-
-def create_video_generator(
-    settings: MotionSettings, split: MotionSplit, label: str, video_index: int
-) -> np.random.Generator:
-    """The generator of file number `video_index` of a class in a split: `render_motion` with it gives the file's frames.
-
-    Partner classes of validation and test share it, which makes their files reversed twins; training classes do not.
-    """
-    source = label if split == "train" else " and ".join(find_pair(label))
-    return make_generator(settings.seed, f"motion/{split}/{source}", video_index)
 
 
 def write_motion_dataset(
@@ -81,22 +69,22 @@ def write_motion_dataset(
 
 
 def write_untrimmed_video(
-    path: Path, settings: MotionSettings, *, labels: Sequence[str], videos_per_segment: int = 2
+    path: Path, settings: MotionSettings, *, labels: Sequence[str], number: int = 0
 ) -> list[MotionSegment]:
     """Write one video that shows `labels` one after another, and return its segments.
 
-    A segment is `videos_per_segment` concatenated videos of its class, of `settings.num_frames` frames each. They share no
-    draw with the data set of the same settings.
+    A segment is one scene of `settings.num_frames` frames; the picture cuts where the next one begins. Scenes share no draw
+    with the data set of the same settings, nor with untrimmed videos of another `number`.
     """
-    if not labels or videos_per_segment < 1:
-        raise ValueError("an untrimmed video needs at least one label and one video per segment")
+    if not labels:
+        raise ValueError("an untrimmed video needs at least one label")
     videos_thwc = []
-    for video_index, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
-        rng = make_generator(settings.seed, "motion/untrimmed", video_index)
+    for video_index, label in enumerate(labels):
+        rng = make_generator(settings.seed, f"motion/untrimmed/{number}" if number else "motion/untrimmed", video_index)
         videos_thwc.append(render_frames(sample_scene(label, rng, settings=settings)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_intra_video(path, np.concatenate(videos_thwc), frames_per_second=settings.frames_per_second)
-    seconds = videos_per_segment * settings.num_frames / settings.frames_per_second
+    seconds = settings.num_frames / settings.frames_per_second
     return [MotionSegment(label, index * seconds, (index + 1) * seconds) for index, label in enumerate(labels)]
 
 

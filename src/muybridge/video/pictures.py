@@ -1,7 +1,8 @@
 """Videos that are stored as pictures or numbers: folders and archives of frames, arrays, animated WebP.
 
 Input: a path. Output: a `PictureSequence`: how many frames there are, when they are shown, and their pixels in RGB. The frames
-of a folder or an archive are in natural order (`img_2` before `img_10`). None of them is opened before it is read.
+of a folder or an archive are in natural order (`img_2` before `img_10`). None of them is opened before it is read. Pictures
+of optical flow beside the frames (`flow_x_00001.jpg`) are no frames; `video.flow_pictures` reads them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import re
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, TypeAlias
+from typing import IO, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ from muybridge.records import FrameTimes, VideoError
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
 STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that hold the frames of one video
+FLOW_NAME = re.compile(r"((?:^|.*/))flow_([xy])(?=[^/]*$)")  # of pictures of optical flow (`flow_pictures`)
 _NUM_CHECKED_NAMES = 64
 _NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
 _MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
@@ -109,17 +112,9 @@ def open_pictures(path: str | Path) -> PictureSequence:
     if not path.exists():
         raise VideoError("missing", "the file does not exist")
     try:
-        if path.is_dir():
-            return _open_folder(path)
-        match path.suffix[1:].lower():
-            case "npy" | "npz":
-                return _open_array_file(path)
-            case "zip":
-                return _open_zip(path)
-            case "tar":
-                return _open_tar(path)
-            case _:
-                return _open_animation(path)
+        if (stored := StoredPictures.open(path)) is not None:
+            return _make_picture_sequence(stored)
+        return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
@@ -179,13 +174,48 @@ def _open_array_file(path: Path) -> PictureSequence:
     return _make_array_sequence(frames, rate)
 
 
-def _open_folder(folder: Path) -> PictureSequence:
+@dataclass(frozen=True)
+class StoredPictures:
+    """The files of a folder or an archive: all names, how to open one, and what it is called in messages."""
+
+    names: Sequence[str]
+    open_picture: _Opener
+    kind: str
+
+    @classmethod
+    def open(cls, path: Path) -> StoredPictures | None:
+        """List a folder, a zip or a tar; None for another file."""
+        if path.is_dir():
+            return _list_folder(path)
+        match path.suffix.lower():
+            case ".zip":
+                return _list_zip(path)
+            case ".tar":
+                return _list_tar(path)
+            case _:
+                return None
+
+    def list_frames(self) -> list[str]:
+        """The pictures that are no flow, in natural order."""
+        return self._sort_pictures(name for name in self.names if not FLOW_NAME.match(name))
+
+    def list_flow(self, axis: Literal["x", "y"]) -> list[str]:
+        """The pictures of one direction of flow, in natural order."""
+        matches = ((name, FLOW_NAME.match(name)) for name in self.names)
+        return self._sort_pictures(name for name, match in matches if match and match[2] == axis)
+
+    @staticmethod
+    def _sort_pictures(names: Iterable[str]) -> list[str]:
+        return sorted(filter(is_picture_name, names), key=_make_natural_key)
+
+
+def _list_folder(folder: Path) -> StoredPictures:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is_visible(entry.name)]
-    return _make_picture_sequence(names, lambda name: Path(folder, name).open("rb"), "folder")
+    return StoredPictures(names, lambda name: Path(folder, name).open("rb"), "folder")
 
 
-def _open_zip(path: Path) -> PictureSequence:
+def _list_zip(path: Path) -> StoredPictures:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and _is_visible(name)]
 
@@ -193,10 +223,10 @@ def _open_zip(path: Path) -> PictureSequence:
         with zipfile.ZipFile(path) as archive:
             return BytesIO(archive.read(name))
 
-    return _make_picture_sequence(names, open_member, "archive")
+    return StoredPictures(names, open_member, "archive")
 
 
-def _open_tar(path: Path) -> PictureSequence:
+def _list_tar(path: Path) -> StoredPictures:
     with tarfile.open(path, "r:") as archive:
         members = {
             member.name: (member.offset_data, member.size)
@@ -210,7 +240,7 @@ def _open_tar(path: Path) -> PictureSequence:
             file.seek(offset)
             return BytesIO(file.read(num_bytes))
 
-    return _make_picture_sequence(list(members), open_member, "archive")
+    return StoredPictures(list(members), open_member, "archive")
 
 
 def _is_visible(name: str) -> bool:
@@ -218,10 +248,12 @@ def _is_visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts) and path.name != "Thumbs.db"
 
 
-def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: str) -> PictureSequence:
-    """The pictures among `names`, in natural order. Raises VideoError where there are none, or other files between them."""
-    pictures = sorted(filter(is_picture_name, names), key=_make_natural_key)
-    others = sorted(name for name in names if not is_picture_name(name))
+def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
+    """The frames among pictures, in natural order. Raises VideoError where there are none, or other files between them."""
+    pictures, kind = stored.list_frames(), stored.kind
+    others = sorted(name for name in stored.names if not is_picture_name(name))
+    if not pictures and not others and (num_steps := len(stored.list_flow("x"))):
+        return _make_flow_sequence(num_steps, kind)
     if not pictures:
         raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
     if others:
@@ -230,9 +262,22 @@ def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: st
 
     def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
         for index in indices:
-            yield _read_picture(pictures[index], open_picture)
+            with read_stored_picture(pictures[index], stored.open_picture) as image:
+                yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
     return PictureSequence(_make_uniform_times(len(pictures), None), read_pictures)
+
+
+def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
+    """The times of frames of which only the flow from one to the next is stored."""
+
+    def refuse(indices: Sequence[int]) -> Iterator[Picture]:
+        raise VideoError(
+            "no_video",
+            f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
+        )
+
+    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -241,12 +286,14 @@ def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)], name
 
 
-def _read_picture(name: str, open_picture: _Opener) -> Picture:
+@contextmanager
+def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Image]:
+    """Open one picture of a folder or an archive. Raises VideoError where it cannot be read."""
     try:
         with open_picture(name) as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
 

@@ -33,10 +33,17 @@ class ProjectWatcher:
         self._marks = project.annotations.read_all()
         self._classes = project.classes.read_revision()
         self._media = self._read_media()
+        self._jobs = {job.id: job for job in project.jobs.list_jobs()}
 
     def read_events(self) -> list[ServerSentEvent]:
         """An event for each change."""
-        return [*self._read_annotation_events(), *self._read_video_events()]
+        return [*self._read_annotation_events(), *self._read_video_events(), *self._read_job_events()]
+
+    def _read_job_events(self) -> list[ServerSentEvent]:
+        jobs = {job.id: job for job in self.project.jobs.list_jobs()}
+        changed = [job for job in jobs.values() if self._jobs.get(job.id) != job]
+        self._jobs = jobs
+        return [_make_event("job", job) for job in changed]
 
     def _read_annotation_events(self) -> list[ServerSentEvent]:
         events = []
@@ -61,7 +68,7 @@ class ProjectWatcher:
         media = self._read_media()
         changed = [path for path, progress in media.items() if self._media.get(path) != progress]
         self._media = media
-        counts = self.studio.count_predictions(self.project)
+        counts = self.project.timelines.count()
         return [
             _make_event("video", describe_video(self.studio, self.project, path, counts.get(path, 0)))
             for path in dict.fromkeys((*paths, *changed))

@@ -95,7 +95,7 @@ def _list_videos(
     """The videos of a project in order of path. Those with status `pending` are examined in the background."""
     paths = project.videos.list_paths()
     project.videos.examine_in_background()
-    counts = studio.count_predictions(project)
+    counts = project.timelines.count()
     videos = (describe_video(studio, project, path, counts.get(path, 0)) for path in paths[offset : offset + limit])
     return _VideoList(videos=tuple(videos), total=len(paths))
 
@@ -104,7 +104,7 @@ def _list_videos(
 def _get_video(studio: StudioServices, project: OpenProject, path: VideoPath) -> VideoInfo:
     """One video, examined now."""
     project.videos.examine(path)
-    return describe_video(studio, project, path, studio.count_predictions(project).get(path, 0))
+    return describe_video(studio, project, path, project.timelines.count().get(path, 0))
 
 
 @router.post("/videos", openapi_extra={"x-upload": True})

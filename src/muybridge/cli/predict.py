@@ -180,7 +180,7 @@ def predict(
             num_failed += prediction.status != "ok"
             report.add(prediction)
             if prediction.status == "ok" and output.explain:
-                _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
+                _write_explanation(prediction, recognizer, output.explain, inputs.rates.get(prediction.video))
             if progress.is_stopping:
                 break
         report.finish()

@@ -90,9 +90,9 @@ class ClipSettings:
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
-    mean: tuple[float, ...] = ()
+    mean: tuple[Annotated[float, Interval(ge=-1000, le=1000)], ...] = ()
     """Mean of each channel, subtracted; by default that of --init, else of Kinetics (rgb) or 0 (flow)."""
-    std: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Interval(gt=0, le=1000)], ...] = ()
     """Standard deviation of each channel, divided by; by default that of --init, else of Kinetics (rgb) or of flow."""
     mirror: bool = True
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""

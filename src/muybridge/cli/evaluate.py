@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from muybridge.bounds import FrameStep
 from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
-from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
@@ -60,6 +60,7 @@ def evaluate(
         return evaluate_timeline(run, settings, step, json=json)
     if step is not None:
         raise ValueError("--step is for --timeline; add it, or leave --step out")
+    from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.evaluation.overlap import OverlapError

@@ -103,7 +103,7 @@ def extract(
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)
-    with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
+    with stop_on_signals("video") as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
             pending,

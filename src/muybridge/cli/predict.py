@@ -14,7 +14,6 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_progress,
     print_notes,
 )
 from muybridge.cli.prediction_table import TableOptions, write_table
@@ -189,7 +188,7 @@ def predict(
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
         if not failed and output.explain:
-            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
+            _write_explanation(prediction, recognizer, output.explain, inputs.rates.get(prediction.video))
     return compute_exit_code(num_failed, len(files))
 
 
@@ -271,6 +270,7 @@ def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None
 
 
 def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.console import create_progress
     from muybridge.prediction.explanation import explain_video
 
     with create_progress() as bar:

@@ -132,7 +132,7 @@ def evaluate_split(
         check_output_file(path)
     overlap = _find_overlap(weights, job, refuse=refuse_overlap)
     with (
-        stop_on_signals() as stop,
+        stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
     ):

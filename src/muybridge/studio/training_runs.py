@@ -179,9 +179,8 @@ def _find_problems(project_folder: Path, num_segments: Counter[str]) -> tuple[li
     return [], [*warnings, *notes]
 
 
-def list_runs(project_folder: Path, jobs: list[Job]) -> list[RunInfo]:
-    """The runs of a project, newest first. Their classes are left empty: they stand in the weights."""
-    folder = project_folder / RUNS_FOLDER
+def list_runs(folder: Path, jobs: list[Job]) -> list[RunInfo]:
+    """The run folders in a folder, newest first. Their classes are left empty: they stand in the weights."""
     if not folder.is_dir():
         return []
     job_by_run = {job.run: job for job in reversed(jobs) if job.run}

@@ -3,7 +3,7 @@
     python benchmarks/pack_clips.py --data ut_interaction.csv -o clips.npz
 
 Sixteen frames of every training and test video or segment, evenly spread, as 4:2:0 planes of equal size: the largest with which
-all of them fit into 20 MiB. `gpu_studies.py --clips` reads the file. It shows what the videos show: their licence holds for it.
+all of them fit into 20 MiB. `gpu_studies.py --clips` reads the file. It holds what the videos show, and so has their licence.
 """
 
 from __future__ import annotations

@@ -170,5 +170,7 @@ def test_a_video_of_pictures_above_the_limit(tmp_path: Path, monkeypatch: pytest
 
 def test_tables_name_the_file_and_the_limit(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TABLE_BYTES.variable, "100")
-    with pytest.raises(ValueError, match=r"test\.parquet: the table needs .*the limit of 100; set MUYBRIDGE_MAX_TABLE"):
-        read_scores(finished_run / "scores" / "test.parquet")
+    with pytest.raises(
+        ValueError, match=r"validation\.parquet: the table needs .*the limit of 100; set MUYBRIDGE_MAX_TABLE"
+    ):
+        read_scores(finished_run / "scores" / "validation.parquet")

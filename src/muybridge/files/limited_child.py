@@ -20,7 +20,7 @@ from muybridge.memory import declare_reader_process, limit_memory
 
 _PROGRAM = (
     "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
-    "from muybridge.files.limited_child import run_check; run_check(*rest)"
+    "from muybridge.files.limited_child import _run_check; _run_check(*rest)"
 )
 _PASSED, _OUT_OF_MEMORY, _REFUSED = "passed", "out of memory", "refused "
 
@@ -46,7 +46,7 @@ def check_in_child(check: Callable[[str], object], path: str, limit: Limit) -> N
         raise ValueError(f"reading it takes {limit.describe_excess()}")
 
 
-def run_check(module: str, name: str, path: str, num_bytes: int) -> None:
+def _run_check(module: str, name: str, path: str, num_bytes: int) -> None:
     """The main function of the child: prints a verdict and ends the process."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     declare_reader_process()

@@ -69,15 +69,15 @@ def check_parquet(source: Path | bytes) -> int:
 
 def _try_in_child(source: Path | bytes) -> None:
     if isinstance(source, Path):
-        check_in_child(read_in_batches, str(source), TABLE_BYTES)
+        check_in_child(_read_in_batches, str(source), TABLE_BYTES)
         return
     with tempfile.NamedTemporaryFile(prefix="muybridge-", suffix=".parquet") as temporary:
         temporary.write(source)
         temporary.flush()
-        check_in_child(read_in_batches, temporary.name, TABLE_BYTES)
+        check_in_child(_read_in_batches, temporary.name, TABLE_BYTES)
 
 
-def read_in_batches(path: str) -> None:
+def _read_in_batches(path: str) -> None:
     """Read all columns and keep nothing. Raises ValueError where they would take more memory than the limit.
 
     Damage is left to the caller, who meets it when it reads the file itself.

@@ -49,12 +49,12 @@ def check_onnx_file(path: Path) -> None:
         raise ImportError("reading .onnx files needs onnx; install it with `pip install 'muybridge[onnx]'`")
     path.stat()
     try:
-        check_in_child(inspect_onnx_file, str(path), ONNX_BYTES)
+        check_in_child(_inspect_onnx_file, str(path), ONNX_BYTES)
     except ValueError as error:
         raise ValueError(f"{path} is not run: {error}; export it again with `muybridge weights export`") from error
 
 
-def inspect_onnx_file(path: str) -> None:
+def _inspect_onnx_file(path: str) -> None:
     """As `check_onnx_file`, in this process."""
     import onnx  # noqa: PLC0415  (an extra)
     from google.protobuf.message import DecodeError  # noqa: PLC0415

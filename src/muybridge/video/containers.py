@@ -161,7 +161,7 @@ def _find_memory_problem(path: str, num_bytes: int, changed_ns: int) -> str | No
     """Why this process must not open a file, after a child process of limited memory has tried to, if it looks suspicious."""
     try:
         if may_list_more_than_it_has(path):
-            check_in_child(demux_file, path, VIDEO_BYTES)
+            check_in_child(_demux_file, path, VIDEO_BYTES)
     except ValueError as error:
         return f"the file lists far more frames than it holds: {error}"
     except OSError as error:
@@ -169,7 +169,7 @@ def _find_memory_problem(path: str, num_bytes: int, changed_ns: int) -> str | No
     return None
 
 
-def demux_file(path: str) -> None:
+def _demux_file(path: str) -> None:
     """Open a file and read all packets of its video streams. Raises MemoryError, also where FFmpeg reports it.
 
     Damage is left to the caller, who meets it when it reads the file itself.

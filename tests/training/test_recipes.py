@@ -14,8 +14,8 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.studies.recipes import RECIPE_FOLDER
 from muybridge.training.network import initialize_network
+from muybridge.training.recipes import RECIPE_FOLDER
 
 FOLDER = RECIPE_FOLDER
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -91,7 +91,9 @@ def test_a_recipe_is_the_papers_schedule_and_nothing_else(recipe: Path) -> None:
     assert settings.clips.mirror
     assert settings.evaluation.clips == (100 if recipe.stem.startswith("sports1m") else 10)
     stated = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    assert set(stated) <= {"model", "modality", "clips", "training", "evaluation"}
+    assert set(stated) <= {"model", "modality", "clips", "training", "evaluation", "validation"}
+    # Kinetics gives validation videos; the official training list of Sports-1M is trained on whole.
+    assert settings.validation == ("none" if recipe.stem.startswith("sports1m") else "auto")
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)

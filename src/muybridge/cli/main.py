@@ -31,10 +31,12 @@ VERBS = {
     "train": "train a network on a data set, or resume a run",
     "folds": "train and test on every official fold, and the mean over them",
     "evaluate": "score a data set by the paper's protocol",
+    "studio": "watch, annotate, train and correct in the browser",
     "predict": "name the classes of video files and folders, with probabilities",
     "study": "rerun a table or figure of the paper",
     "fuse": "average the scores of several networks, such as RGB and optical flow",
     "extract": "write features of video files and folders",
+    "similar": "find moments like a given one in features, and spread labels to them",
     "report": "write a run, a score file or a study as one page; compare runs on the same videos",
     "bench": "measure the speed of this machine, beside other libraries",
     "weights": "import and export weights, show their card, list public ones",
@@ -143,7 +145,8 @@ def format_overview() -> str:
         "muybridge VERB --help shows the options of a verb, with examples.\n\n"
         "first steps:\n"
         "  muybridge demo                                   see it work\n"
-        "  muybridge train --data my_videos -o runs/first   my_videos has one folder of videos for each class\n"
+        "  muybridge train --data my_videos --init r2plus1d_18-kinetics400-torchvision -o runs/first\n"
+        "                                                   my_videos has one folder of videos for each class\n"
         "  muybridge predict runs/first holiday.mp4"
     )
 

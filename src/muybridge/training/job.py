@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import RunVideos, write_run_videos
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
 from muybridge.kernels.precision import describe_execution
@@ -18,10 +20,10 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
-from muybridge.training.checks import check_clips_fit, check_supported
+from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
-from muybridge.training.open_run import compare_execution, open_run, write_run_description
+from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
 from muybridge.training.schedule import Schedule, build_schedule
 
@@ -61,10 +63,14 @@ def prepare_job(
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
+        validation=ValidationSplit(settings.seed, settings.validation),
     )
+    if run.specification is not None:  # resumed
+        data = _order_as_run(data, settings, run)
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
@@ -77,6 +83,7 @@ def prepare_job(
     )
     if process_group.is_rank0:
         write_run_description(settings, network.specification, process_group, execution)
+        write_run_videos(Path(settings.output), RunVideos.from_manifest(data))
     schedule = build_schedule(settings.training, num_videos=len(train), world_size=process_group.world_size)
     execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
@@ -87,6 +94,26 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
+        notes=(
+            *data.notes,
+            *run.notes,
+            *describe_unused_settings(settings),
+            *network_notes,
+            *resume_notes,
+            *precision_notes,
+            *execution_notes,
+        ),
         process_group=process_group,
     )
+
+
+def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:
+    """The data of a resumed run, in the order in which the run draws from it."""
+    if run.videos is not None:
+        return run.videos.select_from(data)
+    if run.saved_data is not None and Path(run.saved_data).resolve() != Path(settings.data).resolve():
+        raise ValueError(
+            f"--data is {settings.data}, the run has {run.saved_data} and does not record its videos, since an earlier version "
+            "began it; leave --data out, or move the data back"
+        )
+    return data

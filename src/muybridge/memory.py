@@ -26,18 +26,18 @@ def keep_freed_memory(num_bytes: int) -> None:
 
 
 def declare_reader_process() -> None:
-    """Let `limit_memory` act in this process, which only reads files: it has no CUDA context and no other work."""
+    """Let `bounded_memory` act in this process, which only reads files: it has no CUDA context and no other work."""
     global _is_reader
     _is_reader = True
 
 
 def is_reader_process() -> bool:
-    """Whether `limit_memory` acts in this process."""
+    """Whether `bounded_memory` acts in this process."""
     return _is_reader
 
 
 @contextmanager
-def limit_memory(num_bytes: int) -> Iterator[None]:
+def bounded_memory(num_bytes: int) -> Iterator[None]:
     """Inside the block a reader process may map `num_bytes` more than it has. Raises MemoryError where it took more.
 
     FFmpeg goes on without what it could not allocate, and reports success. It allocates 2 GiB at most at a time, so allocations

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 
 from muybridge.limits import Limit
-from muybridge.memory import declare_reader_process, limit_memory
+from muybridge.memory import bounded_memory, declare_reader_process
 
 _PROGRAM = (
     "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
@@ -53,7 +53,7 @@ def _run_check(module: str, name: str, path: str, num_bytes: int) -> None:
     check = getattr(importlib.import_module(module), name)
     verdict = _PASSED
     try:
-        with limit_memory(num_bytes):
+        with bounded_memory(num_bytes):
             check(path)
     except MemoryError:
         verdict = _OUT_OF_MEMORY

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from muybridge.limits import VIDEO_BYTES
-from muybridge.memory import is_reader_process, limit_memory
+from muybridge.memory import bounded_memory, is_reader_process
 from muybridge.records import FrameTimes, VideoError
 from muybridge.video.bitstream import BitstreamParser
 from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
@@ -93,7 +93,7 @@ def index_frames(path: str) -> FrameIndex:
     Raises VideoError: missing, unreadable, no_video, or truncated if the file has less than its head says.
     """
     try:
-        with limit_memory(VIDEO_BYTES.value):
+        with bounded_memory(VIDEO_BYTES.value):
             return _index_frames(path)
     except (OSError, ArithmeticError, MemoryError, VideoError) as error:  # of one file; it must not end a run
         if is_reader_process() and isinstance(error.__cause__ or error, MemoryError):

@@ -55,9 +55,9 @@ def check_parquet(source: Path | bytes) -> int:
         # No string is longer than all strings of its column in its group of rows.
         longest = max((chunk.total_uncompressed_size for chunk in texts), default=0)
         if sum(chunk.num_values * chunk.total_uncompressed_size for chunk in texts) <= TABLE_BYTES.value - num_bytes:
-            num_rows = metadata.num_rows
+            num_rows = int(metadata.num_rows)
         else:
-            num_rows = max(1, min(_MAX_BATCH_ROWS, TABLE_BYTES.value // longest))
+            num_rows = min(_MAX_BATCH_ROWS, TABLE_BYTES.value // int(longest))
         has_lists_of_text = any(
             column.max_repetition_level and column.physical_type == "BYTE_ARRAY"
             for column in map(metadata.schema.column, range(metadata.num_columns))

@@ -36,11 +36,15 @@ _NUM_RETRIES_AFTER_KILL = 1  # of a video: a process may be killed for the memor
 
 @dataclass(frozen=True)
 class ClipOutputs:
-    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others."""
+    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others.
+
+    `is_interrupted`: later clips were left out because the caller ended it.
+    """
 
     clip_indices: tuple[int, ...]
     rows: NDArray[np.float32]
     failures: tuple[VideoError, ...]
+    is_interrupted: bool = False
 
     @property
     def reason(self) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.records import VideoError, YuvClip
+from muybridge.studio.video_records import RenderedFrame, VideoProperties
 from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
@@ -36,29 +37,6 @@ _FULL_RANGE_MATRICES = {
     "bt601": ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0)),
     "bt709": ((1.0, 0.0, 1.5748), (1.0, -0.187324, -0.468124), (1.0, 1.8556, 0.0)),
 }
-
-
-@dataclass(frozen=True)
-class VideoProperties:
-    """Properties of a video file. `offset_seconds`: what a player's clock shows at the first frame."""
-
-    num_frames: int
-    duration_seconds: float
-    frames_per_second: float
-    width: int
-    height: int
-    codec: str
-    is_playable: bool
-    offset_seconds: float
-
-
-@dataclass(frozen=True)
-class RenderedFrame:
-    """A frame as JPEG, its index and its time."""
-
-    jpeg: bytes
-    index: int
-    seconds: float
 
 
 def examine_video(path: str) -> VideoProperties:

@@ -63,15 +63,15 @@ def _list_weights(studio: StudioServices, project: OpenProject) -> _WeightsList:
 
 
 @router.get("/training-data")
-def _check_data(project: OpenProject) -> TrainingData:
+def _check_data(project: OpenProject, background: bool = False) -> TrainingData:
     """What a training would see, and what prevents it."""
-    return check_training_data(project.folder, dict(project.annotations.read_all()))
+    return check_training_data(project.folder, dict(project.annotations.read_all()), background=background)
 
 
 @router.post("/trainings", status_code=202)
 def _start_training(studio: StudioServices, project: OpenProject, request: TrainingRequest) -> Job:
     """Train a network, in a process of its own that goes on without the server."""
-    data = check_training_data(project.folder, dict(project.annotations.read_all()))
+    data = check_training_data(project.folder, dict(project.annotations.read_all()), background=request.background)
     if data.problems:
         raise StudioError(400, data.problems[0])
     init = resolve_model(request.init, studio.folders, project.folder).address if request.init else None

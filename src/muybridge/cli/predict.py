@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Interval
 
@@ -15,14 +13,13 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_count_progress,
-    create_progress,
-    print_json,
     print_notes,
 )
-from muybridge.distributed.stop import stop_on_signals
+from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_predictions
+from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.records import Checkpoint
+from muybridge.terminal import print_lines
 from muybridge.text import join_names
 
 if TYPE_CHECKING:
@@ -51,6 +48,8 @@ class ClipArguments:
     start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of run folders: best, chosen by their validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +101,17 @@ class OutputArguments:
     json: bool = False
     """Print one JSON object for each video."""
     output: str | None = None
-    """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
-    of all videos into this table."""
+    """Write to this file, as its extension says: .parquet or .csv (a table of classes), .json, .jsonl or .txt; with --timeline
+    also .srt, or a folder for a file a video. - is standard output."""
     explain: str | None = None
     """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
-    """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
+    """With a table as -o: work on the Ray cluster at this address (auto: the running one)."""
 
-    @property
-    def is_table(self) -> bool:
-        """Whether the predictions go into a Parquet table."""
-        return self.output is not None and self.output.endswith(".parquet")
+    def with_timeline(self, timeline: str | None) -> OutputOptions:
+        """Where predictions go, and in which format."""
+        file = None if self.output in (None, "-") else Path(str(self.output))
+        return OutputOptions(file, timeline, self.json)
 
 
 def predict(
@@ -141,8 +140,9 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
-        muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --timeline -o match.srt
         muybridge predict runs/first match.mp4 --explain why.mp4
+        muybridge predict runs/first videos/ -o predictions.csv
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
@@ -156,38 +156,52 @@ def predict(
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
     if timeline.timeline and classification.workers:
         print_notes(["--workers is not used: with --timeline this process reads the videos."])
-    if output.is_table:
-        return _write_table(run, inputs, classification, output)
-
     from muybridge.prediction.recognizer import load
+    from muybridge.weights.address import select_checkpoint
 
+    weights = select_checkpoint(run, classification.checkpoint)
+    where = output.with_timeline(timeline.timeline)
+    if where.is_table:
+        return write_table(weights, inputs, _select_table_options(classification, output))
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
-    prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
-    if prints_timeline_only and len(files) > 1:
-        raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
-    if output.output and len(files) == 1 and not Path(output.output).is_dir():
-        check_output_file(Path(output.output), (f".{timeline.timeline}",))
+    where.check_videos(len(files))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
-        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+        for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
-    members = [recognizer, *others]
-    num_failed = 0
-    predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
-    for prediction in inputs.add_problems(predictions):
-        failed = prediction.status != "ok"
-        num_failed += failed
-        if output.json:
-            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
-        elif failed or not prints_timeline_only:
-            _print(prediction, show_segments=timeline.timeline == "text")
-        if not failed and (output.output or prints_timeline_only):
-            _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
-        if not failed and output.explain:
-            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
+    report, num_failed = PredictionOutput(where, recognizer.classes, files), 0
+    with follow_predictions(files, finishes_on_signal=timeline.timeline is not None) as progress:
+        members = [replace(recognizer, on_progress=progress.update_share), *others]
+        predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
+        for prediction in inputs.add_problems(predictions):
+            progress.finish_video()
+            num_failed += prediction.status != "ok"
+            report.add(prediction)
+            if prediction.status == "ok" and output.explain:
+                _write_explanation(prediction, recognizer, output.explain, inputs.rates.get(prediction.video))
+            if progress.is_stopping:
+                break
+        report.finish()
+        progress.raise_if_stopping()
     return compute_exit_code(num_failed, len(files))
+
+
+def _select_table_options(classification: ClipArguments, output: OutputArguments) -> TableOptions:
+    assert output.output is not None, "a table has a file"
+    return TableOptions(
+        output=output.output,
+        json=output.json,
+        ray=output.ray,
+        clips=classification.clips,
+        top=classification.top,
+        device=classification.device,
+        precision=classification.precision,
+        workers=classification.workers,
+        source_fps=classification.source_fps,
+        time_origin=classification.time_origin,
+    )
 
 
 def _check_arguments(
@@ -200,32 +214,43 @@ def _check_arguments(
     """Refuses options that exclude each other, before anything is loaded."""
     if output.ray and classification.workers is not None:
         raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
-    if output.ray and not output.is_table:
+    where = output.with_timeline(timeline.timeline)
+    is_table = where.is_table
+    if output.ray and not is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if ensemble.weights and not ensemble.with_:
         raise ValueError("--weights are those of two networks; name the second one with --with")
     if not timeline.timeline and (given := timeline.list_given()):
         raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
-    if output.is_table:
+    if is_table:
         if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines and explanations; leave out --with, --timeline "
-                "and --explain"
+                f"a table such as {output.output} is of one network and without timelines and explanations; leave out --with, "
+                "--timeline and --explain"
             )
         if Path(run).suffix == ".onnx":
-            raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
+            raise ValueError(
+                f"a table such as {output.output} needs weights with a card; name the run or the .safetensors file"
+            )
         if classification.clips < 1 or classification.top < 1:
             raise ValueError(
                 f"--clips and --top must be at least 1, not {classification.clips} and {classification.top}"
             )
         check_output_file(Path(str(output.output)))
         return
+    where.check()
     if output.explain:
         _check_explanation(run, ensemble, output.explain)
-    if output.output and timeline.timeline in (None, "text"):
-        raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _list_second_weights(ensemble: EnsembleArguments, checkpoint: Checkpoint | None) -> list[str]:
+    """The weights of --with, if given; --checkpoint chooses between those of a run folder."""
+    from muybridge.weights.address import select_checkpoint
+
+    given = [ensemble.with_] if ensemble.with_ else []
+    return [select_checkpoint(address, checkpoint if Path(address).is_dir() else None) for address in given]
 
 
 def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
@@ -239,6 +264,7 @@ def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None
 
 
 def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.console import create_progress
     from muybridge.prediction.explanation import explain_video
 
     with create_progress() as bar:
@@ -282,107 +308,3 @@ def _predict_each(
     yield from members[0].predict_each(
         videos, clips=clips, top=top, timeline=options, source_fps=rates, workers=workers
     )
-
-
-def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
-    from muybridge.prediction.timeline import timeline_to_json
-
-    if timeline is None:
-        return prediction.to_json()
-    values = timeline_to_json(prediction.windows, prediction.segments, recognizer.card.classes)
-    return {**prediction.to_json(), "timeline": values}
-
-
-def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print_line(prediction.video)
-    if prediction.status != "ok":
-        print_line(f"  {prediction.status}: {prediction.reason}")
-        return
-    for label, probability in prediction.classes:
-        print_line(f"  {100 * probability:5.1f} %  {label}")
-    if prediction.reason:
-        print_line(f"  ({prediction.reason})")
-    if show_segments:
-        for segment in prediction.segments:
-            span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
-
-
-def _write_timeline(
-    prediction: Prediction, recognizer: Recognizer, videos: Sequence[str], timeline_format: str, output: str | None
-) -> None:
-    from muybridge.files.atomic import write_text
-    from muybridge.prediction.timeline_files import format_timeline, resolve_timeline_path
-
-    text = format_timeline(prediction, recognizer.card.classes, timeline_format)
-    if output is None:
-        print_document(text)
-        return
-    path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
-    write_text(path, text)
-    print_line(f"wrote {path}", error=True)
-
-
-def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
-    """Writes one row for each video; an interrupted table is resumed."""
-    from muybridge.prediction.tables import PredictionsWriter
-    from muybridge.weights.address import load_weights
-
-    assert output.output is not None
-    card = load_weights(run)[1]
-    if output.ray:
-        inputs = inputs.make_absolute()
-    videos = inputs.videos
-    settings: dict[str, Any] = {
-        "model_sha256": card.tensors_sha256,
-        "clips": classification.clips,
-        "top": classification.top,
-    }
-    if classification.source_fps is not None:
-        settings["source_fps"] = classification.source_fps
-    if classification.time_origin != "picture":
-        settings["time_origin"] = classification.time_origin
-    if classification.precision != "auto":  # rows of two precisions are not mixed
-        settings["precision"] = classification.precision
-    with (
-        stop_on_signals() as stop,
-        PredictionsWriter(output.output, settings) as writer,
-        create_count_progress() as bar,
-    ):
-        pending = [video for video in videos if video not in writer.done_videos]
-        task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
-        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
-        readable = [video for video in pending if video not in inputs.problems]
-        predictions = _predict_rows(run, readable, inputs.get_rates(readable), classification, output.ray)
-        for prediction in chain(failures, predictions):
-            writer.add(prediction)
-            bar.advance(task)
-            stop.raise_if_requested()
-        num_failed = writer.finish(videos)
-    if output.json:
-        print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
-    else:
-        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
-    return compute_exit_code(num_failed, len(videos))
-
-
-def _predict_rows(
-    run: str,
-    videos: Sequence[str],
-    rates: Sequence[float | None],
-    classification: ClipArguments,
-    ray: str | None,
-) -> Iterator[Prediction]:
-    clips, top, device = classification.clips, classification.top, classification.device
-    if ray:
-        from muybridge.prediction.ray import predict_on_ray
-
-        run = str(Path(run).absolute()) if Path(run).exists() else run
-        device = "cpu" if device == "auto" else device
-        loading = (device, classification.precision, classification.time_origin)
-        yield from predict_on_ray(run, videos, address=ray, loading=loading, clips=clips, top=top, rates=rates)
-        return
-    from muybridge.prediction.recognizer import load
-
-    recognizer = load(run, device, classification.precision, time_origin=classification.time_origin)
-    yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=classification.workers)

@@ -11,7 +11,7 @@ from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.manifest import Manifest, build_manifest
 from muybridge.datasets.rows import check_file_names, check_time_origin, normalize_names
 from muybridge.datasets.source_rates import UNUSED_RATE_NOTE, set_source_rates
-from muybridge.datasets.splits import assign_splits
+from muybridge.datasets.splits import TENTH, ValidationSplit, apply_rule_to_prepared, assign_splits
 from muybridge.prepared.dataset import is_prepared, open_prepared
 from muybridge.records import TimeOrigin
 
@@ -20,13 +20,13 @@ def open_data(
     address: str,
     *,
     fold: int | None = None,
-    seed: int = 0,
     columns: str | None = None,
     source_fps: float | None = None,
     time_origin: TimeOrigin = "picture",
     background: BackgroundMode = "none",
+    validation: ValidationSplit = TENTH,
 ) -> Manifest:
-    """The manifest of a data address; `seed` draws the validation split if the data has none.
+    """The manifest of a data address; `validation` says how its validation split is drawn if the data has none.
 
     `columns` says which columns of a list are which, such as `path=filename,label=class`; what it leaves out is guessed.
     `source_fps` is the rate of frames that are stored without one, such as pictures in a folder. `time_origin` is where seconds
@@ -43,7 +43,7 @@ def open_data(
             )
         if background != "none":
             raise ValueError(f"--background is for a list of segments, but {address} is prepared data; leave it out")
-        manifest = open_prepared(address, fold=fold)
+        manifest = apply_rule_to_prepared(open_prepared(address, fold=fold), validation, fold)
         return manifest if source_fps is None else replace(manifest, notes=(*manifest.notes, UNUSED_RATE_NOTE))
     root, rows, notes = read_video_rows(address, columns)
     if fold is not None:
@@ -55,7 +55,7 @@ def open_data(
     background_notes: list[str] = []
     if background != "none":
         rows, background_notes = add_background(rows, read_reviewed(address), background)
-    rows, split_notes = assign_splits(rows, seed)
+    rows, split_notes = assign_splits(rows, validation)
     classes = collect_classes(address, rows, sort_numbers=columns != AS_VERSION_0_1)
     check_trainable(address, rows)
     notes += (*rate_notes, *check_time_origin(rows, time_origin), *background_notes)

@@ -32,8 +32,8 @@ from muybridge.models.network import VideoResNet
 from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
+from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions, Window
+from muybridge.prediction.timeline_windows import ProgressCallback, ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
@@ -54,6 +54,7 @@ class Prediction:
     classes: tuple[tuple[str, float], ...] = ()
     windows: tuple[Window, ...] = ()
     segments: tuple[Segment, ...] = ()
+    unscored: Segment | None = None  # the rest of a timeline that was interrupted
 
     def to_json(self) -> dict[str, Any]:
         """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`."""
@@ -84,7 +85,8 @@ class Features:
 class Recognizer:
     """A network with its card, ready for video files. Use `load` to create one.
 
-    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form.
+    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form. `on_progress`
+    is called along a timeline with the share that is done, and ends it early where it returns False.
     """
 
     model: VideoResNet | None
@@ -93,6 +95,7 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
     precision: Precision = "fp32"
+    on_progress: ProgressCallback | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -308,13 +311,20 @@ class Recognizer:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
             outputs = self.clip_runner.run_clips(video, clip_times)
-            scored = compute_timeline(video, self.clip_runner, self.scorer, timeline) if timeline else ScoredWindows(())
+            scored = ScoredWindows(())
+            if timeline:
+                scored = compute_timeline(video, self.clip_runner, self.scorer, timeline, self.on_progress)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
         windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
         prediction = self._rank_classes(video, outputs, top)
-        reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
-        return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
+        reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
+        unscored = None
+        if scored.is_interrupted:
+            unscored = Segment(INTERRUPTED, windows[-1].end_seconds, scored.end_seconds, 0.0)
+            reasons.append(f"interrupted at {unscored.start_seconds:.2f} of {unscored.end_seconds:.2f} s")
+        reason = "; ".join(filter(None, reasons))
+        return replace(prediction, reason=reason, windows=windows, segments=segments, unscored=unscored)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
         logits = check_finite(video, outputs.rows)

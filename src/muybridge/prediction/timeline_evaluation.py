@@ -24,12 +24,13 @@ import torch
 from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.evaluate import use_training_splits
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.files.parquet_file import read_bounded
+from muybridge.files.parquet_file import read_parquet
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
@@ -53,6 +54,7 @@ from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
 from muybridge.text import join_names
 from muybridge.video.media import MediaFiles
+from muybridge.weights.address import select_checkpoint
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -139,7 +141,7 @@ def evaluate_timelines(
     are in several splits.
     """
     device = resolve_device(settings.device)
-    loaded = load_scorer(weights, device, settings.precision)
+    loaded = load_scorer(select_checkpoint(weights, settings.checkpoint), device, settings.precision)
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
     data = _open_whole_files(settings).remap_labels(loaded.card.classes)
@@ -184,9 +186,9 @@ def evaluate_timelines(
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
-    with pq.ParquetFile(path) as file:
-        metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
-        rows = read_bounded(file).to_pylist()
+    table = read_parquet(path)
+    metadata = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    rows = table.to_pylist()
     classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
@@ -200,11 +202,11 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="all" if settings.background else "none",
+        validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
     _check_whole_files(data)
     return data

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
 from muybridge.distributed.stop import StopFlag, stop_on_signals
+from muybridge.memory import declare_reader_process
 from muybridge.prepared.transcode import StoredVideo, TranscodeJob, transcode
 from muybridge.records import VideoError
 
@@ -37,7 +38,7 @@ def transcode_in_workers(
 
     After a stop signal it ends early, without the results of the jobs in progress.
     """
-    with stop_on_signals() as stop:
+    with stop_on_signals("video") as stop:
         yield from _run_jobs(iter(jobs), stop, num_workers=num_workers, timeout_seconds=timeout_seconds)
 
 
@@ -122,6 +123,7 @@ def _close_worker(worker: _Worker) -> None:
 def _run_worker(connection: Connection) -> None:
     """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
     exit_with_parent()
+    declare_reader_process()
     while True:
         try:
             job = connection.recv()

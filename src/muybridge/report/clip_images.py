@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import TENTH, ValidationSplit
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
 from muybridge.inference.explain import compute_grad_cam, draw_evidence
@@ -102,7 +103,7 @@ def open_scored_clips(
     address: str,
     header: ScoresHeader,
     *,
-    seed: int,
+    validation: ValidationSplit = TENTH,
     columns: str | None = None,
     source_fps: float | None = None,
     background: bool = False,
@@ -112,7 +113,7 @@ def open_scored_clips(
     manifest = open_data(
         address,
         fold=header.fold,
-        seed=seed,
+        validation=validation,
         columns=columns,
         source_fps=source_fps,
         time_origin=time_origin,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+REMARKS_METADATA_KEY = b"muybridge_remarks"  # what a reader has to know beside the accuracy
 EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
@@ -185,8 +186,16 @@ def write_scores(
 
 
 def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
-    """The schema metadata that says how scores were computed; empty where it is not known."""
-    return {} if execution is None else {EXECUTION_METADATA_KEY: json.dumps(dict(execution))}
+    """The schema metadata that says how scores were computed; empty where it is not known.
+
+    `remarks` of the execution, sentences without which the accuracy flatters, have a key of their own.
+    """
+    if execution is None:
+        return {}
+    values = dict(execution)
+    remarks = values.pop("remarks", ())
+    metadata = {EXECUTION_METADATA_KEY: json.dumps(values)}
+    return {**metadata, REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})} if remarks else metadata
 
 
 def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -199,6 +208,15 @@ def read_execution(path: Path) -> dict[str, Any] | None:
     """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
+
+
+def read_remarks(path: Path) -> tuple[str, ...]:
+    """The sentences that belong beside the accuracy of a score file, such as how many training videos are included."""
+    text = (pq.read_schema(path).metadata or {}).get(REMARKS_METADATA_KEY)
+    if text is None:
+        return ()
+    remarks = parse_json_object(text, f"the metadata of {path}").get("remarks")
+    return tuple(map(str, remarks)) if isinstance(remarks, list) else ()
 
 
 def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

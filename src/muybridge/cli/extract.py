@@ -9,7 +9,7 @@ from typing import Literal
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_output_file, is_stream
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
@@ -122,5 +122,7 @@ def extract(
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    print_line(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    # Standard output may be the file: -o /dev/stdout.
+    summary = f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}"
+    print_line(summary, error=is_stream(Path(output)))
     return 3 if failed_videos else 0

@@ -69,7 +69,7 @@ export class ProbabilityCurves {
       scales: { x: { time: false, auto: false }, y: { range: [0, 1] } },
       axes: [
         { show: false },
-        { size: gutter, stroke: faint, grid, ticks: grid, splits: () => [0, 0.5, 1], values: () => ["0 %", "50 %", "100 %"] },
+        { size: gutter, stroke: faint, grid, ticks: { show: false }, splits: () => [0, 0.5, 1], values: () => ["0 %", "50 %", "100 %"] },
       ],
       series: [{}, ...curves.curves.map(({ label }) => ({ label, stroke: this.classes.colorOf(label), width: 1.5, points: { show: curves.seconds.length < 80 } }))],
     };

@@ -44,7 +44,7 @@ export class TrainPanel {
     const fields = NUMBERS.map(([key, title]) => makeField(title, this.numbers.get(key)));
     const size = [makeField("Height of frames", this.height), makeField("Width of frames", this.breadth)];
     const more = make("details", {}, make("summary", {}, "More settings; what is empty is chosen for you"), this.modelField, makeField("Mirrored clips", this.mirror), ...fields, ...size);
-    const background = make("label", { className: "row" }, this.background, " Watched time without a mark is a class: background");
+    const background = make("label", { className: "check" }, this.background, make("span", {}, "Watched time without a mark is a class: background"));
     const form = make("form", {}, makeField("Start from", this.weights), this.weightsNote, makeField("Name of the run", this.name), background, more, make("div", { className: "row" }, this.start));
     form.onsubmit = (event) => {
       event.preventDefault();

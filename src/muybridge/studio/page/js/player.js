@@ -121,7 +121,7 @@ export class Player extends EventTarget {
 
   /** Time stamps of the shown frame's start and end. */
   async getFrameBounds() {
-    const index = await this.frames.indexAt(this.seconds);
+    const index = this.isPlaying ? await this.frames.indexAt(this.seconds) : this.index;
     return [await this.frames.secondsOf(index), await this.frames.secondsOf(index + 1)];
   }
 

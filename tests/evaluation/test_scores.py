@@ -12,15 +12,8 @@ import pytest
 import torch
 
 from muybridge.evaluation import scores as scores_module
-from muybridge.evaluation.scores import (
-    SCHEMA,
-    Scores,
-    ScoresHeader,
-    read_execution,
-    read_scores,
-    score_batch,
-    write_scores,
-)
+from muybridge.evaluation.scores import Scores, read_execution, read_scores, score_batch, write_scores
+from muybridge.evaluation.scores_header import SCHEMA, ScoresHeader
 from muybridge.loading.datasets import EvaluationBatch
 from muybridge.records import PlannedView, Preprocessing, Scorer, YuvClip
 from muybridge.video.views import collate_views, make_evaluation_view

@@ -36,8 +36,10 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
         muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
         muybridge evaluate first.onnx --data my_videos
     """
+    from muybridge.cli.task_output import print_task_metrics
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
+    from muybridge.evaluation.task_metrics import TaskMetrics
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
@@ -57,13 +59,16 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
             )
     if not current_rank().is_rank0:
         return 0
-    accuracy = result.accuracy
+    metrics = result.metrics
     if json:
-        print_json({"scores": str(path), "num_looped_videos": result.num_looped_videos, **accuracy.to_json()})
+        print_json({"scores": str(path), "num_looped_videos": result.num_looped_videos, **metrics.to_json()})
+    elif isinstance(metrics, TaskMetrics):
+        print_task_metrics(metrics)
+        print_line(f"scores: {path}")
     else:
         _print(result, path)
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
-    return compute_exit_code(accuracy.num_failed_videos, accuracy.num_videos) or (3 if accuracy.num_failed_views else 0)
+    return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 
 
 def resolve_scores_path(run: str, settings: EvaluateSettings) -> Path:

@@ -39,13 +39,13 @@ def train(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, resume: bool = Fa
         muybridge train --config src/muybridge/recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/k400 --resume
         muybridge train --data ucf101.csv --init runs/kinetics --training.learning-rate 0.001 -o runs/ucf101
     """
-    from muybridge.evaluation.evaluate import format_accuracy
+    from muybridge.evaluation.evaluate import format_metrics
     from muybridge.training.train import train as train_network
 
     result = train_network(settings, resume=resume)
     if not current_rank().is_rank0:
         return 0
     print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
-    if result.validation_accuracy:
-        print_line(f"validation: {format_accuracy(result.validation_accuracy)}")
+    if result.validation_metrics:
+        print_line(f"validation: {format_metrics(result.validation_metrics)}")
     return 3 if result.train_state.num_failed else 0

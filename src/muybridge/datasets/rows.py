@@ -34,6 +34,7 @@ class VideoRow:
     end_seconds: float | None = None
     source_fps: float | None = None  # the rate of frames that are stored without one
     folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have folds
+    targets: tuple[tuple[str, float], ...] = ()  # names and numbers of a regression; NaN: not measured
 
     @property
     def group_key(self) -> str:

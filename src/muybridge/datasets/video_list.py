@@ -3,6 +3,8 @@
 path,label,split,group,start_seconds,end_seconds
 clips/a.mp4,hug|push,train,seq01,1.5,4
 
+For regression, targets are numbers in `label` or in columns `target_<name>`; an empty cell of these is not measured.
+
 Input: a file. Output: a `VideoList`. A row with a problem is named and left out; the other rows are not affected. Training
 refuses a list with problems, prediction reports each as a failed input.
 """
@@ -11,8 +13,8 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muybridge.datasets.columns import ColumnMapping
@@ -20,9 +22,10 @@ from muybridge.datasets.frame_rates import convert_frame_to_seconds, read_frame_
 from muybridge.datasets.json_lists import read_json_table
 from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.targets import find_target_columns, parse_target
 from muybridge.datasets.text_table import TextRow
 from muybridge.datasets.video_files import VideoFinder
-from muybridge.records import Split
+from muybridge.records import Split, Task
 from muybridge.text import join_names
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
@@ -46,7 +49,9 @@ class VideoList:
 class _RowParser:
     mapping: ColumnMapping
     finder: VideoFinder
-    needs_labels: bool
+    is_data_set: bool
+    needs_label_cells: bool
+    target_columns: Mapping[str, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
     num_file_rates: int = 0  # rows in frames whose rate is read from the file
 
@@ -57,6 +62,7 @@ class _RowParser:
             path = posixpath.normpath(self._get(row, "path"))
             path = self.finder.find(path) or path
             labels = self._parse_labels(row, problems)
+            targets = self._parse_targets(row, problems)
             split = self._parse_split(row, problems)
             start, end = self._parse_bounds(row, path, problems)
             # Where bounds are in frames, `_find_rate` has read it.
@@ -65,7 +71,7 @@ class _RowParser:
                 problems.append("has the frames_per_second 0, expected a rate above 0")
             if not problems:
                 group = self._get(row, "group") or None
-                return VideoRow(path, labels, split, group, start, end, rate)
+                return VideoRow(path, labels, split, group, start, end, rate, targets=targets)
         self.problems += [(row.line_number, problem) for problem in problems]
         return None
 
@@ -85,14 +91,27 @@ class _RowParser:
 
     def _parse_labels(self, row: TextRow, problems: list[str]) -> tuple[str, ...]:
         labels = tuple(dict.fromkeys(label.strip() for label in self._get(row, "label").split("|") if label.strip()))
-        if not labels and self.needs_labels:
+        if not labels and self.needs_label_cells:
             problems.append("has no label")
         return labels
+
+    def _parse_targets(self, row: TextRow, problems: list[str]) -> tuple[tuple[str, float], ...]:
+        cells = {name: "".join(row.cells[index : index + 1]) for name, index in self.target_columns.items()}
+        targets = []
+        for name, text in cells.items():
+            value = parse_target(text)
+            if value is None:
+                problems.append(f"has the {name} {text!r}, expected a number")
+            else:
+                targets.append((name, value))
+        if cells and not any(cells.values()):
+            problems.append(f"has no {' and no '.join(cells)}")
+        return tuple(targets)
 
     def _parse_split(self, row: TextRow, problems: list[str]) -> Split | None:
         text = self._get(row, "split")
         split = SPLIT_ALIASES.get(text.lower())
-        if text and split is None and self.needs_labels:
+        if text and split is None and self.is_data_set:
             problems.append(f"has the split {text!r}, expected one of {', '.join(SPLIT_ALIASES)}")
         return split
 
@@ -140,20 +159,32 @@ def is_video_list(path: Path) -> bool:
 
 
 def read_video_list(
-    path: Path, *, columns: str | None = None, root: Path | None = None, needs_labels: bool = True
+    path: Path,
+    *,
+    columns: str | None = None,
+    root: Path | None = None,
+    needs_labels: bool = True,
+    task: Task | None = "single_label",
 ) -> VideoList:
     """Read a list; its paths are relative to `root`, by default the folder of the list.
 
-    `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. Raises ValueError for a file that is not a list.
+    `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. `task` says what is read: labels, which are needed
+    except for multi_label, or for regression the targets; None reads both, and needs one of them. Raises ValueError for a file
+    that is not a list.
     """
-    table = read_table(path, columns, root, needs_labels=needs_labels)
+    table = read_table(path, columns, root, needs_labels=needs_labels and task != "regression" and task is not None)
+    text_rows = list(table.rows)
+    target_columns = find_target_columns(table.mapping, text_rows, task) if needs_labels else {}
+    if needs_labels and task is None and not target_columns:
+        _check_columns(path, table, ("label",))
     finder = VideoFinder(path.parent if root is None else root)
-    parser = _RowParser(table.mapping, finder, needs_labels)
+    needs_label_cells = needs_labels and task != "multi_label" and not target_columns
+    parser = _RowParser(table.mapping, finder, needs_labels, needs_label_cells, target_columns)
     rows, line_numbers = [], []
-    for text_row in table.rows:
+    for text_row in text_rows:
         row = parser.parse(text_row)
         if row is not None:
-            rows.append(row)
+            rows.append(replace(row, labels=()) if task == "regression" else row)
             line_numbers.append(text_row.line_number)
     notes = (*table.notes, *_describe_reading(path, table.mapping, parser))
     return VideoList(
@@ -171,14 +202,18 @@ def read_table(path: Path, columns: str | None, root: Path | None = None, *, nee
         table = read_json_table(path, columns)
     else:
         table = read_text_table(path, columns, path.parent if root is None else root)
-    required = ("path", "label") if needs_labels else ("path",)
+    _check_columns(path, table, ("path", "label") if needs_labels else ("path",))
+    return table
+
+
+def _check_columns(path: Path, table: ListTable, required: Sequence[str]) -> None:
+    """Raise ValueError for the roles without a column."""
     missing = [role for role in required if role not in table.mapping.indices]
     if missing:
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}; its first line names "
             f"{', '.join(filter(None, table.mapping.names)) or 'nothing'}{_suggest(missing, table.mapping.names)}"
         )
-    return table
 
 
 def _suggest(missing: Sequence[str], names: Sequence[str]) -> str:

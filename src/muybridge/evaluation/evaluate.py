@@ -16,14 +16,19 @@ import torch
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.targets import match_targets, prepare_for_task
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
+from muybridge.evaluation.outputs import compute_video_outputs
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, score_batch
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
+from muybridge.evaluation.scores import read_any_scores, score_batch
+from muybridge.evaluation.scores_header import FORMAT, TARGETS_FORMAT, ScoresHeader
+from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.run_folder import read_settings
@@ -34,7 +39,8 @@ from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
 from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
-from muybridge.records import Preprocessing, Scorer
+from muybridge.models.heads import Head
+from muybridge.records import Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_percent
 from muybridge.weights.card import Card
@@ -52,26 +58,55 @@ class EvaluationJob:
     evaluation: EvaluationSettings
     loading: LoadingSettings
     precision: Precision = "fp32"  # of the scorer; it stands in the score file
+    head: Head | None = None  # of the network, for another task than single_label
+    num_bootstraps: int = NUM_BOOTSTRAPS  # of the intervals of such a task; 0: none
+
+    def __post_init__(self) -> None:
+        if self.head and self.evaluation.keep == "videos":
+            raise ValueError(
+                f"evaluation.keep videos is for the task single_label, not for {self.head.task}; use evaluation.keep views"
+            )
+
+    @property
+    def task(self) -> Task:
+        """What the network was trained for."""
+        return self.head.task if self.head else "single_label"
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
+        is_regression = self.head is not None and self.head.task == "regression"
         return ScoresHeader(
-            classes=self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
+            classes=self.head.outputs if self.head and is_regression else self.manifest.classes,
+            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.task),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
             manifest_sha256=self.manifest.compute_sha256(),
             num_videos=len(self.manifest),
+            format=TARGETS_FORMAT if self.head else FORMAT,
+            head=self.head,
         )
+
+    def compute_metrics(self, path: Path) -> Accuracy | TaskMetrics:
+        """The accuracy or the metrics of the task, from the score file."""
+        if self.head is None:
+            return compute_accuracy(read_video_scores(path))
+        return compute_task_metrics(compute_video_outputs(read_any_scores(path)), num_bootstraps=self.num_bootstraps)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The accuracy of a score file, and the number of videos shorter than a clip, which were repeated in a loop."""
+    """The metrics of a score file, and the number of videos shorter than a clip, which were repeated in a loop."""
 
-    accuracy: Accuracy
+    metrics: Accuracy | TaskMetrics
     num_looped_videos: int
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The metrics of single_label. Raises ValueError for another task."""
+        if isinstance(self.metrics, TaskMetrics):
+            raise ValueError(f"the task {self.metrics.task} has no accuracy; this is for the task single_label")
+        return self.metrics
 
 
 def evaluate_split(
@@ -121,21 +156,25 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        task=card.task,
     )
+    data = prepare_for_task(data, card.task, card.classes if card.task == "ordinal" else ())
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
             f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
         )
     preprocessing = card.preprocessing
+    is_regression = card.task == "regression"
     return EvaluationJob(
-        manifest=manifest.remap_labels(card.classes),
+        manifest=match_targets(manifest, card.classes) if is_regression else manifest.remap_labels(card.classes),
         split=settings.split,
         fold=settings.fold,
         preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
         model_sha256=card.tensors_sha256,
         evaluation=settings.evaluation,
         loading=settings.loading,
+        head=card.head,
     )
 
 
@@ -184,13 +223,13 @@ def evaluate(
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing)
-    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
+    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips, task=job.task)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device)
+            rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device, schema=header.schema)
             if keep_videos:
                 rows = aggregate_record_batch(rows, header, batch.num_looped_videos)
             yield rows, batch.num_looped_videos
@@ -209,10 +248,15 @@ def evaluate(
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
             num_looped = writer.write(iterate_gathered_rows())
-        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped)
+        result = EvaluationResult(job.compute_metrics(path), num_looped)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
+
+
+def format_metrics(metrics: Accuracy | TaskMetrics) -> str:
+    """The metrics of any task in one line."""
+    return metrics.format_line() if isinstance(metrics, TaskMetrics) else format_accuracy(metrics)
 
 
 def format_accuracy(accuracy: Accuracy) -> str:

@@ -26,11 +26,11 @@ from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
-    ScoresHeader,
     make_execution_metadata,
     make_part_settings,
     read_scores,
 )
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.parquet_file import check_table_size
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object

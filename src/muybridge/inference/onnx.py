@@ -255,7 +255,7 @@ class OnnxScorer:
         check_finite_clips(clips_ncthw)
         clips = clips_ncthw.detach().float().cpu().contiguous().numpy()
         (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
-        expected = (len(clips), len(self.card.classes))
+        expected = (len(clips), self.card.specification.num_classes)
         if logits.shape != expected:
             raise ValueError(
                 f"the ONNX file has logits of shape {logits.shape}, but {expected} were expected from its card; export it again"

@@ -19,7 +19,7 @@ from PIL import Image
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.loading.clip_reader import open_frame_source
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data

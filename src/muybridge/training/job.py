@@ -11,19 +11,22 @@ from pathlib import Path
 import torch
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.targets import describe_missing_targets, prepare_for_task
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
+from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
-from muybridge.settings import TrainSettings
+from muybridge.settings import TrainingSettings, TrainSettings
 from muybridge.training.checks import check_clips_fit, check_supported
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
 from muybridge.training.schedule import Schedule, build_schedule
+from muybridge.training.tasks import TaskLoss, describe_imbalance, make_head, make_task_loss
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class TrainingJob:
     device: torch.device
     notes: tuple[str, ...]
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
+    task_loss: TaskLoss = field(default_factory=lambda: TaskLoss(TrainingSettings(), None, None))
+
+    @property
+    def head(self) -> Head | None:
+        """The head of another task than single_label."""
+        return self.task_loss.head
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the card: those of the data, or the targets of a regression."""
+        is_regression = self.head is not None and self.head.task == "regression"
+        return self.head.outputs if self.head and is_regression else self.train_manifest.classes
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -64,12 +79,16 @@ def prepare_job(
         seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        task=settings.training.task,
     )
+    data = prepare_for_task(data, settings.training.task, settings.training.levels)
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
     check_clips_fit(train, settings.preprocessing)
-    network, network_notes = create_initial_network(settings, data.classes, run.specification, process_group)
+    task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
+    head = make_head(settings.training, data)
+    network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
     settings, precision_notes = resolve_precision(settings, network.to(device), device, process_group)
     execution = describe_execution(device, settings.training.precision, tf32=bool(settings.training.tf32))
     resume_notes = (
@@ -87,6 +106,7 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
+        notes=(*data.notes, *task_notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
         process_group=process_group,
+        task_loss=make_task_loss(settings.training, head, train),
     )

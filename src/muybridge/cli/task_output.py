@@ -7,7 +7,7 @@ import math
 from muybridge.evaluation.multi_label import MultiLabelMetrics
 from muybridge.evaluation.ordinal import OrdinalMetrics
 from muybridge.evaluation.regression import RegressionMetrics
-from muybridge.evaluation.resampling import Estimate
+from muybridge.evaluation.resampling import MetricEstimate
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
@@ -41,7 +41,7 @@ def _print_header(first: str) -> None:
     print_line(f"{first:<14}{'':>10}   {'95 % interval':<20}")
 
 
-def _print_row(name: str, one: Estimate, remark: str = "", *, percent: bool = False) -> None:
+def _print_row(name: str, one: MetricEstimate, remark: str = "", *, percent: bool = False) -> None:
     value = format_percent(one.value) if percent else f"{one.value:.3g}"
     factor, form = (100, ".1f") if percent else (1, ".3g")
     interval = "" if math.isnan(one.low) else f"{factor * one.low:{form}} to {factor * one.high:{form}}"
@@ -57,7 +57,7 @@ def _print_multi_label(metrics: MultiLabelMetrics) -> None:
         ("macro F1", metrics.macro_f1),
         ("all right", metrics.exact_match),
     ):
-        _print_row(name, Estimate(value), percent=True)
+        _print_row(name, MetricEstimate(value), percent=True)
     print_line()
     width = max(len(row.name) for row in metrics.per_class[:NUM_SHOWN_CLASSES])
     print_line(f"{'class':<{width}}{'AP':>9}{'videos':>9}{'threshold':>11}{'precision':>11}{'recall':>9}{'F1':>9}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, Estimate, estimate
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, MetricEstimate, estimate
 from muybridge.models.heads import DEFAULT_THRESHOLD
 
 _MAX_BOOTSTRAPPED = 5_000_000  # videos times classes; the intervals of more would take minutes
@@ -25,7 +25,7 @@ class LabelMetrics:
     name: str
     num_positive: int
     num_videos: int
-    average_precision: Estimate
+    average_precision: MetricEstimate
     threshold: float
     precision: float
     recall: float
@@ -41,7 +41,7 @@ class LabelMetrics:
 class MultiLabelMetrics:
     """Metrics over all classes. F1 is at the thresholds; micro counts all decisions, macro is the mean over classes."""
 
-    mean_average_precision: Estimate
+    mean_average_precision: MetricEstimate
     chance: float
     """mAP of a network that guesses: the mean share of the classes."""
     micro_f1: float

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, Estimate, estimate
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, MetricEstimate, estimate
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class OrdinalMetrics:
     """Metrics over `num_videos` videos. `confusion` has the counts (levels, levels): rows are labels, columns predictions."""
 
     num_videos: int
-    exact: Estimate
-    within_one: Estimate
-    mae: Estimate
-    kappa: Estimate
+    exact: MetricEstimate
+    within_one: MetricEstimate
+    mae: MetricEstimate
+    kappa: MetricEstimate
     majority: float
     """Exact of always predicting the most frequent level of these videos."""
     baseline_mae: float

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.evaluation.metrics import Z_95
-from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, Estimate, estimate
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, MetricEstimate, estimate
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class RegressionMetrics:
     name: str
     unit: str
     num_videos: int
-    mae: Estimate
-    rmse: Estimate
-    r2: Estimate
+    mae: MetricEstimate
+    rmse: MetricEstimate
+    r2: MetricEstimate
     bias: float
     limits_of_agreement: tuple[float, float]
     baseline_mae: float

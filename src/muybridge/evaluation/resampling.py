@@ -22,7 +22,7 @@ WeightedMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MetricEstimate:
     """A value with a 95 % interval from `low` to `high`; NaN where it is not defined, or no interval was asked for."""
 
     value: float
@@ -34,13 +34,13 @@ class Estimate:
         return {name: None if math.isnan(value) else value for name, value in vars(self).items()}
 
 
-def estimate(metric: WeightedMetric, num_videos: int, num_bootstraps: int = NUM_BOOTSTRAPS) -> Estimate:
+def estimate(metric: WeightedMetric, num_videos: int, num_bootstraps: int = NUM_BOOTSTRAPS) -> MetricEstimate:
     """The metric of `num_videos` videos with its interval; `num_bootstraps` 0 leaves the interval out."""
     if num_videos == 0:
-        return Estimate(math.nan)
+        return MetricEstimate(math.nan)
     value = float(metric(np.ones((1, num_videos)))[0])
     if num_videos < 2 or num_bootstraps == 0:
-        return Estimate(value)
+        return MetricEstimate(value)
     rng = make_generator(0, "bootstrap of videos", 0)
     block = max(1, _MAX_VALUES_PER_BLOCK // num_videos)
     samples = []
@@ -51,6 +51,6 @@ def estimate(metric: WeightedMetric, num_videos: int, num_bootstraps: int = NUM_
     resampled = np.concatenate(samples)
     resampled = resampled[~np.isnan(resampled)]
     if not len(resampled):
-        return Estimate(value)
+        return MetricEstimate(value)
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return MetricEstimate(value, float(low), float(high))

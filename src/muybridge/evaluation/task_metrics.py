@@ -23,7 +23,7 @@ from muybridge.evaluation.ordinal import OrdinalMetrics, compute_ordinal
 from muybridge.evaluation.outputs import VideoOutputs
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.regression import RegressionMetrics, compute_regression
-from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, Estimate
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS, MetricEstimate
 from muybridge.models.heads import Head, choose_levels
 from muybridge.records import Task
 from muybridge.text import format_count, format_percent
@@ -154,13 +154,13 @@ def _compute_criterion(metrics: AnyMetrics, head: Head) -> float:
     return value if math.isfinite(value) else WORST_CRITERION
 
 
-def format_estimate(one: Estimate) -> str:
+def format_estimate(one: MetricEstimate) -> str:
     """`5.31 [4.8, 5.9]`; without the interval where there is none."""
     interval = "" if math.isnan(one.low) else f" [{one.low:.3g}, {one.high:.3g}]"
     return f"{one.value:.3g}{interval}"
 
 
-def format_share_estimate(one: Estimate) -> str:
+def format_share_estimate(one: MetricEstimate) -> str:
     """A share as `71.3 % [64.0, 78.2]`."""
     interval = "" if math.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
     return f"{format_percent(one.value)}{interval}"

@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long test-gpu docs clean
+.PHONY: setup demo check test test-long test-soak test-gpu docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
@@ -19,7 +19,7 @@ setup: .venv/.ready  ## the library and the command in .venv
 	touch $@
 
 .venv/.long: .venv/.dev
-	$(INSTALL) '.[ray,triton]'
+	$(INSTALL) '.[ray,triton,fuzz]'
 	touch $@
 
 .venv/.docs: .venv/.ready
@@ -39,7 +39,10 @@ test: .venv/.dev  ## what runs before every commit
 	$(PYTEST) -n 2 --dist loadfile -m "not long"
 
 test-long: .venv/.long  ## what is too slow for every run: Ray clusters on this machine, GPU kernels in an interpreter
-	$(PYTEST) -n 2 --dist loadfile -m long
+	$(PYTEST) -n 2 --dist loadfile -m "long and not soak"
+
+test-soak: .venv/.long  ## what takes hours: every reader is fuzzed for ten minutes, ten thousand opens, marked soak
+	$(PYTEST) -n 2 -m soak
 
 test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and names what it skips
 	PYTHONPATH=src $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu

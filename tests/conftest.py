@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 from rich.console import Console
 
 from muybridge.cli.main import main
@@ -15,6 +17,11 @@ from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 from runs import MOTIONS, tiny_run
 
+# Property tests draw the same examples every time, and write nothing; `HYPOTHESIS_PROFILE=random` draws new ones.
+settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.register_profile("random", deadline=None, database=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
 
 class Told(NamedTuple):
     """What a command line said: exit code, standard output, standard error."""
@@ -22,6 +29,14 @@ class Told(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes hours is long as well: `-m "not long"` leaves it out."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session")

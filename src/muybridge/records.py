@@ -25,7 +25,7 @@ Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
 ColorMatrix = Literal["bt601", "bt709"]
 Task = Literal["single_label", "multi_label", "regression", "ordinal"]  # what a network is trained for
-TimeOrigin = Literal["picture", "container"]  # seconds of a list count from the first frame, or as in a player
+TimeOrigin = Literal["picture", "container"]  # seconds count from the first frame, or as in a player
 
 SPLITS: tuple[str, ...] = get_args(Split)
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -135,13 +135,15 @@ class FrameTimes:
     """The presentation times of one video's frames: `ticks` int64 (N,), strictly increasing, of `tick_seconds` each.
 
     `end_tick` is the end of the last frame. Ticks are the container's own integers, so that placing a clip is exact.
-    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default.
+    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default. `lead_seconds`: how
+    much earlier than the first frame the seconds begin to count that people give and are told (`TimeOrigin`).
     """
 
     ticks: NDArray[np.int64]
     tick_seconds: Fraction
     end_tick: int
     has_assumed_rate: bool = False
+    lead_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.ticks) == 0:

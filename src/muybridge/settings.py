@@ -26,6 +26,7 @@ from muybridge.bounds import (
     NetworkWidth,
     NormEpsilon,
     NumClips,
+    NumFolds,
     NumWorkers,
     Seed,
     Share,
@@ -33,7 +34,11 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing, Task
+from muybridge.records import Modality, Preprocessing, Task, TimeOrigin
+
+FoldUnit = Literal["group", "video"]  # what the folds of a cross-validation keep together
+RecipeName = Literal["own_videos", "scratch", "paper"]
+LearningRate = Annotated[float, Interval(gt=0, le=1000)]
 
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
@@ -87,12 +92,17 @@ class ClipSettings:
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, subtracted; by default that of --init, else of Kinetics (rgb) or 0 (flow)."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of each channel, divided by; by default that of --init, else of Kinetics (rgb) or of flow."""
     mirror: bool = True
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""
 
     def __post_init__(self) -> None:
         check_fields(self, "clips.")
-        self.make_preprocessing("flow")  # the modality without a restriction of its own
+        # Flow has no restriction of its own but the number of its channels.
+        self.make_preprocessing("rgb" if len(self.mean or self.std) == 3 else "flow")
 
     def make_preprocessing(self, modality: Modality) -> Preprocessing:
         """These settings as the record that the weights' card holds. Raises ValueError naming the setting to change."""
@@ -112,7 +122,7 @@ class TrainingSettings:
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov momentum, or AdamW."""
-    learning_rate: Annotated[float, Interval(gt=0, le=1000)] = 0.01
+    learning_rate: LearningRate = 0.01
     """Rate for 32 clips a step; it grows linearly with the global batch."""
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     """Nesterov momentum of SGD."""
@@ -173,6 +183,9 @@ class TrainingSettings:
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
 
+    phases: tuple[tuple[Epochs, LearningRate], ...] = ()
+    """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
+
     def __post_init__(self) -> None:
         check_fields(self, "training.")
         self._check_task()
@@ -191,6 +204,11 @@ class TrainingSettings:
                 not is_set or self.task in tasks,
                 f"training.{name} is for {' and '.join(tasks)}, not for training.task {self.task}; leave it out",
             )
+
+    @property
+    def total_epochs(self) -> float:
+        """Epochs of the run with the phases added to it."""
+        return self.epochs + sum(epochs for epochs, _ in self.phases)
 
     @property
     def resolved_warmup_epochs(self) -> float:
@@ -291,12 +309,14 @@ class TimeoutSettings:
 class TrainSettings:
     """All settings of a training run."""
 
-    data: str
+    data: str = ""
     """A folder of class folders, or a CSV file (docs/data.md)."""
     model: str = "r2plus1d_18"
     """A network of the family; `muybridge models` lists them."""
     output: str = "runs/latest"
     """The run folder to write."""
+    recipe: RecipeName | None = None
+    """Defaults of the training group: own_videos (with --init), scratch or paper (without); src/muybridge/recipes/training."""
     init: str | None = None
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
@@ -305,9 +325,18 @@ class TrainSettings:
     """Which columns of a list are which, such as path=filename,label=class,group=subject; what is left out is guessed from
     the names (docs/data.md)."""
     fold: Fold | None = None
-    """Which official fold to use, for data sets that have them."""
+    """Which official fold to use, for data sets that have them; or which of --num-folds."""
+    num_folds: NumFolds | None = None
+    """Split the data into so many folds for cross-validation, whatever splits it has: fold K is the test split."""
+    fold_by: FoldUnit = "group"
+    """What the folds of --num-folds keep together: the videos of a group, or each video by itself."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
+    background: bool = False
+    """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -343,15 +372,25 @@ class EvaluateSettings:
     split: Literal["train", "validation", "test"] = "test"
     """The videos to score."""
     output: str | None = None
-    """The score file to write; by default scores/<split>.parquet in the run folder."""
+    """The score file to write; by default scores/<split>.parquet in the run folder, for other data than the run's or another
+    protocol scores/<split>-<data>-<hash>.parquet."""
     columns: str | None = None
     """Which columns of a list are which, such as path=filename,label=class,group=subject; unset: as the run read the same
     data, else guessed from the names (docs/data.md)."""
     fold: Fold | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""
+    num_folds: NumFolds | None = None
+    """Split the data into so many folds, of which --fold is the test split. Unset: as the run if the data is the same."""
+    fold_by: FoldUnit | None = None
+    """What the folds of --num-folds keep together. Unset: as the run if the data is the same, or groups."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the run if the data is the same, or picture."""
+    background: bool | None = None
+    """Whether reviewed time without a label is the class background. Unset: as in the run if the data is the same, else no."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -375,7 +414,7 @@ def settings_to_dict(settings: Any) -> dict[str, Any]:
 def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _convert_tuples(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -65,13 +65,14 @@ def test_other_splits_and_the_place_of_scores(
 ) -> None:
     run = copytree(finished_run, tmp_path / "run")
     words = ("--data", motions, "--loading.workers=0", "--evaluation.clips=2", "--split")
-    assert cli("evaluate", run, *words, "train").code == 0
+    assert cli("evaluate", run, "--data", motions, "--loading.workers=0", "--split", "train").code == 0
     assert read_scores(run / "scores" / "train.parquet").header.num_videos == 16
     assert cli("evaluate", run / "last.safetensors", *words, "validation").code == 0
-    assert read_scores(run / "last.scores.parquet").header.num_videos == 4
+    (last_scores,) = run.glob("last.validation-data-*.parquet")
+    assert read_scores(last_scores).header.num_videos == 4
     # The last weights give the scores that training wrote, but for rounding: batch norm is folded when nothing is learnt.
     ours, in_training = (
-        read_scores(run / "last.scores.parquet").table,
+        read_scores(last_scores).table,
         read_scores(run / "scores" / "validation.parquet").table,
     )
     assert ours.drop_columns("logits").equals(in_training.drop_columns("logits"))
@@ -99,3 +100,21 @@ def test_a_split_that_is_not_there(finished_run: Path, motions: Path, tmp_path: 
     told = cli("evaluate", finished_run, "--data", tmp_path / "data", "-o", tmp_path / "s.parquet")
     assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
     assert "has no videos in the split test; it has train, validation" in told.err
+
+
+def test_scores_of_other_data_and_protocols_replace_none_of_the_run(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = copytree(finished_run, tmp_path / "run")
+    copytree(motions, tmp_path / "other videos")
+    own, fewer_clips = ("--data", motions), ("--data", motions, "--evaluation.clips=2")
+    paths = []
+    for words in (own, fewer_clips, ("--data", tmp_path / "other videos"), own):
+        told = cli("evaluate", run, *words, "--loading.workers=0", "--json")
+        assert told.code == 0
+        paths.append(Path(json.loads(told.out)["scores"]))
+    assert paths[0] == paths[3] == run / "scores" / "test.parquet"
+    assert re.fullmatch(r"test-data-[0-9a-f]{8}\.parquet", paths[1].name)
+    assert re.fullmatch(r"test-other_videos-[0-9a-f]{8}\.parquet", paths[2].name)
+    assert read_scores(paths[0]).header.protocol.clips == 10
+    assert len(set(paths)) == 3

@@ -37,8 +37,9 @@ def config(folder: Path, changes: dict[str, Any] | None = None) -> Path:
 def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("train", "--data", motions, "--config", config(tmp_path), "-o", tmp_path / "run")
     assert told.code == 0
-    precision, plan, work, *validations = told.err.splitlines()
+    precision, plan, few, work, *validations = told.err.splitlines()
     assert precision.startswith("training in fp32")
+    assert few.startswith("16 videos are few")
     assert re.fullmatch(
         r"r2plus1d_10 with [\d,]+ parameters on cpu; 16 training and 4 validation videos of 2 classes", plan
     )
@@ -46,12 +47,13 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
         r"48 clips in 12 steps of 4: about \d+ seconds? at [\d.e+]+ clips a second, if loading .*", work
     )
     assert [line.partition(":")[0] for line in validations] == ["epoch 1.0", "epoch 2.0"]
-    first, second = told.out.splitlines()
+    first, second, third = told.out.splitlines()
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
     assert second == validations[-1].replace("epoch 2.0", "validation")
+    assert third.startswith("validation: always predicting left gives 50.0 %, guessing 50.0 %")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     resolved = {"training.global_batch": 4, "training.precision": "fp32", "training.tf32": saved["training"]["tf32"]}
-    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", resolved))
+    assert saved == settings_to_dict(tiny_run(motions, tmp_path / "run", {**resolved, "recipe": "paper"}))
 
 
 def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -169,3 +169,34 @@ def test_json_carries_the_protocol(new_scores: Callable[..., Scores]) -> None:
     assert (values["split"], values["fold"]) == ("test", 2)
     assert values["clip_top1"]["of_all"]["share"] == 0.5
     assert values["per_class"][0] == {"name": "class 0", "right": 1, "of": 1, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("num_right", "verdict"),
+    [(2, "not distinguishable from always predicting class 0"), (30, None), (0, "below always predicting class 0")],
+)
+def test_accuracy_is_compared_with_the_majority_class(
+    num_right: int, verdict: str | None, new_scores: Callable[..., Scores]
+) -> None:
+    """20 videos of class 0 and 10 of class 1: 12 or 30 right, or five of class 1 alone."""
+    logits = {0: [FIRST], 1: [SECOND]}
+    labels = [0] * 20 + [1] * 10
+    predicted = {2: [0] * 10 + [1] * 18 + [0] * 2, 30: labels, 0: [1] * 25 + [0] * 5}[num_right]
+    videos = [
+        (f"{row}", (label,), logits[guess]) for row, (label, guess) in enumerate(zip(labels, predicted, strict=True))
+    ]
+    if num_right == 2:  # ten of class 0 and eight of class 1
+        assert sum(label == guess for label, guess in zip(labels, predicted, strict=True)) == 18
+    accuracy = compute_accuracy(compute_video_scores(new_scores(videos)))
+    assert (accuracy.baseline.majority_class, accuracy.baseline.majority.right) == ("class 0", 20)
+    assert accuracy.baseline.chance == pytest.approx(1 / 3)
+    sentence = accuracy.format_baseline()
+    assert sentence.startswith("always predicting class 0 gives 66.7 %, guessing 33.3 %")
+    assert (verdict in sentence) if verdict else ("distinguishable" not in sentence and "below" not in sentence)
+    assert accuracy.to_json()["baseline"]["majority"]["share"] == pytest.approx(2 / 3)
+
+
+def test_video_at_5_only_above_five_classes(new_scores: Callable[..., Scores]) -> None:
+    for num_classes, expected in ((5, ["clip@1", "video@1"]), (6, ["clip@1", "video@1", "video@5"])):
+        scores = new_scores([("a", (0,), [list(range(num_classes))])], num_classes=num_classes)
+        assert [name for name, _ in compute_accuracy(compute_video_scores(scores)).figures] == expected

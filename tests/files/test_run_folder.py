@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from muybridge.files.atomic import atomic_write, write_json, write_text
-from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
+from muybridge.files.run_folder import (
+    append_json_line,
+    collect_environment,
+    describe_unfinished_run,
+    read_json_lines,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -37,3 +42,14 @@ def test_the_environment_names_what_results_depend_on() -> None:
     found = collect_environment()
     assert found["packages"]["torch"]
     assert found["processor"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "phases", "expected"),
+    [(12, [], None), (5, [], "stopped at epoch 0.8 of 2"), (12, [[1.0, 0.1]], "stopped at epoch 2.0 of 3")],
+)
+def test_a_run_that_did_not_finish_says_where_it_is(steps: int, phases: list[object], expected: str | None) -> None:
+    log = [{"kind": "train", "step": step, "epoch": step / 6} for step in range(1, steps + 1)]
+    assert describe_unfinished_run({"training": {"epochs": 2.0, "phases": phases}}, log) == expected
+    assert describe_unfinished_run({}, log) is None
+    assert describe_unfinished_run({"training": {"epochs": 2.0}}, []) is None

@@ -17,11 +17,11 @@ from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.paper import TABLE2
 from muybridge.studies.plan import DataSource, motion_source
-from muybridge.studies.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 from muybridge.studies.render import format_study
 from muybridge.studies.rows import build_row
 from muybridge.studies.study import Study, StudyConfig, result_to_json
 from muybridge.studies.tables import NOT_RUN
+from muybridge.training.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 
 NAMES = {
     "table1",

@@ -12,10 +12,10 @@ from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
 from muybridge.studies.laptop import build_laptop_settings
 from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, with_seeds
-from muybridge.studies.recipes import build_train_settings
 from muybridge.studies.render import merge_machines
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, build_plan, execute_runs, list_missing_evaluations
+from muybridge.training.recipes import build_train_settings
 
 SOURCE = DataSource("data-1", address="/data/1")
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_run.py")))

@@ -8,8 +8,8 @@ import torch
 from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train
 from muybridge.settings import TrainSettings
-from muybridge.studies.recipes import RECIPE_FOLDER
 from muybridge.training.network import initialize_network
+from muybridge.training.recipes import RECIPE_FOLDER
 from muybridge.training.schedule import build_schedule
 
 FOLDER = RECIPE_FOLDER / "fine_tuning"

@@ -248,7 +248,7 @@ def test_what_a_run_leaves_behind(uninterrupted: Callable[[str], Path]) -> None:
     found = {path.name for path in run.iterdir()}
     assert found == {
         "settings.yaml", "network.json", "environment.json", "log.jsonl", "failures.jsonl", "tensorboard",
-        "checkpoints", "scores", "best.safetensors", "last.safetensors",
+        "checkpoints", "scores", "videos.parquet", "best.safetensors", "last.safetensors",
     }  # fmt: skip
     assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
     network, card = load_weights(run / "last.safetensors")
@@ -297,7 +297,7 @@ def test_the_best_weights_are_those_of_the_best_validation(
         result = evaluate(examination, *arguments, **options)
         hashes.append(examination.model_sha256)
         rate = Rate(right=round(4 * next(pretended)), of=4, low=0.0, high=1.0)
-        return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0)
+        return EvaluationResult(replace(result.accuracy, video_top1=Rates(rate, rate)), 0, result.path)
 
     monkeypatch.setattr(validation_module, "evaluate", lying)
     trained(tiny_run(motions, tmp_path / "run", {"training.validate_every_epochs": 0.5}))

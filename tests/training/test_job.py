@@ -33,6 +33,7 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
         "environment.json",
         "network.json",
         "settings.yaml",
+        "videos.parquet",
     ]
 
 

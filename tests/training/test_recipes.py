@@ -14,8 +14,8 @@ from muybridge.cli.options import parse_settings
 from muybridge.cli.train import train
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.studies.recipes import RECIPE_FOLDER
 from muybridge.training.network import initialize_network
+from muybridge.training.recipes import RECIPE_FOLDER
 
 FOLDER = RECIPE_FOLDER
 RECIPES = sorted(FOLDER.glob("*.yaml"))

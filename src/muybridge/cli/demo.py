@@ -54,8 +54,9 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
     _report_progress(f"\n5. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
     _report_progress(
-        f"next: muybridge train --data YOUR_VIDEOS -o runs/first   (a folder of videos for every class, as in {data})"
+        "next: muybridge train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"
     )
+    _report_progress(f"      (a folder of videos for every class, as in {data})")
     return 0
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from muybridge.bounds import FrameStep
+from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import compute_exit_code, create_progress, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
 from muybridge.terminal import print_line
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 
 if TYPE_CHECKING:
     from muybridge.evaluation.evaluate import EvaluationResult
@@ -20,12 +22,23 @@ NUM_HARDEST_CLASSES = 5
 MAIN_OPTIONS = ShownFirst(("data", "split", "output", "json", "evaluation.clips", "evaluation.batch_size", "device"))
 
 
-def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], json: bool = False) -> int:
+def evaluate(
+    run: str,
+    *,
+    settings: Annotated[EvaluateSettings, MAIN_OPTIONS],
+    json: bool = False,
+    timeline: bool = False,
+    step: FrameStep | None = None,
+) -> int:
     """Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.
+
+    With --timeline, the data is a list of segments, and what is scored is when the classes occur along each whole file.
 
     Args:
         run: A run folder, a .safetensors or .onnx file, or a catalogue name.
         json: Print JSON.
+        timeline: Score segments along whole files: frame accuracy, segmental F1, edit score, mean average precision.
+        step: With --timeline: frames between two windows (default: a quarter of a clip).
 
     Returns:
         3 when some videos could not be read, 1 when none could.
@@ -35,7 +48,13 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
         muybridge evaluate runs/first --data my_videos --split validation --json
         muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
         muybridge evaluate first.onnx --data my_videos
+        muybridge evaluate runs/first --data segments.csv --timeline
     """
+    if timeline:
+        return evaluate_timeline(run, settings, step, json=json)
+    if step is not None:
+        raise ValueError("--step is for --timeline; add it, or leave --step out")
+
     from muybridge.cli.task_output import print_task_metrics
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
@@ -43,8 +62,9 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
-    path = resolve_scores_path(run, settings)
-    check_output_file(path)
+    path = Path(settings.output) if settings.output else None
+    if path:
+        check_output_file(path)
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):
@@ -61,40 +81,28 @@ def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], j
         return 0
     metrics = result.metrics
     if json:
-        print_json({"scores": str(path), "num_looped_videos": result.num_looped_videos, **metrics.to_json()})
+        print_json({"scores": str(result.path), "num_looped_videos": result.num_looped_videos, **metrics.to_json()})
     elif isinstance(metrics, TaskMetrics):
         print_task_metrics(metrics)
-        print_line(f"scores: {path}")
+        print_line(f"scores: {result.path}")
     else:
-        _print(result, path)
+        _print(result)
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 
 
-def resolve_scores_path(run: str, settings: EvaluateSettings) -> Path:
-    """The score file: as given, else in the run folder, else beside the weights."""
-    if settings.output:
-        return Path(settings.output)
-    address = Path(run)
-    if address.is_dir():
-        return address / "scores" / f"{settings.split}.parquet"
-    return address.with_suffix(".scores.parquet")
-
-
-def _print(result: EvaluationResult, path: Path) -> None:
+def _print(result: EvaluationResult) -> None:
     accuracy = result.accuracy
     print_line(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}")
     print_line()
     print_line(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
-    for name, rates in (
-        ("clip@1", accuracy.clip_top1),
-        ("video@1", accuracy.video_top1),
-        ("video@5", accuracy.video_top5),
-    ):
+    for name, rates in accuracy.figures:
         interval = f"{100 * rates.of_all.low:.1f} to {100 * rates.of_all.high:.1f}"
         shares = [format_percent(rate.share) for rate in (rates.of_all, rates.of_readable)]
         print_line(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
-    remarks = f"{accuracy.video_top1.of_all.of} videos"
+    print_line()
+    print_line(accuracy.format_baseline())
+    remarks = format_count(accuracy.video_top1.of_all.of, "video")
     if accuracy.num_failed_videos:
         remarks += f", {accuracy.num_failed_videos} of them unreadable and counted as wrong under 'all'"
     if accuracy.num_unlabelled_videos:
@@ -106,4 +114,4 @@ def _print(result: EvaluationResult, path: Path) -> None:
     classes = [row for row in accuracy.per_class if row.of]
     hardest = sorted(classes, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
     print_line("hardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
-    print_line(f"scores: {path}")
+    print_line(f"scores: {result.path}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
-from muybridge.cli.output import print_assumed_rates, print_notes
+from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
@@ -33,6 +33,9 @@ class ReadingArguments:
     """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments, timelines and features count from: the first picture of a file, or the clock of a player,
+    which may start earlier, with the sound."""
 
 
 def extract(
@@ -68,17 +71,19 @@ def extract(
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
 
-    inputs = list_videos(videos, columns=reading.columns)
+    inputs = list_videos(
+        videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
+    )
     print_notes(inputs.notes)
     files = inputs.videos
-    print_assumed_rates(files, reading.source_fps)
-    recognizer = load(run, device.device, device.precision)
+    recognizer = load(run, device.device, device.precision, time_origin=reading.time_origin)
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
+        **({} if reading.time_origin == "picture" else {"time_origin": reading.time_origin}),
     }
     if recognizer.precision != "fp32":  # rows of two precisions are not mixed
         settings["precision"] = recognizer.precision
@@ -88,7 +93,11 @@ def extract(
     with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
-            pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
+            pending,
+            clips=clips,
+            step_frames=step,
+            source_fps=inputs.get_rates(pending),
+            workers=reading.workers,
         ):
             if isinstance(features, Failure):
                 failed_videos.add(features.video)

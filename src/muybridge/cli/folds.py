@@ -10,6 +10,7 @@ from muybridge.cli.output import print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import TrainSettings
 from muybridge.terminal import print_line
+from muybridge.training.given_settings import GivenSettings
 
 if TYPE_CHECKING:
     from muybridge.studies.folds import FoldsResult
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MAIN_OPTIONS = ShownFirst(("data", "model", "output", "config", "init", "json", "training.epochs"))
 
 
-def folds(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, json: bool = False) -> int:
+def folds(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, json: bool = False) -> int:
     """Trains and tests on folds 1, 2 and 3 of a data set with official folds, and prints the mean.
 
     The same command resumes an interrupted run: finished folds are not trained again.
@@ -32,14 +33,18 @@ def folds(settings: Annotated[TrainSettings, MAIN_OPTIONS], *, json: bool = Fals
         muybridge folds --config src/muybridge/recipes/fine_tuning/ucf101_r2plus1d_34_32f_rgb.yaml --data ucf101 -o runs/ucf101
         muybridge folds --data hmdb51 --init runs/kinetics -o runs/hmdb51 --json
     """
-    if settings.fold is not None:
+    if given.find("fold") is not None:
         raise ValueError("folds runs all three; leave --fold out, or use `muybridge train --fold` for one")
     if current_rank().world_size > 1:
         raise ValueError("folds runs in one process; with torchrun use train and evaluate with --fold 1, 2 and 3")
 
     from muybridge.studies.folds import train_and_test_folds
+    from muybridge.training.resolve import resolve_settings
 
-    result = train_and_test_folds(settings)
+    resolved = resolve_settings(given, resume=False)  # the same for every fold; each is resumed in its own folder
+    for note in resolved.notes:
+        print_line(note, error=True)
+    result = train_and_test_folds(resolved.settings)
     if json:
         print_json(result.to_json())
     else:

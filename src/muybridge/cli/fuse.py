@@ -46,9 +46,10 @@ def fuse(scores: list[str], *, weights: list[Weight] | None = None, json: bool =
 def _print(fusion: Fusion) -> None:
     print_line(f"{fusion.format_sentence()}; split {fusion.accuracy.split}")
     print_line()
+    top5_name = "video@5" if len(fusion.accuracy.figures) > 2 else ""
     rows = [*zip(fusion.names, fusion.members, strict=True), ("fused", fusion.accuracy)]
     width = max(len(sanitize_text(name)) for name, _ in rows)
-    print_line(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{'video@5':>9}{'readable videos':>17}")
+    print_line(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{top5_name:>9}{'readable videos':>17}")
     for name, measured in rows:
         top1 = measured.video_top1.of_all
         clip = "-" if name == "fused" and fusion.level == "video" else format_percent(measured.clip_top1.of_all.share)
@@ -56,5 +57,7 @@ def _print(fusion: Fusion) -> None:
         readable = f"{measured.num_videos - measured.num_failed_videos} of {measured.num_videos}"
         print_line(
             f"{sanitize_text(name):<{width}}{clip:>9}{format_percent(top1.share):>9}   {interval:<17}"
-            f"{format_percent(measured.video_top5.of_all.share):>9}{readable:>17}"
+            f"{format_percent(measured.video_top5.of_all.share) if top5_name else '':>9}{readable:>17}"
         )
+    print_line()
+    print_line(fusion.accuracy.format_baseline())

@@ -143,7 +143,8 @@ def format_overview() -> str:
         "muybridge VERB --help shows the options of a verb, with examples.\n\n"
         "first steps:\n"
         "  muybridge demo                                   see it work\n"
-        "  muybridge train --data my_videos -o runs/first   my_videos has one folder of videos for each class\n"
+        "  muybridge train --data my_videos --init r2plus1d_18-kinetics400-torchvision -o runs/first\n"
+        "                                                   my_videos has one folder of videos for each class\n"
         "  muybridge predict runs/first holiday.mp4"
     )
 

@@ -3,7 +3,8 @@
 Positional parameters are positional arguments, keyword-only parameters are options; a trailing underscore is dropped
 (`with_` is `--with`). A `bool` is a flag, `list[T]` takes several values, `tuple[T, T]` takes two. A parameter called
 `settings` is a settings dataclass: its fields are options, those of groups with a dot, and `--config FILE` reads them from
-YAML. Any other dataclass is a group of plain options. The docstring's `Examples:` end the help.
+YAML; one called `given` takes the same options and holds those that are named. Any other dataclass is a group of plain options.
+The docstring's `Examples:` end the help.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from jsonargparse import Namespace, set_parsing_settings
 
 from muybridge.bounds import find_problems
 from muybridge.cli.parser import VerbParser, show_option
+from muybridge.training.given_settings import GivenSettings, build_settings
 
 Verb = Callable[..., int]
+SETTINGS_PARAMETERS = {"settings", "given"}
 MAX_DIGITS = 300  # of an integer; a float has up to 308
 LONG_NUMBER = re.compile(rf"(?<![\w./-])[-+]?\d{{{MAX_DIGITS},}}(?![\w./-])")
 SettingsType = TypeVar("SettingsType")
@@ -49,7 +52,10 @@ def run_verb(verb: Verb, prog: str, argv: Sequence[str]) -> int:
 
 def parse_settings(verb: Verb, settings: type[SettingsType], argv: Sequence[str]) -> SettingsType:
     """The settings of a verb's command line."""
-    parsed = parse_arguments(verb, f"muybridge {verb.__name__}", argv)["settings"]
+    arguments = parse_arguments(verb, f"muybridge {verb.__name__}", argv)
+    if "given" in arguments:
+        arguments["settings"] = build_settings(arguments["given"].values)
+    parsed = arguments["settings"]
     assert isinstance(parsed, settings)
     return parsed
 
@@ -65,29 +71,44 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     """
     parser = build_parser(verb, prog)
     argv = parser.normalize(argv)
-    files, options = _split_config_files(argv) if "settings" in inspect.signature(verb).parameters else ([], argv)
+    hints = {name: hint for name, hint in get_type_hints(verb).items() if name != "return"}
+    files, options = _split_config_files(argv) if SETTINGS_PARAMETERS & hints.keys() else ([], argv)
     for file in files:
         _check_config(parser, Path(file))
     _refuse_long_numbers(parser, options)
-    parsed = parser.parse_args([*(f"--config={file}" for file in files), *options])
+    config_argv = [*(f"--config={file}" for file in files), *options]
+    parsed = parser.parse_args(config_argv)
     arguments = {
-        name: _build_settings(parser, hint, parsed) if name == "settings" else _get_value(hint, name, parsed)
-        for name, hint in get_type_hints(verb).items()
-        if name != "return"
+        name: _get_value(hint, name, parsed) for name, hint in hints.items() if name not in SETTINGS_PARAMETERS
     }
+    if "settings" in hints:
+        arguments["settings"] = _build_settings(parser, hints["settings"], parsed)
+    if "given" in hints:
+        settings = get_args(get_type_hints(verb, include_extras=True)["given"])[1]
+        arguments["given"] = _collect_given(parser, settings, config_argv)
     _check_bounds(verb, arguments)
     return arguments
+
+
+def _collect_given(parser: VerbParser, settings: type, argv: Sequence[str]) -> GivenSettings:
+    """The settings among the arguments, without defaults."""
+    named = parser.parse_args(argv, defaults=False)
+    _check_groups(parser, settings, named)
+    names = {field.name for field in fields(settings)}
+    return GivenSettings({name: value for name, value in named.as_dict().items() if name in names})
 
 
 def _check_bounds(verb: Verb, arguments: Mapping[str, Any]) -> None:
     """ValueError for all numbers that are out of the bounds of their annotations; settings have checked themselves."""
     problems: list[str] = []
     for name, hint in get_type_hints(verb, include_extras=True).items():
+        if name in SETTINGS_PARAMETERS:
+            continue
         if is_dataclass(hint) and isinstance(hint, type):
             for field_name, field_hint in get_type_hints(hint, include_extras=True).items():
                 option = show_option(_option_name(field_name))
                 problems += find_problems(option, getattr(arguments[name], field_name), field_hint)
-        elif name in arguments and name != "settings":
+        elif name in arguments:
             positional = inspect.signature(verb).parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY
             shown = name.upper() if positional else show_option(_option_name(name))
             problems += find_problems(shown, arguments[name], hint)
@@ -118,15 +139,15 @@ def build_parser(verb: Verb, prog: str) -> VerbParser:
     hints, annotated = get_type_hints(verb), get_type_hints(verb, include_extras=True)
     for name, parameter in inspect.signature(verb).parameters.items():
         hint = hints[name]
-        if name == "settings":
-            settings, first = get_args(annotated[name])
+        if name in SETTINGS_PARAMETERS:
+            *_, settings, first = get_args(annotated[name])
             _add_settings(parser, settings)
         elif is_dataclass(hint) and isinstance(hint, type):
             _add_group(parser, hint)
         else:
             positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             _add_argument(parser, parameter, hint, description=helps.get(name), positional=positional)
-    if "settings" in hints:
+    if SETTINGS_PARAMETERS & hints.keys():
         parser.show_first(first.names)
     return parser
 
@@ -201,14 +222,17 @@ def _get_value(hint: Any, name: str, parsed: Namespace) -> Any:
 
 
 def _build_settings(parser: VerbParser, settings: type[SettingsType], parsed: Namespace) -> SettingsType:
-    described = fields(settings)  # type: ignore[arg-type]
-    for field in described:
-        if is_dataclass(field.default_factory) and not isinstance(parsed[field.name], Namespace):
-            parser.error(
-                f"{field.name} is {parsed[field.name]!r}, expected a group of settings such as {field.name}.NAME"
-            )
+    _check_groups(parser, settings, parsed)
     built = parser.instantiate(parsed)
-    return settings(**{field.name: getattr(built, field.name) for field in described})
+    return settings(**{field.name: getattr(built, field.name) for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def _check_groups(parser: VerbParser, settings: type, parsed: Namespace) -> None:
+    """Refuses another value where a group of settings belongs."""
+    for field in fields(settings):
+        value = parsed.get(field.name, Namespace())  # type: ignore[no-untyped-call]
+        if is_dataclass(field.default_factory) and not isinstance(value, Namespace):
+            parser.error(f"{field.name} is {value!r}, expected a group of settings such as {field.name}.NAME")
 
 
 def _split_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,13 +17,6 @@ def print_json(value: Any) -> None:
     print_lines(json.dumps(value, indent=2).splitlines())
 
 
-def print_assumed_rates(videos: Sequence[str], source_fps: float | None) -> None:
-    """Says on standard error that the rate of some videos is assumed, unless it was given."""
-    from muybridge.datasets.source_rates import describe_assumed_rates
-
-    print_notes(describe_assumed_rates(videos) if source_fps is None else ())
-
-
 def print_notes(notes: Sequence[str]) -> None:
     """Prints sentences for the user on standard error."""
     print_lines(notes, error=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,6 @@ from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
     create_count_progress,
-    print_assumed_rates,
     print_json,
     print_notes,
 )
@@ -27,6 +26,8 @@ from muybridge.terminal import print_document, print_line
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
+
+SEGMENTATION_OPTIONS = ("minimum_probability", "minimum_seconds", "smoothing_seconds")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class ClipArguments:
     """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments and timelines count from: the first picture of a file, or the clock of a player, which may
+    start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
@@ -75,10 +79,12 @@ class TimelineArguments:
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: Share = 0.0
-    """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: Seconds = 0.0
-    """Merge shorter segments into their neighbours."""
+    minimum_probability: Share | None = None
+    """Leave a gap where the most probable class is less probable (default: 0, or as chosen by evaluate --timeline)."""
+    minimum_seconds: Seconds | None = None
+    """Merge shorter segments into their neighbours (default: 0, or as chosen by evaluate --timeline)."""
+    smoothing_seconds: Seconds | None = None
+    """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,11 @@ def predict(
 
     from muybridge.prediction.inputs import list_videos
 
-    inputs = list_videos(videos, columns=source.columns)
+    time_origin = classification.time_origin
+    inputs = list_videos(videos, columns=source.columns, source_fps=classification.source_fps, time_origin=time_origin)
     print_notes(inputs.notes)
-    print_assumed_rates(inputs.videos, classification.source_fps)
+    if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
+        print_notes(["--time-origin is not used: there is no segment and no timeline."])
     if output.is_table:
         return _write_table(run, inputs, classification, output)
 
@@ -145,12 +153,12 @@ def predict(
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
     recognizer, *others = (
-        load(address, classification.device, classification.precision)
+        load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (run, *([ensemble.with_] if ensemble.with_ else []))
     )
     members = [recognizer, *others]
     num_failed = 0
-    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
+    predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
     for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
@@ -171,8 +179,8 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
-    if output.ray and (classification.workers is not None or classification.source_fps is not None):
-        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
+    if output.ray and classification.workers is not None:
+        raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
     if output.ray and not output.is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if output.is_table:
@@ -200,33 +208,31 @@ def _check_arguments(
 
 def _predict_each(
     members: Sequence[Recognizer],
-    videos: Sequence[str],
+    inputs: VideoInputs,
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
+    run: str,
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
+    from muybridge.prediction.timeline_tuning import read_choice
 
-    clips, top = classification.clips, classification.top
+    videos, clips, top = inputs.readable_videos, classification.clips, classification.top
+    rates, workers = inputs.get_rates(videos), classification.workers
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        yield from network.predict_each(
-            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-        )
+        yield from network.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=workers)
         return
     options = None
     if timeline.timeline:
-        options = TimelineOptions(
-            timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
-        )
+        options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
+        if choice := read_choice(run):
+            options = choice.apply(options)
+        given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
+        options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(
-        videos,
-        clips=clips,
-        top=top,
-        timeline=options,
-        source_fps=classification.source_fps,
-        workers=classification.workers,
+        videos, clips=clips, top=top, timeline=options, source_fps=rates, workers=workers
     )
 
 
@@ -276,9 +282,9 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
 
     assert output.output is not None
     card = load_weights(run)[1]
-    videos = list(inputs.videos)
     if output.ray:
-        videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
+        inputs = inputs.make_absolute()
+    videos = inputs.videos
     settings: dict[str, Any] = {
         "model_sha256": card.tensors_sha256,
         "clips": classification.clips,
@@ -286,6 +292,8 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
     }
     if classification.source_fps is not None:
         settings["source_fps"] = classification.source_fps
+    if classification.time_origin != "picture":
+        settings["time_origin"] = classification.time_origin
     if classification.precision != "auto":  # rows of two precisions are not mixed
         settings["precision"] = classification.precision
     with (
@@ -297,7 +305,8 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
         failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
         readable = [video for video in pending if video not in inputs.problems]
-        for prediction in chain(failures, _predict_rows(run, readable, classification, output.ray)):
+        predictions = _predict_rows(run, readable, inputs.get_rates(readable), classification, output.ray)
+        for prediction in chain(failures, predictions):
             writer.add(prediction)
             bar.advance(task)
             stop.raise_if_requested()
@@ -310,7 +319,11 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
 
 
 def _predict_rows(
-    run: str, videos: Sequence[str], classification: ClipArguments, ray: str | None
+    run: str,
+    videos: Sequence[str],
+    rates: Sequence[float | None],
+    classification: ClipArguments,
+    ray: str | None,
 ) -> Iterator[Prediction]:
     clips, top, device = classification.clips, classification.top, classification.device
     if ray:
@@ -318,12 +331,10 @@ def _predict_rows(
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
         device = "cpu" if device == "auto" else device
-        yield from predict_on_ray(
-            run, videos, address=ray, device=device, precision=classification.precision, clips=clips, top=top
-        )
+        loading = (device, classification.precision, classification.time_origin)
+        yield from predict_on_ray(run, videos, address=ray, loading=loading, clips=clips, top=top, rates=rates)
         return
     from muybridge.prediction.recognizer import load
 
-    yield from load(run, device, classification.precision).predict_each(
-        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-    )
+    recognizer = load(run, device, classification.precision, time_origin=classification.time_origin)
+    yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=classification.workers)

@@ -93,12 +93,13 @@ def prepare(
     if not source or not output:
         raise ValueError("name a source and a folder to write: muybridge prepare SOURCE -o DATA")
 
+    from muybridge.datasets.rows import check_time_origin
     from muybridge.prepared.prepare import Preparation
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
     listing = read_source(source, lists.format or "folder", columns=lists.columns, source_fps=frames.source_fps)
-    print_notes(listing.notes)
+    print_notes((*listing.notes, *check_time_origin(listing.rows, frames.time_origin)))
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:
         print_json(coverage.to_json())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from muybridge.bounds import ClipLength, NormEpsilon
+from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
 from muybridge.terminal import print_line
 
@@ -21,6 +21,8 @@ class ImportArguments:
     """A text file with one class name a line, in the order of the outputs."""
     clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
+    frame_stride: FrameStep | None = None
+    """Take every n-th frame."""
     norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
@@ -51,6 +53,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         source=assumptions.source,
         classes=Path(assumptions.classes) if assumptions.classes else None,
         clip_length=assumptions.clip_length,
+        frame_stride=assumptions.frame_stride,
         norm_epsilon=assumptions.norm_epsilon,
         stem_pool=assumptions.stem_pool or None,
         network=assumptions.network,

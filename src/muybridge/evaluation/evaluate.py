@@ -16,7 +16,7 @@ import torch
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.targets import match_targets, prepare_for_task
+from muybridge.datasets.targets import match_targets
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
@@ -28,9 +28,11 @@ from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
 from muybridge.evaluation.scores import read_any_scores, score_batch
 from muybridge.evaluation.scores_header import FORMAT, TARGETS_FORMAT, ScoresHeader
+from muybridge.evaluation.scores_path import resolve_scores_path
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
+from muybridge.files.atomic import check_output_file
 from muybridge.files.run_folder import read_settings
 from muybridge.inference.scorer import load_scorer, resolve_device
 from muybridge.kernels.precision import Precision, describe_execution
@@ -42,7 +44,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.heads import Head
 from muybridge.records import Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 from muybridge.weights.card import Card
 
 
@@ -77,7 +79,9 @@ class EvaluationJob:
         is_regression = self.head is not None and self.head.task == "regression"
         return ScoresHeader(
             classes=self.head.outputs if self.head and is_regression else self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.task),
+            protocol=EvaluationProtocol.from_settings(
+                self.evaluation, self.preprocessing, self.manifest.time_origin, self.task
+            ),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
@@ -96,10 +100,11 @@ class EvaluationJob:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The metrics of a score file, and the number of videos shorter than a clip, which were repeated in a loop."""
+    """The metrics of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop."""
 
     metrics: Accuracy | TaskMetrics
     num_looped_videos: int
+    path: Path
 
     @property
     def accuracy(self) -> Accuracy:
@@ -112,12 +117,12 @@ class EvaluationResult:
 def evaluate_split(
     weights: str | Path,
     settings: EvaluateSettings,
-    path: Path,
+    path: Path | None = None,
     *,
     clip_length: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
-    """Score one split of a data set with saved weights and write the scores to `path`.
+    """Score one split of a data set with saved weights and write the scores to `path`, by default as `scores_path.py` says.
 
     `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
@@ -128,6 +133,11 @@ def evaluate_split(
     loaded = load_scorer(weights, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     job = replace(job, precision=loaded.precision)
+    if path is None:
+        run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
+        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing, run_origin)
+        path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
+        check_output_file(path)
     with (
         stop_on_signals() as stop,
         Watchdog(current_rank()) as watchdog,
@@ -156,9 +166,13 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
         task=card.task,
+        levels=card.classes if card.task == "ordinal" else (),
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by or "group",
     )
-    data = prepare_for_task(data, card.task, card.classes if card.task == "ordinal" else ())
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
@@ -179,7 +193,7 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
+    """Fill in what is unset of how data is read from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
@@ -194,9 +208,13 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
     return replace(
         settings,
         fold=saved.get("fold") if settings.fold is None else settings.fold,
+        num_folds=saved.get("num_folds") if settings.num_folds is None else settings.num_folds,
+        fold_by=saved.get("fold_by") if settings.fold_by is None else settings.fold_by,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        time_origin=saved.get("time_origin") if settings.time_origin is None else settings.time_origin,
+        background=bool(saved.get("background")) if settings.background is None else settings.background,
     )
 
 
@@ -222,7 +240,7 @@ def evaluate(
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips, task=job.task)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
@@ -248,7 +266,7 @@ def evaluate(
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
             num_looped = writer.write(iterate_gathered_rows())
-        result = EvaluationResult(job.compute_metrics(path), num_looped)
+        result = EvaluationResult(job.compute_metrics(path), num_looped, path)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
@@ -260,11 +278,9 @@ def format_metrics(metrics: Accuracy | TaskMetrics) -> str:
 
 
 def format_accuracy(accuracy: Accuracy) -> str:
-    """clip@1, video@1 with its interval, and video@5 over all videos, in one line."""
-    top1, top5 = accuracy.video_top1.of_all, accuracy.video_top5.of_all
-    line = (
-        f"clip@1 {format_percent(accuracy.clip_top1.of_all.share)}  video@1 {format_percent(top1.share)} "
-        f"[{100 * top1.low:.1f}, {100 * top1.high:.1f}]  "
-        f"video@5 {format_percent(top5.share)}  of {top1.of} videos"
-    )
+    """clip@1, video@1 with its interval, and video@5 where it says something, over all videos, in one line."""
+    top1 = accuracy.video_top1.of_all
+    parts = [f"{name} {format_percent(rates.of_all.share)}" for name, rates in accuracy.figures]
+    parts[1] += f" [{100 * top1.low:.1f}, {100 * top1.high:.1f}]"
+    line = f"{'  '.join(parts)}  of {format_count(top1.of, 'video')}"
     return f"{line}, {accuracy.num_failed_videos} of them unreadable" if accuracy.num_failed_videos else line

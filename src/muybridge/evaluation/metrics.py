@@ -2,7 +2,7 @@
 
 Input: `VideoScores`. Output: `Accuracy`, with its protocol, both denominators (all videos, readable videos) and 95 %
 intervals. An unreadable video is wrong among all videos and left out among the readable ones. A video with several labels is
-right at k if any of them is among the first k classes. Videos without a label are counted separately. Pure NumPy.
+right at k if any of them is among the first k classes. Videos without a label are counted separately. No file or network.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import UNRANKED, VideoScores, compute_best_ranks
 from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.statistics import SIGNIFICANCE, mcnemar_p_value
+from muybridge.text import format_p_value, format_percent, sanitize_text
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
@@ -64,6 +66,23 @@ class ClassAccuracy:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What video@1 is compared with: always predicting the most frequent class of the scored videos, and guessing."""
+
+    majority_class: str
+    majority: Rate
+    """video@1, over all videos, of always predicting `majority_class`."""
+    chance: float
+    """1 / number of classes."""
+    p_value: float
+    """McNemar's exact test of the network against the majority class, two-sided, on the same videos."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {**asdict(self), "majority": self.majority.to_json()}
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Result of an evaluation. Rates are over labelled videos; `num_` fields count all videos."""
 
@@ -81,12 +100,34 @@ class Accuracy:
     """Videos without a readable view."""
     num_views: int
     num_failed_views: int
+    baseline: Baseline
+
+    @property
+    def figures(self) -> tuple[tuple[str, Rates], ...]:
+        """clip@1, video@1 and, if there are more than five classes, video@5, which is 100 % below that."""
+        names = (("clip@1", self.clip_top1), ("video@1", self.video_top1), ("video@5", self.video_top5))
+        return names if len(self.per_class) > 5 else names[:2]
+
+    def format_baseline(self) -> str:
+        """The majority class and chance, and in words whether the accuracy differs from always predicting that class."""
+        baseline, top1 = self.baseline, self.video_top1.of_all
+        name = sanitize_text(baseline.majority_class)
+        majority, chance = format_percent(baseline.majority.share), format_percent(baseline.chance)
+        text = f"always predicting {name} gives {majority}, guessing {chance}"
+        p_value = format_p_value(baseline.p_value)
+        p_value = p_value if p_value.startswith("<") else f"= {p_value}"
+        if baseline.p_value >= SIGNIFICANCE:
+            return f"{text}; video@1 is not distinguishable from always predicting {name} (p {p_value})"
+        if top1.right < baseline.majority.right:
+            return f"{text}; video@1 is below always predicting {name} (p {p_value})"
+        return text
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; the protocol includes its sentence."""
         rates = {name: getattr(self, name).to_json() for name in ("clip_top1", "video_top1", "video_top5")}
         protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
-        return {**asdict(self), **rates, "protocol": protocol, "per_class": [asdict(row) for row in self.per_class]}
+        values = {"protocol": protocol, "per_class": [asdict(row) for row in self.per_class]}
+        return {**asdict(self), **rates, **values, "baseline": self.baseline.to_json()}
 
 
 def compute_accuracy(scores: VideoScores) -> Accuracy:
@@ -111,6 +152,7 @@ def compute_accuracy(scores: VideoScores) -> Accuracy:
         num_failed_videos=int(np.count_nonzero(~readable_mask)),
         num_views=int(scores.num_views.sum()),
         num_failed_views=int(scores.num_failed_views.sum()),
+        baseline=_compute_baseline(scores, is_right=ranks < 1),
     )
 
 
@@ -172,6 +214,23 @@ def _compute_clip_top1(scores: VideoScores) -> Rates:
     return Rates(
         _make_rate(right, of_all, num_trials=int(np.count_nonzero(labeled_mask))),
         _make_rate(right, of_readable, num_trials=int(np.count_nonzero(labeled_mask & scores.readable_mask))),
+    )
+
+
+def _compute_baseline(scores: VideoScores, *, is_right: NDArray[np.bool_]) -> Baseline:
+    """The class that most videos have among their labels, the first of equals, as a predictor of every video."""
+    videos, labels = scores.list_label_pairs()
+    majority_class = int(np.bincount(labels, minlength=len(scores.header.classes)).argmax())
+    has_majority_class = np.zeros(len(scores.videos), np.bool_)
+    has_majority_class[videos[labels == majority_class]] = True
+    num_labeled = int(np.count_nonzero(scores.labeled_mask))
+    return Baseline(
+        majority_class=scores.header.classes[majority_class],
+        majority=_make_rate(int(np.count_nonzero(has_majority_class)), num_labeled, num_trials=num_labeled),
+        chance=1 / len(scores.header.classes),
+        p_value=mcnemar_p_value(
+            int(np.count_nonzero(has_majority_class & ~is_right)), int(np.count_nonzero(is_right & ~has_majority_class))
+        ),
     )
 
 

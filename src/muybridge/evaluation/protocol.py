@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from muybridge.bounds import NumClips, check_fields
 from muybridge.parsing import parse_record
-from muybridge.records import FLOW_FIELDS, Preprocessing, Task
+from muybridge.records import FLOW_FIELDS, Preprocessing, Task, TimeOrigin
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
@@ -30,7 +30,7 @@ AVERAGES: dict[Task, Average] = {
 # Fields of Preprocessing that a protocol does not record. It has the defaults of the modality for them.
 UNRECORDED = ("interpolation", "mean", "std")
 # What may be absent from a file.
-OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS)
+OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS, "time_origin")
 # Fields of Preprocessing that have another name in a file, where `crop` is the position of the crop.
 FILE_NAMES = {"crop": "crop_size"}
 # The order of keys in a file; later fields of Preprocessing follow in theirs.
@@ -52,6 +52,8 @@ class EvaluationProtocol:
     """What is averaged over a video's readable clips: softmax (for other tasks sigmoid or values), or logits before it."""
     placement: ClipPlacement = "uniform"
     crop: CropPosition = "centre"
+    time_origin: TimeOrigin = "picture"
+    """Where the bounds of the data's segments count from. A file has it only where it is not the default."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -61,11 +63,15 @@ class EvaluationProtocol:
 
     @classmethod
     def from_settings(
-        cls, settings: EvaluationSettings, preprocessing: Preprocessing, task: Task = "single_label"
+        cls,
+        settings: EvaluationSettings,
+        preprocessing: Preprocessing,
+        time_origin: TimeOrigin = "picture",
+        task: Task = "single_label",
     ) -> EvaluationProtocol:
-        """The protocol of `muybridge evaluate` with these settings."""
+        """The protocol of `muybridge evaluate` with these settings, on data whose segments count from `time_origin`."""
         average: Average = AVERAGES[task] if settings.average == "softmax" else settings.average
-        return cls(preprocessing, settings.clips, average)
+        return cls(preprocessing, settings.clips, average, time_origin=time_origin)
 
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
@@ -87,6 +93,8 @@ class EvaluationProtocol:
         if preprocessing.modality == "flow":
             gap, chained = preprocessing.flow_gap, ", chained" if preprocessing.flow_chain else ""
             parts.append(f"optical flow over {gap} frames{chained}" if gap > 1 else "optical flow")
+        if self.time_origin == "container":
+            parts.append("segments by the clock of a player")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +102,8 @@ class EvaluationProtocol:
         recorded = self.preprocessing.to_json()
         values = {FILE_NAMES.get(name, name): value for name, value in recorded.items() if name not in UNRECORDED}
         values |= {"placement": self.placement, "clips": self.clips, "crop": self.crop, "average": self.average}
+        if self.time_origin != "picture":
+            values["time_origin"] = self.time_origin
         return {name: values[name] for name in (*FIRST_KEYS, *values)}
 
     @classmethod

@@ -17,6 +17,7 @@ from scipy import stats
 
 from muybridge.randomness import make_generator
 
+SIGNIFICANCE = 0.05
 NUM_RESAMPLES = 10_000
 _MAX_DRAWS_PER_BLOCK = 2_000_000  # 16 MB of indices in memory at once
 

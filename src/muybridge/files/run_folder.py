@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,23 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def describe_unfinished_run(settings: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> str | None:
+    """`stopped at epoch 3.2 of 45`; None for a run that has finished or whose log or settings do not say."""
+    training = settings.get("training")
+    steps = [
+        (line["step"], line["epoch"])
+        for line in log
+        if line.get("kind") == "train" and {"step", "epoch"} <= line.keys()
+    ]
+    if not isinstance(training, Mapping) or "epochs" not in training or not steps or not steps[-1][1]:
+        return None
+    step, epoch = steps[-1]
+    total_epochs = training["epochs"] + sum(epochs for epochs, _ in training.get("phases") or ())
+    if step >= round(total_epochs * step / epoch):
+        return None
+    return f"stopped at epoch {epoch:.1f} of {total_epochs:g}"
 
 
 def collect_environment() -> dict[str, Any]:

@@ -31,7 +31,7 @@ class ClipDataset(Dataset[tuple[Any, int]]):
     """The clips of one split, for torch's DataLoader and any sampler, DistributedSampler among them.
 
     Args:
-        data: A data address (docs/data.md), or a `Manifest` from `open_data`.
+        data: A data address (docs/data.md), or a `Manifest` from `open_data`, which has further options.
         split: train, validation, test or unused.
         preprocessing: How frames become clips (default: the paper's). Take `recognizer.card.preprocessing` for a network that
             is fine-tuned.
@@ -66,7 +66,7 @@ class ClipDataset(Dataset[tuple[Any, int]]):
                 f"the data has no videos in the split {split}; it has {', '.join(manifest.count_videos())}"
             )
         self.preprocessing = preprocessing or Preprocessing()
-        self.reader = open_clip_reader(manifest.root, self.preprocessing)
+        self.reader = open_clip_reader(manifest.root, self.preprocessing, manifest.time_origin)
         self.manifest = self.reader.select_videos(selected)
         self.seed = seed
         self.transforms = transforms

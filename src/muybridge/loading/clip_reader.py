@@ -19,7 +19,7 @@ from muybridge.loading.frame_stream import stream_frames
 from muybridge.prepared.dataset import check_frame_size, is_prepared, read_description
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
-from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, TimeOrigin, VideoError, YuvClip
 from muybridge.video.flow import FlowCache, compute_flow_view, import_opencv
 from muybridge.video.media import MediaFiles
 from muybridge.video.views import (
@@ -197,13 +197,14 @@ def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> Cli
             return FlowReader(source, preprocessing)
 
 
-def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
+def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> ClipReader:
     """The reader for the videos of a manifest: those of prepared data if `root` is a prepared folder, else files under it.
 
+    `time_origin` is that of the manifest; prepared videos have no other than their first frame.
     Optical flow is read from prepared data if it is stored there at this rate and gap, and computed from frames otherwise.
     Raises ValueError if prepared data holds frames of another size, ImportError if flow must be computed without OpenCV.
     """
-    source = open_frame_source(root, preprocessing)
+    source = open_frame_source(root, preprocessing, time_origin)
     if preprocessing.modality == "flow" and is_prepared(root):
         description = read_description(root)
         if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
@@ -212,14 +213,14 @@ def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
     return create_clip_reader(source, preprocessing)
 
 
-def open_frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
+def open_frame_source(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> FrameSource:
     """The frames of a manifest's videos: from shards if `root` is prepared data, else from files and folders under it.
 
     Raises ValueError if prepared data holds frames of another size than the preprocessing.
     """
     expected = (preprocessing.scale_height, preprocessing.scale_width)
     if not is_prepared(root):
-        return MediaFiles(root, scale_height=expected[0], scale_width=expected[1])
+        return MediaFiles(root, scale_height=expected[0], scale_width=expected[1], time_origin=time_origin)
     description = read_description(root)
     stored = (description.scale_height, description.scale_width)
     check_frame_size(root, stored, preprocessing)

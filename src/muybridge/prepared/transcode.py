@@ -75,9 +75,7 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         source_fps=job.source_fps,
         time_origin=job.time_origin,
     )
-    lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
-    times = source.read_frame_times(job.path)
-    times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)
+    times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
     ticks, stored_times = times.ticks, times
     if job.frames_per_second is not None:
         ticks = compute_sampling_grid(times, job.frames_per_second)

@@ -81,10 +81,27 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_scored_clips(address: str, header: ScoresHeader, *, seed: int, columns: str | None = None) -> ScoredClipReader:
+def open_scored_clips(
+    address: str,
+    header: ScoresHeader,
+    *,
+    seed: int,
+    columns: str | None = None,
+    source_fps: float | None = None,
+    background: bool = False,
+) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
-    manifest = open_data(address, fold=header.fold, seed=seed, columns=columns)
-    source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
+    time_origin = header.protocol.time_origin
+    manifest = open_data(
+        address,
+        fold=header.fold,
+        seed=seed,
+        columns=columns,
+        source_fps=source_fps,
+        time_origin=time_origin,
+        background="drawn" if background else "none",
+    )
+    source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1], time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))
 

@@ -49,8 +49,11 @@ def build_comparison_page(runs: Sequence[RunRecord], clips: Sequence[ReportClips
     for name, title, values in (("settings", "Settings", settings), ("environment", "Environment", environments)):
         sections.append(Section(name, title, tuple(_build_difference_blocks(name, compared_runs, values))))
     title = " and ".join(run.name for run in runs) if len(runs) <= MAX_TITLE_RUNS else f"{len(runs)} runs"
-    lead = Paragraph(summarize_tests(tests))
-    return Page(f"{title}, compared", (lead,), tuple(sections), _summarize(compared_runs, tests))
+    unfinished = [
+        Paragraph(f"{run.name} has not finished: {run.unfinished}.", "warning") for run in runs if run.unfinished
+    ]
+    lead = (Paragraph(summarize_tests(tests)), *unfinished)
+    return Page(f"{title}, compared", lead, tuple(sections), _summarize(compared_runs, tests))
 
 
 def _summarize(compared_runs: Sequence[ComparedRun], tests: Sequence[PairedTest]) -> dict[str, object]:

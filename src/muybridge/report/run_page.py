@@ -23,7 +23,7 @@ from muybridge.report.sections.training import (
 )
 from muybridge.report.sources import EvaluationRecord, RunRecord
 from muybridge.report.tables import Table, make_columns
-from muybridge.text import format_count
+from muybridge.text import format_count, format_percent
 
 NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` on this run."
 
@@ -94,10 +94,29 @@ def _build_lead(run: RunRecord) -> list[Paragraph]:
     accuracy = run.evaluations[0].accuracy
     top1 = accuracy.video_top1.of_all
     data = f" Trained on {run.data}." if run.data else ""
+    baseline = accuracy.format_baseline()
     return [
         Paragraph(f"{format_top1(top1)}; {format_count(len(accuracy.per_class), 'class')}.{data}"),
+        *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
+        Paragraph(f"{baseline[0].upper()}{baseline[1:]}."),
+        *[Paragraph(gap) for gap in [_describe_gap(run)] if gap],
         Paragraph(f"Measured on {format_protocol(accuracy)}."),
     ]
+
+
+def _describe_gap(run: RunRecord) -> str | None:
+    """video@1 on validation beside test, where both were scored: the best checkpoint was chosen by the former."""
+    by_split = {
+        one.accuracy.split: one.accuracy.video_top1.of_all for one in run.evaluations if one.name == one.accuracy.split
+    }
+    if not {"validation", "test"} <= by_split.keys():
+        return None
+    validation, test = by_split["validation"], by_split["test"]
+    return (
+        f"video@1 is {format_percent(validation.share)} on {format_count(validation.of, 'validation video')} and "
+        f"{format_percent(test.share)} on {format_count(test.of, 'test video')}: "
+        f"{100 * (validation.share - test.share):+.1f} points from test to validation, by which the weights were chosen."
+    )
 
 
 def _summarize_run(run: RunRecord) -> dict[str, object]:

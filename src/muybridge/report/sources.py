@@ -16,11 +16,16 @@ import numpy as np
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.scores import Scores, read_scores
+from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
-from muybridge.files.run_folder import read_json_lines, read_settings
+from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 
+TIMELINE_ENDINGS = (
+    ".timeline.parquet",
+    ".curves.parquet",
+)  # of `muybridge evaluate --timeline`, which are no score files
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")
 STUDY_FILE = "study.json"
 STUDY_FORMAT = 1
@@ -62,6 +67,11 @@ class RunRecord:
     failures: tuple[Mapping[str, Any], ...]
 
     @property
+    def unfinished(self) -> str | None:
+        """How far the run is, None if it has finished or if that is not known."""
+        return describe_unfinished_run(self.settings, self.log)
+
+    @property
     def data(self) -> str | None:
         """The address of the training data, None if not known."""
         address = self.settings.get("data")
@@ -100,7 +110,8 @@ def read_run(path: Path, name: str) -> RunRecord:
             f"{path} is not a run folder: it contains none of {', '.join(RUN_FILES)}; give a folder written by "
             "`muybridge train`, a score file or a study"
         )
-    evaluations = [_read_evaluation(file) for file in sorted((path / "scores").glob("*.parquet"))]
+    files = sorted((path / "scores").glob("*.parquet"))
+    evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
     log = tuple(read_json_lines(path / "log.jsonl"))
     if not evaluations and not log:
         raise ValueError(
@@ -166,11 +177,11 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
     )
 
 
-def _make_sort_key(evaluation: EvaluationRecord) -> tuple[int, bool, str]:
-    """Sort by split, the file named like its split first."""
+def _make_sort_key(evaluation: EvaluationRecord) -> tuple[bool, int, bool, str]:
+    """Sort by split, the file named like its split first. Scores of other data than the run's come last."""
     split = evaluation.accuracy.split
     split_priority = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
-    return split_priority, evaluation.name != split, evaluation.name
+    return is_of_other_data(evaluation.path), split_priority, evaluation.name != split, evaluation.name
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

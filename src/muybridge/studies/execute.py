@@ -27,12 +27,12 @@ from muybridge.files.run_folder import read_json_lines
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.plan import EvaluationSpec
-from muybridge.studies.recipes import build_train_settings
 from muybridge.terminal import print_line
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 from muybridge.training.open_run import lock_run
+from muybridge.training.recipes import build_train_settings
 
 POLL_SECONDS = 0.2
 EXIT_WITH_FAILURES = 3  # of a training in which some clips were unreadable

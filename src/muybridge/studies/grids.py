@@ -29,8 +29,8 @@ from muybridge.studies.plan import (
     motion_source,
     with_seeds,
 )
-from muybridge.studies.recipes import load_recipe
 from muybridge.studies.study import Grid, Scale, StudyConfig
+from muybridge.training.recipes import load_recipe
 
 DEPTHS: dict[Scale, tuple[int, int]] = {"paper": (18, 34), "laptop": STUDY_DEPTHS}
 CLIPS: dict[Scale, int] = {"paper": 10, "laptop": STUDY_CLIPS}  # a video, of the paper's protocol and of ours

@@ -26,7 +26,7 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
 
     One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
     """
-    source = open_clip_reader(manifest.root, preprocessing).source
+    source = open_clip_reader(manifest.root, preprocessing, manifest.time_origin).source
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):

@@ -7,10 +7,13 @@ import time
 
 import torch
 
+from muybridge.text import format_count
 from muybridge.training.checkpoint import find_last_step
 from muybridge.training.job import TrainingJob
 from muybridge.training.progress_bar import format_duration
+from muybridge.weights.catalogue import suggest_init
 
+FEW_VIDEOS = 2000  # of a training split: fewer hardly train a network of the family from random weights
 TIMING_REPEATS = 3
 TIMING_BUDGET_SECONDS = 2.0
 
@@ -24,6 +27,11 @@ def describe_job(job: TrainingJob) -> list[str]:
         f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; "
         f"{train} training and {validation} validation videos of {len(job.train_manifest.classes)} classes",
     ]
+    if _is_few_for_random_weights(job):
+        lines.append(
+            f"{format_count(train, 'video')} are few for training from random weights: expect an accuracy not far above "
+            f"guessing; add --init {suggest_init(job.settings.model)} to start from pretrained weights"
+        )
     steps_left = schedule.num_steps - find_last_step(job.folder / "checkpoints")
     if steps_left == 0:
         return [*lines, f"all {schedule.num_steps:,} steps of the run are done"]
@@ -35,6 +43,13 @@ def describe_job(job: TrainingJob) -> list[str]:
         f"{schedule.num_clips:,} clips in {schedule.num_steps:,} steps of {schedule.global_batch}{left}: about {duration} "
         f"at {1 / seconds:.3g} clips a second, if loading keeps up, plus validation",
     ]
+
+
+def _is_few_for_random_weights(job: TrainingJob) -> bool:
+    """Whether a new run of the command line starts from random weights on few videos. Studies name no recipe."""
+    settings = job.settings
+    is_new = find_last_step(job.folder / "checkpoints") == 0
+    return is_new and settings.init is None and settings.recipe is not None and len(job.train_manifest) < FEW_VIDEOS
 
 
 def measure_seconds_per_clip(job: TrainingJob) -> float:

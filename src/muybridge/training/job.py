@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.targets import describe_missing_targets, prepare_for_task
+from muybridge.datasets.targets import describe_missing_targets
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
 from muybridge.kernels.precision import describe_execution
@@ -23,8 +23,9 @@ from muybridge.settings import TrainingSettings, TrainSettings
 from muybridge.training.checks import check_clips_fit, check_supported
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
-from muybridge.training.open_run import compare_execution, open_run, write_run_description
+from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
+from muybridge.training.run_videos import RunVideos, write_run_videos
 from muybridge.training.schedule import Schedule, build_schedule
 from muybridge.training.tasks import TaskLoss, describe_imbalance, make_head, make_task_loss
 
@@ -79,9 +80,15 @@ def prepare_job(
         seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
         task=settings.training.task,
+        levels=settings.training.levels,
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by,
     )
-    data = prepare_for_task(data, settings.training.task, settings.training.levels)
+    if run.specification is not None:  # resumed
+        data = _order_as_run(data, settings, run)
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
@@ -96,6 +103,7 @@ def prepare_job(
     )
     if process_group.is_rank0:
         write_run_description(settings, network.specification, process_group, execution)
+        write_run_videos(Path(settings.output), RunVideos.from_manifest(data))
     schedule = build_schedule(settings.training, num_videos=len(train), world_size=process_group.world_size)
     execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
@@ -110,3 +118,15 @@ def prepare_job(
         process_group=process_group,
         task_loss=make_task_loss(settings.training, head, train),
     )
+
+
+def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:
+    """The data of a resumed run, in the order in which the run draws from it."""
+    if run.videos is not None:
+        return run.videos.select_from(data)
+    if run.saved_data is not None and Path(run.saved_data).resolve() != Path(settings.data).resolve():
+        raise ValueError(
+            f"--data is {settings.data}, the run has {run.saved_data} and does not record its videos, since an earlier version "
+            "began it; leave --data out, or move the data back"
+        )
+    return data

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.records import Modality
+from muybridge.records import Modality, TimeOrigin
 from muybridge.settings import (
     CheckpointSettings,
     ClipSettings,
     EvaluationSettings,
+    FoldUnit,
     LoadingSettings,
     NetworkSettings,
+    RecipeName,
     TimeoutSettings,
     TrainingSettings,
     TrainSettings,
 )
 from muybridge.training import train as training
 from muybridge.training.events import TrainingEvent
+from muybridge.training.given_settings import GivenSettings
 
 _GROUPS: dict[str, type[Any]] = {
     "network": NetworkSettings,
@@ -43,9 +46,15 @@ class TrainOptions(TypedDict, total=False):
 
     output: str | os.PathLike[str]
     init: str | os.PathLike[str] | None
+    recipe: RecipeName
     modality: Modality
     fold: int | None
+    num_folds: int | None
+    fold_by: FoldUnit
+    columns: str | None
     source_fps: float | None
+    time_origin: TimeOrigin | None
+    background: bool
     device: str
     seed: int
     network: NetworkSettings | Mapping[str, Any]
@@ -72,7 +81,7 @@ class TrainedRun:
 
 def train(
     data: str | os.PathLike[str],
-    model: str = TrainSettings.model,
+    model: str | None = None,
     *,
     resume: bool = False,
     **options: Unpack[TrainOptions],
@@ -80,11 +89,12 @@ def train(
     """Train a network and return its run; progress is printed on standard error.
 
     Options are those of `muybridge train`: `train("my_videos", "r2plus1d_18", output="runs/first", training={"epochs": 10})`.
-    `resume` continues the run in `output`. Raises TypeError for an option that does not exist, ValueError where settings fit
-    neither data nor machine nor folder, and `StopRequested` after a signal, once the run is saved.
+    With `init`, network, preprocessing and recipe are set to suit the weights unless options say otherwise; without it, `model`
+    is r2plus1d_18 by default. `resume` continues the run in `output` with its own settings. Raises TypeError for an option that
+    does not exist, ValueError where settings fit neither data nor machine nor folder, and `StopRequested` after a signal, once
+    the run is saved.
     """
-    settings = _build_settings(data, model, options)
-    result = training.train(settings, resume=resume)
+    result, settings = training.train_given(_collect_given(data, model, options), resume=resume)
     return TrainedRun(
         Path(settings.output), result.train_state.step, result.train_state.num_failed, result.validation_accuracy
     )
@@ -92,7 +102,7 @@ def train(
 
 def iterate_training(
     data: str | os.PathLike[str],
-    model: str = TrainSettings.model,
+    model: str | None = None,
     *,
     resume: bool = False,
     **options: Unpack[TrainOptions],
@@ -101,21 +111,20 @@ def iterate_training(
 
     The run goes on while the iterator is advanced. Leaving it early saves a checkpoint, from which `resume` continues.
     """
-    settings = _build_settings(data, model, options)
-    return training.iterate_events(settings, resume=resume)
+    return training.iterate_events(_collect_given(data, model, options), resume=resume)
 
 
-def _build_settings(data: str | os.PathLike[str], model: str, options: TrainOptions) -> TrainSettings:
+def _collect_given(data: str | os.PathLike[str], model: str | None, options: TrainOptions) -> GivenSettings:
     if not isinstance(data, str | os.PathLike):
         raise TypeError(f"data is the path of a folder or a list of videos, not {type(data).__name__}")
-    if not isinstance(model, str):
+    if not isinstance(model, str | None):
         raise TypeError(f"model is a name such as r2plus1d_18, not {type(model).__name__}; `muybridge.list_models()`")
     known = [field.name for field in fields(TrainSettings)]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise TypeError(f"train has no option {unknown[0]!r}; the options are {', '.join(known)}")
     values: dict[str, Any] = {name: _convert_option(name, value) for name, value in options.items()}
-    return TrainSettings(data=os.fspath(data), model=model, **values)
+    return GivenSettings({"data": os.fspath(data), **({"model": model} if model else {}), **values})
 
 
 def _convert_option(name: str, value: Any) -> Any:
@@ -123,11 +132,11 @@ def _convert_option(name: str, value: Any) -> Any:
     if group is None:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(value, group):
-        return value
+        return asdict(value)
     names = [field.name for field in fields(group)]
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is a {group.__name__} or a dict of its fields, not {type(value).__name__}")
     unknown = sorted(set(value) - set(names))
     if unknown:
         raise TypeError(f"{name} has no setting {unknown[0]!r}; the settings are {', '.join(names)}")
-    return group(**value)
+    return dict(value)

@@ -8,7 +8,7 @@ import torch
 
 from muybridge.datasets.classes import match_classes
 from muybridge.distributed.process_group import ProcessGroup
-from muybridge.models.family import Specification, build_specification
+from muybridge.models.family import Specification, build_specification, change_specification
 from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
@@ -48,13 +48,8 @@ def initialize_network(
     """
     network_settings = settings.network
     base = source_specification or build_specification(settings.model)
-    inherited_stem_mid_channels = (
-        source_specification.stem_mid_channels
-        if source_specification and source_specification.width == network_settings.width
-        else None
-    )
-    specification = build_specification(
-        settings.model,
+    specification = change_specification(
+        base,
         num_classes=num_classes,
         clip_length=settings.clips.length,
         input_channels=network_settings.input_channels or settings.preprocessing.input_channels,
@@ -62,7 +57,7 @@ def initialize_network(
         mid_channel_rule=network_settings.mid_channel_rule or base.mid_channel_rule,
         norm_epsilon=base.norm_epsilon if network_settings.norm_epsilon is None else network_settings.norm_epsilon,
         stem_pool=base.stem_pool if network_settings.stem_pool is None else network_settings.stem_pool,
-        stem_mid_channels=network_settings.stem_mid_channels or inherited_stem_mid_channels,
+        stem_mid_channels=network_settings.stem_mid_channels,
         middle_relu=base.middle_relu if network_settings.middle_relu is None else network_settings.middle_relu,
     )
     with torch.random.fork_rng(devices=[]):

@@ -10,37 +10,44 @@ from typing import Any
 
 import yaml
 
-from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.folders import resolve_columns
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
-from muybridge.files.run_folder import collect_environment, read_settings
-from muybridge.models.family import Specification
+from muybridge.files.run_folder import collect_environment
+from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.given_settings import read_saved_settings
+from muybridge.training.run_videos import RunVideos, read_run_videos
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
-    *("output", "device", "loading.", "checkpoints.", "timeouts."),
+    *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),
     *(
         "evaluation.batch_size",
         "evaluation.keep",
         "training.profile_steps",
         "training.non_finite",
         "training.deterministic",
+        "training.phases",
     ),
 )
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """`settings` with training.global_batch resolved; `specification` of the network that a resumed run trains, else None."""
+    """`settings` with training.global_batch resolved. The rest is of a run that is resumed; None for a new one.
+
+    `videos` is None, too, for a run of a version that did not record them.
+    """
 
     settings: TrainSettings
     specification: Specification | None
     notes: tuple[str, ...]
+    saved_data: str | None = None
+    videos: RunVideos | None = None
 
 
 def open_run(settings: TrainSettings, *, resume: bool, process_group: ProcessGroup) -> OpenedRun:
@@ -71,20 +78,19 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
-    saved = read_settings(settings_file) if has_checkpoint and settings_file.exists() else None
+    saved = read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
     settings = _resolve_global_batch(settings, saved, world_size)
     if saved is not None:
-        saved = _add_later_settings(saved, settings)
         settings = _keep_precision(settings, saved)
-    settings = _resolve_columns(settings, saved)
+    settings = _resolve_time_origin(_resolve_columns(settings, saved), saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
-    if not has_checkpoint or not network_file.is_file():
-        specification = None
-    else:
-        specification = parse_record(
-            Specification, read_json_object(network_file), str(network_file), optional=("middle_relu",)
-        )
-    return OpenedRun(settings, specification, _describe_changed_settings(settings, saved))
+    notes = _describe_changed_settings(settings, saved)
+    if saved is None or not network_file.is_file():
+        return OpenedRun(settings, None, notes)
+    specification = parse_record(
+        Specification, read_json_object(network_file), str(network_file), optional=OPTIONAL_FIELDS
+    )
+    return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
 
 
 def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
@@ -98,12 +104,6 @@ def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | No
     saved_global_batch = (saved or {}).get("training", {}).get("global_batch")
     global_batch = saved_global_batch or training.batch_size * world_size
     return replace(settings, training=replace(training, global_batch=global_batch))
-
-
-def _add_later_settings(saved: dict[str, Any], settings: TrainSettings) -> dict[str, Any]:
-    """The settings of a run with those that did not exist when it started, by their meaning then: fp32 without TF32."""
-    then = {"precision": "fp32", "tf32": False, "deterministic": settings.training.deterministic}
-    return {"columns": AS_VERSION_0_1, **saved, "training": {**then, **saved.get("training", {})}}
 
 
 def _keep_precision(settings: TrainSettings, saved: Mapping[str, Any]) -> TrainSettings:
@@ -124,6 +124,13 @@ def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -
     if is_prepared(settings.data):
         return settings
     return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
+def _resolve_time_origin(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets `time_origin` where it is unset: as in the resumed run, else picture."""
+    if settings.time_origin is not None:
+        return settings
+    return replace(settings, time_origin=saved["time_origin"] if saved else "picture")
 
 
 def _check_run_folder(
@@ -147,8 +154,11 @@ def _check_run_folder(
     if changed:
         listed = "; ".join(f"{name} is {new}, the run has {old}" for name, (new, old) in changed.items())
         raise ValueError(
-            f"{folder} was trained with other settings ({listed}); repeat them, or name another folder with -o"
+            f"{folder} was trained with other settings ({listed}); leave them out, or name another folder with -o"
         )
+    phases, saved_phases = settings_to_dict(settings)["training"]["phases"], saved["training"]["phases"]
+    if phases[: len(saved_phases)] != saved_phases:
+        raise ValueError(f"training.phases is {phases}, the run has {saved_phases}; phases can only be added to it")
 
 
 def _describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:

@@ -48,7 +48,8 @@ class PictureFrames:
 class MediaFiles:
     """Frames of files and folders in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    `source_fps` is the rate of frames that are stored without one. It can be pickled; what it caches is not.
+    `source_fps` is the rate of frames that are stored without one, `time_origin` is that of `VideoFiles`. It can be pickled;
+    what it caches is not.
     """
 
     def __init__(
@@ -71,10 +72,6 @@ class MediaFiles:
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright."""
         return self._select_source(video).read(video, ticks)
-
-    def read_lead_seconds(self, video: str) -> float:
-        """As `VideoFiles.read_lead_seconds`; 0 for stored frames."""
-        return 0.0 if is_stored_frames(Path(self.files.root, video)) else self.files.read_lead_seconds(video)
 
     def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
         """As `VideoFiles.read_in_order`."""

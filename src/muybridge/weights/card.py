@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from muybridge.files.atomic import atomic_write
-from muybridge.models.family import Specification
+from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import VideoResNet
 from muybridge.parsing import parse_json_object, parse_record
@@ -115,7 +115,7 @@ class Card:
     def from_json(cls, values: Mapping[str, Any]) -> Card:
         """The record from JSON values. ValueError for another format and for unknown or missing keys."""
         _check_format(values.get("format"))  # first, since another format may have other keys
-        return parse_record(cls, values, "the card", optional=("middle_relu", "head", *FLOW_FIELDS))
+        return parse_record(cls, values, "the card", optional=(*OPTIONAL_FIELDS, "head", *FLOW_FIELDS))
 
 
 def _check_format(number: object) -> None:

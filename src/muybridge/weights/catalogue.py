@@ -225,3 +225,9 @@ def find_entry(name: str) -> CatalogueEntry | None:
 def suggest_names(name: str) -> list[str]:
     """Up to three names of the catalogue similar to `name`."""
     return difflib.get_close_matches(name, [entry.name for entry in ENTRIES], n=3)
+
+
+def suggest_init(network: str) -> str:
+    """A name of the catalogue to start training of own videos from: weights of this network, else of R(2+1)D-18."""
+    names = [entry.name for entry in ENTRIES if entry.network == network and not entry.is_flow]
+    return names[0] if names else "r2plus1d_18-kinetics400-torchvision"

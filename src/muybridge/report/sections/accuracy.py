@@ -61,11 +61,7 @@ def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], nam
     rows = []
     for label, one in zip(names or [one.name for one in evaluations], evaluations, strict=True):
         accuracy = one.accuracy
-        for title, rates in (
-            ("clip@1", accuracy.clip_top1),
-            ("video@1", accuracy.video_top1),
-            ("video@5", accuracy.video_top5),
-        ):
+        for title, rates in accuracy.figures:
             of_all, readable = rates.of_all, rates.of_readable
             interval = (100 * of_all.low, 100 * of_all.high)
             shares = [100 * rate.share if rate.of else None for rate in (of_all, readable)]
@@ -84,11 +80,7 @@ def _build_accuracy_chart(evaluations: Sequence[EvaluationRecord]) -> IntervalCh
     labels, rates = [], []
     for one in evaluations:
         prefix = f"{one.name} " if len(evaluations) > 1 else ""
-        for title, metric in (
-            ("clip@1", one.accuracy.clip_top1),
-            ("video@1", one.accuracy.video_top1),
-            ("video@5", one.accuracy.video_top5),
-        ):
+        for title, metric in one.accuracy.figures:
             labels.append(f"{prefix}{title}")
             rates.append(metric.of_all)
     return build_interval_chart("accuracy", "Accuracy over all videos", labels, rates)

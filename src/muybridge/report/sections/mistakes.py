@@ -47,8 +47,16 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
     header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
     is_training_data = run.settings and address == run.data
     columns = run.settings.get("columns", AS_VERSION_0_1) if is_training_data else None
+    source_fps = run.settings.get("source_fps") if is_training_data else None
     try:
-        reader = open_scored_clips(address, header, seed=seed if isinstance(seed, int) else 0, columns=columns)
+        reader = open_scored_clips(
+            address,
+            header,
+            seed=seed if isinstance(seed, int) else 0,
+            columns=columns,
+            source_fps=source_fps,
+            background=bool(is_training_data) and bool(run.settings.get("background")),
+        )
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise

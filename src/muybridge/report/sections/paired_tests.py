@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from muybridge.evaluation.statistics import NUM_RESAMPLES, PairedTest, holm_adjust
+from muybridge.evaluation.statistics import NUM_RESAMPLES, SIGNIFICANCE, PairedTest, holm_adjust
 from muybridge.report.comparison import ComparedRun
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.tables import Table, make_columns
 from muybridge.text import format_count, format_p_value, format_percent
 
 MAX_SENTENCES = 6
-SIGNIFICANCE = 0.05
 
 
 def summarize_tests(tests: Sequence[PairedTest]) -> str:
@@ -39,7 +39,7 @@ def build_paired_test_blocks(compared_runs: Sequence[ComparedRun], tests: Sequen
             format_p_value(test.p_value),
             format_p_value(p_value),
         )
-        for test, p_value in zip(tests, adjusted, strict=True)
+        for test, p_value in zip(map(_put_better_second, tests), adjusted, strict=True)
     )
     columns = (
         *make_columns("run", "against"),
@@ -58,26 +58,38 @@ def build_paired_test_blocks(compared_runs: Sequence[ComparedRun], tests: Sequen
     ]
 
 
+def _put_better_second(test: PairedTest) -> PairedTest:
+    """The test with the better run as `second`, so that sentence and table have the same sign."""
+    if test.difference >= 0:
+        return test
+    return replace(
+        test,
+        first=test.second,
+        second=test.first,
+        num_first_only=test.num_second_only,
+        num_second_only=test.num_first_only,
+        low=-test.high,
+        high=-test.low,
+    )
+
+
 def _format_test(test: PairedTest, p_value: float, *, num_tests: int) -> str:
-    """One sentence about the better run, its advantage positive; two if the difference is not significant."""
-    sign = -1 if test.difference < 0 else 1
-    better, worse = (test.second, test.first) if sign > 0 else (test.first, test.second)
-    low, high = sorted((100 * sign * test.low, 100 * sign * test.high))
-    more, fewer = sorted((test.num_first_only, test.num_second_only), reverse=True)
-    if test.difference:
-        result = (
-            f"{better} is right more often than {worse} by {100 * abs(test.difference):.1f} points "
-            f"(95 % interval {low:.1f} to {high:.1f})"
-        )
+    """One sentence about the better run: that it is better only if the test says so."""
+    test = _put_better_second(test)
+    better, worse, points = test.second, test.first, 100 * abs(test.difference)
+    interval = f"95 % interval {100 * test.low:.1f} to {100 * test.high:.1f}"
+    if not test.difference:
+        result = f"{better} and {worse} are right equally often ({interval} points)"
+    elif p_value < SIGNIFICANCE:
+        result = f"{better} is right more often than {worse} by {points:.1f} points ({interval})"
     else:
-        result = f"{better} and {worse} are right equally often (95 % interval {low:.1f} to {high:.1f} points)"
+        result = f"the difference of {points:.1f} points ({interval}) between {better} and {worse} is not significant"
     shown = format_p_value(p_value)
     comparison = shown if shown.startswith("<") else f"= {shown}"
     adjustment = "" if num_tests == 1 else f", adjusted for {num_tests} pairs"
-    verdict = "" if p_value < SIGNIFICANCE else " The difference is not significant."
     return (
-        f"On {format_count(test.num_videos, 'video')} that both scored, {result}: {more} that only it gets right against "
-        f"{fewer}; McNemar's exact test p {comparison}{adjustment}.{verdict}"
+        f"On {format_count(test.num_videos, 'video')} that both scored, {result}; {test.num_second_only} only {better} gets "
+        f"right, {test.num_first_only} only {worse}; McNemar's exact test p {comparison}{adjustment}."
     )
 
 

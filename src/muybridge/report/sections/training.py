@@ -44,7 +44,9 @@ def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
             "percent",
             [_build_series("training clips", log, "train", "clip_accuracy", 100)]
             + [
-                _build_series(f"validation {title}", log, "validation", name, 100) for name, title in VALIDATION_METRICS
+                _build_series(f"validation {title}", log, "validation", name, 100)
+                for name, title in VALIDATION_METRICS
+                if name != "video_top5" or _is_below_one(log, name)  # with up to five classes it is always 1
             ],
         ),
         _build_line_chart(
@@ -52,6 +54,10 @@ def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
         ),
     ]
     return [chart for chart in charts if chart] or [Paragraph("The log has no curves.")]
+
+
+def _is_below_one(log: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(value < 1 for value in extract_curve(log, "validation", name)[1])
 
 
 def build_speed_blocks(run: RunRecord) -> list[Block]:

@@ -1,4 +1,8 @@
-"""Reads recipes, the YAML files of `muybridge/recipes`, and settings in their plain form."""
+"""Reads recipes, the YAML files of `muybridge/recipes`, and settings in their plain form.
+
+`recipes/*.yaml` and `recipes/fine_tuning/` are whole runs, given with `--config`. `recipes/training/` has a file for each value
+of `--recipe`, with defaults of the training group alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.parsing import parse_record, read_yaml
-from muybridge.settings import TrainSettings
+from muybridge.settings import RecipeName, TrainSettings
 
 RECIPE_FOLDER = Path(__file__).parents[1] / "recipes"  # package data: present in an installed wheel too
 
@@ -17,7 +21,16 @@ def load_recipe(name: str, folder: Path = RECIPE_FOLDER) -> TrainSettings:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(f"there is no recipe {name!r} in {folder}; use the name of one of its files without .yaml")
-    return build_train_settings({"data": "", **read_yaml(path)})
+    values = read_yaml(path)
+    values.pop("recipe", None)  # whoever loads a whole recipe sets every value
+    return build_train_settings(values)
+
+
+def read_training_recipe(name: RecipeName) -> dict[str, Any]:
+    """The settings of `--recipe name`, nested as in YAML."""
+    values = read_yaml(RECIPE_FOLDER / "training" / f"{name}.yaml")
+    assert isinstance(values, dict), "a packaged file holds settings"
+    return values
 
 
 def build_train_settings(plain: Mapping[str, Any]) -> TrainSettings:

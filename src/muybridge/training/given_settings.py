@@ -1,0 +1,70 @@
+"""Settings of which some are given and the others open, nested as in YAML. No torch.
+
+Input: what a command line and its `--config` files name, or the settings.yaml of a run. `resolve.py` fills in the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.files.run_folder import read_settings
+from muybridge.settings import TrainSettings, settings_to_dict
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """The settings that a command line and its `--config` files name, nested as in YAML. All others are open."""
+
+    values: Mapping[str, Any]
+
+    def find(self, name: str) -> Any:
+        """The value of a setting such as `training.epochs`, None if it is open."""
+        group, _, setting = name.rpartition(".")
+        values = self.values.get(group) or {} if group else self.values
+        return values.get(setting)
+
+
+def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings in one; later sources replace earlier ones, setting by setting."""
+    merged: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source.items():
+            both_groups = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = {**merged[name], **value} if both_groups else value
+    return merged
+
+
+def build_settings(values: Mapping[str, Any]) -> TrainSettings:
+    """The settings of nested values. Those that are open have their defaults. ValueError for what the settings refuse."""
+    factories: dict[str, Any] = {field.name: field.default_factory for field in fields(TrainSettings)}
+    groups = {name: group for name, group in factories.items() if isinstance(group, type) and is_dataclass(group)}
+    built: dict[str, Any] = {
+        name: groups[name](**_convert_lists(value)) if name in groups else _convert_lists(value)
+        for name, value in values.items()
+    }
+    return TrainSettings(**built)
+
+
+def _convert_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _convert_lists(inner) for name, inner in value.items()}
+    return tuple(_convert_lists(inner) for inner in value) if isinstance(value, list | tuple) else value
+
+
+def read_saved_settings(path: Path) -> dict[str, Any]:
+    """The settings.yaml of a run. Settings that did not exist when it began have the meaning that they had then.
+
+    That is the default, fp32 without TF32, and columns as version 0.1 read them.
+    """
+    then = {
+        "columns": AS_VERSION_0_1,
+        "time_origin": "picture",
+        "background": False,
+        "training": {"precision": "fp32", "tf32": False},
+    }
+    defaults = settings_to_dict(TrainSettings())
+    return merge_settings(defaults, then, read_settings(path))

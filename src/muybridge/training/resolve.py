@@ -1,0 +1,182 @@
+"""The settings of a run from their sources: command line, `--config`, `--recipe`, the card of `--init`, defaults.
+
+Input: the given settings, nested as in YAML, and the run folder. Output: `TrainSettings` with every value set, and sentences on
+where values come from. Earlier sources take precedence. A run that is resumed has its saved settings for recipe and card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muybridge.records import STATISTICS
+from muybridge.settings import (
+    PREPROCESSING_NAMES,
+    RecipeName,
+    TimeoutSettings,
+    TrainSettings,
+    diff_settings,
+    settings_to_dict,
+)
+from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.given_settings import GivenSettings, build_settings, merge_settings, read_saved_settings
+from muybridge.training.recipes import build_train_settings, read_training_recipe
+from muybridge.weights.address import resolve_weights_file
+from muybridge.weights.card import Card, load_card
+
+NETWORK_FIELDS = ("width", "mid_channel_rule", "norm_epsilon", "stem_pool", "middle_relu")
+SCHEDULE = ("warmup_epochs", "decay_epochs")
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings without an open value, and sentences on where they come from."""
+
+    settings: TrainSettings
+    notes: tuple[str, ...] = ()
+
+
+def resolve_settings(given: GivenSettings, *, resume: bool) -> ResolvedSettings:
+    """The settings of a new run, or of the run in `output` where `resume` is on and it has begun.
+
+    May download weights of the catalogue. Raises ValueError where settings are missing or do not fit each other.
+    """
+    saved = _read_saved_settings(given) if resume else None
+    if saved is not None:
+        return _resolve_resumed_run(given, saved)
+    if not given.find("data"):
+        hint = f"; {given.find('output') or TrainSettings.output} contains no run to resume" if resume else ""
+        raise ValueError(f"--data must be given{hint}; muybridge train --help lists the options")
+    init = given.find("init")
+    recipe_name: RecipeName = given.find("recipe") or ("own_videos" if init else "paper")
+    recipe = _scale_schedule(read_training_recipe(recipe_name), given)
+    card = load_card(resolve_weights_file(init)) if init else None
+    card_values = _make_card_settings(card, given.find("modality")) if card else {}
+    settings = build_settings(merge_settings(card_values, recipe, given.values, {"recipe": recipe_name}))
+    notes = _describe_recipe(recipe_name, recipe, given)
+    if card:
+        notes += _describe_card_settings(str(init), card_values, settings)
+    return ResolvedSettings(settings, tuple(notes))
+
+
+def find_device_and_timeout(given: GivenSettings, *, resume: bool) -> tuple[str, float]:
+    """The device and `timeouts.start_minutes` of a run, needed before the ranks have met. Reads the run folder only."""
+    saved = (_read_saved_settings(given) if resume else None) or {}
+    values = merge_settings(saved, given.values)
+    minutes = (values.get("timeouts") or {}).get("start_minutes", TimeoutSettings.start_minutes)
+    return str(values.get("device", TrainSettings.device)), float(minutes)
+
+
+def _make_card_settings(card: Card, modality: str | None = None) -> dict[str, Any]:
+    """Network and preprocessing of a card as settings. Those of its modality are left out where another is given."""
+    specification, preprocessing = card.specification, card.preprocessing
+    names = {field: name for name, field in PREPROCESSING_NAMES.items()}
+    clips: dict[str, Any] = {
+        names.get(field, field): getattr(preprocessing, field)
+        for field in ("clip_length", "frame_stride", "frames_per_second", "crop", "flow_gap", "flow_chain")
+    }
+    clips["scale"] = (preprocessing.scale_height, preprocessing.scale_width)
+    defaults = STATISTICS[preprocessing.modality]
+    clips |= {
+        name: () if value == default else value
+        for name, value, default in zip(("mean", "std"), (preprocessing.mean, preprocessing.std), defaults, strict=True)
+    }
+    if modality not in (None, preprocessing.modality):
+        for name in ("mean", "std", "flow_gap", "flow_chain"):
+            del clips[name]
+    return {
+        "model": specification.name,
+        "modality": preprocessing.modality,
+        "network": {name: getattr(specification, name) for name in NETWORK_FIELDS},
+        "clips": clips,
+    }
+
+
+def _describe_recipe(name: str, recipe: Mapping[str, Any], given: GivenSettings) -> list[str]:
+    """A sentence with the settings that come from the recipe, if any does."""
+    used = {
+        setting: value for setting, value in recipe["training"].items() if given.find(f"training.{setting}") is None
+    }
+    listed = ", ".join(f"{setting} {_show(value)}" for setting, value in used.items())
+    return [f"recipe {name}: {listed}"] if used else []
+
+
+def _describe_card_settings(init: str, card_values: Mapping[str, Any], settings: TrainSettings) -> list[str]:
+    """What is taken from the weights where that is no default, and both values where an option replaces one of theirs."""
+    plain = settings_to_dict(settings)
+    theirs = settings_to_dict(build_settings(merge_settings(plain, card_values)))
+    defaults = settings_to_dict(TrainSettings())
+    replaced = diff_settings(plain, theirs)
+    of_card = {*card_values, *(f"{group}.{name}" for group in ("network", "clips") for name in card_values[group])}
+    taken = {
+        name: value
+        for name, (value, _) in diff_settings(plain, defaults).items()
+        if name in of_card and name not in replaced
+    }
+    lines = []
+    if taken:
+        lines.append(f"as {init} was trained: {', '.join(f'{name} {_show(value)}' for name, value in taken.items())}")
+    if replaced:
+        listed = "; ".join(
+            f"{name} is {_show(ours)}, theirs is {_show(value)}" for name, (ours, value) in replaced.items()
+        )
+        lines.append(f"other than {init} was trained: {listed}")
+    return lines
+
+
+def _show(value: object) -> str:
+    return "the file's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _scale_schedule(recipe: Mapping[str, Any], given: GivenSettings) -> Mapping[str, Any]:
+    """The recipe with warm-up and decay at their shares of the epochs that were given."""
+    training, epochs = recipe["training"], given.find("training.epochs")
+    if epochs is None:
+        return recipe
+    factor = epochs / training["epochs"]
+    scaled = {name: _multiply(training[name], factor) for name in SCHEDULE if name in training}
+    return {**recipe, "training": {**training, **scaled}}
+
+
+def _multiply(value: Any, factor: float) -> Any:
+    return [inner * factor for inner in value] if isinstance(value, list) else value * factor
+
+
+def _read_saved_settings(given: GivenSettings) -> dict[str, Any] | None:
+    """The settings of the run in `output`, None without one. One without a checkpoint counts if nothing else was given."""
+    folder = Path(given.find("output") or TrainSettings.output)
+    path = folder / "settings.yaml"
+    if not path.is_file() or not (list_checkpoints(folder / "checkpoints") or not given.find("data")):
+        return None
+    return {**read_saved_settings(path), "output": str(folder)}  # the folder may have been moved
+
+
+def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> ResolvedSettings:
+    """Saved settings, with what is given; a higher number of epochs adds a phase."""
+    training = dict(given.values.get("training") or {})
+    saved_settings = build_train_settings(saved)
+    saved = settings_to_dict(saved_settings)
+    phases = _extend_phases(saved_settings, training)
+    values = merge_settings(saved, given.values, {"training": merge_settings(saved["training"], training)})
+    values["recipe"] = given.find("recipe") or saved["recipe"]
+    if phases:
+        values["training"]["phases"] = phases
+    return ResolvedSettings(build_settings(values))
+
+
+def _extend_phases(saved: TrainSettings, training: dict[str, Any]) -> list[list[float]]:
+    """The phases of the run with one more where more epochs are given than it has. Takes epochs and rate out of `training`.
+
+    The line that added a phase resumes it too: it names the epochs in total that the run has by then.
+    """
+    phases = [list(phase) for phase in saved.training.phases]
+    epochs, total = training.get("epochs"), saved.training.total_epochs
+    if epochs is None or epochs == saved.training.epochs or epochs < total:
+        return phases  # where it is lower, the check of the run folder refuses it
+    rate = training.pop("learning_rate", phases[-1][1] if phases else saved.training.learning_rate)
+    del training["epochs"]
+    if epochs > total:
+        phases.append([float(epochs - total), float(rate)])
+    return phases

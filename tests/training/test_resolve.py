@@ -1,0 +1,158 @@
+"""Where the settings of a run come from: precedence, the card of --init, recipes, and runs that are resumed or extended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import yaml
+
+from muybridge.files.run_folder import read_json_lines
+from muybridge.models.network import create_model
+from muybridge.records import Preprocessing
+from muybridge.settings import TrainingSettings, TrainSettings, settings_to_dict
+from muybridge.training.given_settings import GivenSettings
+from muybridge.training.recipes import build_train_settings, read_training_recipe
+from muybridge.training.resolve import resolve_settings
+from muybridge.weights.card import save
+
+PREPROCESSING = Preprocessing(
+    clip_length=6,
+    frame_stride=2,
+    frames_per_second=15.0,
+    scale_height=40,
+    scale_width=50,
+    crop=36,
+    mean=(0.1, 0.2, 0.3),
+)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """Weights of a network and a preprocessing of which nothing is a default."""
+    network = create_model(
+        "mc3_10", num_classes=2, clip_length=6, width=4, mid_channel_rule="per_block", norm_epsilon=1e-5
+    )
+    save(network, tmp_path / "w.safetensors", classes=["a", "b"], preprocessing=PREPROCESSING)
+    return str(tmp_path / "w.safetensors")
+
+
+def resolve(values: Mapping[str, Any], *, resume: bool = False) -> TrainSettings:
+    return resolve_settings(GivenSettings(values), resume=resume).settings
+
+
+def test_network_and_preprocessing_are_those_of_the_weights(weights: str) -> None:
+    settings = resolve({"data": "d", "init": weights})
+    assert settings.preprocessing == PREPROCESSING
+    assert (settings.model, settings.network.width, settings.network.norm_epsilon) == ("mc3_10", 4, 1e-5)
+    assert settings.network.mid_channel_rule == "per_block"
+
+
+def test_options_replace_what_the_weights_say_and_both_are_named(weights: str) -> None:
+    given = GivenSettings({"data": "d", "init": weights, "clips": {"length": 8, "crop": 32}})
+    resolved = resolve_settings(given, resume=False)
+    assert (resolved.settings.clips.length, resolved.settings.clips.crop, resolved.settings.clips.stride) == (8, 32, 2)
+    assert resolved.notes[-1].endswith("clips.crop is 32, theirs is 36; clips.length is 8, theirs is 6")
+    assert "clips.frames_per_second 15" in resolved.notes[-2]
+    assert "clips.length" not in resolved.notes[-2]
+
+
+def test_statistics_of_another_modality_are_not_those_of_the_weights(weights: str) -> None:
+    settings = resolve({"data": "d", "init": weights, "modality": "flow"})
+    assert (settings.modality, settings.clips.length) == ("flow", 6)
+    assert len(settings.preprocessing.mean) == 2
+
+
+def test_recipes_by_start_and_by_name(weights: str) -> None:
+    own = read_training_recipe("own_videos")["training"]
+    tuned = resolve({"data": "d", "init": weights})
+    assert (tuned.recipe, tuned.training.learning_rate) == ("own_videos", own["learning_rate"])
+    assert tuned.training.rate_factors[-1] > 1
+    assert resolve({"data": "d"}).training == TrainingSettings()
+    assert resolve({"data": "d", "init": weights, "recipe": "paper"}).training == TrainingSettings()
+    scratch = resolve({"data": "d", "recipe": "scratch", "training": {"learning_rate": 0.5}})
+    assert (scratch.training.optimizer, scratch.training.learning_rate) == ("adamw", 0.5)
+    assert not build_train_settings(read_training_recipe("scratch")).training.phases
+
+
+def test_the_schedule_of_a_recipe_keeps_its_shares(weights: str) -> None:
+    whole = resolve({"data": "d", "init": weights}).training
+    half = resolve({"data": "d", "init": weights, "training": {"epochs": whole.epochs / 2}}).training
+    assert half.decay_epochs == tuple(decay / 2 for decay in whole.resolved_decay_epochs)
+    assert half.resolved_warmup_epochs == whole.resolved_warmup_epochs / 2
+
+
+def run_line(data: object, output: Path, tmp_path: Path) -> list[object]:
+    """A training of 12 steps of a small network, with a file of settings."""
+    from runs import tiny_run
+
+    plain = settings_to_dict(tiny_run("", output))
+    for name in ("data", "output"):
+        del plain[name]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
+    return ["train", "--data", data, "--config", tmp_path / "tiny.yaml", "-o", output]
+
+
+def test_resume_alone_and_with_moved_data(
+    motions: Path, finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = tmp_path / "run"
+    copytree(finished_run, run)
+    assert "all 12 steps of the run are done" in cli("train", "-o", run, "--resume").err
+    copytree(motions, tmp_path / "moved")
+    extra = tmp_path / "moved" / "train" / "left" / "0extra.mp4"  # sorts before all others
+    extra.write_bytes((tmp_path / "moved" / "train" / "left" / "00003.mp4").read_bytes())
+    told = cli("train", "-o", run, "--resume", "--data", tmp_path / "moved")
+    assert told.code == 0, told.err
+    assert "16 training and 4 validation videos" in told.err
+    (tmp_path / "moved" / "train" / "left" / "00003.mp4").unlink()
+    told = cli("train", "-o", run, "--resume", "--data", tmp_path / "moved")
+    assert told.code == 2
+    assert "1 video of the run are not in" in told.err
+    assert "train/left/00003.mp4" in told.err
+
+
+def test_resume_without_a_run_says_what_is_missing(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    told = cli("train", "-o", tmp_path / "none", "--resume")
+    assert (told.code, told.out) == (2, "")
+    assert "--data must be given" in told.err
+    assert "contains no run to resume" in told.err
+
+
+def test_a_run_is_extended_as_a_phase_of_its_own(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    line = run_line(motions, run, tmp_path)
+    assert cli(*line).code == 0
+    more = [*line, "--resume", "--training.epochs", "3", "--training.learning-rate", "0.001"]
+    told = cli(*more)
+    assert told.code == 0, told.err
+    assert "resuming at step 12 of 18" in told.err
+    lines = [row for row in read_json_lines(run / "log.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in lines] == list(range(1, 19))
+    peak = 0.001 * 4 / 32
+    assert max(row["rate"] for row in lines[12:]) == pytest.approx(peak)
+    saved = yaml.safe_load((run / "settings.yaml").read_text())["training"]
+    assert (saved["epochs"], saved["phases"]) == (2, [[1.0, 0.001]])
+    assert "all 18 steps of the run are done" in cli(*more).err  # the same line resumes and does not extend again
+    assert "all 18 steps of the run are done" in cli("train", "-o", run, "--resume").err
+    fewer = cli("train", "-o", run, "--resume", "--training.epochs", "1")
+    assert fewer.code == 2
+    assert "training.epochs is 1.0, the run has 2.0" in fewer.err
+
+
+def test_few_videos_from_random_weights_are_pointed_to_init(
+    motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli(*run_line(motions, tmp_path / "run", tmp_path), "--training.epochs", "0.1")
+    assert "16 videos are few for training from random weights" in told.err
+    assert "--init r2plus1d_18-kinetics400-torchvision" in told.err
+
+
+def test_saved_settings_hold_every_resolved_value(weights: str) -> None:
+    settings = resolve({"data": "d", "init": weights})
+    plain = yaml.safe_load(yaml.safe_dump(settings_to_dict(settings)))
+    assert build_train_settings(plain) == replace(settings)

@@ -250,8 +250,11 @@ def _print(prediction: Prediction, *, show_segments: bool) -> None:
     if prediction.status != "ok":
         print_line(f"  {prediction.status}: {prediction.reason}")
         return
+    for name, value, unit in prediction.values:
+        print_line(f"  {value:10.4g} {unit:<3} {name}")
     for label, probability in prediction.classes:
-        print_line(f"  {100 * probability:5.1f} %  {label}")
+        is_chosen = prediction.labels is not None and label in prediction.labels
+        print_line(f"  {100 * probability:5.1f} %  {label}{'  *' if is_chosen else ''}")
     if prediction.reason:
         print_line(f"  ({prediction.reason})")
     if show_segments:
@@ -298,7 +301,7 @@ def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, o
         settings["precision"] = classification.precision
     with (
         stop_on_signals() as stop,
-        PredictionsWriter(output.output, settings) as writer,
+        PredictionsWriter(output.output, settings, card.head) as writer,
         create_count_progress() as bar,
     ):
         pending = [video for video in videos if video not in writer.done_videos]

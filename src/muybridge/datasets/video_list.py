@@ -51,7 +51,8 @@ class _RowParser:
     mapping: ColumnMapping
     finder: VideoFinder
     is_data_set: bool
-    needs_label_cells: bool
+    needs_labels: bool
+    needs_targets: bool = False
     target_columns: Mapping[str, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
     num_file_rates: int = 0  # rows in frames whose rate is read from the file
@@ -95,7 +96,7 @@ class _RowParser:
 
     def _parse_labels(self, row: TextRow, problems: list[str]) -> tuple[str, ...]:
         labels = tuple(dict.fromkeys(label.strip() for label in self._get(row, "label").split("|") if label.strip()))
-        if not labels and self.needs_label_cells:
+        if not labels and self.needs_labels:
             problems.append("has no label")
         return labels
 
@@ -108,7 +109,7 @@ class _RowParser:
                 problems.append(f"has the {name} {text!r}, expected a number")
             else:
                 targets.append((name, value))
-        if cells and not any(cells.values()):
+        if self.needs_targets and not any(cells.values()):
             problems.append(f"has no {' and no '.join(cells)}")
         return tuple(targets)
 
@@ -182,8 +183,9 @@ def read_video_list(
     if needs_labels and task is None and not target_columns:
         _check_columns(path, table, ("label",))
     finder = VideoFinder(path.parent if root is None else root)
-    needs_label_cells = needs_labels and task != "multi_label" and not target_columns
-    parser = _RowParser(table.mapping, finder, needs_labels, needs_label_cells, target_columns)
+    needs_targets = bool(target_columns) and (task == "regression" or "label" not in table.mapping.indices)
+    needs_label_cells = needs_labels and task != "multi_label" and not needs_targets
+    parser = _RowParser(table.mapping, finder, needs_labels, needs_label_cells, needs_targets, target_columns)
     rows, line_numbers = [], []
     for text_row in text_rows:
         row = parser.parse(text_row)

@@ -135,7 +135,9 @@ def evaluate_split(
     job = replace(job, precision=loaded.precision)
     if path is None:
         run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
-        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing, run_origin)
+        default_protocol = EvaluationProtocol.from_settings(
+            EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
+        )
         path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
         check_output_file(path)
     with (

@@ -50,10 +50,11 @@ def compute_regression(
         return np.asarray(counts @ values / counts.sum(axis=1))
 
     def compute_r2(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        center = known.mean() if num_videos else 0.0  # subtracted first: targets far from 0 keep their digits
-        variance = mean((known - center) ** 2, counts) - mean(known - center, counts) ** 2
+        centered = known - known.mean()  # targets far from 0 keep their digits
+        variance = mean(centered**2, counts) - mean(centered, counts) ** 2
+        is_constant = variance <= 1e-12 * (centered**2).max()  # of a resample too
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(variance > 1e-12 * (1 + center**2), 1 - mean(differences**2, counts) / variance, np.nan)
+            return np.where(is_constant, np.nan, 1 - mean(differences**2, counts) / variance)
 
     bias = float(differences.mean()) if num_videos else math.nan
     deviation = float(differences.std(ddof=1)) if num_videos > 1 else math.nan

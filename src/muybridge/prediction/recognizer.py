@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.bounds import FrameStep, NumClips, check_arguments
-from muybridge.distributed.rank import resolve_num_workers
 from muybridge.evaluation.aggregate import average_by_video
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import optimize
@@ -29,7 +28,8 @@ from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner, choose_num_workers
+from muybridge.prediction.head_outputs import check_has_classes, describe_outputs
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window
@@ -38,12 +38,13 @@ from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, re
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
 
-_MIN_VIDEOS_FOR_WORKERS = 8
-
 
 @dataclass(frozen=True)
 class Prediction:
     """Prediction of one video. `classes` are (label, probability), most probable first; empty unless the status is ok.
+
+    For the task multi_label `labels` are the classes above their thresholds, for ordinal the level; both are None for
+    single_label. For regression `values` are (name, number, unit), and there are no classes.
 
     With status ok, a non-empty `reason` says which clips were left out because they could not be read.
     """
@@ -54,14 +55,23 @@ class Prediction:
     classes: tuple[tuple[str, float], ...] = ()
     windows: tuple[Window, ...] = ()
     segments: tuple[Segment, ...] = ()
+    labels: tuple[str, ...] | None = None
+    values: tuple[tuple[str, float, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`."""
+        """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`.
+
+        Also `labels` for multi_label and ordinal, `values` [{name, value, unit}, ...] for regression.
+        """
+        more: dict[str, Any] = {} if self.labels is None else {"labels": list(self.labels)}
+        if self.values:
+            more["values"] = [{"name": name, "value": value, "unit": unit} for name, value, unit in self.values]
         return {
             "video": self.video,
             "status": self.status,
             "reason": self.reason,
             "classes": [{"label": label, "probability": probability} for label, probability in self.classes],
+            **more,
         }
 
 
@@ -189,9 +199,13 @@ class Recognizer:
             )
         self._check_classification(top)
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
+            check_has_classes(self.card.head)
             step = timeline.step_frames if timeline else None
-            return score_stream(read_stream(video), self._runner, step_frames=step, source_fps=source_fps)
+            return score_stream(
+                read_stream(video), self._runner, step_frames=step, source_fps=source_fps, head=self.card.head
+            )
         if timeline:
+            check_has_classes(self.card.head)
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
         return self._predict_input(resolved, ClipPlan(clips), top, timeline)
@@ -216,6 +230,7 @@ class Recognizer:
         self._check_classification(top)
         plan = ClipPlan(clips)
         if timeline:
+            check_has_classes(self.card.head)
             check_mode(self.scorer, timeline.mode)
         inputs = self._resolve_inputs(videos, source_fps)
         if timeline:
@@ -282,7 +297,7 @@ class Recognizer:
     def _classify_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
-        num_workers = _choose_num_workers(workers, len(inputs))
+        num_workers = choose_num_workers(workers, len(inputs))
         for video, _, outputs in self._runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
@@ -293,7 +308,7 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
     ) -> Iterator[Features | Failure]:
         runner = replace(self._runner, network=self._compute_features)
-        num_workers = _choose_num_workers(workers, len(inputs))
+        num_workers = choose_num_workers(workers, len(inputs))
         for video, clip_times, outputs in runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Failure(video.label, outputs.status, outputs.reason)
@@ -308,16 +323,24 @@ class Recognizer:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
             outputs = self._runner.run_clips(video, clip_times)
-            scored = compute_timeline(video, self._runner, self.scorer, timeline) if timeline else ScoredWindows(())
+            scored = ScoredWindows(())
+            if timeline:
+                scored = compute_timeline(video, self._runner, self.scorer, timeline, self.card.head)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
-        windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
+        windows, segments = (
+            scored.windows,
+            scored.merge(self.card.classes, timeline or TimelineOptions(), self.card.head),
+        )
         prediction = self._rank_classes(video, outputs, top)
         reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
         return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
         logits = check_finite(video, outputs.rows)
+        if self.card.head:
+            fields = describe_outputs(logits, self.card.head, self.card.classes, top)
+            return Prediction(video.label, "ok", outputs.reason, **fields)
         _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
         best = np.argsort(-means[0], kind="stable")[:top]
         classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
@@ -355,13 +378,6 @@ class Recognizer:
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
     starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices]) + video.compute_offset()
     return Features(video.label, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
-
-
-def _choose_num_workers(workers: int | None, num_videos: int) -> int:
-    """As given; unset, none for a few videos, which are read sooner than workers start."""
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be 0 or more, not {workers}")
-    return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)
 
 
 def load(

@@ -138,6 +138,7 @@ def evaluate_timelines(
     """
     device = resolve_device(settings.device)
     loaded = load_scorer(weights, device, settings.precision)
+    loaded.card.check_single_label("evaluate --timeline")
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
     data = _open_whole_files(settings).remap_labels(loaded.card.classes)
@@ -194,6 +195,8 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="all" if settings.background else "none",
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by or "group",
     )
     _check_whole_files(data)
     return data

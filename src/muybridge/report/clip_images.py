@@ -11,6 +11,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.loading.clip_reader import open_frame_source
 from muybridge.loading.datasets import read_segment_times
-from muybridge.loading.open_data import open_data
+from muybridge.loading.open_data import DataOptions, open_data
 from muybridge.records import FrameSource, Preprocessing, VideoError
 from muybridge.video.sampling import sample_uniform_clips
 from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
@@ -81,26 +82,13 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_scored_clips(
-    address: str,
-    header: ScoresHeader,
-    *,
-    seed: int,
-    columns: str | None = None,
-    source_fps: float | None = None,
-    background: bool = False,
-) -> ScoredClipReader:
-    """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
+def open_scored_clips(address: str, header: ScoresHeader, **options: Unpack[DataOptions]) -> ScoredClipReader:
+    """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read.
+
+    `options` are those of `open_data` apart from the fold and the time origin, which the scores record.
+    """
     time_origin = header.protocol.time_origin
-    manifest = open_data(
-        address,
-        fold=header.fold,
-        seed=seed,
-        columns=columns,
-        source_fps=source_fps,
-        time_origin=time_origin,
-        background="drawn" if background else "none",
-    )
+    manifest = open_data(address, **{**options, "fold": header.fold, "time_origin": time_origin})
     source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1], time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))

@@ -25,7 +25,7 @@ def describe_job(job: TrainingJob) -> list[str]:
     lines = [
         *job.notes,
         f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; "
-        f"{train} training and {validation} validation videos of {len(job.train_manifest.classes)} classes",
+        f"{train} training and {validation} validation videos of {_describe_outputs(job)}",
     ]
     if _is_few_for_random_weights(job):
         lines.append(
@@ -43,6 +43,12 @@ def describe_job(job: TrainingJob) -> list[str]:
         f"{schedule.num_clips:,} clips in {schedule.num_steps:,} steps of {schedule.global_batch}{left}: about {duration} "
         f"at {1 / seconds:.3g} clips a second, if loading keeps up, plus validation",
     ]
+
+
+def _describe_outputs(job: TrainingJob) -> str:
+    nouns = {"multi_label": "class", "regression": "target", "ordinal": "level"}
+    noun = nouns[job.head.task] if job.head else "class"
+    return format_count(len(job.classes), noun)
 
 
 def _is_few_for_random_weights(job: TrainingJob) -> bool:

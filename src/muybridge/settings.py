@@ -34,12 +34,14 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing, Task, TimeOrigin
+from muybridge.records import Modality, Preprocessing, TimeOrigin
+from muybridge.task_settings import TaskSettings
 
 FoldUnit = Literal["group", "video"]  # what the folds of a cross-validation keep together
 RecipeName = Literal["own_videos", "scratch", "paper"]
 LearningRate = Annotated[float, Interval(gt=0, le=1000)]
 
+NUM_OFFICIAL_FOLDS = 3
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
 PAPER_DECAY_EPOCHS = (20.0, 30.0, 40.0)
@@ -117,7 +119,7 @@ PREPROCESSING_NAMES = {"length": "clip_length", "stride": "frame_stride"}
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(TaskSettings):
     """The recipe: section 4.1 of the paper; momentum and weight decay from the authors' code."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -142,21 +144,6 @@ class TrainingSettings:
     """Factor of the rate at each of decay_epochs."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
-    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Share of the target spread over all classes; none in the paper."""
-    task: Task = "single_label"
-    """What the network predicts: one class, several or none of the classes (multi_label), numbers (regression), or levels that
-    have an order (ordinal). docs/tasks.md"""
-    levels: tuple[str, ...] = ()
-    """With task ordinal: the labels from the lowest to the highest; not needed where they are numbers."""
-    units: tuple[str, ...] = ()
-    """With task regression: the unit of each target, such as %, for reports."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """balanced weighs the loss of each class by the inverse of its number of training videos."""
-    draws: Literal["uniform", "balanced"] = "uniform"
-    """uniform draws every training video equally often, balanced every class."""
-    focal_gamma: Annotated[float, Interval(ge=0, le=10)] = 0.0
-    """Exponent of focal loss, which lowers the weight of clips that are right already; 0 is cross-entropy, 2 is usual."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
     has them and whose gradients agree with those in fp32, else fp32."""
@@ -188,22 +175,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_fields(self, "training.")
-        self._check_task()
+        self.check_task()
         _require(
             self.resolved_warmup_epochs <= self.epochs,
             f"training.warmup_epochs {self.resolved_warmup_epochs} is longer than training.epochs {self.epochs}",
         )
         decays = self.resolved_decay_epochs
         _require(list(decays) == sorted(decays), f"training.decay_epochs must increase, not {decays}")
-
-    def _check_task(self) -> None:
-        """Refuses settings that are not of the task."""
-        for name, tasks in _TASKS_BY_SETTING.items():
-            is_set = getattr(self, name) != getattr(type(self), name)
-            _require(
-                not is_set or self.task in tasks,
-                f"training.{name} is for {' and '.join(tasks)}, not for training.task {self.task}; leave it out",
-            )
 
     @property
     def total_epochs(self) -> float:
@@ -221,17 +199,6 @@ class TrainingSettings:
         if self.decay_epochs is not None:
             return self.decay_epochs
         return tuple(self.epochs * decay / PAPER_EPOCHS for decay in PAPER_DECAY_EPOCHS)
-
-
-_WITH_CLASSES: tuple[Task, ...] = ("single_label", "multi_label", "ordinal")
-_TASKS_BY_SETTING: dict[str, tuple[Task, ...]] = {
-    "label_smoothing": ("single_label",),
-    "levels": ("ordinal",),
-    "units": ("regression",),
-    "class_weights": _WITH_CLASSES,
-    "draws": _WITH_CLASSES,
-    "focal_gamma": _WITH_CLASSES,
-}
 
 
 @dataclass(frozen=True)
@@ -351,6 +318,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        highest = self.num_folds or NUM_OFFICIAL_FOLDS
+        _require((self.fold or 1) <= highest, f"fold is {self.fold}, expected a whole number from 1 to {highest}")
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,

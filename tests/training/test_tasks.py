@@ -123,7 +123,7 @@ def test_heads_of_data() -> None:
     head = make_head(TrainingSettings(task="ordinal"), data)
     assert head is not None
     assert head.outputs == ("above class0",)
-    with pytest.raises(ValueError, match=r"training.class_weights is for single_label and multi_label and ordinal"):
+    with pytest.raises(ValueError, match=r"training.class_weights is for single_label, multi_label, ordinal, not"):
         TrainingSettings(task="regression", class_weights="balanced")
     with pytest.raises(ValueError, match=r"training.label_smoothing is for single_label"):
         TrainingSettings(task="multi_label", label_smoothing=0.1)

@@ -70,13 +70,14 @@ class TaskMetrics:
         """The metrics in one line."""
         match self.metrics:
             case MultiLabelMetrics() as labels:
+                precision = _format_share_estimate(labels.mean_average_precision)
                 text = (
-                    f"mAP {format_share_estimate(labels.mean_average_precision)}  (guessing: {format_percent(labels.chance)})  "
+                    f"mAP {precision}  (guessing: {format_percent(labels.chance)})  "
                     f"micro F1 {format_percent(labels.micro_f1)}  macro F1 {format_percent(labels.macro_f1)}"
                 )
             case OrdinalMetrics() as levels:
                 text = (
-                    f"kappa {format_estimate(levels.kappa)}  MAE {levels.mae.value:.3g} levels  "
+                    f"kappa {_format_estimate(levels.kappa)}  MAE {levels.mae.value:.3g} levels  "
                     f"exact {format_percent(levels.exact.value)}"
                 )
             case targets:
@@ -154,13 +155,13 @@ def _compute_criterion(metrics: AnyMetrics, head: Head) -> float:
     return value if math.isfinite(value) else WORST_CRITERION
 
 
-def format_estimate(one: MetricEstimate) -> str:
+def _format_estimate(one: MetricEstimate) -> str:
     """`5.31 [4.8, 5.9]`; without the interval where there is none."""
     interval = "" if math.isnan(one.low) else f" [{one.low:.3g}, {one.high:.3g}]"
     return f"{one.value:.3g}{interval}"
 
 
-def format_share_estimate(one: MetricEstimate) -> str:
+def _format_share_estimate(one: MetricEstimate) -> str:
     """A share as `71.3 % [64.0, 78.2]`."""
     interval = "" if math.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
     return f"{format_percent(one.value)}{interval}"
@@ -169,7 +170,7 @@ def format_share_estimate(one: MetricEstimate) -> str:
 def _format_target(target: RegressionMetrics) -> str:
     unit = f" {target.unit}" if target.unit else ""
     return (
-        f"{target.name}: MAE {format_estimate(target.mae)}{unit}  (the mean: {target.baseline_mae:.3g})  "
+        f"{target.name}: MAE {_format_estimate(target.mae)}{unit}  (the mean: {target.baseline_mae:.3g})  "
         f"RMSE {target.rmse.value:.3g}{unit}  R2 {target.r2.value:.3g}"
     )
 

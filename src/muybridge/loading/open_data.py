@@ -52,7 +52,11 @@ def open_data(address: str, **options: Unpack[DataOptions]) -> Manifest:
     manifest = prepare_for_task(_open_address(address, options), task, options.get("levels", ()))
     if num_folds is None:
         return manifest
-    fold, seed = options.get("fold") or 1, options.get("seed", 0)
+    fold, seed = options.get("fold"), options.get("seed", 0)
+    if fold is None:
+        raise ValueError(
+            f"which of the {num_folds} folds is not said; add --fold, or use `muybridge folds` for all of them"
+        )
     return assign_cross_validation(manifest, fold, num_folds, by=options.get("fold_by", "group"), seed=seed)
 
 

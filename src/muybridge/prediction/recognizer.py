@@ -197,7 +197,7 @@ class Recognizer:
                     video, clips=clips, top=top, timeline=timeline, source_fps=source_fps, workers=workers
                 )
             )
-        self._check_classification(top)
+        self._check_classification(top, timeline)
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
             check_has_classes(self.card.head)
             step = timeline.step_frames if timeline else None
@@ -205,7 +205,6 @@ class Recognizer:
                 read_stream(video), self._runner, step_frames=step, source_fps=source_fps, head=self.card.head
             )
         if timeline:
-            check_has_classes(self.card.head)
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
         return self._predict_input(resolved, ClipPlan(clips), top, timeline)
@@ -227,10 +226,9 @@ class Recognizer:
         for each core if there are many videos. 0 reads in this process, as timelines and videos in memory always do. Results
         are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
         """
-        self._check_classification(top)
+        self._check_classification(top, timeline)
         plan = ClipPlan(clips)
         if timeline:
-            check_has_classes(self.card.head)
             check_mode(self.scorer, timeline.mode)
         inputs = self._resolve_inputs(videos, source_fps)
         if timeline:
@@ -289,10 +287,11 @@ class Recognizer:
             for video, rate in zip(videos, rates, strict=True)
         ]
 
-    def _check_classification(self, top: int) -> None:
+    def _check_classification(self, top: int, timeline: TimelineOptions | None) -> None:
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
         self.card.check_classifier()
+        check_has_classes(self.card.head if timeline else None)
 
     def _classify_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None

@@ -10,10 +10,9 @@ from typing import Any
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.task_metrics import TaskMetrics
-from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.settings import NUM_OFFICIAL_FOLDS, EvaluateSettings, TrainSettings
 from muybridge.training.train import train
 
-NUM_OFFICIAL_FOLDS = 3
 ACCURACIES = ("clip_top1", "video_top1", "video_top5")
 COUNTS = ("fold", "num_videos", "num_failed_videos")
 

@@ -66,7 +66,7 @@ def validate(
         device=job.device,
         on_progress=lambda num_videos: guard.report_progress(),
     ).metrics
-    metrics_log.log_metrics("validation", train_state.step, list_figures(metrics))
+    metrics_log.log_metrics("validation", train_state.step, _list_figures(metrics))
     console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_metrics(metrics)}")
     score = metrics.criterion if isinstance(metrics, TaskMetrics) else metrics.video_top1.of_all.share
     if train_state.best_accuracy is None or score > train_state.best_accuracy:
@@ -77,7 +77,7 @@ def validate(
     return replace(train_state, validated_step=train_state.step), metrics
 
 
-def list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
+def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
     """The numbers of a validation by name, as they are logged."""
     if isinstance(metrics, TaskMetrics):
         return metrics.figures

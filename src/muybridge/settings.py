@@ -142,8 +142,12 @@ class TrainingSettings(TaskSettings):
     """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
     """Factor of the rate at each of decay_epochs."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
+    max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
+    """Scale gradients with a larger norm down to it; by default gradients are as they are, as in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
     has them and whose gradients agree with those in fp32, else fp32."""
@@ -169,6 +173,9 @@ class TrainingSettings(TaskSettings):
     """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
+    rounding_seed: Seed = 0
+    """Above 0: move the initial weights by at most one unit in the last place, drawn from this seed. Such reruns differ by
+    rounding alone, and show how much of an accuracy is chance."""
 
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
@@ -384,15 +391,3 @@ def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _convert_tuples(inner) for key, inner in value.items()}
     return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
-
-
-def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
-    changed: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(left.keys() | right.keys()):
-        left_value, right_value = left.get(name), right.get(name)
-        if isinstance(left_value, dict) and isinstance(right_value, dict):
-            changed |= diff_settings(left_value, right_value, f"{prefix}{name}.")
-        elif left_value != right_value:
-            changed[f"{prefix}{name}"] = (left_value, right_value)
-    return changed

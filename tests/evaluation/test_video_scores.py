@@ -163,7 +163,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.evaluation.video_scores import SCHEMA, VideoScoresWriter, read_video_scores
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluationSettings

@@ -116,7 +116,8 @@ def test_the_command_prints_scores_and_where_the_files_are(run: Path, segments: 
     assert path.parent == run / "scores"
     assert re.fullmatch(r"test-segments-[0-9a-f]{8}\.timeline\.parquet", path.name)  # not the run's own data
     assert values["unlabelled_time"] == "not scored"
-    assert cli("report", run, "-o", run / "report.html").code == 0  # timelines are no score files
+    assert cli("evaluate", run, "--data", segments).code == 0
+    assert cli("report", run, "--data", segments, "-o", run / "report.html").code == 0  # timelines are no score files
 
 
 def test_timelines_count_as_the_list_does(run: Path, tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.loading.open_data import open_data
+from muybridge.models.network import create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.report.clip_images import (
     LAST_FRAME_EXTRA_MILLISECONDS,
@@ -139,3 +142,16 @@ def test_plain_pictures_are_exact() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
     assert np.array_equal(np.asarray(opened(encode_png(pixels), "png")), pixels)
     assert np.array_equal(np.asarray(opened(encode_png(pixels[..., 0]), "png")), pixels[..., 0])
+
+
+def test_the_evidence_stands_below_each_frame(data: Path) -> None:
+    torch.manual_seed(0)
+    network = create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
+    with torch.no_grad():  # everything speaks for kick, and nothing for hug
+        network.fc.weight.copy_(torch.tensor([[1.0], [-1.0]]).expand_as(network.fc.weight))
+    reader = replace(open_scored_clips(str(data), header(), seed=0), network=network)
+    plain = reader.read_clip("test/kick/a.mp4", 1).frames_thwc
+    both = [reader.read_clip("test/kick/a.mp4", 1, label).frames_thwc for label in ("kick", "hug")]
+    assert all(np.array_equal(clip[:, :48], plain) for clip in both)
+    assert {clip.shape for clip in both} == {(4, 96, 48, 3)}
+    assert [np.array_equal(clip[:, 48:], plain) for clip in both] == [False, True]

@@ -64,7 +64,7 @@ def evaluate(
 
     path = Path(settings.output) if settings.output else None
     if path:
-        check_output_file(path)
+        check_output_file(path, (".parquet",))
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
-from muybridge.settings import EvaluateSettings
+from muybridge.settings import EvaluateSettings, settings_to_dict
 from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
+from muybridge.training.given_settings import diff_settings
 
 if TYPE_CHECKING:
     from muybridge.prediction.timeline_evaluation import TimelineResult
@@ -20,15 +21,15 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
     """Scores timelines, writes the files and prints the scores; returns the exit code."""
     if current_rank().world_size > 1:
         raise ValueError("--timeline runs in one process; leave torchrun out")
-    if settings.output and not settings.output.endswith(".parquet"):
-        raise ValueError(f"-o is {settings.output}, expected a .parquet file for the segments of --timeline")
+    _describe_unused(settings)
 
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
 
     path = Path(settings.output) if settings.output else None
     if path:
         files = TimelineFiles.beside(path)
-        for file in (files.segments, files.curves, files.bouts):
+        check_output_file(files.segments, (".parquet",))
+        for file in (files.curves, files.bouts):
             check_output_file(file)
     with create_progress() as bar:
         task = bar.add_task("videos", total=None)
@@ -44,6 +45,14 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
     else:
         _print(result, settings.split)
     return compute_exit_code(len(result.failures), result.scores.num_videos)
+
+
+def _describe_unused(settings: EvaluateSettings) -> None:
+    """Says which settings are those of clips and of workers, while a timeline is read window by window in this process."""
+    given = diff_settings(settings_to_dict(settings), settings_to_dict(EvaluateSettings(data=settings.data)))
+    unused = [name for name in given if name.startswith(("evaluation.", "loading.", "timeouts."))]
+    if unused:
+        print_notes([f"not used with --timeline: {', '.join(unused)}"])
 
 
 def _print(result: TimelineResult, split: str) -> None:

@@ -12,6 +12,8 @@ from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
 
+DEFAULT_CLIPS = 10
+
 
 @dataclass(frozen=True)
 class DeviceArguments:
@@ -43,7 +45,7 @@ def extract(
     videos: list[str],
     *,
     output: str,
-    clips: NumClips = 10,
+    clips: NumClips | None = None,
     step: FrameStep | None = None,
     device: DeviceArguments,
     reading: ReadingArguments,
@@ -54,7 +56,7 @@ def extract(
         run: A run folder, a .safetensors file, or a catalogue name.
         videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
-        clips: Clips for each video, uniformly spaced.
+        clips: Clips for each video, uniformly spaced (default: 10).
         step: One clip every so many frames, instead of --clips.
 
     Returns:
@@ -64,7 +66,9 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
-    check_output_file(Path(output))
+    if step is not None and clips is not None:
+        raise ValueError(f"--step {step} and --clips {clips} exclude each other; leave one of them out")
+    check_output_file(Path(output), (".parquet",))
 
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos
@@ -75,6 +79,9 @@ def extract(
         videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
     )
     print_notes(inputs.notes)
+    if step is not None and reading.workers:
+        print_notes(["--workers is not used: with --step this process reads the videos."])
+    clips = DEFAULT_CLIPS if clips is None else clips
     files = inputs.videos
     recognizer = load(run, device.device, device.precision, time_origin=reading.time_origin)
     settings = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,18 +14,19 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_count_progress,
-    print_json,
+    create_progress,
     print_notes,
 )
-from muybridge.distributed.stop import stop_on_signals
+from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line
+from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.text import join_names
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
 
+TABLE_EXTENSIONS = (".parquet", ".csv")
 SEGMENTATION_OPTIONS = ("minimum_probability", "minimum_seconds", "smoothing_seconds")
 
 
@@ -86,6 +86,12 @@ class TimelineArguments:
     smoothing_seconds: Seconds | None = None
     """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
 
+    def list_given(self) -> list[str]:
+        """The options of a timeline that were given."""
+        given = [name for name in ("step", *SEGMENTATION_OPTIONS) if getattr(self, name) is not None]
+        given += ["timeline_mode"] * (self.timeline_mode != "windows")
+        return [f"--{name.replace('_', '-')}" for name in given]
+
 
 @dataclass(frozen=True)
 class OutputArguments:
@@ -94,15 +100,17 @@ class OutputArguments:
     json: bool = False
     """Print one JSON object for each video."""
     output: str | None = None
-    """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
-    of all videos into this table."""
+    """Write the timeline to this file, or into this folder for several videos; without --timeline, the classes of all videos
+    into this table, .parquet or .csv."""
+    explain: str | None = None
+    """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
-    """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
+    """With a table as -o: work on the Ray cluster at this address (auto: the running one)."""
 
-    @property
-    def is_table(self) -> bool:
-        """Whether the predictions go into a Parquet table."""
-        return self.output is not None and self.output.endswith(".parquet")
+    def is_table(self, timeline: str | None) -> bool:
+        """Whether the classes of all videos go into one table; with a timeline, .csv is the timeline."""
+        extensions = (".parquet",) if timeline else TABLE_EXTENSIONS
+        return self.output is not None and Path(self.output).suffix.lower() in extensions
 
 
 def predict(
@@ -132,6 +140,8 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
         muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --explain why.mp4
+        muybridge predict runs/first videos/ -o predictions.csv
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
@@ -143,15 +153,21 @@ def predict(
     print_notes(inputs.notes)
     if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
-    if output.is_table:
-        return _write_table(run, inputs, classification, output)
+    if timeline.timeline and classification.workers:
+        print_notes(["--workers is not used: with --timeline this process reads the videos."])
+    if output.is_table(timeline.timeline):
+        return write_table(run, inputs, _select_table_options(classification, output))
 
     from muybridge.prediction.recognizer import load
 
     files = inputs.videos
+    if output.explain and len(files) > 1:
+        raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
+    if output.output and len(files) == 1 and not Path(output.output).is_dir():
+        check_output_file(Path(output.output), (f".{timeline.timeline}",))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (run, *([ensemble.with_] if ensemble.with_ else []))
@@ -168,7 +184,25 @@ def predict(
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+        if not failed and output.explain:
+            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
     return compute_exit_code(num_failed, len(files))
+
+
+def _select_table_options(classification: ClipArguments, output: OutputArguments) -> TableOptions:
+    assert output.output is not None, "a table has a file"
+    return TableOptions(
+        output=output.output,
+        json=output.json,
+        ray=output.ray,
+        clips=classification.clips,
+        top=classification.top,
+        device=classification.device,
+        precision=classification.precision,
+        workers=classification.workers,
+        source_fps=classification.source_fps,
+        time_origin=classification.time_origin,
+    )
 
 
 def _check_arguments(
@@ -181,29 +215,63 @@ def _check_arguments(
     """Refuses options that exclude each other, before anything is loaded."""
     if output.ray and classification.workers is not None:
         raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
-    if output.ray and not output.is_table:
+    is_table = output.is_table(timeline.timeline)
+    if output.ray and not is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
-    if output.is_table:
-        if ensemble.with_ or timeline.timeline:
+    if ensemble.weights and not ensemble.with_:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if not timeline.timeline and (given := timeline.list_given()):
+        raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
+    if is_table:
+        if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+                f"a table such as {output.output} is of one network and without timelines and explanations; leave out --with, "
+                "--timeline and --explain"
             )
         if Path(run).suffix == ".onnx":
-            raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
+            raise ValueError(
+                f"a table such as {output.output} needs weights with a card; name the run or the .safetensors file"
+            )
         if classification.clips < 1 or classification.top < 1:
             raise ValueError(
                 f"--clips and --top must be at least 1, not {classification.clips} and {classification.top}"
             )
         check_output_file(Path(str(output.output)))
         return
-    if output.output and not timeline.timeline:
-        raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
-    if timeline.timeline_mode != "windows" and not timeline.timeline:
-        raise ValueError("--timeline-mode applies to a timeline; add --timeline")
-    if ensemble.weights and not ensemble.with_:
-        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if output.explain:
+        _check_explanation(run, ensemble, output.explain)
+    if output.output and timeline.timeline in (None, "text"):
+        raise ValueError(
+            "-o is for a timeline, or a table of classes that ends in .parquet or .csv; add --timeline json, csv or srt"
+        )
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
+
+
+def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
+    if ensemble.with_:
+        raise ValueError("an explanation is of one network; leave out --with, or --explain")
+    if Path(run).suffix == ".onnx":
+        raise ValueError("an .onnx file has no gradients to explain; name the run or the .safetensors file")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"--explain is {path}, expected a file that ends in .mp4")
+    check_output_file(Path(path))
+
+
+def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.prediction.explanation import explain_video
+
+    with create_progress() as bar:
+        task = bar.add_task("explaining", total=None)
+        explain_video(
+            recognizer,
+            prediction.video,
+            Path(path),
+            prediction.classes[0][0],
+            source_fps=source_fps,
+            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+        )
+    print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
 
 
 def _predict_each(
@@ -276,68 +344,3 @@ def _write_timeline(
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
     print_line(f"wrote {path}", error=True)
-
-
-def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
-    """Writes one row for each video; an interrupted table is resumed."""
-    from muybridge.prediction.tables import PredictionsWriter
-    from muybridge.weights.address import load_weights
-
-    assert output.output is not None
-    card = load_weights(run)[1]
-    if output.ray:
-        inputs = inputs.make_absolute()
-    videos = inputs.videos
-    settings: dict[str, Any] = {
-        "model_sha256": card.tensors_sha256,
-        "clips": classification.clips,
-        "top": classification.top,
-    }
-    if classification.source_fps is not None:
-        settings["source_fps"] = classification.source_fps
-    if classification.time_origin != "picture":
-        settings["time_origin"] = classification.time_origin
-    if classification.precision != "auto":  # rows of two precisions are not mixed
-        settings["precision"] = classification.precision
-    with (
-        stop_on_signals() as stop,
-        PredictionsWriter(output.output, settings, card.head) as writer,
-        create_count_progress() as bar,
-    ):
-        pending = [video for video in videos if video not in writer.done_videos]
-        task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
-        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
-        readable = [video for video in pending if video not in inputs.problems]
-        predictions = _predict_rows(run, readable, inputs.get_rates(readable), classification, output.ray)
-        for prediction in chain(failures, predictions):
-            writer.add(prediction)
-            bar.advance(task)
-            stop.raise_if_requested()
-        num_failed = writer.finish(videos)
-    if output.json:
-        print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
-    else:
-        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
-    return compute_exit_code(num_failed, len(videos))
-
-
-def _predict_rows(
-    run: str,
-    videos: Sequence[str],
-    rates: Sequence[float | None],
-    classification: ClipArguments,
-    ray: str | None,
-) -> Iterator[Prediction]:
-    clips, top, device = classification.clips, classification.top, classification.device
-    if ray:
-        from muybridge.prediction.ray import predict_on_ray
-
-        run = str(Path(run).absolute()) if Path(run).exists() else run
-        device = "cpu" if device == "auto" else device
-        loading = (device, classification.precision, classification.time_origin)
-        yield from predict_on_ray(run, videos, address=ray, loading=loading, clips=clips, top=top, rates=rates)
-        return
-    from muybridge.prediction.recognizer import load
-
-    recognizer = load(run, device, classification.precision, time_origin=classification.time_origin)
-    yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=classification.workers)

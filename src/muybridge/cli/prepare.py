@@ -89,6 +89,8 @@ def prepare(
         muybridge prepare --check kinetics400_15fps
     """
     if check:
+        if source or output:
+            raise ValueError("--check verifies a prepared folder and writes none; leave out SOURCE and -o")
         return _check(check, json=json)
     if not source or not output:
         raise ValueError("name a source and a folder to write: muybridge prepare SOURCE -o DATA")
@@ -124,6 +126,8 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
 
 def _create_transcoder(work: WorkArguments) -> Transcoder:
     if address := work.ray:
+        if work.workers is not None:
+            raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
         from muybridge.prepared.ray import transcode_on_ray
 
         return lambda jobs: transcode_on_ray(jobs, address=address, timeout_seconds=work.timeout_seconds)

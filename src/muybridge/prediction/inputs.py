@@ -105,6 +105,8 @@ def list_videos(
         rates |= part.rates
     if not videos:
         raise ValueError("no video was given; name files or folders")
+    if columns is not None and not any(is_video_list(Path(path)) for path in paths):
+        raise ValueError("--columns is for lists, but no list was given; leave it out")
     without_rate = [video for video in dict.fromkeys(videos) if video not in rates and video not in problems]
     notes += describe_rates(list(dict.fromkeys(map(get_file_name, without_rate))), source_fps)
     if source_fps is not None:

@@ -29,9 +29,11 @@ from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
+from muybridge.files.parquet_file import read_bounded
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
+from muybridge.parsing import parse_json_object
 from muybridge.prediction.bouts import BOUT_COLUMNS, format_bouts
 from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.timeline import Segment, TimelineOptions
@@ -179,6 +181,15 @@ def evaluate_timelines(
         if Path(weights).is_dir():
             write_choice(Path(weights), choice)
     return _write_and_score(watched[settings.split], plan, choice, files, settings, scored)
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
+    with pq.ParquetFile(path) as file:
+        metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
+        rows = read_bounded(file).to_pylist()
+    classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
+    return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
 
 def _open_whole_files(settings: EvaluateSettings) -> Manifest:

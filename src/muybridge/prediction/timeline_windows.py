@@ -6,7 +6,7 @@ which never cover time that was in unreadable windows only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 
@@ -60,20 +60,24 @@ class ScoredWindows:
 
 
 def compute_timeline(
-    video: VideoInput, runner: ClipRunner, scorer: Scorer, options: TimelineOptions, head: Head | None = None
+    video: VideoInput,
+    runner: ClipRunner,
+    scorer: Scorer,
+    options: TimelineOptions,
+    head: Head | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> ScoredWindows:
     """The windows along the video with their probabilities, in the seconds of its file (`VideoInput.compute_offset`).
 
-    `head` is that of another task than single_label.
-
-    Raises VideoError where none can be read.
+    `head` is that of another task than single_label. `on_progress` is called with the share of windows that is done. Raises
+    VideoError where none can be read.
     """
     step = _choose_step(options, runner)
     clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
     if clip_times[0].looped:
         outputs = runner.run_clips(video, clip_times)
     else:
-        outputs = score_windows(video, runner, scorer, clip_times, options)
+        outputs = score_windows(video, runner, scorer, clip_times, options, on_progress)
     offset = video.compute_offset()
     windows = tuple(
         Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities)).shift(offset)
@@ -85,7 +89,12 @@ def compute_timeline(
 
 
 def score_windows(
-    video: VideoInput, runner: ClipRunner, scorer: Scorer, clip_times: Sequence[ClipTimes], options: TimelineOptions
+    video: VideoInput,
+    runner: ClipRunner,
+    scorer: Scorer,
+    clip_times: Sequence[ClipTimes],
+    options: TimelineOptions,
+    on_progress: Callable[[float], None] | None = None,
 ) -> ClipOutputs:
     """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
 
@@ -101,6 +110,8 @@ def score_windows(
         try:
             for window_indices, logits in window_scorer.score_windows(scorer, starts[num_done:], options.mode):
                 rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
+                if on_progress:
+                    on_progress(len(rows) / len(clip_times))
             break
         except VideoError:
             num_done = next((index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times))

@@ -216,7 +216,7 @@ class Preparation:
 
     def _check_source_exists(self) -> None:
         """Raise RuntimeError if a file that existed at the start is gone: then it is the disk that failed, not the video."""
-        if self._probe_path and not Path(self.source.root, self._probe_path).is_file():
+        if self._probe_path and not Path(self.source.root, self._probe_path).exists():
             raise RuntimeError(
                 f"the source folder {self.source.root} is no longer available: {self._probe_path} existed at the start; "
                 "restore it and run the same command again to resume"

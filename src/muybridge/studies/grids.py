@@ -209,7 +209,6 @@ def _plan_fine_tuning(
         epochs=epochs,
         learning_rate=training.learning_rate * FINE_TUNING_RATE,
         warmup_epochs=0.0,
-        decay_epochs=(0.7 * epochs, 0.9 * epochs),
         validate_every_epochs=epochs,
     )
     clips = replace(settings.clips, length=length)

@@ -68,3 +68,15 @@ def read_saved_settings(path: Path) -> dict[str, Any]:
     }
     defaults = settings_to_dict(TrainSettings())
     return merge_settings(defaults, then, read_settings(path))
+
+
+def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(left.keys() | right.keys()):
+        left_value, right_value = left.get(name), right.get(name)
+        if isinstance(left_value, dict) and isinstance(right_value, dict):
+            changed |= diff_settings(left_value, right_value, f"{prefix}{name}.")
+        elif left_value != right_value:
+            changed[f"{prefix}{name}"] = (left_value, right_value)
+    return changed

@@ -20,7 +20,7 @@ from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainingSettings, TrainSettings
-from muybridge.training.checks import check_clips_fit, check_supported
+from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
@@ -114,7 +114,16 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *task_notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
+        notes=(
+            *data.notes,
+            *task_notes,
+            *run.notes,
+            *describe_unused_settings(settings),
+            *network_notes,
+            *resume_notes,
+            *precision_notes,
+            *execution_notes,
+        ),
         process_group=process_group,
         task_loss=make_task_loss(settings.training, head, train),
     )

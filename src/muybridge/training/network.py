@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from muybridge.datasets.classes import match_classes
 from muybridge.distributed.process_group import ProcessGroup
@@ -29,14 +30,28 @@ def create_initial_network(
     """
     num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
     if settings.init is None:
-        return initialize_network(settings, num_outputs), []
-    if resumed_specification is None:
+        network, notes = initialize_network(settings, num_outputs), []
+    elif resumed_specification is None:
         download_once_per_node(settings.init, process_group)
         network, note = _load_pretrained_network(settings, settings.init, outputs)
-        return network, [note]
-    network = initialize_network(settings, num_outputs, resumed_specification)
-    freeze(network, settings.training.frozen_stages)
-    return network, []
+        notes = [note]
+    else:
+        network, notes = initialize_network(settings, num_outputs, resumed_specification), []
+        freeze(network, settings.training.frozen_stages)
+    if settings.training.rounding_seed:
+        _perturb_rounding(network, settings.training.rounding_seed)
+    return network, notes
+
+
+def _perturb_rounding(network: nn.Module, seed: int) -> None:
+    """Moves every weight of more than one dimension up or down by one unit in the last place, or leaves it, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                directions = torch.randint(-1, 2, parameter.shape, generator=generator).to(parameter)
+                towards = torch.where(directions == 0, parameter, directions * torch.inf)
+                parameter.copy_(torch.nextafter(parameter, towards))
 
 
 def initialize_network(

@@ -86,6 +86,8 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     file_format, network = _read_tensors(file, options)
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
+    if options.classes is not None and not network.has_classifier:
+        raise ValueError(f"{file} has no classifier that class names could belong to; leave out --classes")
     try:
         spec = _resolve_specification(network, options)
         preprocessing = options.preprocessing or _assume_preprocessing(spec, network.scheme, options)
@@ -117,6 +119,8 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
         except ValueError as error:
             raise error if str(file) in str(error) else ValueError(f"{file} cannot be imported: {error}") from error
         check_usable(file, tensors)
+        if options.network is not None or options.head is not None:
+            raise ValueError(f"{file} is a pickle of VMZ and holds one network; leave out --network and --head")
         return "Caffe2 pickle of VMZ", CheckpointNetwork(tensors, has_classifier=True)
     network = read_network(file, prefix=options.network, head=options.head)
     return f"state dict of {network.scheme.owner}" if network.scheme.owner else "state dict", network

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.loading.open_data import DataOptions
+from muybridge.models.network import VideoResNet
 from muybridge.records import VideoError
 from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
 from muybridge.report.document import Block, Gallery, GalleryItem, Paragraph
@@ -17,11 +18,15 @@ from muybridge.report.mistakes import Mistake
 from muybridge.report.sources import RunRecord
 from muybridge.report.tables import Table, make_columns
 from muybridge.text import format_percent
+from muybridge.weights.address import RUN_FILES
+from muybridge.weights.card import load_network
 
 CLIPS_NOTE = (
     "The clip of each video with the highest probability of the wrong class, at its own speed, cropped as the network sees it. "
     "A confident mistake is often a wrong label or a video that shows both classes."
 )
+
+EVIDENCE_NOTE = " Below each clip, colour shows where and when the network sees that class (Grad-CAM)."
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,28 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         if data:
             raise
         return ReportClips(None, f"The clips are not shown: {error}; give the data with --data.")
-    return ReportClips(reader)
+    return ReportClips(replace(reader, network=_find_network(run)))
+
+
+def _find_network(run: RunRecord) -> VideoResNet | None:
+    """The network that was scored, if the run folder still has its weights, to show what it looked at; RGB only."""
+    evaluation = run.evaluations[0]
+    header = evaluation.video_scores.header
+    for name in RUN_FILES:
+        path = evaluation.path.parent.parent / name
+        if header.protocol.preprocessing.modality == "rgb" and path.is_file():
+            network, card = load_network(path)
+            if card.tensors_sha256 == header.model_sha256:
+                return network
+    return None
 
 
 def build_clips_note(*clips: ReportClips) -> list[Block]:
     """The explanation of the pictures, if any clips can be read."""
-    return [Paragraph(CLIPS_NOTE)] if any(run_clips.reader for run_clips in clips) else []
+    readers = [run_clips.reader for run_clips in clips if run_clips.reader]
+    if not readers:
+        return []
+    return [Paragraph(CLIPS_NOTE + EVIDENCE_NOTE if any(reader.network for reader in readers) else CLIPS_NOTE)]
 
 
 def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: ReportClips) -> list[Block]:
@@ -113,7 +134,7 @@ def _build_gallery_items(
     items, unread = [], []
     for mistake in mistakes:
         try:
-            clip = reader.read_clip(mistake.video, mistake.view)
+            clip = reader.read_clip(mistake.video, mistake.view, mistake.predicted_class)
         except VideoError as error:
             unread.append((mistake.video, error.reason))
             continue

@@ -7,6 +7,7 @@ at run time, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
@@ -25,6 +26,7 @@ Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
 ColorMatrix = Literal["bt601", "bt709"]
 Task = Literal["single_label", "multi_label", "regression", "ordinal"]  # what a network is trained for
+Checkpoint = Literal["best", "last"]  # of a run folder: chosen by its validation videos, or the newest
 TimeOrigin = Literal["picture", "container"]  # seconds count from the first frame, or as in a player
 
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -237,3 +239,24 @@ class Scorer(Protocol):
 
     def __call__(self, clips_ncthw: torch.Tensor) -> torch.Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
+
+
+def parse_validation_share(rule: str) -> float | None:
+    """The share of training groups that `--validation` holds out where the data gives no validation split.
+
+    auto is a tenth, none is 0, and None stands for given. Raises ValueError for anything else but a share.
+    """
+    match rule:
+        case "auto":
+            return 0.1
+        case "none":
+            return 0.0
+        case "given":
+            return None
+    try:
+        share = float(rule)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise ValueError(f"--validation is {rule!r}, expected auto, none, given, or a share above 0 and below 1")
+    return share

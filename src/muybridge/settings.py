@@ -34,7 +34,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing, TimeOrigin
+from muybridge.records import Checkpoint, Modality, Preprocessing, TimeOrigin, parse_validation_share
 from muybridge.task_settings import TaskSettings
 
 FoldUnit = Literal["group", "video"]  # what the folds of a cross-validation keep together
@@ -94,9 +94,9 @@ class ClipSettings:
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
-    mean: tuple[float, ...] = ()
+    mean: tuple[Annotated[float, Interval(ge=-1000, le=1000)], ...] = ()
     """Mean of each channel, subtracted; by default that of --init, else of Kinetics (rgb) or 0 (flow)."""
-    std: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Interval(gt=0, le=1000)], ...] = ()
     """Standard deviation of each channel, divided by; by default that of --init, else of Kinetics (rgb) or of flow."""
     mirror: bool = True
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""
@@ -147,7 +147,7 @@ class TrainingSettings(TaskSettings):
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
-    """Scale gradients with a larger norm down to it; by default gradients are as they are, as in the paper."""
+    """Scale gradients with a larger norm down to it; by default not, as in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
     has them and whose gradients agree with those in fp32, else fp32."""
@@ -174,9 +174,7 @@ class TrainingSettings(TaskSettings):
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
     rounding_seed: Seed = 0
-    """Above 0: move the initial weights by at most one unit in the last place, drawn from this seed. Such reruns differ by
-    rounding alone, and show how much of an accuracy is chance."""
-
+    """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 
@@ -311,6 +309,9 @@ class TrainSettings:
     which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
     background: bool = False
     """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
+    validation: str = "auto"
+    """Videos held out to choose the best weights by. auto: those the data gives, else a tenth of the training groups; none: no
+    training video; given: those the data gives, which it must; 0.2: that share of the training groups."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -327,6 +328,7 @@ class TrainSettings:
         check_fields(self)
         highest = self.num_folds or NUM_OFFICIAL_FOLDS
         _require((self.fold or 1) <= highest, f"fold is {self.fold}, expected a whole number from 1 to {highest}")
+        parse_validation_share(self.validation)
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
@@ -373,12 +375,17 @@ class EvaluateSettings:
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
     seed: Seed | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
+    validation: str | None = None
+    """Videos held out for validation, as for train. Unset: as in the run if the data is the same, else auto."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last. Unset: best where there are any."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parse_validation_share(self.validation or "auto")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

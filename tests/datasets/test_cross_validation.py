@@ -9,6 +9,7 @@ import pytest
 
 from muybridge.datasets.cross_validation import assign_cross_validation, spread_groups
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import TENTH, ValidationSplit
 
 
 def make_data(num_groups: int = 20, per_group: int = 3, *, groups: bool = True) -> Manifest:
@@ -28,7 +29,7 @@ def make_data(num_groups: int = 20, per_group: int = 3, *, groups: bool = True) 
 def test_each_video_is_tested_once_and_groups_stay_whole() -> None:
     data, tested = make_data(), Counter[str]()
     for fold in range(1, 6):
-        split = assign_cross_validation(data, fold, 5, by="group", seed=0)
+        split = assign_cross_validation(data, fold, 5, by="group", validation=TENTH)
         tested.update(split.select_split("test").table["video"].to_pylist())
         splits_by_group: dict[str, set[str]] = {}
         for group, name in zip(split.table["group"].to_pylist(), split.table["split"].to_pylist(), strict=True):
@@ -57,17 +58,25 @@ def test_folds_by_video_and_of_a_regression() -> None:
     table = Manifest.from_rows(rows, classes=(), root="data").table
     targets = Manifest(table.append_column("target_x", [np.arange(30.0)]), (), "data")
     for fold in (1, 2, 3):
-        test = assign_cross_validation(targets, fold, 3, by="video", seed=0).select_split("test")
+        test = assign_cross_validation(targets, fold, 3, by="video", validation=TENTH).select_split("test")
         assert len(test) == 10
         assert 11 < np.mean([test.get_targets(index)[0] for index in range(10)]) < 18
     with pytest.raises(ValueError, match="0 videos for 3 folds"):
-        assign_cross_validation(data, 1, 3, by="video", seed=0)  # all unused
+        assign_cross_validation(data, 1, 3, by="video", validation=TENTH)  # all unused
 
 
 def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data names no groups, .* --fold-by video"):
-        assign_cross_validation(make_data(groups=False), 1, 3, by="group", seed=0)
+        assign_cross_validation(make_data(groups=False), 1, 3, by="group", validation=TENTH)
     with pytest.raises(ValueError, match="19 groups for 30 folds"):
-        assign_cross_validation(make_data(), 1, 30, by="group", seed=0)
+        assign_cross_validation(make_data(), 1, 30, by="group", validation=TENTH)
     with pytest.raises(ValueError, match="fold is 4, expected 1 to 3"):
-        assign_cross_validation(make_data(), 4, 3, by="group", seed=0)
+        assign_cross_validation(make_data(), 4, 3, by="group", validation=TENTH)
+    with pytest.raises(ValueError, match="--validation given needs data whose splits are used"):
+        assign_cross_validation(make_data(), 1, 3, by="group", validation=ValidationSplit(rule="given"))
+
+
+def test_a_share_of_the_training_groups_is_for_validation() -> None:
+    for rule, expected in (("none", 0), ("0.5", 21)):
+        split = assign_cross_validation(make_data(), 1, 5, by="group", validation=ValidationSplit(rule=rule))
+        assert abs(len(split.select_split("validation")) - expected) <= 3

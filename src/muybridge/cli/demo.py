@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muybridge.bounds import Epochs
-from muybridge.cli.output import create_progress, print_json
+from muybridge.cli.output import print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_percent
@@ -62,6 +62,7 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
 
 
 def _render(folder: Path) -> Path:
+    from muybridge.console import create_progress
     from muybridge.studies.demo import render_dataset
 
     if (folder / "test").exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
+from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings, settings_to_dict
@@ -23,6 +23,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
         raise ValueError("--timeline runs in one process; leave torchrun out")
     _describe_unused(settings)
 
+    from muybridge.console import create_progress
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
 
     path = Path(settings.output) if settings.output else None

@@ -10,6 +10,7 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
 DEFAULT_CLIPS = 10
@@ -17,12 +18,14 @@ DEFAULT_CLIPS = 10
 
 @dataclass(frozen=True)
 class DeviceArguments:
-    """device"""
+    """weights and device"""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def extract(
     from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
+    from muybridge.weights.address import select_checkpoint
 
     inputs = list_videos(
         videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
@@ -83,7 +87,9 @@ def extract(
         print_notes(["--workers is not used: with --step this process reads the videos."])
     clips = DEFAULT_CLIPS if clips is None else clips
     files = inputs.videos
-    recognizer = load(run, device.device, device.precision, time_origin=reading.time_origin)
+    recognizer = load(
+        select_checkpoint(run, device.checkpoint), device.device, device.precision, time_origin=reading.time_origin
+    )
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
@@ -97,7 +103,7 @@ def extract(
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)
-    with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
+    with stop_on_signals("video") as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
             pending,

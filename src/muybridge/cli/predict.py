@@ -14,11 +14,11 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_progress,
     print_notes,
 )
 from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_document, print_line, print_lines
 from muybridge.text import join_names
 
@@ -49,6 +49,8 @@ class ClipArguments:
     start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of run folders: best, chosen by their validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,12 @@ def predict(
         print_notes(["--time-origin is not used: there is no segment and no timeline."])
     if timeline.timeline and classification.workers:
         print_notes(["--workers is not used: with --timeline this process reads the videos."])
-    if output.is_table(timeline.timeline):
-        return write_table(run, inputs, _select_table_options(classification, output))
-
     from muybridge.prediction.recognizer import load
+    from muybridge.weights.address import select_checkpoint
 
+    weights = select_checkpoint(run, classification.checkpoint)
+    if output.is_table(timeline.timeline):
+        return write_table(weights, inputs, _select_table_options(classification, output))
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
@@ -170,7 +173,7 @@ def predict(
         check_output_file(Path(output.output), (f".{timeline.timeline}",))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
-        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+        for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
     members = [recognizer, *others]
     num_failed = 0
@@ -248,6 +251,14 @@ def _check_arguments(
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
 
 
+def _list_second_weights(ensemble: EnsembleArguments, checkpoint: Checkpoint | None) -> list[str]:
+    """The weights of --with, if given; --checkpoint chooses between those of a run folder."""
+    from muybridge.weights.address import select_checkpoint
+
+    given = [ensemble.with_] if ensemble.with_ else []
+    return [select_checkpoint(address, checkpoint if Path(address).is_dir() else None) for address in given]
+
+
 def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
     if ensemble.with_:
         raise ValueError("an explanation is of one network; leave out --with, or --explain")
@@ -259,6 +270,7 @@ def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None
 
 
 def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.console import create_progress
     from muybridge.prediction.explanation import explain_video
 
     with create_progress() as bar:

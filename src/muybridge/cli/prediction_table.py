@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muybridge.cli.output import compute_exit_code, create_count_progress, print_json
+from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
@@ -41,6 +41,7 @@ class TableOptions:
 
 def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
     """Writes one row for each video, and prints a summary; an interrupted table is resumed."""
+    from muybridge.console import create_progress
     from muybridge.prediction.tables import PredictionsWriter
     from muybridge.weights.address import load_weights
 
@@ -60,9 +61,9 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
     if options.precision != "auto":  # rows of two precisions are not mixed
         settings["precision"] = options.precision
     with (
-        stop_on_signals() as stop,
+        stop_on_signals("video") as stop,
         PredictionsWriter(options.output, settings, card.head) as writer,
-        create_count_progress() as bar,
+        create_progress() as bar,
     ):
         pending = [video for video in videos if video not in writer.done_videos]
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))

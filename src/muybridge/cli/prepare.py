@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, NumWorkers
-from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
+from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
@@ -140,27 +140,23 @@ def _create_transcoder(work: WorkArguments) -> Transcoder:
 
 
 def _prepare_with_progress(preparation: Preparation, transcoder: Transcoder) -> Coverage:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
+    from muybridge.console import create_progress
     from muybridge.prepared.prepare import prepare as prepare_shards
 
-    columns = (
-        TextColumn("videos"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[gigabytes]:.2f} GB  {task.fields[failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    with create_progress(*columns) as bar:
-        task = bar.add_task("videos", total=len(preparation.source.rows), gigabytes=0.0, failed=0)
+    num_videos = len(preparation.source.rows)
+    with create_progress() as bar:
+        task = bar.add_task("videos", total=num_videos)
         return prepare_shards(
             preparation,
             transcoder,
             on_progress=lambda progress: bar.update(
                 task,
                 completed=progress.num_done,
-                gigabytes=progress.num_bytes / 1e9,
-                failed=progress.num_failed,
+                figures=(
+                    f"{progress.num_done}/{num_videos}",
+                    f"{progress.num_failed} failed",
+                    f"{progress.num_bytes / 1e9:.2f} GB",
+                ),
             ),
         )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
 
@@ -82,6 +83,7 @@ def export(
     to: Literal["onnx", "torchvision", "torch-export", "state-dict"],
     output: str,
     two_dimensional: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> int:
     """Writes a network in another format and compares its outputs with the original's.
 
@@ -89,6 +91,7 @@ def export(
         run: A run folder, a .safetensors file, or a catalogue name.
         to: The format to write.
         output: The file to write: .onnx, .pth or .pt2.
+        checkpoint: Which weights of a run folder: best, chosen by its validation videos, or last (default: best, if any).
         two_dimensional: Use 2-D convolutions only, for runtimes without 3-D ones (onnx, torch-export).
 
     Examples:
@@ -96,8 +99,10 @@ def export(
         muybridge weights export runs/first --to torch-export --two-dimensional -o first.pt2
     """
     from muybridge.inference.export import export_weights
+    from muybridge.weights.address import select_checkpoint
 
-    exported = export_weights(run, output, export_format=to, two_dimensional=two_dimensional)
+    address = select_checkpoint(run, checkpoint)
+    exported = export_weights(address, output, export_format=to, two_dimensional=two_dimensional)
     print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"

@@ -1,7 +1,7 @@
 """Folds of any data set for cross-validation: whole groups, with classes spread evenly over the folds.
 
 Input: a manifest, whatever splits it has. Output: the same videos with fold `fold` as test split, and the others as training
-videos of which a tenth of the groups, drawn by the seed, is the validation split. Videos of the split unused stay unused. The
+videos of which a share of the groups, a tenth by default, is the validation split. Videos of the split unused stay unused. The
 folds themselves depend on the names of the groups alone, so that every run and every machine has the same.
 """
 
@@ -14,15 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.randomness import hash_to_fraction
 from muybridge.settings import FoldUnit
 from muybridge.text import format_count
 
-_VALIDATION_PERCENT = 10
 _NUM_BINS = 5  # of the first target of a regression, which then takes the place of classes
 
 
-def assign_cross_validation(manifest: Manifest, fold: int, num_folds: int, *, by: FoldUnit, seed: int) -> Manifest:
+def assign_cross_validation(
+    manifest: Manifest, fold: int, num_folds: int, *, by: FoldUnit, validation: ValidationSplit
+) -> Manifest:
     """The data set split for fold number `fold`, from 1, of `num_folds`.
 
     Raises ValueError for data without groups if `by` is group, with fewer groups than folds, and for a fold that there is not.
@@ -39,7 +41,7 @@ def assign_cross_validation(manifest: Manifest, fold: int, num_folds: int, *, by
     counts = _count_classes(manifest, used, group_indices, len(groups))
     fold_of_group = spread_groups([str(name) for name in groups], counts, num_folds)
     is_test = fold_of_group == fold - 1
-    is_validation = _draw_validation(groups, ~is_test, seed)
+    is_validation = _draw_validation(groups, ~is_test, validation)
     splits_of_groups = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
     splits = np.array(manifest.table["split"].to_pylist(), dtype=object)
     splits[used] = splits_of_groups[group_indices]
@@ -100,12 +102,19 @@ def spread_groups(names: list[str], counts: NDArray[np.float64], num_folds: int)
     return folds
 
 
-def _draw_validation(groups: NDArray[np.str_], is_training: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """A tenth of the training groups, at least one where there are three."""
-    candidates = np.flatnonzero(is_training)
-    number = max(int(len(candidates) > 2), round(len(candidates) * _VALIDATION_PERCENT / 100))
+def _draw_validation(
+    groups: NDArray[np.str_], is_training: NDArray[np.bool_], validation: ValidationSplit
+) -> NDArray[np.bool_]:
+    """A share of the training groups, at least one where there are three."""
+    candidates, share = np.flatnonzero(is_training), validation.share
+    if share is None:
+        raise ValueError(
+            "--validation given needs data whose splits are used, but folds replace them; use auto or a share"
+        )
+    number = max(int(len(candidates) > 2 and share > 0), round(len(candidates) * share))
     ranked = sorted(
-        candidates.tolist(), key=lambda index: hash_to_fraction(seed, "validation split", str(groups[index]))
+        candidates.tolist(),
+        key=lambda index: hash_to_fraction(validation.seed, "validation split", str(groups[index])),
     )
     is_validation = np.zeros(len(groups), np.bool_)
     is_validation[ranked[:number]] = True

@@ -21,9 +21,12 @@ _WEIGHTS_SUFFIXES = (".safetensors", ".onnx")
 
 
 def resolve_scores_path(
-    weights: str | Path, data: str, header: ScoresHeader, default_protocol: EvaluationProtocol
+    weights: str | Path, data: str, header: ScoresHeader, default_protocol: EvaluationProtocol | None
 ) -> Path:
-    """The score file of these weights on `data`: in the run folder, else beside the weights."""
+    """The score file of these weights on `data`: in the run folder, else beside the weights.
+
+    `default_protocol` None: a hash ends the name in any case, since the weights are not those that the run is scored with.
+    """
     address = Path(weights)
     digest = _hash_values([header.manifest_sha256, header.protocol.to_json(), header.model_sha256, header.fold])
     is_own = header.protocol == default_protocol and _is_data_of_run(address, data, header.fold)

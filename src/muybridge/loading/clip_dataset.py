@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
@@ -59,7 +60,7 @@ class ClipDataset(Dataset[tuple[Any, int]]):
             raise TypeError(f"data is a path or a Manifest, not {type(data).__name__}")
         if transforms is not None and not callable(transforms):
             raise TypeError(f"transforms is called with each clip, but {type(transforms).__name__} cannot be called")
-        manifest = data if isinstance(data, Manifest) else open_data(os.fspath(data), seed=seed)
+        manifest = data if isinstance(data, Manifest) else open_data(os.fspath(data), validation=ValidationSplit(seed))
         selected = manifest.select_split(split)
         if len(selected) == 0:
             raise ValueError(

@@ -14,7 +14,7 @@ from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.manifest import Manifest, build_manifest
 from muybridge.datasets.rows import check_file_names, check_time_origin, normalize_names
 from muybridge.datasets.source_rates import UNUSED_RATE_NOTE, set_source_rates
-from muybridge.datasets.splits import assign_splits
+from muybridge.datasets.splits import TENTH, ValidationSplit, apply_rule_to_prepared, assign_splits
 from muybridge.datasets.targets import prepare_for_task
 from muybridge.prepared.dataset import is_prepared, open_prepared
 from muybridge.records import Task, TimeOrigin
@@ -26,8 +26,8 @@ class DataOptions(TypedDict, total=False):
 
     fold: int | None
     """The official fold whose splits are used, or with `num_folds` one of these folds."""
-    seed: int
-    """Draws the validation split if the data has none."""
+    validation: ValidationSplit
+    """How the validation split is drawn if the data has none."""
     columns: str | None
     """Which columns of a list are which, such as `path=filename,label=class`; what it leaves out is guessed."""
     source_fps: float | None
@@ -52,17 +52,19 @@ def open_data(address: str, **options: Unpack[DataOptions]) -> Manifest:
     manifest = prepare_for_task(_open_address(address, options), task, options.get("levels", ()))
     if num_folds is None:
         return manifest
-    fold, seed = options.get("fold"), options.get("seed", 0)
+    fold, validation = options.get("fold"), options.get("validation", TENTH)
     if fold is None:
         raise ValueError(
             f"which of the {num_folds} folds is not said; add --fold, or use `muybridge folds` for all of them"
         )
-    return assign_cross_validation(manifest, fold, num_folds, by=options.get("fold_by", "group"), seed=seed)
+    return assign_cross_validation(manifest, fold, num_folds, by=options.get("fold_by", "group"), validation=validation)
 
 
 def _open_address(address: str, options: DataOptions) -> Manifest:
-    fold = None if options.get("num_folds") else options.get("fold")
-    seed, columns, source_fps = options.get("seed", 0), options.get("columns"), options.get("source_fps")
+    has_own_splits = options.get("num_folds") is None
+    fold = options.get("fold") if has_own_splits else None
+    validation = options.get("validation", TENTH) if has_own_splits else TENTH
+    columns, source_fps = options.get("columns"), options.get("source_fps")
     time_origin, background = options.get("time_origin", "picture"), options.get("background", "none")
     task = options.get("task", "single_label")
     if is_prepared(address):
@@ -74,7 +76,7 @@ def _open_address(address: str, options: DataOptions) -> Manifest:
             )
         if background != "none":
             raise ValueError(f"--background is for a list of segments, but {address} is prepared data; leave it out")
-        manifest = open_prepared(address, fold=fold)
+        manifest = apply_rule_to_prepared(open_prepared(address, fold=fold), validation, fold)
         return manifest if source_fps is None else replace(manifest, notes=(*manifest.notes, UNUSED_RATE_NOTE))
     root, rows, notes = read_video_rows(address, columns, task=task)
     if fold is not None:
@@ -86,7 +88,7 @@ def _open_address(address: str, options: DataOptions) -> Manifest:
     background_notes: list[str] = []
     if background != "none":
         rows, background_notes = add_background(rows, read_reviewed(address), background)
-    rows, split_notes = assign_splits(rows, seed)
+    rows, split_notes = assign_splits(rows, validation)
     classes = collect_classes(address, rows, sort_numbers=columns != AS_VERSION_0_1)
     notes += (*rate_notes, *check_time_origin(rows, time_origin), *background_notes)
     if task != "regression":

@@ -24,6 +24,7 @@ import torch
 from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.evaluate import use_training_splits
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
@@ -53,6 +54,7 @@ from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
 from muybridge.text import join_names
 from muybridge.video.media import MediaFiles
+from muybridge.weights.address import select_checkpoint
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -139,7 +141,7 @@ def evaluate_timelines(
     are in several splits.
     """
     device = resolve_device(settings.device)
-    loaded = load_scorer(weights, device, settings.precision)
+    loaded = load_scorer(select_checkpoint(weights, settings.checkpoint), device, settings.precision)
     loaded.card.check_single_label("evaluate --timeline")
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
@@ -201,13 +203,13 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="all" if settings.background else "none",
         num_folds=settings.num_folds,
         fold_by=settings.fold_by or "group",
+        validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
     _check_whole_files(data)
     return data

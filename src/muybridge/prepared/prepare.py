@@ -82,7 +82,7 @@ def prepare(
     finished work is kept, and the next call resumes. Raises ValueError if another process is writing the folder.
     """
     try:
-        with lock_folder(preparation.output), stop_on_signals() as stop:
+        with lock_folder(preparation.output), stop_on_signals("video") as stop:
             return _transcode_and_finish(preparation, transcoder, stop, on_progress or (lambda progress: None))
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRNOS:

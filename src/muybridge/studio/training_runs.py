@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from muybridge.datasets.classes import check_trainable
 from muybridge.datasets.folders import read_video_rows
-from muybridge.datasets.splits import assign_splits
+from muybridge.datasets.splits import ValidationSplit, assign_splits
 from muybridge.files.run_folder import read_json_lines, read_settings
 from muybridge.settings import RecipeName
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
@@ -170,7 +170,7 @@ def _find_problems(project_folder: Path, num_segments: Counter[str]) -> tuple[li
         return [f"training needs segments of at least two classes, and there are {len(num_segments)}; mark more"], []
     try:
         _, rows, _ = read_video_rows(str(path))
-        rows, notes = assign_splits(rows, 0)
+        rows, notes = assign_splits(rows, ValidationSplit(0))
         check_trainable(str(path), rows)
     except ValueError as error:
         return [str(error)], []

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import RunVideos, write_run_videos
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.datasets.targets import describe_missing_targets
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
@@ -25,7 +27,6 @@ from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
-from muybridge.training.run_videos import RunVideos, write_run_videos
 from muybridge.training.schedule import Schedule, build_schedule
 from muybridge.training.tasks import TaskLoss, describe_imbalance, make_head, make_task_loss
 
@@ -77,7 +78,6 @@ def prepare_job(
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
@@ -86,6 +86,7 @@ def prepare_job(
         levels=settings.training.levels,
         num_folds=settings.num_folds,
         fold_by=settings.fold_by,
+        validation=ValidationSplit(settings.seed, settings.validation),
     )
     if run.specification is not None:  # resumed
         data = _order_as_run(data, settings, run)

@@ -55,6 +55,7 @@ class TrainOptions(TypedDict, total=False):
     source_fps: float | None
     time_origin: TimeOrigin | None
     background: bool
+    validation: str
     device: str
     seed: int
     network: NetworkSettings | Mapping[str, Any]

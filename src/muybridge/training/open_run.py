@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from muybridge.datasets.folders import resolve_columns
+from muybridge.datasets.run_videos import RunVideos, read_run_videos
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
@@ -21,7 +22,6 @@ from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.given_settings import diff_settings, read_saved_settings
-from muybridge.training.run_videos import RunVideos, read_run_videos
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
     *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.loading.open_data import DataOptions
 from muybridge.models.network import VideoResNet
 from muybridge.records import VideoError
@@ -50,9 +51,9 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         return ReportClips(
             None, "The clips are not shown: the location of the videos is not known; give it with --data."
         )
-    header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
+    header = run.evaluations[0].video_scores.header
     is_training_data = run.settings and address == run.data
-    options: DataOptions = {"seed": seed if isinstance(seed, int) else 0}
+    options: DataOptions = {"validation": _read_validation_split(run, rule=bool(is_training_data))}
     if is_training_data:
         options["columns"] = run.settings.get("columns", AS_VERSION_0_1)
         options["source_fps"] = run.settings.get("source_fps")
@@ -66,6 +67,12 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
             raise
         return ReportClips(None, f"The clips are not shown: {error}; give the data with --data.")
     return ReportClips(replace(reader, network=_find_network(run)))
+
+
+def _read_validation_split(run: RunRecord, *, rule: bool) -> ValidationSplit:
+    """The draw of a run's validation split; its rule is one for the run's own data."""
+    seed, saved = run.settings.get("seed", 0), run.settings.get("validation")
+    return ValidationSplit(seed if isinstance(seed, int) else 0, str(saved) if rule and saved is not None else "auto")
 
 
 def _find_network(run: RunRecord) -> VideoResNet | None:

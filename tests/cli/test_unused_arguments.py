@@ -92,6 +92,33 @@ def test_arguments_that_change_nothing_are_named(
     assert "--source-fps is not used" in told.err or "--source-fps" not in line
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("predict RUN _", "predict _ v.mp4", "predict RUN v.mp4 --with _", "predict RUN v.mp4 --timeline csv -o _"),
+        *("extract RUN v.mp4 -o _", "evaluate RUN --data _", "evaluate RUN --data d.csv -o _", "train --data d -o _"),
+        *("train --data d --init=_", "train --config _", "prepare _ -o d", "prepare d -o _", "report RUN -o _"),
+        *(
+            "report RUN --figures _",
+            "fuse _",
+            "weights show _",
+            "weights export RUN --to onnx -o _",
+            "study table1 -o _",
+        ),
+        *("demo -o _", "bench decode _", "folds --data d -o _", "predict RUN l.csv --columns _"),
+    ],
+)
+def test_an_empty_argument_is_no_folder(
+    line: str, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty path would be the working folder, which `-o ""` would fill, and of which `predict RUN ""` would read all."""
+    monkeypatch.chdir(tmp_path)
+    told = cli(*(word.replace("_", "") for word in line.split()))
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1), told
+    assert "is empty; give it a value, or leave it out" in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_that_change_nothing_are_named(tmp_path: Path) -> None:
     settings = tiny_run("data", tmp_path, {"training.momentum": 0.5, "model": "r3d_10", "network.middle_relu": False})
     assert describe_unused_settings(settings) == [

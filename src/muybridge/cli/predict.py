@@ -188,7 +188,7 @@ def predict(
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
         if not failed and output.explain:
-            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
+            _write_explanation(prediction, recognizer, output.explain, inputs.rates.get(prediction.video))
     return compute_exit_code(num_failed, len(files))
 
 

@@ -86,7 +86,7 @@ def resolve_columns(address: str, columns: str | None) -> str | None:
     """`columns` with everything that is guessed for a list; unchanged for a folder, None if the columns have no names."""
     if not _is_list_address(address):
         return columns
-    table = read_table(Path(address), columns, needs_labels=False)
+    table = read_table(Path(address), columns, task=None)
     return str(table.mapping) if table.has_header else None
 
 

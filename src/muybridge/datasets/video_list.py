@@ -177,7 +177,7 @@ def read_video_list(
     except for multi_label, or for regression the targets; None reads both, and needs one of them. Raises ValueError for a file
     that is not a list.
     """
-    table = read_table(path, columns, root, needs_labels=needs_labels and task != "regression" and task is not None)
+    table = read_table(path, columns, root, needs_labels=needs_labels, task=task)
     text_rows = list(table.rows)
     target_columns = find_target_columns(table.mapping, text_rows, task) if needs_labels else {}
     if needs_labels and task is None and not target_columns:
@@ -202,13 +202,24 @@ def read_video_list(
     )
 
 
-def read_table(path: Path, columns: str | None, root: Path | None = None, *, needs_labels: bool = True) -> ListTable:
-    """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list."""
+def read_table(
+    path: Path,
+    columns: str | None,
+    root: Path | None = None,
+    *,
+    needs_labels: bool = True,
+    task: Task | None = "single_label",
+) -> ListTable:
+    """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list.
+
+    A regression may do without a column of labels, and so may data that is read for any task (None).
+    """
     if path.suffix.lower() == ".json":
-        table = read_json_table(path, columns)
+        table = read_json_table(path, columns, needs_labels=needs_labels)
     else:
-        table = read_text_table(path, columns, path.parent if root is None else root)
-    _check_columns(path, table, ("path", "label") if needs_labels else ("path",))
+        table = read_text_table(path, columns, path.parent if root is None else root, needs_labels=needs_labels)
+    has_label_column = needs_labels and task not in (None, "regression")
+    _check_columns(path, table, ("path", "label") if has_label_column else ("path",))
     return table
 
 

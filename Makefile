@@ -22,6 +22,10 @@ setup: .venv/.ready  ## the library and the command in .venv
 	$(INSTALL) '.[ray,triton,fuzz]'
 	touch $@
 
+.venv/.notebooks: .venv/.dev
+	$(INSTALL) '.[notebooks]'
+	touch $@
+
 .venv/.docs: .venv/.ready
 	$(INSTALL) '.[docs]'
 	touch $@
@@ -38,7 +42,7 @@ check: .venv/.dev  ## style, types, the rules of the structure
 test: .venv/.dev  ## what runs before every commit
 	$(PYTEST) -n 2 --dist loadfile -m "not long"
 
-test-long: .venv/.long  ## what is too slow for every run: Ray clusters on this machine, GPU kernels in an interpreter
+test-long: .venv/.long .venv/.notebooks  ## what is too slow for every run: Ray clusters, GPU kernels in an interpreter, notebooks
 	$(PYTEST) -n 2 --dist loadfile -m "long and not soak"
 
 test-soak: .venv/.long  ## what takes hours: every reader is fuzzed for ten minutes, ten thousand opens, marked soak

@@ -13,20 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import softmax
+from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.evaluation.outputs import average_views
 from muybridge.evaluation.protocol import AVERAGES
 from muybridge.models.heads import Head, choose_levels, compute_level_probabilities
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
 
 
-def describe_outputs(outputs: NDArray[np.float64], head: Head, classes: Sequence[str], top: int) -> dict[str, Any]:
+def describe_outputs(
+    outputs: NDArray[np.float64], head: Head | None, classes: Sequence[str], top: int
+) -> dict[str, Any]:
     """The fields of a `Prediction` for the outputs of the clips of one video, averaged as evaluation does.
 
-    multi_label: `classes` by probability, and in `labels` those above their thresholds. ordinal: `classes` are the levels by
-    probability, and `labels` is the median level. regression: `values`, each (name, number, unit).
+    `classes` by probability; for multi_label also in `labels` those above their thresholds, for ordinal the median level. For
+    regression `values` instead, each (name, number, unit). Without a head the task is single_label.
     """
-    _, values = average_views(outputs, np.zeros(len(outputs), np.int64), head, average=AVERAGES[head.task])
+    one_video = np.zeros(len(outputs), np.int64)
+    if head is None:
+        return {"classes": _rank_classes(average_by_video(outputs, one_video, average="softmax")[1][0], classes, top)}
+    _, values = average_views(outputs, one_video, head, average=AVERAGES[head.task])
     if head.task == "regression":
         named = zip(head.outputs, values[0], range(len(head.outputs)), strict=True)
         return {"values": tuple((name, float(value), head.get_unit(index)) for name, value, index in named)}
@@ -40,8 +45,14 @@ def describe_outputs(outputs: NDArray[np.float64], head: Head, classes: Sequence
             for name, probability, threshold in zip(classes, probabilities, head.resolved_thresholds, strict=True)
             if probability >= threshold
         )
+    return {"classes": _rank_classes(probabilities, classes, top), "labels": labels}
+
+
+def _rank_classes(
+    probabilities: NDArray[np.float64], classes: Sequence[str], top: int
+) -> tuple[tuple[str, float], ...]:
     best = np.argsort(-probabilities, kind="stable")[:top]
-    return {"classes": tuple((classes[index], float(probabilities[index])) for index in best), "labels": labels}
+    return tuple((classes[index], float(probabilities[index])) for index in best)
 
 
 def compute_probabilities(outputs: NDArray[np.float64], head: Head | None) -> NDArray[np.float64]:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.bounds import FrameStep, NumClips, check_arguments
-from muybridge.evaluation.aggregate import average_by_video
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer, eval_mode, inference_precision, load_scorer, resolve_device
@@ -32,8 +31,8 @@ from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner,
 from muybridge.prediction.head_outputs import check_has_classes, describe_outputs
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
+from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions, Window
+from muybridge.prediction.timeline_windows import ProgressCallback, ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
@@ -57,6 +56,7 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
     labels: tuple[str, ...] | None = None
     values: tuple[tuple[str, float, str], ...] = ()
+    unscored: Segment | None = None  # the rest of a timeline that was interrupted
 
     def to_json(self) -> dict[str, Any]:
         """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`.
@@ -94,7 +94,8 @@ class Features:
 class Recognizer:
     """A network with its card, ready for video files. Use `load` to create one.
 
-    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form.
+    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form. `on_progress`
+    is called along a timeline with the share that is done, and ends it early where it returns False.
     """
 
     model: VideoResNet | None
@@ -103,6 +104,7 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
     precision: Precision = "fp32"
+    on_progress: ProgressCallback | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -324,26 +326,24 @@ class Recognizer:
             outputs = self._runner.run_clips(video, clip_times)
             scored = ScoredWindows(())
             if timeline:
-                scored = compute_timeline(video, self._runner, self.scorer, timeline, self.card.head)
+                runner, head = self._runner, self.card.head
+                scored = compute_timeline(video, runner, self.scorer, timeline, head, self.on_progress)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
-        windows, segments = (
-            scored.windows,
-            scored.merge(self.card.classes, timeline or TimelineOptions(), self.card.head),
-        )
+        windows = scored.windows
+        segments = scored.merge(self.card.classes, timeline or TimelineOptions(), self.card.head)
         prediction = self._rank_classes(video, outputs, top)
-        reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
-        return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
+        reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
+        unscored = None
+        if scored.is_interrupted:
+            unscored = Segment(INTERRUPTED, windows[-1].end_seconds, scored.end_seconds, 0.0)
+            reasons.append(f"interrupted at {unscored.start_seconds:.2f} of {unscored.end_seconds:.2f} s")
+        reason = "; ".join(filter(None, reasons))
+        return replace(prediction, reason=reason, windows=windows, segments=segments, unscored=unscored)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
-        logits = check_finite(video, outputs.rows)
-        if self.card.head:
-            fields = describe_outputs(logits, self.card.head, self.card.classes, top)
-            return Prediction(video.label, "ok", outputs.reason, **fields)
-        _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
-        best = np.argsort(-means[0], kind="stable")[:top]
-        classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
-        return Prediction(video.label, "ok", outputs.reason, classes)
+        fields = describe_outputs(check_finite(video, outputs.rows), self.card.head, self.card.classes, top)
+        return Prediction(video.label, "ok", outputs.reason, **fields)
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)

@@ -46,7 +46,7 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
         muybridge train --data my_videos --recipe scratch -o runs/scratch
         muybridge train --config src/muybridge/recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/k400
     """
-    from muybridge.evaluation.evaluate import format_metrics
+    from muybridge.evaluation.evaluate import format_result_line
     from muybridge.training.train import train_given
 
     result, settings = train_given(given, resume=resume)
@@ -54,7 +54,7 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
         return 0
     print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
     if result.validation_metrics:
-        print_line(f"validation: {format_metrics(result.validation_metrics)}")
+        print_line(f"validation: {format_result_line(result.validation_metrics)}")
     if result.validation_accuracy:
         print_line(f"validation: {result.validation_accuracy.format_baseline()}")
     return 3 if result.train_state.num_failed else 0

@@ -319,7 +319,7 @@ def evaluate(
     return result
 
 
-def format_metrics(metrics: Accuracy | TaskMetrics) -> str:
+def format_result_line(metrics: Accuracy | TaskMetrics) -> str:
     """The metrics of any task in one line."""
     return metrics.format_line() if isinstance(metrics, TaskMetrics) else format_accuracy(metrics)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_metrics
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_result_line
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.multi_label import choose_thresholds
 from muybridge.evaluation.outputs import compute_video_outputs
@@ -75,7 +75,7 @@ def validate(
         on_progress=lambda num_videos: guard.report_progress(),
     ).metrics
     metrics_log.log_metrics("validation", train_state.step, _list_figures(metrics))
-    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_metrics(metrics)}")
+    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_result_line(metrics)}")
     score = metrics.criterion if isinstance(metrics, TaskMetrics) else metrics.video_top1.of_all.share
     if train_state.best_accuracy is None or score > train_state.best_accuracy:
         if job.process_group.is_rank0:

@@ -23,7 +23,6 @@ from muybridge.cli.main import main
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import read_bounded
 from muybridge.limits import PICTURE_PIXELS, TABLE_BYTES, VIDEO_FRAMES
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import EvaluationDataset
@@ -220,24 +219,9 @@ def test_a_video_of_pictures_above_the_limit(tmp_path: Path, monkeypatch: pytest
         files.read_frame_times("a.mp4")
 
 
-def test_a_small_table_of_many_rows_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"n": pa.array(np.zeros(1_000_000, np.int64))}), path, compression="zstd")
-    assert path.stat().st_size < 50_000
-    monkeypatch.setenv(TABLE_BYTES.variable, "1000000")
-    with (
-        pq.ParquetFile(path) as file,
-        pytest.raises(
-            ValueError, match=r"8,000,000 bytes, above the limit of 1,000,000; set MUYBRIDGE_MAX_TABLE_BYTES"
-        ),
+def test_tables_name_the_file_and_the_limit(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TABLE_BYTES.variable, "100")
+    with pytest.raises(
+        ValueError, match=r"validation\.parquet: the table needs .*the limit of 100; set MUYBRIDGE_MAX_TABLE"
     ):
-        read_bounded(file)
-    pq.write_table(pa.table({"s": pa.array(["x" * 1000] * 100_000)}), path)
-    assert path.stat().st_size < 50_000
-    with pq.ParquetFile(path) as file, pytest.raises(ValueError, match=r"the table needs .* above the limit"):
-        read_bounded(file)
-    monkeypatch.setenv(TABLE_BYTES.variable, "200000000")
-    with pq.ParquetFile(path) as file:
-        assert read_bounded(file).num_rows == 100_000
-    with pytest.raises(ValueError, match=r"t\.parquet"):
-        read_scores(path)
+        read_scores(finished_run / "scores" / "validation.parquet")

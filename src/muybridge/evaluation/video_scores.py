@@ -31,11 +31,12 @@ from muybridge.evaluation.scores import (
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
-from muybridge.files.parquet_file import check_table_size
+from muybridge.files.parquet_file import check_parquet, check_table_size
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 
 PART_VIDEOS = 256  # the most that a kill loses
+_MAX_ROWS_AT_A_TIME = 65_536
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(
@@ -120,7 +121,8 @@ def has_video_rows(path: Path) -> bool:
 
 
 def _read_video_rows(path: Path) -> VideoScores:
-    """Read and check a file with a row a video, one row group at a time to bound memory."""
+    """Read and check a file with a row a video, some rows at a time to bound memory."""
+    num_rows_at_a_time = min(_MAX_ROWS_AT_A_TIME, check_parquet(path))
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
@@ -135,8 +137,8 @@ def _read_video_rows(path: Path) -> VideoScores:
         probabilities = np.full((num_rows, len(header.classes)), np.nan)
         columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNT_COLUMNS)}
         first_row = 0
-        for row_group in range(file.num_row_groups):
-            table = file.read_row_group(row_group)
+        for batch in file.iter_batches(num_rows_at_a_time):
+            table = pa.Table.from_batches([batch])
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
             if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
 from muybridge.distributed.stop import StopFlag, stop_on_signals
+from muybridge.memory import declare_reader_process
 from muybridge.prepared.transcode import StoredVideo, TranscodeJob, transcode
 from muybridge.records import VideoError
 
@@ -122,6 +123,7 @@ def _close_worker(worker: _Worker) -> None:
 def _run_worker(connection: Connection) -> None:
     """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
     exit_with_parent()
+    declare_reader_process()
     while True:
         try:
             job = connection.recv()

@@ -1,21 +1,20 @@
 """Prediction over a folder of many small videos: `python benchmarks/prediction.py [--videos 2000] [-o RESULTS.json]`.
 
 The videos are links to generated ones of 170x128 pixels and 60 frames; the network is narrow and sees 32x32 pixels, so that it
-is faster than the decoder, as networks are on a GPU. Candidates alternate in every round, rates are videos a second of wall
-time, medians over the rounds:
+is faster than the decoder, as networks are on a GPU. Candidates alternate in every round; medians over the rounds:
 
-    table           `muybridge predict RUN FOLDER -o t.parquet`: workers decode, batches across videos
-    limit           the same clips decoded by the same workers, without a network and without a table
+    table           `muybridge predict RUN FOLDER -o t.parquet`: batches across videos
+    limit           the same clips decoded, without a network and without a table
     one by one      `recognizer.predict(path)` in a loop
     plain script    PyAV decodes every frame to RGB, torch scales and runs the network as it was trained, a video at a time
 
-`--listing N` measures what precedes the first video for a folder of N files.
+in processor seconds a video of one process, which other work on the machine does not change, and table and limit also with
+worker processes, in videos a second of wall time. `--listing N` measures what precedes the first video for a folder of N files.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import tempfile
 import time
@@ -54,6 +53,14 @@ def make_videos(folder: Path, count: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(sources[index % len(sources)])
     return folder / "videos"
+
+
+def link_few(videos: Path, folder: Path, count: int) -> Path:
+    """The first `count` of the videos, in a folder of their own."""
+    folder.mkdir(parents=True)
+    for path in sorted(videos.rglob("*.mp4"))[:count]:
+        (folder / path.name).symlink_to(path.resolve())
+    return folder
 
 
 def make_network(path: Path, width: int) -> Path:
@@ -100,30 +107,25 @@ def run_plain_script(recognizer: Recognizer, names: Sequence[str], clips: int) -
             torch.softmax(network(clip[None]), 1).argmax()
 
 
-def measure_seconds(function: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def measure_seconds(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure_listing(network: Path, folder: Path, count: int) -> dict[str, float]:
-    """Seconds and memory before the first of `count` files is opened."""
+    """Processor seconds before the first of `count` files is opened, also as a multiple of a plain walk."""
     videos = make_videos(folder / "listing", count)
     recognizer = muybridge.load(network, "cpu")
-    walk = measure_seconds(lambda: list(videos.rglob("*")).clear())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    names = list_videos([videos]).videos
-    listed = time.perf_counter()
-    inputs = [resolve_input(name, recognizer.card.preprocessing, recognizer.source) for name in names]
-    seconds = time.perf_counter() - listed
-    assert len(inputs) == count
-    return {
-        "files": count,
-        "listing / pathlib's rglob": (listed - start) / walk,
-        "milliseconds for 1,000 files": 1000 * (listed - start + seconds) / (count / 1000),
-        "MB for 100,000 files": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000 * 100_000 / count,
-    }
+    walk = measure_seconds(lambda: list(videos.rglob("*")), time.process_time)
+    names: list[str] = []
+    listing = measure_seconds(lambda: names.extend(list_videos([videos]).videos), time.process_time)
+    preprocessing = recognizer.card.preprocessing
+    resolving = measure_seconds(
+        lambda: [resolve_input(name, preprocessing, recognizer.source) for name in names], time.process_time
+    )
+    assert len(names) == count
+    return {"files": count, "processor_seconds": listing + resolving, "ratio to rglob": (listing + resolving) / walk}
 
 
 def main() -> None:
@@ -144,26 +146,35 @@ def main() -> None:
         recognizer = muybridge.load(network, "cpu")
         names = list_videos([videos]).videos
         listing = measure_listing(network, folder, args.listing)
-        candidates: dict[str, tuple[int, Callable[[], None]]] = {
-            "table": (len(names), lambda: predict_table(network, videos, args.clips, args.workers)),
-            "limit": (len(names), lambda: decode_alone(recognizer, names, args.clips, args.workers)),
-            "one by one": (args.sample, lambda: predict_one_by_one(recognizer, names[: args.sample], args.clips)),
-            "plain script": (args.sample, lambda: run_plain_script(recognizer, names[: args.sample], args.clips)),
+        few = link_few(videos, folder / "few" / "videos", args.sample)
+        some = list_videos([few]).videos
+        in_one_process: dict[str, Callable[[], None]] = {
+            "table": lambda: predict_table(network, few, args.clips, 0),
+            "limit": lambda: decode_alone(recognizer, some, args.clips, 0),
+            "one by one": lambda: predict_one_by_one(recognizer, some, args.clips),
+            "plain script": lambda: run_plain_script(recognizer, some, args.clips),
+        }
+        in_workers: dict[str, Callable[[], None]] = {
+            "table": lambda: predict_table(network, videos, args.clips, args.workers),
+            "limit": lambda: decode_alone(recognizer, names, args.clips, args.workers),
         }
         rounds = [
-            {name: count / measure_seconds(function) for name, (count, function) in candidates.items()}
+            (
+                {name: measure_seconds(call, time.process_time) / len(some) for name, call in in_one_process.items()},
+                {name: len(names) / measure_seconds(call, time.perf_counter) for name, call in in_workers.items()},
+            )
             for _ in range(args.rounds)
         ]
-        rates = {name: statistics.median(rates[name] for rates in rounds) for name in candidates}
-        ratios = {
-            f"table / {name}": statistics.median(rates["table"] / rates[name] for rates in rounds)
-            for name in candidates
-            if name != "table"
-        }
-    settings = {"videos": args.videos, "clips": args.clips, "width": args.width, "workers": args.workers}
-    report_results(
-        {"settings": settings, "videos_per_second": rates, "ratios": ratios, "listing": listing}, args.output
-    )
+    seconds = {name: statistics.median(times[name] for times, _ in rounds) for name in in_one_process}
+    rates = {name: statistics.median(rates[name] for _, rates in rounds) for name in in_workers}
+    results = {
+        "settings": {name: getattr(args, name) for name in ("videos", "sample", "clips", "width", "workers")},
+        "milliseconds_per_video": {name: 1000 * value for name, value in seconds.items()},
+        "ratios": {f"{name} / table": value / seconds["table"] for name, value in seconds.items() if name != "table"},
+        "with workers": {"videos_per_second": rates, "table / limit": rates["table"] / rates["limit"]},
+        "listing": listing,
+    }
+    report_results(results, args.output)
 
 
 if __name__ == "__main__":

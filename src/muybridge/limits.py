@@ -6,6 +6,7 @@ message states (docs/security.md). A limit is read when it is needed, so that wo
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
@@ -39,6 +40,13 @@ class Limit:
     def describe_excess(self) -> str:
         """A clause for an error message where an amount that is not known is above the limit."""
         return f"more than the limit of {self.value:,} {self.unit}; set {self.variable} to raise it"
+
+
+def raise_if_system_is_short(error: Exception) -> None:
+    """Raise OSError where a file could not be opened because too many are open: that says nothing about the file."""
+    number = getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE):
+        raise OSError(number, os.strerror(number)) from error
 
 
 TEXT_BYTES = Limit("MUYBRIDGE_MAX_TEXT_BYTES", 256 << 20, "bytes")

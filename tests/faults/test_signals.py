@@ -159,7 +159,10 @@ def test_a_second_interrupt_ends_at_once(finished_run: Path, videos: Path, tmp_p
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert errors == "muybridge: stopped by SIGINT; what is done is saved, run the same command again to continue\n"
+    assert errors.splitlines() == [
+        "stopping after this step; Ctrl-C again to stop now",
+        "muybridge: stopped by SIGINT; what is done is saved, run the same command again to continue",
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")

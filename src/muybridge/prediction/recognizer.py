@@ -203,9 +203,8 @@ class Recognizer:
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
             check_has_classes(self.card.head)
             step = timeline.step_frames if timeline else None
-            return score_stream(
-                read_stream(video), self._runner, step_frames=step, source_fps=source_fps, head=self.card.head
-            )
+            runner, head = self.clip_runner, self.card.head
+            return score_stream(read_stream(video), runner, step_frames=step, source_fps=source_fps, head=head)
         if timeline:
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
@@ -299,7 +298,7 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
         num_workers = choose_num_workers(workers, len(inputs))
-        for video, _, outputs in self._runner.run_each(inputs, plan, num_workers=num_workers):
+        for video, _, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
             else:
@@ -308,7 +307,7 @@ class Recognizer:
     def _extract_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
     ) -> Iterator[Features | Failure]:
-        runner = replace(self._runner, network=self._compute_features)
+        runner = replace(self.clip_runner, network=self._compute_features)
         num_workers = choose_num_workers(workers, len(inputs))
         for video, clip_times, outputs in runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
@@ -323,10 +322,10 @@ class Recognizer:
             if video.error:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
-            outputs = self._runner.run_clips(video, clip_times)
+            outputs = self.clip_runner.run_clips(video, clip_times)
             scored = ScoredWindows(())
             if timeline:
-                runner, head = self._runner, self.card.head
+                runner, head = self.clip_runner, self.card.head
                 scored = compute_timeline(video, runner, self.scorer, timeline, head, self.on_progress)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
@@ -347,7 +346,7 @@ class Recognizer:
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
-        runner = replace(self._runner, network=self._compute_features)
+        runner = replace(self.clip_runner, network=self._compute_features)
         return _make_features(video, clip_times, runner.run_clips(video, clip_times))
 
     def _extract_or_fail(self, video: VideoInput, plan: ClipPlan) -> Features | Failure:
@@ -363,7 +362,8 @@ class Recognizer:
         return self.card.preprocessing
 
     @property
-    def _runner(self) -> ClipRunner:
+    def clip_runner(self) -> ClipRunner:
+        """What runs the network on clips."""
         return ClipRunner(self.scorer, self._preprocessing, self.device)
 
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:

@@ -228,7 +228,11 @@ class _RunQueue:
         """Launches waiting runs while fewer than `jobs` run, each once the one it starts from has ended."""
         for run in list(self.waiting):
             start = None if run.start is None else run.start.name
-            if start in self.failures:
+            if problem := self.version.find_problem(run):
+                self.waiting.remove(run)
+                self.failures[run.name] = f"{run.name} failed: {problem}"
+                self.runner.report(self.failures[run.name])
+            elif start in self.failures:
                 self.waiting.remove(run)
                 self.failures[run.name] = f"{run.name} starts from a run that failed"
             elif len(self.running) < self.runner.jobs and not self._is_pending(start):

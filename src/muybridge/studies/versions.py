@@ -20,6 +20,7 @@ from muybridge.files.run_folder import append_json_line, collect_environment, re
 from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.fingerprint import (
+    FAILED,
     Version,
     describe_commit,
     describe_environment,
@@ -112,8 +113,10 @@ def compute_version(
     if missing:
         report(f"comparing this version of the code with the rows: {format_count(len(missing), 'micro-run')}")
         known |= _execute_micro_runs(missing, num_threads, python)
-    version = Version(header["environment"], {name: known[name] for name in wanted}, header["source_sha256"])
-    if missing and record:
+    failed = {name: known[name].removeprefix(FAILED) for name in wanted if known[name].startswith(FAILED)}
+    hashes = {name: known[name] for name in wanted if name not in failed}
+    version = Version(header["environment"], hashes, header["source_sha256"], failed)
+    if missing.keys() - failed.keys() and record:
         line = {"format": FORMAT, **header, "micro_runs": dict(version.micro_runs)}
         append_json_line(
             folder / FILE_NAME, {**line, "commit": describe_commit(), "date": datetime.now(UTC).date().isoformat()}

@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from muybridge.files.limited_child import check_in_child
-from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, VIDEO_FRAMES
+from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, VIDEO_FRAMES, raise_if_system_is_short
 from muybridge.memory import is_reader_process
 from muybridge.records import VideoError
 from muybridge.video.index_claims import may_list_more_than_it_has
@@ -145,6 +145,7 @@ def _check_file(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoError("missing", "the file does not exist") from error
     except OSError as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file cannot be opened ({_format_error(error)})") from error
     if not S_ISREG(file_stat.st_mode):  # reading a pipe or device could block forever
         raise VideoError(
@@ -165,6 +166,7 @@ def _find_memory_problem(path: str, num_bytes: int, changed_ns: int) -> str | No
     except ValueError as error:
         return f"the file lists far more frames than it holds: {error}"
     except OSError as error:
+        raise_if_system_is_short(error)
         return f"the file cannot be read ({_format_error(error)})"
     return None
 
@@ -191,11 +193,13 @@ def _open_container(path: str) -> Iterator[InputContainer]:
             "unreadable", "the file is no video (playlists that point to other files are refused)"
         ) from error
     except (av.error.FFmpegError, OSError) as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({_format_error(error)})") from error
     with container:
         try:
             yield container
         except av.error.FFmpegError as error:
+            raise_if_system_is_short(error)
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
 
 

@@ -5,13 +5,13 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long test-soak test-gpu docs clean
+.PHONY: setup demo check test test-long test-soak test-gpu test-oldest audit release docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(INSTALL) .
+	$(INSTALL) '.[studio]'
 	touch $@
 
 .venv/.dev: .venv/.ready
@@ -19,7 +19,7 @@ setup: .venv/.ready  ## the library and the command in .venv
 	touch $@
 
 .venv/.long: .venv/.dev
-	$(INSTALL) '.[ray,triton,fuzz]'
+	$(INSTALL) '.[ray,triton,fuzz,test-long]'
 	touch $@
 
 .venv/.notebooks: .venv/.dev
@@ -50,6 +50,41 @@ test-soak: .venv/.long  ## what takes hours: every reader is fuzzed for ten minu
 
 test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and names what it skips
 	PYTHONPATH=src $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu
+
+# The lower bounds of pyproject.toml, but for torch and what only long tests, documentation, notebooks and releases need.
+build/oldest.txt: pyproject.toml
+	mkdir -p build
+	grep -oE '"[a-z][a-z0-9-]*>=[0-9.]+"' $< | tr -d '"' | sed 's/>=/==/' | \
+	  grep -vE '^(torch|setuptools|mkdocs-material|mkdocstrings|ray|triton|atheris|ipykernel|lightning|nbclient|build|cyclonedx-bom|pip-audit)==' > $@
+
+build/oldest/.ready: build/oldest.txt
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< \
+	  $$(grep '^torch==' constraints.txt) --editable '.[dev,flow,onnx,hub,studio]'
+	touch $@
+
+test-oldest: build/oldest/.ready  ## as test, with the oldest versions that pyproject.toml allows of all but torch
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest -n 2 --dist loadfile -m "not long" -W default
+
+.venv/.release: .venv/.ready
+	$(INSTALL) '.[release]'
+	touch $@
+
+audit: .venv/.release  ## known vulnerabilities of the pinned dependencies, where the network reaches PyPI's database
+	@mkdir -p build
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off > build/audit.txt 2>&1; \
+	  code=$$?; num_left_out=$$(grep -c 'could not be audited' build/audit.txt); \
+	  if [ $$num_left_out -gt 0 ]; then \
+	    echo "$$num_left_out dependencies were not looked up: PyPI's database cannot be reached; run this where it can" >&2; \
+	    exit 1; fi; \
+	  grep -v '^WARNING' build/audit.txt; exit $$code
+
+release: .venv/.release  ## wheel, source archive, list of components (CycloneDX) and SHA-256 of each, in build/release
+	rm -rf build/release
+	$(BIN)/pyproject-build --outdir build/release
+	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file build/release/muybridge.cdx.json
+	cd build/release && sha256sum *.whl *.tar.gz muybridge.cdx.json > SHA256SUMS
 
 docs: .venv/.docs  ## the documentation site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -22,7 +22,6 @@ from runs import tiny_run
         ("predict {run} {video} --weights 1 1 -o x.parquet", "--weights are those of two networks"),
         ("predict {run} {video} --columns path=file", "--columns is for lists, but no list was given"),
         ("predict {run} {video} --ray auto --workers 2 -o x.parquet", "--workers are those of this machine"),
-        ("predict {run} {video} --timeline -o x.txt", "called like a file of another kind"),
         ("predict {run} {video} --timeline csv -o x.srt", "which are two formats"),
         ("extract {run} {video} --step 4 --clips 3 -o x.parquet", "--step 4 and --clips 3 exclude each other"),
         ("extract {run} {video} --columns path=file -o x.parquet", "--columns is for lists"),

@@ -42,10 +42,9 @@ from muybridge.weights.card import Card
 class Prediction:
     """Prediction of one video. `classes` are (label, probability), most probable first; empty unless the status is ok.
 
-    For the task multi_label `labels` are the classes above their thresholds, for ordinal the level; both are None for
-    single_label. For regression `values` are (name, number, unit), and there are no classes.
-
-    With status ok, a non-empty `reason` says which clips were left out because they could not be read.
+    For multi_label `labels` are the classes above their thresholds, for ordinal the level; for regression `values` are (name,
+    number, unit), and there are no classes. With status ok, a non-empty `reason` says which clips could not be read, and that
+    the video is shorter than a clip.
     """
 
     video: str
@@ -59,19 +58,16 @@ class Prediction:
     unscored: Segment | None = None  # the rest of a timeline that was interrupted
 
     def to_json(self) -> dict[str, Any]:
-        """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`.
-
-        Also `labels` for multi_label and ordinal, `values` [{name, value, unit}, ...] for regression.
-        """
-        more: dict[str, Any] = {} if self.labels is None else {"labels": list(self.labels)}
-        if self.values:
-            more["values"] = [{"name": name, "value": value, "unit": unit} for name, value, unit in self.values]
+        """{video, status, reason, classes: [{label, probability}, ...]}, and labels or values [{name, value, unit}, ...]."""
+        values = [{"name": name, "value": value, "unit": unit} for name, value, unit in self.values]
+        more = {} if self.labels is None else {"labels": list(self.labels)}
         return {
             "video": self.video,
             "status": self.status,
             "reason": self.reason,
             "classes": [{"label": label, "probability": probability} for label, probability in self.classes],
             **more,
+            **({"values": values} if values else {}),
         }
 
 
@@ -199,9 +195,8 @@ class Recognizer:
                     video, clips=clips, top=top, timeline=timeline, source_fps=source_fps, workers=workers
                 )
             )
-        self._check_classification(top, timeline)
+        self._check_classification(top, timeline or isinstance(video, Iterator))
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
-            check_has_classes(self.card.head)
             step = timeline.step_frames if timeline else None
             runner, head = self.clip_runner, self.card.head
             return score_stream(read_stream(video), runner, step_frames=step, source_fps=source_fps, head=head)
@@ -288,7 +283,7 @@ class Recognizer:
             for video, rate in zip(videos, rates, strict=True)
         ]
 
-    def _check_classification(self, top: int, timeline: TimelineOptions | None) -> None:
+    def _check_classification(self, top: int, timeline: object) -> None:
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
         self.card.check_classifier()
@@ -298,11 +293,11 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
         num_workers = choose_num_workers(workers, len(inputs))
-        for video, _, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
+        for video, clip_times, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
             else:
-                yield self._rank_classes(video, outputs, top)
+                yield self._rank_classes(video, clip_times, outputs, top)
 
     def _extract_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
@@ -325,13 +320,13 @@ class Recognizer:
             outputs = self.clip_runner.run_clips(video, clip_times)
             scored = ScoredWindows(())
             if timeline:
-                runner, head = self.clip_runner, self.card.head
-                scored = compute_timeline(video, runner, self.scorer, timeline, head, self.on_progress)
+                extras = (self.card.head, self.on_progress)
+                scored = compute_timeline(video, self.clip_runner, self.scorer, timeline, *extras)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
-        windows = scored.windows
-        segments = scored.merge(self.card.classes, timeline or TimelineOptions(), self.card.head)
-        prediction = self._rank_classes(video, outputs, top)
+        windows, classes = scored.windows, self.card.classes
+        segments = scored.merge(classes, timeline or TimelineOptions(), self.card.head)
+        prediction = self._rank_classes(video, clip_times, outputs, top)
         reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
         unscored = None
         if scored.is_interrupted:
@@ -340,9 +335,12 @@ class Recognizer:
         reason = "; ".join(filter(None, reasons))
         return replace(prediction, reason=reason, windows=windows, segments=segments, unscored=unscored)
 
-    def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
+    def _rank_classes(
+        self, video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs, top: int
+    ) -> Prediction:
         fields = describe_outputs(check_finite(video, outputs.rows), self.card.head, self.card.classes, top)
-        return Prediction(video.label, "ok", outputs.reason, **fields)
+        reasons = (outputs.reason, "shorter than a clip, repeated in a loop" if clip_times[0].looped else "")
+        return Prediction(video.label, "ok", "; ".join(filter(None, reasons)), **fields)
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)

@@ -15,7 +15,7 @@ setup: .venv/.ready  ## the library and the command in .venv
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(INSTALL) '.[dev,flow,onnx,hub]'
+	$(INSTALL) '.[dev,flow,onnx,hub,studio]'
 	touch $@
 
 .venv/.long: .venv/.dev

@@ -26,6 +26,7 @@ import torch
 from rich.console import Console
 
 from harness import describe_environment
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.fuse import fuse
@@ -115,7 +116,7 @@ def score_stored_flow(run: TrainSettings) -> dict[str, int]:
     preprocessing = replace(
         card.preprocessing, frames_per_second=None
     )  # stored frames are already sampled at that rate
-    videos = open_data(run.data, seed=run.seed).select_split("test").remap_labels(card.classes)
+    videos = open_data(run.data, validation=ValidationSplit(run.seed)).select_split("test").remap_labels(card.classes)
     source = open_frame_source(videos.root, preprocessing)
     corner = (
         (preprocessing.scale_height - preprocessing.crop) // 2,

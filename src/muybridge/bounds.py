@@ -38,6 +38,7 @@ NetworkWidth = Annotated[int, Interval(ge=1, le=4096)]
 """Channels of the first stage."""
 InputChannels = Annotated[int, Interval(ge=1, le=1024)]
 StemMidChannels = Annotated[int, Interval(ge=1, le=65_536)]
+StemFrames = Annotated[int, Interval(ge=1, le=31)]
 FlowGap = Annotated[int, Interval(ge=1, le=1000)]
 NormEpsilon = Annotated[float, Interval(gt=0, lt=1)]
 Epochs = Annotated[float, Interval(gt=0, le=1_000_000)]

@@ -7,6 +7,7 @@ at run time, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
@@ -24,7 +25,8 @@ Modality = Literal["rgb", "flow"]
 Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
 ColorMatrix = Literal["bt601", "bt709"]
-TimeOrigin = Literal["picture", "container"]  # seconds of a list count from the first frame, or as in a player
+Checkpoint = Literal["best", "last"]  # of a run folder: chosen by its validation videos, or the newest
+TimeOrigin = Literal["picture", "container"]  # seconds count from the first frame, or as in a player
 
 SPLITS: tuple[str, ...] = get_args(Split)
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -133,13 +135,15 @@ class FrameTimes:
     """The presentation times of one video's frames: `ticks` int64 (N,), strictly increasing, of `tick_seconds` each.
 
     `end_tick` is the end of the last frame. Ticks are the container's own integers, so that placing a clip is exact.
-    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default.
+    `has_assumed_rate`: nothing stored gives the rate (frames in a folder), so `tick_seconds` is a default. `lead_seconds`: how
+    much earlier than the first frame the seconds begin to count that people give and are told (`TimeOrigin`).
     """
 
     ticks: NDArray[np.int64]
     tick_seconds: Fraction
     end_tick: int
     has_assumed_rate: bool = False
+    lead_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.ticks) == 0:
@@ -229,3 +233,24 @@ class Scorer(Protocol):
 
     def __call__(self, clips_ncthw: torch.Tensor) -> torch.Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
+
+
+def parse_validation_share(rule: str) -> float | None:
+    """The share of training groups that `--validation` holds out where the data gives no validation split.
+
+    auto is a tenth, none is 0, and None stands for given. Raises ValueError for anything else but a share.
+    """
+    match rule:
+        case "auto":
+            return 0.1
+        case "none":
+            return 0.0
+        case "given":
+            return None
+    try:
+        share = float(rule)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise ValueError(f"--validation is {rule!r}, expected auto, none, given, or a share above 0 and below 1")
+    return share

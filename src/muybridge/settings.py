@@ -33,7 +33,7 @@ from muybridge.bounds import (
     Weight,
     check_fields,
 )
-from muybridge.records import Modality, Preprocessing
+from muybridge.records import Checkpoint, Modality, Preprocessing, TimeOrigin, parse_validation_share
 
 RecipeName = Literal["own_videos", "scratch", "paper"]
 LearningRate = Annotated[float, Interval(gt=0, le=1000)]
@@ -90,9 +90,9 @@ class ClipSettings:
     """With modality flow: frames from the first to the second frame of a flow; stride is from flow to flow."""
     flow_chain: bool = Preprocessing.flow_chain
     """With modality flow and a gap above 1: chain the flows from frame to frame instead of one flow over the gap."""
-    mean: tuple[float, ...] = ()
+    mean: tuple[Annotated[float, Interval(ge=-1000, le=1000)], ...] = ()
     """Mean of each channel, subtracted; by default that of --init, else of Kinetics (rgb) or 0 (flow)."""
-    std: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Interval(gt=0, le=1000)], ...] = ()
     """Standard deviation of each channel, divided by; by default that of --init, else of Kinetics (rgb) or of flow."""
     mirror: bool = True
     """Mirror half of the training clips. Turn off if left and right tell classes apart."""
@@ -138,8 +138,12 @@ class TrainingSettings:
     """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
     """Factor of the rate at each of decay_epochs."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
+    max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
+    """Scale gradients with a larger norm down to it; by default not, as in the paper."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -167,7 +171,8 @@ class TrainingSettings:
     """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
-
+    rounding_seed: Seed = 0
+    """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 
@@ -292,6 +297,14 @@ class TrainSettings:
     """Which official fold to use, for data sets that have them."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the resumed run, or picture."""
+    background: bool = False
+    """Make time without a label within the ranges of reviewed.csv, beside a list of segments, the class background."""
+    validation: str = "auto"
+    """Videos held out to choose the best weights by. auto: those the data gives, else a tenth of the training groups; none: no
+    training video; given: those the data gives, which it must; 0.2: that share of the training groups."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: Seed = 0
@@ -306,6 +319,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parse_validation_share(self.validation)
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
@@ -337,18 +351,28 @@ class EvaluateSettings:
     training video is scored as a test video."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
+    time_origin: TimeOrigin | None = None
+    """Where seconds of a list's segments count from: picture, the first frame of a file, or container, the clock of a player,
+    which may start earlier, with the sound. Unset: that of the run if the data is the same, or picture."""
+    background: bool | None = None
+    """Whether reviewed time without a label is the class background. Unset: as in the run if the data is the same, else no."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
     seed: Seed | None = None
     """Seed of the validation split if the data has none. Unset: that of the run, or 0."""
+    validation: str | None = None
+    """Videos held out for validation, as for train. Unset: as in the run if the data is the same, else auto."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last. Unset: best where there are any."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     loading: LoadingSettings = field(default_factory=LoadingSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parse_validation_share(self.validation or "auto")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

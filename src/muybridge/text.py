@@ -100,3 +100,13 @@ def join_names(names: Sequence[object], separator: str = ", ", *, max_names: int
     shown = separator.join(map(str, names[:max_names]))
     before_last = " " if separator == ", " else separator
     return f"{shown}{before_last}and {len(names) - max_names} more" if len(names) > max_names else shown
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in its natural unit: `40 seconds`, `3 minutes`, `2.5 hours`, `3.1 days`."""
+    if seconds < 90:
+        return format_count(max(1, round(seconds)), "second")
+    if seconds < 90 * 60:
+        return format_count(round(seconds / 60), "minute")
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

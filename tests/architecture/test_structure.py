@@ -30,6 +30,7 @@ LAYERS = (
     {"report"},
     {"bench"},
     {"studies"},
+    {"studio"},
     {"cli"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

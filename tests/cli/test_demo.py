@@ -32,7 +32,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(demo, "motion_run", run)
     monkeypatch.setattr(demo, "MOTIONS", few)
-    monkeypatch.setattr(demo, "UNTRIMMED", ("left", "right"))
+    monkeypatch.setattr(demo, "UNTRIMMED", {"validation": ("right", "left"), "test": ("left", "right")})
     monkeypatch.setattr(
         workers, "resolve_num_workers", lambda wanted: 0
     )  # each pool of workers takes longer than all else here
@@ -72,6 +72,7 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
     assert float(table["f-R2D-10"][1]) <= 50
     assert "along an untrimmed video" in told.out
     assert "true motion" in told.out
+    assert "segments right (F1@50)" in told.out
     assert "r2plus1d_10" in (folder / "report.html").read_text()
     assert "Paired tests on the same videos" in (folder / "comparison.html").read_text()
 

@@ -27,6 +27,8 @@ def test_json_is_the_accuracy_of_the_file(
     assert found == {
         "scores": str(target),
         "num_looped_videos": 0,
+        "checkpoint": "best",
+        "overlap": {"num_training": 0, "num_validation": 0, "problem": ""},
         **json.loads(json.dumps(compute_accuracy(compute_video_scores(read_scores(target))).to_json())),
     }
     assert (found["num_videos"], found["num_views"], found["split"]) == (6, 60, "test")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation import evaluate as evaluate_module
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
@@ -32,9 +33,9 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             for extra in sorted((root / str(fold) / "test" / label).iterdir())[fold:]:
                 extra.unlink()
 
-    def opened(address: str, *, fold: int | None = None, seed: int = 0, **_: Any) -> Any:
+    def opened(address: str, *, fold: int | None = None, validation: ValidationSplit, **_: Any) -> Any:
         assert fold in (1, 2, 3)
-        return open_data(f"{address}/{fold}", seed=seed)
+        return open_data(f"{address}/{fold}", validation=validation)
 
     monkeypatch.setattr(evaluate_module, "open_data", opened)
     monkeypatch.setattr(job_module, "open_data", opened)

@@ -101,6 +101,8 @@ def test_options_of_verbs(
         for option, parameter in inspect.signature(verb).parameters.items()
         if parameter.default is inspect.Parameter.empty and not is_dataclass(get_type_hints(verb)[option])
     ]
+    if "settings" in inspect.signature(verb).parameters:
+        required.append("--data=x")
     # Written first, so that a list of values is not taken for more of the option's.
     for value in (*map(repr, list_wrong_numbers(hint)), *NOT_NUMBERS):
         inner = (

@@ -116,7 +116,7 @@ def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, c
 def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
     told = cli("predict", finished_run, mixed, "-o", "x.json")
     assert (told.code, told.out) == (2, "")
-    assert "-o is for a timeline or a .parquet table" in told.err
+    assert "-o is for a timeline, or a table of classes that ends in .parquet or .csv" in told.err
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path
         (("--clips=-1",), "--clips is -1, expected a whole number from 1"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
         (("--timeline", "--step", "0"), "--step is 0, expected a whole number from 1"),
-        (("--timeline-mode", "convolutional"), "--timeline-mode applies to a timeline; add --timeline"),
+        (("--timeline-mode", "convolutional"), "options of a timeline were given (--timeline-mode); add --timeline"),
     ],
 )
 def test_numbers_that_make_no_sense(

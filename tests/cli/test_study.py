@@ -9,6 +9,7 @@ import pytest
 
 from muybridge.files.run_folder import append_json_line
 from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import motion_source
 from muybridge.studies.rows import build_row
@@ -31,15 +32,15 @@ def test_table1_needs_no_runs(cli: Cli, tmp_path: Path) -> None:
 def test_a_dry_run_counts_runs_hours_and_disk_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
     result = cli("study", "figure3", "-o", tmp_path / "out", "--dry-run")
     assert result.code == 0, result.err
-    assert "12 runs, 12 of them still to do" in result.out
+    assert "28 runs, 28 of them still to do" in result.out
     assert "hours (one thread of an AMD EPYC)" in result.out
     assert not (tmp_path / "out").exists()
     one = json.loads(cli("study", "figure3", "-o", tmp_path, "--dry-run", "--json", "--seeds", "1").out)
     half = json.loads(
         cli("study", "figure3", "-o", tmp_path, "--dry-run", "--json", "--seeds", "1", "--part", "2/2").out
     )
-    assert (len(one["missing"]), len(half["missing"])) == (4, 2)
-    assert 0.01 < one["hours"] < 0.2
+    assert (len(one["missing"]), len(half["missing"])) == (4 + 4 * 4, 10)  # and four reruns of each cell
+    assert 0.1 < one["hours"] < 2
     assert half["missing"] == one["missing"][1::2]
 
 
@@ -68,13 +69,17 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
     config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
     first = STUDIES["table2"].runs(config)[0]
     numbers = {"clip_top1": 12.5, "video_top1": 34.5, "video_top5": 90.0, "num_videos": 8, "num_failed_videos": 0}
-    line = {**build_row(first, first.evaluations[0], numbers), "training": None, "history": []}
+    # Of another kind of machine, so that nothing is computed to compare with.
+    version = Version({"torch": "2.0.0", "device": "cpu"}, dict.fromkeys(list_micro_runs([first]), "fp32 0123"))
+    line = {**build_row(first, first.evaluations[0], numbers, version), "training": None, "history": []}
     append_json_line(tmp_path / "rows.jsonl", line)
+    record = {"format": 1, "source_sha256": "", "environment": version.environment, "micro_runs": version.micro_runs}
+    append_json_line(tmp_path / "versions.jsonl", record)
     result = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")
     assert result.code == 0, result.err
     assert "34.5" in result.out and "not run" in result.out and "The runs do not decide." in result.out
     values = json.loads(cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render", "--json").out)
-    assert len(values["rows"]) == 1 and len(values["missing"]) == 23
+    assert len(values["rows"]) == 1 and len(values["missing"]) == 23 + 16  # and the reruns of four cells
     assert values["rows"][0]["video_top1"] == 34.5
     assert not (tmp_path / "runs").exists()
 

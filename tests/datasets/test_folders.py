@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.loading.open_data import open_data
 
 
@@ -64,13 +65,13 @@ def test_split_folders(tmp_path: Path, validation: str) -> None:
 def test_split_folders_without_validation_hold_some_out(tmp_path: Path) -> None:
     classes_of(tmp_path, "train/", num_videos=10)
     classes_of(tmp_path, "test/")
-    data = open_data(str(tmp_path), seed=3)
+    data = open_data(str(tmp_path), validation=ValidationSplit(3))
     assert len(data.select_split("validation")) == 2
     assert len(data.select_split("train")) == 18
     assert data.notes == (
         "No validation split given: 2 of 20 training videos are held out for it, a tenth of the groups, drawn by seed 3.",
     )
-    assert videos(open_data(str(tmp_path), seed=3), "validation") == videos(data, "validation")
+    assert videos(open_data(str(tmp_path), validation=ValidationSplit(3)), "validation") == videos(data, "validation")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_a_rate_of_a_row_takes_precedence() -> None:
     filled, notes = set_source_rates(rows, 30)
     assert [row.source_fps for row in filled] == [None, 30, 5]
     assert notes == []
+    assert "--source-fps is not used" in set_source_rates(rows[:1], 30)[1][0]
     assert set_source_rates(rows, None)[1][0].startswith("1 video is stored as frames")
 
 
@@ -64,6 +65,7 @@ def test_a_column_of_rates(tmp_path: Path) -> None:
     rates = {data.get_path(index): data.get_source_rate(index) for index in range(len(data))}
     assert rates["left/clip 1"] == 30
     assert rates["left/clip 2"] is None
+    assert not any("not read" in note for note in data.notes)
     (tmp_path / "list.csv").write_text("path,label,source_fps\nleft/clip 1,left,fast\n")
     with pytest.raises(ValueError, match="line 2 has the frames_per_second 'fast', expected a rate"):
         open_data(str(tmp_path / "list.csv"))

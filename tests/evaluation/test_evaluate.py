@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.evaluation.evaluate import EvaluationJob, evaluate, evaluate_split, format_accuracy, use_training_splits
@@ -156,3 +158,39 @@ def test_labels_are_matched_by_name(finished_run: Path, motions: Path, tmp_path:
     assert other.accuracy.clip_top1 == plain.accuracy.clip_top1
     labels = [read_scores(tmp_path / f"{name}.parquet").table["labels"].to_pylist() for name in ("plain", "turned")]
     assert labels[1] == [[1 - label for label in row] for row in labels[0]]
+
+
+def test_segments_of_a_list_count_from_the_first_picture_or_as_in_a_player(tmp_path: Path) -> None:
+    """The sound begins a second before the picture, which turns light 1 s later: at 2 s in a player."""
+
+    def paint(number: int) -> NDArray[np.uint8]:
+        return np.full((24, 24, 3), 230 if number >= 25 else 20, np.uint8)
+
+    size = {"height": 24, "width": 24}
+    write_video(tmp_path / "late.mp4", 75, ticks=range(25, 100), audio=True, paint=paint, **size)
+    (tmp_path / "data.csv").write_text(
+        "path,label,split,start_seconds,end_seconds\nlate.mp4,light,test,2.1,2.9\nlate.mp4,dark,test,1.1,1.9\n"
+    )
+    found = {}
+    for origin in ("picture", "container"):
+        manifest = open_data(str(tmp_path / "data.csv"), time_origin=origin).select_split("test")  # type: ignore[arg-type]
+        job = EvaluationJob(
+            manifest=manifest.remap_labels(("dark", "light")),
+            split="test",
+            fold=None,
+            preprocessing=CLIPS,
+            model_sha256="",
+            evaluation=EvaluationSettings(clips=2),
+            loading=LoadingSettings(workers=1),
+        )
+        path = tmp_path / f"{origin}.parquet"
+        found[origin] = evaluate(job, Darkness(), path, device=CPU).accuracy.video_top1.of_all.right
+        assert read_scores(path).header.protocol.time_origin == origin
+    assert found == {"picture": 1, "container": 2}
+    with pytest.raises(ValueError, match="--time-origin container is for segments in seconds, but 1 rows give frames"):
+        (tmp_path / "frames.csv").write_text("path,label,split,start_frame\nlate.mp4,a,train,5\nlate.mp4,b,train,\n")
+        open_data(str(tmp_path / "frames.csv"), time_origin="container")
+    (tmp_path / "whole.csv").write_text("path,label,split\nlate.mp4,a,train\n4.mp4,b,train\n")
+    assert "--time-origin is not used" in " ".join(
+        open_data(str(tmp_path / "whole.csv"), time_origin="container").notes
+    )

@@ -40,6 +40,18 @@ def test_the_gap_of_flow_is_said_and_survives_json() -> None:
     assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
 
 
+def test_the_clock_of_a_player_is_recorded_and_said() -> None:
+    protocols = [
+        EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing(), origin)
+        for origin in ("picture", "container")
+    ]
+    assert ["time_origin" in protocol.to_json() for protocol in protocols] == [False, True]
+    assert protocols[1].format_sentence() == f"{protocols[0].format_sentence()}, segments by the clock of a player"
+    assert protocols[0] != protocols[1]
+    for protocol in protocols:
+        assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+
+
 @pytest.mark.parametrize("rate", [None, 29.97])
 def test_it_survives_json(rate: float | None) -> None:
     protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=3), Preprocessing(frames_per_second=rate))

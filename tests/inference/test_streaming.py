@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,32 @@ from torch.nn import functional
 
 from muybridge.inference.folded import InferenceNetwork, optimize
 from muybridge.inference.streaming import FeatureStream, SplitNetwork
+from muybridge.models.family import ConvolutionKind
 from muybridge.models.network import VideoResNet, create_model
 
 NAMES = ("r2plus1d_10", "r2plus1d_18", "r3d_10", "mc3_10", "mc4_10", "rmc3_10", "f_r2d_10", "r2plus1d_50")
 
 
+# What networks of other projects have, and the paper's have not.
+FOREIGN = {
+    "mmaction2": {"stem_pool": True, "factorized_shortcuts": True},
+    "seven frames": {"stem_frames": 7},
+    "pytorchvideo": {
+        "stem": ConvolutionKind.FRAME_2D,
+        "stages": (ConvolutionKind.TEMPORAL_THEN_SPATIAL,) * 4,
+        "temporal_strides": (1, 1, 2, 2),
+        "spatial_strides": (2, 2, 2, 2),
+    },
+}
+
+
 def network(name: str, **changes: object) -> VideoResNet:
     torch.manual_seed(1)
-    net = create_model(name, num_classes=3, width=4, **changes).eval()  # type: ignore[arg-type]
+    foreign = FOREIGN.get(name, {})
+    net = create_model("r2plus1d_10" if foreign else name, num_classes=3, width=4, **changes)  # type: ignore[arg-type]
+    if foreign:
+        net = VideoResNet(replace(net.specification, **foreign))  # type: ignore[arg-type]
+    net.eval()
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm3d):  # as after training: no norm is the identity
@@ -98,7 +117,7 @@ def expected_features(net: VideoResNet, frames: Tensor, starts: Sequence[int], l
     return torch.stack([everywhere[start : start + length : stride].mean(0) for start in starts])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *FOREIGN])
 @torch.no_grad()
 def test_a_stream_is_one_pass_over_the_whole_video(name: str) -> None:
     net = network(name)
@@ -168,13 +187,20 @@ def test_frame_layers_are_all_that_see_single_frames() -> None:
         assert differ.nonzero().flatten().tolist() == [3]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "r2d_10"])
+@pytest.mark.parametrize("name", [*NAMES, *FOREIGN, "r2d_10"])
 @torch.no_grad()
 def test_both_parts_together_are_the_network(name: str) -> None:
     net = network(name, stem_pool=name == "r2plus1d_50", clip_length=9)
     frames = video(9, 32)
     split = SplitNetwork(optimize(net))
     assert torch.allclose(split.compute_logits(split.compute_frame_maps(frames)), net(frames), atol=1e-4)
+
+
+def test_a_pool_over_time_cannot_stream() -> None:
+    net = create_model("r3d_10", width=4, stem_pool=True)
+    fast = optimize(VideoResNet(replace(net.specification, stem_pool_time_stride=2)).eval())
+    with pytest.raises(ValueError, match="max-pool over time after its stem, so it cannot run along a video"):
+        FeatureStream(SplitNetwork(fast), [0], 4)
 
 
 def test_time_as_channels_cannot_stream() -> None:

@@ -12,6 +12,7 @@ import pytest
 from muybridge.models.family import (
     DEPTHS,
     FAMILIES,
+    OPTIONAL_FIELDS,
     PAPER_NAMES,
     ConvolutionKind,
     Specification,
@@ -24,7 +25,7 @@ from muybridge.parsing import parse_record
 
 
 def read(values: Mapping[str, Any]) -> Specification:
-    return parse_record(Specification, values, "the specification", optional=("middle_relu",))
+    return parse_record(Specification, values, "the specification", optional=OPTIONAL_FIELDS)
 
 
 FULL_3D, FRAME_2D = ConvolutionKind.FULL_3D, ConvolutionKind.FRAME_2D

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import FAMILIES, Specification, SpecificationOptions, build_specification
+from muybridge.models.family import FAMILIES, OPTIONAL_FIELDS, Specification, SpecificationOptions, build_specification
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.parsing import parse_record
 
@@ -246,9 +246,7 @@ def test_options_left_out_have_the_defaults_of_the_record():
 
 def test_a_specification_is_enough_to_rebuild_a_network():
     net = tiny("rmc4_18").eval()
-    again = VideoResNet(
-        parse_record(Specification, net.specification.to_json(), "it", optional=("middle_relu",))
-    ).eval()
+    again = VideoResNet(parse_record(Specification, net.specification.to_json(), "it", optional=OPTIONAL_FIELDS)).eval()
     again.load_state_dict(net.state_dict())
     set_execution(again, "plain")
     clips = torch.randn(1, 3, 4, 32, 32)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str, float]:
-    """`passed`, `failed` or `timed out`, and the processor seconds of the run. Whatever the tests started ends with them."""
+    """`passed`, `failed`, `timed out` or `empty`, and the processor seconds of the run. Whatever the tests started ends with them."""
     start, before = time.monotonic(), sum(os.times()[2:4])
     pid = os.fork()
     if pid == 0:
@@ -28,7 +28,10 @@ def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str
     if not ended:
         os.waitpid(pid, 0)
         return "timed out", sum(os.times()[2:4]) - before
-    return "passed" if os.waitstatus_to_exitcode(status) == 0 else "failed", sum(os.times()[2:4]) - before
+    outcome = {0: "passed", 5: "empty"}.get(
+        os.waitstatus_to_exitcode(status), "failed"
+    )  # 5: pytest found no test to run
+    return outcome, sum(os.times()[2:4]) - before
 
 
 def _run_tests(tests: list[str], folder: str) -> None:

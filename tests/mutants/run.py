@@ -15,6 +15,7 @@ import argparse
 import ast
 import hashlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -173,7 +174,7 @@ class Tree:
         )
 
     def run_tests(self, tests: tuple[str, ...], limit_seconds: float) -> tuple[str, float]:
-        """`passed`, `failed` or `timed out`, and the seconds that it took."""
+        """`passed`, `failed`, `timed out` or `empty`, and the seconds that it took."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         temporary = self.folder / "tmp"
@@ -235,12 +236,15 @@ def measure_tests(tree: Tree, results: Results, test: str) -> float | None:
     known = results.get(key)
     if known is None:
         outcome, seconds = tree.run_tests((test,), 1200)
-        if outcome != "passed":
+        if outcome == "empty":  # all of its tests are long
+            seconds = math.nan
+        elif outcome != "passed":
             print(f"{test} has {outcome} without a mutant and is left out:\n{tree.read_output()}", flush=True)
             return None
         results.add(key, seconds=round(seconds, 1))
-        return seconds
-    return float(str(known["seconds"]))
+        known = {"seconds": seconds}
+    seconds = float(str(known["seconds"]))
+    return None if math.isnan(seconds) else seconds
 
 
 def judge(task: Task, path: Path, trees: SimpleQueue[Tree], results: Results, stop_at: float) -> str:
@@ -252,7 +256,7 @@ def judge(task: Task, path: Path, trees: SimpleQueue[Tree], results: Results, st
             return str(known["outcome"])
     if time.monotonic() > stop_at:
         return "not run"
-    tree, outcome, seconds = trees.get(), "passed", 0.0
+    tree, outcome, seconds, num_run = trees.get(), "passed", 0.0, 0
     try:
         for stage in (task.tests[:1], task.tests[1:]):  # most die of their mirror; the others need not be waited for
             known = {test: measure_tests(tree, results, test) for test in stage if outcome == "passed"}
@@ -261,9 +265,11 @@ def judge(task: Task, path: Path, trees: SimpleQueue[Tree], results: Results, st
                 crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may use the machine
                 with tree.hold_mutant(task.mutant, path):
                     outcome, more = tree.run_tests(tuple(usable), crowd * (3 * sum(usable.values()) + 60))
-                seconds += more
+                seconds, num_run = seconds + more, num_run + len(usable)
     finally:
         trees.put(tree)
+    if num_run == 0:
+        return "not run"
     verdict = "survived" if outcome == "passed" else "died"
     results.add(survived if outcome == "passed" else died, outcome=verdict, tests=outcome, seconds=round(seconds, 1))
     print(f"{verdict:9}{seconds:6.1f} s  {task.identity}", flush=True)

@@ -3,13 +3,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from muybridge.loading.open_data import open_data
-from muybridge.prediction.inputs import list_videos
+from muybridge.prediction.inputs import VideoInputs, list_videos
 from muybridge.prediction.recognizer import Prediction, load
 from muybridge.prediction.timeline import TimelineOptions
+from videos import write_video
 
 
 def touch(*paths: Path) -> None:
@@ -78,6 +80,54 @@ def test_a_list_gives_files_and_segments_and_names_bad_rows(tmp_path: Path) -> N
     predictions = [Prediction(video, "ok") for video in inputs.readable_videos]
     assert [one.video for one in inputs.add_problems(predictions)] == list(inputs.videos)
     assert inputs.notes == (f"Columns of {tmp_path}/list.csv: path=File,start_seconds=start,end_seconds=end.",)
+
+
+def test_rates_of_a_list_are_those_of_its_rows_and_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((50, 16, 16, 3), np.uint8))
+    (tmp_path / "list.csv").write_text(
+        "path,label,split,start_seconds,fps,mood\na.npy,x,test,,50,\nb.npy,y,train,1,,\nc.mp4,z,test,,,\n"
+    )
+    names = [f"{tmp_path}/{name}" for name in ("a.npy", "b.npy#1-", "c.mp4")]
+    inputs = list_videos([tmp_path / "list.csv"], source_fps=10)
+    assert inputs.get_rates(names) == [50, 10, 10]
+    assert inputs.notes[1:] == (f"Columns of {tmp_path}/list.csv that are not read: mood, label, split.",)
+    assumed = list_videos([tmp_path / "list.csv"])
+    assert assumed.get_rates(names) == [50, None, None]
+    assert assumed.notes[-1].startswith("1 video is stored as frames without a rate")
+    assert "--source-fps is not used" in list_videos([names[2]], source_fps=10).notes[0]
+    absolute = VideoInputs(("a.npy", "l.csv, line 3"), {"l.csv, line 3": "bad"}, rates={"a.npy": 5.0}).make_absolute()
+    assert absolute.videos == (str(Path("a.npy").absolute()), "l.csv, line 3")
+    assert absolute.get_rates(absolute.videos) == [5, None]
+
+
+def test_the_rate_of_a_row_decides_the_frames_of_its_segment(
+    tmp_path: Path, finished_run: Path, cli: Callable[..., Any]
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((50, 32, 32, 3), np.uint8))
+    (tmp_path / "list.csv").write_text("path,start_seconds,fps\na.npy,1.5,25\na.npy,4.5,10\na.npy,4.4,10\n")
+    result = cli("predict", finished_run, tmp_path / "list.csv", "--json")
+    assert [json.loads(line)["status"] for line in result.out.splitlines()] == ["ok", "ok", "ok"]
+    (tmp_path / "list.csv").write_text("path,start_seconds,fps\na.npy,1.5,50\n")
+    assert json.loads(cli("predict", finished_run, tmp_path / "list.csv", "--json").out)["status"] == "too_short"
+
+
+def test_times_of_a_player(tmp_path: Path, finished_run: Path, cli: Callable[..., Any]) -> None:
+    """The sound begins a second before the picture: so do the seconds of --time-origin container, given and printed."""
+    video = write_video(tmp_path / "late.mp4", 50, ticks=range(25, 75), audio=True)
+    segment = f"{video}#2.8-"
+    assert json.loads(cli("predict", finished_run, segment, "--json").out)["status"] == "too_short"
+    options = ("--json", "--timeline", "--step", 1, "--time-origin", "container")
+    for name, start in ((segment, 2.8), (str(video), 1.0)):
+        result = json.loads(cli("predict", finished_run, name, *options).out)
+        assert result["timeline"]["windows"][0]["start_seconds"] == pytest.approx(start, abs=0.06)
+        assert result["timeline"]["segments"][-1]["end_seconds"] == pytest.approx(3.0, abs=0.1)
+        cli("extract", finished_run, name, "--time-origin", "container", "--clips", 1, "-o", tmp_path / "f.parquet")
+        assert pq.read_table(tmp_path / "f.parquet")["start_seconds"][0].as_py() > start - 0.06
+    assert "--time-origin is not used" in cli("predict", finished_run, video, "--time-origin", "container").err
+    (tmp_path / "l.csv").write_text("path,start_frame\nlate.mp4,3\n")
+    refused = cli("predict", finished_run, tmp_path / "l.csv", "--time-origin", "container")
+    assert (refused.code, "give frames, which count from the first picture" in refused.err) == (2, True)
 
 
 def test_predict_and_extract_read_segments_of_lists(

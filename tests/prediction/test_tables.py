@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from muybridge.prediction import tables
 from muybridge.prediction.recognizer import Features, Prediction, load
-from muybridge.prediction.tables import FEATURES_SCHEMA, FeaturesWriter, PredictionsWriter
+from muybridge.prediction.tables import FEATURES_SCHEMA, FeaturesWriter, PredictionsSummary, PredictionsWriter
 
 SETTINGS = {"model_sha256": "abc", "clips": 3, "top": 2}
 
@@ -41,7 +42,9 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
             file.add(prediction(1))
         for number in (0, 2):
             file.add(prediction(number))
-        assert file.finish([f"{number}.mp4" for number in (0, 1, 2, 3)]) == 1  # the fifth is not asked for any more
+        assert (
+            file.finish([f"{number}.mp4" for number in (0, 1, 2, 3)]).num_failed == 1
+        )  # the fifth is not asked for any more
     rows = pq.read_table(path).to_pylist()
     assert [row["video"] for row in rows] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
     assert [row["probabilities"] for row in rows] == [[1 / 2, 0.25], [1 / 3, 0.25], [1 / 4, 0.25], []]
@@ -71,13 +74,64 @@ def test_a_table_from_the_command_line(
     finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     result = cli("predict", finished_run, listed, "--clips", 2, "-o", tmp_path / "p.parquet")
-    assert (result.code, result.out) == (3, f"3 videos, 1 of them failed: {tmp_path / 'p.parquet'}\n")
+    first, label, failure = result.out.splitlines()
+    assert (result.code, first) == (3, f"3 videos, 1 of them failed: {tmp_path / 'p.parquet'}")
+    assert label.split()[0] in ("1", "2")
+    assert failure.startswith("        1 unreadable, such as ")
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert [Path(row["video"]).name for row in rows] == ["right.mp4", "torn.mp4", "left.mp4"]
     assert [row["status"] for row in rows] == ["ok", "unreadable", "ok"]
     for row in rows[::2]:
         expected = load(finished_run).predict(row["video"], clips=2).classes
         assert tuple(zip(row["labels"], row["probabilities"], strict=True)) == expected
+
+
+def test_a_csv_has_a_row_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    predictions = [prediction(number) for number in range(5)]
+    predictions.append(Prediction("=evil().mp4", "ok", "", (("-up", 0.75),)))
+    with PredictionsWriter(path, SETTINGS) as file:
+        for one in reversed(predictions):
+            file.add(one)
+        summary = file.finish([one.video for one in predictions])
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == ["video", "status", "reason", "label", "probability", "label_2", "probability_2"]
+    assert [row[0] for row in rows[1:]] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4", "'=evil().mp4"]
+    assert rows[2] == ["1.mp4", "ok", "", "left", repr(1 / 3), "right", "0.25"]
+    assert rows[4] == ["3.mp4", "unreadable", "no moov atom", "", "", "", ""]
+    assert rows[6] == ["'=evil().mp4", "ok", "", "'-up", "0.75", "", ""]
+    assert summary == PredictionsSummary(
+        6, {"left": 4, "-up": 1}, {"unreadable": 1}, {"unreadable": ("3.mp4", "no moov atom")}
+    )
+    assert summary.num_failed == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_of_failures_alone(tmp_path: Path) -> None:
+    for name in ("p.csv", "p.parquet"):
+        with PredictionsWriter(tmp_path / name, SETTINGS) as file:
+            file.add(prediction(3))
+            summary = file.finish(["3.mp4"])
+        assert (summary.num_failed, dict(summary.classes)) == (1, {})
+    assert (tmp_path / "p.csv").read_text().splitlines()[0] == "video,status,reason,label,probability"
+
+
+def test_a_csv_from_the_command_line_is_resumed(
+    finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("predict", finished_run, listed, "--clips", 2, "-o", tmp_path / "p.csv")
+    whole = cli(*words, "--json")
+    told = json.loads(whole.out)
+    assert (whole.code, told["num_videos"], told["num_failed"]) == (3, 3, 1)
+    assert sum(told["classes"].values()) == 2
+    assert told["failures"] == {"unreadable": 1}
+    text = (tmp_path / "p.csv").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionsWriter, "finish", lambda self, videos: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli(*words).code == 130
+    monkeypatch.setattr("muybridge.prediction.recognizer.Recognizer.predict_each", lambda self, videos, **_: iter(()))
+    assert cli(*words).code == 3, "all videos were done before"
+    assert (tmp_path / "p.csv").read_text() == text
 
 
 @pytest.mark.parametrize(

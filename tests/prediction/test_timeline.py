@@ -11,8 +11,10 @@ from muybridge.prediction.timeline import (
     Segment,
     Window,
     compute_borders_seconds,
+    find_class_segments,
     format_srt_time,
     merge_windows,
+    smooth_windows,
     timeline_to_json,
     to_csv,
     to_srt,
@@ -249,3 +251,24 @@ def test_json_holds_windows_and_segments() -> None:
         "probabilities": pytest.approx([0.8, 0.1, 0.1]),
     }
     assert values["segments"][1] == {"label": "b", "start_seconds": 1.5, "end_seconds": 3.0, "mean_probability": 0.8}
+
+
+def test_smoothing_averages_the_windows_around_each() -> None:
+    windows = [window(float(start), *row) for start, row in enumerate([(1, 0), (0, 1), (1, 0), (1, 0)])]
+    smoothed = smooth_windows(windows, 2.0)  # centres within one second
+    assert [each.probabilities[0] for each in smoothed] == pytest.approx([1 / 2, 2 / 3, 2 / 3, 1])
+    assert [each.start_seconds for each in smoothed] == [0, 1, 2, 3]
+    assert smooth_windows(windows, 0.0) == tuple(windows)
+    assert smooth_windows([], 1.0) == ()
+
+
+def test_classes_by_themselves_may_overlap() -> None:
+    windows = [window(0, 0.5, 0.1), window(1, 0.5, 0.4), window(2, 0.1, 0.4), window(3, 0.6, 0.0)]
+    segments = find_class_segments(windows, ("a", "b"), 0.4)
+    assert [(segment.label, segment.start_seconds, segment.end_seconds) for segment in segments] == [
+        ("a", 0.0, 2.5),
+        ("b", 1.5, 3.5),
+        ("a", 3.5, 5.0),
+    ]
+    assert segments[0].mean_probability == pytest.approx(0.5)
+    assert find_class_segments([], ("a",), 0.4) == ()

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from muybridge.cli.main import main
 from muybridge.distributed.stop import StopRequested
@@ -360,3 +361,15 @@ def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys:
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2
     assert "there is no format 'imagenet'" in capsys.readouterr().err
+
+
+def test_a_damaged_folder_of_frames_is_one_failed_video(tmp_path: Path) -> None:
+    for name, num_frames in (("a", 0), ("b", 4), ("c", 4)):
+        folder = tmp_path / "raw" / "train" / ("hug" if name == "c" else "kick") / name
+        folder.mkdir(parents=True)
+        (folder / "img_0.png").write_text("no picture")
+        for number in range(num_frames):
+            Image.fromarray(index_picture(number, 48, 64)).save(folder / f"img_{number}.png")
+    preparation = Preparation(read_source(str(tmp_path / "raw"), "folder"), tmp_path / "prepared", SMALL)
+    coverage = prepare(preparation, one_by_one)
+    assert [row["status"] for row in coverage.failed] == ["unreadable"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
 from muybridge.loading.open_data import open_data
+from muybridge.models.network import create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
 from muybridge.report.clip_images import (
     LAST_FRAME_EXTRA_MILLISECONDS,
@@ -58,14 +61,14 @@ def header(preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, mani
 @pytest.mark.parametrize(("view", "first"), [(0, 0), (1, 16), (2, 33)])
 def test_the_clip_is_the_one_that_was_scored(data: Path, view: int, first: int) -> None:
     """Clips of span 7 in 40 frames begin at 0, 16 and 33."""
-    clip = open_scored_clips(str(data), header(), seed=0).read_clip("test/kick/a.mp4", view)
+    clip = open_scored_clips(str(data), header()).read_clip("test/kick/a.mp4", view)
     assert clip.frames_thwc.shape == (4, 48, 48, 3)
     assert read_indices(clip.frames_thwc[..., 1]) == [first, first + 2, first + 4, first + 6]
     assert clip.frame_milliseconds == 80  # two frames of 25 a second
 
 
 def test_segments_and_groups_are_those_of_the_manifest(data: Path) -> None:
-    reader = open_scored_clips(str(data / "data.csv"), header(), seed=0)
+    reader = open_scored_clips(str(data / "data.csv"), header())
     assert read_indices(reader.read_clip("test/kick/a.mp4", 0).frames_thwc[..., 1]) == [10, 12, 14, 16]
     assert reader.find_group("test/kick/a.mp4") == "tall"
     assert reader.find_group("train/kick/a.mp4") is None
@@ -85,25 +88,25 @@ def test_of_flow_the_frames_are_shown_that_it_begins_at(data: Path) -> None:
         flow_gap=3,
         flow_chain=True,
     )
-    clip = open_scored_clips(str(data), header(flow, clips=2), seed=0).read_clip("test/kick/a.mp4", 1)
+    clip = open_scored_clips(str(data), header(flow, clips=2)).read_clip("test/kick/a.mp4", 1)
     assert read_indices(clip.frames_thwc[..., 1]) == [30, 32, 34, 36]
 
 
 def test_what_cannot_be_shown_says_why(data: Path) -> None:
-    reader = open_scored_clips(str(data), header(), seed=0)
+    reader = open_scored_clips(str(data), header())
     with pytest.raises(VideoError, match="no video of this name"):
         reader.read_clip("test/kick/other.mp4", 0)
     with pytest.raises(VideoError):
         reader.read_clip("test/hug/broken.mp4", 0)
     with pytest.raises(ValueError, match="there is no folder or CSV file"):
-        open_scored_clips(str(data / "nowhere"), header(), seed=0)
+        open_scored_clips(str(data / "nowhere"), header())
 
 
 def test_another_list_of_videos_is_noticed(data: Path) -> None:
     scored = open_data(str(data)).select_split("test").remap_labels(("kick", "hug")).compute_sha256()
-    assert open_scored_clips(str(data), header(manifest_sha256=scored), seed=0).is_scored_list
-    assert not open_scored_clips(str(data / "data.csv"), header(manifest_sha256=scored), seed=0).is_scored_list
-    assert not open_scored_clips(str(data), header(), seed=0).is_scored_list
+    assert open_scored_clips(str(data), header(manifest_sha256=scored)).is_scored_list
+    assert not open_scored_clips(str(data / "data.csv"), header(manifest_sha256=scored)).is_scored_list
+    assert not open_scored_clips(str(data), header()).is_scored_list
 
 
 def opened(uri: str, kind: str) -> Image.Image:
@@ -113,7 +116,7 @@ def opened(uri: str, kind: str) -> Image.Image:
 
 
 def test_the_moving_picture_moves_at_the_speed_of_the_video(data: Path) -> None:
-    clip = open_scored_clips(str(data), header(), seed=0).read_clip("test/kick/a.mp4", 1)
+    clip = open_scored_clips(str(data), header()).read_clip("test/kick/a.mp4", 1)
     picture = opened(encode_animation(clip), "webp")
     assert picture.n_frames == 4  # type: ignore[attr-defined]
     assert picture.info["loop"] == 0
@@ -128,7 +131,7 @@ def test_the_moving_picture_moves_at_the_speed_of_the_video(data: Path) -> None:
 
 
 def test_the_still_picture_has_four_frames_in_the_size_of_one(data: Path) -> None:
-    clip = open_scored_clips(str(data), header(), seed=0).read_clip("test/kick/a.mp4", 1)
+    clip = open_scored_clips(str(data), header()).read_clip("test/kick/a.mp4", 1)
     sheet = np.asarray(opened(encode_still(clip), "webp").convert("RGB"))[..., 1]
     assert sheet.shape == (48, 48)
     quarters = [sheet[:24, :24], sheet[:24, 24:], sheet[24:, :24], sheet[24:, 24:]]
@@ -139,3 +142,16 @@ def test_plain_pictures_are_exact() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
     assert np.array_equal(np.asarray(opened(encode_png(pixels), "png")), pixels)
     assert np.array_equal(np.asarray(opened(encode_png(pixels[..., 0]), "png")), pixels[..., 0])
+
+
+def test_the_evidence_stands_below_each_frame(data: Path) -> None:
+    torch.manual_seed(0)
+    network = create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
+    with torch.no_grad():  # everything speaks for kick, and nothing for hug
+        network.fc.weight.copy_(torch.tensor([[1.0], [-1.0]]).expand_as(network.fc.weight))
+    reader = replace(open_scored_clips(str(data), header()), network=network)
+    plain = reader.read_clip("test/kick/a.mp4", 1).frames_thwc
+    both = [reader.read_clip("test/kick/a.mp4", 1, label).frames_thwc for label in ("kick", "hug")]
+    assert all(np.array_equal(clip[:, :48], plain) for clip in both)
+    assert {clip.shape for clip in both} == {(4, 96, 48, 3)}
+    assert [np.array_equal(clip[:, 48:], plain) for clip in both] == [False, True]

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.claims import check_within, compare, conclude
+from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.paper import TABLE2
 from muybridge.studies.plan import DataSource, motion_source
-from muybridge.studies.render import format_study
+from muybridge.studies.render import format_study, result_to_json
 from muybridge.studies.rows import build_row
-from muybridge.studies.study import Study, StudyConfig, result_to_json
-from muybridge.studies.tables import NOT_RUN
+from muybridge.studies.study import Study, StudyConfig
+from muybridge.studies.tables import NOT_RUN, STALE
+from muybridge.studies.versions import RowSelection
 from muybridge.training.recipes import RECIPE_FOLDER, build_train_settings, load_recipe
 
 NAMES = {
@@ -38,7 +39,7 @@ NAMES = {
 }
 LAPTOP = StudyConfig("laptop", 3, motion_source(STUDY_MOTIONS), "test")
 OTHERS = {name: DataSource(name, address=f"/data/{name}") for name in ("sports1m", "ucf101", "hmdb51")}
-PAPER = StudyConfig("paper", 1, DataSource("kinetics", address="/data/kinetics"), "validation", OTHERS)
+PAPER = StudyConfig("paper", 1, DataSource("kinetics", address="/data/kinetics"), "validation", OTHERS, reruns=1)
 TRAINING = {"seconds": 60.0, "processor_seconds": 50.0, "goes_on": False, "device": "cpu", "parameters": 1000}
 
 
@@ -47,6 +48,8 @@ def fake_rows(study: Study, config: StudyConfig, accuracy: Any) -> dict[tuple[st
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     asked = [(run, run.settings, test) for run in study.runs(config) for test in run.evaluations]
     asked += [(run, run.members[0].settings, run.evaluation) for run in study.fused_runs(config)]  # type: ignore[misc]
+    wanted = list_micro_runs([*study.runs(config), *study.fused_runs(config)])
+    version = Version({"device": "cpu"}, dict.fromkeys(wanted, "fp32 0123"))
     for what, settings, test in asked:
         video = accuracy(settings, test) + 0.1 * what.seed
         numbers = {
@@ -64,7 +67,11 @@ def fake_rows(study: Study, config: StudyConfig, accuracy: Any) -> dict[tuple[st
             }
             for epoch in (1.0, 2.0)
         ]
-        found[what.name, test.key] = {**build_row(what, test, numbers), "training": TRAINING, "history": history}
+        found[what.name, test.key] = {
+            **build_row(what, test, numbers, version),
+            "training": TRAINING,
+            "history": history,
+        }
     return found
 
 
@@ -99,8 +106,8 @@ def test_the_runs_of_a_study_differ(name: str, config: StudyConfig) -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_at_paper_scale_every_recipe_is_that_of_the_file(name: str) -> None:
     """Or differs from it in what the paper ran without printing a recipe: length, depth, flow, parts of the network."""
-    files = RECIPE_FOLDER.rglob("*.yaml")
-    known = {build_train_settings({"data": "", **yaml.safe_load(path.read_text(encoding="utf-8"))}) for path in files}
+    names = [path.relative_to(RECIPE_FOLDER).with_suffix("") for path in RECIPE_FOLDER.rglob("*.yaml")]
+    known = {load_recipe(str(path)) for path in names if path.parent.name != "training"}
     for run in STUDIES[name].runs(PAPER):
         plain = replace(run.settings, fold=None)
         if plain not in known:
@@ -142,9 +149,7 @@ def test_with_all_rows_no_cell_is_left_open(name: str, config: StudyConfig, tmp_
     assert "not run" not in result.verdict.text
     assert all(len(line) == len(table.columns) for table in result.tables for line in table.rows)
     assert all(one.y and len(one.x) == len(one.y) for chart in result.charts for one in chart.series)
-    values = json.loads(
-        json.dumps(result_to_json(study, config, result, rows=list(rows.values()), missing=[], environment={}))
-    )
+    values = json.loads(json.dumps(result_to_json(study, config, result, RowSelection(rows, (), ""), missing=[])))
     assert values["format"] == 1
     text = " ".join(format_study(values).split())
     assert study.claim in text and result.verdict.text in text
@@ -169,6 +174,57 @@ def test_table_2_where_r3d_is_best_contradicts_it(tmp_path: Path) -> None:
     assert "R(2+1)D above R3D (-40.0 points, 95 % -40.0 to -40.0): no" in verdict.text
 
 
+def test_rows_that_are_swapped_change_the_verdict(tmp_path: Path) -> None:
+    study = STUDIES["table2"]
+    rows = fake_rows(study, LAPTOP, as_in_the_paper)
+    swapped = {key: {**row, "numbers": rows[_find_partner(key, rows)]["numbers"]} for key, row in rows.items()}
+    verdict = study.summarize(LAPTOP, swapped, tmp_path).verdict
+    assert study.summarize(LAPTOP, rows, tmp_path).verdict.supported is True
+    assert verdict.supported is False
+    assert "8 frames: R(2+1)D above R3D (-3.0 points" in verdict.text
+
+
+def _find_partner(key: tuple[str, str], rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> tuple[str, str]:
+    """The row of R3D for one of R(2+1)D with the same seeds and test, and the other way round; else the row itself."""
+    swaps = {"r3d_10": "r2plus1d_10", "r2plus1d_10": "r3d_10"}
+    row = rows[key]
+    rounding = row["settings"]["training"]["rounding_seed"]
+    wanted = (swaps.get(row["model"], row["model"]), row["seed"], rounding, row["test"])
+    return next(
+        other
+        for other, found in rows.items()
+        if (found["model"], found["seed"], found["settings"]["training"]["rounding_seed"], found["test"]) == wanted
+    )
+
+
+def test_rows_of_another_version_have_no_verdict(tmp_path: Path) -> None:
+    study = STUDIES["table2"]
+    rows = fake_rows(study, LAPTOP, as_in_the_paper)
+    result = study.summarize(LAPTOP, {}, tmp_path, stale=tuple(rows))
+    assert result.verdict.supported is None
+    assert {str(row[1]) for row in result.tables[0].rows} == {STALE}
+
+
+def test_differences_below_the_noise_floor_are_undecided(tmp_path: Path) -> None:
+    """Reruns that end far apart: the same means over seeds, and nothing left to say of three points."""
+    study = STUDIES["table2"]
+
+    def shaky(settings: TrainSettings, test: Any) -> float:
+        return as_in_the_paper(settings, test) + 4.0 * settings.training.rounding_seed
+
+    calm, noisy = (study.summarize(LAPTOP, fake_rows(study, LAPTOP, how), tmp_path) for how in (as_in_the_paper, shaky))
+    assert calm.verdict.supported is True and calm.floor is not None and calm.floor.deviations["video_top1"] == 0.0
+    assert noisy.floor is not None and noisy.floor.deviations["video_top1"] == pytest.approx(6.3246, abs=1e-3)
+    assert noisy.verdict.supported is None
+    assert "R(2+1)D above R3D (+3.0 points, 95 % +3.0 to +3.0, rounding 5.2): undecided" in noisy.verdict.text
+    unmeasured = {key: row for key, row in fake_rows(study, LAPTOP, as_in_the_paper).items() if not _is_rerun(row)}
+    assert study.summarize(LAPTOP, unmeasured, tmp_path).verdict.supported is None
+
+
+def _is_rerun(row: Mapping[str, Any]) -> bool:
+    return bool(row["settings"]["training"]["rounding_seed"])
+
+
 def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:
     """Factorised filters help, the ReLU does not: the first finding holds, the second does not."""
     study = STUDIES["decomposition"]
@@ -183,8 +239,9 @@ def test_studies_share_what_they_can() -> None:
     assert names["figure4"] == names["table2"]
     assert names["figure6"] < names["table2"]
     assert len(names["figure3"] & names["table2"]) == len(names["figure3"]) / 2
-    assert len(names["decomposition"] & names["table2"]) == 2 * LAPTOP.seeds
-    assert names["table3"] & names["figure5"] >= names["table3"] & names["table2"]
+    assert len(names["decomposition"] & names["table2"]) == 2 * (LAPTOP.seeds + LAPTOP.num_reruns - 1)
+    reruns = {run.name for run in STUDIES["table3"].runs(LAPTOP) if run.settings.training.rounding_seed}
+    assert names["table3"] & names["figure5"] >= (names["table3"] & names["table2"]) - reruns
 
 
 def test_a_missing_data_set_is_an_error() -> None:
@@ -213,8 +270,19 @@ def test_a_verdict_is_the_weakest_of_its_findings() -> None:
     assert compare("more", None) == ("more (not run)", None)
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [(-1.0, 1.9, True), (2.1, 3.0, False), (1.0, 3.0, None)])
-def test_a_gap_is_within_bounds_where_its_interval_is(low: float, high: float, expected: bool | None) -> None:
-    assert check_within("close", Estimate(1.5, low, high, 3), 2.0)[1] is expected
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "expected"),
+    [
+        (-1.0, 1.9, 0.0, True),
+        (2.1, 3.0, 0.0, False),
+        (1.0, 3.0, 0.0, None),
+        (2.1, 3.0, 0.2, None),
+        (-1.0, 1.9, None, None),
+    ],
+)
+def test_a_gap_is_within_bounds_where_its_interval_is(
+    low: float, high: float, margin: float | None, expected: bool | None
+) -> None:
+    assert check_within("close", Estimate(1.5, low, high, 3, margin), 2.0)[1] is expected
     assert check_within("close", Estimate(1.5, None, None, 1), 2.0) == ("close (behind by 1.5)", None)
     assert check_within("close", None, 2.0) == ("close (not run)", None)

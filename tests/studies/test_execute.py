@@ -35,7 +35,7 @@ GROUPS = (
     RunGroup((TUNED,), TUNED.evaluations[0]),
     RunGroup((MEAN,), MEAN.evaluation),
 )
-CONFIG = StudyConfig("laptop", 1, SHORT.source, "test")
+CONFIG = StudyConfig("laptop", 1, SHORT.source, "test", reruns=1)
 STUDY = Study(
     "tiny",
     "Tiny",
@@ -56,6 +56,7 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
         (TUNED.name, "test-3x6f"),
         (MEAN.name, "test-3x6f"),
     }
+    assert {row["fingerprint"]["environment"]["device"] for row in rows.values()} == {"cpu"}
     for (name, test), row in rows.items():
         if name != MEAN.name:
             path = tmp_path / "runs" / name / "scores" / f"{test}.parquet"

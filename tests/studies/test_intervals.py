@@ -1,11 +1,24 @@
-"""Means over seeds against textbook values."""
+"""Means over seeds and videos against textbook values and simulation."""
 
 import math
 import statistics
 
+import numpy as np
 import pytest
 
-from muybridge.studies.intervals import Estimate, difference, estimate_mean, mean_by_seed
+from muybridge.studies.intervals import (
+    Estimate,
+    compute_clustered_variance,
+    count_seeds,
+    difference,
+    estimate_mean,
+    mean_by_seed,
+    pool_deviations,
+)
+
+
+def by_seed(values: dict[int, float]) -> dict[int, np.ndarray]:
+    return {seed: np.array([value]) for seed, value in values.items()}
 
 
 def test_three_seeds_have_the_interval_of_the_textbook() -> None:
@@ -32,23 +45,66 @@ def test_one_seed_has_no_interval_and_decides_nothing() -> None:
     assert estimate_mean([]) is None
 
 
-def test_a_side_of_zero_is_a_decision() -> None:
-    assert Estimate(1.0, 0.5, 1.5, 3).is_positive is True
-    assert Estimate(-1.0, -1.5, -0.5, 3).is_positive is False
-    assert Estimate(1.0, -0.5, 2.5, 3).is_positive is None
+def test_videos_that_all_seeds_agree_on_widen_the_interval() -> None:
+    """Every seed is right about the same half of the videos: seeds alone would give an interval of no width."""
+    values = np.tile(np.repeat([0.0, 100.0], 50), (4, 1))
+    found = estimate_mean(list(values))
+    assert found is not None and found.high is not None
+    assert found.mean == 50.0
+    deviation = statistics.stdev(values[0]) / math.sqrt(100)  # of the mean over 100 videos
+    assert found.high - 50.0 == pytest.approx(3.182 * deviation, rel=1e-3)  # t(3)
+
+
+def test_the_variance_is_that_of_means_over_drawn_seeds_and_videos() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw() -> np.ndarray:
+        return rng.normal(0, 3, (8, 1)) + rng.normal(0, 20, (1, 60)) + rng.normal(0, 5, (8, 60))
+
+    samples = [draw() for _ in range(3000)]
+    true_variance = np.var([sample.mean() for sample in samples])
+    assert np.mean([compute_clustered_variance(sample) for sample in samples]) == pytest.approx(true_variance, rel=0.1)
+
+
+def test_a_side_of_zero_beyond_the_margin_is_a_decision() -> None:
+    assert Estimate(1.0, 0.5, 1.5, 3, 0.0).is_positive is True
+    assert Estimate(-1.0, -1.5, -0.5, 3, 0.4).is_positive is False
+    assert Estimate(1.0, -0.5, 2.5, 3, 0.0).is_positive is None
+    assert Estimate(1.0, 0.5, 1.5, 3, 0.6).is_positive is None  # what rounding alone could do
+    assert Estimate(1.0, 0.5, 1.5, 3).is_positive is None  # the floor was not measured
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
     """Seeds that differ much between themselves, and by one within each: the interval is that of the differences."""
-    first, second = {0: 10.0, 1: 50.0, 2: 90.0, 3: 1.0}, {0: 9.0, 1: 49.0, 2: 89.0}
-    found = difference(first, second)
-    assert found == Estimate(1.0, 1.0, 1.0, 3)
-    assert difference(first, {}) is None
+    first, second = by_seed({0: 10.0, 1: 50.0, 2: 90.0, 3: 1.0}), by_seed({0: 9.0, 1: 49.0, 2: 89.0})
+    found = difference(first, second, 0.3)
+    assert found is not None
+    assert (found.mean, found.low, found.high, found.num) == (1.0, 1.0, 1.0, 3)
+    assert found.margin == pytest.approx(0.3 * math.sqrt(2 / 3))
+    assert difference(first, {}, 0.3) is None
+
+
+def test_differences_are_taken_video_by_video() -> None:
+    """Two networks of the same mean accuracy whose difference is the same two videos in every seed."""
+    right = np.repeat([100.0, 0.0], [30, 70])
+    better = np.repeat([100.0, 0.0], [32, 68])
+    found = difference({0: better, 1: better, 2: better}, {0: right, 1: right, 2: right}, 0.0)
+    assert found is not None and found.low is not None
+    assert found.mean == 2.0
+    assert found.low < 0 < found.mean  # two videos of a hundred prove nothing
+    many = difference({s: np.repeat(better, 50) for s in range(3)}, {s: np.repeat(right, 50) for s in range(3)}, 0.0)
+    assert many is not None and many.is_positive is True
 
 
 def test_a_mean_needs_all_members() -> None:
-    assert mean_by_seed([{0: 1.0, 1: 2.0}, {0: 3.0, 2: 9.0}]) == {0: 2.0}
+    found = mean_by_seed([by_seed({0: 1.0, 1: 2.0}), by_seed({0: 3.0, 2: 9.0})])
+    assert list(found) == [0] and found[0] == [2.0]
     assert mean_by_seed([]) == {}
+
+
+def test_members_of_other_videos_count_the_same() -> None:
+    found = mean_by_seed([{0: np.array([100.0, 100.0, 100.0, 100.0])}, {0: np.array([0.0])}])
+    assert found[0].mean() == 50.0 and len(found[0]) == 5
 
 
 def test_an_interval_of_a_share_ends_at_its_bounds() -> None:
@@ -57,3 +113,16 @@ def test_an_interval_of_a_share_ends_at_its_bounds() -> None:
     assert wide.clip(0.0, 100.0) == Estimate(50.0, 0.0, 100.0, 2)
     single = estimate_mean([40.0])
     assert single is not None and single.clip(50.0, 100.0) == single
+
+
+def test_deviations_are_pooled_by_degrees_of_freedom() -> None:
+    assert pool_deviations([{0: 1.0, 1: 3.0}, {0: 0.0, 1: 0.0, 2: 3.0}]) == pytest.approx(math.sqrt((2 + 2 * 3) / 3))
+    assert pool_deviations([{0: 5.0}]) is None
+
+
+def test_the_number_of_seeds_is_the_smallest_whose_interval_is_narrow_enough() -> None:
+    num = count_seeds(2.0, 3.0)
+    assert num is not None
+    # By hand: t(4) 2.776 x 2 x sqrt(2 / 5) is 3.51, t(5) 2.571 x 2 x sqrt(2 / 6) is 2.97.
+    assert num == 6
+    assert count_seeds(100.0, 0.1, max_seeds=50) is None

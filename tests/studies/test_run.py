@@ -10,6 +10,7 @@ import pytest
 
 from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
+from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.laptop import build_laptop_settings
 from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, with_seeds
 from muybridge.studies.render import merge_machines
@@ -22,6 +23,8 @@ FAKE = (sys.executable, str(Path(__file__).with_name("fake_run.py")))
 SHORT = PlannedRun(build_laptop_settings("r3d_10", 8), SOURCE, (EvaluationSpec(5, 8),))
 TUNED = PlannedRun(build_laptop_settings("r3d_10", 16), SOURCE, (EvaluationSpec(5, 16),), SHORT)
 OTHER = PlannedRun(build_laptop_settings("mc3_10", 8), SOURCE, (EvaluationSpec(5, 8), EvaluationSpec(9, 8)))
+VERSION = Version({"torch": "2", "device": "cpu"}, dict.fromkeys(list_micro_runs([TUNED, OTHER]), "fp32 0123"))
+LATER = replace(VERSION, micro_runs={**VERSION.micro_runs, **dict.fromkeys(list_micro_runs([OTHER]), "fp32 4567")})
 
 
 def make_runner(folder: Path, **changes: object) -> RunnerConfig:
@@ -31,7 +34,7 @@ def make_runner(folder: Path, **changes: object) -> RunnerConfig:
 def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: Path) -> None:
     row_counts: list[int] = []
     failed = execute_runs(
-        with_seeds(OTHER, 2), make_runner(tmp_path), lambda: row_counts.append(len(read_rows(tmp_path)))
+        with_seeds(OTHER, 2), make_runner(tmp_path), VERSION, lambda: row_counts.append(len(read_rows(tmp_path)))
     )
     assert failed == []
     rows = read_rows(tmp_path)
@@ -51,16 +54,32 @@ def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: P
 
 
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
-    execute_runs([OTHER], make_runner(tmp_path), lambda: None)
+    execute_runs([OTHER], make_runner(tmp_path), VERSION, lambda: None)
     before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
-    execute_runs([OTHER], make_runner(tmp_path, python=("/there/is/no/such/program",)), lambda: None)
+    execute_runs([OTHER], make_runner(tmp_path, python=("/there/is/no/such/program",)), VERSION, lambda: None)
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == before
     more = replace(OTHER, evaluations=(*OTHER.evaluations, EvaluationSpec(13, 8)))
-    assert list_missing_evaluations(more, read_rows(tmp_path)) == ["test-13x8f"]
+    assert list_missing_evaluations(more, read_rows(tmp_path), VERSION) == ["test-13x8f"]
+
+
+def test_what_another_version_ran_is_run_again_and_its_folder_set_aside(tmp_path: Path) -> None:
+    execute_runs([SHORT, OTHER], make_runner(tmp_path), VERSION, lambda: None)
+    weights = tmp_path / "runs" / OTHER.name / "last.safetensors"
+    weights.write_text("of before", encoding="utf-8")
+    assert list_missing_evaluations(OTHER, read_rows(tmp_path), LATER) == ["test-5x8f", "test-9x8f"]
+    assert list_missing_evaluations(SHORT, read_rows(tmp_path), LATER) == []  # its arithmetic is the same
+    assert execute_runs([SHORT, OTHER], make_runner(tmp_path), LATER, lambda: None) == []
+    rows = read_rows(tmp_path)
+    assert rows[OTHER.name, "test-5x8f"]["fingerprint"] == LATER.get_fingerprint(OTHER)
+    assert rows[SHORT.name, "test-5x8f"]["fingerprint"] == VERSION.get_fingerprint(SHORT)
+    assert weights.read_text(encoding="utf-8") == "weights"
+    aside = tmp_path / "runs" / f"{OTHER.name}.of-another-version" / "last.safetensors"
+    assert aside.read_text(encoding="utf-8") == "of before"
+    assert len(read_json_lines(tmp_path / "rows.jsonl")) == 5
 
 
 def test_a_run_follows_the_one_that_it_starts_from(tmp_path: Path) -> None:
-    assert execute_runs([TUNED], make_runner(tmp_path), lambda: None) == []
+    assert execute_runs([TUNED], make_runner(tmp_path), VERSION, lambda: None) == []
     rows = read_rows(tmp_path)
     assert {run for run, _ in rows} == {SHORT.name, TUNED.name}
     assert rows[TUNED.name, "test-5x16f"]["start"] == SHORT.name
@@ -71,10 +90,10 @@ def test_a_run_follows_the_one_that_it_starts_from(tmp_path: Path) -> None:
 
 def test_missing_weights_are_trained_again_where_another_run_starts_from_them(tmp_path: Path) -> None:
     """Rows came from another machine, the folder of runs did not."""
-    execute_runs([SHORT], make_runner(tmp_path), lambda: None)
+    execute_runs([SHORT], make_runner(tmp_path), VERSION, lambda: None)
     for path in sorted((tmp_path / "runs").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    assert execute_runs([TUNED], make_runner(tmp_path), lambda: None) == []
+    assert execute_runs([TUNED], make_runner(tmp_path), VERSION, lambda: None) == []
     assert len(read_json_lines(tmp_path / "rows.jsonl")) == 2
 
 
@@ -84,7 +103,7 @@ def test_a_start_that_was_interrupted_is_finished_first(tmp_path: Path) -> None:
     weights = tmp_path / "runs" / SHORT.name / "last.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_text("half-way", encoding="utf-8")
-    assert execute_runs([untested, replace(TUNED, start=untested)], make_runner(tmp_path), lambda: None) == []
+    assert execute_runs([untested, replace(TUNED, start=untested)], make_runner(tmp_path), VERSION, lambda: None) == []
     assert weights.read_text(encoding="utf-8") == "weights"
 
 
@@ -92,7 +111,7 @@ def test_a_failure_is_reported_and_stops_only_runs_that_start_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIL_MODEL", "r3d_10")
-    failed = execute_runs([SHORT, TUNED, OTHER], make_runner(tmp_path), lambda: None)
+    failed = execute_runs([SHORT, TUNED, OTHER], make_runner(tmp_path), VERSION, lambda: None)
     assert len(failed) == 2
     assert failed[0] == f"{SHORT.name} failed: no such luck"
     assert TUNED.name in failed[1]
@@ -100,8 +119,8 @@ def test_a_failure_is_reported_and_stops_only_runs_that_start_from_it(
 
 
 def test_rows_of_several_machines_are_read_together(tmp_path: Path) -> None:
-    execute_runs([SHORT], make_runner(tmp_path, rows_name="rows-1-of-2.jsonl"), lambda: None)
-    execute_runs([OTHER], make_runner(tmp_path, rows_name="rows-2-of-2.jsonl"), lambda: None)
+    execute_runs([SHORT], make_runner(tmp_path, rows_name="rows-1-of-2.jsonl"), VERSION, lambda: None)
+    execute_runs([OTHER], make_runner(tmp_path, rows_name="rows-2-of-2.jsonl"), VERSION, lambda: None)
     assert {run for run, _ in read_rows(tmp_path)} == {SHORT.name, OTHER.name}
     assert not (tmp_path / "rows.jsonl").exists()
 
@@ -118,7 +137,9 @@ def test_a_stop_request_reaches_running_processes_and_launches_no_more(
         begun.append(line)
 
     with pytest.raises(StopRequested) as stopped:
-        execute_runs([SHORT, TUNED, OTHER], make_runner(tmp_path, jobs=1, report=stop_at_the_first), lambda: None)
+        execute_runs(
+            [SHORT, TUNED, OTHER], make_runner(tmp_path, jobs=1, report=stop_at_the_first), VERSION, lambda: None
+        )
     assert stopped.value.exit_code == 75
     assert len(begun) == 1
     assert read_rows(tmp_path) == {}

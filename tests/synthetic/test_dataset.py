@@ -142,10 +142,12 @@ def test_an_interrupted_call_leaves_no_folder_that_looks_whole(tmp_path: Path) -
 def test_untrimmed_video_shows_its_segments_in_order(tmp_path: Path) -> None:
     labels = ["left", "recede", "left"]
     segments = write_untrimmed_video(tmp_path / "new" / "long.mp4", SMALL, labels=labels)
-    assert [tuple(segment) for segment in segments] == [("left", 0.0, 1.0), ("recede", 1.0, 2.0), ("left", 2.0, 3.0)]
+    assert [tuple(segment) for segment in segments] == [("left", 0.0, 0.5), ("recede", 0.5, 1.0), ("left", 1.0, 1.5)]
     decoded = decode(tmp_path / "new" / "long.mp4")
-    assert len(decoded) == 3 * 12
-    rendered = render_motion("recede", make_generator(SMALL.seed, "motion/untrimmed", 2), settings=SMALL).frames_thwc
-    assert np.abs(decoded[12:18].astype(int) - rendered).mean() < 6
+    assert len(decoded) == 3 * 6
+    rendered = render_motion("recede", make_generator(SMALL.seed, "motion/untrimmed", 1), settings=SMALL).frames_thwc
+    assert np.abs(decoded[6:12].astype(int) - rendered).mean() < 6
+    write_untrimmed_video(tmp_path / "other.mp4", SMALL, labels=labels, number=1)
+    assert np.abs(decode(tmp_path / "other.mp4").astype(int) - decoded).mean() > 6
     with pytest.raises(ValueError, match="at least one label"):
         write_untrimmed_video(tmp_path / "none.mp4", SMALL, labels=[])

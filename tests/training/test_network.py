@@ -172,3 +172,19 @@ def test_a_run_that_goes_on_needs_its_first_weights_no_more(
     path.unlink()
     job = prepare_job(tiny_run(motions, tmp_path / "run", {"init": str(path)}), resume=True)
     assert all(note.startswith("training in fp32") for note in job.notes)
+
+
+def test_a_rounding_seed_moves_weights_by_at_most_one_unit_in_the_last_place(motions: Path, tmp_path: Path) -> None:
+    plain, first, again, second = (
+        prepare_job(tiny_run(motions, tmp_path / name, {"training.rounding_seed": seed})).network.state_dict()
+        for name, seed in (("a", 0), ("b", 1), ("c", 1), ("d", 2))
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.0.weight"], second["stem.0.weight"])
+    for name, weights in plain.items():
+        if weights.ndim > 1:
+            unit = torch.nextafter(weights.abs(), torch.tensor(torch.inf)) - weights.abs()
+            moved = (first[name] - weights).abs()
+            assert (moved <= unit).all() and 0.5 < (moved > 0).float().mean() < 0.8  # two of three
+        else:
+            assert torch.equal(first[name], weights)

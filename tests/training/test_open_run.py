@@ -50,6 +50,24 @@ def test_a_run_is_not_overwritten_and_not_mixed_with_another(motions: Path, tmp_
     assert prepare_job(tiny_run(motions, tmp_path / "run", free), resume=True).settings.loading.workers == 1
 
 
+def test_the_time_origin_is_saved_and_kept_on_resume(motions: Path, tmp_path: Path) -> None:
+    for name, given, saved in (("player", "container", "container"), ("picture", None, "picture")):
+        folder = tmp_path / name
+        job = prepare_job(tiny_run(motions, folder, {"time_origin": given}))
+        save_job(job)
+        assert yaml.safe_load((folder / "settings.yaml").read_text())["time_origin"] == saved
+        assert job.train_manifest.time_origin == saved
+        assert prepare_job(tiny_run(motions, folder), resume=True).train_manifest.time_origin == saved
+        other = {"container": "picture", "picture": "container"}[saved]
+        assert f"time_origin is {other}, the run has {saved}" in refusal(
+            tiny_run(motions, folder, {"time_origin": other}), resume=True
+        )
+    settings = yaml.safe_load((tmp_path / "picture" / "settings.yaml").read_text())
+    del settings["time_origin"]  # of an earlier version
+    (tmp_path / "picture" / "settings.yaml").write_text(yaml.safe_dump(settings))
+    assert prepare_job(tiny_run(motions, tmp_path / "picture"), resume=True).settings.time_origin == "picture"
+
+
 @pytest.mark.parametrize("content", ["[1", "", "text", "\x00"])
 def test_damaged_settings_of_a_run_are_named(content: str, motions: Path, tmp_path: Path) -> None:
     save_job(prepare_job(tiny_run(motions, tmp_path / "run")))

@@ -91,7 +91,7 @@ def run_line(data: object, output: Path, tmp_path: Path) -> list[object]:
     from runs import tiny_run
 
     plain = settings_to_dict(tiny_run("", output))
-    for name in ("data", "output"):
+    for name in ("data", "output", "recipe"):
         del plain[name]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
     return ["train", "--data", data, "--config", tmp_path / "tiny.yaml", "-o", output]

@@ -44,3 +44,13 @@ def test_the_rate_never_jumps_up() -> None:
 
 def test_a_tiny_run_has_a_step() -> None:
     assert build_schedule(TrainingSettings(epochs=0.01), num_videos=1).num_steps == 1
+
+
+def test_a_cosine_falls_from_the_peak_after_warmup_to_nothing() -> None:
+    training = TrainingSettings(batch_size=32, epochs=10, warmup_epochs=2, schedule="cosine", clips_per_epoch=320)
+    plan = build_schedule(training, num_videos=1)
+    assert plan.compute_learning_rate(0) == pytest.approx(0.01 / 20)
+    assert plan.compute_learning_rate(19) == plan.compute_learning_rate(20) == pytest.approx(0.01)
+    assert plan.compute_learning_rate(60) == pytest.approx(0.005)  # half-way from step 20 to step 100
+    assert plan.compute_learning_rate(40) == pytest.approx(0.01 * (1 + 2**-0.5) / 2)  # a quarter of it
+    assert plan.compute_learning_rate(99) < 1e-5

@@ -7,6 +7,7 @@ import pytest
 from muybridge.text import (
     escape_csv_cell,
     format_count,
+    format_duration,
     format_number,
     format_p_value,
     format_percent,
@@ -80,3 +81,21 @@ def test_words() -> None:
 )
 def test_no_cell_is_a_formula_and_numbers_stay(cell: str, written: str) -> None:
     assert escape_csv_cell(cell) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 second"),
+        (1, "1 second"),
+        (40.4, "40 seconds"),
+        (89.6, "90 seconds"),
+        (90, "2 minutes"),
+        (3600, "60 minutes"),
+        (5400, "1.5 hours"),
+        (20 * 3600, "20.0 hours"),
+        (74.4 * 3600, "3.1 days"),
+    ],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert format_duration(seconds) == words

@@ -5,7 +5,13 @@ import torch
 
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
-from muybridge.weights.address import load_weights, resolve_weights_file
+from muybridge.weights.address import (
+    find_checkpoint,
+    is_default_checkpoint,
+    load_weights,
+    resolve_weights_file,
+    select_checkpoint,
+)
 from muybridge.weights.card import Card, save
 
 
@@ -35,3 +41,21 @@ def test_other_addresses_are_refused_with_what_to_do(tmp_path: Path) -> None:
         resolve_weights_file(tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"did you mean r2plus1d_18-kinetics400-torchvision or"):
         resolve_weights_file("r2plus1d_18-kinetics400-torchvison")
+
+
+def test_a_checkpoint_chooses_between_the_weights_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "settings.yaml").write_text("data: x\n")
+    (run / "last.safetensors").write_bytes(b"")
+    assert select_checkpoint(run, None) == str(run)
+    assert select_checkpoint(run, "last") == str(run / "last.safetensors")
+    assert (find_checkpoint(run), is_default_checkpoint(run, "last")) == ("last", True)
+    with pytest.raises(ValueError, match=r"has no best\.safetensors: a run without validation videos has none; use"):
+        select_checkpoint(run, "best")
+    (run / "best.safetensors").write_bytes(b"")
+    assert (find_checkpoint(run), find_checkpoint(run / "last.safetensors")) == ("best", "last")
+    assert not is_default_checkpoint(run, "last") and is_default_checkpoint(run, "best")
+    with pytest.raises(ValueError, match="--checkpoint chooses between the weights of a run folder"):
+        select_checkpoint(run / "last.safetensors", "best")
+    assert find_checkpoint(tmp_path / "loose.safetensors") is None

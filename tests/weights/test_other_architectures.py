@@ -9,15 +9,7 @@ from muybridge.weights.other_architectures import describe_architecture
 @pytest.mark.parametrize(
     ("name", "shape", "owner"),
     [
-        ("state_dict.backbone.conv1.conv.conv_s.weight", (83, 3, 1, 7, 7), r"R\(2\+1\)D of MMAction2.*83 channels"),
         ("backbone.layer1.0.conv1.conv.weight", (64, 64, 1, 1, 1), "3-D ResNet of MMAction2"),
-        ("module.layer1.0.conv1_s.weight", (144, 64, 1, 3, 3), r"R\(2\+1\)D of 3D-ResNets-PyTorch.*7 frames"),
-        ("module.layer1.0.conv1.weight", (64, 64, 3, 3, 3), "3-D ResNet of 3D-ResNets-PyTorch.*max-pool"),
-        (
-            "blocks.1.res_blocks.0.branch2.conv_b.conv_t.weight",
-            (64, 64, 3, 1, 1),
-            r"R\(2\+1\)D of PyTorchVideo.*time first",
-        ),
         ("model_state.s1.pathway0_stem.conv.weight", (64, 3, 1, 7, 7), "network of SlowFast"),
         ("model.module.video_model.conv2x.0.spt_conv1.weight", (64, 64, 1, 3, 3), "AVID-CMA.*a maximum instead"),
         (

@@ -11,6 +11,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import BatchSize, ClipLength, FrameSize, InputChannels, NumWorkers
 from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def _measure_networks(
     json: bool,
     output: str | None,
 ) -> int:
+    if output:
+        check_output_file(Path(output), (".json",))
     import torch
 
     from muybridge.bench.results import print_results

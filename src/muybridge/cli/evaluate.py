@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from muybridge.bounds import FrameStep
+from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
-from muybridge.cli.output import compute_exit_code, create_progress, print_json
+from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
 from muybridge.settings import EvaluateSettings
@@ -17,50 +19,79 @@ if TYPE_CHECKING:
     from muybridge.evaluation.evaluate import EvaluationResult
 
 NUM_HARDEST_CLASSES = 5
-MAIN_OPTIONS = ShownFirst(("data", "split", "output", "json", "evaluation.clips", "evaluation.batch_size", "device"))
+MAIN_OPTIONS = ShownFirst(
+    ("data", "split", "checkpoint", "output", "json", "evaluation.clips", "evaluation.batch_size", "device")
+)
 
 
-def evaluate(run: str, *, settings: Annotated[EvaluateSettings, MAIN_OPTIONS], json: bool = False) -> int:
+def evaluate(
+    run: str,
+    *,
+    settings: Annotated[EvaluateSettings, MAIN_OPTIONS],
+    json: bool = False,
+    timeline: bool = False,
+    step: FrameStep | None = None,
+    refuse_overlap: bool = False,
+) -> int:
     """Scores a data set by the paper's protocol: 10 uniform centre-crop clips a video, softmax averaged.
+
+    With --timeline, the data is a list of segments, and what is scored is when the classes occur along each whole file.
 
     Args:
         run: A run folder, a .safetensors or .onnx file, or a catalogue name.
         json: Print JSON.
+        timeline: Score segments along whole files: frame accuracy, segmental F1, edit score, mean average precision.
+        step: With --timeline: frames between two windows (default: a quarter of a clip).
+        refuse_overlap: Score nothing where training videos of the run are among the videos.
 
     Returns:
-        3 when some videos could not be read, 1 when none could.
+        3 when some videos could not be read, 1 when none could, and when --refuse-overlap refuses.
 
     Examples:
         muybridge evaluate runs/first --data my_videos
         muybridge evaluate runs/first --data my_videos --split validation --json
         muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
         muybridge evaluate first.onnx --data my_videos
+        muybridge evaluate runs/first --data segments.csv --timeline
     """
+    if timeline:
+        if refuse_overlap:
+            raise ValueError("--refuse-overlap is for scores of videos; leave it out, or leave --timeline out")
+        return evaluate_timeline(run, settings, step, json=json)
+    if step is not None:
+        raise ValueError("--step is for --timeline; add it, or leave --step out")
+    from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
+    from muybridge.evaluation.overlap import OverlapError
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
     path = Path(settings.output) if settings.output else None
     if path:
-        check_output_file(path)
+        check_output_file(path, (".parquet",))
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):
             download_once_per_node(run, ranks)
         with create_progress(visible=ranks.is_rank0) as bar:
             task = bar.add_task("videos", total=None)
-            result = evaluate_split(
-                run,
-                settings,
-                path,
-                on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
-            )
+            try:
+                result = evaluate_split(
+                    run,
+                    settings,
+                    path,
+                    refuse_overlap=refuse_overlap,
+                    on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
+                )
+            except OverlapError as error:
+                print_line(f"nothing is scored: {error}; score other videos, or leave --refuse-overlap out", error=True)
+                return 1
     if not current_rank().is_rank0:
         return 0
     accuracy = result.accuracy
     if json:
-        print_json({"scores": str(result.path), "num_looped_videos": result.num_looped_videos, **accuracy.to_json()})
+        print_json(result.to_json())
     else:
         _print(result)
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
@@ -77,6 +108,8 @@ def _print(result: EvaluationResult) -> None:
         shares = [format_percent(rate.share) for rate in (rates.of_all, rates.of_readable)]
         print_line(f"{name:<9}{shares[0]:>9}   {interval:<17}{shares[1]:>9}")
     print_line()
+    for remark in result.remarks:
+        print_line(remark)
     print_line(accuracy.format_baseline())
     remarks = format_count(accuracy.video_top1.of_all.of, "video")
     if accuracy.num_failed_videos:

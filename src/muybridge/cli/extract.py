@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Literal
 
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
-from muybridge.cli.output import print_assumed_rates, print_notes
+from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
+
+DEFAULT_CLIPS = 10
 
 
 @dataclass(frozen=True)
 class DeviceArguments:
-    """device"""
+    """weights and device"""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of a run folder: best, chosen by its validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class ReadingArguments:
     """Worker processes that read videos (default: one for each core if there are many videos; with --step, none)."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments, timelines and features count from: the first picture of a file, or the clock of a player,
+    which may start earlier, with the sound."""
 
 
 def extract(
@@ -40,7 +48,7 @@ def extract(
     videos: list[str],
     *,
     output: str,
-    clips: NumClips = 10,
+    clips: NumClips | None = None,
     step: FrameStep | None = None,
     device: DeviceArguments,
     reading: ReadingArguments,
@@ -51,7 +59,7 @@ def extract(
         run: A run folder, a .safetensors file, or a catalogue name.
         videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
         output: The Parquet file to write.
-        clips: Clips for each video, uniformly spaced.
+        clips: Clips for each video, uniformly spaced (default: 10).
         step: One clip every so many frames, instead of --clips.
 
     Returns:
@@ -61,34 +69,48 @@ def extract(
         muybridge extract runs/first videos/ -o features.parquet
         muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
     """
-    check_output_file(Path(output))
+    if step is not None and clips is not None:
+        raise ValueError(f"--step {step} and --clips {clips} exclude each other; leave one of them out")
+    check_output_file(Path(output), (".parquet",))
 
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
+    from muybridge.weights.address import select_checkpoint
 
-    inputs = list_videos(videos, columns=reading.columns)
+    inputs = list_videos(
+        videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
+    )
     print_notes(inputs.notes)
+    if step is not None and reading.workers:
+        print_notes(["--workers is not used: with --step this process reads the videos."])
+    clips = DEFAULT_CLIPS if clips is None else clips
     files = inputs.videos
-    print_assumed_rates(files, reading.source_fps)
-    recognizer = load(run, device.device, device.precision)
+    recognizer = load(
+        select_checkpoint(run, device.checkpoint), device.device, device.precision, time_origin=reading.time_origin
+    )
     settings = {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
+        **({} if reading.time_origin == "picture" else {"time_origin": reading.time_origin}),
     }
     if recognizer.precision != "fp32":  # rows of two precisions are not mixed
         settings["precision"] = recognizer.precision
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)
-    with stop_on_signals() as stop, FeaturesWriter(output, settings) as writer:
+    with stop_on_signals("video") as stop, FeaturesWriter(output, settings) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         for features in recognizer.features_each(
-            pending, clips=clips, step_frames=step, source_fps=reading.source_fps, workers=reading.workers
+            pending,
+            clips=clips,
+            step_frames=step,
+            source_fps=inputs.get_rates(pending),
+            workers=reading.workers,
         ):
             if isinstance(features, Failure):
                 failed_videos.add(features.video)

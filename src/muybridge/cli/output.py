@@ -1,15 +1,12 @@
-"""What verbs print in the same way: JSON, progress bars and exit codes."""
+"""What verbs print in the same way: JSON, notes and exit codes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muybridge.terminal import print_lines
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
 
 
 def print_json(value: Any) -> None:
@@ -17,33 +14,9 @@ def print_json(value: Any) -> None:
     print_lines(json.dumps(value, indent=2).splitlines())
 
 
-def print_assumed_rates(videos: Sequence[str], source_fps: float | None) -> None:
-    """Says on standard error that the rate of some videos is assumed, unless it was given."""
-    from muybridge.datasets.source_rates import describe_assumed_rates
-
-    print_notes(describe_assumed_rates(videos) if source_fps is None else ())
-
-
 def print_notes(notes: Sequence[str]) -> None:
     """Prints sentences for the user on standard error."""
     print_lines(notes, error=True)
-
-
-def create_progress(*columns: str | ProgressColumn, visible: bool = True) -> Progress:
-    """A progress bar on standard error that disappears when it is done; hidden where that is not a terminal."""
-    from rich.progress import Progress
-
-    from muybridge.console import PlainConsole
-
-    console = PlainConsole()
-    return Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal))
-
-
-def create_count_progress() -> Progress:
-    """A progress bar that also shows how many videos of how many are done, and the time that remains."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    return create_progress(TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def compute_exit_code(num_failed: int, num_total: int) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,18 +14,20 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers, S
 from muybridge.cli.options import WithoutValue
 from muybridge.cli.output import (
     compute_exit_code,
-    create_count_progress,
-    print_assumed_rates,
-    print_json,
     print_notes,
 )
-from muybridge.distributed.stop import stop_on_signals
+from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
-from muybridge.terminal import print_document, print_line
+from muybridge.records import Checkpoint
+from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.text import join_names
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
+
+TABLE_EXTENSIONS = (".parquet", ".csv")
+SEGMENTATION_OPTIONS = ("minimum_probability", "minimum_seconds", "smoothing_seconds")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ class ClipArguments:
     """Worker processes that read videos (default: one for each core if there are many videos; 0: this process reads)."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
+    time_origin: Literal["picture", "container"] = "picture"
+    """Where seconds of segments and timelines count from: the first picture of a file, or the clock of a player, which may
+    start earlier, with the sound."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of run folders: best, chosen by their validation videos, or last (default: best where there are any)."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,18 @@ class TimelineArguments:
     """Frames between two windows (default: a quarter of a clip)."""
     timeline_mode: Literal["windows", "convolutional"] = "windows"
     """Each window by itself, or one convolutional pass along the video: faster, with other scores."""
-    minimum_probability: Share = 0.0
-    """Leave a gap where the most probable class is less probable."""
-    minimum_seconds: Seconds = 0.0
-    """Merge shorter segments into their neighbours."""
+    minimum_probability: Share | None = None
+    """Leave a gap where the most probable class is less probable (default: 0, or as chosen by evaluate --timeline)."""
+    minimum_seconds: Seconds | None = None
+    """Merge shorter segments into their neighbours (default: 0, or as chosen by evaluate --timeline)."""
+    smoothing_seconds: Seconds | None = None
+    """Average probabilities over this time (default: 0, or as chosen by evaluate --timeline)."""
+
+    def list_given(self) -> list[str]:
+        """The options of a timeline that were given."""
+        given = [name for name in ("step", *SEGMENTATION_OPTIONS) if getattr(self, name) is not None]
+        given += ["timeline_mode"] * (self.timeline_mode != "windows")
+        return [f"--{name.replace('_', '-')}" for name in given]
 
 
 @dataclass(frozen=True)
@@ -88,15 +102,17 @@ class OutputArguments:
     json: bool = False
     """Print one JSON object for each video."""
     output: str | None = None
-    """Write the timeline to this file, or into this folder for several videos; or, with the extension .parquet, the classes
-    of all videos into this table."""
+    """Write the timeline to this file, or into this folder for several videos; without --timeline, the classes of all videos
+    into this table, .parquet or .csv."""
+    explain: str | None = None
+    """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
-    """With -o X.parquet: work on the Ray cluster at this address (auto: the running one)."""
+    """With a table as -o: work on the Ray cluster at this address (auto: the running one)."""
 
-    @property
-    def is_table(self) -> bool:
-        """Whether the predictions go into a Parquet table."""
-        return self.output is not None and self.output.endswith(".parquet")
+    def is_table(self, timeline: str | None) -> bool:
+        """Whether the classes of all videos go into one table; with a timeline, .csv is the timeline."""
+        extensions = (".parquet",) if timeline else TABLE_EXTENSIONS
+        return self.output is not None and Path(self.output).suffix.lower() in extensions
 
 
 def predict(
@@ -126,31 +142,42 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
         muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --explain why.mp4
+        muybridge predict runs/first videos/ -o predictions.csv
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
 
     from muybridge.prediction.inputs import list_videos
 
-    inputs = list_videos(videos, columns=source.columns)
+    time_origin = classification.time_origin
+    inputs = list_videos(videos, columns=source.columns, source_fps=classification.source_fps, time_origin=time_origin)
     print_notes(inputs.notes)
-    print_assumed_rates(inputs.videos, classification.source_fps)
-    if output.is_table:
-        return _write_table(run, inputs, classification, output)
-
+    if time_origin != "picture" and not timeline.timeline and not inputs.has_segments:
+        print_notes(["--time-origin is not used: there is no segment and no timeline."])
+    if timeline.timeline and classification.workers:
+        print_notes(["--workers is not used: with --timeline this process reads the videos."])
     from muybridge.prediction.recognizer import load
+    from muybridge.weights.address import select_checkpoint
 
+    weights = select_checkpoint(run, classification.checkpoint)
+    if output.is_table(timeline.timeline):
+        return write_table(weights, inputs, _select_table_options(classification, output))
     files = inputs.videos
+    if output.explain and len(files) > 1:
+        raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
     prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
     if prints_timeline_only and len(files) > 1:
         raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
+    if output.output and len(files) == 1 and not Path(output.output).is_dir():
+        check_output_file(Path(output.output), (f".{timeline.timeline}",))
     recognizer, *others = (
-        load(address, classification.device, classification.precision)
-        for address in (run, *([ensemble.with_] if ensemble.with_ else []))
+        load(address, classification.device, classification.precision, time_origin=time_origin)
+        for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
     members = [recognizer, *others]
     num_failed = 0
-    predictions = _predict_each(members, inputs.readable_videos, classification, ensemble, timeline)
+    predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
     for prediction in inputs.add_problems(predictions):
         failed = prediction.status != "ok"
         num_failed += failed
@@ -160,7 +187,25 @@ def predict(
             _print(prediction, show_segments=timeline.timeline == "text")
         if not failed and (output.output or prints_timeline_only):
             _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
+        if not failed and output.explain:
+            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
     return compute_exit_code(num_failed, len(files))
+
+
+def _select_table_options(classification: ClipArguments, output: OutputArguments) -> TableOptions:
+    assert output.output is not None, "a table has a file"
+    return TableOptions(
+        output=output.output,
+        json=output.json,
+        ray=output.ray,
+        clips=classification.clips,
+        top=classification.top,
+        device=classification.device,
+        precision=classification.precision,
+        workers=classification.workers,
+        source_fps=classification.source_fps,
+        time_origin=classification.time_origin,
+    )
 
 
 def _check_arguments(
@@ -171,62 +216,103 @@ def _check_arguments(
     output: OutputArguments,
 ) -> None:
     """Refuses options that exclude each other, before anything is loaded."""
-    if output.ray and (classification.workers is not None or classification.source_fps is not None):
-        raise ValueError("--workers and --source-fps are for this machine; leave them out, or leave out --ray")
-    if output.ray and not output.is_table:
+    if output.ray and classification.workers is not None:
+        raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
+    is_table = output.is_table(timeline.timeline)
+    if output.ray and not is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
-    if output.is_table:
-        if ensemble.with_ or timeline.timeline:
+    if ensemble.weights and not ensemble.with_:
+        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if not timeline.timeline and (given := timeline.list_given()):
+        raise ValueError(f"options of a timeline were given ({join_names(given)}); add --timeline, or leave them out")
+    if is_table:
+        if ensemble.with_ or timeline.timeline or output.explain:
             raise ValueError(
-                "predictions.parquet is of one network and without timelines; leave out --with and --timeline"
+                f"a table such as {output.output} is of one network and without timelines and explanations; leave out --with, "
+                "--timeline and --explain"
             )
         if Path(run).suffix == ".onnx":
-            raise ValueError("predictions.parquet needs weights with a card; name the run or the .safetensors file")
+            raise ValueError(
+                f"a table such as {output.output} needs weights with a card; name the run or the .safetensors file"
+            )
         if classification.clips < 1 or classification.top < 1:
             raise ValueError(
                 f"--clips and --top must be at least 1, not {classification.clips} and {classification.top}"
             )
         check_output_file(Path(str(output.output)))
         return
-    if output.output and not timeline.timeline:
-        raise ValueError("-o is for a timeline or a .parquet table; add --timeline json, csv or srt")
-    if timeline.timeline_mode != "windows" and not timeline.timeline:
-        raise ValueError("--timeline-mode applies to a timeline; add --timeline")
-    if ensemble.weights and not ensemble.with_:
-        raise ValueError("--weights are those of two networks; name the second one with --with")
+    if output.explain:
+        _check_explanation(run, ensemble, output.explain)
+    if output.output and timeline.timeline in (None, "text"):
+        raise ValueError(
+            "-o is for a timeline, or a table of classes that ends in .parquet or .csv; add --timeline json, csv or srt"
+        )
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
 
 
+def _list_second_weights(ensemble: EnsembleArguments, checkpoint: Checkpoint | None) -> list[str]:
+    """The weights of --with, if given; --checkpoint chooses between those of a run folder."""
+    from muybridge.weights.address import select_checkpoint
+
+    given = [ensemble.with_] if ensemble.with_ else []
+    return [select_checkpoint(address, checkpoint if Path(address).is_dir() else None) for address in given]
+
+
+def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None:
+    if ensemble.with_:
+        raise ValueError("an explanation is of one network; leave out --with, or --explain")
+    if Path(run).suffix == ".onnx":
+        raise ValueError("an .onnx file has no gradients to explain; name the run or the .safetensors file")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"--explain is {path}, expected a file that ends in .mp4")
+    check_output_file(Path(path))
+
+
+def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
+    from muybridge.console import create_progress
+    from muybridge.prediction.explanation import explain_video
+
+    with create_progress() as bar:
+        task = bar.add_task("explaining", total=None)
+        explain_video(
+            recognizer,
+            prediction.video,
+            Path(path),
+            prediction.classes[0][0],
+            source_fps=source_fps,
+            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+        )
+    print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
+
+
 def _predict_each(
     members: Sequence[Recognizer],
-    videos: Sequence[str],
+    inputs: VideoInputs,
     classification: ClipArguments,
     ensemble: EnsembleArguments,
     timeline: TimelineArguments,
+    run: str,
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
+    from muybridge.prediction.timeline_tuning import read_choice
 
-    clips, top = classification.clips, classification.top
+    videos, clips, top = inputs.readable_videos, classification.clips, classification.top
+    rates, workers = inputs.get_rates(videos), classification.workers
     if len(members) > 1:
         network = create_ensemble(members, ensemble.weights or [1.0] * len(members))
-        yield from network.predict_each(
-            videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-        )
+        yield from network.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=workers)
         return
     options = None
     if timeline.timeline:
-        options = TimelineOptions(
-            timeline.step, timeline.minimum_probability, timeline.minimum_seconds, timeline.timeline_mode
-        )
+        options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
+        if choice := read_choice(run):
+            options = choice.apply(options)
+        given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
+        options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(
-        videos,
-        clips=clips,
-        top=top,
-        timeline=options,
-        source_fps=classification.source_fps,
-        workers=classification.workers,
+        videos, clips=clips, top=top, timeline=options, source_fps=rates, workers=workers
     )
 
 
@@ -267,63 +353,3 @@ def _write_timeline(
     path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
     write_text(path, text)
     print_line(f"wrote {path}", error=True)
-
-
-def _write_table(run: str, inputs: VideoInputs, classification: ClipArguments, output: OutputArguments) -> int:
-    """Writes one row for each video; an interrupted table is resumed."""
-    from muybridge.prediction.tables import PredictionsWriter
-    from muybridge.weights.address import load_weights
-
-    assert output.output is not None
-    card = load_weights(run)[1]
-    videos = list(inputs.videos)
-    if output.ray:
-        videos = [video if video in inputs.problems else str(Path(video).absolute()) for video in videos]
-    settings: dict[str, Any] = {
-        "model_sha256": card.tensors_sha256,
-        "clips": classification.clips,
-        "top": classification.top,
-    }
-    if classification.source_fps is not None:
-        settings["source_fps"] = classification.source_fps
-    if classification.precision != "auto":  # rows of two precisions are not mixed
-        settings["precision"] = classification.precision
-    with (
-        stop_on_signals() as stop,
-        PredictionsWriter(output.output, settings) as writer,
-        create_count_progress() as bar,
-    ):
-        pending = [video for video in videos if video not in writer.done_videos]
-        task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
-        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
-        readable = [video for video in pending if video not in inputs.problems]
-        for prediction in chain(failures, _predict_rows(run, readable, classification, output.ray)):
-            writer.add(prediction)
-            bar.advance(task)
-            stop.raise_if_requested()
-        num_failed = writer.finish(videos)
-    if output.json:
-        print_json({"predictions": output.output, "num_videos": len(videos), "num_failed": num_failed})
-    else:
-        print_line(f"{len(videos)} videos, {num_failed} of them failed: {output.output}")
-    return compute_exit_code(num_failed, len(videos))
-
-
-def _predict_rows(
-    run: str, videos: Sequence[str], classification: ClipArguments, ray: str | None
-) -> Iterator[Prediction]:
-    clips, top, device = classification.clips, classification.top, classification.device
-    if ray:
-        from muybridge.prediction.ray import predict_on_ray
-
-        run = str(Path(run).absolute()) if Path(run).exists() else run
-        device = "cpu" if device == "auto" else device
-        yield from predict_on_ray(
-            run, videos, address=ray, device=device, precision=classification.precision, clips=clips, top=top
-        )
-        return
-    from muybridge.prediction.recognizer import load
-
-    yield from load(run, device, classification.precision).predict_each(
-        videos, clips=clips, top=top, source_fps=classification.source_fps, workers=classification.workers
-    )

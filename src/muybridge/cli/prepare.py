@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, NumWorkers
-from muybridge.cli.output import compute_exit_code, create_progress, print_json, print_notes
+from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.terminal import print_line, print_lines
 
 if TYPE_CHECKING:
@@ -89,16 +89,19 @@ def prepare(
         muybridge prepare --check kinetics400_15fps
     """
     if check:
+        if source or output:
+            raise ValueError("--check verifies a prepared folder and writes none; leave out SOURCE and -o")
         return _check(check, json=json)
     if not source or not output:
         raise ValueError("name a source and a folder to write: muybridge prepare SOURCE -o DATA")
 
+    from muybridge.datasets.rows import check_time_origin
     from muybridge.prepared.prepare import Preparation
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
     listing = read_source(source, lists.format or "folder", columns=lists.columns, source_fps=frames.source_fps)
-    print_notes(listing.notes)
+    print_notes((*listing.notes, *check_time_origin(listing.rows, frames.time_origin)))
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:
         print_json(coverage.to_json())
@@ -123,6 +126,8 @@ def _make_recipe(frames: FrameArguments) -> PreparationOptions:
 
 def _create_transcoder(work: WorkArguments) -> Transcoder:
     if address := work.ray:
+        if work.workers is not None:
+            raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
         from muybridge.prepared.ray import transcode_on_ray
 
         return lambda jobs: transcode_on_ray(jobs, address=address, timeout_seconds=work.timeout_seconds)
@@ -135,27 +140,23 @@ def _create_transcoder(work: WorkArguments) -> Transcoder:
 
 
 def _prepare_with_progress(preparation: Preparation, transcoder: Transcoder) -> Coverage:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
+    from muybridge.console import create_progress
     from muybridge.prepared.prepare import prepare as prepare_shards
 
-    columns = (
-        TextColumn("videos"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[gigabytes]:.2f} GB  {task.fields[failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    with create_progress(*columns) as bar:
-        task = bar.add_task("videos", total=len(preparation.source.rows), gigabytes=0.0, failed=0)
+    num_videos = len(preparation.source.rows)
+    with create_progress() as bar:
+        task = bar.add_task("videos", total=num_videos)
         return prepare_shards(
             preparation,
             transcoder,
             on_progress=lambda progress: bar.update(
                 task,
                 completed=progress.num_done,
-                gigabytes=progress.num_bytes / 1e9,
-                failed=progress.num_failed,
+                figures=(
+                    f"{progress.num_done}/{num_videos}",
+                    f"{progress.num_failed} failed",
+                    f"{progress.num_bytes / 1e9:.2f} GB",
+                ),
             ),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
 
 
@@ -31,8 +32,7 @@ def report(
         muybridge report scores.parquet --data my_videos --figures figures
     """
     path = Path(output)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name the page to write with -o, such as {path / 'report.html'}")
+    check_output_file(path, (".html", ".htm"))
 
     from muybridge.report.build import build_page
     from muybridge.report.page import write_figures, write_page

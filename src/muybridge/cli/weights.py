@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from muybridge.bounds import ClipLength, NormEpsilon
+from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
 
@@ -21,6 +22,8 @@ class ImportArguments:
     """A text file with one class name a line, in the order of the outputs."""
     clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
+    frame_stride: FrameStep | None = None
+    """Take every n-th frame."""
     norm_epsilon: NormEpsilon | None = None
     """Epsilon of batch norm, where that of --source does not fit."""
     stem_pool: bool = False
@@ -51,6 +54,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         source=assumptions.source,
         classes=Path(assumptions.classes) if assumptions.classes else None,
         clip_length=assumptions.clip_length,
+        frame_stride=assumptions.frame_stride,
         norm_epsilon=assumptions.norm_epsilon,
         stem_pool=assumptions.stem_pool or None,
         network=assumptions.network,
@@ -79,6 +83,7 @@ def export(
     to: Literal["onnx", "torchvision", "torch-export", "state-dict"],
     output: str,
     two_dimensional: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> int:
     """Writes a network in another format and compares its outputs with the original's.
 
@@ -86,6 +91,7 @@ def export(
         run: A run folder, a .safetensors file, or a catalogue name.
         to: The format to write.
         output: The file to write: .onnx, .pth or .pt2.
+        checkpoint: Which weights of a run folder: best, chosen by its validation videos, or last (default: best, if any).
         two_dimensional: Use 2-D convolutions only, for runtimes without 3-D ones (onnx, torch-export).
 
     Examples:
@@ -93,8 +99,10 @@ def export(
         muybridge weights export runs/first --to torch-export --two-dimensional -o first.pt2
     """
     from muybridge.inference.export import export_weights
+    from muybridge.weights.address import select_checkpoint
 
-    exported = export_weights(run, output, export_format=to, two_dimensional=two_dimensional)
+    address = select_checkpoint(run, checkpoint)
+    exported = export_weights(address, output, export_format=to, two_dimensional=two_dimensional)
     print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "
         f"{exported.largest_output:.3g}; card and labels in {exported.json_file}"

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from muybridge.datasets.classes import match_classes
 from muybridge.datasets.rows import VideoRow
-from muybridge.records import SPLITS, STATUSES, VideoError
+from muybridge.records import SPLITS, STATUSES, TimeOrigin, VideoError
 from muybridge.text import join_names
 
 FORMAT_VERSION = 1
@@ -78,13 +78,15 @@ class ShardMember:
 class Manifest:
     """The videos of a data set or of one of its splits.
 
-    Columns beyond SCHEMA are kept. `notes` are messages for the user, such as how many videos were held out.
+    Columns beyond SCHEMA are kept. `notes` are messages for the user, such as how many videos were held out. `time_origin` is
+    where the bounds of segments count from.
     """
 
     table: pa.Table
     classes: tuple[str, ...]
     root: str
     notes: tuple[str, ...] = ()
+    time_origin: TimeOrigin = "picture"
 
     def __post_init__(self) -> None:
         missing = [name for name in SCHEMA.names if name not in self.table.column_names]
@@ -105,14 +107,20 @@ class Manifest:
 
     @classmethod
     def from_trusted_table(
-        cls, table: pa.Table, classes: tuple[str, ...], root: str, notes: tuple[str, ...]
+        cls,
+        table: pa.Table,
+        classes: tuple[str, ...],
+        root: str,
+        notes: tuple[str, ...],
+        time_origin: TimeOrigin = "picture",
     ) -> Manifest:
         """Construct without validation, for a table that was validated when it was written.
 
         Validating a million rows takes longer than reading them.
         """
         manifest = object.__new__(cls)
-        for name, value in zip(("table", "classes", "root", "notes"), (table, classes, root, notes), strict=True):
+        values = {"table": table, "classes": classes, "root": root, "notes": notes, "time_origin": time_origin}
+        for name, value in values.items():
             object.__setattr__(manifest, name, value)
         return manifest
 
@@ -151,7 +159,7 @@ class Manifest:
         table = self.table
         for name in ("offset", "num_bytes", "sha256"):
             table = table.set_column(table.column_names.index(name), name, table[f"flow_{name}"])
-        return Manifest.from_trusted_table(table, self.classes, self.root, self.notes)
+        return self.replace_table(table)
 
     def check_status(self, index: int) -> None:
         """Raise VideoError if the manifest already records that a video cannot be read."""
@@ -164,7 +172,7 @@ class Manifest:
         return tuple(self._get_value("labels", index) or ())
 
     def get_bounds(self, index: int) -> tuple[float | None, float | None]:
-        """Start and end of a video's segment, in seconds from the first frame of its file; None: not given."""
+        """Start and end of a video's segment, in seconds from `time_origin`; None: not given."""
         return self._get_value("start_seconds", index), self._get_value("end_seconds", index)
 
     def get_source_rate(self, index: int) -> float | None:
@@ -178,7 +186,7 @@ class Manifest:
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
         rows = self.table.filter(pc.equal(self.table["split"], split))
-        return Manifest.from_trusted_table(rows, self.classes, self.root, self.notes)
+        return self.replace_table(rows)
 
     def count_videos(self) -> dict[str, dict[str, int]]:
         """The number of videos by split and class; a video with several labels counts once for each."""
@@ -204,11 +212,12 @@ class Manifest:
             pa.array(class_indices[column.flatten().to_numpy()], pa.int32()),
         )
         table = self.table.set_column(self.table.column_names.index("labels"), "labels", labels)
-        return Manifest(table, tuple(classes), self.root, self.notes)
+        return replace(self, table=table, classes=tuple(classes))
 
     def compute_sha256(self) -> str:
-        """A hash of the classes and of the columns of SCHEMA, in the order of the rows, without `root` and `notes`."""
-        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes]).encode())
+        """A hash of the classes, of the columns of SCHEMA in the order of the rows, and of a time origin other than picture."""
+        origin = [] if self.time_origin == "picture" else [self.time_origin]
+        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes, *origin]).encode())
         for name in SCHEMA.names:
             for data in _iterate_canonical_bytes(self.table[name]):
                 digest.update(data)
@@ -216,7 +225,7 @@ class Manifest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a large table as the path of a file that workers memory-map, so that all of them share one copy."""
-        rest = (self.classes, self.root, self.notes)
+        rest = (self.classes, self.root, self.notes, self.time_origin)
         if self.table.nbytes < _MIN_MAPPED_BYTES:
             return Manifest.from_trusted_table, (self.table, *rest)
         if "_file" not in self.__dict__:
@@ -227,15 +236,26 @@ class Manifest:
             weakref.finalize(self, Path(path).unlink, missing_ok=True)  # also runs at exit
         return _open_memory_mapped, (self.__dict__["_file"], *rest)
 
+    def replace_table(self, table: pa.Table) -> Manifest:
+        """The same data set with other rows, which are trusted (`from_trusted_table`)."""
+        return Manifest.from_trusted_table(table, self.classes, self.root, self.notes, self.time_origin)
+
     def _get_value(self, column: str, index: int) -> Any:
         return self.table[column][index].as_py()
 
 
-def _open_memory_mapped(path: str, classes: tuple[str, ...], root: str, notes: tuple[str, ...]) -> Manifest:
-    return Manifest.from_trusted_table(pa.ipc.open_file(pa.memory_map(path)).read_all(), classes, root, notes)
+def _open_memory_mapped(path: str, *rest: Any) -> Manifest:
+    return Manifest.from_trusted_table(pa.ipc.open_file(pa.memory_map(path)).read_all(), *rest)
 
 
-def build_manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, notes: Sequence[str]) -> Manifest:
+def build_manifest(
+    rows: Sequence[VideoRow],
+    classes: Sequence[str],
+    root: str,
+    notes: Sequence[str],
+    *,
+    time_origin: TimeOrigin = "picture",
+) -> Manifest:
     """The manifest of rows that all have a split; labels become indices into `classes`."""
     class_indices = {label: class_index for class_index, label in enumerate(classes)}
     num_rows_by_path = Counter(row.path for row in rows)
@@ -256,11 +276,10 @@ def build_manifest(rows: Sequence[VideoRow], classes: Sequence[str], root: str, 
         root=root,
         notes=notes,
     )
-    rates = [row.source_fps for row in rows]
-    if not any(rates):
-        return manifest
-    table = manifest.table.append_column(SOURCE_RATE_COLUMN, pa.array(rates, pa.float64()))
-    return Manifest(table, manifest.classes, root, manifest.notes)
+    table, rates = manifest.table, [row.source_fps for row in rows]
+    if any(rates):
+        table = table.append_column(SOURCE_RATE_COLUMN, pa.array(rates, pa.float64()))
+    return replace(manifest, table=table, time_origin=time_origin)
 
 
 def _find_problems(table: pa.Table, num_classes: int) -> list[str]:

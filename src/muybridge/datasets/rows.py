@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.datasets.video_files import normalize_unicode
-from muybridge.records import Split
+from muybridge.records import Split, TimeOrigin
 from muybridge.text import join_names
 
 SPLIT_ALIASES: dict[str, Split] = {
@@ -33,6 +33,7 @@ class VideoRow:
     start_seconds: float | None = None
     end_seconds: float | None = None
     source_fps: float | None = None  # the rate of frames that are stored without one
+    bounds_in_frames: bool = False  # the list gives frames; `start_seconds` and `end_seconds` are converted from them
     folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have folds
 
     @property
@@ -50,6 +51,24 @@ class VideoRow:
         """The path with the bounds of the segment: `clips/a.mp4#1.5-4`; a bound that is not given is left out."""
         start, end = ("" if bound is None else f"{bound:.12g}" for bound in (self.start_seconds, self.end_seconds))
         return f"{self.path}#{start}-{end}"
+
+
+def check_time_origin(rows: Sequence[VideoRow], time_origin: TimeOrigin) -> list[str]:
+    """A note where `time_origin` is not the default and no row has bounds that would count from it.
+
+    Raises ValueError for rows with bounds in frames, which always count from the first picture.
+    """
+    if time_origin == "picture":
+        return []
+    num_in_frames = sum(row.bounds_in_frames for row in rows)
+    if num_in_frames:
+        raise ValueError(
+            f"--time-origin {time_origin} is for segments in seconds, but {num_in_frames} rows give frames, which count "
+            "from the first picture; leave it out"
+        )
+    if not all(row.is_whole_file for row in rows):
+        return []
+    return ["--time-origin is not used: no video has start_seconds or end_seconds."]
 
 
 def normalize_names(rows: Sequence[VideoRow]) -> list[VideoRow]:

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from muybridge.datasets.rows import VideoRow
 from muybridge.video.pictures import ASSUMED_RATE, STORED_FRAMES_EXTENSIONS
 
+UNUSED_RATE_NOTE = "--source-fps is not used: every video is a file with a rate of its own, or has one in the list."
+
 
 def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tuple[list[VideoRow], list[str]]:
     """The rows with `source_fps` where they give none, and a note on those that are read at the assumed rate.
@@ -20,22 +22,24 @@ def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tupl
     """
     if source_fps is not None and not 0 < source_fps < float("inf"):
         raise ValueError(f"--source-fps must be a positive number of frames a second, not {source_fps}")
-    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and _may_lack_rate(row.path)]
+    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and may_lack_rate(row.path)]
     if not lacking:
-        return list(rows), []
+        return list(rows), [] if source_fps is None else [UNUSED_RATE_NOTE]
     if source_fps is None:
         return list(rows), [_format_assumed_rate(len(lacking))]
     filled = set(lacking)
     return [replace(row, source_fps=source_fps) if index in filled else row for index, row in enumerate(rows)], []
 
 
-def describe_assumed_rates(paths: Sequence[str]) -> list[str]:
-    """A note on the files and folders of frames among `paths` whose rate is assumed, if there are any."""
-    num_lacking = sum(_may_lack_rate(path) and Path(path).exists() for path in paths)
-    return [_format_assumed_rate(num_lacking)] if num_lacking else []
+def describe_rates(paths_without_rate: Sequence[str], source_fps: float | None) -> list[str]:
+    """A note where the rate of some files and folders of frames is assumed, or where `source_fps` is that of none."""
+    num_lacking = sum(may_lack_rate(path) and Path(path).exists() for path in paths_without_rate)
+    if source_fps is None:
+        return [_format_assumed_rate(num_lacking)] if num_lacking else []
+    return [] if num_lacking else [UNUSED_RATE_NOTE]
 
 
-def _may_lack_rate(path: str) -> bool:
+def may_lack_rate(path: str) -> bool:
     """Whether a path is called like a folder or a file of frames; nothing is opened."""
     extension = PurePosixPath(path).suffix[1:].lower()
     return not extension or extension in STORED_FRAMES_EXTENSIONS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from muybridge.text import format_count, join_names
-from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS, is_animated_webp, is_frame_folder
+from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS, is_animation, is_frame_folder
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
@@ -97,7 +97,7 @@ def _iterate_folder(
             else:
                 for video, is_behind_link in _iterate_folder(root, path, ancestors | {identity}, skipped):
                     yield video, is_behind_link or is_link
-        elif has_video_extension(name) or is_animated_webp(Path(root, path)):
+        elif has_video_extension(name) or is_animation(Path(root, path)):
             yield path, False  # a link to nothing too: that video is missing
         elif is_link and not Path(root, path).exists():
             skipped.broken_links.append(path)

@@ -20,6 +20,7 @@ from muybridge.datasets.frame_rates import convert_frame_to_seconds, read_frame_
 from muybridge.datasets.json_lists import read_json_table
 from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.source_rates import may_lack_rate
 from muybridge.datasets.text_table import TextRow
 from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split
@@ -49,6 +50,7 @@ class _RowParser:
     needs_labels: bool
     problems: list[tuple[int, str]] = field(default_factory=list)
     num_file_rates: int = 0  # rows in frames whose rate is read from the file
+    num_used_rates: int = 0  # rows whose own rate is that of their segment or of their frames
 
     def parse(self, row: TextRow) -> VideoRow | None:
         """The row as a video; None if it has a problem."""
@@ -65,7 +67,9 @@ class _RowParser:
                 problems.append("has the frames_per_second 0, expected a rate above 0")
             if not problems:
                 group = self._get(row, "group") or None
-                return VideoRow(path, labels, split, group, start, end, rate)
+                in_frames = bool(self._get(row, "start_frame") or self._get(row, "end_frame"))
+                self.num_used_rates += rate is not None and (in_frames or may_lack_rate(path))
+                return VideoRow(path, labels, split, group, start, end, rate, in_frames)
         self.problems += [(row.line_number, problem) for problem in problems]
         return None
 
@@ -193,9 +197,10 @@ def _describe_reading(path: Path, mapping: ColumnMapping, parser: _RowParser) ->
     """Sentences on what was not read, and on what was read in a way that the list does not say."""
     notes = []
     unread = mapping.unread_names
-    in_frames = {"start_frame", "end_frame"} & set(mapping.indices)
-    if "frames_per_second" in mapping.indices and not in_frames:
-        unread.append(mapping.names[mapping.indices["frames_per_second"]])
+    unused_roles = [] if parser.needs_labels else ["label", "split", "group"]
+    if not parser.num_used_rates:
+        unused_roles.append("frames_per_second")
+    unread += [mapping.names[mapping.indices[role]] for role in unused_roles if role in mapping.indices]
     if unread:
         notes.append(f"Columns of {path} that are not read: {join_names(unread, max_names=20)}.")
     if parser.num_file_rates:

@@ -17,9 +17,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from muybridge.distributed.rank import current_rank
+
 SIGNAL_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PARENT_POLL_SECONDS = 0.5
-_SHOW_CURSOR = "\x1b[?25h"
+_SHOW_CURSOR, _CLEAR_LINE = "\x1b[?25h", "\x1b[2K"
 
 
 class StopRequested(Exception):
@@ -36,10 +38,11 @@ class StopRequested(Exception):
 
 
 class StopFlag:
-    """The signal that was received, if any. Read between two steps."""
+    """The signal that was received, if any. Read between two steps; `unit` is what a step is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
         self.signal_number: int | None = None
+        self._unit = unit
         self._outer_handlers: dict[int, Any] = {}
 
     def raise_if_requested(self) -> None:
@@ -48,23 +51,27 @@ class StopFlag:
             raise StopRequested(self.signal_number)
 
     def handle_signal(self, signal_number: int, frame: FrameType | None) -> None:
-        """Sets the flag; a second Ctrl-C goes to the handler outside, which ends the process at once."""
+        """Sets the flag and says so; a second Ctrl-C goes to the handler outside, which ends the process at once."""
         if signal_number == signal.SIGINT and self.signal_number == signal.SIGINT:
             outer_handler = self._outer_handlers.get(signal_number)
             if not callable(outer_handler):
                 raise KeyboardInterrupt
             outer_handler(signal_number, frame)
+        if self.signal_number is None and signal_number == signal.SIGINT and current_rank().is_rank0:
+            _write_error(f"stopping after this {self._unit}; Ctrl-C again to stop now")
         self.signal_number = signal_number
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopFlag]:
+def stop_on_signals(unit: str = "step") -> Iterator[StopFlag]:
     """Inside the block, a stop signal sets the flag instead of ending the process. A block inside another shares its flag.
+
+    `unit` is what is finished first, such as a video; the first Ctrl-C says so.
 
     A failure after a signal is its consequence (the signal reaches child processes and other ranks too), so any Exception
     that leaves the block with the flag set becomes `StopRequested`.
     """
-    flag = _find_active_flag() or StopFlag()
+    flag = _find_active_flag() or StopFlag(unit)
     is_main_thread = threading.current_thread() is threading.main_thread()  # the only one that can set handlers
     is_outermost = is_main_thread and not flag._outer_handlers
     if is_outermost:
@@ -114,14 +121,19 @@ def _end_stopped_process(stop: StopRequested, describe: Callable[[StopRequested]
     """Prints the sentence, ends the child processes and exits without running anything that could still fail."""
     with suppress(Exception):  # the signal may have come in the middle of a write to the same stream
         sys.stdout.flush()
-    text = f"{describe(stop)}\n"
-    if sys.stderr is not None and sys.stderr.isatty():
-        text = f"{_SHOW_CURSOR}\r{text}"  # a progress bar hides it
-    with suppress(OSError):
-        os.write(2, text.encode(errors="backslashreplace"))
+    _write_error(describe(stop))
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(stop.exit_code)
+
+
+def _write_error(line: str) -> None:
+    """Writes a line on standard error, past whatever the signal has interrupted."""
+    text = f"{line}\n"
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = f"{_SHOW_CURSOR}\r{_CLEAR_LINE}{text}"  # a progress bar hides the cursor
+    with suppress(OSError):
+        os.write(2, text.encode(errors="backslashreplace"))
 
 
 def stop_with_parent() -> None:

@@ -10,18 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
+from muybridge.evaluation.overlap import Overlap, OverlapError, find_overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader, score_batch
 from muybridge.evaluation.scores_path import resolve_scores_path
@@ -36,9 +39,10 @@ from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
 from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
-from muybridge.records import Preprocessing, Scorer
+from muybridge.records import Checkpoint, Preprocessing, Scorer
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
+from muybridge.weights.address import find_checkpoint, find_run_folder, is_default_checkpoint, select_checkpoint
 from muybridge.weights.card import Card
 
 
@@ -59,7 +63,7 @@ class EvaluationJob:
         """The header of the score file."""
         return ScoresHeader(
             classes=self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing),
+            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.manifest.time_origin),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
@@ -70,11 +74,32 @@ class EvaluationJob:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The accuracy of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop."""
+    """The accuracy of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
+
+    `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others.
+    """
 
     accuracy: Accuracy
     num_looped_videos: int
     path: Path
+    overlap: Overlap | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences without which the accuracy flatters: training videos among the scored ones, weights chosen by them."""
+        chosen = self.checkpoint == "best"
+        return self.overlap.format_sentences(chosen_by_validation=chosen) if self.overlap else []
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values. `overlap` is null for weights that are not of a run."""
+        return {
+            "scores": str(self.path),
+            "num_looped_videos": self.num_looped_videos,
+            "checkpoint": self.checkpoint,
+            "overlap": self.overlap.to_json() if self.overlap else None,
+            **self.accuracy.to_json(),
+        }
 
 
 def evaluate_split(
@@ -83,6 +108,7 @@ def evaluate_split(
     path: Path | None = None,
     *,
     clip_length: int | None = None,
+    refuse_overlap: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score one split of a data set with saved weights and write the scores to `path`, by default as `scores_path.py` says.
@@ -90,18 +116,23 @@ def evaluate_split(
     `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
     `timeouts.scoring_minutes` pass without a batch. Raises ValueError where the weights cannot be loaded, the data cannot be
-    opened, or the split has no videos, and `StopRequested` after a signal, once the scored videos are saved.
+    opened, or the split has no videos, `OverlapError` with `refuse_overlap` where training videos would be scored, and
+    `StopRequested` after a signal, once the scored videos are saved.
     """
     device = local_device(resolve_device(settings.device))
-    loaded = load_scorer(weights, device, settings.precision)
+    address = select_checkpoint(weights, settings.checkpoint)
+    loaded = load_scorer(address, device, settings.precision)
     job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
     job = replace(job, precision=loaded.precision)
     if path is None:
-        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing)
-        path = resolve_scores_path(weights, settings.data, job.make_header(), default_protocol)
+        run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
+        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing, run_origin)
+        own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
+        path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
+    overlap = _find_overlap(weights, job, refuse=refuse_overlap)
     with (
-        stop_on_signals() as stop,
+        stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
         watchdog.limit_phase("evaluation", settings.timeouts.scoring_minutes, "timeouts.scoring_minutes"),
     ):
@@ -113,7 +144,22 @@ def evaluate_split(
             if on_progress:
                 on_progress(num_videos, len(job.manifest))
 
-        return evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
+        result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
+    return replace(result, overlap=overlap, checkpoint=find_checkpoint(address))
+
+
+def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:
+    """The overlap of the scored videos with those of the run, computed by rank 0 for all; None for weights without a run."""
+    run, ranks = find_run_folder(weights), ProcessGroup(current_rank())
+    if run is None:
+        if refuse:
+            raise OverlapError(f"{weights} is not of a run folder, so the videos it was trained on are not known")
+        return None
+    overlap = ranks.broadcast_from_rank0(find_overlap(run, job.manifest) if ranks.is_rank0 else None)
+    assert overlap is not None, "rank 0 has computed it"
+    if refuse and (overlap.num_training or overlap.problem):
+        raise OverlapError("; ".join(overlap.format_sentences(chosen_by_validation=False)))
+    return overlap
 
 
 def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
@@ -125,9 +171,11 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed or 0,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
+        validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
@@ -147,15 +195,14 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
 
 
 def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> EvaluateSettings:
-    """Fill in an unset fold, seed, columns and rate from the run that made the weights, if it was trained on the same data.
+    """Fill in what is unset of how data is read from the run that made the weights, if it was trained on the same data.
 
     Otherwise the split to score could contain videos that the run was trained on.
     """
-    address = Path(weights)
-    saved_settings = (address if address.is_dir() else address.parent) / "settings.yaml"
-    if not saved_settings.is_file():
+    run = find_run_folder(weights)
+    if run is None:
         return settings
-    saved = read_settings(saved_settings)
+    saved = read_settings(run / "settings.yaml")
     data = str(saved.get("data"))
     if data != settings.data and Path(data).resolve() != Path(settings.data).resolve():
         return settings
@@ -165,6 +212,9 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
+        time_origin=saved.get("time_origin") if settings.time_origin is None else settings.time_origin,
+        background=bool(saved.get("background")) if settings.background is None else settings.background,
+        validation=saved.get("validation") if settings.validation is None else settings.validation,
     )
 
 
@@ -190,7 +240,7 @@ def evaluate(
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
-    reader = open_clip_reader(job.manifest.root, job.preprocessing)
+    reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
     dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from muybridge.bounds import NumClips, check_fields
 from muybridge.parsing import parse_record
-from muybridge.records import FLOW_FIELDS, Preprocessing
+from muybridge.records import FLOW_FIELDS, Preprocessing, TimeOrigin
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
@@ -23,7 +23,7 @@ Average = Literal["softmax", "logits"]
 # Fields of Preprocessing that a protocol does not record. It has the defaults of the modality for them.
 UNRECORDED = ("interpolation", "mean", "std")
 # What may be absent from a file.
-OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS)
+OPTIONAL_KEYS = (*UNRECORDED, *FLOW_FIELDS, "time_origin")
 # Fields of Preprocessing that have another name in a file, where `crop` is the position of the crop.
 FILE_NAMES = {"crop": "crop_size"}
 # The order of keys in a file; later fields of Preprocessing follow in theirs.
@@ -45,6 +45,8 @@ class EvaluationProtocol:
     """What is averaged over a video's readable clips: softmax, or logits followed by one softmax."""
     placement: ClipPlacement = "uniform"
     crop: CropPosition = "centre"
+    time_origin: TimeOrigin = "picture"
+    """Where the bounds of the data's segments count from. A file has it only where it is not the default."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -53,9 +55,11 @@ class EvaluationProtocol:
         object.__setattr__(self, "preprocessing", recorded)
 
     @classmethod
-    def from_settings(cls, settings: EvaluationSettings, preprocessing: Preprocessing) -> EvaluationProtocol:
-        """The protocol of `muybridge evaluate` with these settings."""
-        return cls(preprocessing, settings.clips, settings.average)
+    def from_settings(
+        cls, settings: EvaluationSettings, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture"
+    ) -> EvaluationProtocol:
+        """The protocol of `muybridge evaluate` with these settings, on data whose segments count from `time_origin`."""
+        return cls(preprocessing, settings.clips, settings.average, time_origin=time_origin)
 
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
@@ -77,6 +81,8 @@ class EvaluationProtocol:
         if preprocessing.modality == "flow":
             gap, chained = preprocessing.flow_gap, ", chained" if preprocessing.flow_chain else ""
             parts.append(f"optical flow over {gap} frames{chained}" if gap > 1 else "optical flow")
+        if self.time_origin == "container":
+            parts.append("segments by the clock of a player")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +90,8 @@ class EvaluationProtocol:
         recorded = self.preprocessing.to_json()
         values = {FILE_NAMES.get(name, name): value for name, value in recorded.items() if name not in UNRECORDED}
         values |= {"placement": self.placement, "clips": self.clips, "crop": self.crop, "average": self.average}
+        if self.time_origin != "picture":
+            values["time_origin"] = self.time_origin
         return {name: values[name] for name in (*FIRST_KEYS, *values)}
 
     @classmethod

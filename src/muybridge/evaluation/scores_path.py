@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
@@ -20,16 +21,28 @@ _WEIGHTS_SUFFIXES = (".safetensors", ".onnx")
 
 
 def resolve_scores_path(
-    weights: str | Path, data: str, header: ScoresHeader, default_protocol: EvaluationProtocol
+    weights: str | Path, data: str, header: ScoresHeader, default_protocol: EvaluationProtocol | None
 ) -> Path:
-    """The score file of these weights on `data`: in the run folder, else beside the weights."""
+    """The score file of these weights on `data`: in the run folder, else beside the weights.
+
+    `default_protocol` None: a hash ends the name in any case, since the weights are not those that the run is scored with.
+    """
     address = Path(weights)
-    name = f"{header.split}-{_make_data_name(data)}-{_hash_evaluation(header)}.parquet"
-    if not address.is_dir():
-        stem = address.stem if address.suffix in _WEIGHTS_SUFFIXES else address.name
-        return address.with_name(f"{stem}.{name}")
+    digest = _hash_values([header.manifest_sha256, header.protocol.to_json(), header.model_sha256, header.fold])
     is_own = header.protocol == default_protocol and _is_data_of_run(address, data, header.fold)
-    return address / "scores" / (f"{header.split}.parquet" if is_own else name)
+    return _resolve_path(
+        address, header.split if is_own else f"{header.split}-{_make_data_name(data)}-{digest}", "parquet"
+    )
+
+
+def resolve_timelines_path(
+    weights: str | Path, data: str, split: str, fold: int | None, *, manifest_sha256: str, model_sha256: str
+) -> Path:
+    """The segments file of `muybridge evaluate --timeline`, named like a score file."""
+    is_own = _is_data_of_run(Path(weights), data, fold)
+    digest = _hash_values([manifest_sha256, model_sha256, fold])
+    name = split if is_own else f"{split}-{_make_data_name(data)}-{digest}"
+    return _resolve_path(Path(weights), name, "timeline.parquet")
 
 
 def is_of_other_data(path: Path) -> bool:
@@ -39,6 +52,8 @@ def is_of_other_data(path: Path) -> bool:
 
 def _is_data_of_run(run: Path, data: str, fold: int | None) -> bool:
     """Whether a run was trained on this address and fold. An old run without settings.yaml is taken at its word."""
+    if not run.is_dir():
+        return False
     path = run / "settings.yaml"
     if not path.is_file():
         return True
@@ -52,7 +67,14 @@ def _make_data_name(data: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem)[:60] or "data"
 
 
-def _hash_evaluation(header: ScoresHeader) -> str:
-    """The first digits of a hash of videos, protocol, weights and fold."""
-    values = [header.manifest_sha256, header.protocol.to_json(), header.model_sha256, header.fold]
+def _resolve_path(address: Path, name: str, extension: str) -> Path:
+    """A file in the run folder, or beside weights and named after them."""
+    if address.is_dir():
+        return address / "scores" / f"{name}.{extension}"
+    stem = address.stem if address.suffix in _WEIGHTS_SUFFIXES else address.name
+    return address.with_name(f"{stem}.{name}.{extension}")
+
+
+def _hash_values(values: list[Any]) -> str:
+    """The first digits of a hash of what decides scores: videos, weights, fold and, where there is one, the protocol."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_NUM_DIGITS]

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.close(descriptor)  # and with it the lock
 
 
-def check_output_file(path: Path) -> None:
-    """Raises ValueError where a file cannot have this name because a folder has it."""
+def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
+    """Raises ValueError where a folder has this name, or where a file would not have one of the extensions (`.parquet`).
+
+    A device or a pipe may have any name.
+    """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file to write in it, such as {path / 'output'}")
+        raise ValueError(
+            f"{path} is a folder; name a file to write in it, such as {path / 'output'}{next(iter(extensions), '')}"
+        )
+    if extensions and path.suffix.lower() not in extensions and not is_stream(path):
+        expected = " or ".join(extensions)
+        raise ValueError(
+            f"{path} would be called like a file of another kind; give it a name that ends in {expected}, such as "
+            f"{path.with_suffix(extensions[0])}"
+        )
 
 
 def is_stream(path: Path) -> bool:

@@ -27,7 +27,7 @@ from muybridge.inference.finite import check_finite_outputs
 from muybridge.inference.onnx import OnnxScorer, write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import Specification
+from muybridge.models.family import ConvolutionKind, Specification
 from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import Card, build_network
@@ -146,6 +146,9 @@ def _convert_to_torchvision(network: VideoResNet) -> dict[str, Tensor]:
             (spec.stem_pool, "it has no max-pool after the stem"),
             (family == "r2plus1d" and spec.stem_mid_channels != 45, "its R(2+1)D stem has 45 mid-channels"),
             (not spec.middle_relu, "it has ReLU between the halves of (2+1)D"),
+            (spec.stem_frames != 3, f"its stem sees 3 frames, not {spec.stem_frames}"),
+            (spec.factorized_shortcuts, "its shortcuts are not factorized"),
+            (ConvolutionKind.TEMPORAL_THEN_SPATIAL in spec.stages, "its (2+1)D convolves space first"),
         )
         if applies
     ]

@@ -180,7 +180,7 @@ class FoldedBlock(nn.Module):
         self.convolutions = nn.ModuleList(folded)
         self.shortcut = None
         if block.downsample is not None:
-            (self.shortcut,) = _fold_steps(list_convolution_steps(block.downsample), channel_multiple)
+            self.shortcut = nn.Sequential(*_fold_steps(list_convolution_steps(block.downsample), channel_multiple))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""

@@ -125,21 +125,19 @@ class QuantizedBlock(nn.Module):
         super().__init__()
         self.input_params = input_params
         self.convolutions = nn.ModuleList(_quantize_chain(block.convolutions, input_params, params_by_module))
-        shortcut = block.shortcut
-        assert shortcut is None or isinstance(shortcut, FoldedConvolution), "a shortcut is a convolution"
-        self.shortcut = (
-            None if shortcut is None else QuantizedConvolution(shortcut, input_params, params_by_module[shortcut])
-        )
+        self.shortcut, self.shortcut_params = None, input_params
+        if block.shortcut is not None:
+            (*_, last) = block.shortcut
+            self.shortcut = nn.Sequential(*_quantize_chain(block.shortcut, input_params, params_by_module))
+            self.shortcut_params = params_by_module[last]
 
     def forward(self, codes: Tensor) -> Tensor:
         """uint8 (N, C, T, H, W) -> (N, C', T', H', W')."""
         # The last convolution overwrites the residual; the first one has read it by then.
-        residual, residual_params = codes, self.input_params
-        if self.shortcut is not None:
-            residual, residual_params = self.shortcut(codes), self.shortcut.output_params
+        residual = codes if self.shortcut is None else self.shortcut(codes)
         for convolution in self.convolutions[:-1]:
             codes = convolution(codes)
-        out: Tensor = self.convolutions[-1](codes, residual, residual_params)
+        out: Tensor = self.convolutions[-1](codes, residual, self.shortcut_params)
         return out
 
 

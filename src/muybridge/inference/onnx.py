@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import fold_batch_norm
 from muybridge.inference.onnx_checks import check_onnx_file
-from muybridge.inference.two_dimensional import move_frames_to_channels
+from muybridge.inference.two_dimensional import check_pools_per_frame, move_frames_to_channels
 from muybridge.kernels.forms import IntTuple
 from muybridge.models.network import VideoResNet, list_convolution_steps
 from muybridge.weights.card import METADATA_KEY, Card, parse_card
@@ -79,12 +79,13 @@ def write_onnx(network: VideoResNet, card: Card, path: Path, *, two_dimensional:
     size = (preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop)
     maps = _GraphValue(INPUT_NAME, size)
     if two_dimensional:
+        check_pools_per_frame(network)
         maps = _GraphValue(_add_frames_reshape(graph, INPUT_NAME, size), size)
     convolve = _add_two_dimensional_convolution if two_dimensional else _add_convolution
     stem, blocks, head = network.split()
     maps = _add_chain(graph, maps, convolve, stem)
-    if network.specification.stem_pool:
-        maps = _add_max_pool(graph, maps, two_dimensional=two_dimensional)
+    for pool in (module for module in stem if isinstance(module, nn.MaxPool3d)):
+        maps = _add_max_pool(graph, maps, pool, two_dimensional=two_dimensional)
     for block in blocks:
         residual = maps if block.downsample is None else _add_chain(graph, maps, convolve, block.downsample)
         out = _add_chain(graph, maps, convolve, *block.convolutions)
@@ -187,9 +188,10 @@ def _add_two_dimensional_convolution(
     return _GraphValue(name, (convolution.out_channels, *output_sizes))
 
 
-def _add_max_pool(graph: _GraphBuilder, maps: _GraphValue, *, two_dimensional: bool) -> _GraphValue:
-    """The 1x3x3 max-pool of stride 1x2x2 after the stem."""
-    kernel, stride, padding = (1, 3, 3), (1, 2, 2), (0, 1, 1)
+def _add_max_pool(graph: _GraphBuilder, maps: _GraphValue, pool: nn.MaxPool3d, *, two_dimensional: bool) -> _GraphValue:
+    """The max-pool after the stem; in two dimensions it is over single frames."""
+    kernel, stride, padding = pool.kernel_size, pool.stride, pool.padding
+    assert isinstance(kernel, tuple) and isinstance(stride, tuple) and isinstance(padding, tuple), "three numbers each"
     first_axis = 1 if two_dimensional else 0
     name = graph.add_node(
         "MaxPool",

@@ -61,7 +61,9 @@ class SplitNetwork:
 
 
 def _is_per_frame(layer: nn.Module) -> bool:
-    """Whether all convolutions of the layer have temporal size and stride 1."""
+    """Whether all convolutions of the layer have temporal size and stride 1, and its max-pool too."""
+    if isinstance(layer, nn.MaxPool3d):
+        return layer.stride == (1, 2, 2)
     return all(conv.temporal_geometry[:2] == (1, 1) for conv in layer.modules() if isinstance(conv, FoldedConvolution))
 
 
@@ -71,6 +73,11 @@ def check_streamable(network: InferenceNetwork) -> None:
     if spec.stem is ConvolutionKind.TIME_AS_CHANNELS:
         raise ValueError(
             f"{spec.name} takes the {spec.clip_length} frames of a clip as channels, so it cannot run along a video; "
+            "score it window by window"
+        )
+    if spec.stem_pool_time_stride != 1:
+        raise ValueError(
+            f"this {spec.name} has a max-pool over time after its stem, so it cannot run along a video; "
             "score it window by window"
         )
 
@@ -264,12 +271,16 @@ class _StreamBlock:
         # Before the stride, frames are those of the input: `first_center` concerns only the strided convolution.
         folded = [layer for layer in block.convolutions if isinstance(layer, FoldedConvolution)]
         self._convolutions = [_StreamConvolution(layer, first_center) for layer in folded]
-        shortcut = block.shortcut
-        self._shortcut = _StreamConvolution(shortcut, first_center) if isinstance(shortcut, FoldedConvolution) else None
+        shortcut = [] if block.shortcut is None else block.shortcut.children()
+        self._shortcut = [
+            _StreamConvolution(layer, first_center) for layer in shortcut if isinstance(layer, FoldedConvolution)
+        ]
         self._residual: Tensor | None = None
 
     def push(self, maps: Tensor | None, *, last: bool) -> Tensor | None:
-        shortcut_maps = maps if self._shortcut is None else self._shortcut.push(maps, last=last)
+        shortcut_maps = maps
+        for convolution in self._shortcut:
+            shortcut_maps = convolution.push(shortcut_maps, last=last)
         pieces = [piece for piece in (self._residual, shortcut_maps) if piece is not None]
         for convolution in self._convolutions[:-1]:
             maps = convolution.push(maps, last=last)

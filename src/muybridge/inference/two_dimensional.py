@@ -20,6 +20,15 @@ def move_frames_to_channels(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 1, 3, 4).flatten(1, 2)
 
 
+def check_pools_per_frame(network: VideoResNet) -> None:
+    """Raise ValueError for a network with a max-pool over time, which has no 2-D form here."""
+    if network.specification.stem_pool_time_stride != 1:
+        raise ValueError(
+            f"this {network.specification.name} has a max-pool over time after its stem, which has no form in 2-D; "
+            "leave out --two-dimensional"
+        )
+
+
 class TwoDimensionalConvolution(nn.Module):
     """A 3-D convolution, batch norm and perhaps ReLU as one 2-D convolution with a bias."""
 
@@ -102,5 +111,9 @@ class TwoDimensionalNetwork(nn.Module):
 
 
 def convert_to_two_dimensional(network: VideoResNet) -> TwoDimensionalNetwork:
-    """Return a copy of `network` for inference on the CPU without 3-D convolutions; it shares the classifier's weights."""
+    """Return a copy of `network` for inference on the CPU without 3-D convolutions; it shares the classifier's weights.
+
+    ValueError for a network with a max-pool over time.
+    """
+    check_pools_per_frame(network)
     return TwoDimensionalNetwork(network).eval()

@@ -124,7 +124,8 @@ def has_onednn() -> bool:
 class FactorizedConvolution(nn.Sequential):
     """(2+1)D in the four parts of the paper's Figure 1e: 1 x d x d, batch norm, ReLU, t x 1 x 1; then `others`.
 
-    With `relu` false the third part is the identity, and the two halves are one linear map up to batch norm.
+    The halves may stand in the other order, as in other projects. With `relu` false the third part is the identity, and the two
+    halves are one linear map up to batch norm.
 
     There are 45, 230, 460 or 921 mid-channels, but tensor cores need a multiple of 8. At execution they are padded with zero
     filters to `channel_multiple`; their maps stay zero through batch norm and ReLU and are multiplied by zero weights. None is
@@ -133,33 +134,33 @@ class FactorizedConvolution(nn.Sequential):
 
     def __init__(
         self,
-        spatial: Convolution3d,
+        first: Convolution3d,
         norm: nn.BatchNorm3d,
-        temporal: Convolution3d,
+        second: Convolution3d,
         *others: nn.Module,
         relu: bool = True,
     ) -> None:
         between: nn.Module = nn.ReLU(inplace=True) if relu else nn.Identity()
-        super().__init__(spatial, norm, between, temporal, *others)
+        super().__init__(first, norm, between, second, *others)
         self.channel_multiple: int | None = None
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""
-        spatial, norm, temporal = self[0], self[1], self[3]
-        assert isinstance(spatial, Convolution3d) and isinstance(temporal, Convolution3d), "two halves"
-        extra_channels = -spatial.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
+        first, norm, second = self[0], self[1], self[3]
+        assert isinstance(first, Convolution3d) and isinstance(second, Convolution3d), "two halves"
+        extra_channels = -first.out_channels % (self.channel_multiple or (8 if clips.is_cuda else 1))
         # Other norms, such as those synchronized between ranks, cannot be padded here.
-        if spatial.execution == "plain" or type(norm) is not nn.BatchNorm3d:
+        if first.execution == "plain" or type(norm) is not nn.BatchNorm3d:
             extra_channels = 0
         if extra_channels == 0:
-            maps = spatial(clips)
+            maps = first(clips)
         else:
-            maps = spatial.convolve(clips, functional.pad(spatial.weight, (0, 0) * 4 + (0, extra_channels)))
+            maps = first.convolve(clips, functional.pad(first.weight, (0, 0) * 4 + (0, extra_channels)))
         maps = apply_norm(norm, maps, relu=isinstance(self[2], nn.ReLU), extra_channels=extra_channels)
         if extra_channels == 0:
-            maps = temporal(maps)
+            maps = second(maps)
         else:
-            maps = temporal.convolve(maps, functional.pad(temporal.weight, (0, 0) * 3 + (0, extra_channels)))
+            maps = second.convolve(maps, functional.pad(second.weight, (0, 0) * 3 + (0, extra_channels)))
         others = list(self.children())[4:]
         return apply_layers(others, maps) if others else maps
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
@@ -31,7 +32,7 @@ class ClipDataset(Dataset[tuple[Any, int]]):
     """The clips of one split, for torch's DataLoader and any sampler, DistributedSampler among them.
 
     Args:
-        data: A data address (docs/data.md), or a `Manifest` from `open_data`.
+        data: A data address (docs/data.md), or a `Manifest` from `open_data`, which has further options.
         split: train, validation, test or unused.
         preprocessing: How frames become clips (default: the paper's). Take `recognizer.card.preprocessing` for a network that
             is fine-tuned.
@@ -59,14 +60,14 @@ class ClipDataset(Dataset[tuple[Any, int]]):
             raise TypeError(f"data is a path or a Manifest, not {type(data).__name__}")
         if transforms is not None and not callable(transforms):
             raise TypeError(f"transforms is called with each clip, but {type(transforms).__name__} cannot be called")
-        manifest = data if isinstance(data, Manifest) else open_data(os.fspath(data), seed=seed)
+        manifest = data if isinstance(data, Manifest) else open_data(os.fspath(data), validation=ValidationSplit(seed))
         selected = manifest.select_split(split)
         if len(selected) == 0:
             raise ValueError(
                 f"the data has no videos in the split {split}; it has {', '.join(manifest.count_videos())}"
             )
         self.preprocessing = preprocessing or Preprocessing()
-        self.reader = open_clip_reader(manifest.root, self.preprocessing)
+        self.reader = open_clip_reader(manifest.root, self.preprocessing, manifest.time_origin)
         self.manifest = self.reader.select_videos(selected)
         self.seed = seed
         self.transforms = transforms

@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.evaluation_clips import read_clips
-from muybridge.loading.frame_stream import stream_frames
+from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK, stream_frames
 from muybridge.prepared.dataset import check_frame_size, is_prepared, read_description
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
-from muybridge.records import ClipTimes, FrameSource, Preprocessing, VideoError, YuvClip
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, TimeOrigin, VideoError, YuvClip
 from muybridge.video.flow import FlowCache, compute_flow_view, import_opencv
+from muybridge.video.flow_pictures import FlowPictures
 from muybridge.video.media import MediaFiles
 from muybridge.video.views import (
     AnyView,
     FlowView,
     View,
     compute_center_corner,
+    crop_flow,
     make_evaluation_view,
     make_training_view,
     sample_crop,
@@ -99,7 +101,10 @@ class RgbReader:
 
 @dataclass(frozen=True)
 class FlowReader:
-    """Clips of optical flow computed from frames. Raises ImportError if OpenCV is not installed."""
+    """Clips of optical flow: of the pictures of flow that are stored with a video, else computed from its frames.
+
+    Raises ImportError if OpenCV is not installed.
+    """
 
     source: FrameSource
     preprocessing: Preprocessing
@@ -115,13 +120,25 @@ class FlowReader:
         self, video: str, ticks: NDArray[np.int64], *, mirror: bool, generator: np.random.Generator
     ) -> FlowView:
         """See `ClipReader`."""
+        preprocessing = self.preprocessing
+        if (stored := self._open_stored_flow(video)) is not None:
+            corner, mirrored = sample_crop(self._size, preprocessing.crop, mirror=mirror, generator=generator)
+            return self._read_stored_view(stored, ticks, {}, corner, mirror=mirrored)
         frames = self.source.read(video, ticks)
-        view = make_training_view(frames, self.preprocessing.crop, mirror=mirror, generator=generator)
-        return compute_flow_view(view, ticks, self.preprocessing, {})
+        view = make_training_view(frames, preprocessing.crop, mirror=mirror, generator=generator)
+        return compute_flow_view(view, ticks, preprocessing, {})
 
     def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[FlowView | VideoError]:
         """See `ClipReader`. A flow that several clips share is computed once."""
         flow_cache: FlowCache = {}
+        try:
+            stored = self._open_stored_flow(video)
+        except VideoError as error:
+            yield from (error for _ in clips)
+            return
+        if stored is not None:
+            yield from (self._read_stored_clip(stored, clip, flow_cache) for clip in clips)
+            return
         for clip, frames in read_clips(self.source, video, clips):
             if isinstance(frames, VideoError):
                 yield frames
@@ -131,6 +148,11 @@ class FlowReader:
     def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[FlowView]:
         """See `ClipReader`."""
         flow_cache: FlowCache = {}
+        if (stored := self._open_stored_flow(video)) is not None:
+            for first in range(0, len(ticks_mg), TIMESTEPS_PER_CHUNK):
+                ticks = ticks_mg[first : first + TIMESTEPS_PER_CHUNK].reshape(-1)
+                yield self._read_stored_view(stored, ticks, flow_cache, self._center_corner)
+            return
         for ticks, frames in stream_frames(self.source, video, ticks_mg):
             yield self._compute_center_view(frames, ticks, flow_cache)
 
@@ -139,11 +161,47 @@ class FlowReader:
         import_opencv().setNumThreads(1)  # many workers compute side by side
 
     def _compute_center_view(self, frames: YuvClip, ticks: NDArray[np.int64], flow_cache: FlowCache) -> FlowView:
-        first = int(ticks.min())
-        for pair in [pair for pair in flow_cache if pair[0] < first]:
-            del flow_cache[pair]  # clips are in order of time: no later clip needs it
+        _forget_earlier_flow(flow_cache, ticks)
         view = make_evaluation_view(frames, self.preprocessing.crop)
         return compute_flow_view(view, ticks, self.preprocessing, flow_cache)
+
+    def _open_stored_flow(self, video: str) -> FlowPictures | None:
+        return self.source.open_flow(video) if isinstance(self.source, MediaFiles) else None
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.preprocessing.scale_height, self.preprocessing.scale_width
+
+    @property
+    def _center_corner(self) -> tuple[int, int]:
+        return compute_center_corner(self._size, self.preprocessing.crop)
+
+    def _read_stored_clip(self, stored: FlowPictures, clip: ClipTimes, flow_cache: FlowCache) -> FlowView | VideoError:
+        try:
+            return self._read_stored_view(stored, clip.ticks, flow_cache, self._center_corner)
+        except VideoError as error:
+            return error
+
+    def _read_stored_view(
+        self,
+        stored: FlowPictures,
+        ticks: NDArray[np.int64],
+        flow_cache: FlowCache,
+        corner: tuple[int, int],
+        *,
+        mirror: bool = False,
+    ) -> FlowView:
+        _forget_earlier_flow(flow_cache, ticks)
+        group = len(self.preprocessing.frame_offsets)
+        fields = stored.read_flows(ticks, group, self._size, flow_cache)
+        return crop_flow(fields, corner, self.preprocessing.crop, mirror=mirror)
+
+
+def _forget_earlier_flow(flow_cache: FlowCache, ticks: NDArray[np.int64]) -> None:
+    """Clips are in order of time: no later clip needs flow from before these ticks."""
+    first = int(ticks.min())
+    for pair in [pair for pair in flow_cache if pair[0] < first]:
+        del flow_cache[pair]
 
 
 @dataclass(frozen=True)
@@ -197,13 +255,15 @@ def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> Cli
             return FlowReader(source, preprocessing)
 
 
-def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
+def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> ClipReader:
     """The reader for the videos of a manifest: those of prepared data if `root` is a prepared folder, else files under it.
 
-    Optical flow is read from prepared data if it is stored there at this rate and gap, and computed from frames otherwise.
+    `time_origin` is that of the manifest; prepared videos have no other than their first frame.
+    Optical flow is read from prepared data if it is stored there at this rate and gap, from pictures of flow that lie with the
+    frames of a video, and computed from frames otherwise.
     Raises ValueError if prepared data holds frames of another size, ImportError if flow must be computed without OpenCV.
     """
-    source = open_frame_source(root, preprocessing)
+    source = open_frame_source(root, preprocessing, time_origin)
     if preprocessing.modality == "flow" and is_prepared(root):
         description = read_description(root)
         if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
@@ -212,14 +272,14 @@ def open_clip_reader(root: str, preprocessing: Preprocessing) -> ClipReader:
     return create_clip_reader(source, preprocessing)
 
 
-def open_frame_source(root: str, preprocessing: Preprocessing) -> FrameSource:
+def open_frame_source(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> FrameSource:
     """The frames of a manifest's videos: from shards if `root` is prepared data, else from files and folders under it.
 
     Raises ValueError if prepared data holds frames of another size than the preprocessing.
     """
     expected = (preprocessing.scale_height, preprocessing.scale_width)
     if not is_prepared(root):
-        return MediaFiles(root, scale_height=expected[0], scale_width=expected[1])
+        return MediaFiles(root, scale_height=expected[0], scale_width=expected[1], time_origin=time_origin)
     description = read_description(root)
     stored = (description.scale_height, description.scale_width)
     check_frame_size(root, stored, preprocessing)

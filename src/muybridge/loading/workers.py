@@ -27,7 +27,11 @@ Batch = TypeVar("Batch")
 
 
 class WorkerKilled(RuntimeError):
-    """A worker process ended without being asked to."""
+    """A worker process ended without being asked to. `items` are those of the dataset that it was reading, as far as known."""
+
+    def __init__(self, message: str, items: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.items = tuple(items)
 
 
 def load_batches(
@@ -73,7 +77,8 @@ def load_batches(
         raise WorkerKilled(
             f"a data worker was killed{tracked_dataset.describe_videos_in_progress(str(error))}, most "
             f"often because memory ran out; lower loading.workers, "
-            f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})"
+            f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})",
+            tracked_dataset.find_items_in_progress(str(error)),
         ) from error
 
 
@@ -96,11 +101,14 @@ class _TrackedDataset(Dataset[Item]):
 
     def describe_videos_in_progress(self, error: str) -> str:
         """The video that the worker named in `error` by its process id was reading; those of all workers if none is named."""
-        lost_processes = set(map(int, re.findall(r"\d+", error)))
-        rows = [(process, item) for process, item in self.worker_items.tolist() if item >= 0]
-        lost_items = [item for process, item in rows if process in lost_processes] or [item for _, item in rows]
-        videos = [self.dataset.get_video(item) for item in lost_items]
+        items = self.find_items_in_progress(error) or [item for _, item in self.worker_items.tolist() if item >= 0]
+        videos = [self.dataset.get_video(item) for item in items]
         return f" while it read {' or '.join(videos)}" if videos else ""
+
+    def find_items_in_progress(self, error: str) -> list[int]:
+        """What the worker named in `error` by its process id was reading."""
+        lost_processes = set(map(int, re.findall(r"\d+", error)))
+        return [item for process, item in self.worker_items.tolist() if item >= 0 and process in lost_processes]
 
 
 def _is_lost_worker_error(error: Exception) -> bool:

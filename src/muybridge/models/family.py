@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, TypedDict, Unpack
@@ -22,6 +22,7 @@ from muybridge.bounds import (
     NetworkWidth,
     NormEpsilon,
     NumClasses,
+    StemFrames,
     StemMidChannels,
     check_fields,
     check_values,
@@ -34,6 +35,9 @@ class ConvolutionKind(StrEnum):
     FULL_3D = "full_3d"  # t x d x d
     FRAME_2D = "frame_2d"  # 1 x d x d: single frames
     SPATIAL_THEN_TEMPORAL = "spatial_then_temporal"  # (2+1)D: 1 x d x d, batch norm, ReLU, t x 1 x 1
+    TEMPORAL_THEN_SPATIAL = (
+        "temporal_then_spatial"  # PyTorchVideo's R(2+1)D: t x 1 x 1 first, no more channels in between
+    )
     TIME_AS_CHANNELS = "time_as_channels"  # L x d x d over all L frames, after which there is no time; stem only
 
 
@@ -105,6 +109,11 @@ class Specification:
     norm_epsilon: NormEpsilon = 1e-3  # 1e-3 in the authors' code, 1e-5 in torchvision
     clip_length: ClipLength = 16  # frames; part of the shape only for TIME_AS_CHANNELS, else the default for sampling
     middle_relu: bool = True  # ReLU between the halves of (2+1)D, one of its two advantages in the paper (section 3.5)
+    # How networks of other projects differ (weights/naming.py). The paper's have none of it.
+    stem_frames: StemFrames = 3  # frames that a full_3d or (2+1)D stem sees
+    stem_pool_time_stride: Annotated[int, Interval(ge=1, le=2)] = 1  # 2: the pool is 3x3x3, of stride 2 in time too
+    factorized_shortcuts: bool = False  # projections of (2+1)D stages are (2+1)D, of 1x1x1 filters
+    spatial_strides: tuple[Annotated[int, Interval(ge=1, le=2)], ...] = STRIDES  # of the first block of conv2..conv5
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -116,21 +125,24 @@ class Specification:
         return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values; `middle_relu` is included only if it is false, as in cards of version 0.1.0."""
+        """The record as JSON values; `OPTIONAL_FIELDS` are included only if they are not the paper's."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()} | {
             "stem": str(self.stem),
             "stages": [str(kind) for kind in self.stages],
         }
-        if self.middle_relu:
-            del values["middle_relu"]
-        return values
+        paper = {field.name: field.default for field in fields(self) if field.name in OPTIONAL_FIELDS}
+        return {key: value for key, value in values.items() if key not in paper or getattr(self, key) != paper[key]}
+
+
+# Absent from files written before they existed, and from those of networks that have the paper's.
+OPTIONAL_FIELDS = ("middle_relu", "stem_frames", "stem_pool_time_stride", "factorized_shortcuts", "spatial_strides")
 
 
 def _check_shape(spec: Specification) -> None:
     """Raise ValueError for stages from which no network can be built."""
     if not spec.name:
         raise ValueError("a network needs a name, not an empty one")
-    for name in ("stages", "blocks", "temporal_strides"):
+    for name in ("stages", "blocks", "temporal_strides", "spatial_strides"):
         if len(getattr(spec, name)) != 4:
             raise ValueError(f"{name} must have one entry for each of conv2 to conv5, not {getattr(spec, name)}")
     if _FLAT in spec.stages or (spec.stem is _FLAT and set(spec.stages) != {_2D}):
@@ -139,6 +151,14 @@ def _check_shape(spec: Specification) -> None:
         )
     if any(stride != 1 for kind, stride in zip(spec.stages, spec.temporal_strides, strict=True) if kind is _2D):
         raise ValueError(f"a {_2D} stage must have temporal stride 1, not {spec.temporal_strides} for {spec.stages}")
+    if spec.stem is ConvolutionKind.TEMPORAL_THEN_SPATIAL:
+        raise ValueError(f"{spec.stem} is only for stages; the stem in front of them is {_2D}")
+    if spec.stem_frames % 2 == 0:
+        raise ValueError(
+            f"stem_frames must be odd, so that a frame has as many before as after it, not {spec.stem_frames}"
+        )
+    if spec.stem_pool_time_stride != 1 and not spec.stem_pool:
+        raise ValueError("stem_pool_time_stride 2 needs stem_pool true")
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -175,8 +195,7 @@ def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> S
     stem, *stages = FAMILIES[family]
     block, blocks = DEPTHS[int(depth)]
     if options.get("stem_mid_channels") is None:
-        width = options.get("width", Specification.width)
-        options["stem_mid_channels"] = max(1, round(Specification.stem_mid_channels * width / PAPER_WIDTH))
+        options["stem_mid_channels"] = _scale_stem_mid_channels(options.get("width", Specification.width))
     return Specification(
         name=name,
         stem=stem,
@@ -187,6 +206,21 @@ def build_specification(name: str, **options: Unpack[SpecificationOptions]) -> S
         temporal_strides=tuple(1 if kind is _2D else stride for kind, stride in zip(stages, STRIDES, strict=True)),
         **options,  # type: ignore[arg-type]  # stem_mid_channels is set by now
     )
+
+
+def change_specification(base: Specification, **options: Unpack[SpecificationOptions]) -> Specification:
+    """`base` with some options changed. At another width, the stem's mid-channels are those of that width."""
+    check_values(options, SpecificationOptions)
+    if options.get("stem_mid_channels") is None:
+        width = options.get("width", base.width)
+        options["stem_mid_channels"] = (
+            base.stem_mid_channels if width == base.width else _scale_stem_mid_channels(width)
+        )
+    return replace(base, **options)  # type: ignore[arg-type]  # stem_mid_channels is set by now
+
+
+def _scale_stem_mid_channels(width: int) -> int:
+    return max(1, round(PAPER_STEM_MID_CHANNELS * width / PAPER_WIDTH))
 
 
 def compute_mid_channels(in_channels: int, out_channels: int, *, t: int = 3, d: int = 3) -> int:

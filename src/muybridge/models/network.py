@@ -20,7 +20,6 @@ from torch.utils.checkpoint import checkpoint
 from muybridge.kernels.convolution import Convolution3d, FactorizedConvolution, NormalizedConvolution, Triple
 from muybridge.models.family import (
     BOTTLENECK_EXPANSION,
-    STRIDES,
     ConvolutionKind,
     Specification,
     SpecificationOptions,
@@ -114,13 +113,14 @@ def _freeze_running_statistics(block: nn.Module) -> Iterator[None]:
 
 def _build_stem(spec: Specification) -> nn.Sequential:
     """conv1: C x T x H x W -> width x T x H/2 x W/2 (T becomes 1 where the stem takes time as channels)."""
-    inputs, width = spec.input_channels, spec.width
+    inputs, width, frames = spec.input_channels, spec.width, spec.stem_frames
     following: list[nn.Module] = [_build_norm(width, spec), nn.ReLU(inplace=True)]
     if spec.stem_pool:
-        following.append(nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
+        following.append(_build_stem_pool(spec.stem_pool_time_stride))
     match spec.stem:
         case ConvolutionKind.FULL_3D:
-            first = Convolution3d(inputs, width, kernel_size=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
+            padding = (frames // 2, 3, 3)
+            first = Convolution3d(inputs, width, kernel_size=(frames, 7, 7), stride=(1, 2, 2), padding=padding)
         case ConvolutionKind.FRAME_2D:
             first = Convolution3d(inputs, width, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
         case ConvolutionKind.TIME_AS_CHANNELS:
@@ -129,9 +129,18 @@ def _build_stem(spec: Specification) -> nn.Sequential:
         case ConvolutionKind.SPATIAL_THEN_TEMPORAL:
             mid = spec.stem_mid_channels
             spatial = Convolution3d(inputs, mid, kernel_size=(1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3))
-            temporal = Convolution3d(mid, width, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+            temporal = Convolution3d(mid, width, kernel_size=(frames, 1, 1), padding=(frames // 2, 0, 0))
             return FactorizedConvolution(spatial, _build_norm(mid, spec), temporal, *following, relu=spec.middle_relu)
+        case ConvolutionKind.TEMPORAL_THEN_SPATIAL:
+            raise AssertionError("a specification has this kind in its stages only")
     return NormalizedConvolution(first, *following)
+
+
+def _build_stem_pool(time_stride: int) -> nn.MaxPool3d:
+    """A max-pool over 3x3 pixels of stride 2; of stride 2 in time too, it is over 3 frames."""
+    if time_stride == 1:
+        return nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+    return nn.MaxPool3d(kernel_size=(3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
 
 
 def _build_stage(spec: Specification, index: int) -> nn.Sequential:
@@ -140,7 +149,7 @@ def _build_stage(spec: Specification, index: int) -> nn.Sequential:
     kind, channels = spec.stages[index], spec.width * 2**index
     out_channels = channels * block.expansion
     in_channels = spec.width if index == 0 else out_channels // 2
-    stride = (spec.temporal_strides[index], STRIDES[index], STRIDES[index])
+    stride = (spec.temporal_strides[index], spec.spatial_strides[index], spec.spatial_strides[index])
     first = block(in_channels, channels, kind=kind, stride=stride, spec=spec)
     rest = [
         block(out_channels, channels, kind=kind, stride=(1, 1, 1), spec=spec) for _ in range(spec.blocks[index] - 1)
@@ -151,7 +160,7 @@ def _build_stage(spec: Specification, index: int) -> nn.Sequential:
 class ResidualBlock(nn.Module):
     """A chain of convolutions added to the input, or to its projection; then ReLU."""
 
-    downsample: NormalizedConvolution | None  # the projection, None for the identity
+    downsample: NormalizedConvolution | FactorizedConvolution | None  # the projection, None for the identity
 
     @property
     def convolutions(self) -> tuple[NormalizedConvolution, ...]:
@@ -188,7 +197,7 @@ class BasicBlock(ResidualBlock):
             _build_convolution(channels, channels, kind=kind, mid_channels=mid2, stride=(1, 1, 1), spec=spec),
             _build_norm(channels, spec),
         )
-        self.downsample = _build_shortcut(in_channels, channels, stride=stride, spec=spec)
+        self.downsample = _build_shortcut(in_channels, channels, kind=kind, stride=stride, spec=spec)
 
     @property
     def convolutions(self) -> tuple[NormalizedConvolution, ...]:
@@ -217,7 +226,7 @@ class BottleneckBlock(ResidualBlock):
             nn.ReLU(inplace=True),
         )
         self.conv3 = NormalizedConvolution(_build_pointwise(channels, out_channels), _build_norm(out_channels, spec))
-        self.downsample = _build_shortcut(in_channels, out_channels, stride=stride, spec=spec)
+        self.downsample = _build_shortcut(in_channels, out_channels, kind=kind, stride=stride, spec=spec)
 
     @property
     def convolutions(self) -> tuple[NormalizedConvolution, ...]:
@@ -272,6 +281,16 @@ def _build_convolution(
                 ),
                 relu=spec.middle_relu,
             )
+        case ConvolutionKind.TEMPORAL_THEN_SPATIAL:
+            time, height, width = stride
+            return FactorizedConvolution(
+                Convolution3d(in_channels, out_channels, kernel_size=(3, 1, 1), stride=(time, 1, 1), padding=(1, 0, 0)),
+                _build_norm(out_channels, spec),
+                Convolution3d(
+                    out_channels, out_channels, kernel_size=(1, 3, 3), stride=(1, height, width), padding=(0, 1, 1)
+                ),
+                relu=spec.middle_relu,
+            )
         case ConvolutionKind.TIME_AS_CHANNELS:
             raise AssertionError("a specification has this kind in its stem only")
 
@@ -282,11 +301,23 @@ def _build_pointwise(in_channels: int, out_channels: int, *, stride: Triple = (1
 
 
 def _build_shortcut(
-    in_channels: int, out_channels: int, *, stride: Triple, spec: Specification
-) -> NormalizedConvolution | None:
-    """1x1x1 with the block's stride and batch norm, never factorised; None where size and channels stay the same."""
+    in_channels: int, out_channels: int, *, kind: ConvolutionKind, stride: Triple, spec: Specification
+) -> NormalizedConvolution | FactorizedConvolution | None:
+    """1x1x1 with the block's stride and batch norm; None where size and channels stay the same.
+
+    Never factorised in the paper's networks; in MMAction2's, two 1x1x1 with the mid-channels that its formula gives for d = 1.
+    """
     if in_channels == out_channels and stride == (1, 1, 1):
         return None
+    if spec.factorized_shortcuts and kind is ConvolutionKind.SPATIAL_THEN_TEMPORAL:
+        mid = compute_mid_channels(in_channels, out_channels, d=1)
+        return FactorizedConvolution(
+            _build_pointwise(in_channels, mid, stride=(1, *stride[1:])),
+            _build_norm(mid, spec),
+            _build_pointwise(mid, out_channels, stride=(stride[0], 1, 1)),
+            _build_norm(out_channels, spec),
+            relu=spec.middle_relu,
+        )
     return NormalizedConvolution(
         _build_pointwise(in_channels, out_channels, stride=stride), _build_norm(out_channels, spec)
     )

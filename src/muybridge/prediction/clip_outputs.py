@@ -6,6 +6,7 @@ batch holds the clips of whole videos, so results depend neither on the number o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,8 @@ from torch.utils.data import Sampler
 
 from muybridge.loading.clip_reader import ClipReader, create_clip_reader
 from muybridge.loading.datasets import VideoDataset
-from muybridge.loading.workers import load_batches
+from muybridge.loading.workers import WorkerKilled, load_batches
+from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
@@ -27,6 +29,9 @@ from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
 from muybridge.video.views import AnyView, collate_views, prepare_network_input
 
 NetworkFunction = Callable[[Tensor], Tensor]
+
+_BATCHES_AHEAD = 2  # of each worker
+_NUM_RETRIES_AFTER_KILL = 1  # of a video: a process may be killed for the memory that another one took
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class _InputDataset(VideoDataset[_VideoClips]):
         self.inputs = inputs
         self.preprocessing = preprocessing
         self.plan = plan
-        self.reader: ClipReader = create_clip_reader(inputs[0].source, preprocessing)
+        self.num_kills: Counter[int] = Counter()  # of the processes that read a video, by its index
+        self.reader: ClipReader = create_clip_reader(get_file_source(inputs[0].source), preprocessing)
 
     def get_video(self, index: int) -> str:
         """The name of video number `index`."""
@@ -91,11 +97,16 @@ class _InputDataset(VideoDataset[_VideoClips]):
     def __getitem__(self, index: int) -> _VideoClips:
         video = self.inputs[index]
         try:
+            if self.num_kills[index] > _NUM_RETRIES_AFTER_KILL:
+                raise VideoError(
+                    "unreadable",
+                    f"the process that reads it was killed {self.num_kills[index]} times; memory may have run out",
+                )
             if video.error is not None:
                 raise video.error
             times = video.source.read_frame_times(video.name)
             clip_times = self.plan.place_clips(times, self.preprocessing)
-            reader = create_clip_reader(video.source, self.preprocessing)
+            reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
             results = tuple(reader.read_evaluation_views(video.name, clip_times))
         except VideoError as error:
             return _VideoClips(index, (), (), error)
@@ -104,18 +115,19 @@ class _InputDataset(VideoDataset[_VideoClips]):
 
 @dataclass(frozen=True)
 class _WholeVideos(Sampler[list[int]]):
-    """Batches of as many whole videos as make BATCH_CLIPS clips, at least one."""
+    """Batches of as many whole videos as make BATCH_CLIPS clips, at least one, from video number `num_done` on."""
 
     num_videos: int
     clips_per_video: int
+    num_done: int
 
     def __iter__(self) -> Iterator[list[int]]:
         size = max(1, BATCH_CLIPS // self.clips_per_video)
-        for first in range(0, self.num_videos, size):
+        for first in range(self.num_done, self.num_videos, size):
             yield list(range(first, min(first + size, self.num_videos)))
 
     def __len__(self) -> int:
-        return -(-self.num_videos // max(1, BATCH_CLIPS // self.clips_per_video))
+        return -(-(self.num_videos - self.num_done) // max(1, BATCH_CLIPS // self.clips_per_video))
 
 
 def _collate(items: Sequence[_VideoClips]) -> list[_VideoClips]:
@@ -144,7 +156,7 @@ class ClipRunner:
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
-        reader = create_clip_reader(video.source, self.preprocessing)
+        reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
 
         def iterate_views() -> Iterator[AnyView]:
             for index, view in enumerate(reader.read_evaluation_views(video.name, clip_times)):
@@ -172,26 +184,40 @@ class ClipRunner:
     ) -> Iterator[tuple[VideoInput, Sequence[ClipTimes], ClipOutputs | VideoError]]:
         """Every video in order with its clips and their outputs, or with the reason why there are none.
 
-        `num_workers` processes read ahead; 0 reads in this one. Results are bit-equal for any number.
+        `num_workers` processes read ahead; 0 reads in this one. Results are bit-equal for any number. A video whose reading
+        kills the process twice is failed; raises WorkerKilled where processes are killed without reading anything.
         """
         if not inputs:
             return
-        clips_per_video = plan.num_clips if plan.step_frames is None else BATCH_CLIPS
-        batches = load_batches(
-            _InputDataset(inputs, self.preprocessing, plan),
-            _WholeVideos(len(inputs), clips_per_video),
-            _collate,
-            LoadingSettings(workers=num_workers if all(video.is_file for video in inputs) else 0, prefetch=2),
-            pin_memory=False,
+        dataset = _InputDataset(inputs, self.preprocessing, plan)
+        loading = LoadingSettings(
+            workers=num_workers if all(video.is_file for video in inputs) else 0, prefetch=_BATCHES_AHEAD
         )
-        for videos in batches:
-            views = [view for video in videos for view in video.results if not isinstance(view, VideoError)]
-            rows = self.run_views(views)
-            for video in videos:
-                outputs = _take_outputs(video, rows)
-                if isinstance(outputs, ClipOutputs):
-                    rows = rows[len(outputs.clip_indices) :]
-                yield inputs[video.video_index], video.clip_times, outputs
+        clips_per_video = plan.num_clips if plan.step_frames is None else BATCH_CLIPS
+        num_done = num_restarts = 0
+        while num_done < len(inputs):
+            sampler = _WholeVideos(len(inputs), clips_per_video, num_done)
+            try:
+                for videos in load_batches(dataset, sampler, _collate, loading, pin_memory=False):
+                    yield from self._run_batch(inputs, videos)
+                    num_done, num_restarts = num_done + len(videos), 0
+            except WorkerKilled as error:
+                num_restarts += 1
+                in_flight = _BATCHES_AHEAD * num_workers * max(1, BATCH_CLIPS // clips_per_video)
+                if not error.items or num_restarts > (1 + _NUM_RETRIES_AFTER_KILL) * (in_flight + 1):
+                    raise
+                dataset.num_kills.update(error.items)
+
+    def _run_batch(
+        self, inputs: Sequence[VideoInput], videos: Sequence[_VideoClips]
+    ) -> Iterator[tuple[VideoInput, Sequence[ClipTimes], ClipOutputs | VideoError]]:
+        views = [view for video in videos for view in video.results if not isinstance(view, VideoError)]
+        rows = self.run_views(views)
+        for video in videos:
+            outputs = _take_outputs(video, rows)
+            if isinstance(outputs, ClipOutputs):
+                rows = rows[len(outputs.clip_indices) :]
+            yield inputs[video.video_index], video.clip_times, outputs
 
 
 def _take_outputs(video: _VideoClips, rows: NDArray[np.float32]) -> ClipOutputs | VideoError:

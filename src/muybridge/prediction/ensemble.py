@@ -35,7 +35,7 @@ class Ensemble:
         *,
         clips: int = 10,
         top: int = 5,
-        source_fps: float | None = None,
+        source_fps: float | Sequence[float | None] | None = None,
         workers: int | None = None,
     ) -> Iterator[Prediction]:
         """The prediction of each video, in order; `workers` processes read for each network (`Recognizer.predict_each`)."""

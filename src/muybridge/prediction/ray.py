@@ -6,39 +6,47 @@ videos. A video that cannot be read, or whose workers die repeatedly, gives a `P
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from muybridge.distributed.ray_tasks import run_on_ray
 from muybridge.kernels.precision import RequestedPrecision
 from muybridge.prediction.recognizer import Prediction, Recognizer, load
+from muybridge.records import TimeOrigin
+
+LoadArguments = tuple[str, RequestedPrecision, TimeOrigin]
+"""Device, precision and time origin, as `load` takes them."""
 
 
 def predict_on_ray(
     run: str,
-    videos: Iterable[str],
+    videos: Sequence[str],
     *,
     address: str,
-    device: str,
-    precision: RequestedPrecision = "auto",
+    loading: LoadArguments,
     clips: int,
     top: int,
+    rates: Sequence[float | None],
 ) -> Iterator[Prediction]:
-    """Run `load(run, device, precision).predict` on each video; a worker gets one GPU if `device` is cuda, else one core."""
+    """Run `predict` of the recognizer on each video, `rates` being their `source_fps`.
+
+    A worker gets one GPU if the device is cuda, else one core.
+    """
     results = run_on_ray(
         _predict_one,
-        ((video, (run, device, precision, video, clips, top)) for video in videos),
+        ((video, (run, loading, video, clips, top, rate)) for video, rate in zip(videos, rates, strict=True)),
         address=address,
-        num_gpus=1 if device.startswith("cuda") else 0,
+        num_gpus=1 if loading[0].startswith("cuda") else 0,
         on_worker_lost=lambda video, reason: Prediction(video, "unreadable", reason),
     )
     return (prediction for _, prediction in results)
 
 
-def _predict_one(run: str, device: str, precision: RequestedPrecision, video: str, clips: int, top: int) -> Prediction:
-    return _load_recognizer(run, device, precision).predict(video, clips=clips, top=top)
+def _predict_one(run: str, loading: LoadArguments, video: str, clips: int, top: int, rate: float | None) -> Prediction:
+    return _load_recognizer(run, loading).predict(video, clips=clips, top=top, source_fps=rate)
 
 
 @lru_cache(maxsize=1)
-def _load_recognizer(run: str, device: str, precision: RequestedPrecision) -> Recognizer:
-    return load(run, device, precision)
+def _load_recognizer(run: str, loading: LoadArguments) -> Recognizer:
+    device, precision, time_origin = loading
+    return load(run, device, precision, time_origin=time_origin)

@@ -33,9 +33,9 @@ from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import check_finite, compute_timeline
+from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
-from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, VideoError
+from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
 
 _MIN_VIDEOS_FOR_WORKERS = 8
@@ -204,19 +204,20 @@ class Recognizer:
         clips: NumClips = 10,
         top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5,
         timeline: TimelineOptions | None = None,
-        source_fps: float | None = None,
+        source_fps: float | Sequence[float | None] | None = None,
         workers: int | None = None,
     ) -> Iterator[Prediction]:
         """The prediction of each video, in order, while `workers` processes read the next ones.
 
-        Unset, there is one worker for each core if there are many videos. 0 reads in this process, as timelines and videos in
-        memory always do. Results are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
+        `source_fps` is the rate of frames that are stored without one, for all videos or for each. Unset, there is one worker
+        for each core if there are many videos. 0 reads in this process, as timelines and videos in memory always do. Results
+        are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
         """
         self._check_classification(top)
         plan = ClipPlan(clips)
         if timeline:
             check_mode(self.scorer, timeline.mode)
-        inputs = [resolve_input(video, self._preprocessing, self.source, source_fps) for video in videos]
+        inputs = self._resolve_inputs(videos, source_fps)
         if timeline:
             return (self._predict_input(video, plan, top, timeline) for video in inputs)
         return self._classify_each(inputs, plan, top, workers)
@@ -246,18 +247,32 @@ class Recognizer:
         *,
         clips: int = 10,
         step_frames: int | None = None,
-        source_fps: float | None = None,
+        source_fps: float | Sequence[float | None] | None = None,
         workers: int | None = None,
     ) -> Iterator[Features | Failure]:
         """The features of each video, in order, or why there are none; see `predict_each`.
 
         With `step_frames` this process reads, since the clips of a long video do not fit into the memory of several.
         """
-        inputs = [resolve_input(video, self._preprocessing, self.source, source_fps) for video in videos]
+        inputs = self._resolve_inputs(videos, source_fps)
         plan = ClipPlan(clips, step_frames)
         if step_frames is None:
             return self._extract_each(inputs, plan, workers)
         return (self._extract_or_fail(video, plan) for video in inputs)
+
+    def _resolve_inputs(
+        self, videos: Iterable[AnyVideo], source_fps: float | Sequence[float | None] | None
+    ) -> list[VideoInput]:
+        videos = list(videos)
+        rates = source_fps if isinstance(source_fps, Sequence) else [source_fps] * len(videos)
+        if len(rates) != len(videos):
+            raise ValueError(
+                f"source_fps has {len(rates)} rates for {len(videos)} videos; give one for all, or one for each"
+            )
+        return [
+            resolve_input(video, self._preprocessing, self.source, rate)
+            for video, rate in zip(videos, rates, strict=True)
+        ]
 
     def _check_classification(self, top: int) -> None:
         if top < 1:
@@ -293,18 +308,12 @@ class Recognizer:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
             outputs = self._runner.run_clips(video, clip_times)
-            windows, segments, timeline_reason = (
-                compute_timeline(video, self._runner, self.scorer, self.card.classes, timeline)
-                if timeline
-                else ((), (), "")
-            )
+            scored = compute_timeline(video, self._runner, self.scorer, timeline) if timeline else ScoredWindows(())
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
-        if windows and (offset := video.compute_offset()):
-            windows = tuple(window.shift(offset) for window in windows)
-            segments = tuple(segment.shift(offset) for segment in segments)
+        windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
         prediction = self._rank_classes(video, outputs, top)
-        reasons = (prediction.reason, timeline_reason and f"along the timeline {timeline_reason}")
+        reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
         return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
@@ -355,14 +364,22 @@ def _choose_num_workers(workers: int | None, num_videos: int) -> int:
     return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)
 
 
-def load(address: str | Path, device: str = "auto", precision: RequestedPrecision = "auto") -> Recognizer:
+def load(
+    address: str | Path,
+    device: str = "auto",
+    precision: RequestedPrecision = "auto",
+    *,
+    time_origin: TimeOrigin = "picture",
+) -> Recognizer:
     """Load a recognizer from a run folder (best weights, else last), a .safetensors or .onnx file, or a catalogue name.
 
-    `device` is auto, cpu, cuda or cuda:N. `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. Raises
-    ValueError where the weights cannot be loaded, the device does not exist, or it does not support the precision.
+    `device` is auto, cpu, cuda or cuda:N. `precision` auto is bf16 on a GPU that computes it in hardware, else fp32. Seconds of
+    segments, timelines and features count from the first picture of a file, or with `time_origin` container as in a player,
+    whose clock may start earlier, with the sound. Raises ValueError where the weights cannot be loaded, the device does not
+    exist, or it does not support the precision.
     """
     torch_device = resolve_device(device)
     loaded = load_scorer(address, torch_device, precision)
     card = loaded.card
-    source = open_clip_reader("", card.preprocessing).source
+    source = open_clip_reader("", card.preprocessing, time_origin).source
     return Recognizer(loaded.network, card, loaded.scorer, torch_device, source, loaded.precision)

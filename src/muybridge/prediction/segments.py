@@ -1,7 +1,8 @@
-"""Segments of video files, addressed as in a manifest: `clips/long.mkv#1.5-4`, in seconds from the first frame of the file.
+"""Segments of video files, addressed as in a manifest: `clips/long.mkv#1.5-4`, in seconds.
 
 Input: the name of a segment. Output: the name of its file and a frame source that shows only the segment. Prediction reads
-segments in the same way as training and evaluation do, except that times count from the beginning of the file.
+segments in the same way as training and evaluation do, except that times count from where those of the file do: its first
+frame, or the clock of a player (`records.TimeOrigin`).
 """
 
 from __future__ import annotations
@@ -36,14 +37,34 @@ class SegmentSource:
         return self.source.read(video, ticks)
 
     def compute_offset(self, video: str) -> float:
-        """Seconds from the first frame of the file to that of the segment."""
-        return self.source.read_frame_times(video).to_seconds(int(self.read_frame_times(video).ticks[0]))
+        """Seconds from where those of the file count to the first frame of the segment."""
+        times = self.source.read_frame_times(video)
+        return times.lead_seconds + times.to_seconds(int(self.read_frame_times(video).ticks[0]))
+
+
+def get_file_source(source: FrameSource) -> FrameSource:
+    """The source of whole files, where `source` shows a segment of one: frames at given ticks are the same in both."""
+    return source.source if isinstance(source, SegmentSource) else source
+
+
+def get_file_name(video: str) -> str:
+    """The name of the file of a segment, or of any other video."""
+    match = _SEGMENT_NAME.fullmatch(video)
+    return video if match is None or Path(video).exists() else match[1]
+
+
+def parse_segment_name(video: str) -> tuple[str, float | None, float | None] | None:
+    """The file, the start and the end in `clips/long.mkv#1.5-4`; None for another name. A bound that is left out is None."""
+    match = _SEGMENT_NAME.fullmatch(video)
+    if match is None:
+        return None
+    start, end = (None if bound is None else float(bound) for bound in (match[2], match[3]))
+    return match[1], start, end
 
 
 def find_segment(video: str, source: FrameSource) -> tuple[SegmentSource, str] | None:
     """The source of a segment and the name of its file; None if `video` is a file or not the name of a segment."""
-    match = _SEGMENT_NAME.fullmatch(video)
-    if match is None or Path(video).exists():
+    segment = parse_segment_name(video)
+    if segment is None or Path(video).exists():
         return None
-    start, end = (None if bound is None else float(bound) for bound in (match[2], match[3]))
-    return SegmentSource(source, start, end), match[1]
+    return SegmentSource(source, segment[1], segment[2]), segment[0]

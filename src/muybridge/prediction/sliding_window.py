@@ -19,6 +19,7 @@ from muybridge.inference.folded import InferenceNetwork
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.inference.streaming import FeatureStream, SplitNetwork, check_streamable
 from muybridge.loading.clip_reader import create_clip_reader
+from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.timeline import TimelineMode
 from muybridge.records import FrameSource, Preprocessing, Scorer, VideoError
 from muybridge.video.sampling import compute_timestep_ticks
@@ -134,7 +135,9 @@ class WindowScorer:
     def _read_network_inputs(self, indices: NDArray[np.int64]) -> Iterator[Tensor]:
         """Network inputs (1, C, T, crop, crop) of the timesteps `indices` (increasing), in chunks."""
         ticks = compute_timestep_ticks(self.source.read_frame_times(self.video), self.preprocessing)[indices]
-        for view in create_clip_reader(self.source, self.preprocessing).read_timesteps(self.video, ticks):
+        for view in create_clip_reader(get_file_source(self.source), self.preprocessing).read_timesteps(
+            self.video, ticks
+        ):
             yield prepare_network_input(collate_views([view]), self.preprocessing, self.device)
 
 

@@ -1,15 +1,17 @@
-"""Parquet tables of many videos, features.parquet and predictions.parquet, written in parts that an interrupted run resumes.
+"""Tables of many videos, features.parquet and predictions.parquet or .csv, written in parts that an interrupted run resumes.
 
 Input: `Features` or `Prediction`s in any order, and the settings that made them. Output: one file, written atomically, with
-the settings as JSON in the schema metadata key `muybridge`. Until then finished videos are kept in parts in a hidden folder
-beside the file; parts of other settings are refused.
+the settings as JSON in the schema metadata key `muybridge`; CSV is for people and has no settings. Until then finished videos
+are kept in parts in a hidden folder beside the file; parts of other settings are refused.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,8 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
 from muybridge.prediction.recognizer import Features, Prediction
+from muybridge.text import escape_csv_cell
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -121,8 +125,35 @@ class FeaturesWriter(_TableWriter):
         return self._parts.write_file(self._metadata, tables=tables)
 
 
+@dataclass(frozen=True)
+class PredictionsSummary:
+    """What a table of predictions holds: videos by most probable class, and failed ones by status, most first.
+
+    `examples` has a failed video and its reason for each status.
+    """
+
+    num_videos: int
+    classes: Mapping[str, int]
+    failures: Mapping[str, int]
+    examples: Mapping[str, tuple[str, str]]
+
+    @property
+    def num_failed(self) -> int:
+        """The number of failed videos."""
+        return sum(self.failures.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {
+            "num_videos": self.num_videos,
+            "num_failed": self.num_failed,
+            "classes": dict(self.classes),
+            "failures": dict(self.failures),
+        }
+
+
 class PredictionsWriter(_TableWriter):
-    """Writes predictions.parquet, a row a video, failed ones included: call `add` for each video, then `finish`."""
+    """Writes a row a video, failed ones included, as Parquet or CSV: call `add` for each video, then `finish`."""
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__(Path(path), PREDICTIONS_SCHEMA, settings, rows_per_part=PREDICTIONS_PER_PART)
@@ -134,8 +165,8 @@ class PredictionsWriter(_TableWriter):
         columns = [pa.array(value, field.type) for value, field in zip(row, PREDICTIONS_SCHEMA, strict=True)]
         self._add_rows(prediction.video, columns)
 
-    def finish(self, videos: Sequence[str]) -> int:
-        """Write a row for each of `videos`, in their order, remove the parts, and return the number of failed videos.
+    def finish(self, videos: Sequence[str]) -> PredictionsSummary:
+        """Write a row for each of `videos`, in their order, remove the parts, and return what they hold.
 
         Raises ValueError unless every one of `videos` was added once.
         """
@@ -145,8 +176,52 @@ class PredictionsWriter(_TableWriter):
         _check_complete(set(videos), [(video, 0) for video in table["video"].to_pylist()], self._parts)
         # The interrupted run may have been given other videos.
         table = table.take(pa.array(np.array([row_by_video[video] for video in videos], np.int64)))
-        self._parts.write_file(self._metadata, tables=[table])
-        return int(pc.sum(pc.not_equal(table["status"], "ok")).as_py())
+        if self._parts.path.suffix.lower() == ".csv":
+            _write_csv(self._parts.path, table)
+            self._parts.remove()
+        else:
+            self._parts.write_file(self._metadata, tables=[table])
+        return _summarize(table)
+
+
+def _write_csv(path: Path, table: pa.Table) -> None:
+    """A row a video: video, status, reason, label, probability, label_2, probability_2, ..."""
+    num_labels = max(1, pc.max(pc.list_value_length(table["labels"])).as_py() or 0)
+    ranks = ["", *(f"_{rank}" for rank in range(2, num_labels + 1))]
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["video", "status", "reason", *(name for rank in ranks for name in (f"label{rank}", f"probability{rank}"))]
+        )
+        for batch in table.to_batches():
+            for row in batch.to_pylist():
+                texts = [escape_csv_cell(row[name]) for name in ("video", "status", "reason")]
+                pairs = zip(map(escape_csv_cell, row["labels"]), row["probabilities"], strict=True)
+                cells: list[str | float] = [cell for pair in pairs for cell in pair]
+                writer.writerow([*texts, *cells, *[""] * (2 * num_labels - len(cells))])
+
+
+def _summarize(table: pa.Table) -> PredictionsSummary:
+    ok = pc.equal(table["status"], "ok")
+    first_labels = pc.list_flatten(pc.list_slice(table.filter(ok)["labels"], 0, 1))
+    failed = table.filter(pc.invert(ok)).select(["video", "status", "reason"])
+    examples = {
+        status: pc.index(failed["status"], status).as_py() for status in pc.unique(failed["status"]).to_pylist()
+    }
+    return PredictionsSummary(
+        num_videos=len(table),
+        classes=_count_values(first_labels),
+        failures=_count_values(failed["status"]),
+        examples={
+            status: (failed["video"][row].as_py(), failed["reason"][row].as_py()) for status, row in examples.items()
+        },
+    )
+
+
+def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs, most first, equal ones in order of name."""
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _check_complete(videos: Set[str], views: Sequence[tuple[str, int]], parts: ResumableTable) -> None:

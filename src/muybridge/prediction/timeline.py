@@ -22,6 +22,8 @@ from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
 from typing import Any, Literal
 
+import numpy as np
+
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
 from muybridge.text import sanitize_text
 
@@ -59,10 +61,6 @@ class Segment:
     end_seconds: float
     mean_probability: float
 
-    def shift(self, seconds: float) -> Segment:
-        """The same segment, so many seconds later."""
-        return replace(self, start_seconds=self.start_seconds + seconds, end_seconds=self.end_seconds + seconds)
-
 
 @dataclass(frozen=True)
 class TimelineOptions:
@@ -74,6 +72,8 @@ class TimelineOptions:
     """Windows whose most probable class is below this leave a gap."""
     minimum_seconds: Seconds = 0.0
     """Shorter segments are merged into their neighbours."""
+    smoothing_seconds: Seconds = 0.0
+    """Average probabilities over the windows whose centres lie within this time around each."""
     mode: TimelineMode = "windows"
     """How windows are scored: each as a clip (windows), or in one pass along the video (convolutional)."""
 
@@ -88,6 +88,38 @@ class _LabelRun:
     label: int | None
     start: int
     stop: int
+
+
+def smooth_windows(windows: Sequence[Window], smoothing_seconds: float) -> tuple[Window, ...]:
+    """Windows in order of time, each with the mean probabilities of those centred within half of the time around its centre."""
+    if not windows or smoothing_seconds <= 0:
+        return tuple(windows)
+    centers = np.array([window.center_seconds for window in windows])
+    sums = np.cumsum([[0.0] * len(windows[0].probabilities), *(window.probabilities for window in windows)], axis=0)
+    first = np.searchsorted(centers, centers - smoothing_seconds / 2, side="left")
+    stop = np.searchsorted(centers, centers + smoothing_seconds / 2, side="right")
+    means = (sums[stop] - sums[first]) / (stop - first)[:, None]
+    return tuple(replace(window, probabilities=tuple(row)) for window, row in zip(windows, means.tolist(), strict=True))
+
+
+def find_class_segments(
+    windows: Sequence[Window], classes: Sequence[str], minimum_probability: float
+) -> tuple[Segment, ...]:
+    """For each class by itself, segments of the windows in which it is at least so probable: classes may overlap in time.
+
+    In order of start, then of class. Raises ValueError as `merge_windows`.
+    """
+    _check_windows(windows, classes)
+    if not windows:
+        return ()
+    borders = compute_borders_seconds(windows)
+    segments = []
+    for label in range(len(classes)):
+        marks = [label if window.probabilities[label] >= minimum_probability else None for window in windows]
+        segments += [
+            _make_segment(run, windows, borders, classes) for run in _group_runs(marks) if run.label is not None
+        ]
+    return tuple(sorted(segments, key=lambda segment: segment.start_seconds))
 
 
 def merge_windows(
@@ -110,16 +142,15 @@ def merge_windows(
     borders = compute_borders_seconds(windows)
     tops = [_find_top_class(window, minimum_probability) for window in windows]
     runs = _merge_short_runs(_group_runs(tops), windows, borders, minimum_seconds)
-    return tuple(
-        Segment(
-            classes[run.label],
-            borders[run.start],
-            borders[run.stop],
-            _compute_mean_probability(windows, run, run.label),
-        )
-        for run in runs
-        if run.label is not None
-    )
+    return tuple(_make_segment(run, windows, borders, classes) for run in runs if run.label is not None)
+
+
+def _make_segment(
+    run: _LabelRun, windows: Sequence[Window], borders: Sequence[float], classes: Sequence[str]
+) -> Segment:
+    assert run.label is not None
+    mean = _compute_mean_probability(windows, run, run.label)
+    return Segment(classes[run.label], borders[run.start], borders[run.stop], mean)
 
 
 def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:

@@ -6,8 +6,9 @@ which never cover time that was in unreadable windows only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice, pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,44 +17,75 @@ from muybridge.evaluation.aggregate import softmax
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner
 from muybridge.prediction.sliding_window import WindowScorer
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows
+from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, Scorer, VideoError
 from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
 
 
-def compute_timeline(
-    video: VideoInput, runner: ClipRunner, scorer: Scorer, classes: Sequence[str], options: TimelineOptions
-) -> tuple[tuple[Window, ...], tuple[Segment, ...], str]:
-    """Windows along the video, the segments they merge into, and a reason if some windows could not be read.
+@dataclass(frozen=True)
+class ScoredWindows:
+    """Windows along a video in runs: between two runs lies time that was in unreadable windows only.
 
-    Segments never cover time that was in unreadable windows only.
+    `reason` says why some windows could not be read; empty if all could.
+    """
+
+    runs: tuple[tuple[Window, ...], ...]
+    reason: str = ""
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """All windows in order of time."""
+        return tuple(chain.from_iterable(self.runs))
+
+    def merge(self, classes: Sequence[str], options: TimelineOptions) -> tuple[Segment, ...]:
+        """Segments of one class at a time; they never cover time that was in unreadable windows only."""
+        return tuple(
+            segment
+            for run in self.runs
+            for segment in merge_windows(
+                smooth_windows(run, options.smoothing_seconds),
+                classes,
+                minimum_probability=options.minimum_probability,
+                minimum_seconds=options.minimum_seconds,
+            )
+        )
+
+
+def compute_timeline(
+    video: VideoInput,
+    runner: ClipRunner,
+    scorer: Scorer,
+    options: TimelineOptions,
+    on_progress: Callable[[float], None] | None = None,
+) -> ScoredWindows:
+    """The windows along the video with their probabilities, in the seconds of its file (`VideoInput.compute_offset`).
+
+    `on_progress` is called with the share of windows that is done. Raises VideoError where none can be read.
     """
     step = _choose_step(options, runner)
     clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
     if clip_times[0].looped:
         outputs = runner.run_clips(video, clip_times)
     else:
-        outputs = score_windows(video, runner, scorer, clip_times, options)
+        outputs = score_windows(video, runner, scorer, clip_times, options, on_progress)
+    offset = video.compute_offset()
     windows = tuple(
-        Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities))
+        Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities)).shift(offset)
         for index, probabilities in zip(
             outputs.clip_indices, softmax(check_finite(video, outputs.rows)).tolist(), strict=True
         )
     )
-    segments: list[Segment] = []
-    for window_run in _split_at_gaps(outputs.clip_indices, windows):
-        segments += merge_windows(
-            window_run,
-            classes,
-            minimum_probability=options.minimum_probability,
-            minimum_seconds=options.minimum_seconds,
-        )
-    return windows, tuple(segments), outputs.reason
+    return ScoredWindows(tuple(map(tuple, _split_at_gaps(outputs.clip_indices, windows))), outputs.reason)
 
 
 def score_windows(
-    video: VideoInput, runner: ClipRunner, scorer: Scorer, clip_times: Sequence[ClipTimes], options: TimelineOptions
+    video: VideoInput,
+    runner: ClipRunner,
+    scorer: Scorer,
+    clip_times: Sequence[ClipTimes],
+    options: TimelineOptions,
+    on_progress: Callable[[float], None] | None = None,
 ) -> ClipOutputs:
     """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
 
@@ -69,6 +101,8 @@ def score_windows(
         try:
             for window_indices, logits in window_scorer.score_windows(scorer, starts[num_done:], options.mode):
                 rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
+                if on_progress:
+                    on_progress(len(rows) / len(clip_times))
             break
         except VideoError:
             num_done = next((index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from muybridge.prediction.prepared_videos import find_prepared_video
 from muybridge.prediction.segments import SegmentSource, find_segment
-from muybridge.records import FrameSource, Preprocessing, VideoError
+from muybridge.records import FrameSource, Preprocessing, TimeOrigin, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
 from muybridge.video.pictures import open_frames
 
@@ -44,8 +44,10 @@ class VideoInput:
     is_file: bool = True
 
     def compute_offset(self) -> float:
-        """Seconds from the first frame of the file to the first frame of a segment of it; 0 for anything else."""
-        return self.source.compute_offset(self.name) if isinstance(self.source, SegmentSource) else 0.0
+        """Seconds from where those of the file count (`records.TimeOrigin`) to the first frame of the video or segment."""
+        if isinstance(self.source, SegmentSource):
+            return self.source.compute_offset(self.name)
+        return self.source.read_frame_times(self.name).lead_seconds
 
 
 def resolve_input(
@@ -53,8 +55,8 @@ def resolve_input(
 ) -> VideoInput:
     """The video that a user gave. Paths are read by `source`, or from the prepared data they lie in.
 
-    `source_fps` is the rate of frames that are stored without one. Raises TypeError for what is no video, ValueError for frames
-    of another kind, and for prepared data of another size.
+    `source_fps` is the rate of frames that are stored without one; the time origin is that of `source`. Raises TypeError for
+    what is no video, ValueError for frames of another kind, and for prepared data of another size.
     """
     if source_fps is not None and not 0 < source_fps < float("inf"):
         raise ValueError(f"source_fps must be a positive number of frames a second, not {source_fps}")
@@ -62,11 +64,12 @@ def resolve_input(
         return _resolve_path(os.fspath(video), preprocessing, source, source_fps)
     if isinstance(video, np.ndarray | Tensor):
         return _resolve_frames(video, preprocessing, source_fps)
+    time_origin = _get_time_origin(source)
     if isinstance(video, bytes | bytearray | memoryview):
-        return _resolve_content(BytesIO(video), "<bytes>", preprocessing)
+        return _resolve_content(BytesIO(video), "<bytes>", preprocessing, time_origin)
     if callable(getattr(video, "read", None)):
         name = getattr(video, "name", None)
-        return _resolve_content(video, name if isinstance(name, str) else "<file>", preprocessing)
+        return _resolve_content(video, name if isinstance(name, str) else "<file>", preprocessing, time_origin)
     raise TypeError(f"a video is {_TAKEN}, or a list of these; {type(video).__name__} is none of them")
 
 
@@ -104,15 +107,21 @@ def _resolve_path(path: str, preprocessing: Preprocessing, source: FrameSource, 
     except VideoError as error:
         return VideoInput(path, path, source, error)
     if source_fps is not None and isinstance(source, MediaFiles):
-        source = _create_media_files(preprocessing, source_fps)
+        source = _create_media_files(preprocessing, source_fps, source.files.time_origin)
     if segment := find_segment(path, source):
         return VideoInput(path, segment[1], segment[0])
     return VideoInput(path, path, source)
 
 
-def _create_media_files(preprocessing: Preprocessing, source_fps: float | None = None) -> MediaFiles:
+def _get_time_origin(source: FrameSource) -> TimeOrigin:
+    return source.files.time_origin if isinstance(source, MediaFiles) else "picture"
+
+
+def _create_media_files(
+    preprocessing: Preprocessing, source_fps: float | None = None, time_origin: TimeOrigin = "picture"
+) -> MediaFiles:
     height, width = preprocessing.scale_height, preprocessing.scale_width
-    return MediaFiles("", scale_height=height, scale_width=width, source_fps=source_fps)
+    return MediaFiles("", scale_height=height, scale_width=width, source_fps=source_fps, time_origin=time_origin)
 
 
 def _resolve_frames(frames: AnyFrame, preprocessing: Preprocessing, source_fps: float | None) -> VideoInput:
@@ -127,19 +136,20 @@ def _resolve_frames(frames: AnyFrame, preprocessing: Preprocessing, source_fps: 
 class _TemporaryMedia(MediaFiles):
     """A video file that is removed when this source is."""
 
-    def __init__(self, content: IO[bytes], preprocessing: Preprocessing) -> None:
-        super().__init__(
-            tempfile.gettempdir(), scale_height=preprocessing.scale_height, scale_width=preprocessing.scale_width
-        )
+    def __init__(self, content: IO[bytes], preprocessing: Preprocessing, time_origin: TimeOrigin) -> None:
+        size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+        super().__init__(tempfile.gettempdir(), **size, time_origin=time_origin)
         descriptor, self.path = tempfile.mkstemp(prefix="muybridge-video-")
         weakref.finalize(self, Path(self.path).unlink, missing_ok=True)  # also runs at exit
         with os.fdopen(descriptor, "wb") as file:
             shutil.copyfileobj(content, file)
 
 
-def _resolve_content(content: IO[bytes], label: str, preprocessing: Preprocessing) -> VideoInput:
+def _resolve_content(
+    content: IO[bytes], label: str, preprocessing: Preprocessing, time_origin: TimeOrigin
+) -> VideoInput:
     try:
-        source = _TemporaryMedia(content, preprocessing)
+        source = _TemporaryMedia(content, preprocessing, time_origin)
     except TypeError as error:
         raise TypeError(f"{label} is opened in text mode; open it in binary mode, as open(path, 'rb')") from error
     return VideoInput(label, source.path, source, is_file=False)

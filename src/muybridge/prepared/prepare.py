@@ -82,7 +82,7 @@ def prepare(
     finished work is kept, and the next call resumes. Raises ValueError if another process is writing the folder.
     """
     try:
-        with lock_folder(preparation.output), stop_on_signals() as stop:
+        with lock_folder(preparation.output), stop_on_signals("video") as stop:
             return _transcode_and_finish(preparation, transcoder, stop, on_progress or (lambda progress: None))
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRNOS:
@@ -216,7 +216,7 @@ class Preparation:
 
     def _check_source_exists(self) -> None:
         """Raise RuntimeError if a file that existed at the start is gone: then it is the disk that failed, not the video."""
-        if self._probe_path and not Path(self.source.root, self._probe_path).is_file():
+        if self._probe_path and not Path(self.source.root, self._probe_path).exists():
             raise RuntimeError(
                 f"the source folder {self.source.root} is no longer available: {self._probe_path} existed at the start; "
                 "restore it and run the same command again to resume"

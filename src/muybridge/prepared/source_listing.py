@@ -51,6 +51,8 @@ def read_source(
     if source_format not in _FORMATS:
         raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
     is_official = source_format in _OFFICIAL_READERS
+    if source_format == "csv" and Path(address).is_dir():
+        raise ValueError(f"{address} is a folder, not a list; leave --format csv out, or name the list")
     if is_official and columns:
         raise ValueError(f"--columns is for lists of your own, not for {source_format}; leave it out")
     notes: list[str] = []

@@ -11,12 +11,14 @@ frame, and by the encoding. The first difference is larger (docs/flow.md has bot
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.records import Preprocessing, YuvClip
 from muybridge.video.flow import chain_flows, convert_frame_to_gray, farneback
+from muybridge.video.flow_pictures import FlowPictures
 from muybridge.video.views import FlowView, View
 
 FLOW_BOUND = 20.0  # pixels; the usual bound of two-stream networks since Wang et al., ECCV 2016
@@ -55,6 +57,13 @@ def compute_encoded_flow(blocks: Iterable[YuvClip]) -> Iterator[YuvClip]:
             yield encode_flow(np.stack(fields))
     assert previous_gray is not None, "a video has frames"
     yield encode_flow(np.zeros((1, *previous_gray.shape, 2), np.float32))
+
+
+def encode_flow_pictures(flow: FlowPictures, ticks: NDArray[np.int64], size: tuple[int, int]) -> Iterator[YuvClip]:
+    """The codes of flow that is stored as pictures, from each frame at `ticks` to the following one; the last is zero."""
+    for start, end in pairwise(ticks):
+        yield encode_flow(flow.read_flows(np.array([start, end]), 2, size, {}))
+    yield encode_flow(np.zeros((1, *size, 2), np.float32))
 
 
 def can_use_stored_flow(preprocessing: Preprocessing, stored_frames_per_second: float | None) -> bool:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
-from muybridge.prepared.stored_flow import compute_encoded_flow
+from muybridge.prepared.stored_flow import compute_encoded_flow, encode_flow_pictures
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
@@ -75,9 +75,7 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         source_fps=job.source_fps,
         time_origin=job.time_origin,
     )
-    lead_seconds = source.read_lead_seconds(job.path) if job.time_origin == "container" else 0.0
-    times = source.read_frame_times(job.path)
-    times = trim_frame_times(times, job.start_seconds, job.end_seconds, lead_seconds=lead_seconds)
+    times = trim_frame_times(source.read_frame_times(job.path), job.start_seconds, job.end_seconds)
     ticks, stored_times = times.ticks, times
     if job.frames_per_second is not None:
         ticks = compute_sampling_grid(times, job.frames_per_second)
@@ -92,7 +90,13 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     try:
         content, sha256 = mux_mp4(encode_h264(read_blocks(), stored_times))
         if job.flow:  # decodes the video again, which takes little time compared with the flow
-            flow_content, flow_sha256 = mux_mp4(encode_h264(compute_encoded_flow(read_blocks()), stored_times))
+            stored_flow = source.open_flow(job.path)
+            flow_blocks = (
+                compute_encoded_flow(read_blocks())
+                if stored_flow is None
+                else encode_flow_pictures(stored_flow, ticks, (job.scale_height, job.scale_width))
+            )
+            flow_content, flow_sha256 = mux_mp4(encode_h264(flow_blocks, stored_times))
     except ValueError as error:
         raise VideoError("unreadable", str(error)) from error
     duration_seconds = stored_times.duration_seconds
@@ -121,7 +125,7 @@ def encode_h264(blocks: Iterator[YuvClip], times: FrameTimes) -> EncodedVideo:
         if encoder is None:
             encoder = _create_encoder(block)
         for index in range(len(block.luma_thw)):
-            packets += encoder.encode(_make_frame(block, index, num_frames))
+            packets += encoder.encode(make_frame(block, index, num_frames))
             num_frames += 1
     assert encoder is not None, "a video has frames"
     packets += encoder.encode(None)
@@ -146,7 +150,8 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     return encoder
 
 
-def _make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
+def make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
+    """Frame number `index` of a clip for an encoder, with even height and width; the last row or column is repeated."""
     _, height, width = block.luma_thw.shape
     frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
     for plane, pixels in zip(frame.planes, (block.luma_thw[index], *block.chroma_cthw[:, index]), strict=True):

@@ -37,7 +37,7 @@ def transcode_in_workers(
 
     After a stop signal it ends early, without the results of the jobs in progress.
     """
-    with stop_on_signals() as stop:
+    with stop_on_signals("video") as stop:
         yield from _run_jobs(iter(jobs), stop, num_workers=num_workers, timeout_seconds=timeout_seconds)
 
 

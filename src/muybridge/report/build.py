@@ -20,6 +20,8 @@ def build_page(addresses: Sequence[str], data: str | None = None) -> Page:
     """
     sources = read_sources(addresses)
     if isinstance(sources, StudyRecord):
+        if data:
+            raise ValueError(f"--data {data} is for the clips of runs, but {addresses[0]} is a study; leave it out")
         return build_study_page(sources)
     fallback_data = next((run.data for run in sources if run.data), None)
     clips = [find_clips(run, data, fallback_data=fallback_data) for run in sources]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import TENTH, ValidationSplit
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import ScoresHeader
-from muybridge.loading.clip_reader import open_frame_source
+from muybridge.inference.explain import compute_grad_cam, draw_evidence
+from muybridge.loading.clip_reader import create_clip_reader, open_frame_source
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.records import FrameSource, Preprocessing, VideoError
+from muybridge.models.network import VideoResNet
+from muybridge.records import ClipTimes, FrameSource, VideoError
+from muybridge.video.display import make_display_preprocessing, read_display_frames
 from muybridge.video.sampling import sample_uniform_clips
-from muybridge.video.views import collate_views, make_evaluation_view, prepare_network_input
+from muybridge.video.views import collate_views, prepare_network_input
 
 MAX_SIDE_PIXELS = 128  # ten clips of 8 frames of 64x64 are 33 kB together
 WEBP_QUALITY = 60
@@ -49,31 +53,45 @@ class ScoredClipReader:
     source: FrameSource
     protocol: EvaluationProtocol
     video_indices: dict[str, int]
+    classes: tuple[str, ...]
     is_scored_list: bool
     """Whether the data's list of videos equals the scored one; names may match even where it does not."""
+    network: VideoResNet | None = None
+    """The network that was scored, if its weights are at hand."""
 
-    def read_clip(self, video: str, view: int) -> ClipFrames:
-        """Read the frames of one planned view. Raises VideoError if they cannot be read or the data lacks the video."""
+    def read_clip(self, video: str, view: int, explained_class: str | None = None) -> ClipFrames:
+        """Read the frames of one planned view, above them again with the evidence for a class if the network is at hand.
+
+        Raises VideoError if they cannot be read or the data lacks the video.
+        """
         index = self.video_indices.get(video)
         if index is None:
             raise VideoError("missing", "the data has no video of this name")
         times = read_segment_times(self.source, self.manifest, index)
-        clip_preprocessing, display_preprocessing = _make_preprocessings(self.protocol)
-        clip_times = sample_uniform_clips(times, clip_preprocessing, self.protocol.clips)[view]
-        ticks = clip_times.ticks.reshape(clip_preprocessing.clip_length, -1)[:, 0]
-        planes = self.source.read(self.manifest.get_path(index), ticks)
-        batch = collate_views([make_evaluation_view(planes, display_preprocessing.crop)])
-        normalized_thwc = prepare_network_input(batch, display_preprocessing, torch.device("cpu"))[0].permute(
-            1, 2, 3, 0
-        )
-        frames = (
-            (normalized_thwc * torch.tensor(display_preprocessing.std) + torch.tensor(display_preprocessing.mean))
-            .round()
-            .clamp(0, 255)
-        )
+        preprocessing = self.protocol.preprocessing
+        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[view]
+        ticks = clip_times.ticks.reshape(preprocessing.clip_length, -1)[:, 0]
+        path = self.manifest.get_path(index)
+        frames = read_display_frames(self.source, path, clip_times.ticks, preprocessing)
+        if self.network is not None and explained_class is not None:
+            label = self.classes.index(explained_class)
+            frames = np.concatenate(
+                [frames, self._draw_evidence(self.network, path, clip_times, frames, label)], axis=1
+            )
         steps = np.diff(ticks)
         step = float(np.median(steps[steps > 0])) * float(times.tick_seconds) if np.any(steps > 0) else 0.04
-        return ClipFrames(frames.to(torch.uint8).numpy(), max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
+        return ClipFrames(frames, max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
+
+    def _draw_evidence(
+        self, network: VideoResNet, path: str, clip: ClipTimes, frames_thwc: NDArray[np.uint8], label: int
+    ) -> NDArray[np.uint8]:
+        reader = create_clip_reader(self.source, self.protocol.preprocessing)
+        (view,) = reader.read_evaluation_views(path, [clip])
+        if isinstance(view, VideoError):
+            raise view
+        inputs = prepare_network_input(collate_views([view]), self.protocol.preprocessing, torch.device("cpu"))
+        (evidence_thw,) = compute_grad_cam(network, inputs, torch.tensor([label])).numpy()
+        return draw_evidence(frames_thwc, evidence_thw)
 
     def find_group(self, video: str) -> str | None:
         """The group of a video, None if it has none."""
@@ -81,12 +99,30 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_scored_clips(address: str, header: ScoresHeader, *, seed: int, columns: str | None = None) -> ScoredClipReader:
+def open_scored_clips(
+    address: str,
+    header: ScoresHeader,
+    *,
+    validation: ValidationSplit = TENTH,
+    columns: str | None = None,
+    source_fps: float | None = None,
+    background: bool = False,
+) -> ScoredClipReader:
     """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
-    manifest = open_data(address, fold=header.fold, seed=seed, columns=columns)
-    source = open_frame_source(manifest.root, _make_preprocessings(header.protocol)[1])
+    time_origin = header.protocol.time_origin
+    manifest = open_data(
+        address,
+        fold=header.fold,
+        validation=validation,
+        columns=columns,
+        source_fps=source_fps,
+        time_origin=time_origin,
+        background="drawn" if background else "none",
+    )
+    source = open_frame_source(manifest.root, make_display_preprocessing(header.protocol.preprocessing), time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
-    return ScoredClipReader(manifest, source, header.protocol, video_indices, _is_scored_list(manifest, header))
+    is_scored_list = _is_scored_list(manifest, header)
+    return ScoredClipReader(manifest, source, header.protocol, video_indices, header.classes, is_scored_list)
 
 
 def _is_scored_list(manifest: Manifest, header: ScoresHeader) -> bool:
@@ -140,18 +176,10 @@ def encode_png(pixels: NDArray[np.uint8]) -> str:
 def _make_thumbnails(frames_thwc: NDArray[np.uint8]) -> Sequence[Image.Image]:
     thumbnails = [Image.fromarray(frame) for frame in frames_thwc]
     for thumbnail in thumbnails:
-        thumbnail.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
+        # Two frames above each other where evidence is shown.
+        thumbnail.thumbnail((MAX_SIDE_PIXELS, 2 * MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
     return thumbnails
 
 
 def _make_data_uri(content: bytes, image_format: str) -> str:
     return f"data:image/{image_format};base64,{base64.b64encode(content).decode()}"
-
-
-def _make_preprocessings(protocol: EvaluationProtocol) -> tuple[Preprocessing, Preprocessing]:
-    """What places the clips as the evaluation did, and what shows their frames in colour."""
-    clip_preprocessing = protocol.preprocessing
-    if clip_preprocessing.modality == "rgb":
-        return clip_preprocessing, clip_preprocessing
-    display = replace(clip_preprocessing, modality="rgb", mean=(), std=(), flow_gap=1, flow_chain=False)
-    return clip_preprocessing, display

@@ -22,6 +22,10 @@ from muybridge.files.run_folder import describe_unfinished_run, read_json_lines,
 from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 
+TIMELINE_ENDINGS = (
+    ".timeline.parquet",
+    ".curves.parquet",
+)  # of `muybridge evaluate --timeline`, which are no score files
 RUN_FILES = ("settings.yaml", "log.jsonl", "scores")
 STUDY_FILE = "study.json"
 STUDY_FORMAT = 1
@@ -106,7 +110,8 @@ def read_run(path: Path, name: str) -> RunRecord:
             f"{path} is not a run folder: it contains none of {', '.join(RUN_FILES)}; give a folder written by "
             "`muybridge train`, a score file or a study"
         )
-    evaluations = [_read_evaluation(file) for file in sorted((path / "scores").glob("*.parquet"))]
+    files = sorted((path / "scores").glob("*.parquet"))
+    evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
     log = tuple(read_json_lines(path / "log.jsonl"))
     if not evaluations and not log:
         raise ValueError(

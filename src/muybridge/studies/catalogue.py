@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from muybridge.studies import charts, claims, grids, stem_filters, tables
 from muybridge.studies.paper import FIGURE4_GAIN, FIGURE5B_LOSS
-from muybridge.studies.study import Study
+from muybridge.studies.study import Grid, Study
+
+
+def _list_compared_pair(grid: Grid) -> tuple[Hashable, ...]:
+    """The cells of R3D and R(2+1)D, which the paper compares: they are rerun for the noise floor."""
+    return tuple(key for key, group in grid.items() if group.settings.model.startswith(("r3d_", "r2plus1d_")))
+
+
+def _list_first_two(grid: Grid) -> tuple[Hashable, ...]:
+    return tuple(grid)[:2]
+
+
+def _list_none(grid: Grid) -> tuple[Hashable, ...]:
+    return ()
+
 
 _STUDIES = (
     Study(
@@ -25,6 +41,7 @@ _STUDIES = (
         grids.build_table2_grid,
         claims.judge_table2,
         tables.make_table2,
+        noisy=_list_compared_pair,
     ),
     Study(
         "table3",
@@ -70,6 +87,7 @@ _STUDIES = (
         claims.judge_figure3,
         tables.make_figure3_table,
         charts.draw_figure3,
+        noisy=_list_compared_pair,
     ),
     Study(
         "figure4",
@@ -80,6 +98,7 @@ _STUDIES = (
         claims.judge_figure4,
         tables.make_figure4_tables,
         charts.draw_figure4,
+        noisy=_list_compared_pair,
     ),
     Study(
         "figure5",
@@ -100,6 +119,7 @@ _STUDIES = (
         claims.judge_figure6,
         tables.make_figure6_table,
         images=stem_filters.render_filter_images,
+        noisy=_list_none,
     ),
     Study(  # beyond the paper
         "decomposition",
@@ -109,6 +129,7 @@ _STUDIES = (
         grids.build_decomposition_grid,
         claims.judge_decomposition,
         tables.make_decomposition_table,
+        noisy=_list_first_two,
     ),
 )
 STUDIES = {study.name: study for study in _STUDIES}

@@ -1,13 +1,16 @@
 """Verdicts: whether the finished rows of a study support its claim.
 
 Input: `GridResults`. Output: a `Verdict` from several findings. A comparison is decided where the 95 % interval of the
-difference, taken seed by seed, excludes zero.
+difference, taken seed by seed and video by video, lies beyond what rounding alone does to it (`noise.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+
+import numpy as np
 
 from muybridge.models.family import FAMILIES, PAPER_NAMES
 from muybridge.studies.counting import count_million_parameters, count_multiply_adds, measure_layer_groups
@@ -24,15 +27,15 @@ from muybridge.studies.grids import (
     TARGETS,
     count_classes,
 )
-from muybridge.studies.intervals import Estimate, difference
+from muybridge.studies.intervals import BySeed, Estimate
 from muybridge.studies.paper import TABLE1, TABLE2, TABLE3
 from muybridge.studies.stem_filters import RANDOM_CHANGE_SHARE, estimate_change_share
-from muybridge.studies.study import BySeed, GridResults, Scale, Verdict
+from muybridge.studies.study import ErrorOrMetric, GridResults, Scale, Verdict
 
 Finding = tuple[str, bool | None]  # a sentence, and whether it holds; None for undecided
 SINGLE_FRAME = ("r2d", "f_r2d")
 MIXED = tuple(family for family in FAMILIES if family.startswith("mc"))
-ERRORS = {"training_clip_error": "training", "validation_clip_error": "validation"}
+ERRORS: dict[ErrorOrMetric, str] = {"training_clip_error": "training", "validation_clip_error": "validation"}
 FIFTH_OF_CLIPS: dict[Scale, int] = {"paper": 20, "laptop": 5}
 
 
@@ -45,11 +48,12 @@ def conclude(findings: Sequence[Finding]) -> Verdict:
 
 
 def compare(sentence: str, gap: Estimate | None) -> Finding:
-    """Whether a difference is above zero."""
+    """Whether a difference is above zero by more than rounding alone makes it."""
     if gap is None:
         return f"{sentence} (not run)", None
     interval = "" if gap.low is None or gap.high is None else f", 95 % {gap.low:+.1f} to {gap.high:+.1f}"
-    return f"{sentence} ({gap.mean:+.1f} points{interval})", gap.is_positive
+    margin = "" if gap.margin is None or not gap.margin else f", rounding {gap.margin:.1f}"
+    return f"{sentence} ({gap.mean:+.1f} points{interval}{margin})", gap.is_positive
 
 
 def check_within(sentence: str, gap: Estimate | None, points: float) -> Finding:
@@ -57,9 +61,11 @@ def check_within(sentence: str, gap: Estimate | None, points: float) -> Finding:
     if gap is None:
         return f"{sentence} (not run)", None
     sentence = f"{sentence} (behind by {gap.format()})"
-    if gap.low is None or gap.high is None or gap.low <= points < gap.high:
+    if gap.low is None or gap.high is None or gap.margin is None:
         return sentence, None
-    return sentence, gap.high <= points
+    if gap.high <= points:
+        return sentence, True
+    return sentence, False if gap.low > points + gap.margin else None
 
 
 def judge_table1(results: GridResults) -> Verdict:
@@ -91,10 +97,10 @@ def judge_table2(results: GridResults) -> Verdict:
         flat, mixed = average(SINGLE_FRAME, length), average(MIXED, length)
         full, factorised = average(["r3d"], length), average(["r2plus1d"], length)
         findings += [
-            compare(f"{length} frames: networks that see motion above 2-D ones", difference(moving, flat)),
-            compare(f"{length} frames: MCx on average above R3D", difference(mixed, full)),
-            compare(f"{length} frames: R(2+1)D above R3D", difference(factorised, full)),
-            compare(f"{length} frames: R(2+1)D above MCx on average", difference(factorised, mixed)),
+            compare(f"{length} frames: networks that see motion above 2-D ones", results.compare(moving, flat)),
+            compare(f"{length} frames: MCx on average above R3D", results.compare(mixed, full)),
+            compare(f"{length} frames: R(2+1)D above R3D", results.compare(factorised, full)),
+            compare(f"{length} frames: R(2+1)D above MCx on average", results.compare(factorised, mixed)),
         ]
     return conclude(findings)
 
@@ -156,11 +162,11 @@ def judge_table6(results: GridResults) -> Verdict:
     for target in TARGETS:
         streams = {stream: average(stream, KINETICS) for stream in MODALITIES}
         for stream, pretrained in streams.items():
-            gain = difference(pretrained, average(stream, SPORTS))
+            gain = results.compare(pretrained, average(stream, SPORTS))
             findings.append(compare(f"{target}, {stream}: pre-trained above {other}", gain))
         rgb, flow = streams.values()
-        better = {seed: max(rgb[seed], flow[seed]) for seed in rgb.keys() & flow.keys()}
-        gain = difference(average("TwoStream", KINETICS), better)
+        better = {seed: max(rgb[seed], flow[seed], key=np.mean) for seed in rgb.keys() & flow.keys()}
+        gain = results.compare(average("TwoStream", KINETICS), better)
         findings.append(compare(f"{target}: both streams above the better one", gain))
     return conclude(findings)
 
@@ -172,11 +178,12 @@ def judge_figure3(results: GridResults) -> Verdict:
         for name, label in ERRORS.items():
             full, factorised = (results.final_errors((family, depth), name) for family in ("r3d", "r2plus1d"))
             sentence = f"{depth} layers: {label} error of R3D above R(2+1)D"
-            findings.append(compare(sentence, difference(full, factorised)))
+            findings.append(compare(sentence, results.compare(full, factorised, name)))
             if name == "training_clip_error":
                 training_gaps.append({seed: full[seed] - factorised[seed] for seed in full.keys() & factorised.keys()})
     shallow, deep = training_gaps
-    findings.append(compare("the training gap is larger in the deeper networks", difference(deep, shallow)))
+    gap = results.compare(deep, shallow, "training_clip_error")
+    findings.append(compare("the training gap is larger in the deeper networks", gap))
     return conclude(findings)
 
 
@@ -205,8 +212,8 @@ def judge_figure5(results: GridResults) -> Verdict:
         gain = results.difference(("length", longer), ("length", shorter), metric="clip_top1")
         findings.append(compare(f"clip@1 with {longer} frames above {shorter}", gain))
     *others, longest = lengths
-    values = {length: results.by_seed(("length", length)) for length in others}
-    means = {length: sum(video.values()) / len(video) for length, video in values.items() if video}
+    estimates = {length: results.estimate(("length", length)) for length in others}
+    means = {length: estimate.mean for length, estimate in estimates.items() if estimate is not None}
     if means:
         best = max(means, key=lambda length: means[length])
         gain = results.difference(("length", best), ("length", longest))
@@ -220,7 +227,8 @@ def judge_figure5(results: GridResults) -> Verdict:
 def judge_figure6(results: GridResults) -> Verdict:
     """Appendix: temporal filters of the stem change over time more than random ones."""
     share = estimate_change_share(results)
-    gap = None if share is None else share.shift(-100 * RANDOM_CHANGE_SHARE)
+    # Rounding has no say in it: the share is read from the weights, and each seed has its own.
+    gap = None if share is None else replace(share.shift(-100 * RANDOM_CHANGE_SHARE), margin=0.0)
     return conclude([compare("more change than at random", gap)])
 
 
@@ -238,7 +246,7 @@ def judge_decomposition(results: GridResults) -> Verdict:
 
 
 def _fusion_gain(results: GridResults, fused: Hashable, streams: Sequence[Hashable]) -> Estimate | None:
-    return difference(results.by_seed(fused), results.best_by_seed(*streams))
+    return results.compare(results.by_seed(fused), results.best_by_seed(*streams))
 
 
 def _count_cost(results: GridResults, key: Hashable) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from muybridge.evaluation.evaluate import evaluate_split
-from muybridge.prediction.recognizer import load
-from muybridge.prediction.timeline import TimelineOptions
+from muybridge.files.atomic import write_text
+from muybridge.prediction.timeline_evaluation import evaluate_timelines, read_segments
 from muybridge.report.build import build_page
 from muybridge.report.page import write_page
 from muybridge.settings import EvaluateSettings
@@ -23,7 +23,34 @@ from muybridge.synthetic.motions import MotionSettings, check_symmetric_clips
 from muybridge.training.train import train
 
 MODELS = ("f_r2d_10", "r2plus1d_10")
-UNTRIMMED = ("left", "clockwise", "approach", "down", "right")
+# What the untrimmed videos show, a second each.
+UNTRIMMED = {
+    "validation": (
+        "down",
+        "recede",
+        "right",
+        "clockwise",
+        "up",
+        "left",
+        "approach",
+        "counter_clockwise",
+        "down",
+        "right",
+    ),
+    "test": (
+        "left",
+        "clockwise",
+        "approach",
+        "down",
+        "right",
+        "recede",
+        "up",
+        "counter_clockwise",
+        "clockwise",
+        "left",
+    ),
+}
+UNTRIMMED_STEP_FRAMES = 2
 CEILING = 50.0  # percent
 MOTIONS = MotionSettings()
 
@@ -56,14 +83,25 @@ def train_and_test(model: str, data: Path, output: Path, epochs: float) -> Netwo
     )
 
 
-def predict_untrimmed(run: Path, video: Path) -> dict[str, Any]:
-    """Render an untrimmed video of several motions and predict its timeline; returns path, true and predicted segments."""
-    truth = write_untrimmed_video(video, MOTIONS, labels=UNTRIMMED)
-    segments = load(run).predict(video, timeline=TimelineOptions()).segments
+def score_untrimmed(run: Path, folder: Path) -> dict[str, Any]:
+    """Render two untrimmed videos, choose the smoothing of the timeline on one, and score the other.
+
+    Returns the path of the scored video, its true and predicted segments, and the scores.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, truth = ["path,label,split,start_seconds,end_seconds"], []
+    for number, (split, labels) in enumerate(UNTRIMMED.items()):
+        truth = write_untrimmed_video(folder / f"{split}.mp4", MOTIONS, labels=labels, number=number)
+        rows += [f"{split}.mp4,{each.label},{split},{each.start_seconds},{each.end_seconds}" for each in truth]
+    data = folder / "segments.csv"
+    write_text(data, "\n".join(rows) + "\n")
+    result = evaluate_timelines(run, EvaluateSettings(data=str(data)), step_frames=UNTRIMMED_STEP_FRAMES)
     return {
-        "video": str(video),
+        "video": str(folder / "test.mp4"),
+        "data": str(data),
         "truth": [segment._asdict() for segment in truth],
-        "predicted": [asdict(segment) for segment in segments],
+        "predicted": [asdict(segment) for segment in read_segments(result.files.segments)],
+        "scores": result.scores.to_json(),
     }
 
 

@@ -22,11 +22,14 @@ from muybridge.distributed.process_group import ProcessGroup
 from muybridge.distributed.stop import StopRequested, exit_on_signals, stop_on_signals, stop_with_parent
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import read_json_lines
+from muybridge.files.run_folder import read_json_lines, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.studies.fingerprint import hash_source
 from muybridge.studies.plan import EvaluationSpec
+from muybridge.studies.video_results import collect_video_results
 from muybridge.terminal import print_line
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.fit import fit
@@ -65,8 +68,8 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
         path = folder / "tests" / f"{evaluation.key}.json"
         if not path.exists():
             stopwatch = Stopwatch()
-            accuracy = _evaluate_run(settings, evaluation)
-            write_json(path, collect_numbers(accuracy) | stopwatch.read())
+            numbers = _evaluate_run(settings, evaluation)
+            write_json(path, numbers | stopwatch.read())
 
 
 def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console: Console) -> None:
@@ -75,6 +78,8 @@ def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console:
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
     if plan["launcher"]:
         _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
+        # The command names the recipe that would fill in open settings; a plan leaves none open.
+        settings = replace(settings, recipe=read_settings(folder / "settings.yaml").get("recipe"))
     with lock_run(settings.output, ProcessGroup()):
         job = prepare_job(settings, resume=True)
         fit(job, console)  # after a launcher nothing is left to train
@@ -103,8 +108,11 @@ def _train_with_launcher(launcher: Sequence[str], settings_file: Path) -> None:
         raise RuntimeError(f"`{shlex.join(argv)}` ended with code {process.returncode}")
 
 
-def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> Accuracy:
-    """The accuracy of the run's last weights; scores are written to `scores/<key>.parquet`. ValueError for an empty split."""
+def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> dict[str, Any]:
+    """The numbers of the run's last weights, and which videos are right; scores are written to `scores/<key>.parquet`.
+
+    Raises ValueError for an empty split.
+    """
     folder = Path(settings.output)
     split = EvaluateSettings(
         data=settings.data,
@@ -117,7 +125,8 @@ def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> Accura
         timeouts=settings.timeouts,
     )
     path = folder / "scores" / f"{evaluation.key}.parquet"
-    return evaluate_split(folder / WEIGHTS, split, path, clip_length=evaluation.length).accuracy
+    accuracy = evaluate_split(folder / WEIGHTS, split, path, clip_length=evaluation.length).accuracy
+    return collect_numbers(accuracy) | {"videos": collect_video_results(read_video_scores(path)).to_json()}
 
 
 def collect_numbers(accuracy: Accuracy) -> dict[str, Any]:
@@ -163,6 +172,8 @@ def main(argv: Sequence[str]) -> int:
     stop_with_parent()
     plan = read_json_object(Path(argv[0]))
     try:
+        if plan.get("source_sha256") not in (None, hash_source()):
+            raise ValueError("the source of muybridge changed while the study was running; start the study again")
         with exit_on_signals(str):
             execute(plan, PlainConsole())
     except StopRequested as stopped:

@@ -1,31 +1,38 @@
-"""Means over seeds with 95 % t-intervals.
+"""Means over seeds and videos with 95 % intervals, and differences between networks.
 
-Input: one number per seed. Output: an `Estimate`. Differences are taken seed by seed, since runs of one seed see the same
-draws. A few seeds give wide intervals. Pure arithmetic.
+Input: by seed, a value in percent for every video, or a single one where videos are not known. Output: an `Estimate`. Seeds
+and videos are both samples: an accuracy would differ with other seeds and with other test videos. Differences are taken seed by
+seed and video by video, since runs of one seed see the same draws and all runs the same videos. Pure arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-# Student's t, 97.5 % quantile for 1 to 20 degrees of freedom. The last serves for more: its interval is a little too wide.
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-)  # fmt: skip
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Values = NDArray[np.float64]
+BySeed = dict[int, Values]
+"""Seed -> values (V,) in percent, one for each test video; V is 1 where only the mean is known."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `num` seeds with its 95 % t-interval; a single seed has no interval."""
+    """A mean over `num` seeds with its 95 % interval; a single seed has no interval.
+
+    `margin` is what rounding alone does to it (`noise.NoiseFloor`); None: not measured. A difference is decided where its
+    interval lies beyond the margin.
+    """
 
     mean: float
     low: float | None
     high: float | None
     num: int
+    margin: float | None = None
 
     def format(self, digits: int = 1) -> str:
         """`52.8 [51.0, 54.6]`, or `52.8` for a single seed."""
@@ -47,31 +54,87 @@ class Estimate:
 
     @property
     def is_positive(self) -> bool | None:
-        """True above 0, False below 0, None (undecided) for an interval that contains 0, or none."""
-        if self.low is None or self.high is None:
+        """True beyond the margin above 0, False beyond it below 0, else None: undecided, as without interval or margin."""
+        if self.low is None or self.high is None or self.margin is None:
             return None
-        return True if self.low > 0 else False if self.high < 0 else None
+        return True if self.low > self.margin else False if self.high < -self.margin else None
 
 
-def estimate_mean(values: Sequence[float]) -> Estimate | None:
-    """The mean of one number per seed; None without numbers."""
+def estimate_mean(values: Sequence[ArrayLike]) -> Estimate | None:
+    """The mean of the values (V,) of every seed; None without seeds."""
     if not values:
         return None
-    mean, num = statistics.fmean(values), len(values)
-    if num == 1:
+    values_sv = np.stack([np.atleast_1d(np.asarray(row, np.float64)) for row in values])
+    mean, num_seeds = float(values_sv.mean()), len(values_sv)
+    if num_seeds == 1:
         return Estimate(mean, None, None, 1)
-    half_width = T_975[min(num - 1, len(T_975)) - 1] * statistics.stdev(values) / math.sqrt(num)
-    return Estimate(mean, mean - half_width, mean + half_width, num)
+    half_width = float(stats.t.ppf(0.975, num_seeds - 1)) * math.sqrt(compute_clustered_variance(values_sv))
+    return Estimate(mean, mean - half_width, mean + half_width, num_seeds)
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
-    """The mean of `first` minus `second`, both seed -> number, over the seeds that both have."""
-    return estimate_mean([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+def compute_clustered_variance(values_sv: Values) -> float:
+    """The variance of the mean of values (S, V) whose rows (seeds) and columns (videos) are both samples.
+
+    The variance clustered by seed plus that clustered by video, minus that of single values, which both contain (Cameron,
+    Gelbach and Miller 2011). It is at least the larger of the two. With one column, that of a mean over seeds.
+    """
+    num_seeds, num_videos = values_sv.shape
+    residuals = values_sv - values_sv.mean()
+    by_seed: float = float((residuals.mean(axis=1) ** 2).sum()) / (num_seeds * (num_seeds - 1))
+    if num_videos == 1:
+        return by_seed
+    by_video = float((residuals.mean(axis=0) ** 2).sum()) / (num_videos * (num_videos - 1))
+    single = float((residuals**2).sum()) / (residuals.size * (residuals.size - 1))
+    return float(max(by_seed + by_video - single, by_seed, by_video))
 
 
-def mean_by_seed(members: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean of several members, seed by seed, over the seeds that all of them have; empty without members."""
+def difference(first: BySeed, second: BySeed, floor: float | None) -> Estimate | None:
+    """The mean of `first` minus `second` over the seeds that both have.
+
+    `floor` is the standard deviation of reruns that differ by rounding alone: the difference of two means of n runs has
+    sqrt(2 / n) of it.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    estimate = estimate_mean([first[seed] - second[seed] for seed in seeds])
+    if estimate is None or floor is None:
+        return estimate
+    return replace(estimate, margin=floor * math.sqrt(2 / estimate.num))
+
+
+def mean_by_seed(members: Sequence[BySeed]) -> BySeed:
+    """The mean of several members, seed by seed, over the seeds that all of them have; empty without members.
+
+    Members with as many videos are averaged video by video. Others were scored on other videos: their values follow one
+    another, weighted so that every member counts the same.
+    """
     if not members:
         return {}
-    common = set(members[0]).intersection(*members[1:])
-    return {seed: statistics.fmean(member[seed] for member in members) for seed in sorted(common)}
+    common = sorted(set(members[0]).intersection(*members[1:]))
+    return {seed: _average([member[seed] for member in members]) for seed in common}
+
+
+def _average(members: Sequence[Values]) -> Values:
+    if len({len(values) for values in members}) == 1:
+        return np.asarray(np.mean(members, axis=0))
+    total = sum(len(values) for values in members)
+    return np.concatenate([values * (total / (len(values) * len(members))) for values in members])
+
+
+def pool_deviations(cells: Sequence[Mapping[int, float]]) -> float | None:
+    """The standard deviation over seeds, pooled over networks; None where no network has two seeds."""
+    variances = [(np.var(list(cell.values()), ddof=1), len(cell) - 1) for cell in cells if len(cell) > 1]
+    if not variances:
+        return None
+    degrees = sum(degree for _, degree in variances)
+    return math.sqrt(sum(variance * degree for variance, degree in variances) / degrees)
+
+
+def count_seeds(deviation: float, points: float, max_seeds: int = 1000) -> int | None:
+    """How many seeds resolve a difference of `points` between two networks whose runs have this deviation over seeds.
+
+    The smallest n whose 95 % interval of a difference of means is at most `points` to either side; None above `max_seeds`.
+    """
+    for num in range(2, max_seeds + 1):
+        if stats.t.ppf(0.975, num - 1) * deviation * math.sqrt(2 / num) <= points:
+            return num
+    return None

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from muybridge.files.atomic import write_json
+from muybridge.studies.fingerprint import Version
+from muybridge.studies.intervals import count_seeds
+from muybridge.studies.noise import RESOLVED_POINTS
 from muybridge.studies.plan import RowKey
-from muybridge.studies.study import Row, Study, StudyConfig, result_to_json
+from muybridge.studies.study import Row, Study, StudyConfig, StudyResult
+from muybridge.studies.versions import RowSelection, read_versions, select_rows
 
+FORMAT = 1
 MAX_MISSING_PRINTED = 5
+_LISTED_ROWS = {
+    "missing": "Not run",
+    "stale": "Run at another version of the code or on another kind of machine, so neither shown nor judged, run again",
+}
 TEXT_WIDTH = 110
 VERDICT_SENTENCES = {
     True: "The runs support the claim.",
@@ -20,20 +30,83 @@ VERDICT_SENTENCES = {
 }
 
 
-def write_study(study: Study, config: StudyConfig, rows: Mapping[RowKey, Row], folder: Path) -> dict[str, Any]:
-    """Writes folder/<study>/study.json atomically from the rows that exist, and returns its contents."""
+def write_study(
+    study: Study, config: StudyConfig, rows: Mapping[RowKey, Row], folder: Path, current: Version | None = None
+) -> dict[str, Any]:
+    """Writes folder/<study>/study.json atomically from the rows of one version, and returns its contents.
+
+    `current` is the version of this code on this machine (`versions.select_rows`); None does not compare with it.
+    """
     keys = study.row_keys(config)
-    finished = [rows[key] for key in keys if key in rows]
-    values = result_to_json(
-        study,
-        config,
-        study.summarize(config, rows, folder / "runs"),
-        rows=finished,
-        missing=[" ".join(key) for key in keys if key not in rows],
-        environment=merge_machines(finished),
-    )
+    selection = select_rows({key: rows[key] for key in keys if key in rows}, read_versions(folder), current)
+    result = study.summarize(config, selection.rows, folder / "runs", selection.stale)
+    values = result_to_json(study, config, result, selection, [key for key in keys if key not in rows])
     write_json(folder / study.name / "study.json", values)
     return values
+
+
+def result_to_json(
+    study: Study,
+    config: StudyConfig,
+    result: StudyResult,
+    selection: RowSelection,
+    missing: Sequence[RowKey],
+) -> dict[str, Any]:
+    """The contents of study.json: plain values from which pages, tables and figures are made."""
+    rows = list(selection.rows.values())
+    return {
+        "format": FORMAT,
+        "name": study.name,
+        "title": study.title,
+        "claim": study.claim,
+        "verdict": asdict(result.verdict),
+        "scale": config.scale,
+        "seeds": config.seeds,
+        "data": config.source.to_json(),
+        "environment": merge_machines(rows),
+        "tables": [asdict(table) for table in result.tables],
+        "figures": [asdict(chart) for chart in result.charts],
+        "images": [asdict(image) for image in result.images],
+        "rows": [_shorten_row(row) for row in rows],
+        "missing": [" ".join(key) for key in missing],
+        "stale": [" ".join(key) for key in selection.stale],
+        "version": selection.note,
+        "noise": _describe_noise(result),
+    }
+
+
+def _describe_noise(result: StudyResult) -> dict[str, Any] | None:
+    """The noise floor, and the number of seeds that resolve a difference; None for a study without runs."""
+    if result.floor is None:
+        return None
+    deviation = result.pooled_deviation
+    sentence = result.floor.format_sentence()
+    if deviation is not None:
+        num = count_seeds(deviation, RESOLVED_POINTS)
+        sentence += (
+            f" Over seeds the deviation is {deviation:.1f} points, pooled over networks: {num or 'over a thousand'} seeds "
+            f"decide a difference of {RESOLVED_POINTS:g} points."
+        )
+    return {"floor": dict(result.floor.deviations), "pooled_deviation": deviation, "sentence": sentence}
+
+
+def _shorten_row(row: Row) -> dict[str, Any]:
+    """A row as study.json stores it; rows.jsonl has its settings and its history too."""
+    numbers, machine = row["numbers"], row["machine"]
+    names = ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")
+    return {
+        "run": row["run"],
+        "test": row["test"]["key"],
+        "model": row["model"],
+        "seed": row["seed"],
+        "data": row["data"]["key"],
+        **{name: numbers[name] for name in names},
+        "training_seconds": row["training"]["seconds"] if row["training"] else None,
+        "commit": row["commit"],
+        "date": row["date"],
+        "processor": machine["processor"],
+        "torch": machine["packages"]["torch"],
+    }
 
 
 def merge_machines(rows: Sequence[Row]) -> dict[str, Any]:
@@ -53,12 +126,17 @@ def format_study(values: Mapping[str, Any]) -> str:
     for table in values["tables"]:
         lines = [table["title"], *_align_columns([table["columns"], *table["rows"]])]
         parts.append("\n".join([*lines, _wrap(table["note"])] if table["note"] else lines))
-    missing = values["missing"]
-    if missing:
-        more = f" and {len(missing) - MAX_MISSING_PRINTED} more" if len(missing) > MAX_MISSING_PRINTED else ""
-        parts.append(_wrap(f"Not run: {', '.join(missing[:MAX_MISSING_PRINTED])}{more}"))
+    parts += [_wrap(f"{label}: {_shorten(values[key])}") for key, label in _LISTED_ROWS.items() if values.get(key)]
+    if values.get("noise"):
+        parts.append(_wrap(values["noise"]["sentence"]))
     verdict = values["verdict"]
     return "\n\n".join([*parts, _wrap(f"{VERDICT_SENTENCES[verdict['supported']]} {verdict['text']}")])
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - MAX_MISSING_PRINTED} more" if len(names) > MAX_MISSING_PRINTED else ""
+    return ", ".join(names[:MAX_MISSING_PRINTED]) + more
 
 
 def _wrap(text: str) -> str:

@@ -1,13 +1,12 @@
 """Finished rows: one line of rows*.jsonl per run and evaluation.
 
 Input: the files that `execute.py` writes into run folders. Output: rows with everything their numbers depend on (settings,
-seed, commit, machine), appended as soon as a run ends. Files of several machines in one folder are read as
+seed, fingerprint, commit, machine), appended as soon as a run ends. Files of several machines in one folder are read as
 one.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +18,10 @@ from muybridge.files.run_folder import append_json_line, collect_environment, re
 from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
+from muybridge.studies.fingerprint import Version, describe_commit
 from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, RowKey, row_key
 from muybridge.studies.study import Row
+from muybridge.studies.video_results import collect_video_results
 
 
 def read_rows(folder: Path) -> dict[RowKey, Row]:
@@ -28,35 +29,48 @@ def read_rows(folder: Path) -> dict[RowKey, Row]:
     return {row_key(row): row for path in sorted(folder.glob("rows*.jsonl")) for row in read_json_lines(path)}
 
 
-def append_rows(run: PlannedRun, folder: Path, rows_name: str) -> None:
+def has_row(
+    run: PlannedRun | FusedRun, evaluation: EvaluationSpec, rows: Mapping[RowKey, Row], version: Version
+) -> bool:
+    """Whether an evaluation of a run has a row of this version."""
+    row = rows.get((run.name, evaluation.key))
+    return row is not None and version.matches(row.get("fingerprint"))
+
+
+def append_rows(run: PlannedRun, folder: Path, rows_name: str, version: Version) -> None:
     """Appends to folder/`rows_name` the rows of a run that are finished and not there yet."""
     known = read_rows(folder)
     run_folder = folder / "runs" / run.name
     for evaluation in run.evaluations:
         path = run_folder / "tests" / f"{evaluation.key}.json"
-        if (run.name, evaluation.key) in known or not path.exists():
+        if has_row(run, evaluation, known, version) or not path.exists():
             continue
         training = read_json_object(run_folder / TRAINED)
         numbers = read_json_object(path)
-        row = build_row(run, evaluation, numbers)
+        row = build_row(run, evaluation, numbers, version)
         append_json_line(folder / rows_name, row | {"training": training, "history": read_history(run_folder)})
 
 
-def append_fused_rows(fused_runs: Sequence[FusedRun], folder: Path, rows_name: str) -> None:
+def append_fused_rows(fused_runs: Sequence[FusedRun], folder: Path, rows_name: str, version: Version) -> None:
     """Appends the rows of means that are not there yet and whose members have been evaluated in this folder."""
     known = read_rows(folder)
     for fused in fused_runs:
         key = fused.evaluation.key
         paths = [folder / "runs" / run.name / "scores" / f"{key}.parquet" for run in fused.members]
-        if (fused.name, key) in known or not all(path.exists() for path in paths):
+        is_ready = all(has_row(run, fused.evaluation, known, version) for run in fused.members)
+        if has_row(fused, fused.evaluation, known, version) or not is_ready or not all(path.exists() for path in paths):
             continue
         names = [run.name for run in fused.members]
         fusion = fuse([read_scores(path) for path in paths], [1.0] * len(paths), names=names)
-        row = build_row(fused, fused.evaluation, collect_numbers(fusion.accuracy))
+        results = collect_video_results(fusion.scores)
+        numbers = {**collect_numbers(fusion.accuracy), "videos": results.to_json()}
+        row = build_row(fused, fused.evaluation, numbers, version)
         append_json_line(folder / rows_name, row | {"members": names, "training": None, "history": []})
 
 
-def build_row(run: PlannedRun | FusedRun, evaluation: EvaluationSpec, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def build_row(
+    run: PlannedRun | FusedRun, evaluation: EvaluationSpec, numbers: Mapping[str, Any], version: Version
+) -> dict[str, Any]:
     """The part of a row that trained and fused runs share. Addresses of this machine are left out."""
     first = run if isinstance(run, PlannedRun) else run.members[0]
     settings = settings_to_dict(first.settings)
@@ -75,19 +89,8 @@ def build_row(run: PlannedRun | FusedRun, evaluation: EvaluationSpec, numbers: M
         "start": None if first.start is None else first.start.name,
         "settings": {name: value for name, value in settings.items() if name not in ("data", "output", "init")},
         "numbers": dict(numbers),
-        "commit": _describe_commit(),
+        "fingerprint": version.get_fingerprint(run),
+        "commit": describe_commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {name: value for name, value in collect_environment().items() if name != "command"},
     }
-
-
-def _describe_commit() -> str | None:
-    """The commit of the source tree, with + where it has uncommitted changes; None outside a git checkout."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or None

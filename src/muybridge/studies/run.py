@@ -1,13 +1,15 @@
 """Runs the grid of a study: what has no row yet, several runs at once, resumable.
 
 Input: a study and a `RunnerConfig`. Output, in one folder that studies share: `plans/<run>.json`, `.yaml` and `.log`,
-`runs/<run>/`, `data/<key>/` of generated motions, rows in rows.jsonl, and `<study>/study.json`, rewritten after every run. Each
-run is a process of its own (`execute.py`).
+`runs/<run>/`, `data/<key>/` of generated motions, rows in rows.jsonl, versions.jsonl, and `<study>/study.json`, rewritten after
+every run. Each run is a process of its own (`execute.py`). Rows and run folders of another version of the code are not used:
+what they stand for is run again.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,14 +24,25 @@ from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.files.atomic import write_json, write_text
 from muybridge.files.lock import lock_folder
 from muybridge.loading.open_data import open_data
+from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, WEIGHTS
+from muybridge.studies.fingerprint import Version, describe_environment
 from muybridge.studies.grids import build_empty_grid
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import DIGEST_LENGTH, DataSource, EvaluatedSplit, PlannedRun, RowKey, motion_source
+from muybridge.studies.plan import (
+    DIGEST_LENGTH,
+    DataSource,
+    EvaluatedSplit,
+    FusedRun,
+    PlannedRun,
+    RowKey,
+    motion_source,
+)
 from muybridge.studies.render import write_study
-from muybridge.studies.rows import append_fused_rows, append_rows, read_rows
+from muybridge.studies.rows import append_fused_rows, append_rows, has_row, read_rows
 from muybridge.studies.study import Scale, Study, StudyConfig
+from muybridge.studies.versions import compute_version
 from muybridge.synthetic.dataset import write_motion_dataset
 
 POLL_SECONDS = 0.2
@@ -53,7 +66,14 @@ class RunnerConfig:
 
 
 def build_config(
-    study: Study, *, scale: Scale, seeds: int, data: str | None, others: Mapping[str, str], split: EvaluatedSplit | None
+    study: Study,
+    *,
+    scale: Scale,
+    seeds: int,
+    data: str | None,
+    others: Mapping[str, str],
+    split: EvaluatedSplit | None,
+    reruns: int | None = None,
 ) -> StudyConfig:
     """The configuration of a study from addresses of data sets. ValueError where a study at paper scale has no data.
 
@@ -66,7 +86,8 @@ def build_config(
     else:
         raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
     sources = {name: _open_source(address) for name, address in others.items()}
-    return StudyConfig(scale, seeds, source, split or ("validation" if scale == "paper" else "test"), sources)
+    split = split or ("validation" if scale == "paper" else "test")
+    return StudyConfig(scale, seeds, source, split, sources, reruns)
 
 
 def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], runner: RunnerConfig) -> list[str]:
@@ -77,11 +98,48 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
     """
     # Parts of a study on several machines share the folder, and each has its own rows.
     with lock_folder(runner.folder, name=f".{runner.rows_name}.lock"):
+        fused_runs = study.fused_runs(config)
+        version = _compute_current_version([*runs, *fused_runs], runner, record=True)
         failures = execute_runs(
-            runs, runner, lambda: write_study(study, config, read_rows(runner.folder), runner.folder)
+            runs, runner, version, lambda: write_study(study, config, read_rows(runner.folder), runner.folder, version)
         )
-        append_fused_rows(study.fused_runs(config), runner.folder, runner.rows_name)
+        append_fused_rows(fused_runs, runner.folder, runner.rows_name, version)
         return failures
+
+
+def _compute_current_version(
+    runs: Sequence[PlannedRun | FusedRun], runner: RunnerConfig, *, record: bool = False
+) -> Version:
+    """The version of this code on this machine, with as many threads as the runner gives a run."""
+    return compute_version(
+        runs, runner.folder, num_threads=_choose_num_threads(runner.jobs), python=runner.python, record=record
+    )
+
+
+def find_current_version(study: Study, config: StudyConfig, runner: RunnerConfig) -> Version | None:
+    """The version of this code, with the micro-runs of the rows that the study has from this kind of machine; None without any.
+
+    Rows of other machines cannot be repeated here, and rows without a fingerprint are of no version.
+    """
+    rows = read_rows(runner.folder)
+    keys = {key for key in study.row_keys(config) if rows.get(key, {}).get("fingerprint")}
+    runs: list[PlannedRun | FusedRun] = [
+        *(run for run in study.runs(config) if any((run.name, test.key) in keys for test in run.evaluations)),
+        *(run for run in study.fused_runs(config) if (run.name, run.evaluation.key) in keys),
+    ]
+    if not runs:
+        return None
+    num_threads = _choose_num_threads(runner.jobs)
+    environment = describe_environment(sorted({run.settings.device for run in study.runs(config)})[0], num_threads)
+    if all(rows[key]["fingerprint"]["environment"] != environment for key in keys):
+        return None
+    return compute_version(runs, runner.folder, num_threads=num_threads, python=runner.python)
+
+
+def _choose_num_threads(jobs: int) -> int:
+    """The threads of a run: OMP_NUM_THREADS where set, else an equal share of the cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdigit() else max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _open_source(address: str) -> DataSource:
@@ -89,24 +147,30 @@ def _open_source(address: str) -> DataSource:
     return DataSource(f"{Path(address).stem}-{open_data(address).compute_sha256()[:DIGEST_LENGTH]}", address)
 
 
-def find_missing_runs(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
-    """The runs that have evaluations without a row in the folder."""
+def find_missing_runs(runs: Sequence[PlannedRun], folder: Path, version: Version) -> list[PlannedRun]:
+    """The runs that have evaluations without a row of this version in the folder."""
     rows = read_rows(folder)
-    return [run for run in runs if list_missing_evaluations(run, rows)]
+    return [run for run in runs if list_missing_evaluations(run, rows, version)]
 
 
-def list_missing_evaluations(run: PlannedRun, rows: Mapping[RowKey, Any]) -> list[str]:
-    """The keys of a run's evaluations that have no row yet."""
-    return [evaluation.key for evaluation in run.evaluations if (run.name, evaluation.key) not in rows]
+def list_missing_evaluations(run: PlannedRun, rows: Mapping[RowKey, Any], version: Version) -> list[str]:
+    """The keys of a run's evaluations that have no row of this version yet."""
+    return [evaluation.key for evaluation in run.evaluations if not has_row(run, evaluation, rows, version)]
 
 
-def execute_runs(runs: Sequence[PlannedRun], runner: RunnerConfig, on_finish: Callable[[], object]) -> list[str]:
-    """Executes the runs that have no rows yet, `runner.jobs` at once; calls `on_finish` after each. Returns failures.
+def execute_runs(
+    runs: Sequence[PlannedRun], runner: RunnerConfig, version: Version, on_finish: Callable[[], object]
+) -> list[str]:
+    """Executes the runs that have no rows of this version, `runner.jobs` at once; calls `on_finish` after each.
 
-    A run whose start failed is skipped and reported. On a signal the running ones are asked to save and end: `StopRequested`.
+    Returns failures. A run whose start failed is skipped and reported. On a signal the running ones are asked to save and end:
+    `StopRequested`.
     """
-    missing = find_missing_runs(runs, runner.folder)
-    queue = _RunQueue(runner, on_finish, _add_untrained_starts(missing, runner.folder))
+    missing = find_missing_runs(runs, runner.folder, version)
+    for run in missing:
+        for link in run.start_chain:
+            _set_aside_other_version(link, runner.folder, version)
+    queue = _RunQueue(runner, version, on_finish, _add_untrained_starts(missing, runner.folder))
     with stop_on_signals() as stop:
         while queue.waiting or queue.running:
             queue.launch_ready()
@@ -117,6 +181,18 @@ def execute_runs(runs: Sequence[PlannedRun], runner: RunnerConfig, on_finish: Ca
             if stop.signal_number is not None and not queue.running:
                 raise StopRequested(stop.signal_number)
     return list(queue.failures.values())
+
+
+def _set_aside_other_version(run: PlannedRun, folder: Path, version: Version) -> None:
+    """Renames the folder of a run that another version trained, or began to."""
+    plan, run_folder = folder / "plans" / f"{run.name}.json", folder / "runs" / run.name
+    if not run_folder.exists():
+        return
+    if plan.exists() and version.matches(read_json_object(plan).get("fingerprint")):
+        return
+    aside = run_folder.with_name(f"{run.name}.of-another-version")
+    shutil.rmtree(aside, ignore_errors=True)
+    run_folder.rename(aside)
 
 
 def _add_untrained_starts(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
@@ -136,6 +212,7 @@ class _RunQueue:
     """Runs that wait, run, have ended or failed."""
 
     runner: RunnerConfig
+    version: Version
     on_finish: Callable[[], object]
     waiting: list[PlannedRun]
     running: dict[str, tuple[PlannedRun, subprocess.Popen[bytes]]] = field(default_factory=dict)
@@ -152,7 +229,7 @@ class _RunQueue:
             elif len(self.running) < self.runner.jobs and not self._is_pending(start):
                 self.waiting.remove(run)
                 self.runner.report(f"{run.name} ({len(self.waiting)} waiting)")
-                self.running[run.name] = run, _launch(run, self.runner)
+                self.running[run.name] = run, _launch(run, self.runner, self.version)
 
     def stop(self) -> None:
         """Asks the running ones to save and end, once; launches no more."""
@@ -168,7 +245,7 @@ class _RunQueue:
             if process.poll() is None:
                 continue
             del self.running[name]
-            append_rows(run, self.runner.folder, self.runner.rows_name)
+            append_rows(run, self.runner.folder, self.runner.rows_name, self.version)
             if process.returncode != 0 and not self.is_stopping:
                 self.failures[name] = f"{name} failed: {_read_last_line(self.runner.folder / 'plans' / f'{name}.log')}"
                 self.runner.report(self.failures[name])
@@ -178,22 +255,22 @@ class _RunQueue:
         return name in self.running or any(run.name == name for run in self.waiting)
 
 
-def _launch(run: PlannedRun, runner: RunnerConfig) -> subprocess.Popen[bytes]:
+def _launch(run: PlannedRun, runner: RunnerConfig, version: Version) -> subprocess.Popen[bytes]:
     """Starts the process of one run; its output is appended to its log."""
     plans = runner.folder / "plans"
     plan = build_plan(run, runner.folder)
     settings_file = plans / f"{run.name}.yaml"
     write_text(settings_file, yaml.safe_dump(plan["settings"], sort_keys=False))
     plan |= {"launcher": list(runner.launcher), "settings_file": str(settings_file)}
+    plan |= {"fingerprint": version.get_fingerprint(run), "source_sha256": version.source_sha256}
     write_json(plans / f"{run.name}.json", plan)
-    threads = max(1, (os.cpu_count() or 1) // runner.jobs)
     with (plans / f"{run.name}.log").open("ab") as log:
         return subprocess.Popen(
             [*runner.python, "-m", "muybridge.studies.execute", str(plans / f"{run.name}.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={"OMP_NUM_THREADS": str(threads), **os.environ},
+            env={**os.environ, "OMP_NUM_THREADS": str(_choose_num_threads(runner.jobs))},
         )
 
 

@@ -1,39 +1,58 @@
 """A study of the paper: a grid of runs, a claim, and a summary made from finished rows alone.
 
-Input: a `StudyConfig` and finished rows. Output: a `StudyResult`, and from it the contents of study.json. The studies
-themselves are the rows of `catalogue.py`; `run.py` executes their runs. A summary needs no videos and, except for
+Input: a `StudyConfig` and finished rows. Output: a `StudyResult`, from which `render.py` makes the contents of study.json. The
+studies themselves are the rows of `catalogue.py`; `run.py` executes their runs. A summary needs no videos and, except for
 Figure 6, no networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from muybridge.report.charts import Series
 from muybridge.report.tables import Cell
-from muybridge.studies.intervals import Estimate, difference, estimate_mean, mean_by_seed
+from muybridge.studies.intervals import (
+    BySeed,
+    Estimate,
+    Values,
+    difference,
+    estimate_mean,
+    mean_by_seed,
+    pool_deviations,
+)
+from muybridge.studies.noise import NUM_RERUNS, NoiseFloor, measure_floor, plan_reruns
 from muybridge.studies.plan import DataSource, EvaluatedSplit, FusedRun, PlannedRun, RowKey, RunGroup, order_runs
+from muybridge.studies.video_results import VideoResults
 
-FORMAT = 1
 Scale = Literal["paper", "laptop"]
 Row = Mapping[str, Any]
 Metric = Literal["clip_top1", "video_top1", "video_top5"]
-BySeed = dict[int, float]
+ErrorOrMetric = Literal[Metric, "training_clip_error", "validation_clip_error"]
 Grid = dict[Hashable, RunGroup]
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Scale, number of seeds and data of a study. `others` are further data sets by name."""
+    """Scale, number of seeds and data of a study. `others` are further data sets by name; for `reruns` see `num_reruns`."""
 
     scale: Scale
     seeds: int
     source: DataSource
     split: EvaluatedSplit
     others: Mapping[str, DataSource] = field(default_factory=dict)
+    reruns: int | None = None
+
+    @property
+    def num_reruns(self) -> int:
+        """Runs of one seed from which the noise floor is measured: as given, else five at laptop scale, one at paper scale."""
+        return self.reruns or (NUM_RERUNS if self.scale == "laptop" else 1)
 
 
 # The fields of the next four classes are keys of study.json, format 1: they keep their names.
@@ -77,22 +96,30 @@ class Verdict:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Verdict, tables, charts and images of a study."""
+    """Verdict, tables, charts and images of a study, its noise floor, and the deviation over seeds pooled over networks."""
 
     verdict: Verdict
     tables: tuple[StudyTable, ...]
     charts: tuple[StudyChart, ...] = ()
     images: tuple[StudyImage, ...] = ()
+    floor: NoiseFloor | None = None
+    pooled_deviation: float | None = None
 
 
 @dataclass(frozen=True)
 class GridResults:
-    """The finished rows of a grid; `run_folder` holds the run folders, for a study that reads weights."""
+    """The finished rows of a grid, all of one version; `run_folder` holds the run folders, for a study that reads weights.
+
+    `stale` are the keys of rows of another version, which count as not run. `noisy` are the cells that are rerun for the noise
+    floor.
+    """
 
     config: StudyConfig
     grid: Grid
     rows: Mapping[RowKey, Row]
     run_folder: Path
+    stale: Container[RowKey] = ()
+    noisy: tuple[Hashable, ...] = ()
 
     def rows_by_seed(self, key: Hashable) -> dict[int, Row]:
         """The finished rows of one cell."""
@@ -100,15 +127,36 @@ class GridResults:
         rows_by_seed = {run.seed: self.rows.get((run.name, group.evaluation.key)) for run in group.members}
         return {seed: row for seed, row in rows_by_seed.items() if row is not None}
 
+    def has_stale_rows(self, *keys: Hashable) -> bool:
+        """Whether a cell has rows of another version."""
+        groups = [self.grid[key] for key in keys]
+        return any((run.name, group.evaluation.key) in self.stale for group in groups for run in group.members)
+
+    @cached_property
+    def floor(self) -> NoiseFloor:
+        """The noise floor, from the cells that are rerun for it."""
+        reruns = []
+        for key in self.noisy:
+            group = self.grid[key]
+            runs = (group.members[0], *plan_reruns(group, self.config.num_reruns))
+            rows = [self.rows.get((run.name, group.evaluation.key)) for run in runs]
+            reruns.append([row for row in rows if row is not None])
+        return measure_floor(reruns, READERS)
+
+    def pool_deviations(self) -> float | None:
+        """The standard deviation of video@1 over seeds, pooled over the cells."""
+        cells = [self.by_seed(key) for key in self.grid]
+        return pool_deviations([{seed: float(values.mean()) for seed, values in cell.items()} for cell in cells])
+
     def by_seed(self, *keys: Hashable, metric: Metric = "video_top1") -> BySeed:
-        """The mean of a metric over cells, in percent, for every seed that all of them have."""
+        """The mean of a metric over cells, in percent by video, for every seed that all of them have."""
         return mean_by_seed(self._each_by_seed(keys, metric))
 
     def best_by_seed(self, *keys: Hashable) -> BySeed:
         """video@1 of the best of several cells, seed by seed: what the fusion of streams has to exceed."""
         cells = self._each_by_seed(keys, "video_top1")
         common = set(cells[0]).intersection(*cells[1:])
-        return {seed: max(values[seed] for values in cells) for seed in sorted(common)}
+        return {seed: max((cell[seed] for cell in cells), key=np.mean) for seed in sorted(common)}
 
     def estimate(self, *keys: Hashable, metric: Metric = "video_top1") -> Estimate | None:
         """The mean over finished seeds of the mean over cells; None where no seed is finished."""
@@ -117,7 +165,11 @@ class GridResults:
 
     def difference(self, key: Hashable, other: Hashable, metric: Metric = "video_top1") -> Estimate | None:
         """How far one cell lies above another, over the seeds that both have."""
-        return difference(self.by_seed(key, metric=metric), self.by_seed(other, metric=metric))
+        return self.compare(self.by_seed(key, metric=metric), self.by_seed(other, metric=metric), metric)
+
+    def compare(self, first: BySeed, second: BySeed, metric: ErrorOrMetric = "video_top1") -> Estimate | None:
+        """How far means over cells lie apart, with the margin that the noise floor of the metric gives."""
+        return difference(first, second, self.floor.get(metric))
 
     def error_curves(self, key: Hashable, name: str) -> dict[int, dict[float, float]]:
         """seed -> epoch -> an error in percent, from the history of each run."""
@@ -126,10 +178,36 @@ class GridResults:
 
     def final_errors(self, key: Hashable, name: str) -> BySeed:
         """The error of the last epoch, seed by seed."""
-        return {seed: curve[max(curve)] for seed, curve in self.error_curves(key, name).items() if curve}
+        curves = self.error_curves(key, name)
+        return {seed: np.array([curve[max(curve)]]) for seed, curve in curves.items() if curve}
 
     def _each_by_seed(self, keys: Sequence[Hashable], metric: Metric) -> list[BySeed]:
-        return [{seed: float(row["numbers"][metric]) for seed, row in self.rows_by_seed(key).items()} for key in keys]
+        return [{seed: _read_values(row, metric) for seed, row in self.rows_by_seed(key).items()} for key in keys]
+
+
+def _read_values(row: Row, metric: Metric) -> Values:
+    """A metric of a row in percent, by video where the row has it so."""
+    numbers = row["numbers"]
+    values = VideoResults.from_json(numbers["videos"]).get_values(metric) if "videos" in numbers else None
+    return np.array([float(numbers[metric])]) if values is None else values
+
+
+def _make_error_reader(name: str) -> Callable[[Row], float]:
+    return lambda row: float(row["history"][-1][name]) if row["history"] else math.nan
+
+
+READERS: dict[str, Callable[[Row], float]] = {
+    "clip_top1": lambda row: float(row["numbers"]["clip_top1"]),
+    "video_top1": lambda row: float(row["numbers"]["video_top1"]),
+    "training_clip_error": _make_error_reader("training_clip_error"),
+    "validation_clip_error": _make_error_reader("validation_clip_error"),
+}
+
+
+def _first_trained_cell(grid: Grid) -> tuple[Hashable, ...]:
+    """The first cell that is a training: the one that is rerun for the noise floor by default."""
+    trained = [key for key, group in grid.items() if group.with_evaluation()]
+    return tuple(trained[:1])
 
 
 def empty(results: GridResults) -> tuple[()]:
@@ -149,10 +227,15 @@ class Study:
     tables: Callable[[GridResults], tuple[StudyTable, ...]]
     charts: Callable[[GridResults], tuple[StudyChart, ...]] = empty
     images: Callable[[GridResults], tuple[StudyImage, ...]] = empty
+    noisy: Callable[[Grid], tuple[Hashable, ...]] = _first_trained_cell
 
     def runs(self, config: StudyConfig) -> list[PlannedRun]:
-        """The trainings of the grid and what they start from, each once, in the order of execution."""
-        return order_runs(run for group in self.grid(config).values() for run in group.with_evaluation())
+        """The trainings of the grid, what they start from, and reruns for the noise floor, each once, in order of execution."""
+        grid = self.grid(config)
+        trained = [run for group in grid.values() for run in group.with_evaluation()]
+        for group in (grid[key] for key in self.noisy(grid)):
+            trained += [replace(run, evaluations=(group.evaluation,)) for run in plan_reruns(group, config.num_reruns)]
+        return order_runs(trained)
 
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
         """The means of scores in the grid."""
@@ -163,54 +246,13 @@ class Study:
         trained = [(run.name, evaluation.key) for run in self.runs(config) for evaluation in run.evaluations]
         return trained + [(fused.name, fused.evaluation.key) for fused in self.fused_runs(config)]
 
-    def summarize(self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path) -> StudyResult:
-        """Everything that the study derives from the rows that exist."""
-        results = GridResults(config, self.grid(config), rows, run_folder)
-        return StudyResult(self.verdict(results), self.tables(results), self.charts(results), self.images(results))
-
-
-def result_to_json(
-    study: Study,
-    config: StudyConfig,
-    result: StudyResult,
-    *,
-    rows: Sequence[Row],
-    missing: Sequence[str],
-    environment: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The contents of study.json: plain values from which pages, tables and figures are made."""
-    return {
-        "format": FORMAT,
-        "name": study.name,
-        "title": study.title,
-        "claim": study.claim,
-        "verdict": asdict(result.verdict),
-        "scale": config.scale,
-        "seeds": config.seeds,
-        "data": config.source.to_json(),
-        "environment": dict(environment),
-        "tables": [asdict(table) for table in result.tables],
-        "figures": [asdict(chart) for chart in result.charts],
-        "images": [asdict(image) for image in result.images],
-        "rows": [_shorten_row(row) for row in rows],
-        "missing": list(missing),
-    }
-
-
-def _shorten_row(row: Row) -> dict[str, Any]:
-    """A row as study.json stores it; rows.jsonl has its settings and its history too."""
-    numbers, machine = row["numbers"], row["machine"]
-    names = ("clip_top1", "video_top1", "video_top5", "num_videos", "num_failed_videos")
-    return {
-        "run": row["run"],
-        "test": row["test"]["key"],
-        "model": row["model"],
-        "seed": row["seed"],
-        "data": row["data"]["key"],
-        **{name: numbers[name] for name in names},
-        "training_seconds": row["training"]["seconds"] if row["training"] else None,
-        "commit": row["commit"],
-        "date": row["date"],
-        "processor": machine["processor"],
-        "torch": machine["packages"]["torch"],
-    }
+    def summarize(
+        self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path, stale: Container[RowKey] = ()
+    ) -> StudyResult:
+        """Everything that the study derives from the rows that exist, all of one version."""
+        grid = self.grid(config)
+        results = GridResults(config, grid, rows, run_folder, stale, self.noisy(grid))
+        noise = (results.floor, results.pool_deviations()) if results.noisy else (None, None)
+        return StudyResult(
+            self.verdict(results), self.tables(results), self.charts(results), self.images(results), *noise
+        )

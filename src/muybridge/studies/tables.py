@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+import numpy as np
+
 from muybridge.models.family import FAMILIES, PAPER_NAMES
 from muybridge.report.tables import Cell
 from muybridge.studies.claims import ERRORS
@@ -37,11 +39,11 @@ from muybridge.studies.paper import FIGURE5A, TABLE1, TABLE2, TABLE3, TABLE4, TA
 from muybridge.studies.stem_filters import RANDOM_CHANGE_SHARE, estimate_change_share
 from muybridge.studies.study import GridResults, Metric, Scale, StudyTable
 
-NOT_RUN = "not run"
+NOT_RUN, STALE = "not run", "not run at this version"
 METRICS: dict[Metric, str] = {"clip_top1": "clip@1", "video_top1": "video@1", "video_top5": "video@5"}
 SCALE_NOTES: dict[Scale, str] = {
-    "paper": "ours: mean over seeds [95 % t-interval]; paper: as printed, Kinetics-400 validation",
-    "laptop": "ours: mean over seeds [95 % t-interval], small networks on other data, so only the order of rows compares with "
+    "paper": "ours: mean over seeds [95 % interval]; paper: as printed, Kinetics-400 validation",
+    "laptop": "ours: mean over seeds [95 % interval], small networks on other data, so only the order of rows compares with "
     "the paper's; paper: as printed, Kinetics-400 validation",
 }
 
@@ -53,7 +55,10 @@ def _format_estimate(estimate: Estimate | None) -> str:
 
 def _cell(results: GridResults, *keys: Hashable, metric: Metric = "video_top1") -> Cell:
     """The estimate of a cell of the grid, or of the mean of several; None where the grid has no such cell."""
-    return _format_estimate(results.estimate(*keys, metric=metric)) if keys[0] in results.grid else None
+    if keys[0] not in results.grid:
+        return None
+    estimate = results.estimate(*keys, metric=metric)
+    return STALE if estimate is None and results.has_stale_rows(*keys) else _format_estimate(estimate)
 
 
 def _interleave(ours: Sequence[Cell], printed: Sequence[Cell]) -> list[Cell]:
@@ -162,7 +167,7 @@ def make_table4(results: GridResults) -> tuple[StudyTable, ...]:
         paper = (printed.clip_top1, printed.video_top1, printed.video_top5)
         length = None if group is None else group.evaluation.length
         rows.append((printed.method, length, *_interleave(ours, paper)))
-    note = "ours: mean over seeds [95 % t-interval]; paper: as printed, Sports-1M; rows without ours are other authors'"
+    note = "ours: mean over seeds [95 % interval]; paper: as printed, Sports-1M; rows without ours are other authors'"
     if results.config.scale == "laptop":
         note += "; laptop: small networks on generated motions, so only the order of rows compares"
     columns = ("method", "frames, ours", *_interleave_names(list(METRICS.values())))
@@ -176,7 +181,7 @@ def make_table5(results: GridResults) -> tuple[StudyTable, ...]:
         key = (printed.method, printed.pretraining)
         ours = [_cell(results, key, metric=metric) for metric in ("video_top1", "video_top5")]
         rows.append((*key, *_interleave(ours, (printed.video_top1, printed.video_top5))))
-    note = "ours: mean over seeds [95 % t-interval]; paper: as printed, scored by dense prediction; rows without ours are I3D's"
+    note = "ours: mean over seeds [95 % interval]; paper: as printed, scored by dense prediction; rows without ours are I3D's"
     if results.config.scale == "laptop":
         note += "; laptop: generated motions, pre-training on other motions, so only the order of rows compares"
     columns = ("method", "pre-training", *_interleave_names(("video@1", "video@5")))
@@ -190,9 +195,7 @@ def make_table6(results: GridResults) -> tuple[StudyTable, ...]:
         key = (printed.method, printed.pretraining)
         ours = [_cell(results, *((*key, target, fold) for fold in FOLDS)) for target in TARGETS]
         rows.append((*key, *_interleave(ours, (printed.ucf101, printed.hmdb51))))
-    note = (
-        "video@1, mean of three splits; ours: mean over seeds [95 % t-interval]; rows without ours are other authors'"
-    )
+    note = "video@1, mean of three splits; ours: mean over seeds [95 % interval]; rows without ours are other authors'"
     if results.config.scale == "laptop":
         note += (
             "; laptop: small sets of generated motions in place of both data sets; 'Kinetics' is pre-training on other "
@@ -208,10 +211,12 @@ def make_figure3_table(results: GridResults) -> tuple[StudyTable, ...]:
     for depth in DEPTHS[results.config.scale]:
         for family in ("r3d", "r2plus1d"):
             errors = [results.final_errors((family, depth), name) for name in ERRORS]
-            cells = [_format_estimate(estimate_mean(list(by_seed.values()))) for by_seed in errors]
+            is_stale = results.has_stale_rows((family, depth))
+            means = [estimate_mean(list(by_seed.values())) for by_seed in errors]
+            cells = [STALE if mean is None and is_stale else _format_estimate(mean) for mean in means]
             rows.append((f"{PAPER_NAMES[family]}, {depth} layers", *cells))
     note = (
-        "mean over seeds [95 % t-interval] of the last epoch; training: the clips learnt from, before each step; the paper "
+        "mean over seeds [95 % interval] of the last epoch; training: the clips learnt from, before each step; the paper "
         "prints curves and no numbers"
     )
     columns = ("network", *ERRORS.values())
@@ -263,7 +268,7 @@ def make_figure6_table(results: GridResults) -> tuple[StudyTable, ...]:
     """The share of change in the temporal filters of the stem."""
     share = _format_estimate(estimate_change_share(results))
     rows = (("share of change in temporal filters, percent", share, round(100 * RANDOM_CHANGE_SHARE, 1)),)
-    note = "mean over seeds [95 % t-interval]; read from the weights of the runs, so it needs their folders"
+    note = "mean over seeds [95 % interval]; read from the weights of the runs, so it needs their folders"
     return (StudyTable("Figure 6, temporal filters", ("", "ours", "at random"), rows, note),)
 
 
@@ -280,13 +285,13 @@ def make_decomposition_table(results: GridResults) -> tuple[StudyTable, ...]:
                 round(count_cell_gmacs(results, name), 4),
                 _cell(results, name, metric="clip_top1"),
                 _cell(results, name),
-                round(sum(errors) / len(errors), 1) if errors else None,
+                round(float(np.mean(errors)), 1) if errors else None,
             )
         )
     columns = ("network", "parameters", "10^9 multiply-adds", "clip@1", "video@1", "training error, last epoch")
     stem = compute_stem_mid_channels(results.grid["R(2+1)D as in the paper"].settings)
     note = (
-        f"mean over seeds [95 % t-interval]; {FIGURE_LENGTH} frames. The rule gives the stem {stem} channels between its "
+        f"mean over seeds [95 % interval]; {FIGURE_LENGTH} frames. The rule gives the stem {stem} channels between its "
         "halves at this width. The paper prints no such table."
     )
     return (StudyTable("Decomposition", columns, tuple(rows), note),)

@@ -81,22 +81,22 @@ def write_motion_dataset(
 
 
 def write_untrimmed_video(
-    path: Path, settings: MotionSettings, *, labels: Sequence[str], videos_per_segment: int = 2
+    path: Path, settings: MotionSettings, *, labels: Sequence[str], number: int = 0
 ) -> list[MotionSegment]:
     """Write one video that shows `labels` one after another, and return its segments.
 
-    A segment is `videos_per_segment` concatenated videos of its class, of `settings.num_frames` frames each. They share no
-    draw with the data set of the same settings.
+    A segment is one scene of `settings.num_frames` frames; the picture cuts where the next one begins. Scenes share no draw
+    with the data set of the same settings, nor with untrimmed videos of another `number`.
     """
-    if not labels or videos_per_segment < 1:
-        raise ValueError("an untrimmed video needs at least one label and one video per segment")
+    if not labels:
+        raise ValueError("an untrimmed video needs at least one label")
     videos_thwc = []
-    for video_index, label in enumerate(label for label in labels for _ in range(videos_per_segment)):
-        rng = make_generator(settings.seed, "motion/untrimmed", video_index)
+    for video_index, label in enumerate(labels):
+        rng = make_generator(settings.seed, f"motion/untrimmed/{number}" if number else "motion/untrimmed", video_index)
         videos_thwc.append(render_frames(sample_scene(label, rng, settings=settings)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_intra_video(path, np.concatenate(videos_thwc), frames_per_second=settings.frames_per_second)
-    seconds = videos_per_segment * settings.num_frames / settings.frames_per_second
+    seconds = settings.num_frames / settings.frames_per_second
     return [MotionSegment(label, index * seconds, (index + 1) * seconds) for index, label in enumerate(labels)]
 
 

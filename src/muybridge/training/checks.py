@@ -7,9 +7,10 @@ import torch
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
-from muybridge.models.family import build_specification
+from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.records import Preprocessing, VideoError
-from muybridge.settings import TrainSettings
+from muybridge.settings import TrainingSettings, TrainSettings
+from muybridge.text import join_names
 from muybridge.training.precision import check_precision
 
 NUM_VIDEOS_CHECKED = 32  # enough to notice a wrong folder or clips that fit no video, and quick on any disk
@@ -21,12 +22,28 @@ def check_supported(settings: TrainSettings, device: torch.device) -> None:
     check_precision(settings.training, device)
 
 
+def describe_unused_settings(settings: TrainSettings) -> list[str]:
+    """A sentence on the settings that were given and change nothing in this run, if there are any."""
+    training, network = settings.training, settings.network
+    unused = []
+    if training.optimizer == "adamw" and training.momentum != TrainingSettings.momentum:
+        unused.append("training.momentum, which is that of sgd")
+    specification = build_specification(settings.model, num_classes=1)
+    is_factorized = ConvolutionKind.SPATIAL_THEN_TEMPORAL in (specification.stem, *specification.stages)
+    if settings.init is None and not is_factorized:  # with --init they are set as the weights say
+        names = ("mid_channel_rule", "stem_mid_channels", "middle_relu")
+        given = [f"network.{name}" for name in names if getattr(network, name) is not None]
+        if given:
+            unused.append(f"{join_names(given)}, since {settings.model} has no (2+1)D convolutions")
+    return [f"not used: {'; '.join(unused)}"] if unused else []
+
+
 def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
     """Raises ValueError unless, of some videos spread over the set, one is readable and one as long as a clip.
 
     One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
     """
-    source = open_clip_reader(manifest.root, preprocessing).source
+    source = open_clip_reader(manifest.root, preprocessing, manifest.time_origin).source
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):

@@ -28,7 +28,7 @@ from muybridge.training.profiler import StepProfiler
 from muybridge.training.progress_bar import ProgressBar, StepMetrics
 from muybridge.training.step import StepContext, StepResult, make_example_clips, training_step
 from muybridge.training.step_batches import StepBatches
-from muybridge.training.validation import is_validation_due, validate
+from muybridge.training.validation import is_validation_due, make_workload, validate
 
 MIN_DRAWS_FOR_FAILURE_SHARE = 100  # before the last step, fewer draws do not stop a run however many of them fail
 
@@ -65,12 +65,13 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
     with (
         guard_run(job, optimizer, train_state, console) as guard,  # time limits, checkpoints, failures, stop requests
         MetricsLog(job.folder, train_state.step, enabled=job.process_group.is_rank0) as metrics_log,
-        ProgressBar(console, schedule, train_state.step) as progress_bar,
+        ProgressBar(console, schedule, train_state.step, make_workload(job)) as progress_bar,
         StepProfiler(job.folder, job.process_group.rank, training.profile_steps) as profiler,
     ):
         batches = StepBatches(job, train_state.step, on_worker_restart=guard.handle_worker_restart)
         if is_validation_due(job, train_state):  # the run was stopped between a step and the end of its validation
             train_state, accuracy = validate(job, train_state, guard, metrics_log, console)
+            progress_bar.finish_validation()
         guard.save_if_due(train_state)
 
         for step in range(train_state.step, schedule.num_steps):
@@ -102,6 +103,7 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
 
             if is_validation_due(job, train_state):
                 train_state, accuracy = validate(job, train_state, guard, metrics_log, console)
+                progress_bar.finish_validation()
             guard.save_if_due(train_state)  # and stops here if asked to
             with guard.save_if_left(train_state):
                 yield _make_step_event(train_state.step, epoch, learning_rate, metrics)

@@ -5,11 +5,12 @@ Input: what a command line and its `--config` files name, or the settings.yaml o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from muybridge.bounds import find_problems
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.files.run_folder import read_settings
 from muybridge.settings import TrainSettings, settings_to_dict
@@ -21,11 +22,27 @@ class GivenSettings:
 
     values: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        problems = list(_find_problems(self.values, TrainSettings))
+        if problems:
+            raise ValueError("; ".join(problems))
+
     def find(self, name: str) -> Any:
         """The value of a setting such as `training.epochs`, None if it is open."""
         group, _, setting = name.rpartition(".")
         values = self.values.get(group) or {} if group else self.values
         return values.get(setting)
+
+
+def _find_problems(values: Mapping[str, Any], settings: type, group: str = "") -> Iterator[str]:
+    """What is out of the bounds of `settings`; what several settings are together is checked when they are built."""
+    hints = get_type_hints(settings, include_extras=True)
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from _find_problems(value, hint, f"{name}.")
+        else:
+            yield from find_problems(f"{group}{name}", _convert_lists(value), hint)
 
 
 def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +77,11 @@ def read_saved_settings(path: Path) -> dict[str, Any]:
 
     That is the default, fp32 without TF32, and columns as version 0.1 read them.
     """
-    then = {"columns": AS_VERSION_0_1, "training": {"precision": "fp32", "tf32": False}}
+    then = {
+        "columns": AS_VERSION_0_1,
+        "time_origin": "picture",
+        "background": False,
+        "training": {"precision": "fp32", "tf32": False},
+    }
     defaults = settings_to_dict(TrainSettings())
     return merge_settings(defaults, then, read_settings(path))

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import RunVideos, write_run_videos
+from muybridge.datasets.splits import ValidationSplit
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
 from muybridge.kernels.precision import describe_execution
@@ -18,12 +20,11 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
-from muybridge.training.checks import check_clips_fit, check_supported
+from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
-from muybridge.training.run_videos import RunVideos, write_run_videos
 from muybridge.training.schedule import Schedule, build_schedule
 
 
@@ -62,9 +63,11 @@ def prepare_job(
     data = open_data(
         settings.data,
         fold=settings.fold,
-        seed=settings.seed,
         columns=settings.columns,
         source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
+        validation=ValidationSplit(settings.seed, settings.validation),
     )
     if run.specification is not None:  # resumed
         data = _order_as_run(data, settings, run)
@@ -91,7 +94,15 @@ def prepare_job(
         network=network,
         schedule=schedule,
         device=device,
-        notes=(*data.notes, *run.notes, *network_notes, *resume_notes, *precision_notes, *execution_notes),
+        notes=(
+            *data.notes,
+            *run.notes,
+            *describe_unused_settings(settings),
+            *network_notes,
+            *resume_notes,
+            *precision_notes,
+            *execution_notes,
+        ),
         process_group=process_group,
     )
 

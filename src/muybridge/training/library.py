@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.records import Modality
+from muybridge.records import Modality, TimeOrigin
 from muybridge.settings import (
     CheckpointSettings,
     ClipSettings,
@@ -48,7 +48,11 @@ class TrainOptions(TypedDict, total=False):
     recipe: RecipeName
     modality: Modality
     fold: int | None
+    columns: str | None
     source_fps: float | None
+    time_origin: TimeOrigin | None
+    background: bool
+    validation: str
     device: str
     seed: int
     network: NetworkSettings | Mapping[str, Any]

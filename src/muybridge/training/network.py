@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from muybridge.datasets.classes import match_classes
 from muybridge.distributed.process_group import ProcessGroup
-from muybridge.models.family import Specification, build_specification
+from muybridge.models.family import Specification, build_specification, change_specification
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
 from muybridge.weights.address import download_once_per_node, load_weights
@@ -26,14 +27,28 @@ def create_initial_network(
     A resumed run reads its weights from a checkpoint later, so settings.init is not read again.
     """
     if settings.init is None:
-        return initialize_network(settings, len(classes)), []
-    if resumed_specification is None:
+        network, notes = initialize_network(settings, len(classes)), []
+    elif resumed_specification is None:
         download_once_per_node(settings.init, process_group)
         network, note = _load_pretrained_network(settings, settings.init, classes)
-        return network, [note]
-    network = initialize_network(settings, len(classes), resumed_specification)
-    freeze(network, settings.training.frozen_stages)
-    return network, []
+        notes = [note]
+    else:
+        network, notes = initialize_network(settings, len(classes), resumed_specification), []
+        freeze(network, settings.training.frozen_stages)
+    if settings.training.rounding_seed:
+        _perturb_rounding(network, settings.training.rounding_seed)
+    return network, notes
+
+
+def _perturb_rounding(network: nn.Module, seed: int) -> None:
+    """Moves every weight of more than one dimension up or down by one unit in the last place, or leaves it, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                directions = torch.randint(-1, 2, parameter.shape, generator=generator).to(parameter)
+                towards = torch.where(directions == 0, parameter, directions * torch.inf)
+                parameter.copy_(torch.nextafter(parameter, towards))
 
 
 def initialize_network(
@@ -45,13 +60,8 @@ def initialize_network(
     """
     network_settings = settings.network
     base = source_specification or build_specification(settings.model)
-    inherited_stem_mid_channels = (
-        source_specification.stem_mid_channels
-        if source_specification and source_specification.width == network_settings.width
-        else None
-    )
-    specification = build_specification(
-        settings.model,
+    specification = change_specification(
+        base,
         num_classes=num_classes,
         clip_length=settings.clips.length,
         input_channels=network_settings.input_channels or settings.preprocessing.input_channels,
@@ -59,7 +69,7 @@ def initialize_network(
         mid_channel_rule=network_settings.mid_channel_rule or base.mid_channel_rule,
         norm_epsilon=base.norm_epsilon if network_settings.norm_epsilon is None else network_settings.norm_epsilon,
         stem_pool=base.stem_pool if network_settings.stem_pool is None else network_settings.stem_pool,
-        stem_mid_channels=network_settings.stem_mid_channels or inherited_stem_mid_channels,
+        stem_mid_channels=network_settings.stem_mid_channels,
         middle_relu=base.middle_relu if network_settings.middle_relu is None else network_settings.middle_relu,
     )
     with torch.random.fork_rng(devices=[]):

@@ -11,17 +11,17 @@ from typing import Any
 import yaml
 
 from muybridge.datasets.folders import resolve_columns
+from muybridge.datasets.run_videos import RunVideos, read_run_videos
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, hold_lock
 from muybridge.files.run_folder import collect_environment
-from muybridge.models.family import Specification
+from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.given_settings import read_saved_settings
-from muybridge.training.run_videos import RunVideos, read_run_videos
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
     *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),
@@ -82,13 +82,13 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     settings = _resolve_global_batch(settings, saved, world_size)
     if saved is not None:
         settings = _keep_precision(settings, saved)
-    settings = _resolve_columns(settings, saved)
+    settings = _resolve_time_origin(_resolve_columns(settings, saved), saved)
     _check_run_folder(folder, settings, saved, has_checkpoint=has_checkpoint, resume=resume)
     notes = _describe_changed_settings(settings, saved)
     if saved is None or not network_file.is_file():
         return OpenedRun(settings, None, notes)
     specification = parse_record(
-        Specification, read_json_object(network_file), str(network_file), optional=("middle_relu",)
+        Specification, read_json_object(network_file), str(network_file), optional=OPTIONAL_FIELDS
     )
     return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
 
@@ -124,6 +124,13 @@ def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -
     if is_prepared(settings.data):
         return settings
     return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
+def _resolve_time_origin(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
+    """Sets `time_origin` where it is unset: as in the resumed run, else picture."""
+    if settings.time_origin is not None:
+        return settings
+    return replace(settings, time_origin=saved["time_origin"] if saved else "picture")
 
 
 def _check_run_folder(

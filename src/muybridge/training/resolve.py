@@ -50,8 +50,8 @@ def resolve_settings(given: GivenSettings, *, resume: bool) -> ResolvedSettings:
         hint = f"; {given.find('output') or TrainSettings.output} contains no run to resume" if resume else ""
         raise ValueError(f"--data must be given{hint}; muybridge train --help lists the options")
     init = given.find("init")
-    recipe_name: RecipeName = given.find("recipe") or ("own_videos" if init else "paper")
-    recipe = _scale_schedule(read_training_recipe(recipe_name), given)
+    recipe_name: RecipeName | None = given.values.get("recipe", "own_videos" if init else "paper")
+    recipe = _scale_schedule(read_training_recipe(recipe_name), given) if recipe_name else {"training": {}}
     card = load_card(resolve_weights_file(init)) if init else None
     card_values = _make_card_settings(card, given.find("modality")) if card else {}
     settings = build_settings(merge_settings(card_values, recipe, given.values, {"recipe": recipe_name}))
@@ -94,7 +94,7 @@ def _make_card_settings(card: Card, modality: str | None = None) -> dict[str, An
     }
 
 
-def _describe_recipe(name: str, recipe: Mapping[str, Any], given: GivenSettings) -> list[str]:
+def _describe_recipe(name: str | None, recipe: Mapping[str, Any], given: GivenSettings) -> list[str]:
     """A sentence with the settings that come from the recipe, if any does."""
     used = {
         setting: value for setting, value in recipe["training"].items() if given.find(f"training.{setting}") is None

@@ -1,10 +1,12 @@
-"""The learning-rate schedule: linear warm-up, then division at set epochs (paper section 4.1; Goyal et al. 2017).
+"""The learning-rate schedule: linear warm-up, then division at set epochs (paper section 4.1; Goyal et al. 2017), or half a
+cosine down to 0 (Loshchilov and Hutter, SGDR, 2017).
 
 A pure function of the step, so a resumed run needs nothing else.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from muybridge.settings import TrainingSettings
@@ -28,6 +30,7 @@ class Schedule:
     decay_steps: tuple[float, ...]
     decay_factor: float
     next_phase: Schedule | None = None
+    is_cosine: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -38,9 +41,14 @@ class Schedule:
         """The learning rate of step `step`, counted from 0. The last step of warm-up has the peak rate."""
         if self.next_phase and step >= self.num_own_steps:
             return self.next_phase.compute_learning_rate(step - self.num_own_steps)
-        decays = sum(step >= decay for decay in self.decay_steps)
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps > 0 else 1.0
-        return self.peak_learning_rate * warmup * self.decay_factor**decays
+        return self.peak_learning_rate * warmup * self._compute_decay(step)
+
+    def _compute_decay(self, step: int) -> float:
+        if self.is_cosine:
+            share = max(0.0, step - self.warmup_steps) / max(1.0, self.num_own_steps - self.warmup_steps)
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+        return self.decay_factor ** sum(step >= decay for decay in self.decay_steps)
 
     def compute_epoch(self, step: int) -> float:
         """The number of epochs done before step `step`."""
@@ -65,6 +73,7 @@ def build_schedule(training: TrainingSettings, *, num_videos: int, world_size: i
         warmup_steps=training.resolved_warmup_epochs * steps_per_epoch,
         decay_steps=tuple(epoch * steps_per_epoch for epoch in training.resolved_decay_epochs),
         decay_factor=training.decay_factor,
+        is_cosine=training.schedule == "cosine",
         next_phase=_build_next_phase(training, num_videos=num_videos, world_size=world_size),
     )
 

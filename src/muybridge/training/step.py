@@ -83,6 +83,8 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     if cause is None:
         # The gradients are of summed losses, which DistributedDataParallel has averaged over the ranks.
         torch._foreach_mul_(gradients, job.process_group.world_size / result.num_clips)
+        if training.max_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(job.network.parameters(), training.max_gradient_norm)
         context.optimizer.step()
         return result
     context.optimizer.zero_grad(set_to_none=True)

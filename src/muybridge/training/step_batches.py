@@ -21,10 +21,10 @@ class StepBatches(Iterator[list[TrainingBatch]]):
     def __init__(
         self, job: TrainingJob, first_step: int, *, on_worker_restart: Callable[[str], None] | None = None
     ) -> None:
-        settings = job.settings
+        settings, manifest = job.settings, job.train_manifest
         self.dataset = TrainingDataset(
-            job.train_manifest,
-            open_clip_reader(job.train_manifest.root, job.preprocessing),
+            manifest,
+            open_clip_reader(manifest.root, job.preprocessing, manifest.time_origin),
             mirror=settings.clips.mirror,
             seed=settings.seed,
         )

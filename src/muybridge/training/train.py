@@ -9,11 +9,11 @@ from muybridge.distributed.process_group import ProcessGroup, join_process_group
 from muybridge.distributed.rank import get_num_restarts
 from muybridge.inference.scorer import resolve_device
 from muybridge.settings import TrainSettings
-from muybridge.training.estimate import describe_job
 from muybridge.training.events import TrainingEvent
 from muybridge.training.fit import FitResult, iterate_fit
 from muybridge.training.given_settings import GivenSettings
 from muybridge.training.job import TrainingJob, prepare_job
+from muybridge.training.job_description import describe_job
 from muybridge.training.open_run import lock_run
 from muybridge.training.resolve import ResolvedSettings, find_device_and_timeout, resolve_settings
 
@@ -55,8 +55,7 @@ def iterate_events(settings: TrainSettings | GivenSettings, *, resume: bool = Fa
         console = PlainConsole(quiet=not process_group.is_rank0)
         with lock_run(resolved.settings.output, process_group):
             job = prepare_job(resolved.settings, resume=resume, process_group=process_group)
-            # Describing measures a step: once is enough.
-            for line in (*resolved.notes, *describe_job(job)) if process_group.is_rank0 else ():
+            for line in (*resolved.notes, *describe_job(job)):
                 console.print(line)
             result = yield from iterate_fit(job, console)
     for line in _list_notes(job, result):

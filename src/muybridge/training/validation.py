@@ -15,17 +15,25 @@ from muybridge.training.checkpointer import save_weights
 from muybridge.training.guard import VALIDATION, RunGuard
 from muybridge.training.job import TrainingJob
 from muybridge.training.metrics_log import MetricsLog
+from muybridge.training.time_left import Workload
 from muybridge.weights.card import compute_tensors_sha256
+
+
+def make_workload(job: TrainingJob) -> Workload:
+    """The steps and validations of a run."""
+    interval_steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
+    return Workload(
+        job.schedule.num_steps,
+        job.schedule.global_batch,
+        max(1, round(interval_steps)) if interval_steps > 0 else 0,
+        len(job.validation_manifest) * job.settings.evaluation.clips,
+    )
 
 
 def is_validation_due(job: TrainingJob, train_state: TrainState) -> bool:
     """Whether the validation videos are to be scored after this step and have not been yet."""
-    if len(job.validation_manifest) == 0 or train_state.step in (0, train_state.validated_step):
-        return False
-    interval_steps = job.settings.training.validate_every_epochs * job.schedule.steps_per_epoch
-    return train_state.step == job.schedule.num_steps or (
-        interval_steps > 0 and train_state.step % max(1, round(interval_steps)) == 0
-    )
+    step = train_state.step
+    return step != train_state.validated_step and make_workload(job).is_validation_due(step)
 
 
 def validate(

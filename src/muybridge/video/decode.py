@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -68,8 +68,8 @@ class VideoMetadata:
 class VideoFiles:
     """Frames of files in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    With `time_origin` container the caller counts seconds from where the sound begins (`read_lead_seconds`), so there is no
-    note about that. It can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
+    With `time_origin` container seconds count from where the sound begins if that is earlier, and there is no note about it. It
+    can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
     """
 
     def __init__(self, root: str, *, scale_height: int, scale_width: int, time_origin: TimeOrigin = "picture") -> None:
@@ -84,14 +84,10 @@ class VideoFiles:
 
         Raises VideoError: missing, unreadable, no_video or truncated.
         """
-        return self._get_index(video).times
-
-    def read_lead_seconds(self, video: str) -> float:
-        """How much earlier than its first picture the sound of a file begins, which is where the clock of a player starts.
-
-        0 unless it is more than a tenth of a second. Raises VideoError as `read_frame_times`.
-        """
-        return self._get_index(video).sound_lead_seconds
+        index = self._get_index(video)
+        if self.time_origin == "picture":
+            return index.times
+        return replace(index.times, lead_seconds=index.sound_lead_seconds)
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright.
@@ -211,7 +207,7 @@ def _list_notes(index: FrameIndex, time_origin: TimeOrigin) -> list[str]:
     if not index.sound_lead_seconds or time_origin == "container":
         return list(index.notes)
     lead = f"its sound begins {index.sound_lead_seconds:.2f} s before its first picture, from which seconds are counted"
-    return [*index.notes, f"{lead}; prepare lists made in a player with --time-origin container"]
+    return [*index.notes, f"{lead}; for times of a player add --time-origin container"]
 
 
 def _make_change_error() -> VideoError:

@@ -1,13 +1,15 @@
 """`MediaFiles`: the frames of any video under a folder, whether a video file, a folder of frames, an archive or an array.
 
-Input: a path and the ticks of a clip's frames. Output: a `YuvClip`. Video files are read by `decode`, all else by `pictures`.
+Input: a path and the ticks of a clip's frames. Output: a `YuvClip`. Video files are read by `decode`, all else by `pictures`,
+and optical flow that is stored as pictures by `flow_pictures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -15,9 +17,11 @@ from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles, VideoMetadata, probe
+from muybridge.video.flow_pictures import FlowPictures, open_flow_pictures
 from muybridge.video.pictures import PictureSequence, is_stored_frames, open_pictures
 from muybridge.video.planes import YuvClipBuilder
 
+Opened = TypeVar("Opened")
 _MAX_CACHED_SEQUENCES = 4  # an array is kept whole, a folder or an archive as its names
 
 
@@ -48,7 +52,8 @@ class PictureFrames:
 class MediaFiles:
     """Frames of files and folders in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    `source_fps` is the rate of frames that are stored without one. It can be pickled; what it caches is not.
+    `source_fps` is the rate of frames that are stored without one, `time_origin` is that of `VideoFiles`. It can be pickled;
+    what it caches is not.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class MediaFiles:
         self.source_fps = source_fps
         self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width, time_origin=time_origin)
         self._sequences: dict[tuple[str, int], PictureSequence] = {}
+        self._flows: dict[tuple[str, int], FlowPictures | None] = {}
 
     def read_frame_times(self, video: str) -> FrameTimes:
         """The time stamps of every frame. Raises VideoError: missing, unreadable, no_video or truncated."""
@@ -71,10 +77,6 @@ class MediaFiles:
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright."""
         return self._select_source(video).read(video, ticks)
-
-    def read_lead_seconds(self, video: str) -> float:
-        """As `VideoFiles.read_lead_seconds`; 0 for stored frames."""
-        return 0.0 if is_stored_frames(Path(self.files.root, video)) else self.files.read_lead_seconds(video)
 
     def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
         """As `VideoFiles.read_in_order`."""
@@ -85,26 +87,35 @@ class MediaFiles:
         for first in range(0, len(ticks), frames_per_clip):
             yield source.read(video, ticks[first : first + frames_per_clip])
 
+    def open_flow(self, video: str) -> FlowPictures | None:
+        """The optical flow that is stored as pictures with a video, None if there is none. Raises VideoError."""
+        path = Path(self.files.root, video)
+        if not is_stored_frames(path):
+            return None
+        return _open_cached(path, open_flow_pictures, self._flows)
+
     def _select_source(self, video: str) -> VideoFiles | PictureFrames:
         path = Path(self.files.root, video)
         if not is_stored_frames(path):
             return self.files
-        sequence = self._open_sequence(path)
+        if not path.exists():
+            open_pictures(path)  # raises VideoError with the reason
+        sequence = _open_cached(path, open_pictures, self._sequences)
         return PictureFrames(sequence, scale_height=self.files.scale_height, scale_width=self.files.scale_width)
 
-    def _open_sequence(self, path: Path) -> PictureSequence:
-        if not path.exists():
-            return open_pictures(path)  # raises VideoError with the reason
-        key = (str(path), path.stat().st_mtime_ns)
-        if key not in self._sequences:
-            sequence = open_pictures(path)
-            if len(self._sequences) >= _MAX_CACHED_SEQUENCES:
-                self._sequences.pop(next(iter(self._sequences)), None)
-            self._sequences[key] = sequence
-        return self._sequences[key]
-
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_sequences": {}}
+        return {**self.__dict__, "_sequences": {}, "_flows": {}}
+
+
+def _open_cached(path: Path, open_path: Callable[[Path], Opened], cache: dict[tuple[str, int], Opened]) -> Opened:
+    """What `open_path` makes of a path, which is kept until it changes or others need the place."""
+    key = (str(path), path.stat().st_mtime_ns)
+    if key not in cache:
+        opened = open_path(path)
+        if len(cache) >= _MAX_CACHED_SEQUENCES:
+            cache.pop(next(iter(cache)), None)
+        cache[key] = opened
+    return cache[key]
 
 
 def set_source_rate(times: FrameTimes, frames_per_second: float | None) -> FrameTimes:

@@ -1,7 +1,8 @@
 """Videos that are stored as pictures or numbers: folders and archives of frames, arrays, animated WebP.
 
 Input: a path. Output: a `PictureSequence`: how many frames there are, when they are shown, and their pixels in RGB. The frames
-of a folder or an archive are in natural order (`img_2` before `img_10`). None of them is opened before it is read.
+of a folder or an archive are in natural order (`img_2` before `img_10`). None of them is opened before it is read. Pictures
+of optical flow beside the frames (`flow_x_00001.jpg`) are no frames; `video.flow_pictures` reads them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import re
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,9 @@ from muybridge.records import FrameTimes, VideoError
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
 STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that hold the frames of one video
+FLOW_NAME = re.compile(r"((?:^|.*/))flow_([xy])(?=[^/]*$)")  # of pictures of optical flow (`flow_pictures`)
 _NUM_CHECKED_NAMES = 64
+_NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
 _MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
 _DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
 
@@ -61,25 +65,45 @@ def is_frame_folder(folder: str | Path) -> bool:
     with os.scandir(folder) as entries:
         visible = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "Thumbs.db")
         names = [entry.name if not entry.is_dir() else "" for entry in islice(visible, _NUM_CHECKED_NAMES)]
-    return bool(names) and all(map(is_picture_name, names)) and not is_animated_webp(Path(folder, min(names)))
+    return bool(names) and all(map(is_picture_name, names)) and not is_animation(Path(folder, min(names)))
 
 
-def is_animated_webp(path: str | Path) -> bool:
-    """Whether a file is a WebP picture of several frames (the animation flag of its VP8X chunk; RFC 9649, 2.7)."""
-    if not str(path).lower().endswith(".webp"):
+def is_animation(path: str | Path) -> bool:
+    """Whether a file that is called .webp or .png is a picture of several frames."""
+    extension = str(path).rpartition(".")[2].lower()
+    if extension not in ("webp", "png"):
         return False
     try:
         with Path(path).open("rb") as file:
-            head = file.read(21)
+            return _is_animated_webp(file) if extension == "webp" else _is_animated_png(file)
     except OSError:
         return False
+
+
+def _is_animated_webp(file: BinaryIO) -> bool:
+    """The animation flag of the VP8X chunk (RFC 9649, 2.7)."""
+    head = file.read(21)
     return len(head) == 21 and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _is_animated_png(file: BinaryIO) -> bool:
+    """Whether a chunk acTL comes before the first chunk of pixels (PNG specification, third edition, 11.3.6.1)."""
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    for _ in range(_NUM_CHECKED_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8 or head[4:] == b"IDAT":
+            return False
+        if head[4:] == b"acTL":
+            return True
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # its data and checksum
+    return False
 
 
 def is_stored_frames(path: str | Path) -> bool:
     """Whether a path is a folder, or a file of frames that FFmpeg does not read."""
     extension = Path(path).suffix[1:].lower()
-    return extension in STORED_FRAMES_EXTENSIONS or Path(path).is_dir() or is_animated_webp(path)
+    return extension in STORED_FRAMES_EXTENSIONS or Path(path).is_dir() or (extension == "webp" and is_animation(path))
 
 
 def open_pictures(path: str | Path) -> PictureSequence:
@@ -88,17 +112,9 @@ def open_pictures(path: str | Path) -> PictureSequence:
     if not path.exists():
         raise VideoError("missing", "the file does not exist")
     try:
-        if path.is_dir():
-            return _open_folder(path)
-        match path.suffix[1:].lower():
-            case "npy" | "npz":
-                return _open_array_file(path)
-            case "zip":
-                return _open_zip(path)
-            case "tar":
-                return _open_tar(path)
-            case _:
-                return _open_animation(path)
+        if (stored := StoredPictures.open(path)) is not None:
+            return _make_picture_sequence(stored)
+        return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
@@ -158,13 +174,48 @@ def _open_array_file(path: Path) -> PictureSequence:
     return _make_array_sequence(frames, rate)
 
 
-def _open_folder(folder: Path) -> PictureSequence:
+@dataclass(frozen=True)
+class StoredPictures:
+    """The files of a folder or an archive: all names, how to open one, and what it is called in messages."""
+
+    names: Sequence[str]
+    open_picture: _Opener
+    kind: str
+
+    @classmethod
+    def open(cls, path: Path) -> StoredPictures | None:
+        """List a folder, a zip or a tar; None for another file."""
+        if path.is_dir():
+            return _list_folder(path)
+        match path.suffix.lower():
+            case ".zip":
+                return _list_zip(path)
+            case ".tar":
+                return _list_tar(path)
+            case _:
+                return None
+
+    def list_frames(self) -> list[str]:
+        """The pictures that are no flow, in natural order."""
+        return self._sort_pictures(name for name in self.names if not FLOW_NAME.match(name))
+
+    def list_flow(self, axis: Literal["x", "y"]) -> list[str]:
+        """The pictures of one direction of flow, in natural order."""
+        matches = ((name, FLOW_NAME.match(name)) for name in self.names)
+        return self._sort_pictures(name for name, match in matches if match and match[2] == axis)
+
+    @staticmethod
+    def _sort_pictures(names: Iterable[str]) -> list[str]:
+        return sorted(filter(is_picture_name, names), key=_make_natural_key)
+
+
+def _list_folder(folder: Path) -> StoredPictures:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is_visible(entry.name)]
-    return _make_picture_sequence(names, lambda name: Path(folder, name).open("rb"), "folder")
+    return StoredPictures(names, lambda name: Path(folder, name).open("rb"), "folder")
 
 
-def _open_zip(path: Path) -> PictureSequence:
+def _list_zip(path: Path) -> StoredPictures:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and _is_visible(name)]
 
@@ -172,10 +223,10 @@ def _open_zip(path: Path) -> PictureSequence:
         with zipfile.ZipFile(path) as archive:
             return BytesIO(archive.read(name))
 
-    return _make_picture_sequence(names, open_member, "archive")
+    return StoredPictures(names, open_member, "archive")
 
 
-def _open_tar(path: Path) -> PictureSequence:
+def _list_tar(path: Path) -> StoredPictures:
     with tarfile.open(path, "r:") as archive:
         members = {
             member.name: (member.offset_data, member.size)
@@ -189,7 +240,7 @@ def _open_tar(path: Path) -> PictureSequence:
             file.seek(offset)
             return BytesIO(file.read(num_bytes))
 
-    return _make_picture_sequence(list(members), open_member, "archive")
+    return StoredPictures(list(members), open_member, "archive")
 
 
 def _is_visible(name: str) -> bool:
@@ -197,10 +248,12 @@ def _is_visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts) and path.name != "Thumbs.db"
 
 
-def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: str) -> PictureSequence:
-    """The pictures among `names`, in natural order. Raises VideoError where there are none, or other files between them."""
-    pictures = sorted(filter(is_picture_name, names), key=_make_natural_key)
-    others = sorted(name for name in names if not is_picture_name(name))
+def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
+    """The frames among pictures, in natural order. Raises VideoError where there are none, or other files between them."""
+    pictures, kind = stored.list_frames(), stored.kind
+    others = sorted(name for name in stored.names if not is_picture_name(name))
+    if not pictures and not others and (num_steps := len(stored.list_flow("x"))):
+        return _make_flow_sequence(num_steps, kind)
     if not pictures:
         raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
     if others:
@@ -209,9 +262,22 @@ def _make_picture_sequence(names: Sequence[str], open_picture: _Opener, kind: st
 
     def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
         for index in indices:
-            yield _read_picture(pictures[index], open_picture)
+            with read_stored_picture(pictures[index], stored.open_picture) as image:
+                yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
     return PictureSequence(_make_uniform_times(len(pictures), None), read_pictures)
+
+
+def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
+    """The times of frames of which only the flow from one to the next is stored."""
+
+    def refuse(indices: Sequence[int]) -> Iterator[Picture]:
+        raise VideoError(
+            "no_video",
+            f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
+        )
+
+    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -220,12 +286,14 @@ def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)], name
 
 
-def _read_picture(name: str, open_picture: _Opener) -> Picture:
+@contextmanager
+def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Image]:
+    """Open one picture of a folder or an archive. Raises VideoError where it cannot be read."""
     try:
         with open_picture(name) as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
 

@@ -63,16 +63,14 @@ class _SamplingGrid:
         return starts
 
 
-def trim_frame_times(
-    times: FrameTimes, start_seconds: float | None, end_seconds: float | None, *, lead_seconds: float = 0.0
-) -> FrameTimes:
+def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds: float | None) -> FrameTimes:
     """The frames whose time stamps are in [start, end); None leaves that side open.
 
-    Seconds count from `lead_seconds` before the first frame: 0, or how much earlier the clock of a player starts.
+    Seconds count from `times.lead_seconds` before the first frame, those of the result from its own first frame.
     Bounds are rounded to the nearest tick, so a bound computed from a frame's time stamp selects that frame.
     Raises VideoError("too_short") if no frame is left.
     """
-    first = int(times.ticks[0]) - round(Fraction(lead_seconds) / times.tick_seconds)
+    first = int(times.ticks[0]) - round(Fraction(times.lead_seconds) / times.tick_seconds)
     start = (
         int(times.ticks[0]) if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
     )

@@ -61,6 +61,15 @@ def compute_center_corner(size: tuple[int, int], crop: int) -> tuple[int, int]:
     return (height - crop) // 2, (width - crop) // 2
 
 
+def crop_flow(fields_thwc: NDArray[np.float32], corner: tuple[int, int], crop: int, *, mirror: bool) -> FlowView:
+    """The crop at `corner` (top, left) of flow (T, H, W, 2) of whole frames; mirroring also negates x."""
+    top, left = corner
+    fields = fields_thwc[:, top : top + crop, left : left + crop]
+    if mirror:
+        fields = fields[:, :, ::-1] * np.array([-1, 1], np.float32)
+    return FlowView(np.ascontiguousarray(fields.transpose(3, 0, 1, 2)))
+
+
 def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.random.Generator) -> View:
     """A random crop, the same for all frames of the clip, mirrored half of the time if `mirror` is true."""
     corner, mirrored = sample_crop(clip.luma_thw.shape[1:], crop, mirror=mirror, generator=generator)

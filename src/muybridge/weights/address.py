@@ -12,6 +12,7 @@ import torch
 
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.models.network import VideoResNet
+from muybridge.records import Checkpoint
 from muybridge.weights.card import SUFFIX, Card, load_network
 from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
@@ -49,6 +50,47 @@ def resolve_weights_file(address: str | Path) -> Path:
             f"for other weights run `muybridge weights import {path} -o {path.stem}{SUFFIX}` first"
         )
     return path
+
+
+def select_checkpoint(address: str | Path, checkpoint: Checkpoint | None) -> str:
+    """The weights of a run folder that `checkpoint` names; without one the address as it is.
+
+    Raises ValueError for an address that is no run folder, and where the run has no such weights.
+    """
+    if checkpoint is None:
+        return str(address)
+    folder = Path(address)
+    if not folder.is_dir():
+        raise ValueError(
+            f"--checkpoint chooses between the weights of a run folder, and {address} is none; leave it out"
+        )
+    file = folder / f"{checkpoint}{SUFFIX}"
+    if not file.is_file():
+        reason = "a run without validation videos has none; use --checkpoint last" if checkpoint == "best" else ""
+        raise ValueError(f"{folder} has no {file.name}{': ' * bool(reason)}{reason}")
+    return str(file)
+
+
+def find_run_folder(address: str | Path) -> Path | None:
+    """The run folder of weights: the address itself, or that of a file in one; None for other weights."""
+    path = Path(address)
+    folder = path if path.is_dir() else path.parent
+    names_file = path.is_dir() or path.suffix in (SUFFIX, ".onnx")  # not a name of the catalogue
+    return folder if names_file and (folder / "settings.yaml").is_file() else None
+
+
+def find_checkpoint(address: str | Path) -> Checkpoint | None:
+    """Which weights of a run folder an address stands for: its best or last ones; None for other weights."""
+    if find_run_folder(address) is None:
+        return None
+    path = Path(address)
+    name = resolve_weights_file(path).stem if path.is_dir() else path.stem
+    return "best" if name == "best" else "last" if name == "last" else None
+
+
+def is_default_checkpoint(address: str | Path, checkpoint: Checkpoint | None) -> bool:
+    """Whether `checkpoint` names the weights that a run folder stands for anyway."""
+    return checkpoint is None or checkpoint == find_checkpoint(address)
 
 
 def load_weights(address: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:

@@ -4,15 +4,15 @@ Input: the shapes of a state dict with torchvision's names. Output: the `Specifi
 tensors. Families differ in the temporal size of their kernels (Figure 1 of the paper), depths in their numbers of blocks, and
 the two rules for mid-channels of R(2+1)D in the first block of a stage.
 
-Shapes do not determine epsilon of batch norm, a max-pool after the stem and the clip length, which are arguments; only an R2D's
-stem shows its clip length. An R2D of 3 frames has the shapes of MC2 and is recognised as MC2; one of 1 frame has those of
-f-R2D, which computes the same.
+Shapes do not determine epsilon of batch norm, a max-pool after the stem, strides and the clip length, which are arguments; only
+an R2D's stem shows its clip length. An R2D of 3 frames has the shapes of MC2 and is recognised as MC2; one of 1 frame has those
+of f-R2D, which computes the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muybridge.models.family import (
     DEPTHS,
@@ -24,6 +24,7 @@ from muybridge.models.family import (
 )
 from muybridge.models.network import STAGES
 from muybridge.weights.card import find_mismatches
+from muybridge.weights.naming import Traits
 from muybridge.weights.tensor_checks import format_problems
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -39,6 +40,7 @@ class _Stem:
     width: int
     clip_length: int | None  # frames; None unless the stem takes time as channels
     mid_channels: int | None  # None unless the stem is factorized
+    frames: int = Specification.stem_frames  # that the filters of a full_3d or factorized stem see
 
 
 def infer_specification(
@@ -47,10 +49,12 @@ def infer_specification(
     clip_length: int = Specification.clip_length,
     norm_epsilon: float = Specification.norm_epsilon,
     stem_pool: bool = Specification.stem_pool,
+    traits: Traits | None = None,
 ) -> Specification:
     """The specification of the network with exactly these tensors.
 
-    `clip_length` (frames) is ignored where the weights determine it. ValueError if no network of the family has these tensors.
+    `clip_length` (frames) is ignored where the weights determine it. `traits` are those of other projects' networks. ValueError
+    if no network of the family has these tensors.
     """
     _check_dimensions(shapes, "stem.0.weight", 5)
     _check_dimensions(shapes, "fc.weight", 2)
@@ -59,16 +63,23 @@ def infer_specification(
     family = _infer_family(stem.kind, stages)
     name = f"{family}_{_infer_depth(shapes)}"
     candidates = [
-        build_specification(
-            name,
-            num_classes=shapes["fc.weight"][0],
-            clip_length=stem.clip_length or clip_length,
-            input_channels=stem.input_channels,
-            width=stem.width,
-            mid_channel_rule=rule,
-            norm_epsilon=norm_epsilon,
-            stem_pool=stem_pool,
-            stem_mid_channels=stem.mid_channels,
+        replace(
+            build_specification(
+                name,
+                num_classes=shapes["fc.weight"][0],
+                clip_length=stem.clip_length or clip_length,
+                input_channels=stem.input_channels,
+                width=stem.width,
+                mid_channel_rule=rule,
+                norm_epsilon=norm_epsilon,
+                stem_pool=stem_pool,
+                stem_mid_channels=stem.mid_channels,
+            ),
+            stem=stem.kind,
+            stages=stages,
+            stem_frames=stem.frames,
+            factorized_shortcuts="layer2.0.downsample.3.weight" in shapes,
+            **(traits or {}),
         )
         for rule in (MID_CHANNEL_RULES if family == "r2plus1d" else MID_CHANNEL_RULES[:1])
     ]
@@ -95,7 +106,8 @@ def _check_dimensions(shapes: Shapes, name: str, num_dimensions: int) -> None:
 def _infer_stage_kind(shapes: Shapes, stage: str) -> ConvolutionKind:
     """The kind of the second convolution of a stage's first block, which is the stage's in both types of block."""
     if f"{stage}.0.conv2.0.3.weight" in shapes:
-        return ConvolutionKind.SPATIAL_THEN_TEMPORAL
+        is_time_first = shapes.get(f"{stage}.0.conv2.0.0.weight", ())[2:] == (3, 1, 1)
+        return ConvolutionKind.TEMPORAL_THEN_SPATIAL if is_time_first else ConvolutionKind.SPATIAL_THEN_TEMPORAL
     shape = shapes.get(f"{stage}.0.conv2.0.weight", ())
     match shape[2:]:
         case (3, 3, 3):
@@ -113,11 +125,13 @@ def _infer_stem(shapes: Shapes, stages: tuple[ConvolutionKind, ...]) -> _Stem:
     channels, inputs, time, *_ = shapes["stem.0.weight"]
     if "stem.3.weight" in shapes:
         _check_dimensions(shapes, "stem.3.weight", 5)
-        width = shapes["stem.3.weight"][0]
-        return _Stem(ConvolutionKind.SPATIAL_THEN_TEMPORAL, inputs, width, clip_length=None, mid_channels=channels)
+        width, _, frames, *_ = shapes["stem.3.weight"]
+        return _Stem(ConvolutionKind.SPATIAL_THEN_TEMPORAL, inputs, width, None, channels, frames)
     kinds = {1: ConvolutionKind.FRAME_2D, 3: ConvolutionKind.FULL_3D}
     if time in kinds:
         return _Stem(kinds[time], inputs, channels, clip_length=None, mid_channels=None)
+    if time % 2 and set(stages) == {ConvolutionKind.FULL_3D}:
+        return _Stem(ConvolutionKind.FULL_3D, inputs, channels, None, None, time)
     if set(stages) != {ConvolutionKind.FRAME_2D}:
         raise ValueError(
             f"stem.0.weight has the shape {shapes['stem.0.weight']}: filters of {time} frames are those of R2D, "
@@ -127,6 +141,8 @@ def _infer_stem(shapes: Shapes, stages: tuple[ConvolutionKind, ...]) -> _Stem:
 
 
 def _infer_family(stem: ConvolutionKind, stages: tuple[ConvolutionKind, ...]) -> str:
+    if (stem, set(stages)) == (ConvolutionKind.FRAME_2D, {ConvolutionKind.TEMPORAL_THEN_SPATIAL}):
+        return "r2plus1d"
     for family, kinds in FAMILIES.items():
         if kinds == (stem, *stages):
             return family

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from muybridge.files.atomic import atomic_write
-from muybridge.models.family import Specification
+from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.models.network import VideoResNet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import FLOW_FIELDS, Preprocessing
@@ -91,7 +91,7 @@ class Card:
         """The record from JSON values. ValueError for another format and for unknown or missing keys."""
         if values.get("format") != FORMAT:  # first, since another format may have other keys
             raise ValueError(f"a card of format {values.get('format')} was found, this version reads format {FORMAT}")
-        return parse_record(cls, values, "the card", optional=("middle_relu", *FLOW_FIELDS))
+        return parse_record(cls, values, "the card", optional=(*OPTIONAL_FIELDS, *FLOW_FIELDS))
 
 
 def check_classes(classes: Sequence[str], num_classes: int) -> None:

@@ -14,9 +14,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from muybridge.console import PlainConsole
+from muybridge.console import PlainConsole, create_progress
 from muybridge.files.atomic import write_text
 from muybridge.files.cache import get_cache_folder
 from muybridge.files.hashing import hash_file
@@ -117,11 +116,14 @@ def _download(entry: CatalogueEntry, manual_path: Path, console: Console) -> Pat
         with urllib.request.urlopen(entry.url, timeout=TIMEOUT_SECONDS) as response:
             size = int(response.headers.get("Content-Length") or 0)
             console.print(f"downloading {entry.url}", highlight=False)
-            with partial.open("wb") as file, _make_progress_bar(console) as bar:
-                task = bar.add_task(entry.name, total=size or None)
+            with partial.open("wb") as file, create_progress(console) as bar:
+                task = bar.add_task(entry.name, total=size or None, figures=())
+                num_bytes = 0
                 while block := response.read(BLOCK_BYTES):
                     file.write(block)
-                    bar.update(task, advance=len(block))
+                    num_bytes += len(block)
+                    total = f"/{size / 1e6:.1f}" if size else ""
+                    bar.update(task, completed=num_bytes, figures=(f"{num_bytes / 1e6:.1f}{total} MB",))
         if size and partial.stat().st_size != size:
             raise ConnectionError(f"the connection closed after {partial.stat().st_size} of {size} bytes")
     except (OSError, HTTPException) as error:  # urllib's URLError and time-outs are OSErrors
@@ -132,14 +134,3 @@ def _download(entry: CatalogueEntry, manual_path: Path, console: Console) -> Pat
             "then run the same command again"
         ) from error
     return partial
-
-
-def _make_progress_bar(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -5,6 +5,8 @@ Input: a file, whose format is recognised by its content:
     Caffe2 pickle of the authors (VMZ)      arrays by blob name                      epsilon 1e-3
     torchvision's state dict                mid-channels per block in R(2+1)D        epsilon 1e-5
     ig65m-pytorch's and VMZ/pt's            mid-channels per convolution             epsilon 1e-3
+    MMAction2's, PyTorchVideo's,            names of their own (`naming.py`)         epsilon 1e-5
+        3D-ResNets-PyTorch's
 
 Output: a weights file with a card, the format of the input, and a list of assumptions. Every tensor of the file is used exactly
 once, and every tensor of the network comes from the file.
@@ -18,14 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
-from muybridge.bounds import ClipLength, NormEpsilon, check_fields
+from muybridge.bounds import ClipLength, FrameStep, NormEpsilon, check_fields
 from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.architecture import infer_specification
 from muybridge.weights.card import NO_CLASSIFIER, Card, build_network, check_classes, save
+from muybridge.weights.naming import NamingScheme
 from muybridge.weights.state_dict import CheckpointNetwork, read_network
 from muybridge.weights.tensor_checks import check_usable
 from muybridge.weights.torch_file import LEGACY_TORCH_MAGIC
@@ -53,6 +54,7 @@ class ImportOptions:
     classes: Sequence[str] | Path | None = None  # names in the order of the outputs, or a file with one name a line
     preprocessing: Preprocessing | None = None
     clip_length: ClipLength | None = None  # frames; used if no preprocessing is given
+    frame_stride: FrameStep | None = None  # likewise
     norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
     network: str | None = None  # the prefix of the network where a file has several, as `ema.module`
@@ -82,15 +84,15 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
     """
     file, options = Path(file), options or ImportOptions()
     file_format, network = _read_tensors(file, options)
-    tensors = network.tensors
     if file_format == "Caffe2 pickle of VMZ" and options.source is None:
         options = replace(options, source="vmz")  # not an assumption: only VMZ has these blob names
+    if options.classes is not None and not network.has_classifier:
+        raise ValueError(f"{file} has no classifier that class names could belong to; leave out --classes")
     try:
-        spec = _resolve_specification(tensors, options)
-        rate = FRAME_RATES[options.source] if options.source else None
-        preprocessing = options.preprocessing or make_preprocessing(spec.input_channels, spec.clip_length, rate)
+        spec = _resolve_specification(network, options)
+        preprocessing = options.preprocessing or _assume_preprocessing(spec, network.scheme, options)
         card = save(
-            build_network(spec, tensors),
+            build_network(spec, network.tensors),
             output,
             classes=_resolve_class_names(options.classes, spec.num_classes)
             if network.has_classifier
@@ -102,7 +104,7 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return ImportResult(file_format, card, tuple(_list_assumptions(card, options)), network.left_out)
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, network.scheme, options)), network.left_out)
 
 
 def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNetwork]:
@@ -117,13 +119,16 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
         except ValueError as error:
             raise error if str(file) in str(error) else ValueError(f"{file} cannot be imported: {error}") from error
         check_usable(file, tensors)
+        if options.network is not None or options.head is not None:
+            raise ValueError(f"{file} is a pickle of VMZ and holds one network; leave out --network and --head")
         return "Caffe2 pickle of VMZ", CheckpointNetwork(tensors, has_classifier=True)
-    return "state dict", read_network(file, prefix=options.network, head=options.head)
+    network = read_network(file, prefix=options.network, head=options.head)
+    return f"state dict of {network.scheme.owner}" if network.scheme.owner else "state dict", network
 
 
-def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -> Specification:
-    """Infer the specification; epsilon is from the options, else from their source, else by the shapes."""
-    preprocessing = options.preprocessing
+def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -> Specification:
+    """Infer the specification; epsilon is from the options, else from their source, else by names and shapes."""
+    preprocessing, scheme = options.preprocessing, network.scheme
     if (
         options.clip_length is not None
         and preprocessing is not None
@@ -133,19 +138,31 @@ def _resolve_specification(tensors: dict[str, Tensor], options: ImportOptions) -
             f"clips of {options.clip_length} frames were requested, but the preprocessing cuts {preprocessing.clip_length}"
         )
     spec = infer_specification(
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        clip_length=options.clip_length or (preprocessing or Preprocessing()).clip_length,
+        {name: tuple(tensor.shape) for name, tensor in network.tensors.items()},
+        clip_length=options.clip_length or (preprocessing or scheme.preprocessing or Preprocessing()).clip_length,
         stem_pool=bool(options.stem_pool),
+        traits=scheme.traits,
     )
     if options.norm_epsilon is not None:
         return replace(spec, norm_epsilon=options.norm_epsilon)
     if options.source is not None:
         return replace(spec, norm_epsilon=NORM_EPSILONS[options.source])
+    if "norm_epsilon" in scheme.traits:
+        return spec
     return replace(spec, norm_epsilon=TORCHVISION_EPSILON if _uses_torchvision_shapes(spec) else PAPER_EPSILON)
 
 
 def _uses_torchvision_shapes(spec: Specification) -> bool:
     return spec.mid_channel_rule == "per_block" or spec.name in TORCHVISION_SAME_SHAPES
+
+
+def _assume_preprocessing(spec: Specification, scheme: NamingScheme, options: ImportOptions) -> Preprocessing:
+    """That of the project whose names the file has, else the paper's."""
+    rate = FRAME_RATES[options.source] if options.source else None
+    usual = scheme.preprocessing if spec.input_channels == 3 else None
+    preprocessing = usual or make_preprocessing(spec.input_channels, spec.clip_length, rate)
+    stride = options.frame_stride or preprocessing.frame_stride
+    return replace(preprocessing, clip_length=spec.clip_length, frame_stride=stride)
 
 
 def make_preprocessing(input_channels: int, clip_length: int, frames_per_second: float | None) -> Preprocessing:
@@ -160,19 +177,22 @@ def make_preprocessing(input_channels: int, clip_length: int, frames_per_second:
             raise ValueError(f"it takes frames of {input_channels} channels, expected 3 for RGB or 2 for optical flow")
 
 
-def _list_assumptions(card: Card, options: ImportOptions) -> list[str]:
+def _list_assumptions(card: Card, scheme: NamingScheme, options: ImportOptions) -> list[str]:
     preprocessing, spec = card.preprocessing, card.specification
     sentences = []
-    if options.norm_epsilon is None and options.source is None:
+    if scheme.difference:
+        sentences.append(f"the network is {scheme.owner}'s, which differs from the paper's: it has {scheme.difference}")
+    elif options.norm_epsilon is None and options.source is None:
         owner = "torchvision's" if _uses_torchvision_shapes(spec) else "the paper's authors'"
         sentences.append(f"epsilon of batch norm is {owner}, {spec.norm_epsilon:g} (change it with --source)")
-    if options.stem_pool is None:
+    if options.stem_pool is None and not scheme.difference:
         pool_hint = " (VMZ/pt's 152-layer network has one: add --stem-pool)" if spec.name.endswith("_152") else ""
         sentences.append(f"no max-pool follows the stem{pool_hint}")
     if options.preprocessing is None:
         rate = preprocessing.frames_per_second
         sentences.append(
-            f"clips are {preprocessing.clip_length} {preprocessing.modality} frames at "
+            f"clips are {preprocessing.clip_length} {preprocessing.modality} frames"
+            f"{'' if preprocessing.frame_stride == 1 else f', one in {preprocessing.frame_stride},'} at "
             f"{'the rate of the file' if rate is None else f'{rate:g} a second'}, "
             f"scaled to {preprocessing.scale_height}x{preprocessing.scale_width} and cropped to "
             f"{preprocessing.crop}x{preprocessing.crop}"

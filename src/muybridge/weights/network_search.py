@@ -1,8 +1,9 @@
 """Find the one complete network in a checkpoint, under any key and prefix, with any linear classifier or none.
 
 Input: the shapes of all tensors of a file by path, such as `state_dict.module.backbone.stem.0.weight`. Output: the path of each
-tensor of the network, and what was left. A network is found by the name of its first convolution; what precedes it is its
-prefix. Names of other architectures are refused with their owner (`other_architectures.py`).
+tensor of the network, and what was left. A network is found by the name of its first convolution, torchvision's or that of
+another project (`naming.py`); what precedes it is its prefix. Other architectures are refused with their owner
+(`other_architectures.py`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from muybridge.models.network import STAGES
 from muybridge.weights.architecture import infer_specification
+from muybridge.weights.naming import SCHEMES, NamingScheme
 from muybridge.weights.other_architectures import describe_architecture
 from muybridge.weights.tensor_checks import COUNTER, VARIANCE
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-_ANCHOR = "stem.0.weight"
 _MAX_LISTED = 8  # groups of tensors that were left out
 NO_HEAD = "none"  # in place of the path of a classifier
 
@@ -31,6 +31,7 @@ class FoundNetwork:
     paths: dict[str, str]
     head: str | None
     num_features: int
+    scheme: NamingScheme
 
     @property
     def place(self) -> str:
@@ -43,16 +44,18 @@ def find_networks(shapes: Shapes, head: str | None = None) -> list[FoundNetwork]
 
     `head` is the path of the classifier, such as `fc_verb`, or "none".
     """
-    prefixes = [path.removesuffix(_ANCHOR) for path in shapes if path == _ANCHOR or path.endswith(f".{_ANCHOR}")]
+    places = [(scheme, prefix) for scheme in SCHEMES for prefix in scheme.find_prefixes(_list_convolutions(shapes))]
+    prefixes = [prefix for _, prefix in places]
     networks, problems = [], []
-    for prefix in prefixes:
+    for scheme, prefix in places:
         others = [other for other in prefixes if other != prefix and other.startswith(prefix.rpartition(".")[0])]
         try:
-            body = _find_body(shapes, prefix)
+            body = _find_body(shapes, prefix, scheme)
         except ValueError as error:
-            problems.append(f"{error} (under {prefix.rstrip('.')})" if prefix else str(error))
+            owner = f"it has the names of {scheme.owner}, but " if scheme.owner else ""
+            problems.append(f"{owner}{error}" + (f" (under {prefix.rstrip('.')})" if prefix else ""))
             continue
-        networks.append(_add_head(shapes, prefix, body, others=others, head=head))
+        networks.append(_add_head(shapes, prefix, body, scheme, others=others, head=head))
     if networks:
         return networks
     if problems:
@@ -60,27 +63,42 @@ def find_networks(shapes: Shapes, head: str | None = None) -> list[FoundNetwork]
     raise ValueError(describe_architecture(shapes))
 
 
-def _find_body(shapes: Shapes, prefix: str) -> dict[str, str]:
+def _list_convolutions(shapes: Shapes) -> list[str]:
+    """The paths of weights of 3-D convolutions, and of whatever has torchvision's name of one."""
+    return [path for path, shape in shapes.items() if len(shape) == 5 or path.endswith("stem.0.weight")]
+
+
+def _find_body(shapes: Shapes, prefix: str, scheme: NamingScheme) -> dict[str, str]:
     """The paths of the tensors of stem and stages by our names. ValueError if they are not those of a network."""
-    names = [path.removeprefix(prefix) for path in shapes if path.startswith(prefix)]
-    body = {name: f"{prefix}{name}" for name in names if name.partition(".")[0] in STAGES}
+    renamed = {path: scheme.rename(path.removeprefix(prefix)) for path in shapes if path.startswith(prefix)}
+    body = {name: path for path, name in renamed.items() if name is not None}
+    if scheme.owner and not any(".downsample." in name for name in body):
+        raise ValueError("its shortcuts have no weights (type A), expected convolutions")
     candidate = {name: shapes[path] for name, path in body.items()}
     for name in [name for name in candidate if name.endswith(VARIANCE)]:
         candidate.setdefault(f"{name.removesuffix(VARIANCE)}{COUNTER}", ())
-    infer_specification({**candidate, "fc.weight": (1, _count_features(candidate)), "fc.bias": (1,)})
+    infer_specification(
+        {**candidate, "fc.weight": (1, _count_features(candidate)), "fc.bias": (1,)}, traits=scheme.traits
+    )
     return body
 
 
 def _count_features(shapes: Shapes) -> int:
-    """The channels of conv5's blocks, which the shortcut of its first block shows."""
-    for name in ("layer4.0.downsample.1.running_var", "layer4.0.conv3.1.running_var", "layer4.0.conv2.1.running_var"):
+    """The channels of conv5's blocks, which the last norm of its first block shows."""
+    for name in ("layer4.0.conv3.1.running_var", "layer4.0.conv2.1.running_var"):
         if name in shapes and len(shapes[name]) == 1:
             return shapes[name][0]
     raise ValueError("there is no layer4.0, so the network is not complete")
 
 
 def _add_head(
-    shapes: Shapes, prefix: str, body: dict[str, str], *, others: Sequence[str], head: str | None
+    shapes: Shapes,
+    prefix: str,
+    body: dict[str, str],
+    scheme: NamingScheme,
+    *,
+    others: Sequence[str],
+    head: str | None,
 ) -> FoundNetwork:
     num_features = _count_features({name: shapes[path] for name, path in body.items()})
     chosen = _choose_head(shapes, prefix, set(body.values()), num_features=num_features, others=others, head=head)
@@ -89,7 +107,7 @@ def _add_head(
         paths["fc.weight"] = f"{chosen}.weight"
         if f"{chosen}.bias" in shapes:
             paths["fc.bias"] = f"{chosen}.bias"
-    return FoundNetwork(prefix, paths, chosen, num_features)
+    return FoundNetwork(prefix, paths, chosen, num_features, scheme)
 
 
 def _choose_head(

@@ -21,28 +21,10 @@ class _Architecture(NamedTuple):
 
 _OTHERS = (
     _Architecture(
-        r"conv1\.conv\.conv_s\.weight",
-        5,
-        "R(2+1)D of MMAction2, whose function differs from the paper's: 83 channels inside the stem instead of 45, a 1x3x3 "
-        "max-pool after it, factorized shortcuts, and two values of epsilon",
-    ),
-    _Architecture(
-        r"conv1_s\.weight|layer1\.0\.conv[12]_s\.weight",
-        5,
-        "R(2+1)D of 3D-ResNets-PyTorch, whose function differs from the paper's: a stem over 7 frames instead of 3, and a "
-        "3x3x3 max-pool of stride 2 in time after it",
-    ),
-    _Architecture(
         r"layer1\.0\.conv1\.conv\.weight",
         5,
         "3-D ResNet of MMAction2 (I3D, SlowOnly, CSN), whose function differs from R3D's: a max-pool after the stem, and "
         "other strides in time",
-    ),
-    _Architecture(
-        r"layer1\.0\.conv1\.weight",
-        5,
-        "3-D ResNet of 3D-ResNets-PyTorch, whose function differs from R3D's: a stem over 7 frames instead of 3, and a 3x3x3 "
-        "max-pool of stride 2 in time after it",
     ),
     _Architecture(
         r"conv2\.block1\.conv1\.spatial_conv\.weight",
@@ -55,12 +37,6 @@ _OTHERS = (
         5,
         "R(2+1)D of AVID-CMA, whose function differs from the paper's: a stem of 3x7x7 with a max-pool, as many mid-channels "
         "as outputs, and a maximum instead of the average at the end",
-    ),
-    _Architecture(
-        r"blocks\.1\.res_blocks\.0\.branch2\.conv_b\.conv_t\.weight",
-        5,
-        "R(2+1)D of PyTorchVideo, whose function differs from the paper's: bottlenecks that convolve time first, without the "
-        "rule for mid-channels",
     ),
     _Architecture(r"s1\.pathway0_stem\.conv\.weight", 5, "network of SlowFast (slow, fast or I3D pathways)"),
     _Architecture(r"blocks\.0\.multipathway_blocks\.0\.conv\.weight", 5, "SlowFast network of PyTorchVideo"),

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from muybridge.models import network
-from muybridge.models.family import SpecificationOptions, build_specification
+from muybridge.models.family import SpecificationOptions, build_specification, change_specification
 from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
 from muybridge.weights.transfer import load_pretrained
-
-_INHERITED = (
-    "num_classes",
-    "clip_length",
-    "input_channels",
-    "width",
-    "mid_channel_rule",
-    "norm_epsilon",
-    "stem_pool",
-    "middle_relu",
-)
 
 
 def create_model(
@@ -43,11 +32,7 @@ def create_model(
     specification = card.specification
     if specification.name != name:
         raise ValueError(f"the weights {weights} are of {specification.name}, not of {name}; name that network")
-    merged: dict[str, Any] = {key: getattr(specification, key) for key in _INHERITED}
-    if options.get("width", specification.width) == specification.width:
-        merged["stem_mid_channels"] = specification.stem_mid_channels
-    merged |= options
-    target = network.create_model(name, **merged)
+    target = VideoResNet(change_specification(specification, **options))
     is_same_head = target.specification.num_classes == specification.num_classes
     load_pretrained(source, target, range(specification.num_classes) if is_same_head else None)
     return target.eval()

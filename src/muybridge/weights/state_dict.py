@@ -1,11 +1,12 @@
 """Read the network of a checkpoint safely.
 
-Input: a file of tensors under torchvision's names, written by torch.save or as safetensors, in any wrapper. Output: the tensors
-of the one complete network in it, and what of the file was left. No code in the file is run (design decision 12).
+Input: a file of tensors under names of `naming.SCHEMES`, written by torch.save or as safetensors, in any wrapper. Output: the
+tensors of the one complete network in it, and what of the file was left. No code in the file is run (design decision 12).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from muybridge.weights.card import METADATA_KEY
 from muybridge.weights.inert_pickle import InertObject
+from muybridge.weights.naming import TORCHVISION, NamingScheme
 from muybridge.weights.network_search import FoundNetwork, describe_left_out, find_networks
 from muybridge.weights.safetensors_file import read_metadata, read_safetensors
 from muybridge.weights.tensor_checks import COUNTER, VARIANCE, check_usable, format_problems
@@ -27,12 +29,15 @@ _Source = Tensor | TensorStandIn | InertObject
 class CheckpointNetwork:
     """The network of a file: its tensors under our names, floats as float32, and what was left out, a clause each.
 
+    `scheme` says whose names the file has.
+
     Without a classifier in the file, `fc` is one output of zeros and `has_classifier` is false.
     """
 
     tensors: dict[str, Tensor]
     has_classifier: bool
     left_out: tuple[str, ...] = ()
+    scheme: NamingScheme = TORCHVISION
 
 
 def read_network(file: Path, *, prefix: str | None = None, head: str | None = None) -> CheckpointNetwork:
@@ -53,7 +58,7 @@ def read_network(file: Path, *, prefix: str | None = None, head: str | None = No
     left_out = describe_left_out(list(shapes), set(network.paths.values()))
     if inert_globals:
         left_out.append(f"objects of {', '.join(inert_globals[:5])}, which were not run")
-    return CheckpointNetwork(tensors, network.head is not None, tuple(left_out))
+    return CheckpointNetwork(tensors, network.head is not None, tuple(left_out), network.scheme)
 
 
 def add_batch_counters(tensors: dict[str, Tensor]) -> None:
@@ -131,11 +136,20 @@ def _read_tensors(file: Path, network: FoundNetwork, sources: dict[str, _Source]
     }
     check_usable(file, tensors)
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if network.scheme.extra_epsilon:
+        _add_to_variances(tensors, *network.scheme.extra_epsilon)
     if network.head is None:
         tensors["fc.weight"] = torch.zeros(1, network.num_features)
     tensors.setdefault("fc.bias", torch.zeros(len(tensors["fc.weight"])))
     add_batch_counters(tensors)
     return tensors
+
+
+def _add_to_variances(tensors: dict[str, Tensor], norms: str, epsilon: float) -> None:
+    """Add to the variances of the norms with these names, in place, so that outputs agree at the epsilon of the others."""
+    for name, tensor in tensors.items():
+        if name.endswith(VARIANCE) and re.fullmatch(norms, name.removesuffix(f".{VARIANCE}")):
+            tensors[name] = (tensor.double() + epsilon).float()
 
 
 def _are_equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:

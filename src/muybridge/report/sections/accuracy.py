@@ -116,6 +116,10 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                     "warning",
                 )
             )
+        if accuracy.split == "validation":
+            warnings.append(
+                Paragraph(f"{one.name}: not a test result, since the best weights are chosen by the validation videos.")
+            )
         if accuracy.num_unlabelled_videos:
             warnings.append(
                 Paragraph(

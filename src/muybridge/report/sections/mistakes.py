@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.splits import ValidationSplit
+from muybridge.models.network import VideoResNet
 from muybridge.records import VideoError
 from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
 from muybridge.report.document import Block, Gallery, GalleryItem, Paragraph
@@ -16,11 +18,15 @@ from muybridge.report.mistakes import Mistake
 from muybridge.report.sources import RunRecord
 from muybridge.report.tables import Table, make_columns
 from muybridge.text import format_percent
+from muybridge.weights.address import RUN_FILES
+from muybridge.weights.card import load_network
 
 CLIPS_NOTE = (
     "The clip of each video with the highest probability of the wrong class, at its own speed, cropped as the network sees it. "
     "A confident mistake is often a wrong label or a video that shows both classes."
 )
+
+EVIDENCE_NOTE = " Below each clip, colour shows where and when the network sees that class (Grad-CAM)."
 
 
 @dataclass(frozen=True)
@@ -44,21 +50,51 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         return ReportClips(
             None, "The clips are not shown: the location of the videos is not known; give it with --data."
         )
-    header, seed = run.evaluations[0].video_scores.header, run.settings.get("seed", 0)
+    header = run.evaluations[0].video_scores.header
     is_training_data = run.settings and address == run.data
     columns = run.settings.get("columns", AS_VERSION_0_1) if is_training_data else None
+    source_fps = run.settings.get("source_fps") if is_training_data else None
     try:
-        reader = open_scored_clips(address, header, seed=seed if isinstance(seed, int) else 0, columns=columns)
+        reader = open_scored_clips(
+            address,
+            header,
+            validation=_read_validation_split(run, rule=bool(is_training_data)),
+            columns=columns,
+            source_fps=source_fps,
+            background=bool(is_training_data) and bool(run.settings.get("background")),
+        )
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise
         return ReportClips(None, f"The clips are not shown: {error}; give the data with --data.")
-    return ReportClips(reader)
+    return ReportClips(replace(reader, network=_find_network(run)))
+
+
+def _read_validation_split(run: RunRecord, *, rule: bool) -> ValidationSplit:
+    """The draw of a run's validation split; its rule is one for the run's own data."""
+    seed, saved = run.settings.get("seed", 0), run.settings.get("validation")
+    return ValidationSplit(seed if isinstance(seed, int) else 0, str(saved) if rule and saved is not None else "auto")
+
+
+def _find_network(run: RunRecord) -> VideoResNet | None:
+    """The network that was scored, if the run folder still has its weights, to show what it looked at; RGB only."""
+    evaluation = run.evaluations[0]
+    header = evaluation.video_scores.header
+    for name in RUN_FILES:
+        path = evaluation.path.parent.parent / name
+        if header.protocol.preprocessing.modality == "rgb" and path.is_file():
+            network, card = load_network(path)
+            if card.tensors_sha256 == header.model_sha256:
+                return network
+    return None
 
 
 def build_clips_note(*clips: ReportClips) -> list[Block]:
     """The explanation of the pictures, if any clips can be read."""
-    return [Paragraph(CLIPS_NOTE)] if any(run_clips.reader for run_clips in clips) else []
+    readers = [run_clips.reader for run_clips in clips if run_clips.reader]
+    if not readers:
+        return []
+    return [Paragraph(CLIPS_NOTE + EVIDENCE_NOTE if any(reader.network for reader in readers) else CLIPS_NOTE)]
 
 
 def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: ReportClips) -> list[Block]:
@@ -106,7 +142,7 @@ def _build_gallery_items(
     items, unread = [], []
     for mistake in mistakes:
         try:
-            clip = reader.read_clip(mistake.video, mistake.view)
+            clip = reader.read_clip(mistake.video, mistake.view, mistake.predicted_class)
         except VideoError as error:
             unread.append((mistake.video, error.reason))
             continue

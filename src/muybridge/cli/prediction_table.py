@@ -1,0 +1,119 @@
+"""`muybridge predict -o predictions.parquet` or `.csv`: one table of the classes of many videos, and a summary of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muybridge.cli.output import compute_exit_code, print_json
+from muybridge.distributed.stop import stop_on_signals
+from muybridge.terminal import print_line, print_lines
+from muybridge.text import format_count
+
+if TYPE_CHECKING:
+    from muybridge.kernels.precision import RequestedPrecision
+    from muybridge.prediction.inputs import VideoInputs
+    from muybridge.prediction.recognizer import Prediction
+    from muybridge.prediction.tables import PredictionsSummary
+    from muybridge.records import TimeOrigin
+
+_MAX_CLASSES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Options of `muybridge predict` that decide a table."""
+
+    output: str
+    json: bool
+    ray: str | None
+    clips: int
+    top: int
+    device: str
+    precision: RequestedPrecision
+    workers: int | None
+    source_fps: float | None
+    time_origin: TimeOrigin
+
+
+def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
+    """Writes one row for each video, and prints a summary; an interrupted table is resumed."""
+    from muybridge.console import create_progress
+    from muybridge.prediction.tables import PredictionsWriter
+    from muybridge.weights.address import load_weights
+
+    card = load_weights(run)[1]
+    if options.ray:
+        inputs = inputs.make_absolute()
+    videos = inputs.videos
+    settings: dict[str, Any] = {
+        "model_sha256": card.tensors_sha256,
+        "clips": options.clips,
+        "top": options.top,
+    }
+    if options.source_fps is not None:
+        settings["source_fps"] = options.source_fps
+    if options.time_origin != "picture":
+        settings["time_origin"] = options.time_origin
+    if options.precision != "auto":  # rows of two precisions are not mixed
+        settings["precision"] = options.precision
+    with (
+        stop_on_signals("video") as stop,
+        PredictionsWriter(options.output, settings) as writer,
+        create_progress() as bar,
+    ):
+        pending = [video for video in videos if video not in writer.done_videos]
+        task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
+        failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
+        readable = [video for video in pending if video not in inputs.problems]
+        predictions = _predict_rows(run, readable, inputs.get_rates(readable), options)
+        for prediction in chain(failures, predictions):
+            writer.add(prediction)
+            bar.advance(task)
+            stop.raise_if_requested()
+        summary = writer.finish(videos)
+    if options.json:
+        print_json({"predictions": options.output, **summary.to_json()})
+    else:
+        print_line(f"{format_count(len(videos), 'video')}, {summary.num_failed} of them failed: {options.output}")
+        print_lines(_format_summary(summary))
+    return compute_exit_code(summary.num_failed, len(videos))
+
+
+def _format_summary(summary: PredictionsSummary) -> list[str]:
+    """Videos by most probable class, and failed ones with an example for each status."""
+    num_predicted = summary.num_videos - summary.num_failed
+    lines = [
+        f"  {count:7} {100 * count / num_predicted:5.1f} %  {label}"
+        for label, count in list(summary.classes.items())[:_MAX_CLASSES_SHOWN]
+    ]
+    if (num_hidden := len(summary.classes) - _MAX_CLASSES_SHOWN) > 0:
+        lines.append(f"  and {format_count(num_hidden, 'other class')}")
+    for status, count in summary.failures.items():
+        video, reason = summary.examples[status]
+        lines.append(f"  {count:7} {status}, such as {video} ({reason})")
+    return lines
+
+
+def _predict_rows(
+    run: str,
+    videos: Sequence[str],
+    rates: Sequence[float | None],
+    options: TableOptions,
+) -> Iterator[Prediction]:
+    clips, top, device = options.clips, options.top, options.device
+    if options.ray:
+        from muybridge.prediction.ray import predict_on_ray
+
+        run = str(Path(run).absolute()) if Path(run).exists() else run
+        device = "cpu" if device == "auto" else device
+        loading = (device, options.precision, options.time_origin)
+        yield from predict_on_ray(run, videos, address=options.ray, loading=loading, clips=clips, top=top, rates=rates)
+        return
+    from muybridge.prediction.recognizer import load
+
+    recognizer = load(run, device, options.precision, time_origin=options.time_origin)
+    yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=options.workers)

@@ -1,0 +1,85 @@
+"""`muybridge similar`: windows like a given one, and labels by nearest neighbours, from features alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Interval
+
+from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_output_file, write_text
+from muybridge.terminal import print_line, print_lines
+from muybridge.text import format_count
+
+if TYPE_CHECKING:
+    from muybridge.prediction.similar import FeatureIndex
+
+
+def similar(
+    features: str,
+    moment: str | None = None,
+    *,
+    top: Annotated[int, Interval(ge=1, le=100_000)] = 20,
+    labels: str | None = None,
+    neighbors: Annotated[int, Interval(ge=1, le=1000)] = 5,
+    output: str | None = None,
+    json: bool = False,
+) -> int:
+    """Finds windows that look like a given one, in the features of videos; no training is needed.
+
+    With --labels, a list of labelled segments in these videos, every window of every video gets the class that most of its
+    nearest labelled windows have, and the segments are written as a list: a first draft of annotations.
+
+    Args:
+        features: A file of `muybridge extract RUN VIDEOS --step N`.
+        moment: What to look for: match.mp4#10-12, or a whole video.
+        top: How many windows to name.
+        labels: A list of labelled segments (path, label, start_seconds, end_seconds); instead of MOMENT.
+        neighbors: With --labels: how many labelled windows vote.
+        output: With --labels: the CSV file to write.
+        json: Print JSON.
+
+    Examples:
+        muybridge extract r2plus1d_18-kinetics400-torchvision videos/ --step 8 -o features.parquet
+        muybridge similar features.parquet videos/match.mp4#10-12
+        muybridge similar features.parquet --labels videos/annotations.csv -o draft.csv
+    """
+    if (moment is None) == (labels is None):
+        raise ValueError("name a MOMENT such as match.mp4#10-12 to find more of, or --labels to spread; one of the two")
+    if (output is None) != (labels is None):
+        raise ValueError("-o is the list that --labels makes; give both or neither")
+    if output:
+        check_output_file(Path(output))
+
+    from muybridge.prediction.similar import read_feature_index
+
+    index = read_feature_index(features)
+    if labels and output:
+        return _spread_labels(index, labels, output, neighbors, json=json)
+    assert moment is not None
+    matches = index.find_similar(index.find_rows(moment), top=top)
+    if json:
+        print_json([asdict(match) for match in matches])
+    else:
+        print_lines(
+            f"{match.similarity:6.3f}  {match.start_seconds:8.2f} - {match.end_seconds:8.2f} s  {match.video}"
+            for match in matches
+        )
+    return 0
+
+
+def _spread_labels(index: FeatureIndex, labels: str, output: str, neighbors: int, *, json: bool) -> int:
+    from muybridge.prediction.similar import read_labeled_segments, segments_to_list, spread_labels
+
+    segments, notes = read_labeled_segments(Path(labels), index)
+    print_lines(notes, error=True)
+    drafts = spread_labels(index, segments, num_neighbors=neighbors)
+    write_text(Path(output), segments_to_list(drafts, Path(output).parent))
+    num_segments = sum(map(len, drafts.values()))
+    if json:
+        print_json({"output": output, "num_segments": num_segments, "num_videos": len(drafts)})
+    else:
+        print_line(f"{format_count(num_segments, 'segment')} of {format_count(len(drafts), 'video')}: {output}")
+    return 0

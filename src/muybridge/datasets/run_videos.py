@@ -1,0 +1,77 @@
+"""The videos of a run, in their order, as `videos.parquet` of the run folder.
+
+Draws are positions in this order. A resumed run puts the rows of its data, which may have moved or grown, into it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.files.atomic import atomic_write
+from muybridge.text import format_count, join_names
+
+FILE_NAME = "videos.parquet"
+FORMAT = 1
+METADATA_KEY = b"muybridge"
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class RunVideos:
+    """Names and splits of training and validation videos, a row each, and the classes of the run."""
+
+    table: pa.Table
+    classes: tuple[str, ...]
+
+    @classmethod
+    def from_manifest(cls, data: Manifest) -> RunVideos:
+        """The training and validation videos of a data set, in its order."""
+        rows = data.table.filter(pc.is_in(data.table["split"], pa.array(SPLITS)))
+        return cls(rows.select(["video", "split"]), data.classes)
+
+    def select_from(self, data: Manifest) -> Manifest:
+        """The videos of the run, from a data set that has them, in the order of the run and with its splits and classes.
+
+        Raises ValueError where videos are missing, or where the data has other classes.
+        """
+        rows_by_video = {video: row for row, video in enumerate(data.table["video"].to_pylist())}
+        videos = self.table["video"].to_pylist()
+        missing = [video for video in videos if video not in rows_by_video]
+        if missing:
+            raise ValueError(
+                f"{format_count(len(missing), 'video')} of the run are not in {data.root} ({join_names(missing)}); name the "
+                "data of the run with --data, or start a new run with another -o"
+            )
+        rows = data.table.take(pa.array(np.array([rows_by_video[video] for video in videos], np.int64)))
+        rows = rows.set_column(rows.column_names.index("split"), "split", self.table["split"])
+        return data.replace_table(rows).remap_labels(self.classes)
+
+
+def write_run_videos(folder: Path, videos: RunVideos) -> None:
+    """Writes videos.parquet, atomically."""
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "classes": list(videos.classes)})}
+    with atomic_write(folder / FILE_NAME) as temporary:
+        pq.write_table(videos.table.replace_schema_metadata(metadata), temporary)
+
+
+def read_run_videos(folder: Path) -> RunVideos | None:
+    """The videos of a run; None for a run of a version that did not record them. Raises ValueError for another format."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or start a new run with another -o") from error
+    header = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT}")
+    return RunVideos(table.replace_schema_metadata(None), tuple(header["classes"]))

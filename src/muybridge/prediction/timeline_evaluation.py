@@ -1,0 +1,337 @@
+"""Scoring timelines against labelled segments (`muybridge evaluate --timeline`).
+
+Input: weights, and a list of segments (docs/data.md): rows of one file are its true segments. Output: segments, curves and a
+summary of bouts as files beside each other, and `TimelineScores`. Every file is watched from its first frame to its last.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from muybridge.datasets.background import BACKGROUND
+from muybridge.datasets.classes import normalize_class_name
+from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.splits import ValidationSplit
+from muybridge.evaluation.evaluate import use_training_splits
+from muybridge.evaluation.scores import make_execution_metadata
+from muybridge.evaluation.scores_path import resolve_timelines_path
+from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
+from muybridge.files.atomic import atomic_write, write_text
+from muybridge.files.parquet_file import read_bounded
+from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
+from muybridge.kernels.precision import describe_execution
+from muybridge.loading.open_data import open_data
+from muybridge.parsing import parse_json_object
+from muybridge.prediction.bouts import BOUT_COLUMNS, format_bouts
+from muybridge.prediction.clip_outputs import ClipRunner
+from muybridge.prediction.timeline import Segment, TimelineOptions
+from muybridge.prediction.timeline_tuning import (
+    Background,
+    LabeledWindows,
+    SegmentationChoice,
+    choose_segmentation,
+    read_choice,
+    score_labeled_windows,
+    write_choice,
+)
+from muybridge.prediction.timeline_windows import ScoredWindows, compute_timeline
+from muybridge.prediction.video_inputs import VideoInput
+from muybridge.prepared.dataset import is_prepared
+from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
+from muybridge.settings import EvaluateSettings
+from muybridge.text import join_names
+from muybridge.video.media import MediaFiles
+from muybridge.weights.address import select_checkpoint
+
+FORMAT = 1
+METADATA_KEY = b"muybridge"
+SEGMENTS_SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+    ]
+)
+CURVES_SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TimelineFiles:
+    """The files that an evaluation of timelines writes: X.timeline.parquet, X.curves.parquet and X.bouts.csv."""
+
+    segments: Path
+    curves: Path
+    bouts: Path
+
+    @classmethod
+    def beside(cls, path: Path) -> TimelineFiles:
+        """The three files for a segments file `path`, which ends in .parquet."""
+        stem = path.name.removesuffix(".parquet").removesuffix(".timeline")
+        return cls(path, path.with_name(f"{stem}.curves.parquet"), path.with_name(f"{stem}.bouts.csv"))
+
+
+@dataclass(frozen=True)
+class TimelineResult:
+    """Scores of timelines, how segments were made, and the videos that could not be read, each with the reason."""
+
+    scores: TimelineScores
+    choice: SegmentationChoice | None
+    failures: tuple[tuple[str, str], ...]
+    gaps_are_background: bool
+    files: TimelineFiles
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {
+            **{name: str(path) for name, path in asdict(self.files).items()},
+            **self.scores.to_json(),
+            "segmentation": asdict(self.choice) if self.choice else None,
+            "failures": [{"video": video, "reason": reason} for video, reason in self.failures],
+            "unlabelled_time": BACKGROUND if self.gaps_are_background else "not scored",
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A network and labelled files to watch, its classes, and which of them is the background."""
+
+    loaded: LoadedScorer
+    device: torch.device
+    classes: tuple[str, ...]
+    background: Background
+    options: TimelineOptions
+    on_video: Callable[[], None]
+
+
+def evaluate_timelines(
+    weights: str | Path,
+    settings: EvaluateSettings,
+    path: Path | None = None,
+    *,
+    step_frames: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> TimelineResult:
+    """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
+
+    Smoothing and minimum duration are chosen on the validation split of the same data, unless timeline.json of the run folder
+    holds the choice for these weights and videos; without a validation split segments are not smoothed. `on_progress` is called
+    with (videos done, videos in total). Raises ValueError for prepared data, data without segments, and files whose segments
+    are in several splits.
+    """
+    device = resolve_device(settings.device)
+    loaded = load_scorer(select_checkpoint(weights, settings.checkpoint), device, settings.precision)
+    loaded.card.check_classifier()
+    settings = use_training_splits(weights, settings)
+    data = _open_whole_files(settings).remap_labels(loaded.card.classes)
+    scored, validation = data.select_split(settings.split), data.select_split("validation")
+    if len(scored) == 0:
+        raise ValueError(
+            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
+        )
+    path = path or resolve_timelines_path(
+        weights,
+        settings.data,
+        settings.split,
+        settings.fold,
+        manifest_sha256=scored.compute_sha256(),
+        model_sha256=loaded.card.tensors_sha256,
+    )
+    files = TimelineFiles.beside(path)
+    hashes = {"model_sha256": loaded.card.tensors_sha256, "manifest_sha256": validation.compute_sha256()}
+    choice = read_choice(weights)
+    if choice and any(getattr(choice, name) != value for name, value in hashes.items()):
+        choice = None
+    splits = {settings.split: scored}
+    if choice is None and len(validation) > 0:
+        splits["validation"] = validation
+    num_total = sum(len(set(split.table["path"].to_pylist())) for split in splits.values())
+    progress = count(1)
+
+    def on_video() -> None:
+        if on_progress:
+            on_progress(next(progress), num_total)
+
+    classes = loaded.card.classes
+    plan = _Plan(loaded, device, classes, _find_background(classes, settings), TimelineOptions(step_frames), on_video)
+    watched = {name: _watch(split, plan) for name, split in splits.items()}
+    if choice is None and "validation" in watched:
+        videos = [video for video, _ in watched["validation"]]
+        choice = choose_segmentation(videos, classes, plan.background, **hashes)
+        if Path(weights).is_dir():
+            write_choice(Path(weights), choice)
+    return _write_and_score(watched[settings.split], plan, choice, files, settings, scored)
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
+    with pq.ParquetFile(path) as file:
+        metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
+        rows = read_bounded(file).to_pylist()
+    classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
+    return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
+
+
+def _open_whole_files(settings: EvaluateSettings) -> Manifest:
+    """The data of segments. Raises ValueError for prepared data, and where a file has segments in several splits."""
+    if is_prepared(settings.data):
+        raise ValueError(
+            f"{settings.data} is prepared data, which holds segments and not whole videos; give the list it was made from"
+        )
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="all" if settings.background else "none",
+        validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
+    )
+    _check_whole_files(data)
+    return data
+
+
+def _check_whole_files(data: Manifest) -> None:
+    """Raise ValueError where a file has segments in several splits: a timeline is of a whole file."""
+    splits_by_path = defaultdict(set)
+    for path, split in zip(data.table["path"].to_pylist(), data.table["split"].to_pylist(), strict=True):
+        splits_by_path[path].add(split)
+    mixed = [path for path, splits in splits_by_path.items() if len(splits - {"unused"}) > 1]
+    if mixed:
+        raise ValueError(
+            f"{len(mixed)} files have segments in several splits ({join_names(mixed)}), but a timeline is of a whole file; "
+            "give each recording one split, or a group"
+        )
+
+
+def _find_background(classes: Sequence[str], settings: EvaluateSettings) -> Background:
+    """Where the data marks what was reviewed, other time is unknown; where it does not, it is background."""
+    label = next((index for index, name in enumerate(classes) if normalize_class_name(name) == BACKGROUND), None)
+    return Background(label, fills_gaps=label is not None and not settings.background)
+
+
+def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
+    """Windows along every file of a manifest with its true segments, and why it could not be read."""
+    preprocessing = plan.loaded.card.preprocessing
+    runner = ClipRunner(plan.loaded.scorer, preprocessing, plan.device)
+    rows_by_path = defaultdict(list)
+    for index in range(len(manifest)):
+        rows_by_path[manifest.get_path(index)].append(index)
+    watched = []
+    for path, rows in rows_by_path.items():
+        source, reason = _open_source(manifest, rows[0], preprocessing), ""
+        video = VideoInput(path, path, source)
+        scored: ScoredWindows | None = None
+        times = None
+        try:
+            times = source.read_frame_times(path)
+            scored = compute_timeline(video, runner, plan.loaded.scorer, plan.options)
+            reason = scored.reason
+        except VideoError as error:
+            reason = f"{error.status}: {error.reason}"
+        watched.append((LabeledWindows(path, scored, _list_truth(manifest, rows, times)), reason))
+        plan.on_video()
+    return watched
+
+
+def _open_source(manifest: Manifest, row: int, preprocessing: Preprocessing) -> FrameSource:
+    """The source that reads the file of a row, at the rate of the row if its frames are stored without one."""
+    size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+    rate, time_origin = manifest.get_source_rate(row), manifest.time_origin
+    return MediaFiles(manifest.root, **size, source_fps=rate, time_origin=time_origin)
+
+
+def _list_truth(manifest: Manifest, rows: Sequence[int], times: FrameTimes | None) -> tuple[LabeledSpan, ...]:
+    """The true segments of a file in order of time; a segment without an end reaches to the end of the file."""
+    spans = []
+    for row in rows:
+        start, end = manifest.get_bounds(row)
+        if end is None and times is not None:
+            end = times.lead_seconds + times.duration_seconds
+        if end is not None and end > (start or 0.0):
+            spans += [LabeledSpan(label, start or 0.0, end) for label in manifest.get_labels(row)]
+    return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label)))
+
+
+def _write_and_score(
+    watched: Sequence[tuple[LabeledWindows, str]],
+    plan: _Plan,
+    choice: SegmentationChoice | None,
+    files: TimelineFiles,
+    settings: EvaluateSettings,
+    manifest: Manifest,
+) -> TimelineResult:
+    options = choice.apply(plan.options) if choice else plan.options
+    videos = [video for video, _ in watched]
+    timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
+    failures = tuple((video.video, reason) for video, reason in watched if reason)
+    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files)
+    header = {
+        "format": FORMAT,
+        "classes": list(plan.classes),
+        "split": settings.split,
+        "fold": settings.fold,
+        "model_sha256": plan.loaded.card.tensors_sha256,
+        "manifest_sha256": manifest.compute_sha256(),
+        **({} if manifest.time_origin == "picture" else {"time_origin": manifest.time_origin}),
+        "options": asdict(options),
+        "scores": result.to_json(),
+    }
+    execution = describe_execution(plan.device, plan.loaded.precision)
+    metadata = {METADATA_KEY: json.dumps(header), **make_execution_metadata(execution)}
+    segments = [{"video": each.video, **asdict(span)} for each in timelines for span in each.predicted]
+    _write_table(files.segments, pa.Table.from_pylist(segments, SEGMENTS_SCHEMA.with_metadata(metadata)))
+    _write_table(files.curves, _make_curves(videos, metadata))
+    write_text(files.bouts, _format_bouts(timelines, plan.classes))
+    return result
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _make_curves(videos: Sequence[LabeledWindows], metadata: dict[bytes, str]) -> pa.Table:
+    windows = [(video.video, window) for video in videos if video.scored for window in video.scored.windows]
+    columns = [
+        pa.array([video for video, _ in windows], pa.string()),
+        pa.array([window.start_seconds for _, window in windows], pa.float64()),
+        pa.array([window.end_seconds for _, window in windows], pa.float64()),
+        pa.array([np.array(window.probabilities, np.float32) for _, window in windows], pa.list_(pa.float32())),
+    ]
+    return pa.Table.from_arrays(columns, schema=CURVES_SCHEMA.with_metadata(metadata))
+
+
+def _format_bouts(timelines: Sequence[VideoTimeline], classes: Sequence[str]) -> str:
+    """CSV with a row for each video, class and origin (true or predicted)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video", "origin", *BOUT_COLUMNS])
+    for timeline in timelines:
+        for origin, spans in (("true", timeline.truth), ("predicted", timeline.predicted)):
+            segments = [
+                Segment(classes[span.label], span.start_seconds, span.end_seconds, span.score) for span in spans
+            ]
+            writer.writerows([timeline.video, origin, *row] for row in format_bouts(segments, classes))
+    return text.getvalue()

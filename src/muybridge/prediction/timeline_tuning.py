@@ -1,0 +1,190 @@
+"""How the windows of a timeline become segments: smoothing and minimum duration chosen on validation videos, never on test.
+
+Input: windows along validation videos, and their true segments. Output: the options that score best, kept in timeline.json of
+the run folder, which `muybridge predict --timeline` and `muybridge evaluate --timeline` read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from muybridge.bounds import Seconds, Share
+from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline, score_timelines
+from muybridge.files.atomic import write_json
+from muybridge.parsing import parse_record, read_json_object
+from muybridge.prediction.timeline import Segment, TimelineOptions, find_class_segments, smooth_windows
+from muybridge.prediction.timeline_windows import ScoredWindows
+
+FORMAT = 1
+FILE_NAME = "timeline.json"
+_SPANS = (0.0, 0.5, 1.0, 2.0, 4.0)  # smoothing and minimum duration to try, in spans of a window
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # for classes that overlap in time
+
+
+@dataclass(frozen=True)
+class SegmentationChoice:
+    """The contents of timeline.json: options, and what they were chosen by. `f1` is None where classes overlap in time."""
+
+    format: int
+    model_sha256: str
+    manifest_sha256: str
+    """Of the validation videos."""
+    smoothing_seconds: Seconds
+    minimum_seconds: Seconds
+    minimum_probability: Share
+    classes_overlap: bool
+    num_videos: int
+    f1: float | None
+    mean_average_precision: float
+
+    def apply(self, options: TimelineOptions) -> TimelineOptions:
+        """The options with the chosen smoothing, minimum duration and, where classes overlap, probability."""
+        return replace(
+            options,
+            smoothing_seconds=self.smoothing_seconds,
+            minimum_seconds=self.minimum_seconds,
+            minimum_probability=self.minimum_probability,
+        )
+
+
+@dataclass(frozen=True)
+class Background:
+    """The index of the background class, None where there is none, and whether all time without a label is of it."""
+
+    label: int | None = None
+    fills_gaps: bool = False
+
+
+@dataclass(frozen=True)
+class LabeledWindows:
+    """The windows along a video, None where it could not be read, and its true segments."""
+
+    video: str
+    scored: ScoredWindows | None
+    truth: tuple[LabeledSpan, ...]
+
+
+def choose_segmentation(
+    videos: Sequence[LabeledWindows],
+    classes: Sequence[str],
+    background: Background,
+    *,
+    model_sha256: str,
+    manifest_sha256: str,
+) -> SegmentationChoice:
+    """The options with the highest F1 at an overlap of 0.50 on these videos, or average mAP where true segments overlap.
+
+    Among equal ones the least smoothing and the shortest minimum.
+    """
+    classes_overlap = _have_overlapping_labels(videos)
+    options = _list_options(videos, classes_overlap=classes_overlap)
+    scores = [
+        score_timelines(
+            _make_timelines(videos, classes, each, classes_overlap=classes_overlap),
+            background=background.label,
+            fill_gaps=background.fills_gaps,
+        )
+        for each in options
+    ]
+    best = max(range(len(options)), key=lambda index: _rank(scores[index]))
+    return SegmentationChoice(
+        FORMAT,
+        model_sha256,
+        manifest_sha256,
+        options[best].smoothing_seconds,
+        options[best].minimum_seconds,
+        options[best].minimum_probability,
+        classes_overlap,
+        len(videos),
+        None if scores[best].f1 is None else _rank(scores[best]),
+        scores[best].average_mean_average_precision,
+    )
+
+
+def score_labeled_windows(
+    videos: Sequence[LabeledWindows],
+    classes: Sequence[str],
+    background: Background,
+    options: TimelineOptions,
+) -> tuple[list[VideoTimeline], TimelineScores]:
+    """The timelines of videos with these options, and their scores."""
+    timelines = _make_timelines(videos, classes, options, classes_overlap=_have_overlapping_labels(videos))
+    return timelines, score_timelines(timelines, background=background.label, fill_gaps=background.fills_gaps)
+
+
+def _have_overlapping_labels(videos: Sequence[LabeledWindows]) -> bool:
+    """Whether true segments of one video overlap, so that there is no single label at a time."""
+    return any(not VideoTimeline(video.video, video.truth, ()).has_single_labels for video in videos)
+
+
+def write_choice(folder: Path, choice: SegmentationChoice) -> None:
+    """Write timeline.json into a run folder."""
+    write_json(folder / FILE_NAME, asdict(choice))
+
+
+def read_choice(address: str | Path) -> SegmentationChoice | None:
+    """The choice in a run folder; None where there is none. Raises ValueError for a damaged file or another format."""
+    path = Path(address) / FILE_NAME
+    if not path.is_file():
+        return None
+    values = read_json_object(path)
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {values.get('format')!r}, expected {FORMAT}; delete it to choose again")
+    return parse_record(SegmentationChoice, values, str(path))
+
+
+def _rank(scores: TimelineScores) -> float:
+    return scores.f1["0.50"] if scores.f1 else scores.average_mean_average_precision
+
+
+def _list_options(videos: Sequence[LabeledWindows], *, classes_overlap: bool) -> list[TimelineOptions]:
+    """The options to compare, simplest first."""
+    window = next((video.scored.windows[0] for video in videos if video.scored), None)
+    span = window.end_seconds - window.start_seconds if window else 1.0
+    if classes_overlap:
+        return [
+            TimelineOptions(smoothing_seconds=round(smoothing * span, 3), minimum_probability=threshold)
+            for smoothing, threshold in product(_SPANS, reversed(_THRESHOLDS))
+        ]
+    return [
+        TimelineOptions(smoothing_seconds=round(smoothing * span, 3), minimum_seconds=round(minimum * span, 3))
+        for smoothing, minimum in sorted(product(_SPANS, _SPANS), key=sum)
+    ]
+
+
+def _make_timelines(
+    videos: Sequence[LabeledWindows],
+    classes: Sequence[str],
+    options: TimelineOptions,
+    *,
+    classes_overlap: bool = False,
+) -> list[VideoTimeline]:
+    labels = {name: label for label, name in enumerate(classes)}
+    return [
+        VideoTimeline(
+            video.video,
+            video.truth,
+            tuple(
+                LabeledSpan(labels[segment.label], segment.start_seconds, segment.end_seconds, segment.mean_probability)
+                for segment in _segment(video.scored, classes, options, classes_overlap=classes_overlap)
+                if segment.end_seconds > segment.start_seconds
+            ),
+        )
+        for video in videos
+    ]
+
+
+def _segment(
+    scored: ScoredWindows | None, classes: Sequence[str], options: TimelineOptions, *, classes_overlap: bool
+) -> tuple[Segment, ...]:
+    if scored is None:
+        return ()
+    if not classes_overlap:
+        return scored.merge(classes, options)
+    smoothed = (smooth_windows(run, options.smoothing_seconds) for run in scored.runs)
+    return tuple(
+        segment for run in smoothed for segment in find_class_segments(run, classes, options.minimum_probability)
+    )

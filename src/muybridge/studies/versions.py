@@ -1,0 +1,139 @@
+"""Which rows of a folder one table may be made from: those of one version of the code on one kind of machine.
+
+`versions.jsonl` beside the rows has a line for each version that ran: the hash of every micro-run (`fingerprint.py`), commit,
+date. Rows of another version count as not run, and are listed so that they can be run again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
+from muybridge.parsing import read_json_object
+from muybridge.settings import settings_to_dict
+from muybridge.studies.fingerprint import (
+    Version,
+    describe_commit,
+    describe_environment,
+    hash_source,
+    list_micro_runs,
+)
+from muybridge.studies.plan import FusedRun, PlannedRun, RowKey
+from muybridge.studies.study import Row
+
+FILE_NAME, FORMAT = "versions.jsonl", 1
+Rows = Mapping[RowKey, Row]
+
+
+@dataclass(frozen=True)
+class RowSelection:
+    """The rows that a table is made from, the keys of those of another version, and a sentence on where they are from."""
+
+    rows: Rows
+    stale: tuple[RowKey, ...]
+    note: str
+
+
+def read_versions(folder: Path) -> list[Version]:
+    """The versions that ran in a folder, oldest first."""
+    lines = read_json_lines(folder / FILE_NAME)
+    return [
+        Version(line["environment"], line["micro_runs"], line["source_sha256"])
+        for line in lines
+        if line.get("format") == FORMAT
+    ]
+
+
+def select_rows(rows: Rows, versions: Sequence[Version], current: Version | None) -> RowSelection:
+    """Selects the rows of one version.
+
+    That is the `current` one where a row is of its kind of machine, so that a row which this code would not repeat is never
+    shown. On other machines it is the version with the most rows, of equal ones the latest. Rows without a fingerprint, of
+    version 0.1, are of no version.
+    """
+    fingerprints = [row.get("fingerprint") for row in rows.values()]
+    version, note = _choose_version(fingerprints, versions, current)
+    if version is None:
+        return RowSelection({}, tuple(rows), "no row is of a version that is known" if rows else "")
+    kept = {key: row for key, row in rows.items() if version.matches(row.get("fingerprint"))}
+    return RowSelection(kept, tuple(key for key in rows if key not in kept), note)
+
+
+def _choose_version(
+    fingerprints: Sequence[Any], versions: Sequence[Version], current: Version | None
+) -> tuple[Version | None, str]:
+    environments = [fingerprint["environment"] for fingerprint in fingerprints if fingerprint]
+    if current is not None and dict(current.environment) in environments:
+        return current, "all rows shown are of this version of the code and of this kind of machine"
+    counts = [sum(map(version.matches, fingerprints)) for version in versions]
+    if not any(counts):
+        return None, ""
+    latest = max(range(len(versions)), key=lambda index: (counts[index], index))
+    return versions[
+        latest
+    ], "all rows shown are of one version of the code and one kind of machine, not compared with this one"
+
+
+def compute_version(
+    runs: Sequence[PlannedRun | FusedRun],
+    folder: Path,
+    *,
+    num_threads: int,
+    python: Sequence[str],
+    record: bool = False,
+) -> Version:
+    """The version of this code on this machine, for these runs.
+
+    Micro-runs that versions.jsonl has for the same source, packages and machine are not repeated; with `record` new ones are
+    added to it. Raises RuntimeError where a micro-run fails.
+    """
+    devices = {run.settings.device for run in runs if isinstance(run, PlannedRun)} or {"cpu"}
+    header = {
+        "source_sha256": hash_source(),
+        "packages": collect_environment()["packages"],
+        "environment": describe_environment(sorted(devices)[0], num_threads),
+    }
+    known: dict[str, str] = {}
+    for line in read_json_lines(folder / FILE_NAME):
+        if all(line.get(name) == value for name, value in header.items()):
+            known |= line["micro_runs"]
+    wanted = list_micro_runs(runs)
+    missing = {name: settings_to_dict(settings) for name, settings in wanted.items() if name not in known}
+    if missing:
+        known |= _execute_micro_runs(missing, num_threads, python)
+    version = Version(header["environment"], {name: known[name] for name in wanted}, header["source_sha256"])
+    if missing and record:
+        line = {"format": FORMAT, **header, "micro_runs": dict(version.micro_runs)}
+        append_json_line(
+            folder / FILE_NAME, {**line, "commit": describe_commit(), "date": datetime.now(UTC).date().isoformat()}
+        )
+    return version
+
+
+def _execute_micro_runs(
+    micro_runs: Mapping[str, Mapping[str, Any]], num_threads: int, python: Sequence[str]
+) -> dict[str, str]:
+    """The hashes of micro-runs, computed by a process with the threads that a run has."""
+    with tempfile.TemporaryDirectory() as folder:
+        request, output = Path(folder, "request.json"), Path(folder, "hashes.json")
+        write_json(request, {"micro_runs": micro_runs, "output": str(output)})
+        finished = subprocess.run(
+            [*python, "-m", "muybridge.studies.fingerprint", str(request)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": str(num_threads)},
+        )
+        if finished.returncode != 0:
+            reason = finished.stderr.strip().rpartition("\n")[2] or f"it ended with code {finished.returncode}"
+            raise RuntimeError(f"the fingerprint of this version cannot be computed: {reason}")
+        return {str(name): str(value) for name, value in read_json_object(output).items()}

@@ -1,0 +1,76 @@
+"""Which test videos a run classifies correctly: what intervals over videos and paired differences are made from.
+
+Input: the scores of an evaluation. Output: `VideoResults`, which a row of rows.jsonl holds as two short texts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muybridge.evaluation.aggregate import VideoScores
+from muybridge.evaluation.metrics import compute_video_ranks
+from muybridge.studies.intervals import Values
+
+
+@dataclass(frozen=True, eq=False)
+class VideoResults:
+    """Results of the labelled videos, sorted by name: right at video@1, bool (V,); right and planned views, uint16 (V,)."""
+
+    videos_sha256: str
+    right_v: NDArray[np.bool_]
+    right_views_v: NDArray[np.uint16]
+    views: int
+
+    def get_values(self, metric: str) -> Values | None:
+        """video_top1 or clip_top1 of each video in percent, float64 (V,); None for metrics that are not stored by video."""
+        match metric:
+            case "video_top1":
+                return 100.0 * self.right_v.astype(np.float64)
+            case "clip_top1":
+                return 100.0 * self.right_views_v.astype(np.float64) / self.views
+            case _:
+                return None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a row stores it."""
+        return {
+            "sha256": self.videos_sha256,
+            "num": len(self.right_v),
+            "views": self.views,
+            "right": _encode(np.packbits(self.right_v)),
+            "right_views": _encode(self.right_views_v.astype("<u2").view(np.uint8)),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VideoResults:
+        """The inverse of `to_json`."""
+        right = np.unpackbits(_decode(values["right"]), count=values["num"]).astype(np.bool_)
+        return cls(values["sha256"], right, _decode(values["right_views"]).view("<u2"), values["views"])
+
+
+def collect_video_results(scores: VideoScores) -> VideoResults:
+    """The results of the labelled videos of an evaluation; an unreadable video is wrong."""
+    labelled = [index for index, labels in enumerate(scores.labels) if labels]
+    order = sorted(labelled, key=lambda index: scores.videos[index])
+    names = "\n".join(scores.videos[index] for index in order)
+    return VideoResults(
+        hashlib.sha256(names.encode()).hexdigest(),
+        (compute_video_ranks(scores) < 1)[order],
+        scores.num_right_views[order].astype(np.uint16),
+        int(scores.num_views[0]),
+    )
+
+
+def _encode(values: NDArray[np.uint8]) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def _decode(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(text), np.uint8)

@@ -1,0 +1,183 @@
+"""`AnnotationStore`: the annotations of a project, read from and written to the files beside its videos.
+
+Every change is written at once, file by file atomically, under a lock that other processes of the server respect. Readers see
+files as they are on disk: what is cached is dropped when a file changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from muybridge.files.atomic import write_text
+from muybridge.files.lock import hold_lock
+from muybridge.studio.annotation_files import (
+    COLUMNS,
+    check_columns,
+    format_annotation_files,
+    read_annotation_files,
+)
+from muybridge.studio.annotation_records import (
+    Annotations,
+    EventMark,
+    RejectedMark,
+    ReviewedRange,
+    SegmentMark,
+    VideoMarks,
+    current_time,
+)
+from muybridge.studio.errors import StudioError
+
+STUDIO_FOLDER = ".muybridge"  # in a project, for what is not for people to read
+_LOCK_NAME = "annotations.lock"
+_MAX_LOCK_SECONDS = 10.0
+_FilesKey = tuple[tuple[int, int, int] | None, ...]
+_EMPTY = VideoMarks()
+LabeledMark = TypeVar("LabeledMark", SegmentMark, EventMark, RejectedMark)
+
+
+class AnnotationStore:
+    """The annotations of the videos in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mutex = threading.Lock()
+        self._key: _FilesKey | None = None
+        self._marks: dict[str, VideoMarks] = {}
+
+    def read_all(self) -> Mapping[str, VideoMarks]:
+        """The marks of all videos that have any, by path. Raises ValueError for files that cannot be read."""
+        with self._mutex:
+            key = self._read_key()
+            if key != self._key:
+                self._marks = read_annotation_files(self.folder)
+                self._key = key
+            return self._marks
+
+    def read(self, path: str) -> Annotations:
+        """The marks of one video."""
+        return _make_annotations(path, self.read_all().get(path, _EMPTY))
+
+    def read_revisions(self) -> dict[str, str]:
+        """The revision of each video that has marks."""
+        return {path: _compute_revision(marks) for path, marks in self.read_all().items()}
+
+    def replace(self, path: str, marks: VideoMarks, revision: str | None) -> Annotations:
+        """Replace the marks of a video. Raises StudioError(409) where `revision` is given and is not the present one."""
+        stamped = _stamp(marks)
+
+        def change(current: dict[str, VideoMarks]) -> None:
+            present = _compute_revision(current.get(path, _EMPTY))
+            if revision is not None and revision != present:
+                raise StudioError(409, "the annotations of this video changed meanwhile; load them again")
+            current[path] = stamped
+
+        self.change(change)
+        return _make_annotations(path, stamped)
+
+    def change(self, change: Callable[[dict[str, VideoMarks]], None]) -> None:
+        """Apply `change` to the marks of all videos, and write the files that differ. It may raise to change nothing."""
+        with wait_for_lock(self.folder / STUDIO_FOLDER, _LOCK_NAME):
+            current = dict(self.read_all())
+            before = format_annotation_files(current)
+            change(current)
+            current = {path: marks for path, marks in current.items() if marks != _EMPTY}
+            after = format_annotation_files(current)
+            changed = [name for name in COLUMNS if after[name] != before[name]]
+            if changed:
+                check_columns(self.folder)
+            for name in changed:
+                write_text(self.folder / name, after[name])
+            with self._mutex:
+                self._key, self._marks = self._read_key(), dict(sorted(current.items()))
+
+    def _read_key(self) -> _FilesKey:
+        return tuple(_read_file_identity(self.folder / name) for name in COLUMNS)
+
+
+def _compute_revision(marks: VideoMarks) -> str:
+    """A name for a state of a video's marks: equal marks have equal ones, in whatever order they are."""
+    text = "\0".join(format_annotation_files({"": marks}).values())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def wait_for_lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock in a folder, and wait for others that do. Raises StudioError(503) after ten seconds."""
+    deadline = time.monotonic() + _MAX_LOCK_SECONDS
+    while True:
+        with hold_lock(folder, name=name) as problem:
+            if not problem:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise StudioError(503, problem)
+        time.sleep(0.02)
+
+
+def _read_file_identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _make_annotations(path: str, marks: VideoMarks) -> Annotations:
+    return Annotations(path=path, revision=_compute_revision(marks), **dict(marks))
+
+
+def _stamp(marks: VideoMarks) -> VideoMarks:
+    """The marks without duplicates, those without a time created now."""
+    now = {"created": current_time()}
+    return VideoMarks(
+        segments=tuple(dict.fromkeys(mark if mark.created else mark.model_copy(update=now) for mark in marks.segments)),
+        events=tuple(dict.fromkeys(mark if mark.created else mark.model_copy(update=now) for mark in marks.events)),
+        reviewed=tuple(dict.fromkeys(marks.reviewed)),
+        rejected=tuple(dict.fromkeys(mark if mark.created else mark.model_copy(update=now) for mark in marks.rejected)),
+    )
+
+
+def count_marks(marks: VideoMarks) -> tuple[int, int, float]:
+    """The number of segments and of events, and the seconds that were reviewed."""
+    return len(marks.segments), len(marks.events), _measure(marks.reviewed)
+
+
+def _measure(ranges: Sequence[ReviewedRange]) -> float:
+    """Seconds covered by ranges that may overlap."""
+    covered, last = 0.0, 0.0
+    for start, end in sorted(part.bounds for part in ranges):
+        covered += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return covered
+
+
+def relabel(marks: VideoMarks, names: Mapping[str, str | None]) -> VideoMarks:
+    """The marks with classes renamed; those whose new name is None are removed. What then is equal is kept once."""
+    return VideoMarks(
+        segments=_relabel_each(marks.segments, names),
+        events=_relabel_each(marks.events, names),
+        reviewed=marks.reviewed,
+        rejected=_relabel_each(marks.rejected, names),
+    )
+
+
+def _relabel_each(marks: Sequence[LabeledMark], names: Mapping[str, str | None]) -> tuple[LabeledMark, ...]:
+    kept: dict[object, LabeledMark] = {}
+    for mark in marks:
+        label = names.get(mark.label, mark.label)
+        if label is not None:
+            renamed = mark if label == mark.label else mark.model_copy(update={"label": label})
+            kept.setdefault((label, mark.bounds, mark.annotator), renamed)
+    return tuple(kept.values())
+
+
+def list_labels(marks_by_path: Mapping[str, VideoMarks]) -> list[str]:
+    """All classes of segments and events, in order of name."""
+    labels = {segment.label for marks in marks_by_path.values() for segment in marks.segments}
+    return sorted(labels | {event.label for marks in marks_by_path.values() for event in marks.events})

@@ -1,0 +1,109 @@
+"""The studio's server: a FastAPI application over the services of `Studio`, with the page at `/`.
+
+Input: a `StudioConfig`. Every request passes `AccessControl`; every failure becomes one sentence and a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import muybridge
+from muybridge.records import VideoError
+from muybridge.studio.access import AccessControl
+from muybridge.studio.config import StudioConfig, read_exported_config
+from muybridge.studio.errors import StudioError
+from muybridge.studio.routes import classes, events, jobs, predictions, projects, server, training, videos
+from muybridge.studio.routes.annotations import router as annotations_router
+from muybridge.studio.services import Studio
+from muybridge.text import join_names, sanitize_text, shorten
+
+PAGE_FOLDER = Path(__file__).with_name("page")
+_MAX_BODY_BYTES = 64 << 20
+_MAX_SENTENCE_CHARACTERS = 1000
+_ROUTERS = (
+    server.router,
+    projects.router,
+    videos.router,
+    classes.router,
+    annotations_router,
+    events.router,
+    jobs.router,
+    predictions.router,
+    training.router,
+)
+
+
+def create_app(config: StudioConfig) -> FastAPI:
+    """The application of one server process."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.studio.close()
+
+    app = FastAPI(
+        title="Muybridge Studio",
+        version=muybridge.__version__,
+        description="Watch, annotate, train and correct; and predictions for other programs.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=_name_operation,
+        max_body_size=_MAX_BODY_BYTES,
+    )
+    app.state.studio = Studio(config)
+    for router in _ROUTERS:
+        app.include_router(router, prefix="/api")
+    for error_type in (StudioError, VideoError, ValueError, OSError, RequestValidationError, HTTPException):
+        app.add_exception_handler(error_type, _answer_error)
+    if PAGE_FOLDER.is_dir():
+        app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
+    app.add_middleware(AccessControl, config=config)
+    return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """The application of a worker process, by the configuration that its parent exported."""
+    return create_app(read_exported_config())
+
+
+def _name_operation(route: APIRoute) -> str:
+    return route.name.lstrip("_")
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    status, sentence = _describe_failure(error)
+    sentence = shorten(sanitize_text(" ".join(sentence.split())), _MAX_SENTENCE_CHARACTERS)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"detail": sentence}, status, headers=headers)
+
+
+def _describe_failure(error: Exception) -> tuple[int, str]:
+    match error:
+        case StudioError():
+            return error.status, str(error)
+        case HTTPException():
+            return error.status_code, str(error.detail)
+        case RequestValidationError():
+            return 422, join_names([_describe_field(problem) for problem in error.errors()], "; ")
+        case VideoError():
+            return {"missing": 404, "timed_out": 504}.get(error.status, 400), error.reason
+        case OSError():
+            return 400, f"the system refused to read or write a file: {error.strerror or error}"
+    return 400, str(error)
+
+
+def _describe_field(problem: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in problem["loc"][1:]) or "the body"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"

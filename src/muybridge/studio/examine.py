@@ -1,0 +1,141 @@
+"""What a video is, when its frames are shown, and single frames as JPEG. These functions run in children (`child_pool`).
+
+Input: an absolute path. Output: plain records. The index of a video's frames is read once for each child and kept.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from muybridge.records import YuvClip
+from muybridge.video.containers import open_video_stream
+from muybridge.video.media import MediaFiles, probe_media
+from muybridge.video.pictures import is_stored_frames
+
+_JPEG_QUALITY = 85
+_MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
+# What Chromium and Firefox play by themselves: codec -> pixel formats, by the kind of container.
+_8_BIT = ("yuv420p",)
+_PLAYABLE_IN_MP4 = {"h264": ("yuv420p", "yuvj420p"), "vp9": _8_BIT, "av1": _8_BIT, "libdav1d": _8_BIT}
+_PLAYABLE_IN_WEBM = dict.fromkeys(("vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d"), _8_BIT)
+# Y, Cb, Cr -> RGB for limited range, offsets (16, 128, 128) subtracted.
+_RGB_MATRICES = {
+    "bt601": ((1.164384, 0.0, 1.596027), (1.164384, -0.391762, -0.812968), (1.164384, 2.017232, 0.0)),
+    "bt709": ((1.164384, 0.0, 1.792741), (1.164384, -0.213249, -0.532909), (1.164384, 2.112402, 0.0)),
+}
+_FULL_RANGE_MATRICES = {
+    "bt601": ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0)),
+    "bt709": ((1.0, 0.0, 1.5748), (1.0, -0.187324, -0.468124), (1.0, 1.8556, 0.0)),
+}
+
+
+@dataclass(frozen=True)
+class VideoProperties:
+    """Properties of a video file. `offset_seconds`: what a player's clock shows at the first frame."""
+
+    num_frames: int
+    duration_seconds: float
+    frames_per_second: float
+    width: int
+    height: int
+    codec: str
+    is_playable: bool
+    offset_seconds: float
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """A frame as JPEG, its index and its time."""
+
+    jpeg: bytes
+    index: int
+    seconds: float
+
+
+def examine_video(path: str) -> VideoProperties:
+    """The properties of a video. Raises VideoError where it cannot be used."""
+    metadata = probe_media(path)
+    codec, is_playable = ("pictures", False) if is_stored_frames(Path(path)) else _find_codec(path)
+    return VideoProperties(
+        metadata.num_frames,
+        metadata.duration_seconds,
+        metadata.frames_per_second,
+        metadata.width,
+        metadata.height,
+        codec,
+        is_playable,
+        _open_files().read_frame_times(path).lead_seconds,
+    )
+
+
+def read_frame_seconds(path: str) -> tuple[NDArray[np.float64], float]:
+    """The time of each frame in seconds from the first one, float64 (N,), and the end of the last."""
+    times = _open_files().read_frame_times(path)
+    return (times.ticks - times.ticks[0]).astype(np.float64) * float(times.tick_seconds), times.duration_seconds
+
+
+def render_frame(path: str, index: int | None, seconds: float | None, max_width: int) -> RenderedFrame:
+    """Frame number `index`, or the one shown at `seconds`; at most `max_width` pixels wide.
+
+    Raises ValueError for an index that the video does not have.
+    """
+    frame_seconds, _ = read_frame_seconds(path)
+    if index is None:
+        # Half a microsecond: times in requests are rounded to microseconds.
+        index = max(0, int(np.searchsorted(frame_seconds, (seconds or 0.0) + 5e-7, side="right")) - 1)
+    if not 0 <= index < len(frame_seconds):
+        raise ValueError(f"there is no frame {index}; the video has {len(frame_seconds)} frames, counted from 0")
+    files = _open_files()
+    files.files.scale_height, files.files.scale_width = _choose_size(path, max_width)
+    clip = files.read(path, files.read_frame_times(path).ticks[index : index + 1])
+    target = io.BytesIO()
+    Image.fromarray(_convert_to_rgb(clip)).save(target, format="JPEG", quality=_JPEG_QUALITY)
+    return RenderedFrame(target.getvalue(), index, float(frame_seconds[index]))
+
+
+@cache
+def _open_files() -> MediaFiles:
+    return MediaFiles("/", scale_height=2, scale_width=2, time_origin="container")
+
+
+@cache
+def _read_size(path: str, change_time: int) -> tuple[int, int]:
+    metadata = probe_media(path)
+    return metadata.height, metadata.width
+
+
+def _choose_size(path: str, max_width: int) -> tuple[int, int]:
+    height, width = _read_size(path, Path(path).stat().st_mtime_ns)
+    scale = min(1.0, max_width / width)
+    return max(2, round(height * scale)), max(2, round(width * scale))
+
+
+def _find_codec(path: str) -> tuple[str, bool]:
+    """The name of the codec, and whether browsers play the file as it is."""
+    with open_video_stream(path) as (container, stream):
+        codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
+        playable: Mapping[str, tuple[str, ...]] = {}
+        if container.format.name == _MP4_DEMUXER:
+            playable = _PLAYABLE_IN_MP4
+        elif "webm" in container.format.name and path.lower().endswith(".webm"):
+            playable = _PLAYABLE_IN_WEBM
+        return codec, pixel_format in playable.get(codec, ())
+
+
+def _convert_to_rgb(clip: YuvClip) -> NDArray[np.uint8]:
+    """The first frame of a clip as RGB uint8 (H, W, 3)."""
+    height, width = clip.luma_thw.shape[1:]
+    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, 0], 2, axis=1), 2, axis=2)[:, :height, :width]
+    planes = np.stack([clip.luma_thw[0], chroma[0], chroma[1]], axis=-1).astype(np.float32)
+    planes -= np.array((0.0 if clip.full_range else 16.0, 128.0, 128.0), np.float32)
+    matrix = (_FULL_RANGE_MATRICES if clip.full_range else _RGB_MATRICES)[clip.matrix]
+    rgb = planes @ np.array(matrix, np.float32).T
+    return np.clip(np.round(rgb), 0, 255).astype(np.uint8)

@@ -1,0 +1,153 @@
+"""Projects: folders of videos that were opened, each with an id that is part of addresses.
+
+The list of projects is a file in the studio's state folder, so that an address means the same in every worker process and after
+a restart. A project is served only while its folder is in an allowed folder.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from muybridge.datasets.video_files import has_video_extension, is_visible
+from muybridge.files.atomic import write_json
+from muybridge.parsing import read_json_object
+from muybridge.studio.annotation_records import StudioRecord, check_name
+from muybridge.studio.annotation_store import AnnotationStore, wait_for_lock
+from muybridge.studio.classes import ClassStore
+from muybridge.studio.errors import StudioError
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.jobs import JobStore
+from muybridge.studio.timelines import TimelineStore
+from muybridge.studio.videos import VideoCatalogue
+
+_MAX_PROJECTS = 100
+_MAX_COUNTED = 1000  # files of a folder that is offered
+
+
+class ProjectInfo(StudioRecord):
+    """A project as the page shows it."""
+
+    id: str
+    name: str
+    folder: str
+    num_videos: int
+    annotator: str = Field(description="The name of the account, a default for who annotates")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder of videos with what is stored about them."""
+
+    id: str
+    folder: Path
+    annotations: AnnotationStore
+    classes: ClassStore
+    videos: VideoCatalogue
+    timelines: TimelineStore
+    jobs: JobStore
+
+    def describe(self) -> ProjectInfo:
+        """The project for the page."""
+        return ProjectInfo(
+            id=self.id,
+            name=self.folder.name or str(self.folder),
+            folder=str(self.folder),
+            num_videos=len(self.videos.list_paths()),
+            annotator=_find_account_name(),
+        )
+
+
+class ProjectRegistry:
+    """The projects of a server."""
+
+    def __init__(
+        self, folders: AllowedFolders, state_folder: Path, create_videos: Callable[[Path], VideoCatalogue]
+    ) -> None:
+        self.folders = folders
+        self.state_folder = state_folder
+        self._create_videos = create_videos
+        self._projects: dict[str, Project] = {}
+        self._mutex = threading.Lock()
+
+    def open(self, text: str) -> Project:
+        """Open a folder as a project, and remember it. Raises StudioError for a folder that is not allowed or absent."""
+        folder = self.folders.resolve(text)
+        if not folder.is_dir():
+            raise StudioError(404, f"there is no folder {text!r}; name an existing one")
+        project = self._create(folder)
+        with wait_for_lock(self.state_folder, "projects.lock"):
+            folders = [str(folder), *(other for other in self._read_folders() if other != str(folder))]
+            write_json(self.state_folder / "projects.json", {"folders": folders[:_MAX_PROJECTS]})
+        return project
+
+    def get(self, project_id: str) -> Project:
+        """An opened project. Raises StudioError(404) where there is none of this id."""
+        with self._mutex:
+            project = self._projects.get(project_id)
+        if project is not None:
+            return project
+        for folder in self._iterate_folders():
+            if compute_project_id(folder) == project_id:
+                return self._create(folder)
+        raise StudioError(404, f"there is no project {project_id!r}; open its folder first")
+
+    def list_projects(self) -> list[Project]:
+        """The projects that were opened and are still there and allowed, newest first."""
+        return [self._create(folder) for folder in self._iterate_folders()]
+
+    def _iterate_folders(self) -> Iterator[Path]:
+        for text in self._read_folders():
+            folder = Path(text)
+            if self.folders.contains(folder) and folder.is_dir():
+                yield folder.resolve()
+
+    def _read_folders(self) -> list[str]:
+        path = self.state_folder / "projects.json"
+        if not path.exists():
+            return []
+        folders = read_json_object(path).get("folders")
+        return [text for text in folders if isinstance(text, str)] if isinstance(folders, list) else []
+
+    def _create(self, folder: Path) -> Project:
+        project_id = compute_project_id(folder)
+        with self._mutex:
+            if project_id not in self._projects:
+                annotations = AnnotationStore(folder)
+                self._projects[project_id] = Project(
+                    project_id,
+                    folder,
+                    annotations,
+                    ClassStore(annotations),
+                    self._create_videos(folder),
+                    TimelineStore(project_id, folder),
+                    JobStore(folder, self.state_folder / "queues"),
+                )
+            return self._projects[project_id]
+
+
+def compute_project_id(folder: Path) -> str:
+    """The id of a project: twelve digits of a hash of its folder."""
+    return hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def count_videos(folder: Path) -> int:
+    """Files directly in a folder that are called like videos; of a large folder, among its first files."""
+    try:
+        names = [path.name for path, _ in zip(folder.iterdir(), range(_MAX_COUNTED), strict=False)]
+    except OSError:
+        return 0
+    return sum(is_visible(name) and has_video_extension(name) for name in names)
+
+
+def _find_account_name() -> str:
+    try:
+        return check_name(getpass.getuser())
+    except (OSError, KeyError, ValueError):  # no account, or a name that is not fit
+        return "annotator"

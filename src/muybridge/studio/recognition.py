@@ -1,0 +1,63 @@
+"""Networks applied to single files for `POST /api/predict` and batches, and what networks there are. Runs in children.
+
+These functions import torch, which the server itself never does. A child keeps the networks that it used last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from muybridge.prediction.timeline import TimelineMode, TimelineOptions
+from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.weights.card import load_card
+from muybridge.weights.catalogue import ENTRIES
+from muybridge.weights.download import resolve_cached_path
+
+_RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+
+
+def make_timeline_options(
+    model: str,
+    step_frames: int | None,
+    minimum_probability: float | None,
+    minimum_seconds: float | None,
+    mode: TimelineMode = "windows",
+) -> TimelineOptions:
+    """The given options; those that are None as chosen on the run's validation videos, else the defaults."""
+    options = TimelineOptions(step_frames, mode=mode)
+    if choice := read_choice(model):
+        options = choice.apply(options)
+    if minimum_probability is not None:
+        options = replace(options, minimum_probability=minimum_probability)
+    if minimum_seconds is not None:
+        options = replace(options, minimum_seconds=minimum_seconds)
+    return options
+
+
+def list_catalogue() -> list[dict[str, Any]]:
+    """The public weights to start from that see RGB, an entry each as the page's `Weights`."""
+    return [
+        {
+            "address": entry.name,
+            "title": entry.name,
+            "kind": "catalogue",
+            "network": entry.network,
+            "num_classes": entry.num_classes,
+            "accuracy": entry.published_accuracy,
+            "licence": entry.licence,
+            "is_local": resolve_cached_path(entry).exists(),
+        }
+        for entry in ENTRIES
+        if not entry.is_flow
+    ]
+
+
+def read_run_classes(folder: str) -> list[str]:
+    """The classes of a run folder's weights; none before the first were written."""
+    for name in _RUN_WEIGHTS:
+        path = Path(folder) / name
+        if path.is_file():
+            return list(load_card(path).classes)
+    return []

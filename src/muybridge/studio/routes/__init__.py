@@ -1,0 +1,1 @@
+"""Routes of the studio's HTTP interface, a module for each subject."""

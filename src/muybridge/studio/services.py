@@ -1,0 +1,53 @@
+"""`Studio`: everything that the routes of one server process share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from muybridge.studio.child_pool import ChildPool
+from muybridge.studio.config import StudioConfig
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.media import MediaCache
+from muybridge.studio.projects import ProjectRegistry
+from muybridge.studio.videos import VideoCatalogue
+
+_MAX_DECODERS = 4
+_LOAD_SECONDS = 120.0  # torch is imported first
+
+
+class Studio:
+    """The services of a server process. `close` ends the processes that it started; jobs go on."""
+
+    def __init__(self, config: StudioConfig) -> None:
+        self.config = config
+        self.folders = AllowedFolders(config.folders)
+        num_decoders = max(2, min(_MAX_DECODERS, os.cpu_count() or 1))
+        self.decoders = ChildPool(
+            "muybridge.studio.examine", num_children=num_decoders, memory_bytes=config.child_bytes
+        )
+        self.predictors = ChildPool("muybridge.studio.recognition", num_children=1, memory_bytes=config.child_bytes)
+        self._catalogue: list[dict[str, Any]] | None = None
+        self.media = MediaCache(config.state_path)
+        self.projects = ProjectRegistry(self.folders, config.state_path, self._create_videos)
+        self.projects.open(str(self.folders.roots[0]))
+
+    def list_catalogue(self) -> list[dict[str, Any]]:
+        """The public weights, as `recognition.list_catalogue`; read once."""
+        if self._catalogue is None:
+            self._catalogue = self.predictors.call_by_name(_LOAD_SECONDS, "", "list_catalogue")
+        return self._catalogue
+
+    def read_run_classes(self, folder: Path) -> tuple[str, ...]:
+        """The classes of a run folder's weights."""
+        return tuple(self.predictors.call_by_name(_LOAD_SECONDS, "", "read_run_classes", str(folder)))
+
+    def close(self) -> None:
+        """End the child processes."""
+        self.decoders.close()
+        self.predictors.close()
+        self.media.close()
+
+    def _create_videos(self, folder: Path) -> VideoCatalogue:
+        return VideoCatalogue(folder, self.folders, self.decoders, self.config.decode_seconds)

@@ -1,0 +1,163 @@
+"""What to look at next: predicted segments ordered by doubt. Pure functions.
+
+Input: the windows and segments of a prediction, the person's marks, and how often each class is marked. Output: suggestions
+with their reasons, each from 0 (no doubt) to 1:
+
+- margin: how near the second class is to the first;
+- window disagreement: the share of the windows over the segment whose most probable class is another;
+- mark disagreement: the share of the segment that a person marked as other classes only;
+- rarity: how much rarer than the most frequent class the segment's class is among the marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from muybridge.randomness import hash_to_fraction
+from muybridge.studio.annotation_records import SegmentMark, StudioRecord, TimeRange, VideoMarks
+from muybridge.studio.timelines import SegmentInfo, TimelineArrays
+
+Strategy = Literal["doubt", "margin", "windows", "marks", "rare", "random"]
+BACKGROUND = "background"
+_SAME_OVERLAP = 0.5  # intersection over union from which a mark and a segment are about the same thing
+_REASONS = {
+    "margin": "the second class is almost as probable",
+    "window_disagreement": "overlapping windows disagree",
+    "mark_disagreement": "you marked something else here",
+    "rarity": "few segments of this class are marked",
+}
+_MIN_REASON = 0.5
+
+
+class Suggestion(StudioRecord):
+    """A predicted segment to accept, change or reject."""
+
+    path: str
+    prediction: str
+    label: str
+    start_seconds: float
+    end_seconds: float
+    probability: float
+    second_label: str | None
+    second_probability: float
+    score: float
+    reasons: tuple[str, ...]
+    margin: float
+    window_disagreement: float
+    mark_disagreement: float
+    rarity: float
+
+
+@dataclass(frozen=True)
+class PredictedVideo:
+    """A prediction along a video, and what a person marked there."""
+
+    path: str
+    prediction: str
+    classes: tuple[str, ...]
+    arrays: TimelineArrays
+    segments: tuple[SegmentInfo, ...]
+    marks: VideoMarks
+
+
+def suggest(
+    videos: Sequence[PredictedVideo], num_marks: Mapping[str, int], strategy: Strategy, limit: int
+) -> list[Suggestion]:
+    """At most `limit` suggestions, most doubtful first.
+
+    Segments of the background, and those that were decided on, are left out: marked with the same class, or rejected. `marks`
+    suggests only segments that disagree with marks.
+    """
+    suggestions = [
+        _describe(video, segment, num_marks)
+        for video in videos
+        for segment in video.segments
+        if segment.label.lower() != BACKGROUND and not _is_decided(segment, video.marks)
+    ]
+    if strategy == "marks":
+        suggestions = [one for one in suggestions if one.mark_disagreement > 0]
+    scored = [one.model_copy(update={"score": round(_score(one, strategy), 4)}) for one in suggestions]
+    scored.sort(key=lambda one: (-one.score, one.path, one.start_seconds))
+    return scored[:limit]
+
+
+def _measure_overlap(left: SegmentInfo, right: TimeRange) -> float:
+    """Intersection over union in time."""
+    shared = min(left.end_seconds, right.end_seconds) - max(left.start_seconds, right.start_seconds)
+    whole = max(left.end_seconds, right.end_seconds) - min(left.start_seconds, right.start_seconds)
+    return max(0.0, shared) / whole if whole > 0 else 0.0
+
+
+def _is_decided(segment: SegmentInfo, marks: VideoMarks) -> bool:
+    decided = [(mark.label, mark) for mark in marks.segments] + [(mark.label, mark) for mark in marks.rejected]
+    return any(label == segment.label and _measure_overlap(segment, mark) >= _SAME_OVERLAP for label, mark in decided)
+
+
+def _describe(video: PredictedVideo, segment: SegmentInfo, num_marks: Mapping[str, int]) -> Suggestion:
+    arrays = video.arrays
+    index = video.classes.index(segment.label)
+    over = np.flatnonzero((arrays.starts < segment.end_seconds) & (arrays.ends > segment.start_seconds))
+    inside = np.flatnonzero((arrays.centers >= segment.start_seconds) & (arrays.centers <= segment.end_seconds))
+    means = np.asarray(arrays.probabilities[:, inside if len(inside) else over]).mean(axis=1)
+    second = int(np.argmax(np.where(np.arange(len(means)) == index, -1.0, means))) if len(means) > 1 else None
+    second_probability = float(means[second]) if second is not None else 0.0
+    most = max(num_marks.values(), default=0)
+    doubts = {
+        "margin": 1.0 - abs(float(means[index]) - second_probability),
+        "window_disagreement": float(np.mean(arrays.probabilities[:, over].argmax(axis=0) != index))
+        if len(over)
+        else 0.0,
+        "mark_disagreement": _measure_disagreement(segment, video.marks.segments),
+        "rarity": 1.0 - num_marks.get(segment.label, 0) / most if most else 0.0,
+    }
+    return Suggestion(
+        path=video.path,
+        prediction=video.prediction,
+        label=segment.label,
+        start_seconds=round(segment.start_seconds, 6),
+        end_seconds=round(segment.end_seconds, 6),
+        probability=round(float(means[index]), 5),
+        second_label=None if second is None else video.classes[second],
+        second_probability=round(second_probability, 5),
+        score=0.0,
+        reasons=tuple(_REASONS[name] for name, value in doubts.items() if value >= _MIN_REASON),
+        **{name: round(min(1.0, max(0.0, value)), 4) for name, value in doubts.items()},
+    )
+
+
+def _measure_disagreement(segment: SegmentInfo, marks: Sequence[SegmentMark]) -> float:
+    """The share of a segment that is marked, but not with its class."""
+    borders = {segment.start_seconds, segment.end_seconds}
+    overlapping = [
+        mark for mark in marks if mark.start_seconds < segment.end_seconds and mark.end_seconds > segment.start_seconds
+    ]
+    for mark in overlapping:
+        borders |= {border for border in mark.bounds if segment.start_seconds < border < segment.end_seconds}
+    ordered = sorted(borders)
+    disagreeing = 0.0
+    for start, end in pairwise(ordered):
+        labels = {mark.label for mark in overlapping if mark.start_seconds <= start and mark.end_seconds >= end}
+        if labels and segment.label not in labels:
+            disagreeing += end - start
+    return disagreeing / (segment.end_seconds - segment.start_seconds)
+
+
+def _score(suggestion: Suggestion, strategy: Strategy) -> float:
+    match strategy:
+        case "margin":
+            return suggestion.margin
+        case "windows":
+            return suggestion.window_disagreement
+        case "marks":
+            return suggestion.mark_disagreement
+        case "rare":
+            return suggestion.rarity
+        case "random":
+            return hash_to_fraction(0, "suggestion", f"{suggestion.path} {suggestion.start_seconds} {suggestion.label}")
+    doubts = (suggestion.margin, suggestion.window_disagreement, suggestion.mark_disagreement, suggestion.rarity)
+    return sum(doubts) / len(doubts)

@@ -1,0 +1,281 @@
+"""`TimelineStore`: the predictions of a project along its videos, a folder each in `.muybridge/predictions`.
+
+Probabilities are a memory-mapped array (classes, windows), so that a curve of a long video is read without the others and the
+server's memory does not grow with the video. Nothing here needs a network or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from muybridge.files.atomic import write_json
+from muybridge.parsing import parse_json, read_json_object
+from muybridge.prediction.timeline import Segment
+from muybridge.studio.annotation_records import StudioRecord, current_time
+from muybridge.studio.annotation_store import STUDIO_FOLDER
+from muybridge.studio.curves import reduce_curves, select_windows
+from muybridge.studio.errors import StudioError
+
+MAX_POINTS = 4000
+MAX_SEGMENTS = 4000
+_NUM_DEFAULT_CURVES = 12
+_FORMAT = 1
+_FileKey = tuple[int, int]
+
+
+class TimelineInfo(StudioRecord):
+    """A network's prediction along one video."""
+
+    id: str
+    path: str
+    model: str
+    created: datetime
+    classes: tuple[str, ...]
+    num_windows: int
+    duration_seconds: float
+    stale: bool = Field(description="The network was trained further, or the video changed")
+
+
+class CurveSeries(StudioRecord):
+    """The probabilities of one class."""
+
+    label: str
+    probabilities: tuple[float | None, ...]
+
+
+class CurveWindow(StudioRecord):
+    """Curves of a part of a video, which share `seconds`."""
+
+    start_seconds: float
+    end_seconds: float
+    num_windows: int
+    is_exact: bool
+    seconds: tuple[float, ...]
+    curves: tuple[CurveSeries, ...]
+
+
+class SegmentInfo(StudioRecord):
+    """A merged segment of a prediction."""
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+    mean_probability: float
+
+
+class SegmentWindow(StudioRecord):
+    """Segments of a part of a video; `total` counts those that were left out, too."""
+
+    segments: tuple[SegmentInfo, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class TimelineArrays:
+    """Windows along a video: starts and ends float64 (W,), probabilities float32 (C, W), `gaps` before these windows."""
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+    gaps: tuple[int, ...] = ()
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """The middle of each window."""
+        return (self.starts + self.ends) / 2
+
+
+@dataclass(frozen=True)
+class StoredTimeline:
+    """A prediction on disk. `weights` and `video` are paths with time of change and size, to see that they changed."""
+
+    id: str
+    path: str
+    model: str
+    created: str
+    classes: tuple[str, ...]
+    num_windows: int
+    duration_seconds: float
+    weights: str
+    weights_key: _FileKey
+    video_key: _FileKey
+    format: int = _FORMAT
+
+
+class TimelineStore:
+    """The predictions of a project. Ids begin with that of the project."""
+
+    def __init__(self, project_id: str, project_folder: Path) -> None:
+        self.project_id = project_id
+        self.project_folder = project_folder
+        self.folder = project_folder / STUDIO_FOLDER / "predictions"
+
+    def write(self, values: Mapping[str, Any], arrays: TimelineArrays, segments: Sequence[Segment]) -> str:
+        """Store a prediction, in place of an older one of the same network along the same video; returns its id.
+
+        `values` are the fields of `StoredTimeline` but for those that follow from the arrays.
+        """
+        timeline_id = f"{self.project_id}-{secrets.token_hex(6)}"
+        stored = StoredTimeline(
+            id=timeline_id, num_windows=len(arrays.starts), created=current_time().isoformat(), **values
+        )
+        folder = self.folder / timeline_id
+        folder.mkdir(parents=True)
+        np.save(folder / "starts.npy", arrays.starts)
+        np.save(folder / "ends.npy", arrays.ends)
+        np.save(folder / "probabilities.npy", np.ascontiguousarray(arrays.probabilities, np.float32))
+        write_json(
+            folder / "segments.json", {"gaps": arrays.gaps, "segments": [asdict(segment) for segment in segments]}
+        )
+        write_json(folder / "prediction.json", asdict(stored))  # last: without it the folder is none
+        for older in self._read_all():
+            if (older.path, older.model) == (stored.path, stored.model) and older.id != timeline_id:
+                shutil.rmtree(self.folder / older.id)
+        return timeline_id
+
+    def list_timelines(self, path: str | None = None) -> list[TimelineInfo]:
+        """The predictions of the project or of one video, newest first."""
+        stored = [one for one in self._read_all() if path is None or one.path == path]
+        stored.sort(key=lambda one: (one.created, one.id), reverse=True)
+        return [self._describe(one) for one in stored]
+
+    def count(self) -> dict[str, int]:
+        """The number of predictions of each video that has any."""
+        counts: dict[str, int] = {}
+        for stored in self._read_all():
+            counts[stored.path] = counts.get(stored.path, 0) + 1
+        return counts
+
+    def get(self, timeline_id: str) -> TimelineInfo:
+        """A prediction. Raises StudioError(404) where there is none of this id."""
+        return self._describe(_read_stored(self._find_folder(timeline_id)))
+
+    def remove(self, timeline_id: str) -> None:
+        """Delete a prediction."""
+        shutil.rmtree(self._find_folder(timeline_id))
+
+    def read_arrays(self, timeline_id: str) -> TimelineArrays:
+        """The windows of a prediction; probabilities are memory-mapped."""
+        folder = self._find_folder(timeline_id)
+        starts, ends = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("starts", "ends"))
+        probabilities = np.load(folder / "probabilities.npy", mmap_mode="r", allow_pickle=False)
+        return TimelineArrays(starts, ends, probabilities, tuple(_read_segments(folder)["gaps"]))
+
+    def read_curves(
+        self, timeline_id: str, start_seconds: float, end_seconds: float | None, points: int, labels: Sequence[str]
+    ) -> CurveWindow:
+        """The curves of some classes in a part of the video; by default of those that are highest somewhere in it.
+
+        Raises StudioError(400) for a class that the network does not have.
+        """
+        info = self.get(timeline_id)
+        arrays = self.read_arrays(timeline_id)
+        end = info.duration_seconds if end_seconds is None else end_seconds
+        window = select_windows(arrays.centers, start_seconds, end)
+        part = arrays.probabilities[:, window]
+        indices = _choose_classes(info.classes, labels, part)
+        gaps = [gap - window.start for gap in arrays.gaps]
+        reduced = reduce_curves(arrays.centers[window], np.asarray(part[indices]), gaps, points)
+        curves = tuple(
+            CurveSeries(label=info.classes[index], probabilities=_to_json(values))
+            for index, values in zip(indices, reduced.values, strict=True)
+        )
+        return CurveWindow(
+            start_seconds=start_seconds,
+            end_seconds=end,
+            num_windows=part.shape[1],
+            is_exact=reduced.is_exact,
+            seconds=tuple(reduced.seconds.round(6).tolist()),
+            curves=curves,
+        )
+
+    def read_segments(
+        self, timeline_id: str, start_seconds: float = 0.0, end_seconds: float | None = None
+    ) -> list[SegmentInfo]:
+        """The merged segments that overlap a part of the video, in order of time."""
+        segments = [
+            SegmentInfo.model_validate(values) for values in _read_segments(self._find_folder(timeline_id))["segments"]
+        ]
+        end = float("inf") if end_seconds is None else end_seconds
+        return [one for one in segments if one.start_seconds < end and one.end_seconds > start_seconds]
+
+    def _describe(self, stored: StoredTimeline) -> TimelineInfo:
+        video_key = read_file_key(self.project_folder / stored.path)
+        is_stale = video_key != tuple(stored.video_key) or read_file_key(Path(stored.weights)) != tuple(
+            stored.weights_key
+        )
+        return TimelineInfo(
+            id=stored.id,
+            path=stored.path,
+            model=stored.model,
+            created=datetime.fromisoformat(stored.created),
+            classes=stored.classes,
+            num_windows=stored.num_windows,
+            duration_seconds=stored.duration_seconds,
+            stale=is_stale,
+        )
+
+    def _read_all(self) -> list[StoredTimeline]:
+        if not self.folder.is_dir():
+            return []
+        return [_read_stored(path) for path in sorted(self.folder.iterdir()) if (path / "prediction.json").is_file()]
+
+    def _find_folder(self, timeline_id: str) -> Path:
+        folder = self.folder / timeline_id
+        if not timeline_id.replace("-", "").isalnum() or not (folder / "prediction.json").is_file():
+            raise StudioError(404, f"there is no prediction {timeline_id!r}")
+        return folder
+
+
+def read_file_key(path: Path) -> _FileKey | None:
+    """The time of change and the size of a file, None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read_stored(folder: Path) -> StoredTimeline:
+    values = read_json_object(folder / "prediction.json")
+    if values.get("format") != _FORMAT:
+        raise ValueError(
+            f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"
+        )
+    values["classes"] = tuple(values["classes"])
+    return StoredTimeline(**values)
+
+
+def _read_segments(folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = parse_json((folder / "segments.json").read_bytes(), str(folder / "segments.json"))
+    return values
+
+
+def _choose_classes(classes: Sequence[str], labels: Sequence[str], part: NDArray[np.float32]) -> list[int]:
+    unknown = [label for label in labels if label not in classes]
+    if unknown:
+        raise StudioError(
+            400, f"the network has no class {unknown[0]!r}; its classes are {json.dumps(list(classes)[:20])}"
+        )
+    if labels:
+        return [classes.index(label) for label in labels]
+    if part.shape[1] == 0:
+        return list(range(min(len(classes), _NUM_DEFAULT_CURVES)))
+    highest = part.max(axis=1)
+    return [int(index) for index in np.argsort(-highest, kind="stable")[:_NUM_DEFAULT_CURVES]]
+
+
+def _to_json(values: NDArray[np.float32]) -> tuple[float | None, ...]:
+    rounded = values.astype(np.float64).round(5).tolist()
+    return tuple(None if value != value else value for value in rounded)

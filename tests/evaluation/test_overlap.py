@@ -1,0 +1,179 @@
+"""Training videos among the evaluated ones: found by file, by content and by segment, and said beside the number."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import RunVideos, write_run_videos
+from muybridge.datasets.splits import ValidationSplit
+from muybridge.evaluation.overlap import Overlap, find_overlap
+from muybridge.loading.open_data import open_data
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run trained on a list of segments and whole files; no network is needed to compare."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(8):
+        (videos / f"{number}.mp4").write_bytes(bytes([number]) * 3_000_000)
+    rows = [
+        "path,label,split,start_seconds,end_seconds",
+        "videos/0.mp4,a,train,0,5",
+        "videos/0.mp4,b,train,5,9",
+        *(f"videos/{number}.mp4,{'ab'[number % 2]},train,," for number in range(1, 5)),
+        "videos/5.mp4,a,validation,,",
+        "videos/6.mp4,b,test,,",
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    settings = {"data": str(tmp_path / "list.csv"), "seed": 0, "columns": None, "validation": "auto"}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    write_run_videos(folder, RunVideos.from_manifest(open_data(str(tmp_path / "list.csv"))))
+    return folder
+
+
+def evaluate_rows(folder: Path, *rows: str) -> Manifest:
+    path = folder / "other.csv"
+    lines = ["path,label,split,start_seconds,end_seconds", *rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return open_data(str(path)).select_split("test")
+
+
+def test_the_runs_own_test_split_has_no_training_videos(run: Path, tmp_path: Path) -> None:
+    own = open_data(str(tmp_path / "list.csv"))
+    assert find_overlap(run, own.select_split("test")) == Overlap()
+    assert find_overlap(run, own.select_split("validation")) == Overlap(0, 1)
+    assert find_overlap(run, own.select_split("train")).num_training == 6
+
+
+def test_the_same_file_under_another_address_is_found(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "videos" / "1.mp4")
+    scored = evaluate_rows(tmp_path, "videos/1.mp4,b,test,,", "link.mp4,b,test,,", "videos/7.mp4,b,test,,")
+    assert find_overlap(run, scored) == Overlap(2, 0)
+
+
+def test_a_copy_is_found_by_size_and_both_ends(run: Path, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "videos" / "2.mp4", tmp_path / "copy.mp4")
+    shutil.copy(tmp_path / "videos" / "5.mp4", tmp_path / "held_out.mp4")
+    for name, position in (("other_end.mp4", -1), ("other_start.mp4", 0)):
+        content = bytearray((tmp_path / "videos" / "2.mp4").read_bytes())
+        content[position] ^= 1
+        (tmp_path / name).write_bytes(content)
+    names = ("copy.mp4", "held_out.mp4", "other_end.mp4", "other_start.mp4")
+    scored = evaluate_rows(tmp_path, *(f"{name},a,test,," for name in names))
+    assert find_overlap(run, scored) == Overlap(1, 1)
+
+
+def test_segments_of_one_file_overlap_where_they_share_time(run: Path, tmp_path: Path) -> None:
+    scored = evaluate_rows(
+        tmp_path,
+        "videos/0.mp4,a,test,9,12",  # after both training segments
+        "videos/0.mp4,a,test,4,6",
+        "videos/0.mp4,a,test,8.5,",
+    )
+    assert find_overlap(run, scored) == Overlap(2, 0)
+
+
+def test_groups_are_names_of_one_data_set(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("path,label,split,group\nvideos/7.mp4,a,test,1.mp4\nvideos/6.mp4,b,test,1\n")
+    assert find_overlap(run, open_data(str(tmp_path / "other.csv"))) == Overlap()
+
+
+def test_data_that_is_gone_is_said_to_be(run: Path, tmp_path: Path) -> None:
+    scored = evaluate_rows(tmp_path, "videos/7.mp4,a,test,,")
+    (tmp_path / "list.csv").unlink()
+    found = find_overlap(run, scored)
+    assert "the data of the run cannot be opened" in found.problem
+    assert found.format_sentences(chosen_by_validation=True)[0].startswith("not compared with the training videos: ")
+
+
+def test_a_run_that_does_not_record_its_videos_is_read_from_its_data(run: Path, tmp_path: Path) -> None:
+    (run / "videos.parquet").unlink()
+    scored = evaluate_rows(tmp_path, "videos/1.mp4,b,test,,", "videos/6.mp4,b,test,,")
+    assert find_overlap(run, scored) == Overlap(1, 0)
+
+
+def test_the_split_is_drawn_by_the_rule_of_the_run(tmp_path: Path) -> None:
+    """Trained on everything: what another rule would hold out is a training video too."""
+    for number in range(20):
+        path = tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(100))
+    data = str(tmp_path / "data")
+    held_out = open_data(data).select_split("validation")
+    assert len(held_out) == 2
+    for rule, expected in (("auto", Overlap(0, 2)), ("none", Overlap(2, 0))):
+        folder = tmp_path / rule
+        folder.mkdir()
+        (folder / "settings.yaml").write_text(yaml.safe_dump({"data": data, "validation": rule}), encoding="utf-8")
+        write_run_videos(folder, RunVideos.from_manifest(open_data(data, validation=ValidationSplit(0, rule))))
+        assert find_overlap(folder, held_out) == expected
+
+
+@pytest.fixture
+def other_address(motions: Path, tmp_path: Path) -> Path:
+    """A list of two training videos of the motions and two that are not."""
+    names = [motions / "train" / "left" / "00000.mp4", motions / "train" / "right" / "00001.mp4"]
+    names += [motions / "test" / label / "00000.mp4" for label in ("left", "right")]
+    path = tmp_path / "other.csv"
+    path.write_text("path,label,split\n" + "".join(f"{name},{name.parent.name},test\n" for name in names))
+    return path
+
+
+def test_evaluate_says_how_many_training_videos_are_included(
+    finished_run: Path, other_address: Path, tmp_path: Path, cli: Cli
+) -> None:
+    words = ("evaluate", finished_run, "--data", other_address, "-o", tmp_path / "s.parquet", "--loading.workers=0")
+    told = cli(*words)
+    assert told.code == 0 and "training videos included: 2" in told.out.splitlines()
+    found = json.loads(cli(*words, "--json").out)
+    assert found["overlap"] == {"num_training": 2, "num_validation": 0, "problem": ""}
+    refused = cli(*words, "--refuse-overlap")
+    assert (refused.code, refused.out) == (1, "")
+    assert "nothing is scored: training videos included: 2; score other videos" in refused.err
+
+
+def test_refuse_overlap_lets_other_videos_through(finished_run: Path, motions: Path, tmp_path: Path, cli: Cli) -> None:
+    words = ("evaluate", finished_run, "--data", motions, "-o", tmp_path / "s.parquet", "--loading.workers=0")
+    told = cli(*words, "--refuse-overlap")
+    assert told.code == 0 and "included" not in told.out
+    loose = shutil.copy(finished_run / "best.safetensors", tmp_path / "loose.safetensors")
+    told = cli("evaluate", loose, "--data", motions, "--loading.workers=0", "--refuse-overlap")
+    assert told.code == 1 and "the videos it was trained on are not known" in told.err
+    assert cli(*words, "--timeline", "--refuse-overlap").code == 2
+
+
+def test_the_validation_split_of_best_weights_is_never_a_result(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    words = ("evaluate", finished_run, "--data", motions, "--split", "validation", "--loading.workers=0")
+    best = cli(*words, "-o", tmp_path / "best.parquet")
+    assert "not a test result: 4 videos of the validation split by which these weights were chosen" in best.out
+    last = cli(*words, "-o", tmp_path / "last.parquet", "--checkpoint", "last")
+    assert last.code == 0 and "not a test result" not in last.out
+    found = json.loads(cli(*words, "-o", tmp_path / "best.parquet", "--json").out)
+    assert found["checkpoint"] == "best" and found["overlap"]["num_validation"] == 4
+
+
+def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    words = ("evaluate", run, "--data", motions, "--loading.workers=0", "--json")
+    usual, last, best = (
+        json.loads(cli(*words, *choice).out)["scores"]
+        for choice in ((), ("--checkpoint", "last"), ("--checkpoint", "best"))
+    )
+    assert Path(usual).name == Path(best).name == "test.parquet"
+    assert Path(last).name.startswith("test-data-")

@@ -1,0 +1,81 @@
+"""`predict --explain`: a video of the network's frames, at their times, with evidence in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from muybridge.prediction.explanation import explain_video
+from muybridge.prediction.recognizer import load
+from muybridge.records import VideoError
+
+
+def read_times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(frame.time) for frame in container.decode(video=0) if frame.time is not None]
+
+
+def test_the_video_shows_the_networks_frames_at_their_times(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    recognizer = load(finished_run)
+    video = motions / "test" / "left" / "00000.mp4"
+    progress: list[tuple[int, int]] = []
+    explain_video(
+        recognizer,
+        video,
+        tmp_path / "why.mp4",
+        "left",
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    times = read_times(tmp_path / "why.mp4")
+    span = recognizer.card.preprocessing.clip_span
+    num_clips = -(-13 // span)  # a clip after the other over 13 frames
+    assert progress[-1] == (num_clips, num_clips)
+    assert len(times) == num_clips * recognizer.card.preprocessing.clip_length
+    assert times[:4] == pytest.approx([0, 1 / 24, 2 / 24, 3 / 24], abs=2e-3)
+    assert times == sorted(times)
+
+
+def test_the_command_names_the_class_and_the_file(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    video, why = motions / "test" / "left" / "00000.mp4", tmp_path / "why.mp4"
+    told = cli("predict", finished_run, video, "--top", 1, "--explain", why)
+    assert told.code == 0
+    label = told.out.splitlines()[1].split()[-1]
+    assert f"where and when the network sees {label}: {why}" in told.err
+    assert read_times(why)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("--explain", "why.avi"), "expected a file that ends in .mp4"),
+        (("--explain", "why.mp4", "--with", "x"), "an explanation is of one network"),
+        (("--explain", "why.mp4", "-o", "x.parquet"), "without timelines and explanations"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    finished_run: Path, motions: Path, cli: Callable[..., Any], argv: tuple[str, ...], sentence: str
+) -> None:
+    told = cli("predict", finished_run, motions / "test" / "left" / "00000.mp4", *argv)
+    assert told.code == 2
+    assert sentence in told.err
+
+
+def test_several_videos_are_refused(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    told = cli("predict", finished_run, motions / "test" / "left", "--explain", tmp_path / "why.mp4")
+    assert told.code == 2
+    assert "--explain writes a video of one video" in told.err
+
+
+def test_an_unreadable_video_leaves_no_file(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError):
+        explain_video(load(finished_run), tmp_path / "broken.mp4", tmp_path / "why.mp4", "left")
+    assert not (tmp_path / "why.mp4").exists()
+    with pytest.raises(ValueError, match="no class 'jump'"):
+        explain_video(load(finished_run), tmp_path / "broken.mp4", tmp_path / "why.mp4", "jump")

@@ -1,0 +1,163 @@
+"""`evaluate_timelines` with a trained network and whole files, and the command that prints it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.prediction.timeline import TimelineOptions
+from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
+from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.settings import EvaluateSettings
+from muybridge.synthetic.dataset import write_untrimmed_video
+from runs import MOTIONS
+from videos import write_video
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> Path:
+    """A list of two untrimmed files, one for validation and one for test."""
+    rows = ["path,label,split,start_seconds,end_seconds"]
+    for name, split, labels in (("v.mp4", "validation", "lr"), ("t.mp4", "test", "rl")):
+        names = [{"l": "left", "r": "right"}[letter] for letter in labels]
+        rows += [
+            f"{name},{segment.label},{split},{segment.start_seconds},{segment.end_seconds}"
+            for segment in write_untrimmed_video(tmp_path / name, MOTIONS, labels=names)
+        ]
+    (tmp_path / "segments.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "segments.csv"
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(copytree(finished_run, tmp_path / "run"))
+
+
+def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "test.timeline.parquet"
+    progress: list[tuple[int, int]] = []
+    result = evaluate_timelines(
+        run,
+        EvaluateSettings(data=str(segments)),
+        path,
+        step_frames=1,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert progress == [(1, 2), (2, 2)]
+    assert result.scores.num_true_segments == 2
+    assert not result.failures
+    files = result.files
+    table = pq.read_table(files.segments)
+    assert set(table["video"].to_pylist()) == {"t.mp4"}  # not the validation file
+    header = json.loads(table.schema.metadata[METADATA_KEY])
+    assert header["scores"]["frame_accuracy"] == result.scores.frame_accuracy
+    curves = pq.read_table(files.curves)
+    assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in curves["probabilities"].to_pylist())
+    rows = list(csv.DictReader(files.bouts.read_text().splitlines()))
+    assert [(row["origin"], row["label"], row["num_bouts"]) for row in rows[:2]] == [
+        ("true", "left", "1"),
+        ("true", "right", "1"),
+    ]
+
+
+def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, tmp_path: Path) -> None:
+    files = tmp_path / "test.timeline.parquet"
+    settings = EvaluateSettings(data=str(segments))
+    first = evaluate_timelines(run, settings, files)
+    choice = read_choice(run)
+    assert choice == first.choice
+    assert choice is not None
+    assert choice.num_videos == 1
+    progress: list[int] = []
+    evaluate_timelines(run, settings, files, on_progress=lambda done, total: progress.append(total))
+    assert progress == [1]  # validation was not watched again
+
+
+def test_a_file_with_segments_in_two_splits_is_refused(run: Path, segments: Path, tmp_path: Path) -> None:
+    text = segments.read_text().replace("v.mp4,left,validation", "v.mp4,left,test")
+    segments.write_text(text)
+    with pytest.raises(ValueError, match=r"1 files have segments in several splits \(v.mp4\)"):
+        evaluate_timelines(run, EvaluateSettings(data=str(segments)), tmp_path / "x.parquet")
+
+
+def test_an_unreadable_file_is_named_and_counts_as_wrong(
+    run: Path, segments: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    (segments.parent / "t.mp4").write_bytes(b"no video")
+    told = cli("evaluate", run, "--data", segments, "--timeline")
+    assert told.code == 1
+    assert "t.mp4: unreadable" in told.out
+    assert "frame accuracy" in told.out
+
+
+def test_the_command_prints_scores_and_where_the_files_are(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
+    told = cli("evaluate", run, "--data", segments, "--timeline", "--step", 2)
+    assert told.code == 0
+    for line in (
+        "time without a label is not scored",
+        "chosen on 1 validation video",
+        "F1@50",
+        "edit score",
+        "mAP@0.50",
+    ):
+        assert line in told.out
+    values = json.loads(cli("evaluate", run, "--data", segments, "--timeline", "--json").out)
+    path = Path(values["segments"])
+    assert path.parent == run / "scores"
+    assert re.fullmatch(r"test-segments-[0-9a-f]{8}\.timeline\.parquet", path.name)  # not the run's own data
+    assert values["unlabelled_time"] == "not scored"
+    assert cli("evaluate", run, "--data", segments).code == 0
+    assert cli("report", run, "--data", segments, "-o", run / "report.html").code == 0  # timelines are no score files
+
+
+def test_timelines_count_as_the_list_does(run: Path, tmp_path: Path) -> None:
+    """The sound begins a second before the picture: in a player a file of 2 s lasts from 1 to 3 s."""
+    write_video(tmp_path / "late.mp4", 50, ticks=range(25, 75), audio=True)
+    np.save(tmp_path / "frames.npy", np.zeros((20, 32, 32, 3), np.uint8))
+    (tmp_path / "l.csv").write_text(
+        "path,label,split,start_seconds,end_seconds,fps\nlate.mp4,left,test,1.5,2.5,\nlate.mp4,right,test,2.5,,\n"
+        "frames.npy,left,test,0,1,10\nfrom.mp4,right,train,,,\nto.mp4,left,train,,,\n"
+    )
+    seconds = {}
+    for origin in ("picture", "container"):
+        settings = EvaluateSettings(data=str(tmp_path / "l.csv"), time_origin=origin)  # type: ignore[arg-type]  # literals
+        result = evaluate_timelines(run, settings, tmp_path / f"{origin}.parquet", step_frames=1)
+        table = pq.read_table(result.files.curves)
+        for name in ("late.mp4", "frames.npy"):
+            curve = table.filter(pc.equal(table["video"], name))
+            seconds[origin, name] = (curve["start_seconds"][0].as_py(), curve["end_seconds"][-1].as_py())
+        header = json.loads(pq.read_schema(result.files.segments).metadata[METADATA_KEY])
+        assert header.get("time_origin", "picture") == origin
+        assert result.scores.num_true_segments == (3 if origin == "container" else 2)  # 2.5 s is after its end
+    assert seconds["picture", "late.mp4"] == pytest.approx((0, 2), abs=0.06)
+    assert seconds["container", "late.mp4"] == pytest.approx((1, 3), abs=0.06)
+    assert seconds["picture", "frames.npy"] == pytest.approx((0, 2))  # at the rate of its row
+
+
+def test_a_step_without_a_timeline_is_refused(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
+    told = cli("evaluate", run, "--data", segments, "--step", 2)
+    assert told.code == 2
+    assert "--step is for --timeline" in told.err
+
+
+def test_predict_uses_the_choice_of_the_run(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
+    video = segments.parent / "t.mp4"
+    evaluate_timelines(run, EvaluateSettings(data=str(segments)), run / "x.timeline.parquet")
+    path = run / "timeline.json"
+    chosen = json.loads(path.read_text())
+    path.write_text(json.dumps({**chosen, "minimum_probability": 1.0}))
+    told = json.loads(cli("predict", run, video, "--timeline", "--json").out)
+    assert told["timeline"]["segments"] == []
+    told = json.loads(cli("predict", run, video, "--timeline", "--json", "--minimum-probability", 0).out)
+    assert told["timeline"]["segments"] != []
+    assert TimelineOptions().smoothing_seconds == 0

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muybridge.evaluation.timeline_metrics import LabeledSpan
+from muybridge.files.atomic import write_json
+from muybridge.prediction.timeline import TimelineOptions, Window
+from muybridge.prediction.timeline_tuning import (
+    Background,
+    LabeledWindows,
+    choose_segmentation,
+    read_choice,
+    score_labeled_windows,
+    write_choice,
+)
+from muybridge.prediction.timeline_windows import ScoredWindows
+
+CLASSES = ("a", "b")
+HASHES = {"model_sha256": "m" * 64, "manifest_sha256": "d" * 64}
+TRUTH = (LabeledSpan(0, 0.0, 20.0), LabeledSpan(1, 20.0, 41.0))
+
+
+def make_video(flips: float, truth: tuple[LabeledSpan, ...] = TRUTH, seed: int = 0) -> LabeledWindows:
+    """Windows of two seconds, one a second; a share of them names the wrong class."""
+    rng = np.random.default_rng(seed)
+    windows = []
+    for start in range(40):
+        top = (start >= 20) != (rng.random() < flips)
+        windows.append(Window(start, start + 2, (0.2, 0.8) if top else (0.8, 0.2)))
+    return LabeledWindows("v.mp4", ScoredWindows((tuple(windows),)), truth)
+
+
+def test_noisy_windows_are_smoothed_and_right_ones_are_left_alone() -> None:
+    noisy = choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
+    assert noisy.f1 == 1
+    assert noisy.smoothing_seconds + noisy.minimum_seconds > 0
+    _, plain = score_labeled_windows([make_video(0.2)], CLASSES, Background(), TimelineOptions())
+    assert plain.f1 is not None
+    assert plain.f1["0.50"] < 0.5
+    clean = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
+    assert (clean.smoothing_seconds, clean.minimum_seconds, clean.f1) == (0, 0, 1)
+
+
+def test_overlapping_classes_choose_a_probability_by_average_precision() -> None:
+    windows = tuple(Window(start, start + 1, (0.45, 0.35 if start >= 5 else 0.05)) for start in range(10))
+    truth = (LabeledSpan(0, 0.0, 10.0), LabeledSpan(1, 5.0, 10.0))
+    choice = choose_segmentation(
+        [LabeledWindows("v.mp4", ScoredWindows((windows,)), truth)], CLASSES, Background(), **HASHES
+    )
+    assert (choice.classes_overlap, choice.f1, choice.mean_average_precision) == (True, None, 1)
+    assert 0.05 < choice.minimum_probability <= 0.35
+
+
+def test_an_unreadable_video_counts_as_wrong() -> None:
+    videos = [make_video(0.0), LabeledWindows("gone.mp4", None, TRUTH)]
+    timelines, scores = score_labeled_windows(videos, CLASSES, Background(), TimelineOptions())
+    assert timelines[1].predicted == ()
+    assert scores.frame_accuracy == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
+    choice = choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
+    write_choice(tmp_path, choice)
+    assert read_choice(tmp_path) == choice
+    options = choice.apply(TimelineOptions(step_frames=3))
+    assert (options.step_frames, options.smoothing_seconds) == (3, choice.smoothing_seconds)
+    assert read_choice(tmp_path / "elsewhere") is None
+
+
+@pytest.mark.parametrize(("key", "value"), [("format", 2), ("smoothing_seconds", -1.0), ("smoothing_seconds", "long")])
+def test_a_damaged_choice_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    choice = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
+    write_json(tmp_path / "timeline.json", {**asdict(choice), key: value})
+    with pytest.raises(ValueError, match=key):
+        read_choice(tmp_path)

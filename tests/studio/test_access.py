@@ -1,0 +1,116 @@
+"""Nobody gets in without the token, from another page, by another name, or out of the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from muybridge.studio.access import AccessControl
+from muybridge.studio.config import StudioConfig, create_token, read_exported_config
+from studio_client import HEADERS, TOKEN, StudioClient
+
+
+def test_without_the_token_only_health_answers(studio_client: StudioClient) -> None:
+    client = studio_client.client
+    client.cookies.clear()
+    assert client.get("/api/health").json()["status"] == "ok"
+    for address in ("/", "/api/projects", "/api/openapi.json", "/api/metrics", f"{studio_client.project}/videos"):
+        assert client.get(address).status_code == 401, address
+    wrong = {"Authorization": f"Bearer {TOKEN[:-1]}"}
+    assert client.get("/api/projects", headers=wrong).status_code == 401
+    assert client.get("/?token=wrong", follow_redirects=False).status_code == 401
+
+
+def test_the_opened_address_sets_a_strict_cookie_that_suffices(studio_client: StudioClient) -> None:
+    client = studio_client.client
+    answer = client.get(f"/?token={TOKEN}", follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/"
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert client.get("/api/projects").status_code == 200
+    client.cookies.clear()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example:8420"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_other_pages_and_names_are_refused(studio_client: StudioClient, headers: dict[str, str]) -> None:
+    body = {"folder": str(studio_client.folder)}
+    assert studio_client.refuse("POST", "/api/projects", 403, json=body, headers=headers)
+    assert studio_client.refuse("GET", "/api/projects", 403, headers=headers)
+
+
+@pytest.mark.parametrize("host", ["localhost:8420", "127.0.0.1:8420", "[::1]:8420", "192.168.1.7"])
+def test_this_machine_is_served_under_its_names(studio_client: StudioClient, host: str) -> None:
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    assert studio_client.call("GET", "/api/projects", headers=headers)
+
+
+def test_every_answer_confines_the_page(studio_client: StudioClient) -> None:
+    for address in ("/api/health", "/api/projects", "/api/nothing"):
+        headers = studio_client.request("GET", address).headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.mp4", "/etc/passwd", "sub/../../secret.mp4", "linked.mp4", "linked_folder/secret.mp4"]
+)
+def test_paths_never_leave_the_folder(studio_client: StudioClient, path: str) -> None:
+    folder = studio_client.folder
+    if path.startswith("linked"):
+        link = folder / path.split("/")[0]
+        if not link.is_symlink():
+            link.symlink_to(folder.parent / "secret.mp4" if path == "linked.mp4" else folder.parent)
+    for route in ("video", "media", "frames", "frame", "annotations"):
+        params = {"path": path, "index": 0} if route == "frame" else {"path": path}
+        assert studio_client.refuse("GET", f"{studio_client.project}/{route}", 403, params=params)
+    assert path not in [video["path"] for video in studio_client.get("videos")["videos"]]
+
+
+@pytest.mark.parametrize("path", ["%2e%2e%2fsecret.mp4", "..%2fsecret.mp4", "%2fetc%2fpasswd", "..%5csecret.mp4"])
+def test_encoded_paths_never_leave_the_folder(studio_client: StudioClient, path: str) -> None:
+    response = studio_client.request("GET", f"{studio_client.project}/media?path={path}")
+    assert response.status_code in (403, 404)
+
+
+def test_other_folders_are_no_projects(studio_client: StudioClient, tmp_path: Path) -> None:
+    assert "--allow" in studio_client.refuse("POST", "/api/projects", 403, json={"folder": str(tmp_path)})
+    assert studio_client.refuse("POST", "/api/projects", 403, json={"folder": ".."})
+    assert studio_client.refuse("GET", "/api/folders", 403, params={"path": "/"})
+    assert studio_client.refuse("GET", "/api/folders", 400, params={"path": "a\0b"})
+
+
+def test_configuration_travels_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StudioConfig(folders=(str(tmp_path),), token=create_token(), allowed_hosts=("studio.example",))
+    monkeypatch.setenv("MUYBRIDGE_STUDIO_CONFIG", "")
+    config.export()
+    assert read_exported_config() == config
+    assert config.token not in repr(config)
+    with pytest.raises(ValueError, match="at least 16"):
+        StudioConfig(folders=("/",), token="short")
+
+
+def test_names_of_a_proxy_are_served(tmp_path: Path) -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
+        await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
+
+    config = StudioConfig(folders=(str(tmp_path),), token=TOKEN, allowed_hosts=("studio.example",))
+    client = TestClient(AccessControl(app, config), base_url="http://studio.example")  # type: ignore[arg-type]
+    assert client.get("/x", headers=HEADERS).status_code == 204
+    assert client.get("/x", headers={**HEADERS, "Host": "other.example"}).status_code == 403

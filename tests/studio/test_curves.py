@@ -1,0 +1,112 @@
+"""Curves are reduced without losing a peak, and timelines are stored without growing the server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muybridge.prediction.timeline import Segment
+from muybridge.studio.curves import reduce_curves, select_windows
+from muybridge.studio.errors import StudioError
+from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
+
+
+def test_few_windows_are_exact() -> None:
+    centers = np.arange(5.0)
+    values = np.array([[0.0, 1.0, 0.5, 0.25, 0.75]], np.float32)
+    points = reduce_curves(centers, values, [], 5)
+    assert points.is_exact
+    assert points.seconds.tolist() == centers.tolist()
+    assert points.values.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("num_windows", [11, 100, 1001, 54_000])
+@pytest.mark.parametrize("max_points", [2, 10, 1000])
+def test_no_peak_is_lost(num_windows: int, max_points: int) -> None:
+    generator = np.random.default_rng(num_windows)
+    centers = np.sort(generator.random(num_windows)) * 100
+    values = generator.random((3, num_windows)).astype(np.float32)
+    points = reduce_curves(centers, values, [], max_points)
+    assert len(points.seconds) <= max_points
+    assert points.is_exact == (num_windows <= max_points)
+    assert (np.diff(points.seconds) >= 0).all()
+    for curve, reduced in zip(values, points.values, strict=True):
+        assert reduced.max() == curve.max()
+        assert reduced.min() == curve.min()
+        assert set(reduced.tolist()) <= set(curve.tolist())
+
+
+def test_minimum_and_maximum_are_in_order_of_occurrence() -> None:
+    centers = np.arange(8.0)
+    values = np.array([[0, 9, 1, 1, 5, 5, 2, 5]], np.float32)
+    points = reduce_curves(centers, values, [], 4)
+    assert points.values.tolist() == [[0, 9, 5, 2]]
+    assert points.seconds.tolist() == [0.75, 2.25, 4.75, 6.25]
+
+
+def test_gaps_are_shown() -> None:
+    points = reduce_curves(np.array([0.0, 1.0, 5.0, 6.0]), np.ones((1, 4), np.float32), [2], 100)
+    assert points.seconds.tolist() == [0, 1, 3, 5, 6]
+    assert np.isnan(points.values[0]).tolist() == [False, False, True, False, False]
+
+
+def test_curves_reach_the_ends_of_a_range() -> None:
+    centers = np.arange(10.0)
+    assert select_windows(centers, 2.5, 5.5) == slice(2, 7)
+    assert select_windows(centers, 0, 100) == slice(0, 10)
+    assert select_windows(centers, 50, 60) == slice(9, 10)
+
+
+def _store(folder: Path, num_windows: int, classes: tuple[str, ...]) -> tuple[TimelineStore, str]:
+    store = TimelineStore("project", folder)
+    (folder / "x.mp4").write_bytes(b"video")
+    (folder / "w.safetensors").write_bytes(b"weights")
+    values = {
+        "path": "x.mp4",
+        "model": "first",
+        "classes": classes,
+        "duration_seconds": num_windows * 0.1 + 0.4,
+        "weights": str(folder / "w.safetensors"),
+        "weights_key": read_file_key(folder / "w.safetensors"),
+        "video_key": read_file_key(folder / "x.mp4"),
+    }
+    starts = np.arange(num_windows) * 0.1
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(len(classes)), num_windows).T.astype(np.float32)
+    arrays = TimelineArrays(starts, starts + 0.4, probabilities)
+    return store, store.write(values, arrays, [Segment(classes[0], 0.0, 1.0, 0.5), Segment(classes[1], 1.0, 2.0, 0.5)])
+
+
+def test_two_hours_with_many_classes_answer_at_once(tmp_path: Path) -> None:
+    """Times are far above what is measured (6 ms), so that a loaded machine passes."""
+    classes = tuple(f"class {number}" for number in range(100))
+    store, timeline_id = _store(tmp_path, 72_000, classes)
+    started = time.monotonic()
+    for start in (0.0, 3000.0, 7000.0):
+        window = store.read_curves(timeline_id, start, start + 100, 4000, ())
+        assert len(window.curves) == 12
+        assert window.is_exact
+    whole = store.read_curves(timeline_id, 0.0, None, 4000, ("class 7",))
+    assert not whole.is_exact
+    assert len(whole.seconds) <= 4000
+    assert time.monotonic() - started < 8
+
+
+def test_timelines_are_replaced_and_become_stale(tmp_path: Path) -> None:
+    store, first = _store(tmp_path, 50, ("a", "b"))
+    store, second = _store(tmp_path, 50, ("a", "b"))
+    assert [info.id for info in store.list_timelines("x.mp4")] == [second]
+    assert store.count() == {"x.mp4": 1}
+    assert not store.get(second).stale
+    (tmp_path / "x.mp4").write_bytes(b"another video")
+    assert store.get(second).stale
+    assert [one.label for one in store.read_segments(second, 1.5)] == ["b"]
+    with pytest.raises(StudioError, match="no class"):
+        store.read_curves(second, 0, None, 10, ("c",))
+    for wrong in (first, "../x", "", "project-"):
+        with pytest.raises(StudioError, match="no prediction"):
+            store.get(wrong)
+    store.remove(second)
+    assert store.list_timelines() == []

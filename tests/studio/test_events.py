@@ -1,0 +1,34 @@
+"""What one tab or process changes, the others are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muybridge.studio.annotation_records import SegmentMark, VideoMarks
+from muybridge.studio.annotation_store import AnnotationStore
+from muybridge.studio.config import StudioConfig
+from muybridge.studio.routes.events import ProjectWatcher
+from muybridge.studio.services import Studio
+from studio_client import TOKEN
+from videos import write_video
+
+
+def test_changes_become_events(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "a.mp4", 10)
+    studio = Studio(StudioConfig(folders=(str(folder),), token=TOKEN, state_folder=str(tmp_path / "state")))
+    project = studio.projects.open(str(folder))
+    watcher = ProjectWatcher(studio, project)
+    assert watcher.read_events() == []
+    project.videos.examine("a.mp4")
+    (event,) = watcher.read_events()
+    assert (event.event, event.data.path, event.data.num_frames) == ("video", "a.mp4", 10)
+    other = AnnotationStore(folder)  # another process
+    mark = SegmentMark(start_seconds=0, end_seconds=1, label="walk", annotator="kim")
+    written = other.replace("a.mp4", VideoMarks(segments=(mark,)), None)
+    events = {event.event: event.data for event in watcher.read_events()}
+    assert events["annotations"] == {"path": "a.mp4", "revision": written.revision}
+    assert events["classes"] == {"revision": project.classes.read_revision()}
+    assert watcher.read_events() == []
+    studio.close()

@@ -1,0 +1,76 @@
+"""Suggestions are ordered by doubt, and what was decided on is not suggested again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from muybridge.studio.annotation_records import RejectedMark, SegmentMark, VideoMarks
+from muybridge.studio.suggestions import PredictedVideo, Strategy, suggest
+from muybridge.studio.timelines import SegmentInfo, TimelineArrays
+
+CLASSES = ("walk", "sit", "background")
+
+
+def _video(marks: VideoMarks | None = None) -> PredictedVideo:
+    """Ten seconds: a sure walk, a doubtful sit, background."""
+    starts = np.arange(0, 10, 0.5)
+    probabilities = np.zeros((3, len(starts)), np.float32)
+    probabilities[:, starts < 4] = [[0.98], [0.01], [0.01]]
+    probabilities[:, (starts >= 4) & (starts < 8)] = [[0.45], [0.5], [0.05]]
+    probabilities[:, starts >= 8] = [[0.0], [0.0], [1.0]]
+    segments = (
+        SegmentInfo(label="walk", start_seconds=0, end_seconds=4, mean_probability=0.98),
+        SegmentInfo(label="sit", start_seconds=4, end_seconds=8, mean_probability=0.5),
+        SegmentInfo(label="background", start_seconds=8, end_seconds=10, mean_probability=1),
+    )
+    arrays = TimelineArrays(starts, starts + 0.5, probabilities)
+    return PredictedVideo("x.mp4", "p", CLASSES, arrays, segments, marks or VideoMarks())
+
+
+def _mark(label: str, start: float, end: float) -> SegmentMark:
+    return SegmentMark(label=label, start_seconds=start, end_seconds=end, annotator="kim")
+
+
+def test_the_doubtful_segment_comes_first() -> None:
+    sit, walk = suggest([_video()], {"walk": 10, "sit": 2}, "doubt", 10)
+    assert (sit.label, walk.label) == ("sit", "walk")
+    assert sit.second_label == "walk"
+    assert sit.margin == pytest.approx(0.95, abs=1e-3)
+    assert walk.margin == pytest.approx(0.03, abs=1e-3)
+    assert (sit.rarity, walk.rarity) == (0.8, 0.0)
+    assert sit.window_disagreement == 0.0
+    assert "the second class is almost as probable" in sit.reasons
+    assert walk.reasons == ()
+
+
+@pytest.mark.parametrize(("strategy", "first"), [("margin", "sit"), ("rare", "walk"), ("doubt", "sit")])
+def test_strategies(strategy: Strategy, first: str) -> None:
+    assert suggest([_video()], {"walk": 1, "sit": 10}, strategy, 1)[0].label == first
+
+
+def test_random_is_the_same_each_time() -> None:
+    assert suggest([_video()], {}, "random", 10) == suggest([_video()], {}, "random", 10)
+
+
+def test_what_was_decided_is_left_out() -> None:
+    rejected = RejectedMark(label="sit", start_seconds=4.5, end_seconds=8, annotator="kim")
+    marks = VideoMarks(segments=(_mark("walk", 0, 3.5),), rejected=(rejected,))
+    assert suggest([_video(marks)], {}, "doubt", 10) == []
+    elsewhere = VideoMarks(segments=(_mark("walk", 0, 1),))
+    assert {one.label for one in suggest([_video(elsewhere)], {}, "doubt", 10)} == {"walk", "sit"}
+
+
+def test_disagreement_with_marks() -> None:
+    marks = VideoMarks(segments=(_mark("sit", 0, 3), _mark("walk", 1, 2)))
+    (walk,) = suggest([_video(marks)], {}, "marks", 10)
+    assert walk.mark_disagreement == pytest.approx(0.5)
+
+
+def test_disagreement_of_windows() -> None:
+    video = _video()
+    probabilities = np.array(video.arrays.probabilities)
+    probabilities[:, 0:4] = [[0.0], [1.0], [0.0]]  # of the eight windows of walk
+    arrays = TimelineArrays(video.arrays.starts, video.arrays.ends, probabilities)
+    changed = PredictedVideo("x.mp4", "p", CLASSES, arrays, video.segments, VideoMarks())
+    assert suggest([changed], {}, "windows", 1)[0].window_disagreement == pytest.approx(0.5)

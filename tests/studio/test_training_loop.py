@@ -1,0 +1,213 @@
+"""The whole loop over HTTP: mark, train in a process of its own, see the timeline, correct, stop and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from muybridge.files.run_folder import read_json_lines
+from muybridge.parsing import read_json_object
+from muybridge.studio.app import create_app
+from muybridge.studio.config import StudioConfig
+from muybridge.studio.jobs import JobStore
+from muybridge.studio.predict_job import run_job
+from studio_client import TOKEN, StudioClient, wait_until
+from videos import write_video
+
+TINY = {
+    "model": "r2plus1d_10",
+    "width": 4,
+    "clip_length": 4,
+    "scale": [32, 32],
+    "crop": 28,
+    "batch_size": 4,
+    "epochs": 1,
+    "clips_per_epoch": 8,
+    "workers": 0,
+}
+
+
+def _paint(index: int) -> Any:
+    """Bright for a second, dark for a second."""
+    return np.full((48, 64, 3), 220 if index // 25 % 2 == 0 else 40, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def loop_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioClient]:
+    root = tmp_path_factory.mktemp("loop")
+    folder = root / "videos"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        write_video(folder / f"{name}.mp4", 200, paint=_paint)
+    config = StudioConfig(folders=(str(folder),), token=TOKEN, state_folder=str(root / "state"))
+    with TestClient(create_app(config), base_url="http://127.0.0.1:8420") as client:
+        yield StudioClient(client, folder)
+
+
+def _mark(client: StudioClient, path: str) -> None:
+    labels = ("bright", "dark")
+    segments = [
+        {"label": labels[second % 2], "start_seconds": second, "end_seconds": second + 1, "annotator": "kim"}
+        for second in range(8)
+    ]
+    client.call("PUT", f"{client.project}/annotations?path={path}", json={"path": path, "segments": segments})
+
+
+def _wait_for_job(client: StudioClient, job: dict[str, Any], state: str) -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        current: dict[str, Any] = client.get(f"jobs/{job['id']}")
+        return current if current["state"] in ("done", "failed", "stopped") else None
+
+    current: dict[str, Any] = wait_until(ended, 240)
+    log = client.request("GET", f"{client.project}/jobs/{job['id']}/log").text
+    assert current["state"] == state, f"{current} {log}"
+    return current
+
+
+def test_the_loop(loop_client: StudioClient) -> None:
+    client = loop_client
+    assert "at least two classes" in client.get("training-data")["problems"][0]
+    assert "at least two classes" in client.refuse(
+        "POST", f"{client.project}/trainings", 400, json={"name": "first", **TINY}
+    )
+    for path in ("a.mp4", "b.mp4"):
+        _mark(client, path)
+    data = client.get("training-data")
+    assert data["problems"] == []
+    assert {entry["label"]: entry["num_segments"] for entry in data["classes"]} == {"bright": 8, "dark": 8}
+
+    job = client.call("POST", f"{client.project}/trainings", 202, json={"name": "first", **TINY})
+    assert (job["kind"], job["run"]) == ("train", "first")
+    done = _wait_for_job(client, job, "done")
+    assert done["progress"] == 1.0
+    assert done["started"] <= done["ended"]
+    assert "already" in client.refuse("POST", f"{client.project}/trainings", 409, json={"name": "first", **TINY})
+    (run,) = client.get("runs")["runs"]
+    assert (run["name"], run["state"], run["classes"]) == ("first", "done", ["bright", "dark"])
+    metrics = client.get("runs/first/metrics")
+    assert metrics["step"] == metrics["num_steps"] == len(metrics["train"])
+    assert client.get("runs/first/metrics", after_step=metrics["step"])["train"] == []
+    weights = client.get("weights")["weights"]
+    assert weights[0]["address"] == "first"
+    assert "r2plus1d_18-kinetics400-torchvision" in [entry["address"] for entry in weights]
+
+    request = {"model": "first", "paths": ["c.mp4"], "step_frames": 2}
+    predicted = _wait_for_job(client, client.call("POST", f"{client.project}/predictions", 202, json=request), "done")
+    (prediction,) = client.get("predictions", path="c.mp4")["predictions"]
+    assert predicted["predictions"] == [prediction["id"]]
+    assert prediction["classes"] == ["bright", "dark"]
+    assert not prediction["stale"]
+    assert client.get("video", path="c.mp4")["num_predictions"] == 1
+    curves = client.call("GET", f"/api/predictions/{prediction['id']}/curves", params={"labels": ["bright", "dark"]})
+    assert curves["is_exact"]
+    assert len(curves["seconds"]) == prediction["num_windows"] == 99
+    sums = np.array(curves["curves"][0]["probabilities"]) + np.array(curves["curves"][1]["probabilities"])
+    assert sums == pytest.approx(1, abs=1e-4)
+    segments = client.call("GET", f"/api/predictions/{prediction['id']}/segments")
+    assert segments["segments"][0]["start_seconds"] == 0.0
+    assert segments["total"] == len(segments["segments"])
+
+    _correct(client)
+    assert client.call("DELETE", f"/api/predictions/{prediction['id']}", 204) is None
+    assert client.get("predictions")["predictions"] == []
+
+
+def _correct(client: StudioClient) -> None:
+    """Accept one suggestion, change one to another class, reject the rest."""
+    decide = f"{client.project}/suggestions/decision"
+    suggestions = client.get("suggestions", strategy="doubt")["suggestions"]
+    assert suggestions
+    assert [one["score"] for one in suggestions] == sorted((one["score"] for one in suggestions), reverse=True)
+    first = suggestions[0]
+    suggested = {name: first[name] for name in ("label", "start_seconds", "end_seconds")}
+    body = {"path": "c.mp4", "suggested": suggested, "decision": "change", "annotator": "kim"}
+    assert client.refuse("POST", decide, 422, json=body)
+    stored = client.call("POST", decide, json={**body, "label": "other"})
+    assert [(one["label"], one["origin"]) for one in stored["segments"]] == [("other", "changed")]
+    assert [one["label"] for one in stored["rejected"]] == [first["label"]]
+    for suggestion in client.get("suggestions")["suggestions"]:
+        suggested = {name: suggestion[name] for name in ("label", "start_seconds", "end_seconds")}
+        client.call(
+            "POST", decide, json={"path": "c.mp4", "suggested": suggested, "decision": "accept", "annotator": "kim"}
+        )
+    assert client.get("suggestions")["suggestions"] == []
+
+
+def test_a_training_stops_and_resumes(loop_client: StudioClient) -> None:
+    client = loop_client
+    for path in ("a.mp4", "b.mp4"):
+        _mark(client, path)
+    long = {**TINY, "name": "long", "epochs": 400}
+    job = client.call("POST", f"{client.project}/trainings", 202, json=long)
+    log = client.folder / "runs" / "long" / "log.jsonl"
+    wait_until(lambda: len(read_json_lines(log)) > 2, 240)
+    assert client.refuse("DELETE", f"{client.project}/jobs/{job['id']}", 409)
+    waiting = client.call("POST", f"{client.project}/trainings", 202, json={**TINY, "name": "waiting"})
+    assert waiting["state"] == "queued"
+    client.call("POST", f"{client.project}/jobs/{waiting['id']}/stop")
+    assert _wait_for_job(client, waiting, "stopped")["message"] == "stopped before it began"
+    client.call("POST", f"{client.project}/jobs/{job['id']}/stop")
+    stopped = _wait_for_job(client, job, "stopped")
+    assert "--resume" in stopped["message"]
+    steps = len(read_json_lines(log))
+    assert client.call("POST", f"{client.project}/jobs/{job['id']}/resume")["state"] in ("queued", "running")
+    wait_until(lambda: len(read_json_lines(log)) > steps, 240)
+    runner = read_json_object(client.folder / ".muybridge" / "jobs" / job["id"] / "state.json")["process_id"]
+    client.call("POST", f"{client.project}/jobs/{job['id']}/stop")
+    _wait_for_job(client, job, "stopped")
+    wait_until(lambda: not Path(f"/proc/{runner}").exists() or _is_zombie(runner))
+    assert client.call("DELETE", f"{client.project}/jobs/{job['id']}", 204) is None
+    assert client.refuse("GET", f"{client.project}/jobs/{job['id']}", 404)
+
+
+def _is_zombie(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_killed_job_is_recognized(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, tmp_path / "queues")
+    job = store.start("predict", "sleep", ["timeit", "-n1", "-r1", "import time; time.sleep(5)"])
+    folder = tmp_path / ".muybridge" / "jobs" / job.id
+    wait_until(lambda: store.get(job.id).state == "running")
+    os.kill(read_json_object(folder / "state.json")["process_id"], signal.SIGKILL)
+    ended = wait_until(lambda: (found := store.get(job.id)).state == "failed" and found, 10)
+    assert "ended from outside" in ended.message
+
+
+def test_failures_are_sentences(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, tmp_path / "queues")
+    job = store.start("train", "wrong", ["muybridge", "train", "--data", "absent", "-o", "run"], run="run")
+    failed = wait_until(lambda: (found := store.get(job.id)).state == "failed" and found)
+    assert "absent" in failed.message
+    assert "Traceback" not in store.read_output(job.id)
+
+
+def test_a_job_of_unreadable_videos_fails(tmp_path: Path, finished_run: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"none")
+    (tmp_path / "job").mkdir()
+    description = {
+        "cwd": str(tmp_path),
+        "paths": ["x.mp4"],
+        "model": str(finished_run),
+        "model_name": "run",
+        "project_id": "p",
+        "step_frames": None,
+        "minimum_probability": None,
+        "minimum_seconds": None,
+        "mode": "windows",
+        "memory_bytes": 64 << 30,
+    }
+    (tmp_path / "job" / "job.json").write_text(json.dumps(description))
+    assert run_job(tmp_path / "job") == 1
+    assert "1 of 1" in read_json_object(tmp_path / "job" / "progress.json")["message"]

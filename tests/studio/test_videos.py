@@ -1,0 +1,127 @@
+"""Videos of a project: listed, examined in children, played with ranges, and read frame by frame."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from muybridge.records import VideoError
+from muybridge.studio.child_pool import ChildPool
+from studio_client import StudioClient, wait_until
+from videos import read_index, write_video
+
+
+def test_videos_are_listed_and_examined_in_the_background(studio_client: StudioClient) -> None:
+    def examined() -> dict[str, dict[str, object]] | None:
+        videos = {video["path"]: video for video in studio_client.get("videos")["videos"]}
+        return videos if all(video["status"] != "pending" for video in videos.values()) else None
+
+    videos = wait_until(examined)
+    assert list(videos) == ["a.mp4", "broken.mp4", "sub/b.avi"]
+    assert videos["a.mp4"]["num_frames"] == 50
+    assert videos["a.mp4"]["duration_seconds"] == pytest.approx(2.0)
+    assert videos["a.mp4"]["media"] == {"kind": "original", "progress": 1.0, "offset_seconds": 0.0}
+    assert videos["broken.mp4"]["status"] == "unreadable"
+    assert videos["broken.mp4"]["reason"]
+    assert videos["sub/b.avi"]["codec"] == "mpeg4"
+    assert (studio_client.folder / ".muybridge" / "videos.jsonl").exists()
+
+
+def test_the_file_is_played_with_ranges(studio_client: StudioClient) -> None:
+    content = (studio_client.folder / "a.mp4").read_bytes()
+    address = f"{studio_client.project}/media?path=a.mp4"
+    part = studio_client.request("GET", address, headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206
+    assert part.content == content[10:20]
+    assert part.headers["content-type"] == "video/mp4"
+
+
+def test_what_browsers_do_not_play_is_converted(studio_client: StudioClient) -> None:
+    address = f"{studio_client.project}/media?path=sub/b.avi"
+    stream = studio_client.request("GET", address)
+    assert _count_frames(stream.content) == 30
+    wait_until(lambda: studio_client.get("video", path="sub/b.avi")["media"]["kind"] == "ready")
+    part = studio_client.request("GET", address, headers={"Range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    assert _count_frames(studio_client.request("GET", address).content) == 30
+
+
+def test_a_converted_stream_begins_where_it_is_asked_to(studio_client: StudioClient) -> None:
+    write_video(studio_client.folder / "c.avi", 50, codec="mpeg4")
+    response = studio_client.request("GET", f"{studio_client.project}/media?path=c.avi&start_seconds=1.2")
+    assert _count_frames(response.content) == 20
+    (studio_client.folder / "c.avi").unlink()
+
+
+@pytest.mark.parametrize("path", ["a.mp4", "sub/b.avi"])
+def test_frames_are_exact(studio_client: StudioClient, path: str) -> None:
+    times = studio_client.get("frames", path=path)
+    assert times["seconds"][:3] == [0.0, 0.04, 0.08]
+    assert len(times["seconds"]) == times["num_frames"]
+    for index in (0, 7, 29):
+        seconds = times["seconds"][index]
+        for params in ({"index": index}, {"seconds": seconds}, {"seconds": seconds + 0.039}):
+            response = studio_client.request("GET", f"{studio_client.project}/frame", params={"path": path, **params})
+            assert response.headers["x-frame-index"] == str(index)
+            assert float(response.headers["x-frame-seconds"]) == pytest.approx(seconds)
+            assert read_index(np.array(Image.open(io.BytesIO(response.content)).convert("L"))) == index
+
+
+def test_a_window_of_frame_times(studio_client: StudioClient) -> None:
+    window = studio_client.get("frames", path="a.mp4", around_seconds=1.0, count=5)
+    assert window["start_index"] == 23
+    assert window["seconds"] == [0.92, 0.96, 1.0, 1.04, 1.08]
+    assert studio_client.get("frames", path="a.mp4", start_index=49)["seconds"] == [1.96]
+
+
+def test_wrong_frames_are_refused(studio_client: StudioClient) -> None:
+    address = f"{studio_client.project}/frame"
+    assert "50 frames" in studio_client.refuse("GET", address, 400, params={"path": "a.mp4", "index": 50})
+    assert studio_client.refuse("GET", address, 400, params={"path": "a.mp4"})
+    assert studio_client.refuse("GET", address, 404, params={"path": "absent.mp4", "index": 0})
+    assert studio_client.refuse("GET", address, 400, params={"path": "broken.mp4", "index": 0})
+    assert studio_client.refuse("GET", address, 422, params={"path": "a.mp4", "seconds": "nan"})
+
+
+def test_uploads_are_videos_with_names_of_their_own(studio_client: StudioClient) -> None:
+    address = f"{studio_client.project}/videos"
+    content = (studio_client.folder / "a.mp4").read_bytes()
+
+    def send(name: str, content: bytes) -> dict[str, object]:
+        return {"files": [("file", (name, content, "video/mp4"))]}
+
+    uploaded = studio_client.call("POST", address, **send("../up.mp4", content))
+    assert [(video["path"], video["status"]) for video in uploaded["videos"]] == [("up.mp4", "ok")]
+    assert (studio_client.folder / "up.mp4").read_bytes() == content
+    assert "already" in studio_client.refuse("POST", address, 409, **send("up.mp4", content))
+    for name in (".hidden.mp4", "annotations.csv", "x" * 300 + ".mp4"):
+        assert studio_client.refuse("POST", address, 400, **send(name, content))
+    refused = studio_client.call("POST", address, **send("text.mp4", b"text"))
+    assert refused["videos"][0]["status"] == "unreadable"
+    assert not (studio_client.folder / "text.mp4").exists()
+    (studio_client.folder / "up.mp4").unlink()
+
+
+def test_children_are_limited_in_time_and_memory() -> None:
+    pool = ChildPool("muybridge.studio.examine", num_children=1, memory_bytes=1 << 30)
+    assert pool.call(30, "x", os.path.basename, "a/b") == "b"
+    with pytest.raises(VideoError, match=r"not done within 0\.5 s") as timed_out:
+        pool.call(0.5, "x", time.sleep, 60)
+    assert timed_out.value.status == "timed_out"
+    with pytest.raises(VideoError, match="GiB of memory"):
+        pool.call(30, "x", bytes, 4 << 30)
+    with pytest.raises(VideoError, match="ended with exit code 7"):
+        pool.call(30, "x", os._exit, 7)
+    assert pool.call(30, "x", os.path.basename, "a/c") == "c"
+    pool.close()
+
+
+def _count_frames(content: bytes) -> int:
+    with av.open(io.BytesIO(content)) as container:
+        return sum(1 for _ in container.decode(video=0))

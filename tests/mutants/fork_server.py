@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str, float]:
-    """`passed`, `failed`, `timed out` or `empty`, and the processor seconds of the run. Whatever the tests started ends with them."""
+    """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them."""
     start, before = time.monotonic(), sum(os.times()[2:4])
     pid = os.fork()
     if pid == 0:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from muybridge.bounds import Fold, check_fields
 from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_bounded
+from muybridge.files.parquet_file import open_parquet, read_bounded
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
@@ -224,7 +224,7 @@ def read_scores(path: Path) -> Scores:
     if not path.is_file():
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_parquet(path, page_checksum_verification=True) as file:
             header = _parse_header(file.schema_arrow)
             _check_columns(file.schema_arrow)
             table = read_bounded(file, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
@@ -31,7 +30,7 @@ from muybridge.evaluation.scores import (
     make_part_settings,
     read_scores,
 )
-from muybridge.files.parquet_file import check_table_size
+from muybridge.files.parquet_file import check_table_size, open_parquet
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 
@@ -114,14 +113,17 @@ def read_video_scores(path: Path) -> VideoScores:
 def has_video_rows(path: Path) -> bool:
     """Whether a score file has a row a video rather than a row a view; False for a missing file or one that is not Parquet."""
     try:
-        return path.is_file() and VIDEO_SCORES_METADATA_KEY in (pq.read_schema(path).metadata or {})
+        if not path.is_file():
+            return False
+        with open_parquet(path) as file:
+            return VIDEO_SCORES_METADATA_KEY in (file.schema_arrow.metadata or {})
     except (pa.ArrowException, OSError):
         return False
 
 
 def _read_video_rows(path: Path) -> VideoScores:
     """Read and check a file with a row a video, one row group at a time to bound memory."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with open_parquet(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
             raise ValueError(f"{path} does not have the columns {', '.join(SCHEMA.names)}; evaluate again")

@@ -8,6 +8,8 @@ counted, where they could exceed the limit (`limits.TABLE_BYTES`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,14 @@ from muybridge.limits import TABLE_BYTES
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
 SUSPECT_BATCH_ROWS = 4096
+
+
+def open_parquet(source: str | Path | pa.BufferReader, **options: Any) -> pq.ParquetFile:
+    """An open file. Raises pyarrow's ArrowException for one that is damaged, also where its names are no text."""
+    try:
+        return pq.ParquetFile(source, **options)
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"its names of columns are not UTF-8: {error}") from error
 
 
 def read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:

@@ -15,13 +15,12 @@ from typing import Annotated, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from annotated_types import Interval
 
 from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import read_bounded
+from muybridge.files.parquet_file import open_parquet, read_bounded
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
@@ -224,8 +223,8 @@ def _read_file(address: str, file_name: str) -> bytes:
 def _read_manifest(address: str) -> pa.Table:
     try:
         if is_remote(address):
-            return read_bounded(pq.ParquetFile(pa.BufferReader(_read_file(address, MANIFEST))))
-        return read_bounded(pq.ParquetFile(Path(address, MANIFEST), memory_map=True))
+            return read_bounded(open_parquet(pa.BufferReader(_read_file(address, MANIFEST))))
+        return read_bounded(open_parquet(Path(address, MANIFEST), memory_map=True))
     except (FileNotFoundError, pa.ArrowException) as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

@@ -24,6 +24,7 @@ import yaml
 from PIL import Image
 
 import muybridge
+from caffe2 import evaluate
 from muybridge.datasets.manifest import ShardMember
 from muybridge.datasets.video_list import read_video_list
 from muybridge.evaluation.scores import read_scores
@@ -42,7 +43,7 @@ from muybridge.video.truncation import find_missing_end, read_promised_seconds
 from muybridge.weights.card import load_network
 from muybridge.weights.torch_file import flatten_tensors, read_torch_file
 from muybridge.weights.vmz import convert_blobs, read_blobs
-from stored import stored_video
+from stored import HEIGHT, WIDTH, stored_video
 from videos import write_video
 
 SIZE = {"scale_height": 16, "scale_width": 16}
@@ -119,7 +120,7 @@ def _read_stored_video(path: Path) -> None:
     shard = path.parent / format_shard_path(0)
     shard.parent.mkdir(exist_ok=True)
     shard.write_bytes(content)
-    source = ShardFrameSource(str(path.parent), **SIZE)
+    source = ShardFrameSource(str(path.parent), scale_height=HEIGHT, scale_width=WIDTH)
     member = str(ShardMember(0, 0, len(content), sha256))
     ticks = source.read_frame_times(member).ticks
     source.read(member, ticks[[0, -1]])
@@ -162,7 +163,9 @@ def _make_torch_files(folder: Path) -> dict[str, bytes]:
 
 
 def _make_blobs(folder: Path) -> dict[str, bytes]:
-    blobs = {"conv1_w": np.ones((2, 3, 1, 2, 2), np.float32), "comp_0_conv_1_w": np.ones((2, 2), ">f4"), "lr": 0.1}
+    tensors: dict[str, torch.Tensor] = {}
+    evaluate(tensors, torch.zeros(1, 3, 2, 16, 16), name="r2d", depth=18, classes=2, width=1)
+    blobs = {**{name: tensor.numpy() for name, tensor in tensors.items()}, "lr": 0.1}
     return {f"{n}.pkl": pickle.dumps({"blobs": blobs}, protocol=protocol) for n, protocol in enumerate((2, 4))}
 
 

@@ -7,7 +7,8 @@ counted, where they could exceed the limit (`limits.TABLE_BYTES`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,21 @@ SUSPECT_BATCH_ROWS = 4096
 
 
 def open_parquet(source: str | Path | pa.BufferReader, **options: Any) -> pq.ParquetFile:
-    """An open file. Raises pyarrow's ArrowException for one that is damaged, also where its names are no text."""
-    try:
+    """An open file. Raises pyarrow's ArrowException for one that is damaged, also where pyarrow itself raises another."""
+    with _damage_as_arrow_error():
         return pq.ParquetFile(source, **options)
+
+
+@contextmanager
+def _damage_as_arrow_error() -> Iterator[None]:
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise pa.ArrowInvalid(f"its names of columns are not UTF-8: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # of the operating system
+            raise
+        raise pa.ArrowInvalid(str(error)) from error
 
 
 def read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
@@ -38,13 +49,14 @@ def read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> 
     check_table_size(fixed)
     # No string is longer than all of its column's strings in the file.
     longest = sum(num_values * num_bytes for num_values, num_bytes, is_text in chunks if is_text)
-    if fixed + longest <= TABLE_BYTES.value:
-        return file.read(columns=columns)
-    batches, num_bytes = [], 0
-    for batch in file.iter_batches(SUSPECT_BATCH_ROWS, columns=columns):
-        num_bytes += batch.nbytes
-        check_table_size(num_bytes)
-        batches.append(batch)
+    with _damage_as_arrow_error():
+        if fixed + longest <= TABLE_BYTES.value:
+            return file.read(columns=columns)
+        batches, num_bytes = [], 0
+        for batch in file.iter_batches(SUSPECT_BATCH_ROWS, columns=columns):
+            num_bytes += batch.nbytes
+            check_table_size(num_bytes)
+            batches.append(batch)
     return pa.Table.from_batches(batches)
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import tarfile
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -38,12 +39,13 @@ _NUM_CHECKED_NAMES = 64
 _NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
 _MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
 _DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
-# What reading a damaged archive or picture raises besides OSError and ValueError. RuntimeError: a member has a password.
+# What reading a damaged archive, array or picture raises besides OSError and ValueError. RuntimeError: a member has a password.
 _ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(SyntaxError, tokenize.TokenError, TypeError),  # the header of an array is a Python literal
     *(EOFError, NotImplementedError, RuntimeError, LookupError, OverflowError, struct.error),
 )
-_PICTURE_ERRORS = (SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+_PICTURE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Picture: TypeAlias = "NDArray[np.uint8]"  # (H, W, 3)
 _Opener: TypeAlias = Callable[[str], "IO[bytes]"]

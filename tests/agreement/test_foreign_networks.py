@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from muybridge.inference.onnx import write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.models.family import ConvolutionKind, Specification
 from muybridge.weights.card import load_network
+from muybridge.weights.catalogue import ENTRIES
 from muybridge.weights.importing import ImportOptions, import_weights
 
 NETWORKS = {
@@ -211,3 +213,40 @@ def test_fields_of_other_projects_are_checked():
     ):
         with pytest.raises(ValueError, match=sentence):
             Specification(**{**values, **changes})
+
+
+def test_a_checkpoint_of_echonet_dynamic_is_for_features_and_fine_tuning(tmp_path: Path) -> None:
+    network = muybridge.create_model("r2plus1d_18", num_classes=1, width=8, mid_channel_rule="per_block")
+    content = {
+        "epoch": 44,
+        "state_dict": {f"module.{name}": tensor for name, tensor in network.state_dict().items()},
+        "period": 2,
+        "frames": 32,
+        "best_loss": 25.6,
+        "loss": 26.0,
+        "r2": 0.8,
+        "opt_dict": torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9).state_dict(),
+        "scheduler_dict": {"step_size": 15, "last_epoch": 45},
+    }
+    torch.save(content, tmp_path / "best.pt")
+    imported = import_weights(
+        tmp_path / "best.pt", tmp_path / "ours.safetensors", ImportOptions(clip_length=32, frame_stride=2)
+    )
+    spec, preprocessing = imported.card.specification, imported.card.preprocessing
+    assert (spec.num_classes, spec.norm_epsilon, spec.mid_channel_rule) == (1, 1e-5, "per_block")
+    assert (preprocessing.clip_length, preprocessing.frame_stride) == (32, 2)
+    assert imported.left_out == ()
+    assert muybridge.create_model(spec.name, weights=tmp_path / "ours.safetensors", num_classes=3).fc.out_features == 3
+
+
+def test_names_of_the_catalogue_are_of_these_networks() -> None:
+    entries = {entry.name: entry for entry in ENTRIES if entry.scheme is not None}
+    assert set(entries) == {
+        "r2plus1d_34-kinetics400-mmaction2-8f",
+        "r2plus1d_34-kinetics400-mmaction2-32f",
+        "r2plus1d_50-kinetics400-pytorchvideo",
+    }
+    for entry in entries.values():
+        assert entry.preprocessing.crop == 224
+        assert (entry.preprocessing.clip_length, entry.preprocessing.frame_stride) in ((8, 8), (32, 2), (16, 4))
+        assert entry.to_json()["norm_epsilon"] == 1e-5

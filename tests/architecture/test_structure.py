@@ -50,7 +50,18 @@ WITHOUT_TORCH = (
     "cli.parser",
 )
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
-OPTIONAL = {"cv2", "huggingface_hub", "ray", "onnx", "google", "onnxruntime", "onnxscript", "torchcodec", "decord"}
+OPTIONAL = {
+    "cv2",
+    "huggingface_hub",
+    "ray",
+    "onnx",
+    "google",
+    "onnxruntime",
+    "onnxscript",
+    "torchcodec",
+    "decord",
+    "websockets",
+}
 MAX_LINES, MAX_FUNCTION_LINES = 400, 60
 # Words of an older, private vocabulary: the field has a name for each of these things.
 PRIVATE_WORDS = {

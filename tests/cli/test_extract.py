@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from videos import write_sound
@@ -41,3 +44,30 @@ def test_a_clip_every_so_many_frames(
     copyfile(motions / "test" / "left" / "00000.mp4", tmp_path / "a.mp4")
     assert cli("extract", finished_run, tmp_path / "a.mp4", "-o", tmp_path / "f.parquet", "--step", 3).code == 0
     assert pq.read_table(tmp_path / "f.parquet")["start_seconds"].to_pylist() == [0.0, 3 / 24, 6 / 24, 9 / 24]
+
+
+def test_the_extension_decides(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    line = ("extract", finished_run, motions / "test" / "left", "--clips", 2, "-o")
+    for extension in ("parquet", "csv", "npz"):
+        assert cli(*line, tmp_path / f"f.{extension}").code == 0
+    table = pq.read_table(tmp_path / "f.parquet")
+    expected = np.array(table["features"].to_pylist(), np.float32)
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert np.array_equal(arrays["features"], expected)
+        assert arrays["video"].tolist() == table["video"].to_pylist()
+        assert arrays["start_seconds"].tolist() == table["start_seconds"].to_pylist()
+        assert json.loads(str(arrays["settings"]))["clips"] == 2
+    with (tmp_path / "f.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["video"] for row in rows] == table["video"].to_pylist()
+    assert np.array_equal(
+        np.array([[row[f"feature_{index}"] for index in range(32)] for row in rows], np.float32), expected
+    )
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
+        "f.csv",
+        "f.npz",
+        "f.parquet",
+    ]
+    refused = cli(*line, tmp_path / "f.json")
+    assert refused.code == 2
+    assert "give it a name that ends in .parquet or .csv or .npz" in refused.err

@@ -72,13 +72,17 @@ OPTIONS = [
     ("", r"--data must be given"),
     ("--data", r"argument --data: expected one argument"),
     ("--data d --config", r"argument --config: expected one argument"),
-    ("--data d extra", r"unrecognized arguments: extra"),
+    ("--data d extra", r"extra belongs to no option"),
     ("--data d --epochs 3", r"there is no option --epochs \(did you mean --training\.epochs\?\)"),
     (
         "--data d --training.lerning_rate 3",
         r"there is no option --training\.lerning-rate \(did you mean --training\.learning-rate",
     ),
     ("--data d --xyzzy 3", r"there is no option --xyzzy"),
+    ("--data d --lr 3", r"there is no option --lr \(did you mean --training\.learning-rate\?\)"),
+    ("--data d --batch-size 3", r"there is no option --batch-size \(did you mean --training\.batch-size\?\)"),
+    ("--data d --pretrained x", r"there is no option --pretrained \(did you mean --init\?\)"),
+    ("two", r"two belongs to no option; a data set is given as --data two"),
     ("--dat d", r"there is no option --dat \(did you mean --data\?\)"),
     (
         "--data d --training.learning 3",

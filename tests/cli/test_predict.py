@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from muybridge.cli import prediction_output
+from muybridge.prediction import sliding_window
 from muybridge.prediction.recognizer import load
+from muybridge.prediction.timeline import INTERRUPTED
 from videos import write_picture, write_sound
 
 
@@ -113,10 +118,103 @@ def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, c
     assert windows["windows"] != windows["convolutional"]
 
 
-def test_an_output_without_a_timeline_is_refused(finished_run: Path, mixed: Path, cli: Callable[..., Any]) -> None:
-    told = cli("predict", finished_run, mixed, "-o", "x.json")
+def test_the_extension_decides(finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    words = ("predict", finished_run, mixed / "a.mp4", mixed / "c.mp4")
+    on_screen = cli(*words)
+    for extension in ("json", "jsonl", "txt", "csv", "parquet"):
+        assert cli(*words, "-o", tmp_path / f"x.{extension}").code == 3
+    lines = [json.loads(line) for line in cli(*words, "--json").out.splitlines()]
+    assert json.loads((tmp_path / "x.json").read_text()) == lines
+    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == lines
+    assert (tmp_path / "x.txt").read_text() == on_screen.out == cli(*words, "-o", "-").out
+    assert [row["video"] for row in csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text()))] == [
+        line["video"] for line in lines
+    ]
+    assert pq.read_table(tmp_path / "x.parquet")["video"].to_pylist() == [line["video"] for line in lines]
+
+
+def test_the_extension_of_a_timeline_decides(
+    finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    one = ("predict", finished_run, mixed / "a.mp4", "--step", 3, "--timeline")
+    for extension in ("csv", "json", "srt", "txt"):
+        assert cli(*one, "-o", tmp_path / f"x.{extension}").code == 0
+        if extension != "txt":
+            assert (tmp_path / f"x.{extension}").read_text() == cli(*one, extension).out
+    assert all(line.strip() in cli(*one).out for line in (tmp_path / "x.txt").read_text().splitlines())
+    several = ("predict", finished_run, mixed / "a.mp4", mixed / "b.mp4", "--step", 3, "--timeline")
+    assert cli(*several, "-o", tmp_path / "all.jsonl").code == 0
+    assert cli(*several, "-o", tmp_path / "all.parquet").code == 0
+    values = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    segments = [{"video": value["video"], **segment} for value in values for segment in value["timeline"]["segments"]]
+    assert len({segment["video"] for segment in segments}) == 2
+    assert [dict(row) for row in pq.read_table(tmp_path / "all.parquet").to_pylist()] == segments
+    for extension in ("srt", "csv"):
+        refused = cli(*several, "-o", tmp_path / f"all.{extension}")
+        assert refused.code == 2
+        assert "holds one timeline, and there are 2; name a folder" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-o", "x.srt"), "subtitles are of a timeline; add --timeline"),
+        (("-o", "x"), "a folder is for timelines; add --timeline"),
+        (("-o", "x.docx"), "would be called like a file of another kind"),
+        (("--timeline", "-o", "x.docx"), "would be called like a file of another kind"),
+        (("--timeline", "srt", "-o", "x.csv"), "which are two formats; leave the value of --timeline out"),
+        (("--timeline", "csv", "-o", "x.parquet"), "which are two formats"),
+    ],
+)
+def test_what_would_be_written_as_another_kind_is_refused(
+    words: tuple[str, ...],
+    sentence: str,
+    finished_run: Path,
+    mixed: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = cli("predict", finished_run, mixed / "a.mp4", *words)
     assert (told.code, told.out) == (2, "")
-    assert "-o is for a timeline, or a table of classes that ends in .parquet or .csv" in told.err
+    assert sentence in told.err.replace("timelines: add", "timelines; add")
+    assert list(tmp_path.glob("x*")) == []
+
+
+@pytest.mark.parametrize("extension", ["json", "csv", "srt", "txt", "parquet", "jsonl"])
+def test_a_timeline_interrupted_at_half_gives_the_half_marked(
+    extension: str,
+    finished_run: Path,
+    mixed: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares: list[float] = []
+    update = prediction_output.PredictionProgress.update_share
+
+    def interrupt(progress: prediction_output.PredictionProgress, share: float) -> bool:
+        shares.append(share)
+        signal.raise_signal(signal.SIGINT)
+        return update(progress, share)
+
+    monkeypatch.setattr(prediction_output.PredictionProgress, "update_share", interrupt)
+    monkeypatch.setattr(sliding_window, "BATCH_CLIPS", 2)
+    path = tmp_path / f"half.{extension}"
+    words = ("predict", finished_run, mixed / "a.mp4", mixed / "b.mp4")[: 3 if extension in ("csv", "srt") else 4]
+    told = cli(*words, "--timeline", "--step", 1, "-o", path)
+    assert told.code == 130
+    assert len(shares) == 1
+    assert 0 < shares[0] < 1
+    if extension == "parquet":
+        rows = pq.read_table(path).to_pylist()
+        assert rows[-1]["label"] == INTERRUPTED
+        assert rows[-1]["start_seconds"] == rows[-2]["end_seconds"]
+    else:
+        text = path.read_text()
+        assert ("interrupted_at_seconds" if extension in ("json", "jsonl") else INTERRUPTED) in text
+    assert "b.mp4" not in path.read_text(errors="replace")
 
 
 @pytest.mark.parametrize(

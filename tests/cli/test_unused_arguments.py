@@ -22,8 +22,8 @@ from runs import tiny_run
         ("predict {run} {video} --weights 1 1 -o x.parquet", "--weights are those of two networks"),
         ("predict {run} {video} --columns path=file", "--columns is for lists, but no list was given"),
         ("predict {run} {video} --ray auto --workers 2 -o x.parquet", "--workers are those of this machine"),
-        ("predict {run} {video} --timeline -o x.txt", "-o is for a timeline or a .parquet table; add --timeline json"),
-        ("predict {run} {video} --timeline csv -o x.srt", "a name that ends in .csv, such as x.csv"),
+        ("predict {run} {video} --timeline -o x.txt", "called like a file of another kind"),
+        ("predict {run} {video} --timeline csv -o x.srt", "which are two formats"),
         ("extract {run} {video} --step 4 --clips 3 -o x.parquet", "--step 4 and --clips 3 exclude each other"),
         ("extract {run} {video} --columns path=file -o x.parquet", "--columns is for lists"),
         ("extract {run} {video} -o x.npy", "called like a file of another kind; give it a name that ends in .parquet"),
@@ -90,6 +90,33 @@ def test_arguments_that_change_nothing_are_named(
     assert told.code == 0, told
     assert sentence in told.err
     assert "--source-fps is not used" in told.err or "--source-fps" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("predict RUN _", "predict _ v.mp4", "predict RUN v.mp4 --with _", "predict RUN v.mp4 --timeline csv -o _"),
+        *("extract RUN v.mp4 -o _", "evaluate RUN --data _", "evaluate RUN --data d.csv -o _", "train --data d -o _"),
+        *("train --data d --init=_", "train --config _", "prepare _ -o d", "prepare d -o _", "report RUN -o _"),
+        *(
+            "report RUN --figures _",
+            "fuse _",
+            "weights show _",
+            "weights export RUN --to onnx -o _",
+            "study table1 -o _",
+        ),
+        *("demo -o _", "bench decode _", "folds --data d -o _", "predict RUN l.csv --columns _"),
+    ],
+)
+def test_an_empty_argument_is_no_folder(
+    line: str, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty path would be the working folder, which `-o ""` would fill, and of which `predict RUN ""` would read all."""
+    monkeypatch.chdir(tmp_path)
+    told = cli(*(word.replace("_", "") for word in line.split()))
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1), told
+    assert "is empty; give it a value, or leave it out" in told.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_that_change_nothing_are_named(tmp_path: Path) -> None:

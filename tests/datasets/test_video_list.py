@@ -156,3 +156,30 @@ def test_names_are_found_in_any_unicode_form(folder: Path) -> None:
         "path,label,split\nc.mp4,cafe\u0301,train\na b.mp4,caf\u00e9,train\nd.mp4,x,train\n"
     )
     assert open_data(str(folder / "list.csv")).classes == ("caf\u00e9", "x")
+
+
+def test_one_bad_entry_of_a_json_list_is_one_problem(folder: Path) -> None:
+    entries = [{"path": "a.mp4", "label": "x"}, {"label": "y"}, 7, {"path": "b.mp4", "label": "y"}]
+    something = [{"id": "a", "template": "Holding [something]"}, {"id": "b"}, {"id": "b", "template": "Holding [it]"}]
+    for content, numbers, words in (
+        (entries, [2, 3], ["has no path", "is '7', expected an object with a path"]),
+        (something, [2], ["is no entry of Something-Something V2: it lacks id or template"]),
+    ):
+        (folder / "list.json").write_text(json.dumps(content))
+        videos = read_video_list(folder / "list.json", needs_labels=False)
+        assert len(videos.rows) == 2
+        assert videos.problems == tuple(zip(numbers, words, strict=True))
+        with pytest.raises(ValueError, match=r"list\.json cannot be used: line 2"):
+            open_data(str(folder / "list.json"))
+
+
+def test_columns_that_only_training_reads_need_not_be_clear_to_predict(folder: Path) -> None:
+    (folder / "two.csv").write_text("path,action,category,start\na.mp4,x,y,1\n")
+    videos = read_video_list(folder / "two.csv", needs_labels=False)
+    assert videos.rows[0].start_seconds == 1
+    assert "not read: action, category" in videos.notes[-1]
+    with pytest.raises(ValueError, match="action and category may both be the label"):
+        read_video_list(folder / "two.csv")
+    (folder / "two.csv").write_text("path,label,label\na.mp4,x,y\n")
+    with pytest.raises(ValueError, match="2 columns are called label; rename them"):
+        read_video_list(folder / "two.csv")

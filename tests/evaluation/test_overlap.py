@@ -14,6 +14,7 @@ from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import RunVideos, write_run_videos
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.overlap import Overlap, find_overlap
+from muybridge.evaluation.scores import read_remarks
 from muybridge.loading.open_data import open_data
 
 Cli = Callable[..., Any]
@@ -137,6 +138,9 @@ def test_evaluate_says_how_many_training_videos_are_included(
     words = ("evaluate", finished_run, "--data", other_address, "-o", tmp_path / "s.parquet", "--loading.workers=0")
     told = cli(*words)
     assert told.code == 0 and "training videos included: 2" in told.out.splitlines()
+    assert read_remarks(tmp_path / "s.parquet") == ("training videos included: 2",)
+    assert cli("report", tmp_path / "s.parquet", "-o", tmp_path / "page.html").code == 0
+    assert "training videos included: 2." in (tmp_path / "page.html").read_text(encoding="utf-8")
     found = json.loads(cli(*words, "--json").out)
     assert found["overlap"] == {"num_training": 2, "num_validation": 0, "problem": ""}
     refused = cli(*words, "--refuse-overlap")
@@ -148,6 +152,7 @@ def test_refuse_overlap_lets_other_videos_through(finished_run: Path, motions: P
     words = ("evaluate", finished_run, "--data", motions, "-o", tmp_path / "s.parquet", "--loading.workers=0")
     told = cli(*words, "--refuse-overlap")
     assert told.code == 0 and "included" not in told.out
+    assert read_remarks(tmp_path / "s.parquet") == ()
     loose = shutil.copy(finished_run / "best.safetensors", tmp_path / "loose.safetensors")
     told = cli("evaluate", loose, "--data", motions, "--loading.workers=0", "--refuse-overlap")
     assert told.code == 1 and "the videos it was trained on are not known" in told.err
@@ -160,6 +165,8 @@ def test_the_validation_split_of_best_weights_is_never_a_result(
     words = ("evaluate", finished_run, "--data", motions, "--split", "validation", "--loading.workers=0")
     best = cli(*words, "-o", tmp_path / "best.parquet")
     assert "not a test result: 4 videos of the validation split by which these weights were chosen" in best.out
+    assert cli("report", tmp_path / "best.parquet", "-o", tmp_path / "page.html").code == 0
+    assert "not a test result" in (tmp_path / "page.html").read_text(encoding="utf-8")
     last = cli(*words, "-o", tmp_path / "last.parquet", "--checkpoint", "last")
     assert last.code == 0 and "not a test result" not in last.out
     found = json.loads(cli(*words, "-o", tmp_path / "best.parquet", "--json").out)

@@ -7,24 +7,27 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from muybridge.cli.main import main
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.scores import read_scores
-from muybridge.files.parquet_file import read_bounded
+from muybridge.files.hashing import hash_file
 from muybridge.limits import PICTURE_PIXELS, TABLE_BYTES, VIDEO_FRAMES
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import EvaluationDataset
+from muybridge.loading.open_data import open_data
 from muybridge.models.network import create_model
-from muybridge.prepared.dataset import _find_impossible_numbers
 from muybridge.records import FrameTimes, Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
 from muybridge.video.sampling import sample_uniform_clips
@@ -104,22 +107,68 @@ def test_a_network_of_no_channels_is_refused(cli: Callable[..., Any]) -> None:
     assert told.err == "muybridge: network.input_channels is 0, expected a whole number from 1 to 1,024\n"
 
 
-def test_labels_in_a_prepared_manifest() -> None:
-    columns = {
-        "labels": pa.array([[0], [-1], [5]], pa.list_(pa.int32())),
-        "shard": [0, 0, 7],
-        "offset": [0, -512, 0],
-        "num_bytes": [1, 1, 1],
-        "start_seconds": pa.array([None, np.nan, 0.0]),
-        "end_seconds": pa.array([None, None, np.inf]),
-    }
-    problems = _find_impossible_numbers(pa.table(columns), 2, 1)
-    assert problems == [
-        "label runs from -1 to 5, expected 0 to 1",
-        "shard runs from 0 to 7, expected 0 to 0",
-        "offset runs from -512 to 0, expected 0 to 1125899906842624",
-        "start_seconds and end_seconds have values that are not finite",
+@pytest.fixture(scope="module")
+def prepared(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    assert main(["prepare", str(motions), "-o", str(folder), "--scale", "32", "32", "--workers", "1"]) == 0
+    return folder
+
+
+def change_manifest(prepared: Path, target: Path, column: str, value: Any, splits: tuple[str, ...]) -> Path:
+    """A copy of prepared data with another value in the first row of some splits, and the checksum of the new manifest."""
+    copytree(prepared, target)
+    table = pq.read_table(prepared / "manifest.parquet")
+    values, row_splits = table[column].to_pylist(), table["split"].to_pylist()
+    for split in splits:
+        values[row_splits.index(split)] = value
+    index = table.column_names.index(column)
+    pq.write_table(table.set_column(index, column, pa.array(values, table[column].type)), target / "manifest.parquet")
+    description = json.loads((target / "dataset.json").read_text())
+    digest = hash_file(target / "manifest.parquet")[1]
+    (target / "dataset.json").write_text(json.dumps({**description, "manifest_sha256": digest}))
+    return target
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_labels_in_a_prepared_manifest(value: int, prepared: Path, tmp_path: Path) -> None:
+    data = change_manifest(prepared, tmp_path / "data", "labels", [value], ("test",))
+    with pytest.raises(ValueError, match=r"manifest\.parquet cannot be used: label runs from .*, expected 0 to 1"):
+        open_data(str(data))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("offset", -5), ("offset", None), ("num_bytes", 2**41), ("shard", -1), ("shard", 7)),
+        *(("start_seconds", float("nan")), ("end_seconds", float("inf"))),
+    ],
+)
+def test_a_row_of_a_prepared_manifest_that_cannot_be_is_one_failed_video(
+    column: str, value: Any, prepared: Path, tmp_path: Path
+) -> None:
+    data = open_data(str(change_manifest(prepared, tmp_path / "data", column, value, ("train", "test"))))
+    assert "2 rows of manifest.parquet have impossible numbers; their videos are unreadable." in data.notes
+    assert pc.value_counts(data.table["status"]).to_pylist() == [
+        {"values": "unreadable", "counts": 2},
+        {"values": "ok", "counts": len(data) - 2},
     ]
+    assert len(data.select_split("train")) == 15  # as any video that failed in preparation
+    with pytest.raises(VideoError, match=r"the manifest says shard .*, where nothing can be"):
+        data.select_split("test").check_status(0)
+
+
+def test_no_verb_ends_by_such_a_row(
+    prepared: Path, finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    data = change_manifest(prepared, tmp_path / "data", "offset", -5, ("train", "test"))
+    told = cli("evaluate", finished_run, "--data", data, "-o", tmp_path / "s.parquet", "--loading.workers", 0)
+    assert told.code == 3
+    assert "6 videos, 1 of them unreadable" in told.out
+    told = cli("predict", finished_run, data, "--json", "--clips", 1)
+    assert told.code == 3
+    assert [json.loads(line)["status"] for line in told.out.splitlines()].count("unreadable") == 2
+    told = cli("extract", finished_run, data, "--clips", 1, "-o", tmp_path / "f.parquet")
+    assert (told.code, told.out) == (3, f"24 clips of 24 videos in {tmp_path / 'f.parquet'}\n")
 
 
 @pytest.fixture
@@ -170,24 +219,9 @@ def test_a_video_of_pictures_above_the_limit(tmp_path: Path, monkeypatch: pytest
         files.read_frame_times("a.mp4")
 
 
-def test_a_small_table_of_many_rows_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"n": pa.array(np.zeros(1_000_000, np.int64))}), path, compression="zstd")
-    assert path.stat().st_size < 50_000
-    monkeypatch.setenv(TABLE_BYTES.variable, "1000000")
-    with (
-        pq.ParquetFile(path) as file,
-        pytest.raises(
-            ValueError, match=r"8,000,000 bytes, above the limit of 1,000,000; set MUYBRIDGE_MAX_TABLE_BYTES"
-        ),
+def test_tables_name_the_file_and_the_limit(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TABLE_BYTES.variable, "100")
+    with pytest.raises(
+        ValueError, match=r"validation\.parquet: the table needs .*the limit of 100; set MUYBRIDGE_MAX_TABLE"
     ):
-        read_bounded(file)
-    pq.write_table(pa.table({"s": pa.array(["x" * 1000] * 100_000)}), path)
-    assert path.stat().st_size < 50_000
-    with pq.ParquetFile(path) as file, pytest.raises(ValueError, match=r"the table needs .* above the limit"):
-        read_bounded(file)
-    monkeypatch.setenv(TABLE_BYTES.variable, "200000000")
-    with pq.ParquetFile(path) as file:
-        assert read_bounded(file).num_rows == 100_000
-    with pytest.raises(ValueError, match=r"t\.parquet"):
-        read_scores(path)
+        read_scores(finished_run / "scores" / "validation.parquet")

@@ -348,3 +348,26 @@ def test_a_limit_of_the_system_on_what_may_be_written(motions: Path, tiny: Path,
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "run").rglob("*.safetensors"))
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_no_export_is_half_written_where_the_system_allows_no_more(finished_run: Path, tmp_path: Path) -> None:
+    """As on a full disk: writers in C++ end in a sentence, not in an abort, and what was there stays."""
+    program = (
+        "import resource, signal, sys\n"
+        "from muybridge.cli.main import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "for kind, name in (('onnx', 'x.onnx'), ('torch-export', 'x.pt2'), ('state-dict', 'x.pth')):\n"
+        "    print(main(['weights', 'export', sys.argv[1], '--to', kind, '-o', name]))\n"
+    )
+    for name in ("x.onnx", "x.pt2", "x.pth"):
+        (tmp_path / name).write_text("what was there before")
+    command = [sys.executable, "-c", program, str(finished_run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "1", "1"]), done.stderr
+    assert "Traceback" not in done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("muybridge: ")]
+    assert len(sentences) == 3
+    assert all("the file is larger than the system allows" in line or "disk" in line for line in sentences), sentences
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.onnx", "x.pt2", "x.pth"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"what was there before"}

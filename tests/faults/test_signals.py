@@ -24,6 +24,7 @@ TRAIN_OPTIONS = (
     *("--evaluation.clips", "2", "--loading.workers", "1", "--device", "cpu"),
 )
 MANY = [pytest.mark.long, pytest.mark.timeout(900)]
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
 SECONDS = 120
 START_SECONDS = 0.15  # of the interpreter itself, before the first line of the command
 
@@ -74,7 +75,9 @@ def videos(motions: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [1, pytest.param(6, marks=MANY)])
+@pytest.mark.parametrize(
+    "num_signals", [1, pytest.param(6, marks=MANY), *(pytest.param(n, marks=SOAK) for n in range(8, 20))]
+)
 def test_training_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     stop_until_done(["train", "--data", motions, "-o", output, *TRAIN_OPTIONS], num_signals, resume=["--resume"])
@@ -87,7 +90,11 @@ def test_training_resumes(num_signals: int, motions: Path, tmp_path: Path) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("verb", "num_signals"),
-    [("predict", 1), pytest.param("predict", 4, marks=MANY), pytest.param("extract", 4, marks=MANY)],
+    [
+        ("predict", 1),
+        *(pytest.param(verb, 4, marks=MANY) for verb in ("predict", "extract")),
+        *(pytest.param(verb, n, marks=SOAK) for verb in ("predict", "extract") for n in range(8, 14)),
+    ],
 )
 def test_tables_resume(num_signals: int, verb: str, finished_run: Path, videos: Path, tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
@@ -101,7 +108,11 @@ def test_tables_resume(num_signals: int, verb: str, finished_run: Path, videos: 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("keep", "num_signals"),
-    [("views", 1), pytest.param("views", 4, marks=MANY), pytest.param("videos", 4, marks=MANY)],
+    [
+        ("views", 1),
+        *(pytest.param(keep, 4, marks=MANY) for keep in ("views", "videos")),
+        *(pytest.param(keep, n, marks=SOAK) for keep in ("views", "videos") for n in range(8, 14)),
+    ],
 )
 def test_evaluation_resumes(num_signals: int, keep: str, finished_run: Path, motions: Path, tmp_path: Path) -> None:
     def build_command(path: Path) -> list[object]:
@@ -115,7 +126,9 @@ def test_evaluation_resumes(num_signals: int, keep: str, finished_run: Path, mot
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [1, pytest.param(4, marks=MANY)])
+@pytest.mark.parametrize(
+    "num_signals", [1, pytest.param(4, marks=MANY), *(pytest.param(n, marks=SOAK) for n in range(8, 14))]
+)
 def test_preparing_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     options = ("--scale", "32", "32", "--workers", "2")
     stop_until_done(["prepare", motions, "-o", tmp_path / "stopped", *options], num_signals)
@@ -127,7 +140,7 @@ def test_preparing_resumes(num_signals: int, motions: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("num_signals", [pytest.param(4, marks=MANY)])
+@pytest.mark.parametrize("num_signals", [pytest.param(4, marks=MANY), *(pytest.param(n, marks=SOAK) for n in (8, 12))])
 def test_a_report_is_written_or_not(num_signals: int, finished_run: Path, tmp_path: Path) -> None:
     stop_until_done(["report", finished_run, "-o", tmp_path / "report.html"], num_signals)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -159,7 +172,10 @@ def test_a_second_interrupt_ends_at_once(finished_run: Path, videos: Path, tmp_p
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert errors == "muybridge: stopped by SIGINT; what is done is saved, run the same command again to continue\n"
+    assert errors.splitlines() == [
+        "stopping after this step; Ctrl-C again to stop now",
+        "muybridge: stopped by SIGINT; what is done is saved, run the same command again to continue",
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")

@@ -6,17 +6,21 @@ import http.server
 import os
 import pickle
 import random
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from muybridge.records import VideoError
 from muybridge.video import decode
 from muybridge.video.decode import VideoFiles, probe
+from muybridge.video.media import MediaFiles
 from videos import read_indices, rewrite, write_picture, write_sound, write_video
 
 
@@ -330,3 +334,31 @@ def test_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPa
     for root in (tmp_path, Path()):
         assert len(source(root).read_frame_times(name)) == 7
     assert probe(name).num_frames == 7
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "frames", "a.webp", "a.npy"])
+def test_too_many_open_files_say_nothing_about_a_video(tmp_path: Path, name: str) -> None:
+    """Recorded as that of the file, the reason would stay in prepared data and in scores."""
+    pictures = [Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8)) for number in range(5)]
+    path = tmp_path / name
+    if name == "frames":
+        path.mkdir()
+        for number, picture in enumerate(pictures):
+            picture.save(path / f"{number}.png")
+    elif name == "a.webp":
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    elif name == "a.npy":
+        np.save(path, np.zeros((5, 16, 16, 3), np.uint8))
+    else:
+        write_video(path, 5)
+    files = MediaFiles(str(tmp_path), scale_height=16, scale_width=16)
+    files.read(name, files.read_frame_times(name).ticks)  # imports what is imported late
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptor, old[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            MediaFiles(str(tmp_path), scale_height=16, scale_width=16).read_frame_times(name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)

@@ -209,7 +209,7 @@ def test_an_onnx_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     refuse(claim_more, "bytes")
     refuse(pad_far, "padding")
     (tmp_path / "changed.onnx").write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"changed.onnx is not an ONNX file"):
+    with pytest.raises(ValueError, match=r"changed.onnx is not run: it is not an ONNX file"):
         OnnxScorer(tmp_path / "changed.onnx", CPU)
 
 

@@ -123,6 +123,33 @@ def test_what_is_no_graph_of_ours_is_refused_in_words(tmp_path: Path) -> None:
         load_scorer(tmp_path / "foreign.onnx", CPU)
 
 
+@pytest.mark.parametrize("change", ["batch summed", "one class less", "a clip of another name", "a fixed batch"])
+def test_logits_of_another_shape_or_batch_are_no_scores(tmp_path: Path, change: str) -> None:
+    saved(tmp_path / "net.safetensors")
+    export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    graph = model.graph
+    last = graph.node[-1]
+    if change == "batch summed":
+        last.output[0] = "rows"
+        graph.node.append(onnx.helper.make_node("ReduceMean", ["rows"], ["logits"], axes=[0], keepdims=1))
+    elif change == "one class less":
+        for name in last.input[1:]:
+            tensor = next(each for each in graph.initializer if each.name == name)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)[:-1], name))
+        graph.output[0].type.tensor_type.shape.dim[1].dim_value -= 1
+    elif change == "a fixed batch":
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    else:
+        graph.node[0].input[0] = graph.input[0].name = "frames"
+    onnx.save(model, tmp_path / "net.onnx")
+    scorer = load_scorer(tmp_path / "net.onnx", CPU).scorer
+    with pytest.raises(
+        ValueError, match=r"the ONNX file (has logits of shape|cannot be run on clips).*export it again"
+    ):
+        scorer(torch.zeros((3, 3, 7, 30, 30)))
+
+
 def test_a_graph_that_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "net.safetensors")
     monkeypatch.setattr(

@@ -141,3 +141,35 @@ def test_the_table_of_networks_is_what_the_command_prints(capsys: pytest.Capture
     page = (ROOT / "docs" / "family.md").read_text(encoding="utf-8")
     assert main(shlex.split(TABLE)[1:]) == 0
     assert f"```sh\n{TABLE}\n```\n\n```text\n{capsys.readouterr().out.rstrip()}\n```" in page
+
+
+@pytest.mark.parametrize("page", ["reliability.md", "security.md"])
+def test_every_promise_names_tests_that_exist(page: str) -> None:
+    """The last column of a table with a heading `test` names files of tests, and functions that one of them defines."""
+    num_promises = 0
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    for heading, *rows in split_tables(lines):
+        if not heading.endswith("| test |"):
+            continue
+        for row in rows[1:]:
+            names = re.findall(r"`([^`]+)`", row.strip("| ").rpartition(" | ")[2])
+            files = [ROOT / name for name in names if name.startswith("tests/")]
+            assert files, f"no test is named in: {row}"
+            assert all(path.is_file() for path in files), row
+            defined = {
+                name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+            }
+            assert {name for name in names if not name.startswith("tests/")} <= defined, row
+            num_promises += 1
+    assert num_promises > 5
+
+
+def split_tables(lines: list[str]) -> Iterator[list[str]]:
+    """The tables of a page, as their lines."""
+    table: list[str] = []
+    for line in [*lines, ""]:
+        if line.startswith("|"):
+            table.append(line)
+        elif table:
+            yield table
+            table = []

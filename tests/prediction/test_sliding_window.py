@@ -189,7 +189,7 @@ def test_flow_along_a_video_is_that_of_clips(tmp_path: Path, new_video: Callable
     options = TimelineOptions(5, mode=mode)  # type: ignore[arg-type]
     windows = used.predict(video, clips=1, timeline=options).windows
     clip_times = sample_dense_clips(used.source.read_frame_times(str(video)), flow, 5)
-    plain = used._runner.run_clips(
+    plain = used.clip_runner.run_clips(
         VideoInput("", str(video), used.source), clip_times
     )  # read as the clips of an evaluation are
     expected = torch.softmax(torch.from_numpy(plain.rows), 1)
@@ -217,7 +217,7 @@ def test_nothing_readable_is_a_failure(frames: NewFrames) -> None:
     used = recognizer(frames(60, range(60)), network("r2plus1d_10"))
     clip_times = sample_dense_clips(used.source.read_frame_times("x"), PREPROCESSING, 4)
     with pytest.raises(VideoError, match="frame 0 is damaged"):
-        score_windows(VideoInput("x", "x", used.source), used._runner, used.scorer, clip_times, TimelineOptions(4))
+        score_windows(VideoInput("x", "x", used.source), used.clip_runner, used.scorer, clip_times, TimelineOptions(4))
 
 
 def test_scorers_that_take_whole_clips_alone_share_frames(frames: NewFrames) -> None:

@@ -138,7 +138,7 @@ def test_a_csv_from_the_command_line_is_resumed(
     ("arguments", "message"),
     [
         (("--ray", "auto"), "--ray writes predictions into a file; name it, such as -o predictions.parquet"),
-        (("-o", "p.parquet", "--timeline"), "of one network and without timelines"),
+        (("-o", "p.parquet", "--explain", "why.mp4"), "of one network and without timelines"),
         (("-o", "p.parquet", "--clips", "0"), "--clips is 0, expected a whole number from 1"),
         (("none.csv", "-o", "p.parquet"), "there is no file none.csv"),
     ],

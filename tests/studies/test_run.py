@@ -62,6 +62,20 @@ def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     assert list_missing_evaluations(more, read_rows(tmp_path), VERSION) == ["test-13x8f"]
 
 
+def test_a_network_without_a_fingerprint_fails_and_the_others_run(tmp_path: Path) -> None:
+    """Its micro-run failed: an extra that only it needs is not installed."""
+    (name,) = list_micro_runs([OTHER])
+    lacking = replace(
+        VERSION,
+        micro_runs={key: value for key, value in VERSION.micro_runs.items() if key != name},
+        problems={name: "optical flow needs OpenCV"},
+    )
+    assert execute_runs([SHORT, OTHER], make_runner(tmp_path), lacking, lambda: None) == [
+        f"{OTHER.name} failed: optical flow needs OpenCV"
+    ]
+    assert {run for run, _ in read_rows(tmp_path)} == {SHORT.name}
+
+
 def test_what_another_version_ran_is_run_again_and_its_folder_set_aside(tmp_path: Path) -> None:
     execute_runs([SHORT, OTHER], make_runner(tmp_path), VERSION, lambda: None)
     weights = tmp_path / "runs" / OTHER.name / "last.safetensors"

@@ -107,6 +107,22 @@ def test_a_micro_run_that_fails_is_a_sentence(tmp_path: Path) -> None:
         compute_version(RUNS, tmp_path, num_threads=1, python=(sys.executable, "-c", script))
 
 
+def test_a_micro_run_that_cannot_be_is_a_problem_of_its_runs_and_is_tried_again(tmp_path: Path) -> None:
+    (name,) = list_micro_runs([SECOND])
+    script = (
+        "import json, sys; from pathlib import Path; plan = json.loads(Path(sys.argv[-1]).read_text()); "
+        f"Path(plan['output']).write_text(json.dumps({{n: 'failed: no flow' if n == {name!r} else 'fp32 1' "
+        "for n in plan['micro_runs']}))"
+    )
+    python = (sys.executable, "-c", script)
+    found = compute_version(RUNS, tmp_path, num_threads=1, python=python, record=True)
+    assert found.problems == {name: "no flow"} and name not in found.micro_runs
+    assert (found.find_problem(FIRST), found.find_problem(SECOND)) == (None, "no flow")
+    again = compute_version(RUNS, tmp_path, num_threads=1, python=FAKE, record=True)
+    assert not again.problems and again.micro_runs[name] == "fp32 0123"
+    assert again.get_fingerprint(FIRST) == found.get_fingerprint(FIRST)
+
+
 def test_a_row_has_its_fingerprint(tmp_path: Path) -> None:
     [row] = make_rows((FIRST, HERE)).values()
     assert json.loads(json.dumps(row))["fingerprint"] == HERE.get_fingerprint(FIRST)

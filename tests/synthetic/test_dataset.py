@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from muybridge.randomness import make_generator
 from muybridge.synthetic.dataset import (
-    create_video_generator,
     write_intra_video,
     write_motion_dataset,
     write_untrimmed_video,
 )
-from muybridge.synthetic.motions import MotionSettings
+from muybridge.synthetic.motions import MotionSettings, create_video_generator
 from muybridge.synthetic.scenes import render_motion
 
 SMALL = MotionSettings(

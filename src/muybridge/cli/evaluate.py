@@ -64,12 +64,16 @@ def evaluate(
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.evaluation.overlap import OverlapError
+    from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
+    from muybridge.evaluation.video_scores import read_video_scores
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
-    path = Path(settings.output) if settings.output else None
-    if path:
-        check_output_file(path, (".parquet",))
+    target = Path(settings.output) if settings.output else None
+    if target:
+        check_output_file(target, (".parquet", *TEXT_EXTENSIONS))
+    is_text = target is not None and target.suffix.lower() in TEXT_EXTENSIONS
+    path = None if is_text else target  # text is written beside a score file of the default name
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
         if not run.endswith(".onnx"):
@@ -90,10 +94,14 @@ def evaluate(
     if not current_rank().is_rank0:
         return 0
     accuracy = result.accuracy
+    if target and is_text:
+        write_scores_text(target, read_video_scores(result.path), result.to_json())
     if json:
         print_json(result.to_json())
     else:
         _print(result)
+        if target and is_text:
+            print_line(f"wrote {target}")
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(accuracy.num_failed_videos, accuracy.num_videos) or (3 if accuracy.num_failed_views else 0)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_output_file, is_stream
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 
@@ -58,7 +58,7 @@ def extract(
     Args:
         run: A run folder, a .safetensors file, or a catalogue name.
         videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
-        output: The Parquet file to write.
+        output: The file to write: .parquet, .csv, or .npz for NumPy.
         clips: Clips for each video, uniformly spaced (default: 10).
         step: One clip every so many frames, instead of --clips.
 
@@ -67,11 +67,11 @@ def extract(
 
     Examples:
         muybridge extract runs/first videos/ -o features.parquet
-        muybridge extract runs/first match.mp4 --step 16 -o dense.parquet
+        muybridge extract runs/first match.mp4 --step 16 -o dense.npz
     """
     if step is not None and clips is not None:
         raise ValueError(f"--step {step} and --clips {clips} exclude each other; leave one of them out")
-    check_output_file(Path(output), (".parquet",))
+    check_output_file(Path(output), (".parquet", ".csv", ".npz"))
 
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos
@@ -122,5 +122,7 @@ def extract(
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    print_line(f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}")
+    # Standard output may be the file: -o /dev/stdout.
+    summary = f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}"
+    print_line(summary, error=is_stream(Path(output)))
     return 3 if failed_videos else 0

@@ -41,6 +41,7 @@ _SENTENCE_BY_PHRASE = {
     "not enough memory": _MEMORY_FULL,
     "can't allocate memory": _MEMORY_FULL,
     "std::bad_alloc": _MEMORY_FULL,
+    "failed to map segment from shared object": _MEMORY_FULL,
 }
 
 
@@ -50,9 +51,9 @@ def describe_shortage(error: Exception) -> str | None:
         return _GPU_MEMORY_FULL
     if isinstance(error, MemoryError):  # pyarrow's too
         return _MEMORY_FULL
-    if isinstance(error, OSError):
-        return _SENTENCE_BY_ERRNO.get(error.errno or 0)
-    if isinstance(error, ImportError | RuntimeError):
+    if isinstance(error, OSError) and error.errno:
+        return _SENTENCE_BY_ERRNO.get(error.errno)
+    if isinstance(error, ImportError | RuntimeError | OSError):  # an OSError of a worker process has lost its number
         return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in str(error)), None)
     return None
 

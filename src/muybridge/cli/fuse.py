@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from muybridge.bounds import Weight
 from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
 from muybridge.text import format_percent, sanitize_text
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from muybridge.evaluation.fuse import Fusion
 
 
-def fuse(scores: list[str], *, weights: list[Weight] | None = None, json: bool = False) -> int:
+def fuse(
+    scores: list[str], *, weights: list[Weight] | None = None, output: str | None = None, json: bool = False
+) -> int:
     """Averages the class probabilities of score files of the same videos, view by view.
 
     Args:
         scores: Score files written by `muybridge evaluate`.
         weights: One weight for each file (default: all equal).
+        output: Also write the average to this .csv or .json file, with a row for each video.
         json: Print JSON.
 
     Returns:
@@ -27,13 +31,19 @@ def fuse(scores: list[str], *, weights: list[Weight] | None = None, json: bool =
 
     Examples:
         muybridge fuse runs/rgb/scores/test.parquet runs/flow/scores/test.parquet
-        muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 --json
+        muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 -o fused.csv
     """
     from muybridge.evaluation.fuse import fuse as fuse_scores
     from muybridge.evaluation.scores import read_scores
+    from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
+
+    if output:
+        check_output_file(Path(output), TEXT_EXTENSIONS)
 
     members = [read_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
+    if output:
+        write_scores_text(Path(output), fusion.scores, fusion.to_json())
     if json:
         print_json(fusion.to_json())
     else:

@@ -33,6 +33,7 @@ VERBS = {
     "evaluate": "score a data set by the paper's protocol",
     "studio": "watch, annotate, train and correct in the browser",
     "predict": "name the classes of video files and folders, with probabilities",
+    "watch": "name the classes of a camera or stream while it runs",
     "study": "rerun a table or figure of the paper",
     "fuse": "average the scores of several networks, such as RGB and optical flow",
     "extract": "write features of video files and folders",

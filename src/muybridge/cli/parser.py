@@ -22,6 +22,7 @@ TYPES = {
     "tuple": "a list such as [1,2]",
 }
 SHORT_OPTIONS = {"output": "-o"}
+SHORT_NAMES = {"lr": "learning-rate", "bs": "batch-size", "wd": "weight-decay", "pretrained": "init", "weights": "init"}
 
 
 def show_option(name: str) -> str:
@@ -122,6 +123,9 @@ class VerbParser(ArgumentParser):
         if unknown := re.search(r"nrecognized arguments: (--[\w.-]+)", message):
             option = show_option(unknown[1])
             return f"there is no option {option}{_did_you_mean(option, options.values())}"
+        if unknown := re.search(r"nrecognized arguments: (\S+)", message):
+            remedy = f"; a data set is given as --data {unknown[1]}" if "data" in options else ""
+            return f"{unknown[1]} belongs to no option{remedy}"
         if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
             name = f"{unknown[1]}.{unknown[2]}"
             return f"there is no setting {name}{_did_you_mean(name, options)}"
@@ -133,10 +137,13 @@ class VerbParser(ArgumentParser):
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint with the nearest known name; a name that lacks only its group counts as near."""
+    """A hint with the nearest known name; a name that lacks only its group, or is short in the field, counts as near."""
     known = list(known)
     bare = name.removeprefix("--")
-    same_end = [option for option in known if option.endswith(f".{bare}")]
+    bare = SHORT_NAMES.get(bare, bare)
+    same_end = [option for option in known if option.removeprefix("--") == bare or option.endswith(f".{bare}")]
+    if len(same_end) > 1 and f"--training.{bare}" in same_end:
+        same_end = [f"--training.{bare}"]
     near = same_end if len(same_end) == 1 else difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 

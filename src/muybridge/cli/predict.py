@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Interval
 
@@ -16,17 +15,17 @@ from muybridge.cli.output import (
     compute_exit_code,
     print_notes,
 )
+from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_predictions
 from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
 from muybridge.records import Checkpoint
-from muybridge.terminal import print_document, print_line, print_lines
+from muybridge.terminal import print_lines
 from muybridge.text import join_names
 
 if TYPE_CHECKING:
     from muybridge.prediction.inputs import VideoInputs
     from muybridge.prediction.recognizer import Prediction, Recognizer
 
-TABLE_EXTENSIONS = (".parquet", ".csv")
 SEGMENTATION_OPTIONS = ("minimum_probability", "minimum_seconds", "smoothing_seconds")
 
 
@@ -102,17 +101,17 @@ class OutputArguments:
     json: bool = False
     """Print one JSON object for each video."""
     output: str | None = None
-    """Write the timeline to this file, or into this folder for several videos; without --timeline, the classes of all videos
-    into this table, .parquet or .csv."""
+    """Write to this file, as its extension says: .parquet or .csv (a table of classes), .json, .jsonl or .txt; with --timeline
+    also .srt, or a folder for a file a video. - is standard output."""
     explain: str | None = None
     """Write an MP4 that shows where and when the network sees the most probable class of a video (Grad-CAM)."""
     ray: str | None = None
     """With a table as -o: work on the Ray cluster at this address (auto: the running one)."""
 
-    def is_table(self, timeline: str | None) -> bool:
-        """Whether the classes of all videos go into one table; with a timeline, .csv is the timeline."""
-        extensions = (".parquet",) if timeline else TABLE_EXTENSIONS
-        return self.output is not None and Path(self.output).suffix.lower() in extensions
+    def with_timeline(self, timeline: str | None) -> OutputOptions:
+        """Where predictions go, and in which format."""
+        file = None if self.output in (None, "-") else Path(str(self.output))
+        return OutputOptions(file, timeline, self.json)
 
 
 def predict(
@@ -141,7 +140,7 @@ def predict(
         muybridge predict runs/first match.mp4 --timeline
         muybridge predict runs/first match.mp4 --timeline csv --step 4 --timeline-mode convolutional
         muybridge predict r2plus1d_18-kinetics400-torchvision holiday.mp4
-        muybridge predict runs/first match.mp4 --timeline srt -o match.srt
+        muybridge predict runs/first match.mp4 --timeline -o match.srt
         muybridge predict runs/first match.mp4 --explain why.mp4
         muybridge predict runs/first videos/ -o predictions.csv
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
@@ -161,34 +160,31 @@ def predict(
     from muybridge.weights.address import select_checkpoint
 
     weights = select_checkpoint(run, classification.checkpoint)
-    if output.is_table(timeline.timeline):
+    where = output.with_timeline(timeline.timeline)
+    if where.is_table:
         return write_table(weights, inputs, _select_table_options(classification, output))
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
-    prints_timeline_only = timeline.timeline not in (None, "text") and not output.output and not output.json
-    if prints_timeline_only and len(files) > 1:
-        raise ValueError(f"--timeline {timeline.timeline} prints one video's timeline only; name a folder with -o")
-    if output.output and len(files) == 1 and not Path(output.output).is_dir():
-        check_output_file(Path(output.output), (f".{timeline.timeline}",))
+    where.check_videos(len(files))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
-    members = [recognizer, *others]
-    num_failed = 0
-    predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
-    for prediction in inputs.add_problems(predictions):
-        failed = prediction.status != "ok"
-        num_failed += failed
-        if output.json:
-            print_line(json.dumps(_to_json(prediction, recognizer, timeline.timeline)))
-        elif failed or not prints_timeline_only:
-            _print(prediction, show_segments=timeline.timeline == "text")
-        if not failed and (output.output or prints_timeline_only):
-            _write_timeline(prediction, recognizer, files, str(timeline.timeline), output.output)
-        if not failed and output.explain:
-            _write_explanation(prediction, recognizer, output.explain, classification.source_fps)
+    report, num_failed = PredictionOutput(where, recognizer.classes, files), 0
+    with follow_predictions(files, finishes_on_signal=timeline.timeline is not None) as progress:
+        members = [replace(recognizer, on_progress=progress.update_share), *others]
+        predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
+        for prediction in inputs.add_problems(predictions):
+            progress.finish_video()
+            num_failed += prediction.status != "ok"
+            report.add(prediction)
+            if prediction.status == "ok" and output.explain:
+                _write_explanation(prediction, recognizer, output.explain, inputs.rates.get(prediction.video))
+            if progress.is_stopping:
+                break
+        report.finish()
+        progress.raise_if_stopping()
     return compute_exit_code(num_failed, len(files))
 
 
@@ -218,7 +214,8 @@ def _check_arguments(
     """Refuses options that exclude each other, before anything is loaded."""
     if output.ray and classification.workers is not None:
         raise ValueError("--workers are those of this machine; leave it out, or leave out --ray")
-    is_table = output.is_table(timeline.timeline)
+    where = output.with_timeline(timeline.timeline)
+    is_table = where.is_table
     if output.ray and not is_table:
         raise ValueError("--ray writes predictions into a file; name it, such as -o predictions.parquet")
     if ensemble.weights and not ensemble.with_:
@@ -241,12 +238,9 @@ def _check_arguments(
             )
         check_output_file(Path(str(output.output)))
         return
+    where.check()
     if output.explain:
         _check_explanation(run, ensemble, output.explain)
-    if output.output and timeline.timeline in (None, "text"):
-        raise ValueError(
-            "-o is for a timeline, or a table of classes that ends in .parquet or .csv; add --timeline json, csv or srt"
-        )
     if timeline.timeline and ensemble.with_:
         raise ValueError("a timeline is made by one network; leave out --with, or --timeline")
 
@@ -314,42 +308,3 @@ def _predict_each(
     yield from members[0].predict_each(
         videos, clips=clips, top=top, timeline=options, source_fps=rates, workers=workers
     )
-
-
-def _to_json(prediction: Prediction, recognizer: Recognizer, timeline: str | None) -> dict[str, Any]:
-    from muybridge.prediction.timeline import timeline_to_json
-
-    if timeline is None:
-        return prediction.to_json()
-    values = timeline_to_json(prediction.windows, prediction.segments, recognizer.card.classes)
-    return {**prediction.to_json(), "timeline": values}
-
-
-def _print(prediction: Prediction, *, show_segments: bool) -> None:
-    print_line(prediction.video)
-    if prediction.status != "ok":
-        print_line(f"  {prediction.status}: {prediction.reason}")
-        return
-    for label, probability in prediction.classes:
-        print_line(f"  {100 * probability:5.1f} %  {label}")
-    if prediction.reason:
-        print_line(f"  ({prediction.reason})")
-    if show_segments:
-        for segment in prediction.segments:
-            span = f"{segment.start_seconds:7.2f} - {segment.end_seconds:7.2f} s"
-            print_line(f"  {span}  {segment.label} ({100 * segment.mean_probability:.0f} %)")
-
-
-def _write_timeline(
-    prediction: Prediction, recognizer: Recognizer, videos: Sequence[str], timeline_format: str, output: str | None
-) -> None:
-    from muybridge.files.atomic import write_text
-    from muybridge.prediction.timeline_files import format_timeline, resolve_timeline_path
-
-    text = format_timeline(prediction, recognizer.card.classes, timeline_format)
-    if output is None:
-        print_document(text)
-        return
-    path = resolve_timeline_path(prediction.video, videos, timeline_format, Path(output))
-    write_text(path, text)
-    print_line(f"wrote {path}", error=True)

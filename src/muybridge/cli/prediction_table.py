@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.stop import stop_on_signals
-from muybridge.terminal import print_line, print_lines
+from muybridge.files.atomic import is_stream
+from muybridge.terminal import print_lines
 from muybridge.text import format_count
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
     if options.json:
         print_json({"predictions": options.output, **summary.to_json()})
     else:
-        print_line(f"{format_count(len(videos), 'video')}, {summary.num_failed} of them failed: {options.output}")
-        print_lines(_format_summary(summary))
+        # Standard output may be the file: -o /dev/stdout.
+        is_file = is_stream(Path(options.output))
+        counts = f"{format_count(len(videos), 'video')}, {summary.num_failed} of them failed: {options.output}"
+        print_lines([counts, *_format_summary(summary)], error=is_file)
     return compute_exit_code(summary.num_failed, len(videos))
 
 

@@ -32,6 +32,8 @@ class ServerArguments:
     """More folders whose files may be opened."""
     allowed_hosts: list[str] | None = None
     """Names of this server behind a reverse proxy."""
+    max_upload_gib: Annotated[float, Interval(gt=0, le=64)] = 4.0
+    """Size of an upload."""
     no_browser: bool = False
     """Print the address only, and open no browser."""
 
@@ -52,6 +54,7 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
         import uvicorn
 
         from muybridge.studio.config import StudioConfig, create_token
+        from muybridge.studio.server_metrics import prepare_for_workers
     except ImportError as error:
         raise ImportError(f"the studio needs more packages ({error}); pip install 'muybridge[studio]'") from error
     folders = [_resolve_folder(path) for path in (folder, *(server.allow or ()))]
@@ -63,7 +66,10 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
         port=port,
         allowed_hosts=tuple(server.allowed_hosts or ()),
         model=model,
+        max_upload_bytes=round(server.max_upload_gib * 2**30),
     )
+    if server.workers > 1:
+        prepare_for_workers(config.state_path / "metrics")
     config.export()
     address = f"http://{_format_host(server.host)}:{port}/?token={config.token}"
     print_line(f"Muybridge Studio serves {folders[0]} at")

@@ -36,6 +36,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "frames_per_second": ("fps", "frame_rate", "framerate", "source_fps"),
 })
 # fmt: on
+_ROLES_OF_TRAINING = ("label", "split", "group")
 _ROLES_OF_VERSION_0_1 = ("path", "label", "split", "group", "start_seconds", "end_seconds")
 
 
@@ -99,11 +100,11 @@ def is_header(cells: Sequence[str], columns: str | None) -> bool:
     return bool(names & {"path", *(SYNONYMS["path"] if columns is None else ())})
 
 
-def map_columns(names: Sequence[str], columns: str | None) -> ColumnMapping:
+def map_columns(names: Sequence[str], columns: str | None, *, needs_labels: bool = True) -> ColumnMapping:
     """The mapping of a header; `columns` is the argument of `--columns`, AS_VERSION_0_1, or None to guess.
 
     Roles that `columns` leaves out are guessed too. Raises ValueError where it names a column that is not there, and where
-    two columns may be meant.
+    two columns may be meant, unless that is by a role that matters to training only and `needs_labels` is off.
     """
     normalized = [_normalize_column_name(name) for name in names]
     given = {} if columns in (None, AS_VERSION_0_1) else _parse_columns(str(columns))
@@ -121,7 +122,11 @@ def map_columns(names: Sequence[str], columns: str | None) -> ColumnMapping:
         exact = [index for index, name in enumerate(normalized) if name == role and index not in taken]
         accepted = synonyms if columns != AS_VERSION_0_1 else ()
         candidates = exact or [i for i, name in enumerate(normalized) if name in accepted and i not in taken]
-        if len(candidates) > 1:
+        if len(candidates) > 1 and not needs_labels and role in _ROLES_OF_TRAINING:
+            continue
+        if len({normalized[index] for index in candidates}) < len(candidates):
+            problems.append(f"{len(candidates)} columns are called {names[candidates[0]]}; rename them")
+        elif len(candidates) > 1:
             choices = " or ".join(f"--columns {role}={names[index]}" for index in candidates)
             problems.append(
                 f"{' and '.join(names[index] for index in candidates)} may both be the {role}; say {choices}"

@@ -16,9 +16,10 @@ from muybridge.datasets.text_table import TextRow, read_text_lines
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
 _SOMETHING_COLUMNS = ("path", "label")
+_NUM_SHOWN_CHARACTERS = 40  # of an entry that is no object
 
 
-def read_json_table(path: Path, columns: str | None) -> ListTable:
+def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = True) -> ListTable:
     """The rows of a JSON list. Raises ValueError for JSON that is none of the three layouts."""
     text = "".join(read_text_lines(path))
     try:
@@ -27,17 +28,20 @@ def read_json_table(path: Path, columns: str | None) -> ListTable:
         raise ValueError(f"{path} is not a JSON file: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
         return _read_activitynet(path, content["database"])
-    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+    objects = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
+    if not objects:
         raise ValueError(
             f"{path} is not a list of videos: expected an array of objects with a path each, such as "
             '[{"path": "a.mp4", "label": "hug"}], a list of Something-Something V2, or one of ActivityNet'
         )
-    if columns is None and all({"id", "template"} <= entry.keys() for entry in content):
+    if columns is None and {"id", "template"} <= objects[0].keys():
         return ListTable(_map_as_named(_SOMETHING_COLUMNS), _make_something_rows(content), False)
-    names = tuple(dict.fromkeys(str(name) for entry in content for name in entry))
-    mapping = map_named_columns(path, names, columns)
+    names = tuple(dict.fromkeys(str(name) for entry in objects for name in entry))
+    mapping = map_named_columns(path, names, columns, needs_labels=needs_labels)
     rows = [
         TextRow(number, tuple(_format_value(entry.get(name)) for name in names))
+        if isinstance(entry, dict)
+        else TextRow(number, (), f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path")
         for number, entry in enumerate(content, start=1)
     ]
     return ListTable(mapping, rows, True, describe_mapping(path, mapping))
@@ -55,9 +59,12 @@ def _format_value(value: Any) -> str:
     return str(value).strip()
 
 
-def _make_something_rows(entries: Sequence[Mapping[str, Any]]) -> Iterator[TextRow]:
+def _make_something_rows(entries: Sequence[Any]) -> Iterator[TextRow]:
     """A row for each entry; the class is the template without the brackets around its placeholders."""
     for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or not {"id", "template"} <= entry.keys():
+            yield TextRow(number, (), "is no entry of Something-Something V2: it lacks id or template")
+            continue
         label = str(entry["template"]).replace("[", "").replace("]", "")
         yield TextRow(number, (str(entry["id"]).strip(), label.strip()))
 

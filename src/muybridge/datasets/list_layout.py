@@ -26,14 +26,15 @@ class ListTable:
     notes: tuple[str, ...] = ()
 
 
-def read_text_table(path: Path, columns: str | None, root: Path) -> ListTable:
+def read_text_table(path: Path, columns: str | None, root: Path, *, needs_labels: bool = True) -> ListTable:
     """The rows of a text file. Raises ValueError where the first line is neither a header nor a video."""
     lines = read_text_lines(path)
     first = next((line for line in lines if line.strip()), "")
     for delimiter in _DELIMITERS:
         cells = split_line(first, delimiter)
         if is_header(cells, columns) and not any(map(has_video_extension, cells)):
-            return _read_with_header(path, lines, cells, delimiter, columns)
+            mapping = map_named_columns(path, cells, columns, needs_labels=needs_labels)
+            return _read_with_header(path, lines, mapping, delimiter)
     layout = _find_headerless_layout(first, VideoFinder(root)) if columns is None else None
     if layout is None:  # no column is the path: the caller says which are there
         names = max((split_line(first, delimiter) for delimiter in _DELIMITERS[:3]), key=len, default=())
@@ -44,19 +45,18 @@ def read_text_table(path: Path, columns: str | None, root: Path) -> ListTable:
     return ListTable(mapping, rows, False, (f"{path} has no header; its columns are taken as {', '.join(names)}.",))
 
 
-def _read_with_header(
-    path: Path, lines: Sequence[str], cells: tuple[str, ...], delimiter: Delimiter, columns: str | None
-) -> ListTable:
-    mapping = map_named_columns(path, cells, columns)
-    rows = parse_rows(lines, delimiter, num_columns=len(cells))
+def _read_with_header(path: Path, lines: Sequence[str], mapping: ColumnMapping, delimiter: Delimiter) -> ListTable:
+    rows = parse_rows(lines, delimiter, num_columns=len(mapping.names))
     next(rows)  # the header
     return ListTable(mapping, rows, True, describe_mapping(path, mapping))
 
 
-def map_named_columns(path: Path, names: Sequence[str], columns: str | None) -> ColumnMapping:
+def map_named_columns(
+    path: Path, names: Sequence[str], columns: str | None, *, needs_labels: bool = True
+) -> ColumnMapping:
     """`map_columns`, with the name of the list in what it raises."""
     try:
-        return map_columns(names, columns)
+        return map_columns(names, columns, needs_labels=needs_labels)
     except ValueError as error:
         raise ValueError(f"the columns of {path} are not clear: {error}") from error
 

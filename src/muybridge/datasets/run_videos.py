@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.files.atomic import atomic_write
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.parsing import parse_json_object
 from muybridge.text import format_count, join_names
 
 FILE_NAME = "videos.parquet"
@@ -68,10 +70,13 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
+        table = read_parquet(path)
+    except PARQUET_ERRORS as error:
         raise ValueError(f"{path} is damaged ({error}); restore it, or start a new run with another -o") from error
-    header = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    header = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT}")
-    return RunVideos(table.replace_schema_metadata(None), tuple(header["classes"]))
+    classes = header.get("classes")
+    if not isinstance(classes, list) or {"video", "split"} - set(table.column_names):
+        raise ValueError(f"{path} lacks videos, splits or classes; restore it, or start a new run with another -o")
+    return RunVideos(table.replace_schema_metadata(None), tuple(map(str, classes)))

@@ -172,9 +172,9 @@ def read_video_list(
 def read_table(path: Path, columns: str | None, root: Path | None = None, *, needs_labels: bool = True) -> ListTable:
     """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list."""
     if path.suffix.lower() == ".json":
-        table = read_json_table(path, columns)
+        table = read_json_table(path, columns, needs_labels=needs_labels)
     else:
-        table = read_text_table(path, columns, path.parent if root is None else root)
+        table = read_text_table(path, columns, path.parent if root is None else root, needs_labels=needs_labels)
     required = ("path", "label") if needs_labels else ("path",)
     missing = [role for role in required if role not in table.mapping.indices]
     if missing:

@@ -58,6 +58,7 @@ class EvaluationJob:
     evaluation: EvaluationSettings
     loading: LoadingSettings
     precision: Precision = "fp32"  # of the scorer; it stands in the score file
+    remarks: tuple[str, ...] = ()  # what belongs beside the accuracy; they stand in the score file
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
@@ -130,7 +131,10 @@ def evaluate_split(
         own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
-    overlap = _find_overlap(weights, job, refuse=refuse_overlap)
+    overlap, checkpoint = _find_overlap(weights, job, refuse=refuse_overlap), find_checkpoint(address)
+    if overlap:
+        remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
+        job = replace(job, remarks=tuple(remarks))
     with (
         stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
@@ -145,7 +149,7 @@ def evaluate_split(
                 on_progress(num_videos, len(job.manifest))
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
-    return replace(result, overlap=overlap, checkpoint=find_checkpoint(address))
+    return replace(result, overlap=overlap, checkpoint=checkpoint)
 
 
 def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:
@@ -234,7 +238,7 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    execution = describe_execution(device, job.precision)
+    execution = describe_execution(device, job.precision) | ({"remarks": job.remarks} if job.remarks else {})
     writer: VideoScoresWriter | ViewScoresWriter | None = None
     if process_group.is_rank0:
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from muybridge.bounds import Fold, check_fields
 from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import open_parquet, read_bounded
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+REMARKS_METADATA_KEY = b"muybridge_remarks"  # what a reader has to know beside the accuracy
 EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
@@ -185,8 +186,16 @@ def write_scores(
 
 
 def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
-    """The schema metadata that says how scores were computed; empty where it is not known."""
-    return {} if execution is None else {EXECUTION_METADATA_KEY: json.dumps(dict(execution))}
+    """The schema metadata that says how scores were computed; empty where it is not known.
+
+    `remarks` of the execution, sentences without which the accuracy flatters, have a key of their own.
+    """
+    if execution is None:
+        return {}
+    values = dict(execution)
+    remarks = values.pop("remarks", ())
+    metadata = {EXECUTION_METADATA_KEY: json.dumps(values)}
+    return {**metadata, REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})} if remarks else metadata
 
 
 def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -199,6 +208,15 @@ def read_execution(path: Path) -> dict[str, Any] | None:
     """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
+
+
+def read_remarks(path: Path) -> tuple[str, ...]:
+    """The sentences that belong beside the accuracy of a score file, such as how many training videos are included."""
+    text = (pq.read_schema(path).metadata or {}).get(REMARKS_METADATA_KEY)
+    if text is None:
+        return ()
+    remarks = parse_json_object(text, f"the metadata of {path}").get("remarks")
+    return tuple(map(str, remarks)) if isinstance(remarks, list) else ()
 
 
 def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -224,12 +242,12 @@ def read_scores(path: Path) -> Scores:
     if not path.is_file():
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
     try:
-        with open_parquet(path, page_checksum_verification=True) as file:
-            header = _parse_header(file.schema_arrow)
-            _check_columns(file.schema_arrow)
-            table = read_bounded(file, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
+        schema = pq.read_schema(path)
+        header = _parse_header(schema)
+        _check_columns(schema)
+        table = read_parquet(path, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
         return Scores(table, header)
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
     except ValueError as error:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
@@ -30,11 +31,12 @@ from muybridge.evaluation.scores import (
     make_part_settings,
     read_scores,
 )
-from muybridge.files.parquet_file import check_table_size, open_parquet
+from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 
 PART_VIDEOS = 256  # the most that a kill loses
+_MAX_ROWS_AT_A_TIME = 65_536
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(
@@ -105,7 +107,7 @@ def read_video_scores(path: Path) -> VideoScores:
     """
     try:
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
 
@@ -113,17 +115,15 @@ def read_video_scores(path: Path) -> VideoScores:
 def has_video_rows(path: Path) -> bool:
     """Whether a score file has a row a video rather than a row a view; False for a missing file or one that is not Parquet."""
     try:
-        if not path.is_file():
-            return False
-        with open_parquet(path) as file:
-            return VIDEO_SCORES_METADATA_KEY in (file.schema_arrow.metadata or {})
-    except (pa.ArrowException, OSError):
+        return path.is_file() and VIDEO_SCORES_METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except PARQUET_ERRORS:
         return False
 
 
 def _read_video_rows(path: Path) -> VideoScores:
-    """Read and check a file with a row a video, one row group at a time to bound memory."""
-    with open_parquet(path, page_checksum_verification=True) as file:
+    """Read and check a file with a row a video, some rows at a time to bound memory."""
+    num_rows_at_a_time = min(_MAX_ROWS_AT_A_TIME, check_parquet(path))
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):
             raise ValueError(f"{path} does not have the columns {', '.join(SCHEMA.names)}; evaluate again")
@@ -137,8 +137,8 @@ def _read_video_rows(path: Path) -> VideoScores:
         probabilities = np.full((num_rows, len(header.classes)), np.nan)
         columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNT_COLUMNS)}
         first_row = 0
-        for row_group in range(file.num_row_groups):
-            table = file.read_row_group(row_group)
+        for batch in file.iter_batches(num_rows_at_a_time):
+            table = pa.Table.from_batches([batch])
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
             if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():

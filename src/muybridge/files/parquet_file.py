@@ -1,69 +1,94 @@
 """Reading Parquet files that anybody may have written: memory is bounded before it is allocated.
 
 A file of some kilobytes can hold a billion rows, since repeated values take no space in it. What a table takes in memory is
-computed from the numbers of values that the file states, where a value has a fixed size; strings are read in batches, and
-counted, where they could exceed the limit (`limits.TABLE_BYTES`).
+computed from the numbers of values that the file's footer states, where a value has a fixed size; strings are read in
+batches, and counted, where they could exceed the limit (`limits.TABLE_BYTES`). Where the pages disagree with the footer, a
+child process of limited memory reads the file first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import io
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from muybridge.files.limited_child import check_in_child
+from muybridge.files.parquet_pages import agrees_with_footer
 from muybridge.limits import TABLE_BYTES
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
-SUSPECT_BATCH_ROWS = 4096
+_MAX_BATCH_ROWS = 65_536
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file: OSError also without a fault of the system, the last for names that are no text."""
 
 
-def open_parquet(source: str | Path | pa.BufferReader, **options: Any) -> pq.ParquetFile:
-    """An open file. Raises pyarrow's ArrowException for one that is damaged, also where pyarrow itself raises another."""
-    with _damage_as_arrow_error():
-        return pq.ParquetFile(source, **options)
+def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a file, or in the content of one. Checksums of pages are verified.
 
-
-@contextmanager
-def _damage_as_arrow_error() -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise pa.ArrowInvalid(f"its names of columns are not UTF-8: {error}") from error
-    except OSError as error:
-        if error.errno is not None:  # of the operating system
-            raise
-        raise pa.ArrowInvalid(str(error)) from error
-
-
-def read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in an open file. Raises ValueError where it would take more memory than the limit."""
-    chunks = [
-        (chunk.num_values, chunk.total_uncompressed_size, chunk.physical_type == "BYTE_ARRAY")
-        for chunk in _list_chunks(file.metadata, columns)
-    ]
-    fixed = sum(max(num_values * BYTES_OF_A_VALUE, num_bytes) for num_values, num_bytes, _ in chunks)
-    check_table_size(fixed)
-    # No string is longer than all of its column's strings in the file.
-    longest = sum(num_values * num_bytes for num_values, num_bytes, is_text in chunks if is_text)
-    with _damage_as_arrow_error():
-        if fixed + longest <= TABLE_BYTES.value:
+    Raises ValueError where it would take more memory than the limit, OSError and pa.ArrowException where it cannot be read.
+    """
+    num_rows = check_parquet(source)
+    opened = str(source) if isinstance(source, Path) else pa.BufferReader(source)
+    with pq.ParquetFile(opened, page_checksum_verification=True) as file:
+        if num_rows >= file.metadata.num_rows:
             return file.read(columns=columns)
         batches, num_bytes = [], 0
-        for batch in file.iter_batches(SUSPECT_BATCH_ROWS, columns=columns):
+        for batch in file.iter_batches(num_rows, columns=columns):
             num_bytes += batch.nbytes
             check_table_size(num_bytes)
             batches.append(batch)
-    return pa.Table.from_batches(batches)
+        return pa.Table.from_batches(batches)
 
 
-def _list_chunks(metadata: pq.FileMetaData, columns: Sequence[str] | None) -> list[pq.ColumnChunkMetaData]:
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    return [chunk for chunk in chunks if columns is None or chunk.path_in_schema.partition(".")[0] in columns]
+def check_parquet(source: Path | bytes) -> int:
+    """How many rows of a file can be read at a time within the limit. Raises as `read_parquet`."""
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
+        metadata = pq.read_metadata(opened)
+        groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+        num_bytes = sum(max(chunk.num_values * BYTES_OF_A_VALUE, chunk.total_uncompressed_size) for chunk in chunks)
+        check_table_size(num_bytes)
+        texts = [chunk for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+        # No string is longer than all strings of its column in its group of rows.
+        longest = max((chunk.total_uncompressed_size for chunk in texts), default=0)
+        if sum(chunk.num_values * chunk.total_uncompressed_size for chunk in texts) <= TABLE_BYTES.value - num_bytes:
+            num_rows = int(metadata.num_rows)
+        else:
+            num_rows = min(_MAX_BATCH_ROWS, TABLE_BYTES.value // int(longest))
+        has_lists_of_text = any(
+            column.max_repetition_level and column.physical_type == "BYTE_ARRAY"
+            for column in map(metadata.schema.column, range(metadata.num_columns))
+        )
+        if has_lists_of_text or not agrees_with_footer(opened, metadata):
+            _try_in_child(source)
+    return max(1, num_rows)
+
+
+def _try_in_child(source: Path | bytes) -> None:
+    if isinstance(source, Path):
+        check_in_child(_read_in_batches, str(source), TABLE_BYTES)
+        return
+    with tempfile.NamedTemporaryFile(prefix="muybridge-", suffix=".parquet") as temporary:
+        temporary.write(source)
+        temporary.flush()
+        check_in_child(_read_in_batches, temporary.name, TABLE_BYTES)
+
+
+def _read_in_batches(path: str) -> None:
+    """Read all columns and keep nothing. Raises ValueError where they would take more memory than the limit.
+
+    Damage is left to the caller, who meets it when it reads the file itself.
+    """
+    with suppress(pa.ArrowInvalid, OSError), pq.ParquetFile(path) as file:
+        num_bytes = 0
+        for batch in file.iter_batches(_MAX_BATCH_ROWS):
+            num_bytes += batch.nbytes
+            check_table_size(num_bytes)
 
 
 def check_table_size(num_bytes: int) -> None:

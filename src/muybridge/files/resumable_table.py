@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from muybridge.files.atomic import atomic_write, check_output_file, is_stream, remove_partial_files
 from muybridge.files.lock import lock_folder
+from muybridge.files.parquet_file import read_parquet
 
 SETTINGS_KEY = b"muybridge_parts"
 
@@ -79,9 +80,7 @@ class ResumableTable:
 
     def read_column(self, name: str) -> list[Any]:
         """The values of a column in the parts on disk."""
-        return [
-            value for part in self._list_part_paths() for value in pq.read_table(part, columns=[name])[name].to_pylist()
-        ]
+        return [value for part in self._list_part_paths() for value in read_parquet(part, [name])[name].to_pylist()]
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Adds rows. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
@@ -102,8 +101,7 @@ class ResumableTable:
     def iterate_tables(self) -> Iterator[pa.Table]:
         """The parts on disk, in the order they were written."""
         for part in self._list_part_paths():
-            with pq.ParquetFile(part, page_checksum_verification=True) as file:
-                yield file.read().replace_schema_metadata(None)
+            yield read_parquet(part).replace_schema_metadata(None)
 
     def write_file(
         self,

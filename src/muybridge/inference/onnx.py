@@ -230,6 +230,7 @@ class OnnxScorer:
                 "reading .onnx files needs onnxruntime; install it with `pip install 'muybridge[onnx]'`"
             ) from error
         check_onnx_file(path)
+        self._run_errors = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         preferred = ["CUDAExecutionProvider"] if device.type == "cuda" else []
@@ -256,7 +257,13 @@ class OnnxScorer:
         """
         check_finite_clips(clips_ncthw)
         clips = clips_ncthw.detach().float().cpu().contiguous().numpy()
-        (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
+        try:
+            (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
+        except self._run_errors as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"the ONNX file cannot be run on clips of shape {clips.shape} ({reason}); export it again"
+            ) from error
         expected = (len(clips), len(self.card.classes))
         if logits.shape != expected:
             raise ValueError(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from muybridge.weights.tensor_checks import format_problems
+from muybridge.files.limited_child import check_in_child
+from muybridge.limits import ONNX_BYTES
+from muybridge.text import join_names
 
 # Those of `write_onnx`, and those that optimizers and quantizers replace them by.
 _OPERATORS = {
@@ -31,6 +34,7 @@ _OPERATORS = {
         "MatMulInteger",
     ),
 }
+_MAX_LISTED_PROBLEMS = 3
 _MAX_PADDING = 64  # of a convolution, pool or Pad on one side
 _MAX_CLIP_MULTIPLE = 256  # elements of a value by those of the clip; conv1 has 6 times as many as an RGB clip
 
@@ -38,24 +42,32 @@ _MAX_CLIP_MULTIPLE = 256  # elements of a value by those of the clip; conv1 has 
 def check_onnx_file(path: Path) -> None:
     """Raise ValueError for a file that is not ONNX, weights that are not finite, or operators and sizes as above.
 
-    ImportError if onnx is not installed.
+    A child process of limited memory looks at it: two bytes of a file can be a node, which takes hundreds. Raises ImportError
+    if onnx is not installed, and OSError.
     """
+    if find_spec("onnx") is None:
+        raise ImportError("reading .onnx files needs onnx; install it with `pip install 'muybridge[onnx]'`")
+    path.stat()
     try:
-        import onnx  # noqa: PLC0415  (an extra)
-        from google.protobuf.message import DecodeError  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError("reading .onnx files needs onnx; install it with `pip install 'muybridge[onnx]'`") from error
+        check_in_child(_inspect_onnx_file, str(path), ONNX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path} is not run: {error}; export it again with `muybridge weights export`") from error
+
+
+def _inspect_onnx_file(path: str) -> None:
+    """As `check_onnx_file`, in this process."""
+    import onnx  # noqa: PLC0415  (an extra)
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise ValueError(f"{path} is not an ONNX file, or is truncated ({error}); export it again") from error
+        raise ValueError(f"it is not an ONNX file, or is truncated ({error})") from error
     problems = [*_list_operator_problems(model), *_list_weight_problems(onnx, model)]
     if not problems:
         problems += _list_size_problems(onnx, model)
     if problems:
-        raise ValueError(
-            f"{path} is not run: {format_problems(problems)}; export it again with `muybridge weights export`"
-        )
+        raise ValueError(join_names(problems, "; ", max_names=_MAX_LISTED_PROBLEMS))
 
 
 def _list_operator_problems(model: Any) -> Iterator[str]:

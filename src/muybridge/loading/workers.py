@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.loading.datasets import VideoDataset
-from muybridge.memory import keep_freed_memory
+from muybridge.memory import declare_reader_process, keep_freed_memory
 from muybridge.prepared.object_store import ObjectStoreError
 from muybridge.settings import LoadingSettings
 
@@ -120,6 +120,7 @@ def _is_lost_worker_error(error: Exception) -> bool:
 
 def _initialize_worker(worker_id: int) -> None:
     exit_with_parent()  # torch watches the system parent, which is the fork server and outlives the training process
+    declare_reader_process()
     keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
     worker_info: Any = get_worker_info()  # torch declares no type for its dataset
     worker_info.dataset.dataset.reader.initialize_worker()

@@ -36,11 +36,15 @@ _NUM_RETRIES_AFTER_KILL = 1  # of a video: a process may be killed for the memor
 
 @dataclass(frozen=True)
 class ClipOutputs:
-    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others."""
+    """Outputs of a network for the readable clips among some clips, float32 (R, X), and the errors of the others.
+
+    `is_interrupted`: later clips were left out because the caller ended it.
+    """
 
     clip_indices: tuple[int, ...]
     rows: NDArray[np.float32]
     failures: tuple[VideoError, ...]
+    is_interrupted: bool = False
 
     @property
     def reason(self) -> str:
@@ -80,7 +84,7 @@ class _VideoClips:
     error: VideoError | None = None
 
 
-class _InputDataset(VideoDataset[_VideoClips]):
+class InputDataset(VideoDataset[_VideoClips]):
     """Video index -> its planned clips, read."""
 
     def __init__(self, inputs: Sequence[VideoInput], preprocessing: Preprocessing, plan: ClipPlan) -> None:
@@ -114,7 +118,7 @@ class _InputDataset(VideoDataset[_VideoClips]):
 
 
 @dataclass(frozen=True)
-class _WholeVideos(Sampler[list[int]]):
+class WholeVideos(Sampler[list[int]]):
     """Batches of as many whole videos as make BATCH_CLIPS clips, at least one, from video number `num_done` on."""
 
     num_videos: int
@@ -130,7 +134,8 @@ class _WholeVideos(Sampler[list[int]]):
         return -(-(self.num_videos - self.num_done) // max(1, BATCH_CLIPS // self.clips_per_video))
 
 
-def _collate(items: Sequence[_VideoClips]) -> list[_VideoClips]:
+def collate_videos(items: Sequence[_VideoClips]) -> list[_VideoClips]:
+    """Videos as a batch."""
     return list(items)
 
 
@@ -189,16 +194,16 @@ class ClipRunner:
         """
         if not inputs:
             return
-        dataset = _InputDataset(inputs, self.preprocessing, plan)
+        dataset = InputDataset(inputs, self.preprocessing, plan)
         loading = LoadingSettings(
             workers=num_workers if all(video.is_file for video in inputs) else 0, prefetch=_BATCHES_AHEAD
         )
         clips_per_video = plan.num_clips if plan.step_frames is None else BATCH_CLIPS
         num_done = num_restarts = 0
         while num_done < len(inputs):
-            sampler = _WholeVideos(len(inputs), clips_per_video, num_done)
+            sampler = WholeVideos(len(inputs), clips_per_video, num_done)
             try:
-                for videos in load_batches(dataset, sampler, _collate, loading, pin_memory=False):
+                for videos in load_batches(dataset, sampler, collate_videos, loading, pin_memory=False):
                     yield from self._run_batch(inputs, videos)
                     num_done, num_restarts = num_done + len(videos), 0
             except WorkerKilled as error:

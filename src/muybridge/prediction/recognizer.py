@@ -32,8 +32,8 @@ from muybridge.models.network import VideoResNet
 from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
+from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions, Window
+from muybridge.prediction.timeline_windows import ProgressCallback, ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
@@ -54,6 +54,7 @@ class Prediction:
     classes: tuple[tuple[str, float], ...] = ()
     windows: tuple[Window, ...] = ()
     segments: tuple[Segment, ...] = ()
+    unscored: Segment | None = None  # the rest of a timeline that was interrupted
 
     def to_json(self) -> dict[str, Any]:
         """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`."""
@@ -84,7 +85,8 @@ class Features:
 class Recognizer:
     """A network with its card, ready for video files. Use `load` to create one.
 
-    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form.
+    `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form. `on_progress`
+    is called along a timeline with the share that is done, and ends it early where it returns False.
     """
 
     model: VideoResNet | None
@@ -93,6 +95,7 @@ class Recognizer:
     device: torch.device
     source: FrameSource = field(repr=False)
     precision: Precision = "fp32"
+    on_progress: ProgressCallback | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ class Recognizer:
         self._check_classification(top)
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
             step = timeline.step_frames if timeline else None
-            return score_stream(read_stream(video), self._runner, step_frames=step, source_fps=source_fps)
+            return score_stream(read_stream(video), self.clip_runner, step_frames=step, source_fps=source_fps)
         if timeline:
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
@@ -283,7 +286,7 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
         num_workers = _choose_num_workers(workers, len(inputs))
-        for video, _, outputs in self._runner.run_each(inputs, plan, num_workers=num_workers):
+        for video, _, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
             else:
@@ -292,7 +295,7 @@ class Recognizer:
     def _extract_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
     ) -> Iterator[Features | Failure]:
-        runner = replace(self._runner, network=self._compute_features)
+        runner = replace(self.clip_runner, network=self._compute_features)
         num_workers = _choose_num_workers(workers, len(inputs))
         for video, clip_times, outputs in runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
@@ -307,14 +310,21 @@ class Recognizer:
             if video.error:
                 raise video.error
             clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
-            outputs = self._runner.run_clips(video, clip_times)
-            scored = compute_timeline(video, self._runner, self.scorer, timeline) if timeline else ScoredWindows(())
+            outputs = self.clip_runner.run_clips(video, clip_times)
+            scored = ScoredWindows(())
+            if timeline:
+                scored = compute_timeline(video, self.clip_runner, self.scorer, timeline, self.on_progress)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
         windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
         prediction = self._rank_classes(video, outputs, top)
-        reasons = (prediction.reason, scored.reason and f"along the timeline {scored.reason}")
-        return replace(prediction, reason="; ".join(filter(None, reasons)), windows=windows, segments=segments)
+        reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
+        unscored = None
+        if scored.is_interrupted:
+            unscored = Segment(INTERRUPTED, windows[-1].end_seconds, scored.end_seconds, 0.0)
+            reasons.append(f"interrupted at {unscored.start_seconds:.2f} of {unscored.end_seconds:.2f} s")
+        reason = "; ".join(filter(None, reasons))
+        return replace(prediction, reason=reason, windows=windows, segments=segments, unscored=unscored)
 
     def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
         logits = check_finite(video, outputs.rows)
@@ -325,7 +335,7 @@ class Recognizer:
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
-        runner = replace(self._runner, network=self._compute_features)
+        runner = replace(self.clip_runner, network=self._compute_features)
         return _make_features(video, clip_times, runner.run_clips(video, clip_times))
 
     def _extract_or_fail(self, video: VideoInput, plan: ClipPlan) -> Features | Failure:
@@ -341,7 +351,8 @@ class Recognizer:
         return self.card.preprocessing
 
     @property
-    def _runner(self) -> ClipRunner:
+    def clip_runner(self) -> ClipRunner:
+        """What runs the network on clips."""
         return ClipRunner(self.scorer, self._preprocessing, self.device)
 
     def _compute_features(self, clips_ncthw: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.datasets.video_list import read_video_list
-from muybridge.files.parquet_file import open_parquet, read_bounded
+from muybridge.files.parquet_file import read_parquet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prediction.segments import parse_segment_name
 from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
@@ -144,11 +145,11 @@ def read_feature_index(path: str | Path) -> FeatureIndex:
     """Read a features file as an index. Raises ValueError for another file, and for one without a window every few frames."""
     path = Path(path)
     try:
-        with open_parquet(path) as file:
-            if not set(FEATURES_SCHEMA.names) <= set(file.schema_arrow.names):
-                raise ValueError(f"it has the columns {', '.join(file.schema_arrow.names)}")
-            metadata = file.schema_arrow.metadata or {}
-            table = read_bounded(file, columns=FEATURES_SCHEMA.names)
+        schema = pq.read_schema(path)
+        if not set(FEATURES_SCHEMA.names) <= set(schema.names):
+            raise ValueError(f"it has the columns {', '.join(schema.names)}")
+        metadata = schema.metadata or {}
+        table = read_parquet(path, FEATURES_SCHEMA.names)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a features file of `muybridge extract` ({error})") from error
     settings = parse_json_object(metadata.get(METADATA_KEY, b"{}"), f"the metadata of {path}")

@@ -89,7 +89,7 @@ class _TableWriter:
 
 
 class FeaturesWriter(_TableWriter):
-    """Writes features.parquet, a row a clip: call `add` for each video, then `finish`."""
+    """Writes features.parquet, .csv or .npz, a row a clip: call `add` for each video, then `finish`."""
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART)
@@ -122,7 +122,45 @@ class FeaturesWriter(_TableWriter):
         tables = (
             table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
         )
-        return self._parts.write_file(self._metadata, tables=tables)
+        match self._parts.path.suffix.lower():
+            case ".csv":
+                num_rows = _write_features_csv(self._parts.path, tables)
+            case ".npz":
+                num_rows = _write_features_npz(self._parts.path, pa.concat_tables(tables), self._metadata)
+            case _:
+                return self._parts.write_file(self._metadata, tables=tables)
+        self._parts.remove()
+        return num_rows
+
+
+def _write_features_csv(path: Path, tables: Iterable[pa.Table]) -> int:
+    """A row a clip: video, view, start_seconds, feature_0, feature_1, ... Returns the number of rows."""
+    num_rows = 0
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for table in tables:
+            for row in table.to_pylist():
+                if num_rows == 0:
+                    names = [f"feature_{index}" for index in range(len(row["features"]))]
+                    writer.writerow(["video", "view", "start_seconds", *names])
+                features = map(repr, np.asarray(row["features"], np.float32).tolist())
+                writer.writerow([escape_csv_cell(row["video"]), row["view"], row["start_seconds"], *features])
+                num_rows += 1
+    return num_rows
+
+
+def _write_features_npz(path: Path, table: pa.Table, metadata: Mapping[bytes, str]) -> int:
+    """Arrays video, view, start_seconds and features (clips, channels), readable without pickle; `settings` is JSON."""
+    arrays = {
+        "video": np.array(table["video"].to_pylist(), np.str_),
+        "view": table["view"].to_numpy(),
+        "start_seconds": table["start_seconds"].to_numpy(),
+        "features": np.array(table["features"].to_pylist(), np.float32),
+        "settings": np.array(metadata[METADATA_KEY]),
+    }
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return len(table)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from muybridge.bounds import FrameStep, Seconds, Share, check_fields
 from muybridge.text import sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
+INTERRUPTED = "(interrupted: not scored)"  # the label of the rest of a timeline that was ended early
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.files.parquet_file import open_parquet, read_bounded
+from muybridge.files.parquet_file import read_parquet
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
@@ -186,9 +186,9 @@ def evaluate_timelines(
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
-    with open_parquet(path) as file:
-        metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
-        rows = read_bounded(file).to_pylist()
+    table = read_parquet(path)
+    metadata = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    rows = table.to_pylist()
     classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 

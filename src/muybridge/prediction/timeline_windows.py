@@ -22,16 +22,22 @@ from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, Scorer, VideoError
 from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
 
+ProgressCallback = Callable[[float], object]
+"""Called with the share that is done; the work ends early where it returns False."""
+
 
 @dataclass(frozen=True)
 class ScoredWindows:
     """Windows along a video in runs: between two runs lies time that was in unreadable windows only.
 
-    `reason` says why some windows could not be read; empty if all could.
+    `reason` says why some windows could not be read; empty if all could. `end_seconds` is where the windows end that were
+    planned, `is_interrupted` whether those after the last one here were left out because the caller ended it.
     """
 
     runs: tuple[tuple[Window, ...], ...]
     reason: str = ""
+    end_seconds: float = 0.0
+    is_interrupted: bool = False
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -57,11 +63,12 @@ def compute_timeline(
     runner: ClipRunner,
     scorer: Scorer,
     options: TimelineOptions,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> ScoredWindows:
     """The windows along the video with their probabilities, in the seconds of its file (`VideoInput.compute_offset`).
 
-    `on_progress` is called with the share of windows that is done. Raises VideoError where none can be read.
+    `on_progress` is called with the share of windows that is done; False ends the timeline there. Raises VideoError where none
+    can be read.
     """
     step = _choose_step(options, runner)
     clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
@@ -76,7 +83,12 @@ def compute_timeline(
             outputs.clip_indices, softmax(check_finite(video, outputs.rows)).tolist(), strict=True
         )
     )
-    return ScoredWindows(tuple(map(tuple, _split_at_gaps(outputs.clip_indices, windows))), outputs.reason)
+    return ScoredWindows(
+        tuple(map(tuple, _split_at_gaps(outputs.clip_indices, windows))),
+        outputs.reason,
+        clip_times[-1].end_seconds + offset,
+        outputs.is_interrupted,
+    )
 
 
 def score_windows(
@@ -85,24 +97,26 @@ def score_windows(
     scorer: Scorer,
     clip_times: Sequence[ClipTimes],
     options: TimelineOptions,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> ClipOutputs:
     """Logits of windows along a video; windows near unreadable frames are read and scored as single clips.
 
-    Raises the first VideoError if no window can be read.
+    Where `on_progress` returns False, later windows are left out. Raises the first VideoError if no window can be read.
     """
     step = _choose_step(options, runner)
     starts = compute_dense_starts(video.source.read_frame_times(video.name), runner.preprocessing, step)
     window_scorer = WindowScorer(video.source, video.name, runner.preprocessing, runner.device)
     rows: dict[int, NDArray[np.float32]] = {}
     failures: list[VideoError] = []
-    num_done = 0
-    while num_done < len(clip_times):
+    num_done, is_interrupted = 0, False
+    while num_done < len(clip_times) and not is_interrupted:
         try:
             for window_indices, logits in window_scorer.score_windows(scorer, starts[num_done:], options.mode):
                 rows.update(zip((num_done + index for index in window_indices), logits.numpy(), strict=True))
-                if on_progress:
-                    on_progress(len(rows) / len(clip_times))
+                share = (len(rows) + len(failures)) / len(clip_times)
+                is_interrupted = on_progress is not None and on_progress(share) is False and share < 1
+                if is_interrupted:
+                    break
             break
         except VideoError:
             num_done = next((index for index in range(num_done, len(clip_times)) if index not in rows), len(clip_times))
@@ -114,7 +128,7 @@ def score_windows(
     if not rows:
         raise failures[0]
     indices = tuple(sorted(rows))
-    return ClipOutputs(indices, np.stack([rows[index] for index in indices]), tuple(failures))
+    return ClipOutputs(indices, np.stack([rows[index] for index in indices]), tuple(failures), is_interrupted)
 
 
 def check_finite(video: VideoInput, logits: NDArray[np.float32]) -> NDArray[np.float64]:

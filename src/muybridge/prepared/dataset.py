@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Interval
@@ -20,7 +22,7 @@ from annotated_types import Interval
 from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import open_parquet, read_bounded
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
@@ -126,14 +128,14 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
         raise ValueError(
             f"{address}/{MANIFEST} is damaged: its checksum is not the one in {DESCRIPTION}; prepare the data again"
         )
-    if problems := _find_impossible_numbers(table, len(description.classes), len(description.shards)):
-        raise ValueError(f"{address}/{MANIFEST} cannot be used: {'; '.join(problems)}; prepare the data again")
+    _check_labels(address, table, len(description.classes))
+    table, impossible_notes = _fail_impossible_rows(table, len(description.shards))
     if fold is not None:
         table = table.set_column(table.column_names.index("split"), "split", table[f"fold_{fold}"])
     table = table.append_column("path", table["video"])  # shares the buffers of `video`
     failed = pc.and_(pc.not_equal(table["status"], "ok"), pc.equal(table["split"], "train"))
     num_failed = pc.sum(failed).as_py() or 0
-    notes = list(description.notes)
+    notes = [*description.notes, *impossible_notes]
     if num_failed:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
@@ -142,23 +144,44 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
 
 
-def _find_impossible_numbers(table: pa.Table, num_classes: int, num_shards: int) -> list[str]:
-    """Numbers that no preparation writes; the checksum does not tell, since it comes with the file. Fast for a million rows."""
-    limits: tuple[tuple[str, Any, int], ...] = (
-        ("label", pc.list_flatten(table["labels"]), num_classes - 1),
-        ("shard", table["shard"], num_shards - 1),
-        ("offset", table["offset"], 2**50),
-        ("num_bytes", table["num_bytes"], 2**40),
-    )
-    problems = []
-    for name, column, maximum in limits:
-        low, high = (pc.min(column).as_py(), pc.max(column).as_py())
-        if low is not None and (low < 0 or high > maximum):
-            problems.append(f"{name} runs from {low} to {high}, expected 0 to {maximum}")
-    times = [pc.drop_null(table[name]) for name in ("start_seconds", "end_seconds")]
-    if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in times):
-        problems.append("start_seconds and end_seconds have values that are not finite")
-    return problems
+def _check_labels(address: str, table: pa.Table, num_classes: int) -> None:
+    """Raise ValueError for labels of no class; the checksum does not tell, since it comes with the file."""
+    labels = pc.list_flatten(table["labels"])
+    low, high = pc.min(labels).as_py(), pc.max(labels).as_py()
+    if low is not None and (low < 0 or high >= num_classes):
+        raise ValueError(
+            f"{address}/{MANIFEST} cannot be used: label runs from {low} to {high}, expected 0 to {num_classes - 1}; "
+            "prepare the data again"
+        )
+
+
+def _fail_impossible_rows(table: pa.Table, num_shards: int) -> tuple[pa.Table, list[str]]:
+    """The table with the rows as unreadable that lie where no preparation writes, and a note. Fast for a million rows."""
+    limits = {"shard": num_shards - 1, "offset": 2**50, "num_bytes": 2**40}
+    limits |= {
+        name: limits[name.removeprefix("flow_")] for name in FLOW_COLUMNS.names if name.endswith(("offset", "bytes"))
+    }
+    wrong = [
+        pc.or_(pc.less(table[name], 0), pc.greater(table[name], limit))
+        for name, limit in limits.items()
+        if name in table.column_names
+    ]
+    is_stored = pc.equal(table["status"], "ok")
+    wrong += [pc.and_(is_stored, pc.is_null(table[name])) for name in ("shard", "offset", "num_bytes")]
+    wrong += [pc.invert(pc.is_finite(table[name])) for name in ("start_seconds", "end_seconds")]
+    is_impossible = reduce(pc.or_, (pc.fill_null(mask, False) for mask in wrong))
+    num_impossible = pc.sum(is_impossible).as_py() or 0
+    if not num_impossible:
+        return table, []
+    shown = [name for name in limits if name in table.column_names]
+    reasons = table["reason"].to_pylist()
+    for index in np.flatnonzero(is_impossible.to_numpy()).tolist():
+        place = ", ".join(f"{name} {table[name][index].as_py()}" for name in shown)
+        reasons[index] = f"the manifest says {place}, where nothing can be; prepare the data again"
+    status = pc.if_else(is_impossible, "unreadable", table["status"])
+    table = table.set_column(table.column_names.index("status"), "status", status)
+    table = table.set_column(table.column_names.index("reason"), "reason", pa.array(reasons, pa.string()))
+    return table, [f"{num_impossible} rows of {MANIFEST} have impossible numbers; their videos are unreadable."]
 
 
 def check_frame_size(address: str, stored_size: tuple[int, int], preprocessing: Preprocessing) -> None:
@@ -222,9 +245,11 @@ def _read_file(address: str, file_name: str) -> bytes:
 
 def _read_manifest(address: str) -> pa.Table:
     try:
-        if is_remote(address):
-            return read_bounded(open_parquet(pa.BufferReader(_read_file(address, MANIFEST))))
-        return read_bounded(open_parquet(Path(address, MANIFEST), memory_map=True))
-    except (FileNotFoundError, pa.ArrowException) as error:
+        content = _read_file(address, MANIFEST) if is_remote(address) else Path(address, MANIFEST)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no {address}/{MANIFEST} ({error}); prepare the data again") from error
+    try:
+        return read_parquet(content)
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
 from muybridge.distributed.stop import StopFlag, stop_on_signals
+from muybridge.limits import raise_if_system_is_short
+from muybridge.memory import declare_reader_process
 from muybridge.prepared.transcode import StoredVideo, TranscodeJob, transcode
 from muybridge.records import VideoError
 
@@ -97,7 +99,7 @@ def _send_job(worker: _Worker, job: tuple[int, TranscodeJob], timeout_seconds: f
 
 def _receive_result(worker: _Worker) -> TranscodeResult:
     try:
-        result: TranscodeResult = worker.connection.recv()
+        result: TranscodeResult | OSError = worker.connection.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
         code = worker.process.exitcode
@@ -105,6 +107,9 @@ def _receive_result(worker: _Worker) -> TranscodeResult:
             time.sleep(_SIGNAL_POLL_SECONDS)  # a signal to the process group may reach this process a little later
         cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return VideoError("unreadable", f"the process that decoded it {cause}")
+    if isinstance(result, OSError):
+        raise_if_system_is_short(result)
+        return VideoError("unreadable", f"the file cannot be read ({result})")
     return result
 
 
@@ -122,14 +127,15 @@ def _close_worker(worker: _Worker) -> None:
 def _run_worker(connection: Connection) -> None:
     """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
     exit_with_parent()
+    declare_reader_process()
     while True:
         try:
             job = connection.recv()
         except (EOFError, OSError):
             return
         try:
-            result: TranscodeResult = transcode(job)
-        except VideoError as error:
+            result: TranscodeResult | OSError = transcode(job)
+        except (VideoError, OSError) as error:
             result = error
         try:
             connection.send(result)

@@ -15,7 +15,7 @@ import numpy as np
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
-from muybridge.evaluation.scores import Scores, read_scores
+from muybridge.evaluation.scores import Scores, read_remarks, read_scores
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
 from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
@@ -52,6 +52,8 @@ class EvaluationRecord:
     accuracy: Accuracy
     mistakes: tuple[Mistake, ...]
     failures: tuple[FailedView, ...]
+    remarks: tuple[str, ...] = ()
+    """Sentences that belong beside the accuracy, such as how many training videos are included."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     failures = _list_failed_videos(videos) if scores is None else _list_failed_views(scores)
-    return EvaluationRecord(path.stem, path, videos, accuracy, find_confident_mistakes(scores, videos), failures)
+    mistakes = find_confident_mistakes(scores, videos)
+    return EvaluationRecord(path.stem, path, videos, accuracy, mistakes, failures, read_remarks(path))
 
 
 def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,27 @@ from muybridge.weights.card import compute_tensors_sha256
 MICRO_MOTIONS = MotionSettings(
     classes=2, train_videos_per_class=4, validation_videos_per_class=1, test_videos_per_class=2, num_frames=32
 )
+ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError)
+FAILED = "failed: "  # before the reason, in place of a hash
 MICRO_STEPS, MICRO_BATCH, MICRO_CLIPS = 3, 4, 2
 
 
 @dataclass(frozen=True)
 class Version:
-    """The micro-runs of one state of the code on one kind of machine, name -> precision and hash."""
+    """The micro-runs of one state of the code on one kind of machine, name -> precision and hash.
+
+    `problems` says why micro-runs failed, such as for want of an extra, by name.
+    """
 
     environment: Mapping[str, Any]
     micro_runs: Mapping[str, str]
     source_sha256: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def find_problem(self, run: PlannedRun | FusedRun) -> str | None:
+        """Why a run has no fingerprint; None where it has one."""
+        names = (plan_micro_run(link).name for link in _list_trainings(run))
+        return next((self.problems[name] for name in names if name in self.problems), None)
 
     def get_fingerprint(self, run: PlannedRun | FusedRun) -> dict[str, Any]:
         """The fingerprint of a run as its row stores it: those of the run and of what it starts from, or is the mean of."""
@@ -158,11 +169,14 @@ def main(argv: Sequence[str]) -> int:
             data, hashes = Path(folder, "data"), {}
             write_motion_dataset(data, MICRO_MOTIONS)
             for name, plain in request["micro_runs"].items():
-                hashes[name] = execute_micro_run(build_train_settings(plain), data, Path(folder, name))
+                try:
+                    hashes[name] = execute_micro_run(build_train_settings(plain), data, Path(folder, name))
+                except (*ERRORS, ImportError) as error:  # an extra that only some networks need: the others run
+                    hashes[name] = f"{FAILED}{' '.join(str(error).split())}"
             write_json(Path(request["output"]), hashes)
     except StopRequested as stopped:
         return stopped.exit_code
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    except ERRORS as error:
         print_line(" ".join(str(error).split()), error=True)
         return 1
     return 0

@@ -112,7 +112,12 @@ def _compute_current_version(
 ) -> Version:
     """The version of this code on this machine, with as many threads as the runner gives a run."""
     return compute_version(
-        runs, runner.folder, num_threads=_choose_num_threads(runner.jobs), python=runner.python, record=record
+        runs,
+        runner.folder,
+        num_threads=_choose_num_threads(runner.jobs),
+        python=runner.python,
+        report=runner.report,
+        record=record,
     )
 
 
@@ -133,7 +138,7 @@ def find_current_version(study: Study, config: StudyConfig, runner: RunnerConfig
     environment = describe_environment(sorted({run.settings.device for run in study.runs(config)})[0], num_threads)
     if all(rows[key]["fingerprint"]["environment"] != environment for key in keys):
         return None
-    return compute_version(runs, runner.folder, num_threads=num_threads, python=runner.python)
+    return compute_version(runs, runner.folder, num_threads=num_threads, python=runner.python, report=runner.report)
 
 
 def _choose_num_threads(jobs: int) -> int:
@@ -223,7 +228,11 @@ class _RunQueue:
         """Launches waiting runs while fewer than `jobs` run, each once the one it starts from has ended."""
         for run in list(self.waiting):
             start = None if run.start is None else run.start.name
-            if start in self.failures:
+            if problem := self.version.find_problem(run):
+                self.waiting.remove(run)
+                self.failures[run.name] = f"{run.name} failed: {problem}"
+                self.runner.report(self.failures[run.name])
+            elif start in self.failures:
                 self.waiting.remove(run)
                 self.failures[run.name] = f"{run.name} starts from a run that failed"
             elif len(self.running) < self.runner.jobs and not self._is_pending(start):

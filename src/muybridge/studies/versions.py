@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from muybridge.files.run_folder import append_json_line, collect_environment, re
 from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.fingerprint import (
+    FAILED,
     Version,
     describe_commit,
     describe_environment,
@@ -28,6 +29,7 @@ from muybridge.studies.fingerprint import (
 )
 from muybridge.studies.plan import FusedRun, PlannedRun, RowKey
 from muybridge.studies.study import Row
+from muybridge.text import format_count
 
 FILE_NAME, FORMAT = "versions.jsonl", 1
 Rows = Mapping[RowKey, Row]
@@ -88,12 +90,13 @@ def compute_version(
     *,
     num_threads: int,
     python: Sequence[str],
+    report: Callable[[str], None] = lambda line: None,
     record: bool = False,
 ) -> Version:
     """The version of this code on this machine, for these runs.
 
     Micro-runs that versions.jsonl has for the same source, packages and machine are not repeated; with `record` new ones are
-    added to it. Raises RuntimeError where a micro-run fails.
+    added to it. `report` gets a line before micro-runs begin. Raises RuntimeError where one fails.
     """
     devices = {run.settings.device for run in runs if isinstance(run, PlannedRun)} or {"cpu"}
     header = {
@@ -108,9 +111,12 @@ def compute_version(
     wanted = list_micro_runs(runs)
     missing = {name: settings_to_dict(settings) for name, settings in wanted.items() if name not in known}
     if missing:
+        report(f"comparing this version of the code with the rows: {format_count(len(missing), 'micro-run')}")
         known |= _execute_micro_runs(missing, num_threads, python)
-    version = Version(header["environment"], {name: known[name] for name in wanted}, header["source_sha256"])
-    if missing and record:
+    failed = {name: known[name].removeprefix(FAILED) for name in wanted if known[name].startswith(FAILED)}
+    hashes = {name: known[name] for name in wanted if name not in failed}
+    version = Version(header["environment"], hashes, header["source_sha256"], failed)
+    if missing.keys() - failed.keys() and record:
         line = {"format": FORMAT, **header, "micro_runs": dict(version.micro_runs)}
         append_json_line(
             folder / FILE_NAME, {**line, "commit": describe_commit(), "date": datetime.now(UTC).date().isoformat()}

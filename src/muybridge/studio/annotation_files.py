@@ -81,6 +81,11 @@ def check_columns(folder: Path) -> None:
             )
 
 
+def parse_segment_rows(text: str, name: str) -> dict[str, list[SegmentMark]]:
+    """The segments of a CSV in the form of annotations.csv, by path. Raises ValueError as `read_annotation_files`."""
+    return _parse_marks(text, name, SegmentMark)
+
+
 def _read_header(path: Path) -> list[str]:
     if not path.exists():
         return []

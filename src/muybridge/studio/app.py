@@ -22,8 +22,19 @@ from muybridge.records import VideoError
 from muybridge.studio.access import AccessControl
 from muybridge.studio.config import StudioConfig, read_exported_config
 from muybridge.studio.errors import StudioError
-from muybridge.studio.routes import classes, events, jobs, predictions, projects, server, training, videos
+from muybridge.studio.routes import (
+    classes,
+    events,
+    exchange,
+    integration,
+    jobs,
+    predictions,
+    projects,
+    training,
+    videos,
+)
 from muybridge.studio.routes.annotations import router as annotations_router
+from muybridge.studio.server_metrics import RequestMeter
 from muybridge.studio.services import Studio
 from muybridge.text import join_names, sanitize_text, shorten
 
@@ -31,11 +42,12 @@ PAGE_FOLDER = Path(__file__).with_name("page")
 _MAX_BODY_BYTES = 64 << 20
 _MAX_SENTENCE_CHARACTERS = 1000
 _ROUTERS = (
-    server.router,
+    integration.router,
     projects.router,
     videos.router,
     classes.router,
     annotations_router,
+    exchange.router,
     events.router,
     jobs.router,
     predictions.router,
@@ -70,6 +82,7 @@ def create_app(config: StudioConfig) -> FastAPI:
     if PAGE_FOLDER.is_dir():
         app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
     app.add_middleware(AccessControl, config=config)
+    app.add_middleware(RequestMeter)
     return app
 
 

@@ -22,7 +22,7 @@ from muybridge.parsing import read_json_object
 from muybridge.text import sanitize_text, shorten
 
 JOB_FILE, STATE_FILE, OUTPUT_FILE = "job.json", "state.json", "output.txt"
-PROGRESS_FILE, LOCK_FILE = "progress.json", "job.lock"
+PROGRESS_FILE, LOCK_FILE, RESULTS_FILE = "progress.json", "job.lock", "results.jsonl"
 _STATE_BY_CODE = {0: "done", 3: "done", 75: "stopped", 130: "stopped", -signal.SIGTERM: "stopped"}
 _MAX_MESSAGE_CHARACTERS = 500
 _NUM_MESSAGE_BYTES = 4096

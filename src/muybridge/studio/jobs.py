@@ -27,7 +27,7 @@ from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
-from muybridge.studio.job_runner import JOB_FILE, LOCK_FILE, OUTPUT_FILE, PROGRESS_FILE, STATE_FILE
+from muybridge.studio.job_runner import JOB_FILE, LOCK_FILE, OUTPUT_FILE, PROGRESS_FILE, RESULTS_FILE, STATE_FILE
 
 JobKind = Literal["train", "predict"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
@@ -166,6 +166,22 @@ class JobStore:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _NUM_OUTPUT_BYTES))
             return file.read().decode("utf-8", "replace")
+
+    def read_results(self, job_id: str) -> list[dict[str, Any]]:
+        """The results of a batch so far, in order."""
+        return read_json_lines(self._find_folder(job_id) / RESULTS_FILE)
+
+    def count_results(self, job_id: str) -> tuple[int, int]:
+        """How many results a batch has, and how many of them failed."""
+        progress = _read_progress_file(self._find_folder(job_id))
+        return int(progress.get("num_done", 0)), int(progress.get("num_failed", 0))
+
+    def stop_and_remove(self, job_id: str) -> None:
+        """Stop a job if it runs, and forget it."""
+        if self.get(job_id).state in LIVE_STATES:
+            self.stop(job_id)
+            _retry(lambda: self.get(job_id).state not in LIVE_STATES)
+        self.remove(job_id)
 
     def _find_folder(self, job_id: str) -> Path:
         folder = self.folder / job_id

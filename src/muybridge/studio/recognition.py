@@ -5,17 +5,34 @@ These functions import torch, which the server itself never does. A child keeps 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.prediction.timeline import TimelineMode, TimelineOptions
 from muybridge.prediction.timeline_tuning import read_choice
 from muybridge.weights.card import load_card
 from muybridge.weights.catalogue import ENTRIES
 from muybridge.weights.download import resolve_cached_path
 
+_MAX_NETWORKS = 2
 _RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+
+
+def predict_file(model: str, file: str, top: int, clips: int, timeline: dict[str, Any] | None) -> dict[str, Any]:
+    """The prediction of a file as JSON values; a file that cannot be read is in its status.
+
+    `timeline` holds the arguments of `make_timeline_options`; None: the classes only. Raises ValueError for the network.
+    """
+    recognizer = _load_recognizer(model, _read_change_time(model))
+    options = None if timeline is None else make_timeline_options(model, **timeline)
+    prediction = recognizer.predict(file, clips=clips, top=top, timeline=options)
+    values = prediction.to_json()
+    if options is not None:
+        values["segments"] = [asdict(segment) for segment in prediction.segments]
+    return values
 
 
 def make_timeline_options(
@@ -61,3 +78,17 @@ def read_run_classes(folder: str) -> list[str]:
         if path.is_file():
             return list(load_card(path).classes)
     return []
+
+
+def _read_change_time(address: str) -> int:
+    """What differs when a run was trained further."""
+    path = Path(address)
+    candidates = [path / name for name in _RUN_WEIGHTS] if path.is_dir() else [path]
+    return max((candidate.stat().st_mtime_ns for candidate in candidates if candidate.exists()), default=0)
+
+
+@lru_cache(maxsize=_MAX_NETWORKS)
+def _load_recognizer(address: str, change_time: int) -> Recognizer:
+    recognizer = load(address)
+    recognizer.card.check_classifier()
+    return recognizer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -18,11 +18,10 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from muybridge.randomness import make_generator
-from muybridge.synthetic.motions import MotionSettings, find_pair
+from muybridge.synthetic.motions import MotionSettings, MotionSplit, create_video_generator
 from muybridge.synthetic.scenes import render_frames, sample_scene
 
 _QUANTIZER = 24  # about 25 kB for 24 frames of 80x80; low enough that the default noise survives
-MotionSplit = Literal["train", "validation", "test"]
 
 
 class MotionSegment(NamedTuple):
@@ -31,17 +30,6 @@ class MotionSegment(NamedTuple):
     label: str
     start_seconds: float
     end_seconds: float
-
-
-def create_video_generator(
-    settings: MotionSettings, split: MotionSplit, label: str, video_index: int
-) -> np.random.Generator:
-    """The generator of file number `video_index` of a class in a split: `render_motion` with it gives the file's frames.
-
-    Partner classes of validation and test share it, which makes their files reversed twins; training classes do not.
-    """
-    source = label if split == "train" else " and ".join(find_pair(label))
-    return make_generator(settings.seed, f"motion/{split}/{source}", video_index)
 
 
 def write_motion_dataset(

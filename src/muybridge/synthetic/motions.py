@@ -14,10 +14,14 @@ it learns from single frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.randomness import make_generator
+
+MotionSplit = Literal["train", "validation", "test"]
 # From easy to hard. The first class of a pair is drawn forwards. From the tenth pair on, classes share parts of their motion
 # (right_then_up and up_then_right have the same two), so that only a long enough clip tells them apart.
 CLASS_PAIRS: tuple[tuple[str, str], ...] = (
@@ -166,6 +170,17 @@ def find_partner(label: str) -> str:
     """The class that shows the same motion backwards in time."""
     forward, backward = find_pair(label)
     return backward if label == forward else forward
+
+
+def create_video_generator(
+    settings: MotionSettings, split: MotionSplit, label: str, video_index: int
+) -> np.random.Generator:
+    """The generator of file number `video_index` of a class in a split: `render_motion` with it gives the file's frames.
+
+    Partner classes of validation and test share it, which makes their files reversed twins; training classes do not.
+    """
+    source = label if split == "train" else " and ".join(find_pair(label))
+    return make_generator(settings.seed, f"motion/{split}/{source}", video_index)
 
 
 def sample_poses(label: str, rng: np.random.Generator, *, settings: MotionSettings, spread: float) -> Poses:

@@ -36,11 +36,11 @@ def create_initial_network(
         network, notes = initialize_network(settings, len(classes), resumed_specification), []
         freeze(network, settings.training.frozen_stages)
     if settings.training.rounding_seed:
-        _perturb_rounding(network, settings.training.rounding_seed)
+        perturb_rounding(network, settings.training.rounding_seed)
     return network, notes
 
 
-def _perturb_rounding(network: nn.Module, seed: int) -> None:
+def perturb_rounding(network: nn.Module, seed: int) -> None:
     """Moves every weight of more than one dimension up or down by one unit in the last place, or leaves it, at random."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

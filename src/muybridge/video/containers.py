@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -18,8 +18,11 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from muybridge.limits import PICTURE_PIXELS, VIDEO_FRAMES
+from muybridge.files.limited_child import check_in_child
+from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, VIDEO_FRAMES, raise_if_system_is_short
+from muybridge.memory import is_reader_process
 from muybridge.records import VideoError
+from muybridge.video.index_claims import may_list_more_than_it_has
 
 # Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
 _REFERENCING_DEMUXERS = frozenset(
@@ -142,6 +145,7 @@ def _check_file(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoError("missing", "the file does not exist") from error
     except OSError as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file cannot be opened ({_format_error(error)})") from error
     if not S_ISREG(file_stat.st_mode):  # reading a pipe or device could block forever
         raise VideoError(
@@ -149,6 +153,34 @@ def _check_file(path: str) -> None:
         )
     if file_stat.st_size == 0:
         raise VideoError("unreadable", "the file is empty")
+    if not is_reader_process() and (problem := _find_memory_problem(path, file_stat.st_size, file_stat.st_mtime_ns)):
+        raise VideoError("unreadable", problem)
+
+
+@lru_cache(maxsize=4096)
+def _find_memory_problem(path: str, num_bytes: int, changed_ns: int) -> str | None:
+    """Why this process must not open a file, after a child process of limited memory has tried to, if it looks suspicious."""
+    try:
+        if may_list_more_than_it_has(path):
+            check_in_child(_demux_file, path, VIDEO_BYTES)
+    except ValueError as error:
+        return f"the file lists far more frames than it holds: {error}"
+    except OSError as error:
+        raise_if_system_is_short(error)
+        return f"the file cannot be read ({_format_error(error)})"
+    return None
+
+
+def _demux_file(path: str) -> None:
+    """Open a file and read all packets of its video streams. Raises MemoryError, also where FFmpeg reports it.
+
+    Damage is left to the caller, who meets it when it reads the file itself.
+    """
+    try:
+        _count_packets(path)
+    except VideoError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise MemoryError from error
 
 
 @contextmanager
@@ -161,11 +193,13 @@ def _open_container(path: str) -> Iterator[InputContainer]:
             "unreadable", "the file is no video (playlists that point to other files are refused)"
         ) from error
     except (av.error.FFmpegError, OSError) as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({_format_error(error)})") from error
     with container:
         try:
             yield container
         except av.error.FFmpegError as error:
+            raise_if_system_is_short(error)
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from muybridge.limits import VIDEO_BYTES, raise_if_system_is_short
+from muybridge.memory import bounded_memory, is_reader_process
 from muybridge.records import FrameTimes, VideoError
 from muybridge.video.bitstream import BitstreamParser
 from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
@@ -91,8 +93,14 @@ def index_frames(path: str) -> FrameIndex:
     Raises VideoError: missing, unreadable, no_video, or truncated if the file has less than its head says.
     """
     try:
-        return _index_frames(path)
-    except (OSError, ArithmeticError, MemoryError) as error:  # of one file; it must not end a run
+        with bounded_memory(VIDEO_BYTES.value):
+            return _index_frames(path)
+    except (OSError, ArithmeticError, MemoryError, VideoError) as error:  # of one file; it must not end a run
+        raise_if_system_is_short(error)
+        if is_reader_process() and isinstance(error.__cause__ or error, MemoryError):
+            raise VideoError("unreadable", f"indexing the file takes {VIDEO_BYTES.describe_excess()}") from error
+        if isinstance(error, VideoError):
+            raise
         reason = f"the file cannot be indexed ({type(error).__name__}: {error})"
         raise VideoError("unreadable", reason) from error
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from muybridge.limits import raise_if_system_is_short
 from muybridge.records import FrameTimes, VideoError
 
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
@@ -127,6 +128,7 @@ def open_pictures(path: str | Path) -> PictureSequence:
             return _make_picture_sequence(stored)
         return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
     except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
 
@@ -306,6 +308,7 @@ def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Imag
             with Image.open(file) as image:
                 yield image
     except (*_ARCHIVE_ERRORS, *_PICTURE_ERRORS, OSError, ValueError) as error:
+        raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
 
 

@@ -95,6 +95,15 @@ def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) ->
     return grid.compute_ticks(np.arange(len(grid), dtype=np.int64))
 
 
+def compute_timestep_edges(
+    times: FrameTimes, frames_per_second: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`compute_sampling_grid`, int64 (M,), and the ticks at which each of its frames begins and the last one ends, (M + 1,)."""
+    grid = _build_sampling_grid(times, frames_per_second)
+    edges = np.array([grid.compute_edge(index) for index in range(len(grid) + 1)], np.int64)
+    return grid.compute_ticks(np.arange(len(grid), dtype=np.int64)), edges
+
+
 def sample_random_clip(
     times: FrameTimes,
     preprocessing: Preprocessing,

@@ -25,6 +25,8 @@ def resolve_weights_file(address: str | Path) -> Path:
     """The weights file of `address`: the file itself, the best else the last of a run folder, or that of the catalogue."""
     if is_hub_address(address):
         return download_from_hub(str(address))
+    if not str(address):
+        raise ValueError("the name of the weights is empty; give a run folder, a .safetensors file or a catalogue name")
     path = Path(address)
     if path.is_dir():
         candidates = [path / name for name in RUN_FILES if (path / name).is_file()]

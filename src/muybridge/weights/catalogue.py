@@ -7,18 +7,21 @@ measured by us. Names are network-data-publisher[-frames].
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from muybridge.records import Preprocessing
 from muybridge.weights.importing import NORM_EPSILONS, WeightsSource, make_preprocessing
+from muybridge.weights.naming import MMACTION2, PYTORCHVIDEO, NamingScheme
 
 TORCHVISION_FILE = "torchvision/models/video/resnet.py, torchvision 0.28.0"
 IG65M_FILE = "ig65m/models.py of moabitcoin/ig65m-pytorch"
 VMZ_2018_FILE = "tutorials/models.md of facebookresearch/VMZ"
 VMZ_2019_FILE = "c2/tutorials/model_zoo.md of facebookresearch/VMZ"
+MMACTION2_FILE = "configs/recognition/r2plus1d/metafile.yml of open-mmlab/mmaction2"
+PYTORCHVIDEO_FILE = "pytorchvideo/models/hub/r2plus1d.py of facebookresearch/pytorchvideo"
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision's; its publishers name none for the weights themselves)"
 IG65M_LICENCE = "MIT (the repository's)"
@@ -33,7 +36,7 @@ class CatalogueEntry:
     network: str  # as in `muybridge models`
     address: str
     read_from: str  # the file that gives the address
-    source: WeightsSource
+    source: WeightsSource | None  # None: `scheme` says what that of others does
     clip_length: int
     licence: str
     published_accuracy: str  # as published, with its protocol; "" where none is given
@@ -42,6 +45,8 @@ class CatalogueEntry:
     num_classes: int | None = 400  # None: the publishers' files contradict each other
     frames_per_second: float | None = 15.0
     is_flow: bool = False
+    scheme: NamingScheme | None = None  # of a project whose networks are not the paper's
+    frame_stride: int = 1
 
     @property
     def file_name(self) -> str:
@@ -60,7 +65,9 @@ class CatalogueEntry:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """128x171, crop 112, at the frame rate of training (None: not published)."""
+        """128x171, crop 112, at the frame rate of training (None: not published); other projects have their own."""
+        if self.scheme is not None and self.scheme.preprocessing is not None:
+            return replace(self.scheme.preprocessing, clip_length=self.clip_length, frame_stride=self.frame_stride)
         return make_preprocessing(2 if self.is_flow else 3, self.clip_length, self.frames_per_second)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +81,7 @@ class CatalogueEntry:
             "published_accuracy": self.published_accuracy or None,
             "num_classes": self.num_classes,
             "class_names_known": self.has_class_names,
-            "norm_epsilon": NORM_EPSILONS[self.source],
+            "norm_epsilon": NORM_EPSILONS[self.source] if self.source else 1e-5,
             "preprocessing": self.preprocessing.to_json(),
             "licence": self.licence,
         }
@@ -170,6 +177,38 @@ def _vmz19(network: str, data: str, length: int, dropbox_path: str, accuracy: st
     )
 
 
+def _mmaction2(length: int, stride: int, date_and_hash: str, accuracy: str) -> CatalogueEntry:
+    name = f"r2plus1d_r34_{length}x{stride}x1_180e_8xb8_kinetics400_rgb"
+    top1, top5 = accuracy.split("/")
+    return CatalogueEntry(
+        name=f"r2plus1d_34-kinetics400-mmaction2-{length}f",
+        network="r2plus1d_34",
+        address=f"https://download.openmmlab.com/mmaction/v2.0/recognition/r2plus1d/{name}/{name}_{date_and_hash}.pth",
+        read_from=MMACTION2_FILE,
+        source=None,
+        clip_length=length,
+        licence="Apache-2.0 (the repository's)",
+        published_accuracy=f"Kinetics-400 video@1 {top1}, video@5 {top5}: 10 clips and 3 crops of 256x256 a video",
+        sha256_prefix=date_and_hash.partition("-")[2],
+        scheme=MMACTION2,
+        frame_stride=stride,
+    )
+
+
+_PYTORCHVIDEO_R50 = CatalogueEntry(
+    name="r2plus1d_50-kinetics400-pytorchvideo",
+    network="r2plus1d_50",
+    address="https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/R2PLUS1D_16x4_R50.pyth",
+    read_from=PYTORCHVIDEO_FILE,
+    source=None,
+    clip_length=16,
+    licence="Apache-2.0 (the repository's)",
+    published_accuracy="Kinetics-400 video@1 76.01",
+    scheme=PYTORCHVIDEO,
+    frame_stride=4,
+)
+
+
 # fmt: off
 ENTRIES: tuple[CatalogueEntry, ...] = (
     _torchvision("r2plus1d_18", "91a641e6", "67.463", "86.175"),
@@ -213,6 +252,10 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
     _vmz19("r2plus1d_152", "ig65m", 32, "oqdg176p7nqc84v/r2plus1d_152_ig65m_from_scratch_f106380637"),
     _vmz19("r2plus1d_152", "ig65m_kinetics400", 32,
            "tmxuae8ubo5gipy/r2plus1d_152_ft_kinetics_from_ig65m_f107107466", "81.6/95.3"),
+
+    _mmaction2(8, 8, "20220812-47cfe041", "69.35/88.32"),
+    _mmaction2(32, 2, "20220812-4270588c", "75.27/92.03"),
+    _PYTORCHVIDEO_R50,
 )
 # fmt: on
 

@@ -14,7 +14,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-_MAX_INSTRUCTIONS = 2_000_000  # about 100 for a tensor of a checkpoint; each makes at most one small object
+from muybridge.limits import PICKLE_STEPS
+
 _MAX_ARGUMENTS, _MAX_GLOBALS = 256, 10_000
 # Modules whose functions act when others open the file: a pickle that names them is an attack and is not searched for weights.
 _HOSTILE_MODULES = frozenset(
@@ -48,6 +49,10 @@ PICKLE_ERRORS = (
 
 class UnsafePickleError(ValueError):
     """A pickle refers to something that would act if it were run, or to what its kind of file never holds."""
+
+
+class PickleLimitError(ValueError):
+    """A pickle is larger than a limit that can be raised."""
 
 
 class InertObject:
@@ -92,7 +97,7 @@ class _CountingReader:
 
     def __init__(self, stream: io.BufferedIOBase, num_bytes: int) -> None:
         self._stream, self._end = stream, num_bytes
-        self._num_reads = 0
+        self._num_reads, self._max_reads = 0, 2 * PICKLE_STEPS.value  # an instruction, or its argument
 
     def read(self, size: int) -> bytes:
         self._count()
@@ -106,8 +111,8 @@ class _CountingReader:
 
     def _count(self) -> None:
         self._num_reads += 1
-        if self._num_reads > 2 * _MAX_INSTRUCTIONS:
-            raise UnsafePickleError(f"more than {_MAX_INSTRUCTIONS} instructions")
+        if self._num_reads > self._max_reads:
+            raise PickleLimitError(f"reading it takes {PICKLE_STEPS.describe_excess()}")
 
 
 class InertUnpickler(pickle._Unpickler):

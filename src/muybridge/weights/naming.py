@@ -66,7 +66,7 @@ _NUMBERED = NamingScheme(
 )
 
 # mmaction/models/common/conv2plus1d.py, backbones/resnet2plus1d.py; configs/_base_/models/r2plus1d_r34.py
-_MMACTION2 = NamingScheme(
+MMACTION2 = NamingScheme(
     "MMAction2",
     r"conv1\.conv\.conv_s\.weight",
     (
@@ -143,7 +143,7 @@ _HARA_R3D = NamingScheme(
 )
 
 # pytorchvideo/models/r2plus1d.py, layers/convolutions.py; SlowFast builds the same network
-_PYTORCHVIDEO = NamingScheme(
+PYTORCHVIDEO = NamingScheme(
     "PyTorchVideo",
     r"blocks\.1\.res_blocks\.0\.branch2\.conv_b\.conv_t\.weight",
     (
@@ -173,4 +173,4 @@ _PYTORCHVIDEO = NamingScheme(
     ),
 )
 
-SCHEMES = (TORCHVISION, _NUMBERED, _MMACTION2, _HARA_R2PLUS1D, _HARA_R3D, _PYTORCHVIDEO)
+SCHEMES = (TORCHVISION, _NUMBERED, MMACTION2, _HARA_R2PLUS1D, _HARA_R3D, PYTORCHVIDEO)

@@ -8,9 +8,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-_MAX_HEADER_BYTES = (
-    8 << 20
-)  # the header of R(2+1)D-152 with 10,000 classes takes 400 kB; parsing takes many times its size
+from muybridge.limits import HEADER_BYTES
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -39,7 +37,5 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(opened.read(8), "little")
     if length > size - 8:
         raise ValueError(f"{path} is not a safetensors file, or is truncated: its header claims {length} bytes")
-    if length > _MAX_HEADER_BYTES:
-        raise ValueError(
-            f"{path} has a header of {length} bytes, and a network needs at most {_MAX_HEADER_BYTES}; save weights alone"
-        )
+    if problem := HEADER_BYTES.exceed(length):
+        raise ValueError(f"{path} has a header of {problem}, or save weights alone")

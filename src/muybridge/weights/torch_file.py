@@ -20,11 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muybridge.weights.inert_pickle import PICKLE_ERRORS, InertDict, InertObject, InertUnpickler, UnsafePickleError
+from muybridge.limits import PICKLE_STEPS
+from muybridge.weights.inert_pickle import (
+    PICKLE_ERRORS,
+    InertDict,
+    InertObject,
+    InertUnpickler,
+    PickleLimitError,
+    UnsafePickleError,
+)
 
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of a pickle in torch.save's old format
-_MAX_RECORDS = 100_000  # of a zip
-_MAX_OBJECTS = 1_000_000  # searched for tensors
 _DTYPES = {
     "Double": torch.float64,
     "Float": torch.float32,
@@ -95,7 +101,7 @@ def read_torch_file(file: Path) -> TorchFile:
             f"{file} holds more than tensors ({error}), and reading it could run code; it was not run. "
             "Save network.state_dict() alone"
         ) from error
-    except _ClaimError as error:
+    except (_ClaimError, PickleLimitError) as error:
         raise ValueError(f"{file} is not read: {error}") from error
     except (*PICKLE_ERRORS, OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{file} is damaged, or not a state dict written by torch.save; download it again") from error
@@ -108,7 +114,7 @@ class _ClaimError(Exception):
 def _read_zip(file: Path) -> TorchFile:
     with zipfile.ZipFile(file) as archive:
         records = {record.filename: record for record in archive.infolist()}
-        if len(records) > _MAX_RECORDS or sum(record.file_size for record in records.values()) > file.stat().st_size:
+        if sum(record.file_size for record in records.values()) > file.stat().st_size:
             raise _ClaimError(
                 "its records claim more bytes than it has, as compressed ones do; write it again with torch.save"
             )
@@ -288,8 +294,8 @@ def flatten_tensors(content: Any, max_depth: int = 24) -> dict[str, TensorStandI
                 below += [
                     (f"{path}.{key}" if path and key else f"{path}{key}", child) for key, child in _list_children(value)
                 ]
-                if len(below) + len(visited) > _MAX_OBJECTS:
-                    raise ValueError(f"there are more than {_MAX_OBJECTS} objects; save network.state_dict() alone")
+                if problem := PICKLE_STEPS.exceed(len(below) + len(visited)):
+                    raise ValueError(f"searching it for tensors takes {problem}, or save network.state_dict() alone")
         level = below
     return tensors
 

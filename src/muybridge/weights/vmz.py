@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.models.family import DEPTHS
-from muybridge.weights.inert_pickle import PICKLE_ERRORS, InertDict, InertUnpickler, UnsafePickleError
+from muybridge.weights.inert_pickle import PICKLE_ERRORS, InertDict, InertUnpickler, PickleLimitError, UnsafePickleError
 from muybridge.weights.state_dict import add_batch_counters
 from muybridge.weights.tensor_checks import format_problems
 
@@ -46,6 +46,8 @@ def read_blobs(file: Path) -> dict[str, NDArray[Any]]:
             f"{file} holds more than arrays of numbers ({error}), and reading it could run code; it was not run. "
             "Download it again from its publisher"
         ) from error
+    except PickleLimitError as error:
+        raise ValueError(f"{file} is not read: {error}") from error
     except PICKLE_ERRORS as error:
         raise ValueError(f"{file} is damaged, or not a pickle of Caffe2 blobs; download it again") from error
     return _convert_arrays(file, content)

@@ -116,10 +116,10 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                     "warning",
                 )
             )
-        if accuracy.split == "validation":
-            warnings.append(
-                Paragraph(f"{one.name}: not a test result, since the best weights are chosen by the validation videos.")
-            )
+        remarks = list(one.remarks)
+        if accuracy.split == "validation" and not remarks:
+            remarks.append("not a test result, since the best weights are chosen by the validation videos")
+        warnings += [Paragraph(f"{one.name}: {remark}.", "warning") for remark in remarks]
         if accuracy.num_unlabelled_videos:
             warnings.append(
                 Paragraph(

@@ -24,6 +24,7 @@ from muybridge.text import sanitize_text
 
 router = APIRouter(tags=["videos"], responses=ERRORS, prefix="/projects/{project}")
 MAX_FRAME_TIMES = 10_000
+MAX_UPLOAD_BYTES = 64 << 30  # of the framework; the server's own limit is --max-upload-gib
 _MAX_FILES = 100
 _PROPERTY_NAMES = ("duration_seconds", "frames_per_second", "num_frames", "width", "height", "codec")
 _MEDIA_TYPES = {".webm": "video/webm", ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4"}
@@ -107,11 +108,11 @@ def _get_video(studio: StudioServices, project: OpenProject, path: VideoPath) ->
     return describe_video(studio, project, path, project.timelines.count().get(path, 0))
 
 
-@router.post("/videos", openapi_extra={"x-upload": True})
+@router.post("/videos", max_body_size=MAX_UPLOAD_BYTES, form_limits={"max_files": _MAX_FILES})
 def _upload_videos(studio: StudioServices, project: OpenProject, file: list[UploadFile]) -> _VideoList:
     """Add videos to the folder of the project. A name that is taken is refused."""
-    if len(file) > _MAX_FILES:
-        raise StudioError(413, f"{len(file)} files were sent, expected at most {_MAX_FILES}")
+    if sum(upload.size or 0 for upload in file) > studio.config.max_upload_bytes:
+        raise StudioError(413, f"the uploads have more than {studio.config.max_upload_bytes:,} bytes")
     targets = [_choose_target(project, upload.filename or "") for upload in file]
     for upload, target in zip(file, targets, strict=True):
         with atomic_write(target) as temporary, temporary.open("wb") as output:

@@ -1,0 +1,336 @@
+"""The paper's networks at full size on one GPU, in several short sessions:
+
+    python benchmarks/pack_clips.py --data ut_interaction.csv -o clips.npz           # here, with av: real clips as planes
+    python benchmarks/gpu_studies.py -o rows.jsonl --clips clips.npz --minutes 8     # there: torch, numpy and scipy are enough
+    python benchmarks/gpu_studies.py -o rows.jsonl --render                          # a table with paired differences
+
+Depth 18, width 64, clips of 8x112x112 from scratch, on generated motions (made there) and on real clips. Seed by seed the most
+telling networks come first: R3D, R(2+1)D, f-R2D, R2D, MC3, rMC3, then the other six; after the first seed R3D and R(2+1)D run
+four times more with weights moved in the last place, for the noise floor. A row is written as soon as a network is scored, and
+rows that are there are not run again. `--toy --device cpu` rehearses it in a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from muybridge.inference.folded import optimize
+from muybridge.kernels.convolution import set_execution
+from muybridge.models.family import FAMILIES
+from muybridge.models.network import VideoResNet
+from muybridge.records import STATISTICS
+from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.studies.intervals import BySeed, difference, estimate_mean
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.synthetic.motions import MotionSettings, MotionSplit, create_video_generator
+from muybridge.synthetic.scenes import render_frames, sample_scene
+from muybridge.text import format_count
+from muybridge.training.network import initialize_network, perturb_rounding
+from muybridge.training.optimizer import build_optimizer, set_learning_rate
+from muybridge.training.schedule import build_schedule
+
+FIRST = ("r3d", "r2plus1d", "f_r2d", "r2d", "mc3", "rmc3")
+ORDER = (*FIRST, *(family for family in FAMILIES if family not in FIRST))
+NOISY = FIRST[:2]
+NUM_RERUNS = 5
+MEAN, STD = (np.array(values, np.float32) for values in STATISTICS["rgb"])
+
+
+FULL_MOTIONS = replace(STUDY_MOTIONS, height=128, width=128)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Networks, clips and length of the training."""
+
+    depth: int = 18
+    width: int = 64
+    length: int = 8
+    frame: int = 128
+    crop: int = 112
+    clips: int = 12_800
+    batch: int = 32
+    eval_clips: int = 5
+    motions: MotionSettings = FULL_MOTIONS
+
+
+TOY = Size(
+    depth=10,
+    width=4,
+    frame=32,
+    crop=28,
+    clips=16,
+    batch=4,
+    eval_clips=2,
+    motions=MotionSettings(
+        classes=2, train_videos_per_class=4, test_videos_per_class=3, num_frames=16, height=32, width=32
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Frames uint8 (V, T, H, W, 3) and labels (V,) of training and test."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network on one data set."""
+
+    data: str
+    family: str
+    seed: int
+    rounding: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.data} {self.family} seed {self.seed} rounding {self.rounding}"
+
+
+def list_jobs(data: tuple[str, ...], seeds: int) -> Iterator[Job]:
+    """The most telling first: six networks of a seed on every data set, the reruns after seed 0, then the other six."""
+    for families in (FIRST, ORDER[len(FIRST) :]):
+        for seed in range(seeds):
+            for name in data:
+                yield from (Job(name, family, seed) for family in families)
+                if seed == 0 and families is FIRST:
+                    yield from (Job(name, family, 0, number) for number in range(1, NUM_RERUNS) for family in NOISY)
+
+
+def render_split(motions: MotionSettings, split: MotionSplit, workers: int) -> tuple[NDArray[np.uint8], Any]:
+    """The videos of a split, rendered by processes."""
+    counts = {"train": motions.train_videos_per_class, "test": motions.test_videos_per_class}
+    wanted = [(label, index) for label in motions.class_names for index in range(counts[split])]
+    render = partial(_render, motions, split)
+    if workers:
+        with ProcessPoolExecutor(workers) as pool:
+            frames = list(pool.map(render, wanted, chunksize=8))
+    else:
+        frames = list(map(render, wanted))
+    labels = np.repeat(np.arange(len(motions.class_names)), counts[split])
+    return np.stack(frames), labels
+
+
+def _render(motions: MotionSettings, split: MotionSplit, wanted: tuple[str, int]) -> NDArray[np.uint8]:
+    label, index = wanted
+    return render_frames(sample_scene(label, create_video_generator(motions, split, label, index), settings=motions))
+
+
+def load_videos(name: str, clips: Path | None, size: Size, workers: int) -> Videos:
+    """Generated motions, or the clips of a packed file."""
+    if name == "motions":
+        return Videos(*render_split(size.motions, "train", workers), *render_split(size.motions, "test", workers))
+    assert clips is not None, "a data set other than the motions is packed"
+    with np.load(clips, allow_pickle=False) as arrays:
+        frames = convert_planes(arrays["luma"], arrays["chroma"])
+        is_test, labels = arrays["is_test"], arrays["labels"]
+    return Videos(frames[~is_test], labels[~is_test], frames[is_test], labels[is_test])
+
+
+def convert_planes(luma_nthw: NDArray[np.uint8], chroma_ncthw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """4:2:0 planes of BT.601, limited range -> RGB uint8 (N, T, H, W, 3)."""
+    y = (luma_nthw.astype(np.float32) - 16) * (255 / 219)
+    cb, cr = (chroma_ncthw[:, c].repeat(2, -1).repeat(2, -2).astype(np.float32) - 128 for c in range(2))
+    red, blue = y + 1.596 * cr, y + 2.017 * cb
+    green = y - 0.392 * cb - 0.813 * cr
+    return np.stack([red, green, blue], axis=-1).round().clip(0, 255).astype(np.uint8)
+
+
+class Loader:
+    """Clips on the device: random crops of random positions in training, centred ones in tests."""
+
+    def __init__(self, frames: NDArray[np.uint8], size: Size, device: torch.device) -> None:
+        self.size, self.device = size, device
+        self.frames = torch.from_numpy(frames).to(device)
+        self.mean, self.std = (torch.from_numpy(values).to(device) for values in (MEAN, STD))
+
+    def read(self, videos: list[int], starts: list[int], corners: list[tuple[int, int]]) -> torch.Tensor:
+        """Clips (N, 3, T, crop, crop), normalised; frames that are smaller or larger than the size are resized."""
+        length, crop = self.size.length, self.size.crop
+        clips = []
+        for video, start, (top, left) in zip(videos, starts, corners, strict=True):
+            clip = self.frames[video, start : start + length].float().permute(0, 3, 1, 2)
+            if clip.shape[-1] != self.size.frame:
+                clip = functional.interpolate(clip, (self.size.frame,) * 2, mode="bilinear", align_corners=False)
+            clips.append(clip[:, :, top : top + crop, left : left + crop])
+        return ((torch.stack(clips).permute(0, 1, 3, 4, 2) - self.mean) / self.std).permute(0, 4, 1, 2, 3)
+
+
+def train(job: Job, videos: Videos, size: Size, device: torch.device) -> VideoResNet:
+    """A network from scratch: AdamW, warm-up, cosine, clipped gradients, as studies at laptop scale."""
+    training = TrainingSettings(
+        optimizer="adamw",
+        learning_rate=1e-3,
+        batch_size=size.batch,
+        epochs=5,
+        warmup_epochs=1.0,
+        schedule="cosine",
+        clips_per_epoch=size.clips // 5,
+    )
+    settings = TrainSettings(
+        data="",
+        model=f"{job.family}_{size.depth}",
+        seed=job.seed,
+        network=NetworkSettings(width=size.width),
+        clips=ClipSettings(length=size.length, scale=(size.frame, size.frame), crop=size.crop, mirror=False),
+        training=training,
+    )
+    network = initialize_network(settings, int(videos.train_labels.max()) + 1)
+    if job.rounding:
+        perturb_rounding(network, job.rounding)
+    network.to(device)
+    set_execution(network, "fast")
+    optimizer, schedule = build_optimizer(network, training), build_schedule(training, num_videos=len(videos.train))
+    loader, rng, order = Loader(videos.train, size, device), np.random.default_rng(1000 + job.seed), []
+    for step in range(schedule.num_steps):
+        while len(order) < size.batch:
+            order += rng.permutation(len(videos.train)).tolist()
+        chosen, order = order[: size.batch], order[size.batch :]
+        starts = rng.integers(0, videos.train.shape[1] - size.length + 1, size.batch).tolist()
+        corners = rng.integers(0, size.frame - size.crop + 1, (size.batch, 2)).tolist()
+        clips, labels = loader.read(chosen, starts, corners), torch.from_numpy(videos.train_labels[chosen]).to(device)
+        set_learning_rate(optimizer, schedule.compute_learning_rate(step))
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = network(clips)
+        functional.cross_entropy(logits.float(), labels).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    return network
+
+
+def score(network: VideoResNet, videos: Videos, size: Size, device: torch.device) -> NDArray[np.bool_]:
+    """Whether each test video is right by the mean over uniform centre crops."""
+    scorer, loader = optimize(network.eval()), Loader(videos.test, size, device)
+    num_frames, margin = videos.test.shape[1], (size.frame - size.crop) // 2
+    starts = [round(x) for x in np.linspace(0, num_frames - size.length, size.eval_clips)]
+    right = []
+    with torch.inference_mode():
+        for first in range(0, len(videos.test), 16):
+            chosen = list(range(first, min(first + 16, len(videos.test))))
+            total: Any = 0
+            for start in starts:
+                clips = loader.read(chosen, [start] * len(chosen), [(margin, margin)] * len(chosen))
+                total = total + torch.softmax(scorer(clips).float(), 1)
+            right.append(total.argmax(1).cpu().numpy() == videos.test_labels[chosen])
+    return np.concatenate(right)
+
+
+def run_jobs(args: argparse.Namespace) -> None:
+    """Runs what has no row yet until the time is over."""
+    size, device = TOY if args.toy else Size(), torch.device(args.device)
+    deadline = time.monotonic() + 60 * args.minutes
+    names = ("motions", *(("real",) if args.clips else ()))
+    done = {row["key"] for row in read_rows(args.output)}
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    loaded: dict[str, Videos] = {}
+    for job in list_jobs(names, args.seeds):
+        if job.key in done:
+            continue
+        if time.monotonic() > deadline:
+            print(f"no time left; next is {job.key}")
+            return
+        if job.data not in loaded:
+            loaded[job.data] = load_videos(job.data, args.clips, size, args.workers)
+        start = time.perf_counter()
+        right = score(train(job, loaded[job.data], size, device), loaded[job.data], size, device)
+        row = {
+            "key": job.key,
+            **vars(job),
+            "video_top1": 100 * float(right.mean()),
+            "right": np.packbits(right).tobytes().hex(),
+            "num_videos": len(right),
+            "seconds": round(time.perf_counter() - start, 1),
+            "depth": size.depth,
+            "width": size.width,
+            "torch": torch.__version__,
+            "machine": machine,
+        }
+        with args.output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps({name: row[name] for name in ("key", "video_top1", "seconds")}), flush=True)
+    print("everything is done")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of former sessions."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def render(rows: list[dict[str, Any]]) -> list[str]:
+    """Accuracy of every network, the noise floor, and differences from R3D beyond it. One machine and size a table."""
+    lines = []
+    for kind in sorted({(row["data"], row["machine"], row["torch"], row["depth"], row["width"]) for row in rows}):
+        data, machine, version, depth, width = kind
+        own = [row for row in rows if tuple(row[n] for n in ("data", "machine", "torch", "depth", "width")) == kind]
+        cells = {family: _collect(own, family) for family in ORDER}
+        reruns = [[row["video_top1"] for row in own if row["family"] == f and row["seed"] == 0] for f in NOISY]
+        floors = [float(np.std(values, ddof=1)) for values in reruns if len(values) >= NUM_RERUNS]
+        floor = max(floors) if floors else None
+        lines += [f"{data}: depth {depth}, width {width}, torch {version}, {machine}"]
+        lines += [f"  noise floor: {'not measured' if floor is None else f'{floor:.1f} points'}"]
+        for family, cell in cells.items():
+            estimate, gap = estimate_mean(list(cell.values())), difference(cell, cells["r3d"], floor)
+            if estimate is not None:
+                verdict = (
+                    "" if gap is None or family == "r3d" else f"  from R3D {gap.format()}: {_decide(gap.is_positive)}"
+                )
+                lines.append(
+                    f"  {family:<9} {estimate.clip(0, 100).format()} ({format_count(estimate.num, 'seed')}){verdict}"
+                )
+    return lines
+
+
+def _collect(rows: list[dict[str, Any]], family: str) -> BySeed:
+    """seed -> right or not in percent, by video."""
+    return {
+        row["seed"]: 100.0
+        * np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8), count=row["num_videos"]).astype(
+            np.float64
+        )
+        for row in rows
+        if row["family"] == family and row["rounding"] == 0
+    }
+
+
+def _decide(is_positive: bool | None) -> str:
+    return {True: "above", False: "below", None: "undecided"}[is_positive]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--clips", type=Path, help="real clips that pack_clips.py has written")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--workers", type=int, default=12, help="processes that render motions")
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--render", action="store_true", help="run nothing: print the table of the rows")
+    args = parser.parse_args(argv)
+    if not args.render:
+        run_jobs(args)
+    print("\n".join(render(read_rows(args.output))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""`muybridge watch`: the classes of a camera or stream while it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from muybridge.bounds import FramesPerSecond, FrameStep, Share
+from muybridge.distributed.stop import stop_on_signals
+from muybridge.files.atomic import check_output_file
+from muybridge.records import VideoError
+from muybridge.terminal import print_line
+from muybridge.text import format_count
+
+if TYPE_CHECKING:
+    from muybridge.prediction.live import LiveCounts, LiveWindow, Timestep
+    from muybridge.prediction.live_events import EventDetector, LiveEvent
+    from muybridge.prediction.live_hooks import HookRunner
+    from muybridge.prediction.live_outputs import LiveFile, LiveSocket
+    from muybridge.prediction.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class WindowArguments:
+    """windows"""
+
+    step: FrameStep | None = None
+    """Frames between two windows (default: a quarter of a clip)."""
+    drop: Literal["late", "none"] = "late"
+    """late: where scoring is behind, skip to the newest window. none: score every window; a file is read as fast as that
+    goes."""
+    top: Annotated[int, Interval(ge=1, le=1_000_000)] = 5
+    """Classes to name of each window in JSON."""
+    source_fps: FramesPerSecond | None = None
+    """The rate of frames stored without one, of a folder of pictures (default: 25)."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on a GPU that computes it in hardware, else fp32."""
+
+
+@dataclass(frozen=True)
+class EventArguments:
+    """events"""
+
+    on: Share = 0.6
+    """A class begins when its probability is at least this."""
+    off: Share = 0.4
+    """A class ends when its probability is below this."""
+    on_windows: Annotated[int, Interval(ge=1, le=100_000)] = 1
+    """So many windows in a row must be at or above --on."""
+    hooks: str | None = None
+    """A YAML file: for each class a command (a list of arguments) or a webhook (docs/live.md)."""
+
+
+@dataclass(frozen=True)
+class LiveOutputArguments:
+    """output"""
+
+    json: bool = False
+    """Print windows, events and breaks as JSON lines."""
+    output: str | None = None
+    """Also write a file as it happens: .jsonl (everything), .csv or .srt (events)."""
+    websocket: Annotated[int, Interval(ge=0, le=65535)] | None = None
+    """Also send the JSON lines to a web socket at this port of this machine; 0: any free port."""
+
+
+def watch(
+    source: str,
+    *,
+    model: str,
+    windows: WindowArguments,
+    events: EventArguments,
+    output: LiveOutputArguments,
+) -> int:
+    """Names the classes of a camera or stream while it runs, with a delay of at most one step plus one inference.
+
+    Args:
+        source: rtsp://, http://, srt://, udp://, tcp:// or rtmp:// address, /dev/video0, a pipe, - (standard input), or a file,
+            which is played as if it were live.
+        model: A run folder, a .safetensors or .onnx file, or a catalogue name.
+
+    Returns:
+        130 when stopped by Ctrl-C, 0 when the source has ended.
+
+    Examples:
+        muybridge watch rtsp://camera.local/stream --model runs/first
+        muybridge watch /dev/video0 --model runs/first --hooks hooks.yaml -o events.csv
+        muybridge watch match.mp4 --model runs/first --drop none --json
+    """
+    if output.output:
+        _check_output(output.output)
+
+    from muybridge.prediction.live import LiveCounts, LiveScorer
+    from muybridge.prediction.live_events import EventDetector, Hysteresis
+    from muybridge.prediction.live_hooks import HookRunner, read_hooks
+    from muybridge.prediction.live_outputs import LiveFile, LiveSocket
+    from muybridge.prediction.recognizer import load
+
+    hysteresis = Hysteresis(events.on, events.off, events.on_windows)
+    recognizer = load(model, windows.device, windows.precision)
+    recognizer.card.check_classifier()
+    hooks = read_hooks(Path(events.hooks), recognizer.classes) if events.hooks else {}
+    counts, delays = LiveCounts(), []
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        file = stack.enter_context(LiveFile(Path(output.output))) if output.output else None
+        socket = stack.enter_context(LiveSocket(output.websocket)) if output.websocket is not None else None
+        if socket:
+            print_line(f"web socket: {socket.address}", error=True)
+        runner = stack.enter_context(HookRunner(hooks, lambda problem: print_line(problem, error=True)))
+        printer = _Printer(
+            EventDetector(recognizer.classes, hysteresis), recognizer, windows.top, output.json, file, socket, runner
+        )
+        timesteps = _open_source(
+            source, recognizer, windows, counts, printer, should_stop=lambda: stop.signal_number is not None
+        )
+        step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
+        try:
+            for window in LiveScorer(recognizer.clip_runner, step, counts).score(
+                timesteps, drop=windows.drop == "late"
+            ):
+                delays.append(window.delay_seconds)
+                printer.add_window(window)
+                stop.raise_if_requested()
+        except VideoError as error:
+            raise ValueError(f"{source}: {error.reason}") from error
+        finally:
+            if delays:
+                printer.finish(counts, delays)
+        stop.raise_if_requested()
+    return 0
+
+
+def _check_output(path: str) -> None:
+    from muybridge.prediction.live_outputs import FORMATS
+
+    if Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(f"-o is {path}, expected a file that ends in {', '.join(FORMATS)}")
+    check_output_file(Path(path))
+
+
+def _open_source(
+    source: str,
+    recognizer: Recognizer,
+    windows: WindowArguments,
+    counts: LiveCounts,
+    printer: _Printer,
+    *,
+    should_stop: Callable[[], bool],
+) -> Iterator[Timestep]:
+    from muybridge.prediction.live import iterate_file, iterate_stream
+    from muybridge.prediction.video_inputs import resolve_input
+    from muybridge.video.live_source import is_live_address
+
+    preprocessing = recognizer.card.preprocessing
+    if is_live_address(source):
+        return iterate_stream(source, preprocessing, counts, on_event=printer.add_break, should_stop=should_stop)
+    video = resolve_input(source, preprocessing, recognizer.source, windows.source_fps)
+    if video.error:
+        raise video.error
+    return iterate_file(video.source, video.name, preprocessing, pace=windows.drop == "late")
+
+
+@dataclass
+class _Printer:
+    """Writes windows, events and breaks to standard output, the file, the web socket and the hooks."""
+
+    detector: EventDetector
+    recognizer: Recognizer
+    top: int
+    is_json: bool
+    file: LiveFile | None
+    socket: LiveSocket | None
+    hooks: HookRunner
+    last_label: str | None = None
+
+    def add_window(self, window: LiveWindow) -> None:
+        """A window, and the events that it decides."""
+        probabilities = window.window.probabilities
+        ranked = sorted(zip(probabilities, self.recognizer.classes, strict=True), key=lambda pair: -pair[0])[: self.top]
+        self._write(
+            {
+                "type": "window",
+                "start_seconds": window.window.start_seconds,
+                "end_seconds": window.window.end_seconds,
+                "delay_seconds": round(window.delay_seconds, 4),
+                "classes": [{"label": label, "probability": probability} for probability, label in ranked],
+            }
+        )
+        probability, label = ranked[0]
+        if not self.is_json and label != self.last_label:
+            print_line(f"{window.window.center_seconds:9.2f} s  {100 * probability:3.0f} %  {label}")
+        self.last_label = label
+        for event in self.detector.add(window.window):
+            self._add_event(event)
+
+    def add_break(self, sentence: str) -> None:
+        """The stream broke off."""
+        print_line(sentence, error=True)
+        self._write({"type": "connection", "detail": sentence})
+
+    def finish(self, counts: LiveCounts, delays: list[float]) -> None:
+        """Ends the events that go on, and says what was done."""
+        for event in self.detector.finish():
+            self._add_event(event)
+        values = {name: value for name, value in asdict(counts).items() if name != "damage"}
+        values["num_damaged_frames"] = counts.damage.num_frames
+        values["median_delay_seconds"] = round(median(delays), 4)
+        values["max_delay_seconds"] = round(max(delays), 4)
+        self._write({"type": "summary", **values})
+        delay = f"delay {1000 * median(delays):.0f} ms, at most {1000 * max(delays):.0f} ms"
+        parts = (
+            delay,
+            f"skipped {format_count(counts.num_skipped_windows, 'window')}",
+            f"dropped {format_count(counts.num_dropped_frames, 'frame')}",
+            format_count(counts.damage.num_frames, "damaged frame"),
+            format_count(counts.num_reconnects, "reconnection"),
+        )
+        print_line(f"{format_count(counts.num_windows, 'window')}: {', '.join(parts)}", error=True)
+
+    def _add_event(self, event: LiveEvent) -> None:
+        self._write(event.to_json())
+        if not self.is_json:
+            verb = "begins" if event.kind == "start" else "ends"
+            print_line(f"{event.seconds:9.2f} s  {event.label} {verb}")
+        if self.file:
+            self.file.add_event(event)
+        self.hooks.run(event)
+
+    def _write(self, values: dict[str, Any]) -> None:
+        if self.is_json:
+            print_line(json.dumps(values))
+        for sink in (self.file, self.socket):
+            if sink:
+                sink.add(values)

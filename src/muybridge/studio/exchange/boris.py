@@ -1,0 +1,126 @@
+"""Project files of BORIS (.boris, JSON, project format 7).
+
+A state event is written twice, at its start and at its stop; a point event once. The kinds stand in the ethogram
+(`behaviors_conf`). An observation is of one video here; its subject is the annotator, since no field says who observed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from muybridge.parsing import parse_json_object
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict, as_list
+
+_FORMAT_VERSION = "7.0"
+_POINT, _STATE = "Point event", "State event"
+_KEYS = "1234567890abcdefghijklmnopqrstuvwxyz"
+
+
+def write_boris(project: ProjectMarks) -> str:
+    """The marks as a BORIS project."""
+    point_labels = {event.label for marks in project.marks_by_path.values() for event in marks.events}
+    state_labels = {segment.label for marks in project.marks_by_path.values() for segment in marks.segments}
+    kinds = [(label, _STATE) for label in sorted(state_labels)]
+    kinds += [(label, _POINT) for label in sorted(point_labels - state_labels)]
+    behaviors = {
+        str(number): {
+            "type": kind,
+            "key": _KEYS[number] if number < len(_KEYS) else "",
+            "code": label,
+            "description": "",
+            "color": project.colors.get(label, ""),
+            "category": "",
+            "modifiers": "",
+            "excluded": "",
+            "coding map": "",
+        }
+        for number, (label, kind) in enumerate(kinds)
+    }
+    annotators = {segment.annotator for marks in project.marks_by_path.values() for segment in marks.segments}
+    annotators |= {event.annotator for marks in project.marks_by_path.values() for event in marks.events}
+    values = {
+        "time_format": "s",
+        "project_date": "",
+        "project_name": "Muybridge Studio",
+        "project_description": "",
+        "project_format_version": _FORMAT_VERSION,
+        "subjects_conf": {
+            str(n): {"key": "", "name": name, "description": ""} for n, name in enumerate(sorted(annotators))
+        },
+        "behaviors_conf": behaviors,
+        "independent_variables": {},
+        "coding_map": {},
+        "behaviors_coding_map": [],
+        "converters": {},
+        "observations": {path: _make_observation(project, path) for path in project.marks_by_path},
+    }
+    return json.dumps(values, indent=1, ensure_ascii=False)
+
+
+def _make_observation(project: ProjectMarks, path: str) -> dict[str, Any]:
+    facts, marks = project.get_facts(path), project.marks_by_path[path]
+    events: list[list[Any]] = []
+    for segment in marks.segments:
+        events += [[seconds, segment.annotator, segment.label, "", ""] for seconds in segment.bounds]
+    state_labels = {segment.label for marks in project.marks_by_path.values() for segment in marks.segments}
+    for event in marks.events:
+        repeats = 2 if event.label in state_labels else 1  # of a behaviour that is a state, a state of no length
+        events += [[event.time_seconds, event.annotator, event.label, "", ""]] * repeats
+    return {
+        "file": {"1": [path], **{str(player): [] for player in range(2, 9)}},
+        "type": "MEDIA",
+        "date": "",
+        "description": "",
+        "time offset": 0.0,
+        "events": sorted(events, key=lambda event: (event[0], event[1], event[2])),
+        "observation time interval": [0, 0],
+        "independent_variables": {},
+        "media_info": {
+            "length": {path: facts.duration_seconds},
+            "fps": {path: facts.frames_per_second},
+            "hasVideo": {path: True},
+            "hasAudio": {path: False},
+            "offset": {"1": 0.0},
+        },
+    }
+
+
+def read_boris(content: bytes, marks: ImportedMarks) -> None:
+    """Take over the observations of a BORIS project. Modifiers and comments are left out."""
+    project = parse_json_object(content, "the BORIS project")
+    behaviors = as_dict(project.get("behaviors_conf")).values()
+    points = {str(as_dict(one).get("code")) for one in behaviors if as_dict(one).get("type", "").startswith("Point")}
+    observations = as_dict(project.get("observations"))
+    if not observations:
+        marks.skip("the file", "it has no observations")
+    for name, observation in observations.items():
+        observation = as_dict(observation)
+        files = [str(file) for player in as_dict(observation.get("file")).values() for file in as_list(player)]
+        if len(files) != 1:
+            marks.skip(name, f"the observation is of {len(files)} media files, expected one")
+            continue
+        offset = observation.get("time offset") or 0.0
+        for label, subject, start, end in _pair_events(observation, points, marks, name):
+            marks.add(files[0], label, start + offset, end + offset, subject or None)
+
+
+def _pair_events(
+    observation: dict[str, Any], points: set[str], marks: ImportedMarks, name: str
+) -> Iterator[tuple[str, str, float, float]]:
+    """Label, subject, start and end of each event: starts and stops of a state alternate for each subject."""
+    open_states: dict[tuple[str, str, str], float] = {}
+    rows = [row for row in as_list(observation.get("events")) if isinstance(row, list) and len(row) >= 3]
+    rows = [row for row in rows if isinstance(row[0], int | float) and not isinstance(row[0], bool)]
+    for row in sorted(rows, key=lambda row: row[0]):
+        seconds, subject, label = float(row[0]), str(row[1] or ""), str(row[2])
+        key = (label, subject, str(row[3]) if len(row) > 3 else "")
+        if label in points:
+            yield label, subject, seconds, seconds
+        elif key in open_states:
+            yield label, subject, open_states.pop(key), seconds
+        else:
+            open_states[key] = seconds
+    for label, _, _ in open_states:
+        marks.skip(name, f"a state event {label!r} has a start and no stop")

@@ -1,0 +1,122 @@
+"""The full-size studies for a GPU, rehearsed on a CPU at toy size: resumable rows, real clips as planes, a table with floor."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from muybridge.models.family import FAMILIES
+from videos import write_video
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_studies.py"
+TOY = ("--toy", "--device", "cpu", "--workers", "0", "--seeds", "1")
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPT.with_name(f"{name}.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def studies() -> ModuleType:
+    return load_script("gpu_studies")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of real files: bright and dark."""
+    folder = tmp_path_factory.mktemp("real")
+    rows = ["path,label,split"]
+    for number in range(8):
+        label = ("dark", "bright")[number % 2]
+        write_video(
+            folder / f"{number}.mp4",
+            20,
+            height=48,
+            width=64,
+            paint=lambda _, level=60 + 120 * (number % 2): np.full((48, 64, 3), level, np.uint8),
+        )
+        rows.append(f"{number}.mp4,{label},{'test' if number >= 6 else 'train'}")
+    (folder / "data.csv").write_text("\n".join(rows) + "\n")
+    path = folder / "clips.npz"
+    load_script("pack_clips").main(["--data", str(folder / "data.csv"), "-o", str(path)])
+    return path
+
+
+def test_real_clips_are_packed_as_planes_and_come_back_as_pixels(studies: ModuleType, clips: Path) -> None:
+    assert clips.stat().st_size <= 20 * 2**20
+    videos = studies.load_videos("real", clips, studies.TOY, 0)
+    assert videos.train.shape[:2] == (6, 16) and videos.test.shape[0] == 2
+    assert videos.test_labels.tolist() != [0, 0]
+    levels = videos.train.reshape(6, -1).mean(axis=1)
+    bright = videos.train_labels == videos.train_labels[1]
+    assert np.allclose(levels[bright], 180, atol=4) and np.allclose(levels[~bright], 60, atol=4)
+
+
+def test_the_most_telling_networks_come_first_and_all_twelve_come(studies: ModuleType) -> None:
+    jobs = list(studies.list_jobs(("motions", "real"), 2))
+    assert [job.family for job in jobs[:6]] == ["r3d", "r2plus1d", "f_r2d", "r2d", "mc3", "rmc3"]
+    assert {job.family for job in jobs} == set(FAMILIES)
+    assert len({job.key for job in jobs}) == len(jobs) == 2 * (2 * 12 + 8)
+
+
+def test_a_session_writes_rows_and_the_next_goes_on(
+    studies: ModuleType, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    words = ["-o", str(output), "--clips", str(clips), *TOY]
+    studies.main([*words, "--minutes", "0"])
+    assert "no time left; next is motions r3d seed 0 rounding 0" in capsys.readouterr().out
+    studies.main([*words, "--minutes", "10"])
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 2 * (12 + 8) and {row["num_videos"] for row in rows} == {6, 2}
+    assert "everything is done" in capsys.readouterr().out
+    first = output.read_text()
+    output.write_text("".join(first.splitlines(keepends=True)[:-3]))
+    studies.main([*words, "--minutes", "10"])
+    again = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["right"] for row in again] == [row["right"] for row in rows]  # and the same bits
+    shown = capsys.readouterr().out
+    assert (
+        "noise floor: " in shown and "r2plus1d" in shown and "from R3D" not in shown.split("f_r2d")[0].split("r3d")[0]
+    )
+
+
+def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
+    def row(family: str, seed: int, right: list[int], rounding: int = 0) -> dict[str, object]:
+        packed = np.packbits(np.array(right, np.bool_)).tobytes().hex()
+        values = {"key": f"{family}{seed}{rounding}", "data": "motions", "family": family, "seed": seed}
+        accuracy = 100 * sum(right) / len(right)
+        kind = {"machine": "m", "torch": "2", "depth": 18, "width": 64, "num_videos": len(right)}
+        return {**values, "rounding": rounding, "right": packed, "video_top1": accuracy, **kind}
+
+    half, most = [1] * 500 + [0] * 500, [1] * 900 + [0] * 100
+    rows = [row(family, seed, right) for family, right in (("r3d", half), ("r2plus1d", most)) for seed in range(3)]
+    assert "undecided" in "\n".join(studies.render(rows))  # the floor is not measured
+    rows += [
+        row(family, 0, right, number) for family, right in (("r3d", half), ("r2plus1d", most)) for number in range(1, 5)
+    ]
+    text = "\n".join(studies.render(rows))
+    assert "noise floor: 0.0 points" in text and "from R3D 40.0" in text and text.rstrip().endswith("above")
+
+
+def test_it_runs_where_av_is_not_installed(clips: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, runpy\n"
+        "sys.modules['av'] = None; sys.modules['pyarrow'] = None\n"
+        f"sys.argv = ['gpu_studies', '-o', {str(tmp_path / 'rows.jsonl')!r}, '--clips', {str(clips)!r}, '--minutes', '0', "
+        "'--toy', '--device', 'cpu', '--workers', '0']\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "no time left" in finished.stdout

@@ -1,0 +1,107 @@
+"""`muybridge watch` from outside: a file as if live, a stream, events, outputs, hooks, the web socket."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live_streams import sending
+from muybridge.prediction.live_outputs import LiveSocket
+from muybridge.prediction.recognizer import load
+from muybridge.prediction.timeline import TimelineOptions
+
+
+@pytest.fixture
+def video(motions: Path) -> Path:
+    return motions / "test" / "left" / "00000.mp4"
+
+
+def test_every_window_of_a_file_as_json_lines(finished_run: Path, video: Path, cli: Callable[..., Any]) -> None:
+    told = cli("watch", video, "--model", finished_run, "--drop", "none", "--step", 2, "--json")
+    assert told.code == 0
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    windows = [row for row in rows if row["type"] == "window"]
+    expected = load(finished_run).predict(video, timeline=TimelineOptions(step_frames=2)).windows
+    assert [(row["start_seconds"], row["end_seconds"]) for row in windows] == [
+        (window.start_seconds, window.end_seconds) for window in expected
+    ]
+    for row, window in zip(windows, expected, strict=True):
+        assert row["classes"][0]["probability"] == pytest.approx(max(window.probabilities), abs=1e-6)
+    assert rows[-1]["type"] == "summary"
+    assert rows[-1]["num_windows"] == len(expected)
+    assert rows[-1]["num_skipped_windows"] == 0
+    assert f"{len(expected)} windows: delay" in told.err
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "srt"])
+def test_events_are_written_as_the_extension_says(
+    finished_run: Path, video: Path, tmp_path: Path, cli: Callable[..., Any], ending: str
+) -> None:
+    path = tmp_path / f"events.{ending}"
+    told = cli("watch", video, "--model", finished_run, "--drop", "none", "--on", 0.5, "--off", 0.4, "-o", path)
+    assert told.code == 0
+    assert " begins" in told.out
+    assert " ends" in told.out
+    text = path.read_text()
+    if ending == "jsonl":
+        assert {json.loads(line)["type"] for line in text.splitlines()} == {"window", "event", "summary"}
+    elif ending == "csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        assert rows
+        assert all(float(row["end_seconds"]) >= float(row["start_seconds"]) for row in rows)
+    else:
+        assert text.startswith("1\n00:00:00,")
+
+
+def test_a_stream_is_watched_with_hooks(finished_run: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    script = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"
+    hooks = {"*": {"command": [sys.executable, "-c", script, str(tmp_path / "hooked.jsonl")]}}
+    (tmp_path / "hooks.yaml").write_text(json.dumps(hooks))
+    with sending("udp", 60) as address:
+        # A pause of ten seconds ends a stream that comes over UDP; the watcher is stopped before.
+        threading.Timer(4, lambda: __import__("signal").raise_signal(15)).start()
+        told = cli("watch", address, "--model", finished_run, "--on", 0.5, "--hooks", tmp_path / "hooks.yaml", "--json")
+    assert told.code == 75
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert sum(row["type"] == "window" for row in rows) > 5
+    assert rows[-1]["type"] == "summary"
+    events = [row for row in rows if row["type"] == "event"]
+    assert len((tmp_path / "hooked.jsonl").read_text().splitlines()) == len(events) > 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("x.txt.mp4", "-o", "x.parquet"), "expected a file that ends in .jsonl, .csv, .srt"),
+        (("absent.mp4",), "absent.mp4"),
+        (("a.mp4", "--off", 0.9), "off is 0.9, expected at most on"),
+        (("a.mp4", "--on", 2), "on"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    finished_run: Path, cli: Callable[..., Any], argv: tuple[Any, ...], sentence: str
+) -> None:
+    told = cli("watch", *argv, "--model", finished_run)
+    assert told.code in (1, 2)
+    assert sentence in told.err
+    assert told.err.count("\n") <= 2
+
+
+def test_the_web_socket_sends_to_those_who_know_the_token() -> None:
+    client = pytest.importorskip("websockets.sync.client", reason="websockets is in the extra studio")
+    with LiveSocket(0) as server, client.connect(server.address) as connection:
+        for _ in range(50):
+            server.add({"type": "window", "start_seconds": 1.0})
+            time.sleep(0.02)
+        assert json.loads(connection.recv(timeout=5)) == {"type": "window", "start_seconds": 1.0}
+        wrong = server.address.rpartition("/")[0] + "/guess"
+        with client.connect(wrong) as stranger, pytest.raises(Exception, match="the token is wrong"):
+            stranger.recv(timeout=5)

@@ -1,0 +1,120 @@
+"""Tables from outside: memory is bounded whatever a file says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_pages import agrees_with_footer
+from muybridge.files.resumable_table import ResumableTable
+from muybridge.limits import TABLE_BYTES
+
+TABLES = {
+    "numbers": pa.table({"n": np.arange(70_000), "f": np.linspace(0, 1, 70_000).astype(np.float32)}),
+    "lists": pa.table({"l": pa.array([list(range(n % 7)) for n in range(9000)], pa.list_(pa.int32()))}),
+    "texts": pa.table({"t": [f"class {n % 9}/video {n}.mp4" for n in range(30_000)], "same": ["ok"] * 30_000}),
+    "nothing": pa.table({"n": pa.array([], pa.int64())}),
+    "nulls": pa.table({"n": pa.array([None, 1.5, None] * 500)}),
+}
+
+
+def write_lie(path: Path, num_values: int) -> None:
+    """One row with a list of equal numbers, of which the footer counts a few."""
+    values = pa.ListArray.from_arrays(pa.array([0, num_values], pa.int32()), pa.array(np.zeros(num_values, np.float32)))
+    pq.write_table(pa.table({"l": values}), path, compression="zstd", data_page_size=1 << 30)
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    encoded = encode_number(num_values)
+    few = bytes([0x94, *[0x80] * (len(encoded) - 2), 0])
+    while (position := content.find(encoded, footer)) > 0:
+        content[position : position + len(encoded)] = few
+    path.write_bytes(content)
+
+
+def encode_number(number: int) -> bytes:
+    """A positive number in Thrift's compact protocol."""
+    doubled, encoded = 2 * number, bytearray()
+    while doubled > 127:
+        encoded.append(doubled & 127 | 128)
+        doubled >>= 7
+    return bytes([*encoded, doubled])
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("name", TABLES)
+def test_honest_files_agree_with_their_footers(name: str, version: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    for options in ({}, {"compression": "zstd", "write_page_checksum": True, "row_group_size": 10_000}):
+        pq.write_table(TABLES[name], path, data_page_version=version, **options)
+        with path.open("rb") as file:
+            assert agrees_with_footer(file, pq.read_metadata(path))
+        assert read_parquet(path).equals(TABLES[name])
+        assert read_parquet(path.read_bytes()).equals(TABLES[name])
+
+
+def test_a_footer_that_lies_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lie.parquet"
+    write_lie(path, 1 << 25)
+    assert path.stat().st_size < 1000
+    assert pq.read_metadata(path).row_group(0).column(0).num_values == 10
+    monkeypatch.setenv(TABLE_BYTES.variable, "50000000")
+    with path.open("rb") as file:
+        assert not agrees_with_footer(file, pq.read_metadata(path))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(
+            ValueError, match="more than the limit of 50,000,000 bytes; set MUYBRIDGE_MAX_TABLE_BYTES to"
+        ):
+            read_parquet(source)
+    monkeypatch.delenv(TABLE_BYTES.variable)
+    assert len(read_parquet(path)) == 1  # 128 MB are no harm
+
+
+def test_small_files_of_many_rows_are_refused_by_their_footers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": pa.array(np.zeros(1_000_000, np.int64))}), path, compression="zstd")
+    monkeypatch.setenv(TABLE_BYTES.variable, "1000000")
+    with pytest.raises(
+        ValueError, match=r"8,000,000 bytes, above the limit of 1,000,000; set MUYBRIDGE_MAX_TABLE_BYTES"
+    ):
+        read_parquet(path)
+    pq.write_table(pa.table({"s": ["x" * 1000] * 100_000}), path)
+    assert path.stat().st_size < 50_000
+    with pytest.raises(ValueError, match=r"the table needs .* above the limit"):
+        read_parquet(path)
+    monkeypatch.setenv(TABLE_BYTES.variable, "200000000")
+    assert read_parquet(path).num_rows == 100_000
+
+
+def test_parts_of_an_unfinished_table_have_the_same_limit(tmp_path: Path) -> None:
+    schema = pa.schema([("l", pa.list_(pa.float32()))])
+    folder = tmp_path / ".t.parquet.parts"
+    folder.mkdir()
+    write_lie(folder / "000000.parquet", 1 << 25)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ResumableTable(tmp_path / "t.parquet", schema, {}, rows_per_part=9) as table,
+    ):
+        patch.setenv(TABLE_BYTES.variable, "50000000")
+        with pytest.raises(ValueError, match="MUYBRIDGE_MAX_TABLE_BYTES"):
+            table.read_column("l")
+        with pytest.raises(ValueError, match="MUYBRIDGE_MAX_TABLE_BYTES"):
+            next(table.iterate_tables())
+
+
+def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(TABLES["texts"], path, write_page_checksum=True)
+    whole = path.read_bytes()
+    for position in range(4, len(whole) - 8, len(whole) // 60):
+        content = bytearray(whole)
+        content[position] ^= 0x55
+        path.write_bytes(content)
+        try:
+            read_parquet(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            assert str(error)

@@ -1,0 +1,75 @@
+"""The committed rows against this version of the code: the same fingerprints, and a row of each family run again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.plan import PlannedRun, RowKey, motion_source
+from muybridge.studies.rows import read_rows
+from muybridge.studies.run import RunnerConfig, execute_runs, find_current_version
+from muybridge.studies.study import StudyConfig
+from muybridge.studies.versions import compute_version, read_versions, select_rows
+
+ROWS = Path(__file__).parents[2] / "benchmarks" / "results" / "studies"
+CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
+ALL_ROWS = read_rows(ROWS)
+NAMES = [name for name, study in STUDIES.items() if ALL_ROWS.keys() & set(study.row_keys(CONFIG))]
+MAX_POINTS_ELSEWHERE = 10.0  # on another kind of machine, a few times what rounding does to a rerun
+
+
+def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
+    """A committed row of each family with its run: of the first seed, from scratch."""
+    picked: dict[str, tuple[PlannedRun, Mapping[str, Any]]] = {}
+    for study in STUDIES.values():
+        for run in study.runs(CONFIG):
+            for evaluation in run.evaluations:
+                row = ALL_ROWS.get((run.name, evaluation.key))
+                if row is not None and run.start is None and run.settings.modality == "rgb":
+                    picked.setdefault(run.settings.model.rpartition("_")[0], (run, row))
+    return picked
+
+
+@pytest.mark.skipif(bool(NAMES), reason="there are committed rows")
+def test_without_rows_there_is_nothing_to_repeat() -> None:
+    assert ALL_ROWS == {} and pick_runs() == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_rows_are_what_this_version_computes(name: str) -> None:
+    keys: set[RowKey] = set(STUDIES[name].row_keys(CONFIG))
+    rows = {key: row for key, row in ALL_ROWS.items() if key in keys}
+    (threads,) = {row["fingerprint"]["environment"].get("threads", 1) for row in rows.values()}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", str(threads))
+        current = find_current_version(STUDIES[name], CONFIG, RunnerConfig(ROWS))
+    if current is None:
+        pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
+    stale = select_rows(rows, read_versions(ROWS), current).stale
+    assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/studies"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family", list(pick_runs()))
+def test_a_row_repeats(family: str, tmp_path: Path) -> None:
+    """To the last video on the same kind of machine; elsewhere within what rounding does to a rerun."""
+    run, row = pick_runs()[family]
+    environment = row["fingerprint"]["environment"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", str(environment.get("threads", 1)))
+        runner = RunnerConfig(tmp_path, report=lambda line: None)
+        version = compute_version(
+            [run], tmp_path, num_threads=environment.get("threads", 1), python=runner.python, record=True
+        )
+        assert execute_runs([run], runner, version, lambda: None) == []
+    again = read_rows(tmp_path)[run.name, row["test"]["key"]]
+    if again["fingerprint"] == row["fingerprint"]:
+        assert again["numbers"]["videos"] == row["numbers"]["videos"]
+        assert again["history"] == row["history"]
+    else:
+        difference = again["numbers"]["video_top1"] - row["numbers"]["video_top1"]
+        assert abs(difference) <= MAX_POINTS_ELSEWHERE

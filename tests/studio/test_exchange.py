@@ -1,0 +1,294 @@
+"""Annotations in the files of other tools: read as their documents define them, and the same after a round trip."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from muybridge.studio.annotation_records import EventMark, SegmentMark, VideoMarks, current_time
+from muybridge.studio.errors import StudioError
+from muybridge.studio.exchange.formats import FORMATS, FormatName
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts, parse_seconds
+from studio_client import StudioClient
+
+FACTS = {
+    "day 1/cow.mp4": VideoFacts(25.0, 60.0, 640, 480),
+    "pig.mp4": VideoFacts(30.0, 90.0, 640, 480),
+    "a/same.mp4": VideoFacts(),
+    "b/same.mp4": VideoFacts(),
+}
+
+
+def _read(file_format: FormatName, content: Any, only_path: str | None = None) -> ImportedMarks:
+    imported = ImportedMarks(FACTS, "importer", current_time(), only_path)
+    text = content if isinstance(content, str) else json.dumps(content)
+    FORMATS[file_format].read(text.encode(), imported)
+    return imported
+
+
+def _segments(imported: ImportedMarks, path: str) -> list[tuple[str, float, float, str]]:
+    marks = sorted(imported.segments.get(path, ()), key=lambda one: one.bounds)
+    return [(one.label, *one.bounds, one.annotator) for one in marks]
+
+
+def _events(imported: ImportedMarks, path: str) -> list[tuple[str, float, str]]:
+    return [(one.label, one.time_seconds, one.annotator) for one in imported.events.get(path, ())]
+
+
+MARKS = {
+    "day 1/cow.mp4": VideoMarks(
+        segments=(
+            SegmentMark(label="walk", start_seconds=1, end_seconds=2.4, annotator="kim", split="test"),
+            SegmentMark(label="walk", start_seconds=2, end_seconds=4, annotator="kim", split="test"),
+            SegmentMark(label='<graze & "chew">', start_seconds=2, end_seconds=4, annotator="lee", split="test"),
+        ),
+        events=(EventMark(label="moo", time_seconds=3.2, annotator="kim"),),
+    ),
+    "pig.mp4": VideoMarks(segments=(SegmentMark(label="walk", start_seconds=0, end_seconds=0.5, annotator="lee"),)),
+}
+WITHOUT_EVENTS = ("csv", "createml", "activitynet")
+WITHOUT_ANNOTATORS = ("createml", "activitynet")
+WITHOUT_OVERLAP_OF_A_CLASS = ("boris",)  # a start, a start, a stop, a stop cannot be told from two in a row
+
+
+@pytest.mark.parametrize("file_format", list(FORMATS))
+def test_round_trip(file_format: FormatName) -> None:
+    marks = dict(MARKS)
+    if file_format in WITHOUT_OVERLAP_OF_A_CLASS:
+        cow = marks["day 1/cow.mp4"]
+        marks["day 1/cow.mp4"] = cow.model_copy(update={"segments": (cow.segments[0], cow.segments[2])})
+    if file_format == "elan":
+        del marks["pig.mp4"]
+    text = FORMATS[file_format].write(ProjectMarks(marks, FACTS, {"walk": "#ff0000"}))
+    imported = _read(file_format, text)
+    assert imported.skipped == []
+    for path, expected in marks.items():
+        annotators = {"kim", "lee"} if file_format not in WITHOUT_ANNOTATORS else {"importer"}
+        wanted = sorted((one.label, *one.bounds) for one in expected.segments)
+        found = _segments(imported, path)
+        assert sorted(row[:3] for row in found) == wanted
+        assert {row[3] for row in found} <= annotators
+        events = (
+            [] if file_format in WITHOUT_EVENTS else [(one.label, one.time_seconds, "kim") for one in expected.events]
+        )
+        assert _events(imported, path) == events
+    again = FORMATS[file_format].write(ProjectMarks(marks, FACTS, {"walk": "#ff0000"}))
+    assert again == text
+
+
+def test_boris() -> None:
+    """A project of BORIS 7: two observations, states as pairs, a modifier, a comment, frame indices of newer versions."""
+    project = {
+        "time_format": "hh:mm:ss",
+        "project_name": "cows",
+        "project_format_version": "7.0",
+        "subjects_conf": {"0": {"key": "1", "name": "Bella", "description": ""}},
+        "behaviors_conf": {
+            "0": {"type": "State event", "key": "w", "code": "walk", "modifiers": ""},
+            "1": {"type": "Point event", "key": "m", "code": "moo", "modifiers": ""},
+            "2": {"type": "State event with coding map", "key": "g", "code": "graze", "modifiers": ""},
+        },
+        "observations": {
+            "first": {
+                "file": {"1": ["/home/x/cow.mp4"], "2": []},
+                "type": "MEDIA",
+                "time offset": 0.0,
+                "events": [
+                    [1.0, "Bella", "walk", "", "", 25],
+                    [1.5, "", "graze", "near", ""],
+                    [2.0, "Bella", "moo", "", "loud"],
+                    [3.5, "", "graze", "near", ""],
+                    [4.0, "Bella", "walk", "", ""],
+                    [5.0, "Bella", "walk", "", ""],
+                ],
+                "media_info": {"length": {"/home/x/cow.mp4": 60.0}, "fps": {"/home/x/cow.mp4": 25.0}},
+            },
+            "two cameras": {"file": {"1": ["pig.mp4"], "2": ["other.mp4"]}, "events": []},
+            "elsewhere": {"file": {"1": ["horse.mp4"]}, "events": [[1, "", "moo", "", ""]]},
+        },
+    }
+    imported = _read("boris", project)
+    assert _segments(imported, "day 1/cow.mp4") == [("walk", 1, 4, "Bella"), ("graze", 1.5, 3.5, "importer")]
+    assert _events(imported, "day 1/cow.mp4") == [("moo", 2, "Bella")]
+    assert [name for name, _ in imported.skipped] == ["first", "two cameras", "horse.mp4"]
+
+
+def test_elan() -> None:
+    document = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" DATE="2020-01-01T00:00:00+01:00" FORMAT="3.0" VERSION="3.0">
+  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
+    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/videos/pig.mp4" MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL="./pig.mp4"/>
+  </HEADER>
+  <TIME_ORDER>
+    <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="780"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="1340"/>
+    <TIME_SLOT TIME_SLOT_ID="ts3"/>
+  </TIME_ORDER>
+  <TIER ANNOTATOR="lee" LINGUISTIC_TYPE_REF="default-lt" TIER_ID="behaviour">
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+      <ANNOTATION_VALUE>run</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts2" TIME_SLOT_REF2="ts3">
+      <ANNOTATION_VALUE>run</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+  </TIER>
+  <TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID="sleep">
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a3" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+      <ANNOTATION_VALUE></ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+  </TIER>
+</ANNOTATION_DOCUMENT>"""
+    imported = _read("elan", document)
+    assert sorted(_segments(imported, "pig.mp4")) == [("run", 0.78, 1.34, "lee"), ("sleep", 0.78, 1.34, "importer")]
+    assert imported.skipped == [("behaviour", "an annotation has no time")]
+    assert _segments(_read("elan", document, "day 1/cow.mp4"), "day 1/cow.mp4")
+    with pytest.raises(StudioError, match="of one video"):
+        FORMATS["elan"].write(ProjectMarks(MARKS, FACTS, {}))
+
+
+def test_elan_tiers_do_not_overlap() -> None:
+    marks = {"day 1/cow.mp4": MARKS["day 1/cow.mp4"]}
+    document = fromstring(FORMATS["elan"].write(ProjectMarks(marks, FACTS, {})))
+    times = {slot.get("TIME_SLOT_ID"): int(slot.get("TIME_VALUE") or 0) for slot in document.iter("TIME_SLOT")}
+    for tier in document.iter("TIER"):
+        spans = [
+            (times[one.get("TIME_SLOT_REF1")], times[one.get("TIME_SLOT_REF2")])
+            for one in tier.iter("ALIGNABLE_ANNOTATION")
+        ]
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>',
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><ANNOTATION_DOCUMENT>&a;</ANNOTATION_DOCUMENT>',
+        "<ANNOTATION_DOCUMENT>",
+        "no XML",
+        "<html/>",
+    ],
+)
+def test_elan_refuses_entities_and_other_files(document: str) -> None:
+    with pytest.raises(StudioError) as refused:
+        _read("elan", document)
+    assert refused.value.status == 400
+
+
+def test_label_studio() -> None:
+    """Frames count from 1 and both ends are included: frames 1 to 25 at 25 frames a second are the first second."""
+    task = {
+        "id": 7,
+        "data": {"video": "/data/local-files/?d=videos/cow.mp4"},
+        "annotations": [
+            {
+                "completed_by": {"id": 1, "email": "kim@example.org"},
+                "result": [
+                    {
+                        "type": "timelinelabels",
+                        "from_name": "videoLabels",
+                        "to_name": "video",
+                        "value": {"ranges": [{"start": 1, "end": 25}], "timelinelabels": ["Movement"]},
+                    },
+                    {"type": "videorectangle", "value": {"sequence": []}},
+                ],
+            }
+        ],
+    }
+    short = {
+        "video": "pig.mp4",
+        "id": 1,
+        "videoLabels": [{"ranges": [{"start": 31, "end": 60}], "timelinelabels": ["Rest"]}],
+    }
+    imported = _read("label_studio", [task, short])
+    assert _segments(imported, "day 1/cow.mp4") == [("Movement", 0, 1, "kim@example.org")]
+    assert _segments(imported, "pig.mp4") == [("Rest", 1, 2, "importer")]
+
+
+def test_create_ml() -> None:
+    rows = [
+        {"file": "cow.mp4", "label": "Jumping Jacks", "start": "00:01.5", "end": 3},
+        {"video": "pig.mp4", "label": "Squats"},
+        {"video": "same.mp4", "label": "Squats", "start": 0, "end": 1},
+    ]
+    imported = _read("createml", rows)
+    assert _segments(imported, "day 1/cow.mp4") == [("Jumping Jacks", 1.5, 3, "importer")]
+    assert _segments(imported, "pig.mp4") == [("Squats", 0, 90, "importer")]
+    assert imported.skipped == [("same.mp4", "there is no video of this name in the project")]
+
+
+def test_via() -> None:
+    project = {
+        "project": {"pname": "x", "data_format_version": "3.1.1", "vid_list": ["1"]},
+        "attribute": {
+            "1": {"aname": "TEMPORAL-SEGMENTS", "anchor_id": "FILE1_Z2_XY0", "type": 4, "options": {"default": "Walk"}},
+        },
+        "file": {"2": {"fid": "2", "fname": "pig.mp4", "type": 4, "loc": 1, "src": "pig.mp4"}},
+        "view": {"1": {"fid_list": ["2"]}},
+        "metadata": {
+            "1_BXLfdQfa": {"vid": "1", "flg": 0, "z": [376.279e-1, 381.54942e-1], "xy": [], "av": {"1": "default"}},
+            "1_free": {"vid": "1", "flg": 0, "z": [1, 2], "xy": [], "av": {"1": "4CV"}},
+            "1_box": {"vid": "1", "flg": 0, "z": [1], "xy": [2, 1, 1, 5, 5], "av": {"1": "default"}},
+        },
+    }
+    imported = _read("via", project)
+    assert _segments(imported, "pig.mp4") == [("4CV", 1, 2, "importer"), ("Walk", 37.6279, 38.154942, "importer")]
+    assert len(imported.skipped) == 1
+
+
+def test_activity_net() -> None:
+    database = {
+        "pig": {
+            "duration": 90.0,
+            "subset": "training",
+            "url": "https://www.youtube.com/watch?v=x",
+            "annotations": [{"segment": [28.8, 81.5], "label": "Playing"}, {"segment": [1], "label": "x"}],
+        },
+        "unknown": {"annotations": [{"segment": [0, 1], "label": "x"}]},
+    }
+    imported = _read("activitynet", {"version": "VERSION 1.3", "taxonomy": [], "database": database})
+    assert _segments(imported, "pig.mp4") == [("Playing", 28.8, 81.5, "importer")]
+    assert [name for name, _ in imported.skipped] == ["pig", "unknown"]
+
+
+@pytest.mark.parametrize("file_format", list(FORMATS))
+@pytest.mark.parametrize(
+    "content", ["", "null", "[]", "{}", "[1, 2]", '{"database": 3}', '{"observations": {"x": 1}}', "\x00"]
+)
+def test_other_files_are_refused_or_give_nothing(file_format: FormatName, content: str) -> None:
+    try:
+        imported = _read(file_format, content)
+    except (StudioError, ValueError):
+        return
+    assert not imported.segments
+    assert not imported.events
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(1.5, 1.5), ("1:02.5", 62.5), ("01:00:01", 3601), ("x", None), (-1, None), (True, None), (float("nan"), None)],
+)
+def test_times(value: Any, seconds: float | None) -> None:
+    assert parse_seconds(value) == seconds
+
+
+def test_over_http(studio_client: StudioClient) -> None:
+    body = {
+        "path": "a.mp4",
+        "segments": [{"label": "=a", "start_seconds": 0, "end_seconds": 1, "annotator": "kim"}],
+    }
+    address = f"{studio_client.project}/annotations?path=a.mp4"
+    assert studio_client.refuse("PUT", address, 422, json=body), "a class that is a formula"
+    body["segments"][0]["label"] = "walk"  # type: ignore[index]
+    studio_client.call("PUT", address, json=body)
+    exported = studio_client.request("GET", f"{studio_client.project}/export?format=boris")
+    assert exported.headers["content-disposition"].endswith("videos.boris")
+    studio_client.call("PUT", address, json={"path": "a.mp4"})
+    data = {"format": "boris", "annotator": "importer"}
+    files = {"file": ("x.boris", exported.content, "application/json")}
+    for expected in (1, 0):
+        result = studio_client.call("POST", f"{studio_client.project}/import", data=data, files=files)
+        assert (result["num_segments"], result["skipped"]) == (expected, [])
+    assert studio_client.get("annotations", path="a.mp4")["segments"][0]["origin"] == "imported"
+    assert studio_client.refuse("GET", f"{studio_client.project}/export?format=odf", 422)
+    files = {"file": ("x.json", b"{", "application/json")}
+    assert studio_client.refuse("POST", f"{studio_client.project}/import", 400, data=data, files=files)

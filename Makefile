@@ -11,7 +11,7 @@ setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(INSTALL) .
+	$(INSTALL) '.[studio]'
 	touch $@
 
 .venv/.dev: .venv/.ready
@@ -19,7 +19,7 @@ setup: .venv/.ready  ## the library and the command in .venv
 	touch $@
 
 .venv/.long: .venv/.dev
-	$(INSTALL) '.[ray,triton,fuzz]'
+	$(INSTALL) '.[ray,triton,fuzz,test-long]'
 	touch $@
 
 .venv/.notebooks: .venv/.dev

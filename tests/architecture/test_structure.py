@@ -46,6 +46,7 @@ WITHOUT_TORCH = (
     "randomness",
     "models.family",
     "cli.main",
+    "studio.app",
     "cli.options",
     "cli.parser",
 )

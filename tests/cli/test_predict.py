@@ -118,6 +118,22 @@ def test_a_timeline_of_one_convolutional_pass(finished_run: Path, mixed: Path, c
     assert windows["windows"] != windows["convolutional"]
 
 
+def test_an_address_a_short_video_and_an_exported_program(
+    finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("predict", finished_run, "https://example.com/a.mp4", mixed / "a.mp4")
+    assert told.code == 3
+    assert told.out.startswith("https://example.com/a.mp4\n  unreadable: an address is not read here; save it")
+    segment = cli("predict", finished_run, f"{mixed / 'a.mp4'}#0-0.1")
+    assert segment.code == 0
+    assert "(shorter than a clip, repeated in a loop)" in segment.out
+    assert "repeated in a loop" not in told.out
+    (tmp_path / "net.pt2").touch()
+    exported = cli("predict", tmp_path / "net.pt2", mixed / "a.mp4")
+    assert exported.code == 2
+    assert "net.pt2 is an exported program, which has no card" in exported.err
+
+
 def test_the_extension_decides(finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     words = ("predict", finished_run, mixed / "a.mp4", mixed / "c.mp4")
     on_screen = cli(*words)

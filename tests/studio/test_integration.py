@@ -117,6 +117,18 @@ def test_a_batch_goes_on_by_itself(rest_client: StudioClient) -> None:
     assert rest_client.refuse("POST", "/api/batches", 403, json={"paths": ["a.mp4", "/etc/passwd"]})
 
 
+def test_the_description_is_a_page_too(rest_client: StudioClient) -> None:
+    description = rest_client.call("GET", "/api/openapi.json")
+    operations = [one["operationId"] for methods in description["paths"].values() for one in methods.values()]
+    assert len(operations) == len(set(operations))
+    page = rest_client.request("GET", "/api/docs")
+    assert "<script" not in page.text
+    assert "style=" not in page.text
+    for path in description["paths"]:
+        assert f"<code>{path}</code>" in page.text
+    assert rest_client.request("GET", "/api/docs.css").headers["content-type"].startswith("text/css")
+
+
 def test_measurements(rest_client: StudioClient) -> None:
     rest_client.call("GET", "/api/projects")
     rest_client.request("GET", "/api/projects/none/videos")

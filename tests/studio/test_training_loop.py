@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from muybridge.cli.options import parse_arguments
+from muybridge.cli.train import train
 from muybridge.files.run_folder import read_json_lines
 from muybridge.parsing import read_json_object
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
 from muybridge.studio.jobs import JobStore
 from muybridge.studio.predict_job import run_job
+from muybridge.studio.training_runs import TrainingRequest, build_train_command
 from studio_client import TOKEN, StudioClient, wait_until
 from videos import write_video
 
@@ -78,6 +81,7 @@ def test_the_loop(loop_client: StudioClient) -> None:
     assert "at least two classes" in client.refuse(
         "POST", f"{client.project}/trainings", 400, json={"name": "first", **TINY}
     )
+    assert "no part is marked as reviewed" in client.get("training-data", background=True)["problems"][0]
     for path in ("a.mp4", "b.mp4"):
         _mark(client, path)
     data = client.get("training-data")
@@ -211,3 +215,36 @@ def test_a_job_of_unreadable_videos_fails(tmp_path: Path, finished_run: Path) ->
     (tmp_path / "job" / "job.json").write_text(json.dumps(description))
     assert run_job(tmp_path / "job") == 1
     assert "1 of 1" in read_json_object(tmp_path / "job" / "progress.json")["message"]
+
+
+def test_every_field_is_an_option_of_train(tmp_path: Path) -> None:
+    request = TrainingRequest(
+        name="all",
+        model="r3d_18",
+        recipe="scratch",
+        epochs=3,
+        learning_rate=0.01,
+        batch_size=2,
+        clips_per_epoch=10,
+        frozen_stages=1,
+        width=8,
+        clip_length=8,
+        frame_stride=2,
+        frames_per_second=12.5,
+        scale=(64, 80),
+        crop=56,
+        workers=0,
+        mirror=False,
+        background=True,
+    )
+    command = build_train_command(request, tmp_path, "w.safetensors")
+    arguments = parse_arguments(train, "muybridge train", command[2:])
+    assert arguments["resume"] is True
+    values = arguments["given"].values
+    assert values["init"] == "w.safetensors"
+    assert values["background"] is True
+    assert values["clips"]["mirror"] is False
+    assert list(values["clips"]["scale"]) == [64, 80]
+    assert values["training"]["epochs"] == 3
+    for field in TrainingRequest.model_fields:
+        assert getattr(request, field) is not None or field == "init"

@@ -17,6 +17,7 @@ from muybridge.datasets.video_list import is_video_list, read_video_list
 from muybridge.prediction.prepared_videos import list_prepared_videos
 from muybridge.prediction.recognizer import Prediction
 from muybridge.prediction.segments import get_file_name
+from muybridge.prediction.video_inputs import ADDRESS
 from muybridge.records import TimeOrigin
 from muybridge.video.pictures import is_frame_folder
 
@@ -93,7 +94,9 @@ def list_videos(
         path = Path(text)
         if not text.strip():
             raise ValueError("an empty name was given for a video; name files or folders")
-        if path.is_dir():
+        if ADDRESS.match(text):
+            part = VideoInputs((text,), {text: "an address is not read here; save it as a file first"})
+        elif path.is_dir():
             part = _list_videos_in_folder(path)
         elif is_video_list(path):
             part = _list_videos_in_list(path, columns, time_origin)

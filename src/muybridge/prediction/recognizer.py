@@ -45,7 +45,7 @@ _MIN_VIDEOS_FOR_WORKERS = 8
 class Prediction:
     """Prediction of one video. `classes` are (label, probability), most probable first; empty unless the status is ok.
 
-    With status ok, a non-empty `reason` says which clips were left out because they could not be read.
+    With status ok, a non-empty `reason` says which clips could not be read, and that the video is shorter than a clip.
     """
 
     video: str
@@ -286,11 +286,11 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
         num_workers = _choose_num_workers(workers, len(inputs))
-        for video, _, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
+        for video, clip_times, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
             else:
-                yield self._rank_classes(video, outputs, top)
+                yield self._rank_classes(video, clip_times, outputs, top)
 
     def _extract_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
@@ -317,7 +317,7 @@ class Recognizer:
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
         windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
-        prediction = self._rank_classes(video, outputs, top)
+        prediction = self._rank_classes(video, clip_times, outputs, top)
         reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
         unscored = None
         if scored.is_interrupted:
@@ -326,12 +326,15 @@ class Recognizer:
         reason = "; ".join(filter(None, reasons))
         return replace(prediction, reason=reason, windows=windows, segments=segments, unscored=unscored)
 
-    def _rank_classes(self, video: VideoInput, outputs: ClipOutputs, top: int) -> Prediction:
+    def _rank_classes(
+        self, video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs, top: int
+    ) -> Prediction:
         logits = check_finite(video, outputs.rows)
         _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
         best = np.argsort(-means[0], kind="stable")[:top]
         classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
-        return Prediction(video.label, "ok", outputs.reason, classes)
+        reasons = (outputs.reason, "shorter than a clip, repeated in a loop" if clip_times[0].looped else "")
+        return Prediction(video.label, "ok", "; ".join(filter(None, reasons)), classes)
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)

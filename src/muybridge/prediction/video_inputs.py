@@ -30,6 +30,7 @@ from muybridge.video.pictures import open_frames
 AnyVideo: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Tensor
 AnyFrame: TypeAlias = NDArray[np.uint8] | Tensor
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TAKEN = "a path, bytes, a file opened in binary mode, or frames as a uint8 array or tensor of shape (frames, height, width, 3)"
 
 
@@ -96,7 +97,7 @@ def _check_frame(frame: Any) -> NDArray[np.uint8]:
 def _resolve_path(path: str, preprocessing: Preprocessing, source: FrameSource, source_fps: float | None) -> VideoInput:
     if not isinstance(path, str):
         raise TypeError(f"a path is text, not {type(path).__name__}")
-    if address := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+    if address := ADDRESS.match(path):
         raise ValueError(
             f"{path} is an address, and addresses ({address[0]}) are not read; save it as a file, or give its frames as a "
             "generator"

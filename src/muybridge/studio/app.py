@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -81,6 +81,8 @@ def create_app(config: StudioConfig) -> FastAPI:
         app.add_exception_handler(error_type, _answer_error)
     if PAGE_FOLDER.is_dir():
         app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
+    else:
+        app.add_api_route("/", _redirect_to_description, include_in_schema=False)
     app.add_middleware(AccessControl, config=config)
     app.add_middleware(RequestMeter)
     return app
@@ -93,6 +95,11 @@ def create_app_from_environment() -> FastAPI:
 
 def _name_operation(route: APIRoute) -> str:
     return route.name.lstrip("_")
+
+
+def _redirect_to_description() -> RedirectResponse:
+    """Where an installation has no page, the description of the HTTP interface."""
+    return RedirectResponse("/api/docs")
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

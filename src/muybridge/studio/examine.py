@@ -8,17 +8,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from muybridge.records import YuvClip
-from muybridge.video.containers import open_video_stream
+from muybridge.records import VideoError, YuvClip
+from muybridge.studio.video_records import RenderedFrame, VideoProperties
+from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
+from muybridge.video.planes import read_orientation
 
 _JPEG_QUALITY = 85
 _MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -37,42 +39,19 @@ _FULL_RANGE_MATRICES = {
 }
 
 
-@dataclass(frozen=True)
-class VideoProperties:
-    """Properties of a video file. `offset_seconds`: what a player's clock shows at the first frame."""
-
-    num_frames: int
-    duration_seconds: float
-    frames_per_second: float
-    width: int
-    height: int
-    codec: str
-    is_playable: bool
-    offset_seconds: float
-
-
-@dataclass(frozen=True)
-class RenderedFrame:
-    """A frame as JPEG, its index and its time."""
-
-    jpeg: bytes
-    index: int
-    seconds: float
-
-
 def examine_video(path: str) -> VideoProperties:
     """The properties of a video. Raises VideoError where it cannot be used."""
-    metadata = probe_media(path)
-    codec, is_playable = ("pictures", False) if is_stored_frames(Path(path)) else _find_codec(path)
+    times = _open_files().read_frame_times(path)
+    stream = _inspect_stream(path, _read_change_time(path))
     return VideoProperties(
-        metadata.num_frames,
-        metadata.duration_seconds,
-        metadata.frames_per_second,
-        metadata.width,
-        metadata.height,
-        codec,
-        is_playable,
-        _open_files().read_frame_times(path).lead_seconds,
+        len(times),
+        times.duration_seconds,
+        len(times) / times.duration_seconds,
+        stream.width,
+        stream.height,
+        stream.codec,
+        stream.is_playable,
+        times.lead_seconds,
     )
 
 
@@ -106,28 +85,47 @@ def _open_files() -> MediaFiles:
     return MediaFiles("/", scale_height=2, scale_width=2, time_origin="container")
 
 
-@cache
-def _read_size(path: str, change_time: int) -> tuple[int, int]:
-    metadata = probe_media(path)
-    return metadata.height, metadata.width
+@dataclass(frozen=True)
+class _StreamProperties:
+    """What the first frame and the container say; height and width are those of the upright picture."""
+
+    height: int
+    width: int
+    codec: str
+    is_playable: bool
+
+
+def _read_change_time(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise VideoError("missing", "the file does not exist") from error
 
 
 def _choose_size(path: str, max_width: int) -> tuple[int, int]:
-    height, width = _read_size(path, Path(path).stat().st_mtime_ns)
-    scale = min(1.0, max_width / width)
-    return max(2, round(height * scale)), max(2, round(width * scale))
+    stream = _inspect_stream(path, _read_change_time(path))
+    scale = min(1.0, max_width / stream.width)
+    return max(2, round(stream.height * scale)), max(2, round(stream.width * scale))
 
 
-def _find_codec(path: str) -> tuple[str, bool]:
-    """The name of the codec, and whether browsers play the file as it is."""
+@lru_cache(maxsize=1000)
+def _inspect_stream(path: str, change_time: int) -> _StreamProperties:
+    """Decodes one frame. Raises VideoError where none can be decoded."""
+    if is_stored_frames(Path(path)):
+        metadata = probe_media(path)
+        return _StreamProperties(metadata.height, metadata.width, "pictures", is_playable=False)
     with open_video_stream(path) as (container, stream):
+        frame = next(decode_frames(demux_packets(container, stream), stream), None)
+        if frame is None:
+            raise VideoError("unreadable", "the file is damaged: no frame can be decoded")
+        height, width = (frame.width, frame.height) if read_orientation(frame)[0] else (frame.height, frame.width)
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
         playable: Mapping[str, tuple[str, ...]] = {}
         if container.format.name == _MP4_DEMUXER:
             playable = _PLAYABLE_IN_MP4
         elif "webm" in container.format.name and path.lower().endswith(".webm"):
             playable = _PLAYABLE_IN_WEBM
-        return codec, pixel_format in playable.get(codec, ())
+        return _StreamProperties(height, width, codec, pixel_format in playable.get(codec, ()))
 
 
 def _convert_to_rgb(clip: YuvClip) -> NDArray[np.uint8]:

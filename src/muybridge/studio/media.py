@@ -114,6 +114,7 @@ class MediaCache:
         with self._mutex:
             for running in self._running.values():
                 running.process.kill()
+                running.process.wait()
 
     def _read_stream(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
         assert process.stdout is not None, "the output is a pipe"

@@ -142,15 +142,17 @@ def build_train_command(request: TrainingRequest, project_folder: Path, init: st
     return command
 
 
-def check_training_data(project_folder: Path, marks_by_path: dict[str, VideoMarks]) -> TrainingData:
-    """What a training would see, with the sentences that it would print."""
+def check_training_data(
+    project_folder: Path, marks_by_path: dict[str, VideoMarks], *, background: bool = False
+) -> TrainingData:
+    """What a training would see, with the sentences that it would print. `background` adds a class of reviewed time."""
     num_segments: Counter[str] = Counter()
     seconds: dict[str, float] = {}
     for marks in marks_by_path.values():
         for segment in marks.segments:
             num_segments[segment.label] += 1
             seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end_seconds - segment.start_seconds
-    problems, warnings = _find_problems(project_folder, num_segments)
+    problems, warnings = _find_problems(project_folder, num_segments, background)
     classes = (
         ClassCount(label=label, num_segments=num_segments[label], seconds=round(seconds[label], 3))
         for label in sorted(num_segments)
@@ -164,14 +166,17 @@ def check_training_data(project_folder: Path, marks_by_path: dict[str, VideoMark
     )
 
 
-def _find_problems(project_folder: Path, num_segments: Counter[str]) -> tuple[list[str], list[str]]:
+def _find_problems(project_folder: Path, num_segments: Counter[str], background: bool) -> tuple[list[str], list[str]]:
     path = project_folder / "annotations.csv"
-    if len(num_segments) < 2:
+    if background and not (project_folder / "reviewed.csv").exists():
+        return ["no part is marked as reviewed, so it is not known what is background; mark what you watched"], []
+    if len(num_segments) + background < 2:
         return [f"training needs segments of at least two classes, and there are {len(num_segments)}; mark more"], []
     try:
         _, rows, _ = read_video_rows(str(path))
         rows, notes = assign_splits(rows, ValidationSplit(0))
-        check_trainable(str(path), rows)
+        if len(num_segments) > 1:
+            check_trainable(str(path), rows)
     except ValueError as error:
         return [str(error)], []
     few = [f"{label} ({count})" for label, count in sorted(num_segments.items()) if count < FEW_SEGMENTS]
@@ -179,9 +184,8 @@ def _find_problems(project_folder: Path, num_segments: Counter[str]) -> tuple[li
     return [], [*warnings, *notes]
 
 
-def list_runs(project_folder: Path, jobs: list[Job]) -> list[RunInfo]:
-    """The runs of a project, newest first. Their classes are left empty: they stand in the weights."""
-    folder = project_folder / RUNS_FOLDER
+def list_runs(folder: Path, jobs: list[Job]) -> list[RunInfo]:
+    """The run folders in a folder, newest first. Their classes are left empty: they stand in the weights."""
     if not folder.is_dir():
         return []
     job_by_run = {job.run: job for job in reversed(jobs) if job.run}

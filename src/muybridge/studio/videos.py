@@ -22,14 +22,8 @@ from muybridge.records import Status, VideoError
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.child_pool import ChildPool
 from muybridge.studio.errors import StudioError
-from muybridge.studio.examine import (
-    RenderedFrame,
-    VideoProperties,
-    examine_video,
-    read_frame_seconds,
-    render_frame,
-)
 from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.video_records import RenderedFrame, VideoProperties
 
 _LISTING_SECONDS = 2.0  # how long a listing of the folder is used
 _MAX_CACHED_TIMES = 8  # 1.7 MB for two hours at 30 frames a second
@@ -99,7 +93,7 @@ class VideoCatalogue:
             return known
         change_time, num_bytes = _read_key(file) or (0, 0)
         try:
-            properties = self.pool.call(self.timeout_seconds, str(file), examine_video, str(file))
+            properties = self.pool.call_by_name(self.timeout_seconds, str(file), "examine_video", str(file))
             examined = ExaminedVideo(change_time, num_bytes, "ok", "", properties)
         except VideoError as error:
             examined = ExaminedVideo(change_time, num_bytes, error.status, error.reason, None)
@@ -136,7 +130,8 @@ class VideoCatalogue:
         with self._mutex:
             cached = self._frame_seconds.get(key)
         if cached is None:
-            cached = self.pool.call(self.timeout_seconds, str(file), read_frame_seconds, str(file))
+            times = self.pool.call_by_name(self.timeout_seconds, str(file), "read_frame_seconds", str(file))
+            cached = (times[0], float(times[1]))
             with self._mutex:
                 while len(self._frame_seconds) >= _MAX_CACHED_TIMES:
                     del self._frame_seconds[next(iter(self._frame_seconds))]
@@ -146,7 +141,10 @@ class VideoCatalogue:
     def render_frame(self, path: str, index: int | None, seconds: float | None, max_width: int) -> RenderedFrame:
         """A frame as JPEG. Raises VideoError where it cannot be decoded, ValueError for an index that there is not."""
         file = str(self.resolve(path))
-        return self.pool.call(self.timeout_seconds, file, render_frame, file, index, seconds, max_width)
+        frame: RenderedFrame = self.pool.call_by_name(
+            self.timeout_seconds, file, "render_frame", file, index, seconds, max_width
+        )
+        return frame
 
     def _examine_all(self) -> None:
         for path in self.list_paths():

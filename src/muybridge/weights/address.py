@@ -46,6 +46,10 @@ def resolve_weights_file(address: str | Path) -> Path:
                 f"there is no {path}; give a run folder, a {SUFFIX} file or a name of the catalogue; {hint}"
             )
         return download_weights(entry)
+    if path.suffix == ".pt2":
+        raise ValueError(
+            f"{path} is an exported program, which has no card; name the run or the {SUFFIX} file it was exported from"
+        )
     if path.suffix != SUFFIX:
         raise ValueError(
             f"{path} is neither a run folder nor a {SUFFIX} file; "

@@ -21,6 +21,7 @@ from muybridge.studio.routes.dependencies import ERRORS, OpenProject, OptionalVi
 
 router = APIRouter(tags=["annotations"], responses=ERRORS, prefix="/projects/{project}")
 _MAX_IMPORT_BYTES = 64 << 20
+_EXPORTED_TYPES: dict[str, dict[str, object]] = {chosen.media_type: {} for chosen in FORMATS.values()}
 
 
 class _Skipped(StudioRecord):
@@ -35,7 +36,7 @@ class _ImportResult(StudioRecord):
     skipped: tuple[_Skipped, ...] = Field(description="What was left out, and why")
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
+@router.get("/export", response_class=Response, responses={200: {"content": _EXPORTED_TYPES}})
 def _export(
     project: OpenProject, file_format: Annotated[FormatName, Query(alias="format")], path: OptionalVideoPath = None
 ) -> Response:

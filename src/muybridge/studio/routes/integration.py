@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 
@@ -20,6 +21,7 @@ import muybridge
 from muybridge.datasets.video_files import has_video_extension
 from muybridge.records import Status, VideoError
 from muybridge.studio.annotation_records import StudioRecord
+from muybridge.studio.api_page import render_api_page
 from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import MAX_PATH_CHARACTERS
 from muybridge.studio.jobs import Job, JobState
@@ -34,6 +36,7 @@ from muybridge.text import sanitize_text
 
 router = APIRouter(tags=["integration"])
 _MAX_BATCH = 100_000
+_TEMPLATES = Path(__file__).parents[1] / "templates"
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_PATH_CHARACTERS)]
 
 
@@ -154,8 +157,20 @@ def _get_health() -> Health:
     return Health(status="ok", version=muybridge.__version__)
 
 
+@router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+def _get_docs(request: Request) -> str:
+    """The OpenAPI description as a page."""
+    return render_api_page(request.app.openapi())
+
+
+@router.get("/docs.css", include_in_schema=False)
+def _get_docs_style() -> FileResponse:
+    """The style sheet of that page."""
+    return FileResponse(_TEMPLATES / "api.css", media_type="text/css")
+
+
 @router.get("/metrics", response_class=Response, responses={**ERRORS, 200: {"content": {"text/plain": {}}}})
-def _get_metrics() -> Response:
+def _get_measurements() -> Response:
     """Measurements in Prometheus' text format."""
     return Response(format_metrics(), media_type="text/plain; version=0.0.4")
 

@@ -50,7 +50,7 @@ def _remove_job(project: OpenProject, job: _JobId) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/{job}/log", response_class=PlainTextResponse)
-def _get_output(project: OpenProject, job: _JobId) -> str:
+@router.get("/{job}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def _get_output(project: OpenProject, job: _JobId) -> Response:
     """The end of what the job printed."""
-    return project.jobs.read_output(job)
+    return PlainTextResponse(project.jobs.read_output(job))

@@ -51,34 +51,27 @@ class _RunList(StudioRecord):
 
 @router.get("/weights")
 def _list_weights(studio: StudioServices, project: OpenProject) -> _WeightsList:
-    """What a training may start from: own runs, then the catalogue. A weights file below the allowed folders works, too."""
-    runs = tuple(
-        WeightsInfo(
-            address=run.name,
-            title=f"{run.name} (your run)",
-            kind="run",
-            network=run.model,
-            num_classes=None,
-            accuracy=run.validation or "",
-            licence="",
-            is_local=True,
-        )
-        for run in _list_project_runs(project)
-        if run.has_weights
-    )
+    """What a training may start from: runs of the project and of allowed folders, then the catalogue.
+
+    A weights file below the allowed folders works, too.
+    """
+    runs = [_describe_weights(run, run.name) for run in _list_project_runs(project) if run.has_weights]
+    for root in studio.folders.roots:
+        if root != project.folder:
+            runs += [_describe_weights(run, str(root / run.name)) for run in list_runs(root, []) if run.has_weights]
     return _WeightsList(weights=(*runs, *(WeightsInfo.model_validate(entry) for entry in studio.list_catalogue())))
 
 
 @router.get("/training-data")
-def _check_data(project: OpenProject) -> TrainingData:
+def _check_data(project: OpenProject, background: bool = False) -> TrainingData:
     """What a training would see, and what prevents it."""
-    return check_training_data(project.folder, dict(project.annotations.read_all()))
+    return check_training_data(project.folder, dict(project.annotations.read_all()), background=background)
 
 
 @router.post("/trainings", status_code=202)
 def _start_training(studio: StudioServices, project: OpenProject, request: TrainingRequest) -> Job:
     """Train a network, in a process of its own that goes on without the server."""
-    data = check_training_data(project.folder, dict(project.annotations.read_all()))
+    data = check_training_data(project.folder, dict(project.annotations.read_all()), background=request.background)
     if data.problems:
         raise StudioError(400, data.problems[0])
     init = resolve_model(request.init, studio.folders, project.folder).address if request.init else None
@@ -111,4 +104,17 @@ def _get_metrics(
 
 
 def _list_project_runs(project: Project) -> list[RunInfo]:
-    return list_runs(project.folder, project.jobs.list_jobs())
+    return list_runs(project.folder / RUNS_FOLDER, project.jobs.list_jobs())
+
+
+def _describe_weights(run: RunInfo, address: str) -> WeightsInfo:
+    return WeightsInfo(
+        address=address,
+        title=f"{run.name} (your run)",
+        kind="run",
+        network=run.model,
+        num_classes=None,
+        accuracy=run.validation or "",
+        licence="",
+        is_local=True,
+    )

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from muybridge.bounds import Fold, check_fields
 from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
@@ -247,7 +247,7 @@ def read_scores(path: Path) -> Scores:
         _check_columns(schema)
         table = read_parquet(path, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
         return Scores(table, header)
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
     except ValueError as error:

@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long test-soak test-gpu test-oldest audit release docs clean
+.PHONY: setup demo check test test-long test-soak test-mutants test-gpu test-oldest audit release docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
@@ -47,6 +47,9 @@ test-long: .venv/.long .venv/.notebooks  ## what is too slow for every run: Ray 
 
 test-soak: .venv/.long  ## what takes hours: every reader is fuzzed for ten minutes, ten thousand opens, marked soak
 	$(PYTEST) -n 2 -m soak
+
+test-mutants: .venv/.dev  ## 400 small changes to the code, each of which some test has to notice; goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
 test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and names what it skips
 	PYTHONPATH=src $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu

@@ -23,6 +23,7 @@ from muybridge.evaluation.evaluate import EvaluationJob, evaluate
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.settings import TrainSettings
 from muybridge.training import fit as fit_module
+from muybridge.training import validation
 from muybridge.training.checkpoint import TrainState, save_checkpoint
 from muybridge.training.data_parallel import no_sync_if, wrap_for_training
 from muybridge.training.fit import fit
@@ -33,6 +34,7 @@ from muybridge.training.step_batches import StepBatches
 from muybridge.video.decode import VideoFiles
 from muybridge.weights import address as weights_address
 from muybridge.weights.address import load_weights
+from muybridge.weights.card import compute_tensors_sha256
 
 CPU = torch.device("cpu")
 
@@ -295,3 +297,22 @@ def train_while_the_clock_goes_back(settings: TrainSettings) -> Any:
 
     time.time = backwards
     return train(settings)
+
+
+def validate_networks(settings: TrainSettings) -> tuple[list[str], list[str]]:
+    """Hashes of the network of this rank before every validation, and of what is then scored."""
+    before: list[str] = []
+    scored: list[str] = []
+    original_validate, original_evaluate = fit_module.validate, validation.evaluate
+
+    def validate(job: Any, *arguments: Any) -> Any:
+        before.append(compute_tensors_sha256(job.network.state_dict()))
+        return original_validate(job, *arguments)
+
+    def evaluate_noted(evaluation_job: Any, scorer: Any, *arguments: Any, **options: Any) -> Any:
+        scored.append(compute_tensors_sha256(scorer.network.state_dict()))
+        return original_evaluate(evaluation_job, scorer, *arguments, **options)
+
+    fit_module.validate, validation.evaluate = validate, evaluate_noted
+    train(settings)
+    return before, scored

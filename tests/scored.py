@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, make_record_batch, write_scores
+from muybridge.evaluation.scores import make_record_batch, write_scores
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 

@@ -50,7 +50,8 @@ Seconds = Annotated[float, Interval(ge=0, le=1_000_000_000)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Weight = Annotated[float, Interval(ge=0, le=1_000_000)]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
-Fold = Annotated[int, Interval(ge=1, le=3)]
+Fold = Annotated[int, Interval(ge=1, le=1000)]
+NumFolds = Annotated[int, Interval(ge=2, le=1000)]
 
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value
 

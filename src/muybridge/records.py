@@ -25,10 +25,12 @@ Modality = Literal["rgb", "flow"]
 Split = Literal["train", "validation", "test", "unused"]
 Status = Literal["ok", "missing", "unreadable", "truncated", "no_video", "timed_out", "too_short"]
 ColorMatrix = Literal["bt601", "bt709"]
+Task = Literal["single_label", "multi_label", "regression", "ordinal"]  # what a network is trained for
 Checkpoint = Literal["best", "last"]  # of a run folder: chosen by its validation videos, or the newest
 TimeOrigin = Literal["picture", "container"]  # seconds count from the first frame, or as in a player
 
 SPLITS: tuple[str, ...] = get_args(Split)
+TASKS: tuple[Task, ...] = get_args(Task)
 STATUSES: tuple[str, ...] = get_args(Status)
 
 # Mean and deviation of each channel. RGB: Kinetics, on the 0-255 scale. Flow: Farneback, in pixels, x then y. Both are from
@@ -208,7 +210,10 @@ class YuvClip:
 
 @dataclass(frozen=True)
 class PlannedView:
-    """One view (one clip of one video) of an evaluation, and whether it could be read. `labels` is empty if unknown."""
+    """One view (one clip of one video) of an evaluation, and whether it could be read. `labels` is empty if unknown.
+
+    `targets` are those of another task than single_label, NaN where unknown (`loading.targets`).
+    """
 
     video: str
     view: int
@@ -216,6 +221,7 @@ class PlannedView:
     labels: tuple[int, ...]
     status: Status = "ok"
     reason: str = ""
+    targets: tuple[float, ...] = ()
 
 
 class FrameSource(Protocol):

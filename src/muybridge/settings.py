@@ -26,6 +26,7 @@ from muybridge.bounds import (
     NetworkWidth,
     NormEpsilon,
     NumClips,
+    NumFolds,
     NumWorkers,
     Seed,
     Share,
@@ -34,10 +35,13 @@ from muybridge.bounds import (
     check_fields,
 )
 from muybridge.records import Checkpoint, Modality, Preprocessing, TimeOrigin, parse_validation_share
+from muybridge.task_settings import TaskSettings
 
+FoldUnit = Literal["group", "video"]  # what the folds of a cross-validation keep together
 RecipeName = Literal["own_videos", "scratch", "paper"]
 LearningRate = Annotated[float, Interval(gt=0, le=1000)]
 
+NUM_OFFICIAL_FOLDS = 3
 PAPER_EPOCHS = 45.0
 PAPER_WARMUP_EPOCHS = 10.0
 PAPER_DECAY_EPOCHS = (20.0, 30.0, 40.0)
@@ -115,7 +119,7 @@ PREPROCESSING_NAMES = {"length": "clip_length", "stride": "frame_stride"}
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(TaskSettings):
     """The recipe: section 4.1 of the paper; momentum and weight decay from the authors' code."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -144,8 +148,6 @@ class TrainingSettings:
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
     """Scale gradients with a larger norm down to it; by default not, as in the paper."""
-    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Share of the target spread over all classes; none in the paper."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
     has them and whose gradients agree with those in fp32, else fp32."""
@@ -178,6 +180,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_fields(self, "training.")
+        self.check_task()
         _require(
             self.resolved_warmup_epochs <= self.epochs,
             f"training.warmup_epochs {self.resolved_warmup_epochs} is longer than training.epochs {self.epochs}",
@@ -294,7 +297,11 @@ class TrainSettings:
     """Which columns of a list are which, such as path=filename,label=class,group=subject; what is left out is guessed from
     the names (docs/data.md)."""
     fold: Fold | None = None
-    """Which official fold to use, for data sets that have them."""
+    """Which official fold to use, for data sets that have them; or which of --num-folds."""
+    num_folds: NumFolds | None = None
+    """Split the data into so many folds for cross-validation, whatever splits it has: fold K is the test split."""
+    fold_by: FoldUnit = "group"
+    """What the folds of --num-folds keep together: the videos of a group, or each video by itself."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one: folders of pictures, archives, arrays (default: 25)."""
     time_origin: TimeOrigin | None = None
@@ -319,6 +326,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        highest = self.num_folds or NUM_OFFICIAL_FOLDS
+        _require((self.fold or 1) <= highest, f"fold is {self.fold}, expected a whole number from 1 to {highest}")
         parse_validation_share(self.validation)
         self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
         _require(
@@ -349,6 +358,10 @@ class EvaluateSettings:
     fold: Fold | None = None
     """Which official fold to use, for data sets that have them. Unset: the fold of the run if the data is the same, so that no
     training video is scored as a test video."""
+    num_folds: NumFolds | None = None
+    """Split the data into so many folds, of which --fold is the test split. Unset: as the run if the data is the same."""
+    fold_by: FoldUnit | None = None
+    """What the folds of --num-folds keep together. Unset: as the run if the data is the same, or groups."""
     source_fps: FramesPerSecond | None = None
     """The rate of frames stored without one. Unset: that of the run if the data is the same, or 25."""
     time_origin: TimeOrigin | None = None
@@ -385,15 +398,3 @@ def _convert_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _convert_tuples(inner) for key, inner in value.items()}
     return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
-
-
-def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
-    changed: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(left.keys() | right.keys()):
-        left_value, right_value = left.get(name), right.get(name)
-        if isinstance(left_value, dict) and isinstance(right_value, dict):
-            changed |= diff_settings(left_value, right_value, f"{prefix}{name}.")
-        elif left_value != right_value:
-            changed[f"{prefix}{name}"] = (left_value, right_value)
-    return changed

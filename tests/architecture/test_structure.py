@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "muybridge"
 # The data's journey: a module imports only from the lines above its own. Modules of one line do not form cycles.
 LAYERS = (
-    {"bounds", "console", "limits", "memory", "parsing", "randomness", "records", "settings", "terminal", "text"},
+    {
+        "bounds",
+        "console",
+        "limits",
+        "memory",
+        "parsing",
+        "randomness",
+        "records",
+        "settings",
+        "task_settings",
+        "terminal",
+        "text",
+    },
     {"files"},
     {"distributed"},
     {"video"},
@@ -39,6 +51,7 @@ WITHOUT_TORCH = (
     "limits",
     "records",
     "settings",
+    "task_settings",
     "distributed.rank",
     "distributed.stop",
     "memory",

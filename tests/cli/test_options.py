@@ -95,7 +95,7 @@ OPTIONS = [
     ("--data d --training.clips_per_epoch x", r"training\.clips_per_epoch is x, expected a whole number"),
     ("--data d --clips.frames_per_second no", r"clips\.frames_per_second is no, expected a number"),
     ("--data d --clips.mirror perhaps", r"clips\.mirror is perhaps, expected true or false"),
-    ("--data d --clips.stride=", r"clips\.stride is empty, expected a whole number"),
+    ("--data d --clips.stride=", r"--clips\.stride is empty; give it a value"),
     ("--data d --clips.scale 128", r"clips\.scale is 128, expected a list such as \[1,2\]"),
     ("--data d --clips.scale [1,2,3]", r"clips\.scale is \[1, 2, 3\], expected a list"),
     ("--data d --training.decay_epochs soon", r"training\.decay_epochs is soon, expected a list"),

@@ -26,7 +26,7 @@ from runs import tiny_run
         ("extract {run} {video} --step 4 --clips 3 -o x.parquet", "--step 4 and --clips 3 exclude each other"),
         ("extract {run} {video} --columns path=file -o x.parquet", "--columns is for lists"),
         ("extract {run} {video} -o x.npy", "called like a file of another kind; give it a name that ends in .parquet"),
-        ("evaluate {run} --data {data} -o x.csv", "such as x.parquet"),
+        ("evaluate {run} --data {data} -o x.pdf", "such as x.parquet"),
         ("evaluate {run} --data {data} --timeline -o x.csv", "such as x.parquet"),
         ("evaluate {run} --data {data} --step 4", "--step is for --timeline"),
         ("evaluate {run} --data {data} --columns path=file", "--columns is for lists"),

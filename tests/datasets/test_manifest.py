@@ -146,3 +146,13 @@ def test_the_schema_is_the_designs() -> None:
         ),
         *("frames_per_second", "width", "height", "status", "reason", "sha256"),
     ]
+
+
+def test_labels_are_remapped_by_name() -> None:
+    """Every class of the data keeps its meaning among classes in another order, of which the data has not all."""
+    target = ("Push", "wave", "HUG", "kick")
+    remapped = manifest(*EXAMPLE).remap_labels(target)
+    assert remapped.classes == target
+    assert [remapped.get_labels(i) for i in range(3)] == [(2,), (3, 0), (0,)]
+    with pytest.raises(ValueError, match="push is not among hug, kick"):
+        manifest(*EXAMPLE).remap_labels(("hug", "kick"))

@@ -141,3 +141,16 @@ def test_folders_without_lists(tmp_path: Path, source_format: str, sentence: str
         read_source(str(tmp_path), source_format)
     with pytest.raises(ValueError, match="is not a folder"):
         read_source(str(tmp_path / "nowhere"), source_format)
+
+
+def test_kinetics_clips_of_any_length(tmp_path: Path) -> None:
+    """Clips at the end of a video are shorter than ten seconds, and two may begin at the same second."""
+    rows = ("a,aaaaaaaaaa1,5,12", "b,aaaaaaaaaa1,5,15", "c,aaaaaaaaaa2,3,7")
+    listing = "label,youtube_id,time_start,time_end,split\n" + "".join(f"{row},train\n" for row in rows)
+    files = {"all.csv": listing, "aaaaaaaaaa1_000005_000012.mp4": "", "aaaaaaaaaa1_000005_000015.mp4": ""}
+    labels = {row.path: row.labels for row in read_source(write(tmp_path, files), "kinetics").rows}
+    assert labels == {
+        "aaaaaaaaaa1_000005_000012.mp4": ("a",),
+        "aaaaaaaaaa1_000005_000015.mp4": ("b",),
+        "aaaaaaaaaa2_000003_000007.mp4": ("c",),
+    }

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from muybridge.evaluation.protocol import Average, EvaluationProtocol
-from muybridge.evaluation.scores import SCHEMA, Scores, ScoresHeader, make_record_batch
+from muybridge.evaluation.scores import Scores, make_record_batch
+from muybridge.evaluation.scores_header import SCHEMA, ScoresHeader
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 

@@ -10,7 +10,8 @@ import pytest
 
 from muybridge.evaluation import aggregate
 from muybridge.evaluation.aggregate import UNRANKED, compute_best_ranks, compute_video_scores
-from muybridge.evaluation.scores import Scores, ScoresHeader, make_record_batch, read_scores, write_scores
+from muybridge.evaluation.scores import Scores, make_record_batch, read_scores, write_scores
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.records import PlannedView
 
 Video = tuple[str, tuple[int, ...], list[list[float] | None]]

@@ -18,6 +18,8 @@ from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import save
 from videos import write_video
 
 CPU = torch.device("cpu")
@@ -137,6 +139,25 @@ def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> Non
     (run / "settings.yaml").write_text("- damaged")
     with pytest.raises(ValueError, match=r"settings\.yaml"):
         use_training_splits(run, EvaluateSettings(data=data))
+
+
+def test_labels_are_matched_by_name(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    """The same network with its classes in the other order gives the same figures, and the other numbers as labels."""
+    network, card = load_weights(finished_run)
+    with torch.no_grad():
+        network.fc.weight.copy_(network.fc.weight.flip(0))
+        network.fc.bias.copy_(network.fc.bias.flip(0))
+    path = tmp_path / "turned.safetensors"
+    save(network, path, classes=tuple(reversed(card.classes)), preprocessing=card.preprocessing)
+    settings = EvaluateSettings(
+        data=str(motions), device="cpu", evaluation=EvaluationSettings(clips=2), loading=LoadingSettings(workers=0)
+    )
+    plain = evaluate_split(finished_run, settings, tmp_path / "plain.parquet")
+    other = evaluate_split(path, settings, tmp_path / "turned.parquet")
+    assert other.accuracy.video_top1 == plain.accuracy.video_top1
+    assert other.accuracy.clip_top1 == plain.accuracy.clip_top1
+    labels = [read_scores(tmp_path / f"{name}.parquet").table["labels"].to_pylist() for name in ("plain", "turned")]
+    assert labels[1] == [[1 - label for label in row] for row in labels[0]]
 
 
 def test_segments_of_a_list_count_from_the_first_picture_or_as_in_a_player(tmp_path: Path) -> None:

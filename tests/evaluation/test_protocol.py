@@ -66,7 +66,7 @@ def test_unknown_keys_and_values_are_refused() -> None:
         EvaluationProtocol.from_json({key: value for key, value in values.items() if key != "clips"})
     with pytest.raises(ValueError, match="crop is 'three', expected centre"):
         EvaluationProtocol.from_json({**values, "crop": "three"})
-    with pytest.raises(ValueError, match="average is 'max', expected softmax or logits"):
+    with pytest.raises(ValueError, match="average is 'max', expected softmax, logits, sigmoid or values"):
         EvaluationProtocol.from_json({**values, "average": "max"})
     with pytest.raises(ValueError, match="clips is 0, expected a number greater than or equal to 1"):
         EvaluationProtocol.from_json({**values, "clips": 0})

@@ -12,15 +12,8 @@ import pytest
 import torch
 
 from muybridge.evaluation import scores as scores_module
-from muybridge.evaluation.scores import (
-    SCHEMA,
-    Scores,
-    ScoresHeader,
-    read_execution,
-    read_scores,
-    score_batch,
-    write_scores,
-)
+from muybridge.evaluation.scores import Scores, read_execution, read_scores, score_batch, write_scores
+from muybridge.evaluation.scores_header import SCHEMA, ScoresHeader
 from muybridge.loading.datasets import EvaluationBatch
 from muybridge.records import PlannedView, Preprocessing, Scorer, YuvClip
 from muybridge.video.views import collate_views, make_evaluation_view
@@ -234,7 +227,9 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path, table: pa.Table, 
     write_unchecked(path, table, None)
     refused("it has no muybridge metadata")
     write_unchecked(path, table, {**header.to_json(), "format": 2})
-    refused("have format 2, but this version reads format 1")
+    refused("have format 2, which lacks a head")
+    write_unchecked(path, table, {**header.to_json(), "format": 3})
+    refused("have format 3, but this version reads format 1 and 2")
     write_unchecked(path, table, {key: value for key, value in header.to_json().items() if key != "classes"})
     refused("classes is missing")
     write_unchecked(path, table, {**header.to_json(), "split": "val"})

@@ -17,7 +17,8 @@ from muybridge.evaluation import video_scores as videos_module
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.metrics import compute_accuracy
-from muybridge.evaluation.scores import Scores, ScoresHeader, read_execution, read_scores
+from muybridge.evaluation.scores import Scores, read_execution, read_scores
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 
 draw = np.random.default_rng(4)
@@ -162,7 +163,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.evaluation.video_scores import SCHEMA, VideoScoresWriter, read_video_scores
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluationSettings

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fuzz_readers import READERS
 from muybridge.prepared.shards import ShardFrameSource, format_shard_path
 from muybridge.randomness import make_generator
 from muybridge.records import Preprocessing, VideoError
 from muybridge.video.decode import VideoFiles
+from muybridge.video.media import MediaFiles
 from muybridge.video.sampling import sample_random_clip
 from stored import HEIGHT, WIDTH, stored_video, write_shard
 from videos import write_sound, write_video
@@ -76,3 +78,33 @@ def test_clips_from_raw_files_leave_nothing_behind(tmp_path: Path) -> None:
     assert read_all(125) == 500
     assert len(list(Path("/proc/self/fd").iterdir())) == files_open
     assert resident_megabytes() - memory < 8
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ten_thousand_opens_leave_nothing_behind(tmp_path: Path) -> None:
+    """Every container and every other kind of video, whole and cut short, opened anew each time."""
+    reader = READERS["videos"]
+    contents = {**reader.make_seeds(tmp_path), **READERS["pictures"].make_seeds(tmp_path)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / f"cut-{name}").write_bytes(content[: len(content) // 2])
+    names = [*contents, *(f"cut-{name}" for name in contents), "missing.mp4"]
+
+    def open_all(num_opens: int) -> int:
+        num_read = 0
+        for number in range(num_opens):
+            source = MediaFiles(str(tmp_path), scale_height=HEIGHT, scale_width=WIDTH)
+            name = names[number % len(names)]
+            try:
+                source.read(name, source.read_frame_times(name).ticks[:1])
+                num_read += 1
+            except VideoError:
+                pass
+        return num_read
+
+    assert open_all(1000) > 300
+    files_open, memory = len(list(Path("/proc/self/fd").iterdir())), resident_megabytes()
+    assert open_all(10_000) > 3000
+    assert len(list(Path("/proc/self/fd").iterdir())) == files_open
+    assert resident_megabytes() - memory < 16

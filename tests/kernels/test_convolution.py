@@ -108,3 +108,30 @@ def test_weights_are_stored_as_torch_stores_them():
     module = Convolution3d(5, 6, kernel_size=(3, 1, 1), padding=(1, 0, 0))
     assert {key: tuple(value.shape) for key, value in module.state_dict().items()} == {"weight": (6, 5, 3, 1, 1)}
     assert module.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1)])
+def test_fast_algorithms_keep_float64_and_leave_autocast_to_torch(monkeypatch, kernel):
+    """Winograd's algorithm rounds as float32 does, and knows nothing of autocast: neither may reach it."""
+    padding = tuple(size // 2 for size in kernel)
+    module = Convolution3d(64, 64, kernel_size=kernel, padding=padding)
+    clips = torch.randn(1, 64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(
+        convolution.winograd, "is_worthwhile_in_training", lambda clips: True
+    )  # smaller than it would be
+    calls = []
+    for owner, name in ((convolution.winograd, "convolve_winograd"), (convolution, "convolve_temporal")):
+        spied = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, f=spied, **options: (calls.append(f), f(*args, **options))[1])
+    with torch.no_grad():
+        plain = functional.conv3d(clips.double(), module.weight.double(), padding=padding)
+        torch.testing.assert_close(module(clips).double(), plain, rtol=1e-3, atol=1e-4)
+        assert calls, "float32 takes the fast path"
+        calls.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = module(clips)
+        assert mixed.dtype == torch.bfloat16
+        torch.testing.assert_close(mixed.double(), plain, rtol=0.05, atol=0.05)
+        assert not calls
+        torch.testing.assert_close(module.double()(clips.double()), plain, rtol=1e-12, atol=1e-13)
+        assert all(function.__name__ != "convolve_winograd" for function in calls)  # the temporal one is exact

@@ -246,3 +246,20 @@ def test_time_as_channels_is_refused(frames: NewFrames) -> None:
         used.predict("x", timeline=TimelineOptions(mode="convolutional"))
     with pytest.raises(ValueError, match="mode is 'fast', expected windows or convolutional"):
         TimelineOptions(mode="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("first_damage", [40, 90, 91, 96])
+def test_no_window_reaches_past_damage(frames: NewFrames, first_damage: int, stride: int) -> None:
+    """With strides in time a window's few steps are complete, by padding, before all of its frames have been read."""
+    preprocessing = replace(PREPROCESSING, frame_stride=stride)
+    source = frames(200, [first_damage], textured=True)
+    used = recognizer(source, network("r2plus1d_10", preprocessing), preprocessing)
+    window_scorer = sliding_window.WindowScorer(source, "x", preprocessing, CPU)
+    starts = compute_dense_starts(source.times, preprocessing, 3)
+    scored: list[int] = []
+    with pytest.raises(VideoError, match=f"frame {first_damage} is damaged"):
+        for indices, _ in window_scorer.score_windows(used.scorer, starts, "convolutional"):
+            scored += indices
+    readable = first_damage // TIMESTEPS_PER_CHUNK * TIMESTEPS_PER_CHUNK  # the chunk with the damage is lost
+    assert sorted(scored) == [n for n, start in enumerate(starts) if start + 7 * stride < readable]

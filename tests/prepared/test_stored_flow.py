@@ -112,3 +112,18 @@ def test_gray_of_a_whole_frame() -> None:
     clip = moving(2, 1, 0)
     whole = View(clip.luma_thw, clip.chroma_cthw, 0, 0, False, "bt709", True)
     assert convert_frame_to_gray(whole, 1).shape == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("top", [0, HEIGHT - CROP])
+@pytest.mark.parametrize("left", [0, 1, WIDTH - CROP - 1, WIDTH - CROP])
+def test_a_crop_is_the_one_asked_for_up_to_the_last_column(top: int, left: int, mirror: bool) -> None:
+    """Every value is its own, so a crop that is off by one shows in all of them."""
+    flows = np.zeros((1, HEIGHT, WIDTH, 2), np.float32)
+    flows[..., 0], flows[..., 1] = np.arange(WIDTH) / 5, np.arange(HEIGHT)[:, None] / 5
+    actual = make_stored_flow_view(encode_flow(flows), (top, left), asked(clip_length=1), mirror=mirror).flow_cthw[:, 0]
+    expected = flows[0, top : top + CROP, left : left + CROP].transpose(2, 0, 1)
+    if mirror:
+        expected = expected[:, :, ::-1] * np.array([-1, 1])[:, None, None]
+    assert actual.shape == (2, CROP, CROP)
+    assert np.abs(actual - expected).max() < 0.09  # half a code; columns differ by 0.2

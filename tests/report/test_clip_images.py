@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.loading.open_data import open_data
 from muybridge.models.network import create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError

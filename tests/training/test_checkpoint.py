@@ -223,3 +223,26 @@ def test_tensors_are_stored_as_they_are(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), TrainState(1), keep=1)
     stored = load_file(path / "network.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_checkpoint_is_synced_before_its_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file, then their folder, then after the rename the folder of checkpoints: a power failure loses no half."""
+    events: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_sync(descriptor: int) -> None:
+        events.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        fsync(descriptor)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        events.append(f"rename {path.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    network = torch.nn.Linear(2, 2)
+    save_checkpoint(tmp_path / "checkpoints", network, torch.optim.AdamW(network.parameters()), TrainState(5), keep=1)
+    partial = ".step-00000005.partial"
+    files = [f"sync {name}" for name in ("network.safetensors", "optimizer.pt", "state.json")]
+    assert sorted(events[:3]) == files
+    assert events[3:] == [f"sync {partial}", f"rename {partial}", "sync checkpoints"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import av
 import pytest
 
 from muybridge.records import VideoError
-from muybridge.video.containers import open_video_stream
+from muybridge.video.containers import _build_open_options, open_video_stream
 from muybridge.video.decode import VideoFiles
 from muybridge.video.frame_index import index_frames
 from videos import index_picture, needs_encoder, read_index, read_indices, write_picture, write_silence, write_video
@@ -120,3 +121,31 @@ def test_animated_pictures_are_read_or_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="animated WebP, which FFmpeg cannot decode; convert it") as caught:
         source.read_frame_times("a.webp")
     assert caught.value.status == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "http://127.0.0.1:{port}/a.ts",
+        "concat:{path}|{path}",
+        "subfile,,start,0,end,0,,:{path}",
+        "cache:{path}",
+        "data:video/mp2t;base64,AAAA",
+    ],
+)
+def test_ffmpeg_opens_files_only(tmp_path: Path, form: str) -> None:
+    """Whatever a demuxer finds inside a file, the options of the container let it open files and nothing else."""
+    path = write_video(tmp_path / "a.ts", 5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.01)
+        name = form.format(port=server.getsockname()[1], path=path)
+        with pytest.raises(av.error.FFmpegError):
+            av.open(name, container_options=_build_open_options(), timeout=5)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_ffmpeg_would_open_more_otherwise(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 5)
+    with av.open(f"concat:{path}|{path}") as container:
+        assert sum(1 for _ in container.decode(video=0)) > 5

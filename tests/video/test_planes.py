@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from muybridge.records import YuvClip
 from muybridge.video.planes import YuvClipBuilder, detect_color_format, read_orientation
 
-WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593), "smpte240m": (0.212, 0.087)}
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (120, 60, 200)]
 BT709, BT2020 = 1, 9  # AVColorSpace
 
@@ -245,3 +245,13 @@ def test_a_rotation_beside_side_data_that_pyav_does_not_know(rotation: int, turn
 
 def test_colours_of_a_frame_without_scaling_it() -> None:
     assert detect_color_format(flat("rgb24", (1, 2, 3))) == ("bt601", False)
+
+
+def test_smpte_240m_becomes_bt709() -> None:
+    """Its coefficients are those of BT.709 to within 0.0154, and not at all those of BT.601."""
+    frame = flat("yuv420p", (100, 90, 200))
+    frame.colorspace = 7
+    clip = scaled(frame)
+    assert (clip.matrix, clip.full_range) == ("bt709", False)
+    expected = rgb_to_yuv(yuv_to_rgb(np.array([100.0, 90.0, 200.0]), "smpte240m"), "bt709")
+    assert levels(clip) == pytest.approx(expected, abs=2)

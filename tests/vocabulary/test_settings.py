@@ -13,9 +13,9 @@ from muybridge.settings import (
     LoadingSettings,
     TrainingSettings,
     TrainSettings,
-    diff_settings,
     settings_to_dict,
 )
+from muybridge.training.given_settings import diff_settings
 
 
 def test_the_defaults_are_the_papers_recipe() -> None:

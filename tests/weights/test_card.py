@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.card import Card, compute_tensors_sha256, load_card, load_network, save
@@ -125,7 +126,8 @@ def test_a_card_survives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda values: {**values, "format": 2}, "card of format 2 was found, this version reads format 1"),
+        (lambda values: {**values, "format": 2}, "card of format 2 lacks its head"),
+        (lambda values: {**values, "format": 3}, "card of format 3 was found, this version reads format 1 and 2"),
         (lambda values: {**values, "colour": "red"}, "colour is not known"),
         (lambda values: {key: value for key, value in values.items() if key != "licence"}, "licence is missing"),
         (lambda values: {**values, "classes": ["clap", "wave"]}, "2 class names .* has 3 classes"),
@@ -227,3 +229,23 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         saved(path, small(seed=1))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_a_card_with_a_head_is_of_format_2(tmp_path):
+    network = create_model("r2plus1d_10", num_classes=2, width=4, clip_length=4)
+    preprocessing = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
+    head = Head("ordinal", make_ordinal_outputs(("low", "mid", "high")), "cumulative_sigmoid")
+    classes = ("low", "mid", "high")
+    card = save(network, tmp_path / "levels.safetensors", classes=classes, preprocessing=preprocessing, head=head)
+    assert (card.format, card.task) == (2, "ordinal")
+    assert load_card(tmp_path / "levels.safetensors") == card
+    card.check_classifier()
+    with pytest.raises(ValueError, match="int8 is for the task single_label, but the weights are of the task ordinal"):
+        card.check_single_label("int8")
+    with pytest.raises(ValueError, match="the head's outputs are above low, above mid, expected above low, above high"):
+        save(
+            network, tmp_path / "x.safetensors", classes=("low", "high", "mid"), preprocessing=preprocessing, head=head
+        )
+    wrong = Head("multi_label", ("a", "b", "c"), "sigmoid")
+    with pytest.raises(ValueError, match="the head names 3 outputs, but the network has 2"):
+        save(network, tmp_path / "x.safetensors", classes=wrong.outputs, preprocessing=preprocessing, head=wrong)

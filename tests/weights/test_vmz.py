@@ -293,3 +293,21 @@ def test_ordered_dictionaries_of_python_2_are_read(tmp_path: Path) -> None:
         "conv1_w": [0.0, 1.0, 2.0],
         "b": 2.0,
     }
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", ">i4"])
+def test_big_endian_blobs_have_the_same_numbers(tmp_path: Path, dtype: str) -> None:
+    numbers = np.array([[1.5, -2, 3], [4, 256, -513]])
+    file = tmp_path / "big.pkl"
+    file.write_bytes(pickle.dumps({"blobs": {"conv1_w": numbers.astype(dtype)}}, protocol=2))
+    (blob,) = read_blobs(file).values()
+    assert blob.dtype.isnative
+    assert np.array_equal(blob, numbers.astype(dtype))
+
+
+def test_a_blob_in_two_name_scopes_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "two.pkl"
+    arrays = {"gpu_0/conv1_w": np.zeros(2, np.float32), "gpu_1/conv1_w": np.ones(2, np.float32)}
+    file.write_bytes(pickle.dumps({"blobs": arrays}, protocol=2))
+    with pytest.raises(ValueError, match="holds the blob conv1_w twice, in different name scopes"):
+        read_blobs(file)

@@ -60,11 +60,14 @@ def evaluate(
         return evaluate_timeline(run, settings, step, json=json)
     if step is not None:
         raise ValueError("--step is for --timeline; add it, or leave --step out")
+
+    from muybridge.cli.task_output import print_task_metrics
     from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.evaluation.overlap import OverlapError
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
+    from muybridge.evaluation.task_metrics import TaskMetrics
     from muybridge.evaluation.video_scores import read_video_scores
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
@@ -93,17 +96,22 @@ def evaluate(
                 return 1
     if not current_rank().is_rank0:
         return 0
-    accuracy = result.accuracy
+    metrics = result.metrics
     if target and is_text:
-        write_scores_text(target, read_video_scores(result.path), result.to_json())
+        write_scores_text(target, read_video_scores(result.path), result.to_json())  # single_label, or refused by name
     if json:
         print_json(result.to_json())
+    elif isinstance(metrics, TaskMetrics):
+        print_task_metrics(metrics)
+        for remark in result.remarks:
+            print_line(remark)
+        print_line(f"scores: {result.path}")
     else:
         _print(result)
         if target and is_text:
             print_line(f"wrote {target}")
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
-    return compute_exit_code(accuracy.num_failed_videos, accuracy.num_videos) or (3 if accuracy.num_failed_views else 0)
+    return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 
 
 def _print(result: EvaluationResult) -> None:

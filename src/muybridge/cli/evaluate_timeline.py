@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_output_file
-from muybridge.settings import EvaluateSettings, diff_settings, settings_to_dict
+from muybridge.settings import EvaluateSettings, settings_to_dict
 from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
+from muybridge.training.given_settings import diff_settings
 
 if TYPE_CHECKING:
     from muybridge.prediction.timeline_evaluation import TimelineResult

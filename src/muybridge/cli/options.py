@@ -71,7 +71,7 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     """
     parser = build_parser(verb, prog)
     argv = parser.normalize(argv)
-    _refuse_empty_values(argv)
+    _refuse_empty_values(parser, argv)
     hints = {name: hint for name, hint in get_type_hints(verb).items() if name != "return"}
     files, options = _split_config_files(argv) if SETTINGS_PARAMETERS & hints.keys() else ([], argv)
     for file in files:
@@ -91,14 +91,15 @@ def parse_arguments(verb: Verb, prog: str, argv: Sequence[str]) -> dict[str, Any
     return arguments
 
 
-def _refuse_empty_values(argv: Sequence[str]) -> None:
-    """ValueError for an argument without a character: as a path it would be the working folder."""
+def _refuse_empty_values(parser: VerbParser, argv: Sequence[str]) -> None:
+    """Refuses an argument without a character: as a path it would be the working folder."""
     for index, word in enumerate(argv):
         option = word[:-1] if word.startswith("--") and word.endswith("=") else None
         if not word.strip():
             option = argv[index - 1] if index > 0 and argv[index - 1].startswith("-") else "an argument"
         if option is not None:
-            raise ValueError(f"{option} is empty; give it a value, or leave it out")
+            name = show_option(option) if option.startswith("--") else option
+            parser.error(f"{name} is empty; give it a value, or leave it out")
 
 
 def _collect_given(parser: VerbParser, settings: type, argv: Sequence[str]) -> GivenSettings:

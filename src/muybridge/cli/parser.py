@@ -21,7 +21,7 @@ TYPES = {
     "str": "text",
     "tuple": "a list such as [1,2]",
 }
-SHORT_OPTIONS = {"output": "-o"}
+SHORT_OPTIONS = {"output": "-o", "k": "-k"}
 SHORT_NAMES = {"lr": "learning-rate", "bs": "batch-size", "wd": "weight-decay", "pretrained": "init", "weights": "init"}
 
 
@@ -77,7 +77,7 @@ class VerbParser(ArgumentParser):
         )
 
     def normalize(self, argv: Sequence[str]) -> list[str]:
-        """The arguments with option names as the parser has them: underscores, and `--output` for `-o`."""
+        """The arguments with option names as the parser has them: underscores, and no short options."""
         normalized: list[str] = []
         for index, word in enumerate(argv):
             if word == "--":
@@ -85,10 +85,8 @@ class VerbParser(ArgumentParser):
             if word.startswith("--"):
                 name, equals, value = word[2:].partition("=")
                 word = f"--{name.replace('-', '_')}{equals}{value}"
-            elif word == "-o":
-                word = "--output"
-            elif word.startswith("-o"):
-                word = f"--output={word[2:].removeprefix('=')}"
+            else:
+                word = _expand_short_option(word)
             normalized.append(word)
         return normalized
 
@@ -134,6 +132,15 @@ class VerbParser(ArgumentParser):
         if named := re.match(r"argument (--[\w.]+)", message):
             return message.replace(named[1], show_option(named[1]), 1)
         return _describe_wrong_value(message) or message
+
+
+def _expand_short_option(word: str) -> str:
+    """`--output` for `-o` and `--output=FILE` for `-oFILE`; any other word as it is."""
+    for name, short in SHORT_OPTIONS.items():
+        if word.startswith(short):
+            value = word.removeprefix(short).removeprefix("=")
+            return f"--{name}={value}" if value else f"--{name}"
+    return word
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -171,6 +171,8 @@ def predict(
         load(address, classification.device, classification.precision, time_origin=time_origin)
         for address in (weights, *_list_second_weights(ensemble, classification.checkpoint))
     )
+    if output.explain:
+        recognizer.card.check_single_label("--explain")
     report, num_failed = PredictionOutput(where, recognizer.classes, files), 0
     with follow_predictions(files, finishes_on_signal=timeline.timeline is not None) as progress:
         members = [replace(recognizer, on_progress=progress.update_share), *others]

@@ -213,7 +213,12 @@ class PredictionOutput:
 
         if prediction.status != "ok":
             return [prediction.video, f"  {prediction.status}: {prediction.reason}"]
-        lines = [f"  {100 * probability:5.1f} %  {label}" for label, probability in prediction.classes]
+        lines = [f"  {value:10.4g} {unit:<3} {name}" for name, value, unit in prediction.values]
+        predicted = prediction.labels or ()
+        lines += [
+            f"  {100 * probability:5.1f} %  {label}{'  *' if label in predicted else ''}"
+            for label, probability in prediction.classes
+        ]
         lines += [f"  ({prediction.reason})"] if prediction.reason else []
         lines += [f"  {line}" for line in list_segment_lines(prediction)] if with_segments else []
         return [prediction.video, *lines]

@@ -63,7 +63,7 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
         settings["precision"] = options.precision
     with (
         stop_on_signals("video") as stop,
-        PredictionsWriter(options.output, settings) as writer,
+        PredictionsWriter(options.output, settings, card.head) as writer,
         create_progress() as bar,
     ):
         pending = [video for video in videos if video not in writer.done_videos]

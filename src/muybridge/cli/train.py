@@ -46,14 +46,15 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
         muybridge train --data my_videos --recipe scratch -o runs/scratch
         muybridge train --config src/muybridge/recipes/kinetics400_r2plus1d_18_16f.yaml --data kinetics -o runs/k400
     """
-    from muybridge.evaluation.evaluate import format_accuracy
+    from muybridge.evaluation.evaluate import format_result_line
     from muybridge.training.train import train_given
 
     result, settings = train_given(given, resume=resume)
     if not current_rank().is_rank0:
         return 0
     print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
+    if result.validation_metrics:
+        print_line(f"validation: {format_result_line(result.validation_metrics)}")
     if result.validation_accuracy:
-        print_line(f"validation: {format_accuracy(result.validation_accuracy)}")
         print_line(f"validation: {result.validation_accuracy.format_baseline()}")
     return 3 if result.train_state.num_failed else 0

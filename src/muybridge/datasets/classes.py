@@ -42,7 +42,7 @@ def collect_classes(address: str, rows: Sequence[VideoRow], *, sort_numbers: boo
     Raises ValueError where two of them are the same name.
     """
     classes = sorted({label for row in rows for label in row.labels})
-    if sort_numbers and all(map(_is_number, classes)):
+    if sort_numbers and are_numbers(classes):
         classes.sort(key=float)
     ambiguous = _describe_ambiguous_names(classes)
     if ambiguous:
@@ -55,10 +55,10 @@ def collect_classes(address: str, rows: Sequence[VideoRow], *, sort_numbers: boo
 def describe_classes(rows: Sequence[VideoRow], classes: Sequence[str]) -> list[str]:
     """A note on labels that are numbers, and one on classes that have a single video."""
     notes = []
-    if classes and all(map(_is_number, classes)):
+    if classes and are_numbers(classes):
         notes.append(
             f"The labels are numbers: each of the {len(classes)}, from {classes[0]} to {classes[-1]}, is taken as the name of "
-            "a class, not as a quantity."
+            "a class, not as a quantity; --training.task regression or ordinal takes them as numbers."
         )
     num_videos = Counter(label for row in rows for label in row.labels)
     single = [name for name in classes if num_videos[name] == 1]
@@ -70,12 +70,17 @@ def describe_classes(rows: Sequence[VideoRow], classes: Sequence[str]) -> list[s
     return notes
 
 
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether all names are numbers."""
+    return all(map(_is_number, classes))
+
+
 def _is_number(name: str) -> bool:
     return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", name, re.ASCII) is not None
 
 
-def check_trainable(address: str, rows: Sequence[VideoRow]) -> None:
-    """Raise ValueError if there is one class only, or held-out labels that no training video has.
+def check_trainable(address: str, rows: Sequence[VideoRow], *, min_classes: int = 2) -> None:
+    """Raise ValueError if there are fewer classes than `min_classes`, or held-out labels that no training video has.
 
     Data without training videos passes: it serves evaluation alone.
     """
@@ -84,7 +89,7 @@ def check_trainable(address: str, rows: Sequence[VideoRow]) -> None:
         return
     held_out_labels = {label for row in rows if row.split in ("validation", "test") for label in row.labels}
     all_labels = {label for row in rows for label in row.labels}
-    if len(all_labels) == 1:
+    if len(all_labels) < min_classes:
         raise ValueError(f"{address} has only one class, {all_labels.pop()!r}; training needs at least two")
     unknown_labels = sorted(held_out_labels - training_labels)
     if unknown_labels:

@@ -22,7 +22,7 @@ from muybridge.datasets.video_files import (
     iterate_videos,
 )
 from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
-from muybridge.records import Split
+from muybridge.records import Split, Task
 from muybridge.text import join_names
 from muybridge.video.pictures import is_picture_name
 
@@ -40,15 +40,17 @@ _OFFICIAL_LISTS = {
 }
 
 
-def read_video_rows(address: str, columns: str | None = None) -> tuple[str, list[VideoRow], list[str]]:
+def read_video_rows(
+    address: str, columns: str | None = None, *, task: Task | None = "single_label"
+) -> tuple[str, list[VideoRow], list[str]]:
     """The root, the rows and the notes of a folder or a list, with the splits that it gives.
 
-    `columns` says which columns of a list are which (`columns.py`). Raises ValueError for an address that is neither, and
-    for a layout or a file with problems.
+    `columns` says which columns of a list are which (`columns.py`), `task` what is read (`read_video_list`). Raises
+    ValueError for an address that is neither, and for a layout or a file with problems.
     """
     path = Path(address)
     if _is_list_address(address):
-        return str(path.parent), *_read_list(path, columns)
+        return str(path.parent), *_read_list(path, columns, task)
     if columns not in (None, AS_VERSION_0_1):
         raise ValueError(f"--columns is for lists, but {address} is a folder; leave it out")
     official = _guess_official_format(path)
@@ -84,13 +86,13 @@ def resolve_columns(address: str, columns: str | None) -> str | None:
     """`columns` with everything that is guessed for a list; unchanged for a folder, None if the columns have no names."""
     if not _is_list_address(address):
         return columns
-    table = read_table(Path(address), columns)
+    table = read_table(Path(address), columns, task=None)
     return str(table.mapping) if table.has_header else None
 
 
-def _read_list(path: Path, columns: str | None) -> tuple[list[VideoRow], list[str]]:
+def _read_list(path: Path, columns: str | None, task: Task | None) -> tuple[list[VideoRow], list[str]]:
     """The rows and notes of a list. Raises ValueError with all problems of its rows."""
-    videos = read_video_list(path, columns=columns)
+    videos = read_video_list(path, columns=columns, task=task)
     problems = [f"line {line_number} {problem}" for line_number, problem in videos.problems]
     if not videos.rows and not problems:
         raise ValueError(f"{path} lists no videos: it has a header and no other lines")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import weakref
@@ -28,6 +29,7 @@ from muybridge.records import SPLITS, STATUSES, TimeOrigin, VideoError
 from muybridge.text import join_names
 
 FORMAT_VERSION = 1
+TARGET_PREFIX = "target_"  # of the float64 columns with the targets of a regression; NaN: not measured
 SOURCE_RATE_COLUMN = "source_fps"  # float64, only in manifests of frames that are stored without a rate
 
 SCHEMA = pa.schema(
@@ -181,6 +183,24 @@ class Manifest:
             return None
         return cast("float | None", self._get_value(SOURCE_RATE_COLUMN, index))
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of the targets of a regression, in the order of their columns."""
+        names = [name for name in self.table.column_names if name.startswith(TARGET_PREFIX)]
+        return tuple(name.removeprefix(TARGET_PREFIX) for name in names)
+
+    def get_targets(self, index: int) -> tuple[float, ...]:
+        """The targets of a video, NaN where not measured."""
+        return tuple(float(self._get_value(f"{TARGET_PREFIX}{name}", index)) for name in self.target_names)
+
+    def select_targets(self, sources: Mapping[str, str]) -> Manifest:
+        """The same videos with the targets `sources`: the present name of each, by its name in the result, in order."""
+        columns = {f"{TARGET_PREFIX}{name}": self.table[f"{TARGET_PREFIX}{source}"] for name, source in sources.items()}
+        table = self.table.drop_columns([f"{TARGET_PREFIX}{name}" for name in self.target_names])
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return Manifest.from_trusted_table(table, self.classes, self.root, self.notes)
+
     def select_split(self, split: str) -> Manifest:
         """The videos of one split, in the order of the manifest. Raises ValueError for an unknown split."""
         if split not in SPLITS:
@@ -215,10 +235,10 @@ class Manifest:
         return replace(self, table=table, classes=tuple(classes))
 
     def compute_sha256(self) -> str:
-        """A hash of the classes, of the columns of SCHEMA in the order of the rows, and of a time origin other than picture."""
+        """A hash of the classes, of the columns of SCHEMA in the order of the rows, of targets, and of another time origin."""
         origin = [] if self.time_origin == "picture" else [self.time_origin]
         digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes, *origin]).encode())
-        for name in SCHEMA.names:
+        for name in (*SCHEMA.names, *(f"{TARGET_PREFIX}{target}" for target in self.target_names)):
             for data in _iterate_canonical_bytes(self.table[name]):
                 digest.update(data)
         return digest.hexdigest()
@@ -276,10 +296,19 @@ def build_manifest(
         root=root,
         notes=notes,
     )
-    table, rates = manifest.table, [row.source_fps for row in rows]
+    table, rates = append_target_columns(manifest.table, rows), [row.source_fps for row in rows]
     if any(rates):
         table = table.append_column(SOURCE_RATE_COLUMN, pa.array(rates, pa.float64()))
     return replace(manifest, table=table, time_origin=time_origin)
+
+
+def append_target_columns(table: pa.Table, rows: Sequence[VideoRow]) -> pa.Table:
+    """The table of a manifest with a column `target_<name>` for each target of its rows."""
+    names = dict.fromkeys(name for row in rows for name, _ in row.targets)
+    for name in names:
+        values = [dict(row.targets).get(name, math.nan) for row in rows]
+        table = table.append_column(f"{TARGET_PREFIX}{name}", pa.array(values, pa.float64()))
+    return table
 
 
 def _find_problems(table: pa.Table, num_classes: int) -> list[str]:

@@ -35,6 +35,7 @@ class VideoRow:
     source_fps: float | None = None  # the rate of frames that are stored without one
     bounds_in_frames: bool = False  # the list gives frames; `start_seconds` and `end_seconds` are converted from them
     folds: tuple[Split, ...] = ()  # the split in each official fold, for data sets that have folds
+    targets: tuple[tuple[str, float], ...] = ()  # names and numbers of a regression; NaN: not measured
 
     @property
     def group_key(self) -> str:

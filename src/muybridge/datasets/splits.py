@@ -164,7 +164,7 @@ def _sample_groups(
     """
     labels_by_group: dict[str, set[str]] = {}
     for row in rows:
-        labels_by_group.setdefault(row.group_key, set()).update(row.labels)
+        labels_by_group.setdefault(row.group_key, set()).update(row.labels or ("",))  # "": a video without labels
     hashes = {group: hash_group(group) for group in labels_by_group}
     groups_by_label: dict[str, list[str]] = {}
     for group in sorted(labels_by_group, key=hashes.__getitem__):

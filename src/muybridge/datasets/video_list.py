@@ -3,6 +3,8 @@
 path,label,split,group,start_seconds,end_seconds
 clips/a.mp4,hug|push,train,seq01,1.5,4
 
+For regression, targets are numbers in `label` or in columns `target_<name>`; an empty cell of these is not measured.
+
 Input: a file. Output: a `VideoList`. A row with a problem is named and left out; the other rows are not affected. Training
 refuses a list with problems, prediction reports each as a failed input.
 """
@@ -11,8 +13,8 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muybridge.datasets.columns import ColumnMapping
@@ -21,9 +23,10 @@ from muybridge.datasets.json_lists import read_json_table
 from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.datasets.source_rates import may_lack_rate
+from muybridge.datasets.targets import find_target_columns, parse_target
 from muybridge.datasets.text_table import TextRow
 from muybridge.datasets.video_files import VideoFinder
-from muybridge.records import Split
+from muybridge.records import Split, Task
 from muybridge.text import join_names
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
@@ -47,7 +50,10 @@ class VideoList:
 class _RowParser:
     mapping: ColumnMapping
     finder: VideoFinder
+    is_data_set: bool
     needs_labels: bool
+    needs_targets: bool = False
+    target_columns: Mapping[str, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
     num_file_rates: int = 0  # rows in frames whose rate is read from the file
     num_used_rates: int = 0  # rows whose own rate is that of their segment or of their frames
@@ -59,6 +65,7 @@ class _RowParser:
             path = posixpath.normpath(self._get(row, "path"))
             path = self.finder.find(path) or path
             labels = self._parse_labels(row, problems)
+            targets = self._parse_targets(row, problems)
             split = self._parse_split(row, problems)
             start, end = self._parse_bounds(row, path, problems)
             # Where bounds are in frames, `_find_rate` has read it.
@@ -69,7 +76,7 @@ class _RowParser:
                 group = self._get(row, "group") or None
                 in_frames = bool(self._get(row, "start_frame") or self._get(row, "end_frame"))
                 self.num_used_rates += rate is not None and (in_frames or may_lack_rate(path))
-                return VideoRow(path, labels, split, group, start, end, rate, in_frames)
+                return VideoRow(path, labels, split, group, start, end, rate, in_frames, targets=targets)
         self.problems += [(row.line_number, problem) for problem in problems]
         return None
 
@@ -93,10 +100,23 @@ class _RowParser:
             problems.append("has no label")
         return labels
 
+    def _parse_targets(self, row: TextRow, problems: list[str]) -> tuple[tuple[str, float], ...]:
+        cells = {name: "".join(row.cells[index : index + 1]) for name, index in self.target_columns.items()}
+        targets = []
+        for name, text in cells.items():
+            value = parse_target(text)
+            if value is None:
+                problems.append(f"has the {name} {text!r}, expected a number")
+            else:
+                targets.append((name, value))
+        if self.needs_targets and not any(cells.values()):
+            problems.append(f"has no {' and no '.join(cells)}")
+        return tuple(targets)
+
     def _parse_split(self, row: TextRow, problems: list[str]) -> Split | None:
         text = self._get(row, "split")
         split = SPLIT_ALIASES.get(text.lower())
-        if text and split is None and self.needs_labels:
+        if text and split is None and self.is_data_set:
             problems.append(f"has the split {text!r}, expected one of {', '.join(SPLIT_ALIASES)}")
         return split
 
@@ -144,20 +164,33 @@ def is_video_list(path: Path) -> bool:
 
 
 def read_video_list(
-    path: Path, *, columns: str | None = None, root: Path | None = None, needs_labels: bool = True
+    path: Path,
+    *,
+    columns: str | None = None,
+    root: Path | None = None,
+    needs_labels: bool = True,
+    task: Task | None = "single_label",
 ) -> VideoList:
     """Read a list; its paths are relative to `root`, by default the folder of the list.
 
-    `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. Raises ValueError for a file that is not a list.
+    `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. `task` says what is read: labels, which are needed
+    except for multi_label, or for regression the targets; None reads both, and needs one of them. Raises ValueError for a file
+    that is not a list.
     """
-    table = read_table(path, columns, root, needs_labels=needs_labels)
+    table = read_table(path, columns, root, needs_labels=needs_labels, task=task)
+    text_rows = list(table.rows)
+    target_columns = find_target_columns(table.mapping, text_rows, task) if needs_labels else {}
+    if needs_labels and task is None and not target_columns:
+        _check_columns(path, table, ("label",))
     finder = VideoFinder(path.parent if root is None else root)
-    parser = _RowParser(table.mapping, finder, needs_labels)
+    needs_targets = bool(target_columns) and (task == "regression" or "label" not in table.mapping.indices)
+    needs_label_cells = needs_labels and task != "multi_label" and not needs_targets
+    parser = _RowParser(table.mapping, finder, needs_labels, needs_label_cells, needs_targets, target_columns)
     rows, line_numbers = [], []
-    for text_row in table.rows:
+    for text_row in text_rows:
         row = parser.parse(text_row)
         if row is not None:
-            rows.append(row)
+            rows.append(replace(row, labels=()) if task == "regression" else row)
             line_numbers.append(text_row.line_number)
     notes = (*table.notes, *_describe_reading(path, table.mapping, parser))
     return VideoList(
@@ -169,20 +202,35 @@ def read_video_list(
     )
 
 
-def read_table(path: Path, columns: str | None, root: Path | None = None, *, needs_labels: bool = True) -> ListTable:
-    """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list."""
+def read_table(
+    path: Path,
+    columns: str | None,
+    root: Path | None = None,
+    *,
+    needs_labels: bool = True,
+    task: Task | None = "single_label",
+) -> ListTable:
+    """The rows of a list as text, with the mapping of its columns. Raises ValueError for a file that is not a list.
+
+    A regression may do without a column of labels, and so may data that is read for any task (None).
+    """
     if path.suffix.lower() == ".json":
         table = read_json_table(path, columns, needs_labels=needs_labels)
     else:
         table = read_text_table(path, columns, path.parent if root is None else root, needs_labels=needs_labels)
-    required = ("path", "label") if needs_labels else ("path",)
+    has_label_column = needs_labels and task not in (None, "regression")
+    _check_columns(path, table, ("path", "label") if has_label_column else ("path",))
+    return table
+
+
+def _check_columns(path: Path, table: ListTable, required: Sequence[str]) -> None:
+    """Raise ValueError for the roles without a column."""
     missing = [role for role in required if role not in table.mapping.indices]
     if missing:
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}; its first line names "
             f"{', '.join(filter(None, table.mapping.names)) or 'nothing'}{_suggest(missing, table.mapping.names)}"
         )
-    return table
 
 
 def _suggest(missing: Sequence[str], names: Sequence[str]) -> str:
@@ -197,7 +245,7 @@ def _describe_reading(path: Path, mapping: ColumnMapping, parser: _RowParser) ->
     """Sentences on what was not read, and on what was read in a way that the list does not say."""
     notes = []
     unread = mapping.unread_names
-    unused_roles = [] if parser.needs_labels else ["label", "split", "group"]
+    unused_roles = [] if parser.is_data_set else ["label", "split", "group"]
     if not parser.num_used_rates:
         unused_roles.append("frames_per_second")
     unread += [mapping.names[mapping.indices[role]] for role in unused_roles if role in mapping.indices]

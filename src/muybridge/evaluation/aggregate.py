@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from muybridge.evaluation.protocol import Average
-from muybridge.evaluation.scores import Scores, ScoresHeader, compute_video_indices
+from muybridge.evaluation.scores import Scores, compute_video_indices
+from muybridge.evaluation.scores_header import ScoresHeader
 
 BLOCK_ROWS = 8192  # 26 MB of float64 for 400 classes: the memory that averaging needs besides its result
 UNRANKED = np.iinfo(np.int64).max  # rank of a video without labels or scores: above any k
@@ -71,7 +72,7 @@ class VideoScores:
 
 def compute_video_scores(scores: Scores) -> VideoScores:
     """Average the scores of the views of each video as the protocol says."""
-    table, video_indices, names = _sort_by_video(scores.table)
+    table, video_indices, names = sort_by_video(scores.table)
     failed = table["logits"].is_null().to_numpy()
     probabilities = np.full((len(names), len(scores.header.classes)), np.nan)
     num_right_views = np.zeros(len(names), np.int64)
@@ -87,7 +88,7 @@ def compute_video_scores(scores: Scores) -> VideoScores:
     return VideoScores(
         header=scores.header,
         videos=tuple(names),
-        labels=tuple(map(tuple, table["labels"].take(pa.array(_find_first_rows(video_indices))).to_pylist())),
+        labels=tuple(map(tuple, table["labels"].take(pa.array(find_first_rows(video_indices))).to_pylist())),
         probabilities=probabilities,
         num_views=np.bincount(video_indices, minlength=len(names)),
         num_failed_views=np.bincount(video_indices[failed], minlength=len(names)),
@@ -103,13 +104,15 @@ def average_by_video(
     Returns the indices of the M videos that occur, (M,), and their probabilities (M, classes): the mean of the softmax, or
     the softmax of the mean logits.
     """
-    first_rows = _find_first_rows(video_indices)
+    first_rows = find_first_rows(video_indices)
     num_views = np.diff(np.append(first_rows, len(video_indices)))[:, None]
     match average:
         case "softmax":
             means = np.add.reduceat(softmax(logits), first_rows, axis=0) / num_views
         case "logits":
             means = softmax(np.add.reduceat(logits, first_rows, axis=0) / num_views)
+        case _:
+            raise ValueError(f"softmax or logits are averaged for classes that exclude each other, not {average}")
     return video_indices[first_rows], means
 
 
@@ -146,7 +149,7 @@ def _compute_correct_views(block: pa.Table, logits: NDArray[np.float64]) -> NDAr
     return np.equal(ranks, 0)
 
 
-def _sort_by_video(table: pa.Table) -> tuple[pa.Table, NDArray[np.int64], list[str]]:
+def sort_by_video(table: pa.Table) -> tuple[pa.Table, NDArray[np.int64], list[str]]:
     """Sort rows by video, in order of first appearance, then by view; also the video index of each row, and the names."""
     video_indices, names = compute_video_indices(table)
     order = np.lexsort((table["view"].to_numpy(), video_indices))
@@ -157,7 +160,7 @@ def _sort_by_video(table: pa.Table) -> tuple[pa.Table, NDArray[np.int64], list[s
 
 def _iterate_blocks(video_indices: NDArray[np.int64]) -> Iterator[slice]:
     """Slices of rows that hold whole videos, about BLOCK_ROWS each."""
-    ends = np.append(_find_first_rows(video_indices)[1:], len(video_indices))
+    ends = np.append(find_first_rows(video_indices)[1:], len(video_indices))
     start = 0
     while start < len(video_indices):
         stop = int(ends[min(int(np.searchsorted(ends, start + BLOCK_ROWS)), len(ends) - 1)])
@@ -165,6 +168,6 @@ def _iterate_blocks(video_indices: NDArray[np.int64]) -> Iterator[slice]:
         start = stop
 
 
-def _find_first_rows(video_indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def find_first_rows(video_indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first row of each video, for rows sorted by video."""
     return np.flatnonzero(np.diff(video_indices, prepend=-1))

@@ -18,16 +18,21 @@ import torch
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.splits import ValidationSplit
+from muybridge.datasets.targets import match_targets
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
+from muybridge.evaluation.outputs import compute_video_outputs
 from muybridge.evaluation.overlap import Overlap, OverlapError, find_overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader, score_batch
+from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
+from muybridge.evaluation.scores import read_any_scores, score_batch
+from muybridge.evaluation.scores_header import FORMAT, TARGETS_FORMAT, ScoresHeader
 from muybridge.evaluation.scores_path import resolve_scores_path
+from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.atomic import check_output_file
@@ -39,7 +44,8 @@ from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
 from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
-from muybridge.records import Checkpoint, Preprocessing, Scorer
+from muybridge.models.heads import Head
+from muybridge.records import Checkpoint, Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
 from muybridge.weights.address import find_checkpoint, find_run_folder, is_default_checkpoint, select_checkpoint
@@ -58,29 +64,53 @@ class EvaluationJob:
     evaluation: EvaluationSettings
     loading: LoadingSettings
     precision: Precision = "fp32"  # of the scorer; it stands in the score file
+    head: Head | None = None  # of the network, for another task than single_label
+    num_bootstraps: int = NUM_BOOTSTRAPS  # of the intervals of such a task; 0: none
     remarks: tuple[str, ...] = ()  # what belongs beside the accuracy; they stand in the score file
+
+    def __post_init__(self) -> None:
+        if self.head and self.evaluation.keep == "videos":
+            raise ValueError(
+                f"evaluation.keep videos is for the task single_label, not for {self.head.task}; use evaluation.keep views"
+            )
+
+    @property
+    def task(self) -> Task:
+        """What the network was trained for."""
+        return self.head.task if self.head else "single_label"
 
     def make_header(self) -> ScoresHeader:
         """The header of the score file."""
+        is_regression = self.head is not None and self.head.task == "regression"
         return ScoresHeader(
-            classes=self.manifest.classes,
-            protocol=EvaluationProtocol.from_settings(self.evaluation, self.preprocessing, self.manifest.time_origin),
+            classes=self.head.outputs if self.head and is_regression else self.manifest.classes,
+            protocol=EvaluationProtocol.from_settings(
+                self.evaluation, self.preprocessing, self.manifest.time_origin, self.task
+            ),
             split=self.split,
             fold=self.fold,
             model_sha256=self.model_sha256,
             manifest_sha256=self.manifest.compute_sha256(),
             num_videos=len(self.manifest),
+            format=TARGETS_FORMAT if self.head else FORMAT,
+            head=self.head,
         )
+
+    def compute_metrics(self, path: Path) -> Accuracy | TaskMetrics:
+        """The accuracy or the metrics of the task, from the score file."""
+        if self.head is None:
+            return compute_accuracy(read_video_scores(path))
+        return compute_task_metrics(compute_video_outputs(read_any_scores(path)), num_bootstraps=self.num_bootstraps)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The accuracy of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
+    """The metrics of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
 
     `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others.
     """
 
-    accuracy: Accuracy
+    metrics: Accuracy | TaskMetrics
     num_looped_videos: int
     path: Path
     overlap: Overlap | None = None
@@ -99,8 +129,15 @@ class EvaluationResult:
             "num_looped_videos": self.num_looped_videos,
             "checkpoint": self.checkpoint,
             "overlap": self.overlap.to_json() if self.overlap else None,
-            **self.accuracy.to_json(),
+            **self.metrics.to_json(),
         }
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The metrics of single_label. Raises ValueError for another task."""
+        if isinstance(self.metrics, TaskMetrics):
+            raise ValueError(f"the task {self.metrics.task} has no accuracy; this is for the task single_label")
+        return self.metrics
 
 
 def evaluate_split(
@@ -127,7 +164,9 @@ def evaluate_split(
     job = replace(job, precision=loaded.precision)
     if path is None:
         run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
-        default_protocol = EvaluationProtocol.from_settings(EvaluationSettings(), loaded.card.preprocessing, run_origin)
+        default_protocol = EvaluationProtocol.from_settings(
+            EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
+        )
         own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
@@ -179,6 +218,10 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="drawn" if settings.background else "none",
+        task=card.task,
+        levels=card.classes if card.task == "ordinal" else (),
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by or "group",
         validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
     manifest = data.select_split(settings.split)
@@ -187,14 +230,16 @@ def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int
             f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
         )
     preprocessing = card.preprocessing
+    is_regression = card.task == "regression"
     return EvaluationJob(
-        manifest=manifest.remap_labels(card.classes),
+        manifest=match_targets(manifest, card.classes) if is_regression else manifest.remap_labels(card.classes),
         split=settings.split,
         fold=settings.fold,
         preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
         model_sha256=card.tensors_sha256,
         evaluation=settings.evaluation,
         loading=settings.loading,
+        head=card.head,
     )
 
 
@@ -213,6 +258,8 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
     return replace(
         settings,
         fold=saved.get("fold") if settings.fold is None else settings.fold,
+        num_folds=saved.get("num_folds") if settings.num_folds is None else settings.num_folds,
+        fold_by=saved.get("fold_by") if settings.fold_by is None else settings.fold_by,
         seed=saved.get("seed") if settings.seed is None else settings.seed,
         columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
         source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
@@ -245,13 +292,13 @@ def evaluate(
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
-    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips)
+    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips, task=job.task)
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
     def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
         for batch in batches:
-            rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device)
+            rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device, schema=header.schema)
             if keep_videos:
                 rows = aggregate_record_batch(rows, header, batch.num_looped_videos)
             yield rows, batch.num_looped_videos
@@ -270,10 +317,15 @@ def evaluate(
             num_looped = writer.write(rows for rows, _ in iterate_gathered_rows())
         else:
             num_looped = writer.write(iterate_gathered_rows())
-        result = EvaluationResult(compute_accuracy(read_video_scores(path)), num_looped, path)
+        result = EvaluationResult(job.compute_metrics(path), num_looped, path)
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
+
+
+def format_result_line(metrics: Accuracy | TaskMetrics) -> str:
+    """The metrics of any task in one line."""
+    return metrics.format_line() if isinstance(metrics, TaskMetrics) else format_accuracy(metrics)
 
 
 def format_accuracy(accuracy: Accuracy) -> str:

@@ -13,12 +13,19 @@ from typing import Any, Literal
 
 from muybridge.bounds import NumClips, check_fields
 from muybridge.parsing import parse_record
-from muybridge.records import FLOW_FIELDS, Preprocessing, TimeOrigin
+from muybridge.records import FLOW_FIELDS, Preprocessing, Task, TimeOrigin
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
 CropPosition = Literal["centre"]
-Average = Literal["softmax", "logits"]
+Average = Literal["softmax", "logits", "sigmoid", "values"]
+# What replaces softmax for the tasks whose outputs are no logits of classes that exclude each other (`models.heads`).
+AVERAGES: dict[Task, Average] = {
+    "single_label": "softmax",
+    "multi_label": "sigmoid",
+    "regression": "values",
+    "ordinal": "sigmoid",
+}
 
 # Fields of Preprocessing that a protocol does not record. It has the defaults of the modality for them.
 UNRECORDED = ("interpolation", "mean", "std")
@@ -42,7 +49,7 @@ class EvaluationProtocol:
     clips: NumClips
     """Planned views a video. Every video has all of them in the score file, failed ones marked as failed."""
     average: Average
-    """What is averaged over a video's readable clips: softmax, or logits followed by one softmax."""
+    """What is averaged over a video's readable clips: softmax (for other tasks sigmoid or values), or logits before it."""
     placement: ClipPlacement = "uniform"
     crop: CropPosition = "centre"
     time_origin: TimeOrigin = "picture"
@@ -56,10 +63,15 @@ class EvaluationProtocol:
 
     @classmethod
     def from_settings(
-        cls, settings: EvaluationSettings, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture"
+        cls,
+        settings: EvaluationSettings,
+        preprocessing: Preprocessing,
+        time_origin: TimeOrigin = "picture",
+        task: Task = "single_label",
     ) -> EvaluationProtocol:
         """The protocol of `muybridge evaluate` with these settings, on data whose segments count from `time_origin`."""
-        return cls(preprocessing, settings.clips, settings.average, time_origin=time_origin)
+        average: Average = AVERAGES[task] if settings.average == "softmax" else settings.average
+        return cls(preprocessing, settings.clips, average, time_origin=time_origin)
 
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""

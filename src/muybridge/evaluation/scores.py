@@ -12,103 +12,56 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from annotated_types import Interval
 from numpy.typing import NDArray
 
-from muybridge.bounds import Fold, check_fields
-from muybridge.evaluation.protocol import OPTIONAL_KEYS, EvaluationProtocol, nest_protocol
+from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_parquet
-from muybridge.parsing import parse_json_object, parse_record
-from muybridge.records import SPLITS, STATUSES, PlannedView, Preprocessing, Scorer
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.parsing import parse_json_object
+from muybridge.records import STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
 
 if TYPE_CHECKING:
     from muybridge.loading.datasets import EvaluationBatch
 
-FORMAT = 1
 METADATA_KEY = b"muybridge"
 REMARKS_METADATA_KEY = b"muybridge_remarks"  # what a reader has to know beside the accuracy
 EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
-SCHEMA = pa.schema(
-    [
-        pa.field("video", pa.string(), nullable=False),
-        pa.field("view", pa.int32(), nullable=False),
-        pa.field("start_seconds", pa.float64()),  # null: the video could not be opened
-        pa.field("labels", pa.list_(pa.int32()), nullable=False),
-        pa.field("logits", pa.list_(pa.float32())),  # null: the view failed
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ScoresHeader:
-    """Metadata of a score file. `num_videos` counts all videos of the split, readable or not."""
-
-    classes: tuple[str, ...]
-    protocol: EvaluationProtocol
-    split: str
-    fold: Fold | None
-    model_sha256: str
-    manifest_sha256: str
-    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
-    format: int = FORMAT
-
-    def __post_init__(self) -> None:
-        if self.format != FORMAT:
-            raise ValueError(f"the scores have format {self.format}, but this version reads format {FORMAT}")
-        check_fields(self)
-        if self.split not in SPLITS:
-            raise ValueError(f"the scores' split is {self.split!r}, expected one of {', '.join(SPLITS)}")
-        if not self.classes:
-            raise ValueError("the scores name no classes")
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "classes": list(self.classes), "protocol": self.protocol.to_json()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ScoresHeader:
-        """Build the record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
-        if values.get("format") != FORMAT:  # checked first: another format may have other keys
-            raise ValueError(f"the scores have format {values.get('format')}, but this version reads format {FORMAT}")
-        protocol = values.get("protocol")
-        nested = nest_protocol(protocol) if isinstance(protocol, Mapping) else protocol
-        return parse_record(cls, {**values, "protocol": nested}, "the header of the scores", optional=OPTIONAL_KEYS)
-
 
 @dataclass(frozen=True)
 class Scores:
-    """A score file in memory: `table` has the columns of `SCHEMA` and every planned view exactly once."""
+    """A score file in memory: `table` has the columns of the header's schema and every planned view exactly once."""
 
     table: pa.Table
     header: ScoresHeader
 
     def __post_init__(self) -> None:
-        _check_rows(self.table, len(self.header.classes))
+        _check_rows(self.table, self.header)
         _check_views(self.table, self.header)
 
 
 def score_batch(
-    batch: EvaluationBatch, scorer: Scorer, *, preprocessing: Preprocessing, device: torch.device
+    batch: EvaluationBatch,
+    scorer: Scorer,
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    schema: pa.Schema = SCHEMA,
 ) -> pa.RecordBatch:
-    """Score the readable views of an evaluation batch; the result has a row (`SCHEMA`) for every planned view, in order.
+    """Score the readable views of an evaluation batch; the result has a row of `schema` for every planned view, in order.
 
     Raises ValueError with the name of the video where a score is not finite: softmax would turn it into a plausible number.
     """
@@ -119,19 +72,23 @@ def score_batch(
             logits_nc = scorer(prepare_network_input(batch.views, preprocessing, device)).float().cpu().numpy()
     assert len(logits_nc) == len(readable_views), f"{len(logits_nc)} scores for {len(readable_views)} readable views"
     _check_finite(logits_nc, readable_views)
-    return make_record_batch(batch.planned_views, logits_nc)
+    return make_record_batch(batch.planned_views, logits_nc, schema)
 
 
-def make_record_batch(views: Sequence[PlannedView], logits_nc: NDArray[np.float32]) -> pa.RecordBatch:
-    """Rows of `SCHEMA` for planned views, given the logits (N, classes) of those with status ok, in the same order."""
+def make_record_batch(
+    views: Sequence[PlannedView], logits_nc: NDArray[np.float32], schema: pa.Schema = SCHEMA
+) -> pa.RecordBatch:
+    """Rows of `schema` for planned views, given the logits (N, classes) of those with status ok, in the same order."""
     is_scored = np.array([view.status == "ok" for view in views], dtype=np.bool_)
-    num_labels = np.array([len(view.labels) for view in views], dtype=np.int64)
-    labels = np.fromiter(chain.from_iterable(view.labels for view in views), np.int32, count=int(num_labels.sum()))
+    known = [view.targets if schema is TARGETS_SCHEMA else view.labels for view in views]
+    num_known = np.array([len(row) for row in known], dtype=np.int64)
+    dtype: Any = np.float32 if schema is TARGETS_SCHEMA else np.int32
+    flat = np.fromiter(chain.from_iterable(known), dtype, count=int(num_known.sum()))
     columns = [
         pa.array([view.video for view in views], pa.string()),
         pa.array([view.view for view in views], pa.int32()),
         pa.array([view.start_seconds for view in views], pa.float64()),
-        pa.ListArray.from_arrays(_compute_offsets(num_labels), labels),
+        pa.ListArray.from_arrays(_compute_offsets(num_known), flat),
         pa.ListArray.from_arrays(
             _compute_offsets(is_scored * logits_nc.shape[1]),
             pa.array(np.ascontiguousarray(logits_nc, dtype=np.float32).reshape(-1)),
@@ -140,7 +97,7 @@ def make_record_batch(views: Sequence[PlannedView], logits_nc: NDArray[np.float3
         pa.array([view.status for view in views], pa.string()),
         pa.array([view.reason for view in views], pa.string()),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _compute_offsets(lengths: NDArray[np.int64]) -> pa.Array:
@@ -167,22 +124,23 @@ def write_scores(
     Raises ValueError and leaves `path` unchanged where the rows are not every planned view exactly once.
     """
     metadata = {METADATA_KEY: json.dumps(header.to_json()), **make_execution_metadata(execution)}
-    schema = SCHEMA.with_metadata(metadata)
+    schema = header.schema.with_metadata(metadata)
     with atomic_write(path) as temporary:
         with pq.ParquetWriter(
             temporary,
             schema,
             compression="zstd",
             use_dictionary=["video", "status", "reason"],
-            column_encoding={"logits.list.element": "BYTE_STREAM_SPLIT"},  # 84 % of the floats' size, 92 % without
+            # 84 % of the floats' size, 92 % without
+            column_encoding={f"{header.output_column}.list.element": "BYTE_STREAM_SPLIT"},
             write_page_checksum=True,
         ) as writer:
-            for group in _iterate_row_groups(batches):
-                _check_rows(group, len(header.classes))
+            for group in _iterate_row_groups(batches, header.schema):
+                _check_rows(group, header)
                 writer.write_table(group)
         # Completeness is checked on three small columns read back from disk, so that logits need not stay in memory.
         with pq.ParquetFile(temporary) as file:
-            _check_views(file.read(columns=["video", "view", "labels"]), header)
+            _check_views(file.read(columns=["video", "view", header.target_column]), header)
 
 
 def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
@@ -219,35 +177,44 @@ def read_remarks(path: Path) -> tuple[str, ...]:
     return tuple(map(str, remarks)) if isinstance(remarks, list) else ()
 
 
-def _iterate_row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _iterate_row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
         pending.append(batch)
         num_rows += len(batch)
         while num_rows >= ROW_GROUP_ROWS:
-            table = pa.Table.from_batches(pending, SCHEMA)
+            table = pa.Table.from_batches(pending, schema)
             # Row groups of one size and one chunk: the file does not depend on the sizes of the batches.
             yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
             pending, num_rows = table.slice(ROW_GROUP_ROWS).to_batches(), num_rows - ROW_GROUP_ROWS
     if pending:
-        yield pa.Table.from_batches(pending, SCHEMA).combine_chunks()
+        yield pa.Table.from_batches(pending, schema).combine_chunks()
 
 
 def read_scores(path: Path) -> Scores:
-    """Read and check a score file.
+    """Read and check a score file of the task single_label.
 
-    Raises ValueError where the file is missing, not Parquet, damaged, of another format, or incomplete.
+    Raises ValueError where the file is missing, not Parquet, damaged, of another format or task, or incomplete.
     """
+    scores = read_any_scores(path)
+    if scores.header.head:
+        raise ValueError(f"{path}: the scores are of the task {scores.header.task}, expected single_label")
+    return scores
+
+
+def read_any_scores(path: Path) -> Scores:
+    """As `read_scores`, for any task."""
     if not path.is_file():
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
     try:
         schema = pq.read_schema(path)
         header = _parse_header(schema)
-        _check_columns(schema)
-        table = read_parquet(path, SCHEMA.names).select(SCHEMA.names).replace_schema_metadata(None)
+        _check_columns(schema, header.schema)
+        names = header.schema.names
+        table = read_parquet(path, names).select(names).replace_schema_metadata(None)
         return Scores(table, header)
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
     except ValueError as error:
@@ -268,35 +235,47 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
     return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
 
 
-def _check_columns(schema: pa.Schema) -> None:
-    missing = [name for name in SCHEMA.names if name not in schema.names]
+def _check_columns(schema: pa.Schema, expected: pa.Schema) -> None:
+    missing = [name for name in expected.names if name not in schema.names]
     if missing:
         raise ValueError(f"the score file lacks the columns {', '.join(missing)}; evaluate again")
-    for field in SCHEMA:
+    for field in expected:
         stored_type = schema.field(field.name).type
         if stored_type != field.type:
             raise ValueError(f"the column {field.name} holds {stored_type}, expected {field.type}; evaluate again")
 
 
-def _check_rows(table: pa.Table, num_classes: int) -> None:
+def _check_rows(table: pa.Table, header: ScoresHeader) -> None:
     """Check what can be wrong within a row."""
-    for name in ("video", "view", "labels", "status", "reason"):
+    outputs, num_outputs = table[header.output_column], header.num_outputs
+    for name in ("video", "view", header.target_column, "status", "reason"):
         if table[name].null_count:
             raise ValueError(f"{table[name].null_count} rows have no {name}")
     unknown = set(table["status"].unique().to_pylist()) - set(STATUSES)
     if unknown:
         raise ValueError(f"the status {sorted(unknown)[0]!r} is unknown, expected one of {', '.join(STATUSES)}")
     _raise_if_any(
-        pc.not_equal(pc.equal(table["status"], "ok"), table["logits"].is_valid()),
+        pc.not_equal(pc.equal(table["status"], "ok"), outputs.is_valid()),
         table,
         "has a status that contradicts its scores: a view has scores if and only if its status is ok",
     )
-    lengths = pc.list_value_length(table["logits"])
+    noun = "classes" if header.head is None else "outputs"
+    lengths = pc.list_value_length(outputs)
     _raise_if_any(
-        pc.not_equal(lengths, num_classes), table, f"does not have a score for each of the {num_classes} classes"
+        pc.not_equal(lengths, num_outputs), table, f"does not have a score for each of the {num_outputs} {noun}"
     )
-    if not pc.all(pc.is_finite(pc.list_flatten(table["logits"])), min_count=0).as_py():
+    if not pc.all(pc.is_finite(pc.list_flatten(outputs)), min_count=0).as_py():
         raise ValueError("some scores are not finite; check the weights, or evaluate in fp32")
+    if header.head is None:
+        _check_labels(table, num_outputs)
+        return
+    lengths = pc.list_value_length(table["targets"])
+    _raise_if_any(pc.not_equal(lengths, header.num_targets), table, f"does not have {header.num_targets} targets")
+    if pc.any(pc.is_inf(pc.list_flatten(table["targets"]))).as_py():
+        raise ValueError("some targets are infinite; evaluate again")
+
+
+def _check_labels(table: pa.Table, num_classes: int) -> None:
     labels = pc.list_flatten(table["labels"])
     extremes = pc.min_max(labels).as_py() if len(labels) else {"min": 0, "max": 0}
     if extremes["min"] < 0 or extremes["max"] >= num_classes:
@@ -331,8 +310,8 @@ def _check_views(table: pa.Table, header: ScoresHeader) -> None:
         raise ValueError(
             f"view {view_index} of {names[video_index]} {problem}, expected every planned view exactly once"
         )
-    if len(table) and not _has_consistent_labels(table["labels"], video_indices):
-        raise ValueError("the views of one video have different labels")
+    if len(table) and not _has_consistent_targets(table[header.target_column], video_indices):
+        raise ValueError(f"the views of one video have different {header.target_column}")
 
 
 def compute_video_indices(table: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
@@ -344,6 +323,11 @@ def compute_video_indices(table: pa.Table) -> tuple[NDArray[np.int64], list[str]
     return indices.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
 
 
-def _has_consistent_labels(labels: pa.ChunkedArray, video_indices: NDArray[np.int64]) -> bool:
+def _has_consistent_targets(targets: pa.ChunkedArray, video_indices: NDArray[np.int64]) -> bool:
     _, first_rows = np.unique(video_indices, return_index=True)
-    return bool(labels.equals(labels.take(pa.array(first_rows[video_indices]))))
+    expected = targets.take(pa.array(first_rows[video_indices]))
+    if not pa.types.is_floating(targets.type.value_type):
+        return bool(targets.equals(expected))
+    # To Arrow NaN differs from NaN.
+    values, expected_values = (pc.list_flatten(rows).to_numpy() for rows in (targets, expected))
+    return np.array_equal(values, expected_values, equal_nan=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.run_folder import read_settings
 
 _NUM_DIGITS = 8

@@ -26,12 +26,12 @@ from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
-    ScoresHeader,
     make_execution_metadata,
     make_part_settings,
     read_scores,
 )
-from muybridge.files.parquet_file import check_parquet, check_table_size
+from muybridge.evaluation.scores_header import ScoresHeader
+from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 
@@ -107,7 +107,7 @@ def read_video_scores(path: Path) -> VideoScores:
     """
     try:
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
 
@@ -116,7 +116,7 @@ def has_video_rows(path: Path) -> bool:
     """Whether a score file has a row a video rather than a row a view; False for a missing file or one that is not Parquet."""
     try:
         return path.is_file() and VIDEO_SCORES_METADATA_KEY in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowException, OSError):
+    except PARQUET_ERRORS:
         return False
 
 

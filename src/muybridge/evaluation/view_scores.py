@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from muybridge.evaluation.scores import SCHEMA, ScoresHeader, make_part_settings, write_scores
+from muybridge.evaluation.scores import make_part_settings, write_scores
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.resumable_table import ResumableTable
 
 _ROWS_PER_PART = 16384  # the most that a kill loses; 400 classes make it 26 MB
 _LOOPED = "looped"  # looped videos of a batch, in its first row; 0 in the others
-_PART_SCHEMA = SCHEMA.append(pa.field(_LOOPED, pa.int32(), nullable=False))
 
 
 class ViewScoresWriter:
@@ -29,7 +29,8 @@ class ViewScoresWriter:
     def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
         self._path, self._header, self._execution = path, header, execution
         settings = make_part_settings(header, execution)
-        self._parts = ResumableTable(path, _PART_SCHEMA, settings, rows_per_part=_ROWS_PER_PART)
+        self._schema = header.schema.append(pa.field(_LOOPED, pa.int32(), nullable=False))
+        self._parts = ResumableTable(path, self._schema, settings, rows_per_part=_ROWS_PER_PART)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()
@@ -40,7 +41,7 @@ class ViewScoresWriter:
         with self._parts:
             for rows, num_looped in batches:
                 looped = pa.array([num_looped] + [0] * (len(rows) - 1), pa.int32())
-                self._parts.add(pa.RecordBatch.from_arrays([*rows.columns, looped], schema=_PART_SCHEMA))
+                self._parts.add(pa.RecordBatch.from_arrays([*rows.columns, looped], schema=self._schema))
             self._parts.flush()
             tables = (table.drop_columns([_LOOPED]) for table in self._parts.iterate_tables())
             rows_of_tables = (batch for table in tables for batch in table.to_batches())

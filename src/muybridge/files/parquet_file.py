@@ -23,6 +23,8 @@ from muybridge.limits import TABLE_BYTES
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
 _MAX_BATCH_ROWS = 65_536
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file: OSError also without a fault of the system, the last for names that are no text."""
 
 
 def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:

@@ -28,7 +28,7 @@ def agrees_with_footer(file: BinaryIO, metadata: pq.FileMetaData) -> bool:
             for group in map(metadata.row_group, range(metadata.num_row_groups))
             for column in map(group.column, range(group.num_columns))
         )
-    except (IndexError, KeyError, TypeError, ValueError):  # no Thrift, or another structure
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError):  # no Thrift, or another structure
         return False
 
 
@@ -39,9 +39,13 @@ def _count_values_and_bytes(file: BinaryIO, column: pq.ColumnChunkMetaData) -> t
     end = position + column.total_compressed_size
     num_values = num_bytes = 0
     while position < end:
+        if position < 0:
+            raise ValueError("a page before the file")
         file.seek(position)
         header, size = _read_struct(file.read(min(_MAX_HEADER_BYTES, end - position)), 0)
         data = header.get(_DATA_PAGE, header.get(_DATA_PAGE_V2, {}))
+        if not isinstance(data, dict):
+            raise ValueError("no page")
         num_values += data.get(1, 0)
         num_bytes += size + header[_UNCOMPRESSED_SIZE]
         if header[_COMPRESSED_SIZE] < 0 or header[_UNCOMPRESSED_SIZE] < 0 or data.get(1, 0) < 0:

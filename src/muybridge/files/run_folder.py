@@ -43,7 +43,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     check_text_size(path)
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             record = parse_json(line, str(path))
         except ValueError:

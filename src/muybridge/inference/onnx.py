@@ -264,7 +264,7 @@ class OnnxScorer:
             raise ValueError(
                 f"the ONNX file cannot be run on clips of shape {clips.shape} ({reason}); export it again"
             ) from error
-        expected = (len(clips), len(self.card.classes))
+        expected = (len(clips), self.card.specification.num_classes)
         if logits.shape != expected:
             raise ValueError(
                 f"the ONNX file has logits of shape {logits.shape}, but {expected} were expected from its card; export it again"

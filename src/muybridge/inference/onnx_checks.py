@@ -99,8 +99,8 @@ def _list_weight_problems(onnx: Any, model: Any) -> Iterator[str]:
             continue
         try:
             values = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as error:
-            yield f"{name} is damaged ({error})"
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
+            yield f"{name} is damaged ({type(error).__name__}: {error})"
             continue
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             yield f"{name} holds numbers that are not finite"

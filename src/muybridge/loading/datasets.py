@@ -7,9 +7,10 @@ cannot be read becomes a recorded failure; it is never replaced by another video
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.loading.class_draws import VideoDraws
 from muybridge.loading.clip_reader import ClipReader
-from muybridge.randomness import make_generator, shuffle_index
-from muybridge.records import FrameSource, FrameTimes, PlannedView, VideoError
+from muybridge.randomness import make_generator
+from muybridge.records import FrameSource, FrameTimes, PlannedView, Task, VideoError
 from muybridge.video.media import set_source_rate
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
 from muybridge.video.views import AnyBatch, AnyView, collate_views
@@ -38,28 +40,33 @@ class Failure:
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """A readable draw."""
+    """A readable draw. `targets` are those of another task than single_label (`encode_targets`)."""
 
     view: AnyView
     label: int
     video: str
     looped: bool
+    targets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The readable clips of one batch on one rank, their labels int64 (N,), and the failures among its draws."""
+    """The readable clips of one batch on one rank, their labels int64 (N,), and the failures among its draws.
+
+    `targets_nd` float32 (N, D) for another task than single_label, where labels are 0; D is 0 for single_label.
+    """
 
     views: AnyBatch | None
     labels_n: Tensor
     videos: tuple[str, ...]
     num_looped: int
     failures: tuple[Failure, ...]
+    targets_nd: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     def pin_memory(self) -> TrainingBatch:
         """See `ViewBatch.pin_memory`."""
         views = self.views.pin_memory() if self.views else None
-        return replace(self, views=views, labels_n=self.labels_n.pin_memory())
+        return replace(self, views=views, labels_n=self.labels_n.pin_memory(), targets_nd=self.targets_nd.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -95,30 +102,45 @@ class VideoDataset(Dataset[Item], ABC):
 
 
 class TrainingDataset(VideoDataset[TrainingClip | Failure]):
-    """Draw number -> clip. Each pass over the videos is a new permutation, computed for one index at a time."""
+    """Draw number -> clip. Each pass over the videos is a new permutation, computed for one index at a time.
 
-    def __init__(self, manifest: Manifest, reader: ClipReader, *, mirror: bool, seed: int) -> None:
+    With `balanced` draws every class is drawn equally often (`class_draws`).
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: ClipReader,
+        *,
+        mirror: bool,
+        seed: int,
+        task: Task = "single_label",
+        balanced: bool = False,
+    ) -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.mirror = mirror
         self.seed = seed
+        self.task = task
+        self.draws = VideoDraws(self.manifest, seed, balanced=balanced)
 
     def find_video_index(self, draw: int) -> int:
         """The manifest's index of the video of draw number `draw`."""
-        pass_index, position = divmod(draw, len(self.manifest))
-        return shuffle_index(
-            position, len(self.manifest), seed=self.seed, purpose="order", permutation_index=pass_index
-        )
+        return self.draws.find_video(draw)[0]
 
     def get_video(self, index: int) -> str:
         """The name of the video of draw number `index`."""
         return self.manifest.get_video(self.find_video_index(index))
 
     def __getitem__(self, draw: int) -> TrainingClip | Failure:
-        index = self.find_video_index(draw)
+        index, label = self.draws.find_video(draw)
         rng = make_generator(self.seed, "clip", draw)
-        labels = self.manifest.get_labels(index)
-        label = labels[int(rng.integers(len(labels)))]
+        targets: tuple[float, ...] = ()
+        if self.task != "single_label":
+            label, targets = 0, encode_targets(self.manifest, index, self.task)
+        elif label is None:
+            labels = self.manifest.get_labels(index)
+            label = labels[int(rng.integers(len(labels)))]
         video, path = self.manifest.get_video(index), self.manifest.get_path(index)
         try:
             times = read_segment_times(self.reader.source, self.manifest, index)
@@ -126,16 +148,17 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
             view = self.reader.read_training_view(path, clip_times.ticks, mirror=self.mirror, generator=rng)
         except VideoError as error:
             return Failure(video, error.status, error.reason)
-        return TrainingClip(view, label, video, clip_times.looped)
+        return TrainingClip(view, label, video, clip_times.looped, targets)
 
 
 class EvaluationDataset(VideoDataset[VideoViews]):
     """Video index -> its `num_clips` planned views, and those of them that could be read."""
 
-    def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int) -> None:
+    def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int, *, task: Task = "single_label") -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.num_clips = num_clips
+        self.task = task
 
     def get_video(self, index: int) -> str:
         """The name of video number `index`."""
@@ -143,21 +166,37 @@ class EvaluationDataset(VideoDataset[VideoViews]):
 
     def __getitem__(self, index: int) -> VideoViews:
         video, labels = self.manifest.get_video(index), self.manifest.get_labels(index)
+        targets = () if self.task == "single_label" else encode_targets(self.manifest, index, self.task)
         try:
             times = read_segment_times(self.reader.source, self.manifest, index)
             clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         except VideoError as error:
-            failed = PlannedView(video, 0, None, labels, error.status, error.reason)
+            failed = PlannedView(video, 0, None, labels, error.status, error.reason, targets)
             return VideoViews(tuple(replace(failed, view=view) for view in range(self.num_clips)), (), False)
         results = list(self.reader.read_evaluation_views(self.manifest.get_path(index), clips))
         planned_views = []
         for view_index, (clip_times, result) in enumerate(zip(clips, results, strict=True)):
-            planned = PlannedView(video, view_index, clip_times.start_seconds, labels)
+            planned = PlannedView(video, view_index, clip_times.start_seconds, labels, targets=targets)
             if isinstance(result, VideoError):
                 planned = replace(planned, status=result.status, reason=result.reason)
             planned_views.append(planned)
         views = tuple(view for view in results if not isinstance(view, VideoError))
         return VideoViews(tuple(planned_views), views, clips[0].looped)
+
+
+def encode_targets(manifest: Manifest, index: int, task: Task) -> tuple[float, ...]:
+    """The targets of a video: 1 for each class that it has and 0 for the others; its level; or its numbers, NaN if unknown."""
+    match task:
+        case "regression":
+            return manifest.get_targets(index)
+        case "ordinal":
+            labels = manifest.get_labels(index)
+            return (float(labels[0]) if labels else math.nan,)
+        case "multi_label":
+            labels = manifest.get_labels(index)
+            return tuple(float(class_index in labels) for class_index in range(len(manifest.classes)))
+        case _:
+            return ()
 
 
 def read_segment_times(source: FrameSource, manifest: Manifest, index: int) -> FrameTimes:
@@ -176,6 +215,9 @@ def collate_training(items: Sequence[TrainingClip | Failure]) -> TrainingBatch:
         videos=tuple(item.video for item in clips),
         num_looped=sum(item.looped for item in clips),
         failures=tuple(item for item in items if isinstance(item, Failure)),
+        targets_nd=torch.tensor([item.targets for item in clips], dtype=torch.float32).reshape(len(clips), -1)
+        if clips
+        else torch.zeros(0, 0),
     )
 
 

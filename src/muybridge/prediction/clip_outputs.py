@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from muybridge.distributed.rank import resolve_num_workers
 from muybridge.loading.clip_reader import ClipReader, create_clip_reader
 from muybridge.loading.datasets import VideoDataset
 from muybridge.loading.workers import WorkerKilled, load_batches
@@ -30,6 +31,7 @@ from muybridge.video.views import AnyView, collate_views, prepare_network_input
 
 NetworkFunction = Callable[[Tensor], Tensor]
 
+_MIN_VIDEOS_FOR_WORKERS = 8
 _BATCHES_AHEAD = 2  # of each worker
 _NUM_RETRIES_AFTER_KILL = 1  # of a video: a process may be killed for the memory that another one took
 
@@ -234,3 +236,10 @@ def _take_outputs(video: _VideoClips, rows: NDArray[np.float32]) -> ClipOutputs 
     if not indices:
         return failures[0]
     return ClipOutputs(indices, rows[: len(indices)], failures)
+
+
+def choose_num_workers(workers: int | None, num_videos: int) -> int:
+    """As given; unset, none for a few videos, which are read sooner than workers start."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be 0 or more, not {workers}")
+    return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)

@@ -68,6 +68,8 @@ class Ensemble:
 
 def create_ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensemble:
     """Build an ensemble. Raises ValueError where the classes of the networks differ, or a weight is missing or negative."""
+    for member in members:
+        member.card.check_single_label("averaging networks")
     first = members[0].card.classes
     for member in members[1:]:
         try:

@@ -48,6 +48,7 @@ def explain_video(
     """
     if recognizer.model is None:
         raise ValueError("an .onnx file has no gradients to explain; use the weights it was exported from")
+    recognizer.card.check_single_label("an explanation")
     if label not in recognizer.classes:
         raise ValueError(f"the network has no class {label!r}")
     preprocessing = recognizer.card.preprocessing

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.bounds import FrameStep, NumClips, check_arguments
-from muybridge.distributed.rank import resolve_num_workers
-from muybridge.evaluation.aggregate import average_by_video
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer, eval_mode, inference_precision, load_scorer, resolve_device
@@ -29,7 +27,8 @@ from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner, choose_num_workers
+from muybridge.prediction.head_outputs import check_has_classes, describe_outputs
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
 from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions, Window
@@ -38,14 +37,14 @@ from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, re
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
 
-_MIN_VIDEOS_FOR_WORKERS = 8
-
 
 @dataclass(frozen=True)
 class Prediction:
     """Prediction of one video. `classes` are (label, probability), most probable first; empty unless the status is ok.
 
-    With status ok, a non-empty `reason` says which clips could not be read, and that the video is shorter than a clip.
+    For multi_label `labels` are the classes above their thresholds, for ordinal the level; for regression `values` are (name,
+    number, unit), and there are no classes. With status ok, a non-empty `reason` says which clips could not be read, and that
+    the video is shorter than a clip.
     """
 
     video: str
@@ -54,15 +53,21 @@ class Prediction:
     classes: tuple[tuple[str, float], ...] = ()
     windows: tuple[Window, ...] = ()
     segments: tuple[Segment, ...] = ()
+    labels: tuple[str, ...] | None = None
+    values: tuple[tuple[str, float, str], ...] = ()
     unscored: Segment | None = None  # the rest of a timeline that was interrupted
 
     def to_json(self) -> dict[str, Any]:
-        """{video, status, reason, classes: [{label, probability}, ...]}; for windows and segments see `timeline.to_json`."""
+        """{video, status, reason, classes: [{label, probability}, ...]}, and labels or values [{name, value, unit}, ...]."""
+        values = [{"name": name, "value": value, "unit": unit} for name, value, unit in self.values]
+        more = {} if self.labels is None else {"labels": list(self.labels)}
         return {
             "video": self.video,
             "status": self.status,
             "reason": self.reason,
             "classes": [{"label": label, "probability": probability} for label, probability in self.classes],
+            **more,
+            **({"values": values} if values else {}),
         }
 
 
@@ -190,10 +195,11 @@ class Recognizer:
                     video, clips=clips, top=top, timeline=timeline, source_fps=source_fps, workers=workers
                 )
             )
-        self._check_classification(top)
+        self._check_classification(top, timeline or isinstance(video, Iterator))
         if isinstance(video, Iterator) and not callable(getattr(video, "read", None)):
             step = timeline.step_frames if timeline else None
-            return score_stream(read_stream(video), self.clip_runner, step_frames=step, source_fps=source_fps)
+            runner, head = self.clip_runner, self.card.head
+            return score_stream(read_stream(video), runner, step_frames=step, source_fps=source_fps, head=head)
         if timeline:
             check_mode(self.scorer, timeline.mode)
         resolved = resolve_input(video, self._preprocessing, self.source, source_fps)
@@ -216,7 +222,7 @@ class Recognizer:
         for each core if there are many videos. 0 reads in this process, as timelines and videos in memory always do. Results
         are bit-equal for any number. Raises as `predict`, and WorkerKilled where a worker is lost.
         """
-        self._check_classification(top)
+        self._check_classification(top, timeline)
         plan = ClipPlan(clips)
         if timeline:
             check_mode(self.scorer, timeline.mode)
@@ -277,15 +283,16 @@ class Recognizer:
             for video, rate in zip(videos, rates, strict=True)
         ]
 
-    def _check_classification(self, top: int) -> None:
+    def _check_classification(self, top: int, timeline: object) -> None:
         if top < 1:
             raise ValueError(f"top must be at least 1, not {top}")
         self.card.check_classifier()
+        check_has_classes(self.card.head if timeline else None)
 
     def _classify_each(
         self, inputs: Sequence[VideoInput], plan: ClipPlan, top: int, workers: int | None
     ) -> Iterator[Prediction]:
-        num_workers = _choose_num_workers(workers, len(inputs))
+        num_workers = choose_num_workers(workers, len(inputs))
         for video, clip_times, outputs in self.clip_runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Prediction(video.label, outputs.status, outputs.reason)
@@ -296,7 +303,7 @@ class Recognizer:
         self, inputs: Sequence[VideoInput], plan: ClipPlan, workers: int | None
     ) -> Iterator[Features | Failure]:
         runner = replace(self.clip_runner, network=self._compute_features)
-        num_workers = _choose_num_workers(workers, len(inputs))
+        num_workers = choose_num_workers(workers, len(inputs))
         for video, clip_times, outputs in runner.run_each(inputs, plan, num_workers=num_workers):
             if isinstance(outputs, VideoError):
                 yield Failure(video.label, outputs.status, outputs.reason)
@@ -313,10 +320,12 @@ class Recognizer:
             outputs = self.clip_runner.run_clips(video, clip_times)
             scored = ScoredWindows(())
             if timeline:
-                scored = compute_timeline(video, self.clip_runner, self.scorer, timeline, self.on_progress)
+                extras = (self.card.head, self.on_progress)
+                scored = compute_timeline(video, self.clip_runner, self.scorer, timeline, *extras)
         except VideoError as error:
             return Prediction(video.label, error.status, error.reason)
-        windows, segments = scored.windows, scored.merge(self.card.classes, timeline or TimelineOptions())
+        windows, classes = scored.windows, self.card.classes
+        segments = scored.merge(classes, timeline or TimelineOptions(), self.card.head)
         prediction = self._rank_classes(video, clip_times, outputs, top)
         reasons = [prediction.reason, scored.reason and f"along the timeline {scored.reason}"]
         unscored = None
@@ -329,12 +338,9 @@ class Recognizer:
     def _rank_classes(
         self, video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs, top: int
     ) -> Prediction:
-        logits = check_finite(video, outputs.rows)
-        _, means = average_by_video(logits, np.zeros(len(logits), np.int64), average="softmax")
-        best = np.argsort(-means[0], kind="stable")[:top]
-        classes = tuple((self.card.classes[index], float(means[0, index])) for index in best)
+        fields = describe_outputs(check_finite(video, outputs.rows), self.card.head, self.card.classes, top)
         reasons = (outputs.reason, "shorter than a clip, repeated in a loop" if clip_times[0].looped else "")
-        return Prediction(video.label, "ok", "; ".join(filter(None, reasons)), classes)
+        return Prediction(video.label, "ok", "; ".join(filter(None, reasons)), **fields)
 
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
@@ -369,13 +375,6 @@ class Recognizer:
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:
     starts = np.array([clip_times[index].start_seconds for index in outputs.clip_indices]) + video.compute_offset()
     return Features(video.label, np.array(outputs.clip_indices, np.int32), starts, outputs.rows, outputs.reason)
-
-
-def _choose_num_workers(workers: int | None, num_videos: int) -> int:
-    """As given; unset, none for a few videos, which are read sooner than workers start."""
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be 0 or more, not {workers}")
-    return 0 if workers is None and num_videos < _MIN_VIDEOS_FOR_WORKERS else resolve_num_workers(workers)
 
 
 def load(

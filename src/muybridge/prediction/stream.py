@@ -15,8 +15,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import softmax
+from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipRunner
+from muybridge.prediction.head_outputs import compute_probabilities
 from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import Preprocessing
@@ -26,7 +27,12 @@ from muybridge.video.sampling import sample_uniform_clips
 
 
 def score_stream(
-    frames: Iterator[Picture], runner: ClipRunner, *, step_frames: int | None = None, source_fps: float | None = None
+    frames: Iterator[Picture],
+    runner: ClipRunner,
+    *,
+    step_frames: int | None = None,
+    source_fps: float | None = None,
+    head: Head | None = None,
 ) -> Iterator[Window]:
     """A window every `step_frames` frames (default: a quarter of a clip's span) of frames (H, W, 3) at `source_fps` (25)."""
     preprocessing = runner.preprocessing
@@ -36,7 +42,9 @@ def score_stream(
     for start, window_frames in _collect_windows(frames, preprocessing.clip_span, step, source_rate / rate):
         logits = _score_frames(window_frames, runner)
         start_seconds, end_seconds = float(start / rate), float((start + len(window_frames)) / rate)
-        yield Window(start_seconds, end_seconds, tuple(softmax(logits.astype(np.float64))[0].tolist()))
+        yield Window(
+            start_seconds, end_seconds, tuple(compute_probabilities(logits.astype(np.float64), head)[0].tolist())
+        )
 
 
 def _collect_windows(

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
+from muybridge.models.heads import Head
 from muybridge.prediction.recognizer import Features, Prediction
 from muybridge.text import escape_csv_cell
 
@@ -47,6 +48,13 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(pa.string()), nullable=False),
         pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
     ]
+)
+
+
+# More columns for another task than single_label: the classes above their thresholds or the level; the numbers of a regression.
+_TASK_FIELDS = (
+    pa.field("predicted", pa.list_(pa.string()), nullable=False),
+    pa.field("values", pa.list_(pa.float64()), nullable=False),
 )
 
 
@@ -193,14 +201,19 @@ class PredictionsSummary:
 class PredictionsWriter(_TableWriter):
     """Writes a row a video, failed ones included, as Parquet or CSV: call `add` for each video, then `finish`."""
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
-        super().__init__(Path(path), PREDICTIONS_SCHEMA, settings, rows_per_part=PREDICTIONS_PER_PART)
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], head: Head | None = None) -> None:
+        """`head` is that of a network of another task than single_label; its names of values stand in the settings."""
+        schema = pa.schema([*PREDICTIONS_SCHEMA, *_TASK_FIELDS]) if head else PREDICTIONS_SCHEMA
+        settings = {**settings, "head": head.to_json()} if head else settings
+        super().__init__(Path(path), schema, settings, rows_per_part=PREDICTIONS_PER_PART)
 
     def add(self, prediction: Prediction) -> None:
         """Add the prediction of one video, which must not have been added before."""
         labels, probabilities = ([pair[index] for pair in prediction.classes] for index in (0, 1))
-        row = [[prediction.video], [prediction.status], [prediction.reason], [labels], [probabilities]]
-        columns = [pa.array(value, field.type) for value, field in zip(row, PREDICTIONS_SCHEMA, strict=True)]
+        row: list[Any] = [prediction.video, prediction.status, prediction.reason, labels, probabilities]
+        if len(self._schema) > len(PREDICTIONS_SCHEMA):
+            row += [list(prediction.labels or ()), [value for _, value, _ in prediction.values]]
+        columns = [pa.array([value], field.type) for value, field in zip(row, self._schema, strict=True)]
         self._add_rows(prediction.video, columns)
 
     def finish(self, videos: Sequence[str]) -> PredictionsSummary:

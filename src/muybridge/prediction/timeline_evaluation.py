@@ -142,6 +142,7 @@ def evaluate_timelines(
     """
     device = resolve_device(settings.device)
     loaded = load_scorer(select_checkpoint(weights, settings.checkpoint), device, settings.precision)
+    loaded.card.check_single_label("evaluate --timeline")
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
     data = _open_whole_files(settings).remap_labels(loaded.card.classes)
@@ -206,6 +207,8 @@ def _open_whole_files(settings: EvaluateSettings) -> Manifest:
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="all" if settings.background else "none",
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by or "group",
         validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
     _check_whole_files(data)

@@ -13,9 +13,10 @@ from itertools import chain, islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import softmax
 from muybridge.loading.evaluation_clips import group_into_blocks
+from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner
+from muybridge.prediction.head_outputs import compute_probabilities, merge_label_windows
 from muybridge.prediction.sliding_window import WindowScorer
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
 from muybridge.prediction.video_inputs import VideoInput
@@ -44,8 +45,14 @@ class ScoredWindows:
         """All windows in order of time."""
         return tuple(chain.from_iterable(self.runs))
 
-    def merge(self, classes: Sequence[str], options: TimelineOptions) -> tuple[Segment, ...]:
-        """Segments of one class at a time; they never cover time that was in unreadable windows only."""
+    def merge(self, classes: Sequence[str], options: TimelineOptions, head: Head | None = None) -> tuple[Segment, ...]:
+        """Segments of one class at a time; they never cover time that was in unreadable windows only.
+
+        With a `head` of multi_label, segments of different classes may overlap.
+        """
+        if head and head.task == "multi_label":
+            merged = [merge_label_windows(run, classes, head.resolved_thresholds, options) for run in self.runs]
+            return tuple(chain.from_iterable(merged))
         return tuple(
             segment
             for run in self.runs
@@ -63,12 +70,13 @@ def compute_timeline(
     runner: ClipRunner,
     scorer: Scorer,
     options: TimelineOptions,
+    head: Head | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> ScoredWindows:
     """The windows along the video with their probabilities, in the seconds of its file (`VideoInput.compute_offset`).
 
-    `on_progress` is called with the share of windows that is done; False ends the timeline there. Raises VideoError where none
-    can be read.
+    `head` is that of another task than single_label. `on_progress` is called with the share of windows that is done; False ends
+    the timeline there. Raises VideoError where none can be read.
     """
     step = _choose_step(options, runner)
     clip_times = sample_dense_clips(video.source.read_frame_times(video.name), runner.preprocessing, step)
@@ -80,7 +88,7 @@ def compute_timeline(
     windows = tuple(
         Window(clip_times[index].start_seconds, clip_times[index].end_seconds, tuple(probabilities)).shift(offset)
         for index, probabilities in zip(
-            outputs.clip_indices, softmax(check_finite(video, outputs.rows)).tolist(), strict=True
+            outputs.clip_indices, compute_probabilities(check_finite(video, outputs.rows), head).tolist(), strict=True
         )
     )
     return ScoredWindows(

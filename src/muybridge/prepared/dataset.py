@@ -22,7 +22,7 @@ from annotated_types import Interval
 from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
@@ -245,9 +245,11 @@ def _read_file(address: str, file_name: str) -> bytes:
 
 def _read_manifest(address: str) -> pa.Table:
     try:
-        if is_remote(address):
-            return read_parquet(_read_file(address, MANIFEST))
-        return read_parquet(Path(address, MANIFEST))
-    except (FileNotFoundError, pa.ArrowException) as error:
+        content = _read_file(address, MANIFEST) if is_remote(address) else Path(address, MANIFEST)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no {address}/{MANIFEST} ({error}); prepare the data again") from error
+    try:
+        return read_parquet(content)
+    except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

@@ -103,14 +103,33 @@ def parse_header_length(first_bytes: bytes) -> int | None:
 
 
 def parse_header(header: bytes) -> StoredIndex:
-    """Parse a header written by `mux_mp4`. The caller has verified its checksum."""
+    """Parse a header written by `mux_mp4`. The caller has verified its checksum, which tells damage and not intent.
+
+    Raises ValueError for a header that `mux_mp4` does not write. Memory is bounded by the length of the header.
+    """
+    try:
+        index = _parse_tables(header)
+    except (struct.error, LookupError) as error:
+        raise ValueError(f"its header is malformed ({type(error).__name__}: {error})") from error
+    starts = np.array(index.keyframe_indices)
+    if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= len(index.times):
+        raise ValueError("its header is malformed: the key frames are not in order, or the first frame is none")
+    if len(index.gop_digests) != _DIGEST_BYTES * len(starts):
+        raise ValueError("its header is malformed: it does not have a checksum for each key frame")
+    return index
+
+
+def _parse_tables(header: bytes) -> StoredIndex:
     moov = _parse_boxes(header, len(_FTYP) + 8, len(header) - 8)
     media = _parse_child_boxes(header, _parse_child_boxes(header, moov, b"trak"), b"mdia")
     table = _parse_child_boxes(header, _parse_child_boxes(header, media, b"minf"), b"stbl")
     (timescale,) = struct.unpack_from(">I", header, media[b"mdhd"].start + 20)
-    runs = _read_uint32s(header, table[b"stts"], 2).reshape(-1, 2)
-    stamps = np.concatenate([[0], np.cumsum(np.repeat(runs[:, 1], runs[:, 0]))])
+    runs = _read_uint32s(header, table[b"stts"], 2)
+    counts, durations = runs[: len(runs) // 2 * 2].reshape(-1, 2).T
     sizes = _read_uint32s(header, table[b"stsz"], 3).tolist()
+    if counts.sum() != len(sizes) or timescale == 0 or (durations == 0).any():
+        raise ValueError(f"its header is malformed: it has {len(sizes)} frames and times of {counts.sum()}")
+    stamps = np.concatenate([[0], np.cumsum(np.repeat(durations, counts))])
     avcc = table[b"stsd"].start + 8 + 8 + 78  # skip version and count, the header of the avc1 entry, its fixed fields
     (avcc_size,) = struct.unpack_from(">I", header, avcc)
     return StoredIndex(
@@ -209,6 +228,8 @@ def _parse_boxes(content: bytes, start: int, stop: int) -> dict[bytes, range]:
     payloads = {}
     while start < stop:
         size, box_type = struct.unpack_from(">I4s", content, start)
+        if not 8 <= size <= stop - start:
+            raise ValueError(f"its header is malformed: the box {box_type!r} has {size} bytes of {stop - start}")
         payloads[box_type] = range(start + 8, start + size)
         start += size
     return payloads
@@ -219,4 +240,5 @@ def _parse_child_boxes(content: bytes, boxes: dict[bytes, range], box_type: byte
 
 
 def _read_uint32s(content: bytes, box: range, num_skipped: int) -> NDArray[np.int64]:
-    return np.frombuffer(content[box.start + 4 * num_skipped : box.stop], ">u4").astype(np.int64)
+    values = content[box.start + 4 * num_skipped : box.stop]
+    return np.frombuffer(values[: len(values) // 4 * 4], ">u4").astype(np.int64)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, check_fields
-from muybridge.datasets.manifest import SCHEMA, Manifest
+from muybridge.datasets.manifest import SCHEMA, Manifest, append_target_columns
 from muybridge.datasets.rows import VideoRow
 from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.files.atomic import atomic_write, is_partial, remove_partial_files, write_json
@@ -263,7 +263,7 @@ class Preparation:
             columns["shard"][row_index], columns["offset"][row_index] = shard, offset
             if flow:
                 columns["flow_offset"][row_index] = flow_offset
-        return pa.table(columns, schema=pa.schema(fields))
+        return append_target_columns(pa.table(columns, schema=pa.schema(fields)), rows)
 
 
 def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:
@@ -279,6 +279,8 @@ def _describe_row(row: VideoRow) -> dict[str, Any]:
     values = asdict(row)
     if row.source_fps is None:
         del values["source_fps"]  # plans of version 0.1 have no such key
+    if not row.targets:
+        del values["targets"]
     return values
 
 

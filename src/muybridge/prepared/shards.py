@@ -165,7 +165,7 @@ class ShardFrameSource:
             if length is not None and length > len(header):
                 header = read(name, member.offset, min(length, member.num_bytes))
             if length is not None and hashlib.sha256(header[:length]).hexdigest() == member.sha256:
-                return parse_header(header[:length])
+                return _parse_header(header[:length], name, member.offset)
         is_complete = len(header) >= min(length or _HEADER_READ_BYTES, member.num_bytes)
         raise _make_damage_error(name, member.offset, is_complete)
 
@@ -247,6 +247,15 @@ class _ClipBuffer:
             slots = [self.slots[frame_index] for frame_index in frame_indices]
             luma, chroma = luma[slots], chroma[:, slots]
         return YuvClip(luma, chroma, *self._color_info)
+
+
+def _parse_header(header: bytes, name: str, offset: int) -> StoredIndex:
+    try:
+        return parse_header(header)
+    except ValueError as error:
+        raise VideoError(
+            "unreadable", f"the video at byte {offset} of the shard {name} cannot be used: {error}"
+        ) from error
 
 
 def _copy_plane(plane: VideoPlane, target: NDArray[np.uint8]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muybridge.datasets.challenges import read_activitynet, read_jester, read_moments, read_something_something
-from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
+from muybridge.datasets.classes import are_numbers, check_trainable, collect_classes, describe_classes
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
 from muybridge.datasets.rows import VideoRow, check_file_names, normalize_names
@@ -61,14 +61,15 @@ def read_source(
             raise ValueError(f"{address} is not a folder; {source_format} needs a folder with the lists and the videos")
         root, rows = address, _OFFICIAL_READERS[source_format](Path(address).absolute())
     else:
-        root, rows, notes = read_video_rows(address, columns)
+        root, rows, notes = read_video_rows(address, columns, task=None)
     check_file_names(address, rows)
     rows, rate_notes = set_source_rates(rows, source_fps)
     rows = normalize_names(rows)
     rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
     classes = collect_classes(address, rows)
     if not is_official:
-        check_trainable(address, rows)
+        if not are_numbers(classes):  # else they may be targets of a regression, of which each is its own
+            check_trainable(address, rows)
         notes += describe_classes(rows, classes)
     root = str(Path(root).absolute())
     return SourceListing(

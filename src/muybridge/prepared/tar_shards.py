@@ -60,7 +60,10 @@ def is_intact(content: bytes, sha256: str) -> bool:
     header_length = parse_header_length(content)
     if header_length is None or hashlib.sha256(content[:header_length]).hexdigest() != sha256:
         return False
-    index = parse_header(content[:header_length])
+    try:
+        index = parse_header(content[:header_length])
+    except ValueError:
+        return False
     bounds = [index.byte_offsets[index.get_gop_start(gop)] for gop in range(len(index.keyframe_indices) + 1)]
     pieces = (content[start:stop] for start, stop in pairwise(bounds))
     return all(index.is_gop_intact(gop, piece) for gop, piece in enumerate(pieces))

@@ -11,6 +11,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -18,13 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.splits import TENTH, ValidationSplit
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import ScoresHeader
+from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.inference.explain import compute_grad_cam, draw_evidence
 from muybridge.loading.clip_reader import create_clip_reader, open_frame_source
 from muybridge.loading.datasets import read_segment_times
-from muybridge.loading.open_data import open_data
+from muybridge.loading.open_data import DataOptions, open_data
 from muybridge.models.network import VideoResNet
 from muybridge.records import ClipTimes, FrameSource, VideoError
 from muybridge.video.display import make_display_preprocessing, read_display_frames
@@ -99,26 +99,14 @@ class ScoredClipReader:
         return None if index is None else self.manifest.table["group"][index].as_py()
 
 
-def open_scored_clips(
-    address: str,
-    header: ScoresHeader,
-    *,
-    validation: ValidationSplit = TENTH,
-    columns: str | None = None,
-    source_fps: float | None = None,
-    background: bool = False,
-) -> ScoredClipReader:
-    """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read."""
+def open_scored_clips(address: str, header: ScoresHeader, **options: Unpack[DataOptions]) -> ScoredClipReader:
+    """Open a reader of all videos of a data address. Raises ValueError if the data cannot be read.
+
+    `options` are those of `open_data` apart from the fold and the time origin, which the scores record.
+    """
     time_origin = header.protocol.time_origin
-    manifest = open_data(
-        address,
-        fold=header.fold,
-        validation=validation,
-        columns=columns,
-        source_fps=source_fps,
-        time_origin=time_origin,
-        background="drawn" if background else "none",
-    )
+    options["fold"], options["time_origin"] = header.fold, time_origin
+    manifest = open_data(address, **options)
     source = open_frame_source(manifest.root, make_display_preprocessing(header.protocol.preprocessing), time_origin)
     video_indices = {name: index for index, name in enumerate(manifest.table["video"].to_pylist())}
     is_scored_list = _is_scored_list(manifest, header)

@@ -30,17 +30,24 @@ NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` o
 
 def build_run_page(run: RunRecord, clips: ReportClips) -> Page:
     """Build the page of a run; details are about its first score file."""
-    sections = _build_score_sections(run, clips)
+    sections = [*_build_score_sections(run, clips), *build_details(run)]
+    return Page(make_title(run), tuple(_build_lead(run)), tuple(sections), _summarize_run(run))
+
+
+def build_details(run: RunRecord) -> list[Section]:
+    """What a page says about a run besides its scores: training, failures, speed, settings, environment."""
+    sections: list[Section] = []
     if run.log:
         sections.append(Section("training", "Training", tuple(build_curve_blocks(run.log))))
     views = [view for one in run.evaluations for view in one.failures]
+    views += [view for one in run.task_evaluations for view in one.failures]
     sections.append(Section("failures", "Failures", tuple(build_failure_blocks(views, run.failures))))
     if run.log:
         sections.append(Section("speed", "Speed", tuple(build_speed_blocks(run))))
     if run.settings:
         sections.append(Section("settings", "Settings", tuple(_build_settings_blocks(run))))
     sections.append(Section("environment", "Environment", tuple(_build_environment_blocks(run))))
-    return Page(_make_title(run), tuple(_build_lead(run)), tuple(sections), _summarize_run(run))
+    return sections
 
 
 def _build_score_sections(run: RunRecord, clips: ReportClips) -> list[Section]:
@@ -72,18 +79,17 @@ def _build_environment_blocks(run: RunRecord) -> list[Block]:
     blocks: list[Block] = []
     if run.environment:
         blocks.append(build_settings_table("environment", "Training environment", run.environment))
-    rows = tuple(
-        (one.name, header.model_sha256, header.manifest_sha256)
-        for one in run.evaluations
-        for header in (one.video_scores.header,)
-    )
+    headers = {one.name: one.video_scores.header for one in run.evaluations}
+    headers |= {one.name: one.outputs.header for one in run.task_evaluations}
+    rows = tuple((name, header.model_sha256, header.manifest_sha256) for name, header in headers.items())
     if rows:
         columns = make_columns("scores", "SHA-256 of the weights", "SHA-256 of the list of videos")
         blocks.append(Table("hashes", "What was scored", columns, rows))
     return blocks
 
 
-def _make_title(run: RunRecord) -> str:
+def make_title(run: RunRecord) -> str:
+    """The name of a run with its network."""
     model = run.settings.get("model")
     return f"{run.name} ({model})" if isinstance(model, str) and model != run.name else run.name
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
-from muybridge.evaluation.scores import Scores, read_remarks, read_scores
+from muybridge.evaluation.outputs import VideoOutputs, compute_video_outputs
+from muybridge.evaluation.scores import Scores, read_any_scores, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
+from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
 from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
 from muybridge.parsing import read_json_object
@@ -57,8 +59,22 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
+class TaskEvaluationRecord:
+    """A score file of another task than single_label, and its metrics. `name` is the stem of the file name."""
+
+    name: str
+    path: Path
+    outputs: VideoOutputs
+    metrics: TaskMetrics
+    failures: tuple[FailedView, ...]
+
+
+@dataclass(frozen=True)
 class RunRecord:
-    """Contents of one run folder. `evaluations` are its score files: test before validation before train."""
+    """Contents of one run folder. `evaluations` are its score files: test before validation before train.
+
+    Score files of another task than single_label are `task_evaluations`.
+    """
 
     name: str
     evaluations: tuple[EvaluationRecord, ...]
@@ -67,6 +83,7 @@ class RunRecord:
     environment: Mapping[str, Any]
     log: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
+    task_evaluations: tuple[TaskEvaluationRecord, ...] = ()
 
     @property
     def unfinished(self) -> str | None:
@@ -104,7 +121,10 @@ def read_sources(addresses: Sequence[str]) -> list[RunRecord] | StudyRecord:
 def read_run(path: Path, name: str) -> RunRecord:
     """Read a run folder or a score file. Raises ValueError if it is neither or damaged."""
     if path.is_file() or path.suffix == ".parquet":
-        return RunRecord(name, (_read_evaluation(path),), {}, {}, {}, (), ())
+        one = _read_evaluation(path)
+        if isinstance(one, TaskEvaluationRecord):
+            return RunRecord(name, (), {}, {}, {}, (), (), (one,))
+        return RunRecord(name, (one,), {}, {}, {}, (), ())
     if not path.is_dir():
         raise ValueError(f"there is no run folder, score file or study {str(path)!r}")
     if not any((path / file).exists() for file in RUN_FILES):
@@ -121,7 +141,12 @@ def read_run(path: Path, name: str) -> RunRecord:
         )
     return RunRecord(
         name=name,
-        evaluations=tuple(sorted(evaluations, key=_make_sort_key)),
+        evaluations=tuple(
+            sorted((one for one in evaluations if isinstance(one, EvaluationRecord)), key=_make_sort_key)
+        ),
+        task_evaluations=tuple(
+            sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=_make_sort_key)
+        ),
         settings=read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {},
         network=_read_json_object(path / "network.json"),
         environment=_read_json_object(path / "environment.json"),
@@ -151,8 +176,11 @@ def _find_study_file(path: Path) -> Path | None:
     return path / STUDY_FILE if (path / STUDY_FILE).is_file() else None
 
 
-def _read_evaluation(path: Path) -> EvaluationRecord:
-    scores = None if has_video_rows(path) else read_scores(path)
+def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
+    scores = None if has_video_rows(path) else read_any_scores(path)
+    if scores and scores.header.head:
+        outputs = compute_video_outputs(scores)
+        return TaskEvaluationRecord(path.stem, path, outputs, compute_task_metrics(outputs), _list_failed_views(scores))
     videos = read_video_scores(path) if scores is None else compute_video_scores(scores)
     try:
         accuracy = compute_accuracy(videos)
@@ -164,7 +192,7 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
 
 
 def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:
-    failed = scores.table.filter(scores.table["logits"].is_null())
+    failed = scores.table.filter(scores.table[scores.header.output_column].is_null())
     rows = failed.select(["video", "view", "status", "reason"]).to_pylist()
     return tuple(FailedView(**row) for row in rows)
 
@@ -180,9 +208,9 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
     )
 
 
-def _make_sort_key(evaluation: EvaluationRecord) -> tuple[bool, int, bool, str]:
+def _make_sort_key(evaluation: EvaluationRecord | TaskEvaluationRecord) -> tuple[bool, int, bool, str]:
     """Sort by split, the file named like its split first. Scores of other data than the run's come last."""
-    split = evaluation.accuracy.split
+    split = (evaluation.metrics if isinstance(evaluation, TaskEvaluationRecord) else evaluation.accuracy).split
     split_priority = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
     return is_of_other_data(evaluation.path), split_priority, evaluation.name != split, evaluation.name
 

@@ -1,4 +1,4 @@
-"""Training and testing on every official fold of a data set."""
+"""Training and testing on every fold of a data set: the official ones, or those of a cross-validation."""
 
 from __future__ import annotations
 
@@ -8,28 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.evaluation.evaluate import evaluate_split
-from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.task_metrics import TaskMetrics
+from muybridge.settings import NUM_OFFICIAL_FOLDS, EvaluateSettings, TrainSettings
 from muybridge.training.train import train
 
-FOLDS = (1, 2, 3)
-FIGURES = ("clip_top1", "video_top1", "video_top5")
+ACCURACIES = ("clip_top1", "video_top1", "video_top5")
+COUNTS = ("fold", "num_videos", "num_failed_videos")
 
 
 @dataclass(frozen=True)
 class FoldsResult:
-    """Accuracies of each fold in percent of all its test videos, their mean and their standard deviation."""
+    """The figures of each fold over its test videos, their mean and their standard deviation.
+
+    Accuracies are in percent of all test videos; figures of another task than single_label are those of its metrics.
+    """
 
     folds: list[dict[str, float]]
 
     @property
+    def figures(self) -> list[str]:
+        """The names of the figures."""
+        return [name for name in self.folds[0] if name not in COUNTS]
+
+    @property
     def mean(self) -> dict[str, float]:
-        """The mean over folds of each accuracy."""
-        return {name: statistics.mean(row[name] for row in self.folds) for name in FIGURES}
+        """The mean over folds of each figure."""
+        return {name: statistics.mean(row[name] for row in self.folds) for name in self.figures}
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The standard deviation over folds of each accuracy."""
-        return {name: statistics.stdev(row[name] for row in self.folds) for name in FIGURES}
+        """The standard deviation over folds of each figure."""
+        return {name: statistics.stdev(row[name] for row in self.folds) for name in self.figures}
 
     @property
     def num_failed_videos(self) -> int:
@@ -44,11 +54,12 @@ class FoldsResult:
 def train_and_test_folds(settings: TrainSettings) -> FoldsResult:
     """Train one network for each fold, in the folder `fold-K` of `settings.output`, and test it on the fold's test videos.
 
-    Unfinished runs are resumed, finished ones are only tested again.
+    There are `settings.num_folds` folds, or three official ones. Unfinished runs are resumed, finished ones are only tested
+    again.
     """
-    output = Path(settings.output)
+    output, numbers = Path(settings.output), range(1, (settings.num_folds or NUM_OFFICIAL_FOLDS) + 1)
     return FoldsResult(
-        [_train_and_test(replace(settings, fold=fold, output=str(output / f"fold-{fold}"))) for fold in FOLDS]
+        [_train_and_test(replace(settings, fold=fold, output=str(output / f"fold-{fold}"))) for fold in numbers]
     )
 
 
@@ -57,15 +68,23 @@ def _train_and_test(settings: TrainSettings) -> dict[str, float]:
     test = EvaluateSettings(
         data=settings.data,
         fold=settings.fold,
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by,
         device=settings.device,
         seed=settings.seed,
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    accuracy = evaluate_split(settings.output, test, Path(settings.output) / "scores" / "test.parquet").accuracy
+    metrics = evaluate_split(settings.output, test, Path(settings.output) / "scores" / "test.parquet").metrics
     return {
         "fold": float(settings.fold or 0),
-        **{name: 100 * getattr(accuracy, name).of_all.share for name in FIGURES},
-        "num_videos": float(accuracy.num_videos),
-        "num_failed_videos": float(accuracy.num_failed_videos),
+        **_list_figures(metrics),
+        "num_videos": float(metrics.num_videos),
+        "num_failed_videos": float(metrics.num_failed_videos),
     }
+
+
+def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
+    if isinstance(metrics, TaskMetrics):
+        return metrics.figures
+    return {name: 100 * getattr(metrics, name).of_all.share for name in ACCURACIES}

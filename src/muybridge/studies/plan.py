@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
+from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.synthetic.motions import MotionSettings
+from muybridge.training.given_settings import diff_settings
 
 EvaluatedSplit = Literal["test", "validation"]
 RowKey = tuple[str, str]  # name of the run, key of the evaluation

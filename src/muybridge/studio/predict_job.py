@@ -15,6 +15,7 @@ import numpy as np
 from muybridge.files.atomic import write_json
 from muybridge.parsing import read_json_object
 from muybridge.prediction.clip_outputs import ClipRunner
+from muybridge.prediction.head_outputs import check_has_classes
 from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.timeline_windows import ScoredWindows, compute_timeline
@@ -62,6 +63,7 @@ def run_job(folder: Path) -> int:
     progress.write(message=f"loading {job['model_name']}", force=True)
     recognizer = load(job["model"])
     recognizer.card.check_classifier()
+    check_has_classes(recognizer.card.head)
     weights = _find_weights_file(job["model"])
     names = ("step_frames", "minimum_probability", "minimum_seconds", "mode")
     options = make_timeline_options(job["model"], **{name: job[name] for name in names})
@@ -84,7 +86,9 @@ def run_job(folder: Path) -> int:
             "weights_key": read_file_key(weights),
             "video_key": read_file_key(file),
         }
-        progress.done[path] = store.write(values, _to_arrays(scored), scored.merge(recognizer.classes, options))
+        progress.done[path] = store.write(
+            values, _to_arrays(scored), scored.merge(recognizer.classes, options, recognizer.card.head)
+        )
         progress.write(force=True)
     num_failed = sum(name is None for name in progress.done.values())
     message = f"{num_failed} of {len(job['paths'])} videos could not be read" if num_failed else ""
@@ -101,7 +105,12 @@ def _predict(
         raise video.error
     runner = ClipRunner(recognizer.scorer, preprocessing, recognizer.device)
     return compute_timeline(
-        video, runner, recognizer.scorer, options, on_progress=lambda share: progress.write(share, path)
+        video,
+        runner,
+        recognizer.scorer,
+        options,
+        recognizer.card.head,
+        on_progress=lambda share: progress.write(share, path),
     )
 
 

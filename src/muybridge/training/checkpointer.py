@@ -10,6 +10,7 @@ from types import TracebackType
 
 import torch
 
+from muybridge.models.heads import Head
 from muybridge.training.checkpoint import Snapshot, TrainState, take_snapshot, write_checkpoint
 from muybridge.training.job import TrainingJob
 from muybridge.training.step import INSTABILITY_REMEDY
@@ -70,12 +71,18 @@ class AsyncCheckpointer:
         )
 
 
-def save_weights(job: TrainingJob, file_name: str, snapshot: Snapshot | None = None) -> None:
-    """Writes the weights of a snapshot, by default the current ones, with their card into the run folder."""
+def save_weights(
+    job: TrainingJob, file_name: str, snapshot: Snapshot | None = None, *, head: Head | None = None
+) -> None:
+    """Writes the weights of a snapshot, by default the current ones, with their card into the run folder.
+
+    `head` is that of the job unless given.
+    """
     save(
         job.network if snapshot is None else build_network(job.network.specification, snapshot.weights),
         job.folder / file_name,
-        classes=job.train_manifest.classes,
+        classes=job.classes,
         preprocessing=job.preprocessing,
         source=f"trained by muybridge on {job.settings.data}",
+        head=head or job.head,
     )

@@ -6,24 +6,28 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.task_metrics import TaskMetrics
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step of this rank. `step` steps are done, `epoch` is a fraction; `loss` is NaN where no clip could be read."""
+    """A step of this rank. `step` steps are done, `epoch` is a fraction; `loss` is NaN where no clip could be read.
+
+    `num_right` is None for another task than single_label.
+    """
 
     step: int
     epoch: float
     learning_rate: float
     loss: float
-    num_right: int
+    num_right: int | None
     num_clips: int
     seconds: float
     waited_seconds: float
 
     def to_metrics(self) -> dict[str, float]:
         """The numbers by name, for a logger."""
-        return {name: value for name, value in asdict(self).items() if name != "step"}
+        return {name: value for name, value in asdict(self).items() if name != "step" and value is not None}
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class ValidationDone:
 
     step: int
     epoch: float
-    accuracy: Accuracy
+    accuracy: Accuracy | TaskMetrics
 
     def to_metrics(self) -> dict[str, Any]:
-        """clip@1, video@1 and video@5 over all videos, between 0 and 1."""
+        """clip@1, video@1 and video@5 over all videos, between 0 and 1; for another task its metrics."""
+        if isinstance(self.accuracy, TaskMetrics):
+            return self.accuracy.figures
         return {
             "clip_top1": self.accuracy.clip_top1.of_all.share,
             "video_top1": self.accuracy.video_top1.of_all.share,

@@ -63,7 +63,8 @@ def prefetch_to_device(batches: Iterable[TrainingBatch], device: torch.device) -
 def move_to_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """Copies a batch to `device`, still as YUV planes: they are smaller than RGB, which the step converts to."""
     views = batch.views.to(device) if batch.views else None
-    return replace(batch, views=views, labels_n=batch.labels_n.to(device, non_blocking=True))
+    labels_n, targets_nd = (tensor.to(device, non_blocking=True) for tensor in (batch.labels_n, batch.targets_nd))
+    return replace(batch, views=views, labels_n=labels_n, targets_nd=targets_nd)
 
 
 def _wait_for_copy(batch: TrainingBatch, copy_event: torch.cuda.Event, device: torch.device) -> TrainingBatch:
@@ -71,6 +72,6 @@ def _wait_for_copy(batch: TrainingBatch, copy_event: torch.cuda.Event, device: t
     current = torch.cuda.current_stream(device)
     current.wait_event(copy_event)
     if batch.views is not None:
-        for tensor in (*batch.views.tensors, batch.labels_n):
+        for tensor in (*batch.views.tensors, batch.labels_n, batch.targets_nd):
             tensor.record_stream(current)
     return batch

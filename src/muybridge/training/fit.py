@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.loading.datasets import Failure
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
@@ -35,10 +36,15 @@ MIN_DRAWS_FOR_FAILURE_SHARE = 100  # before the last step, fewer draws do not st
 
 @dataclass(frozen=True)
 class FitResult:
-    """The final state of a run, and the accuracy of its last validation in this process, if there was one."""
+    """The final state of a run, and the metrics of its last validation in this process, if there was one."""
 
     train_state: TrainState
-    validation_accuracy: Accuracy | None
+    validation_metrics: Accuracy | TaskMetrics | None
+
+    @property
+    def validation_accuracy(self) -> Accuracy | None:
+        """The metrics of the last validation; None for another task than single_label."""
+        return self.validation_metrics if isinstance(self.validation_metrics, Accuracy) else None
 
 
 def fit(job: TrainingJob, console: Console) -> FitResult:
@@ -56,7 +62,7 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
     """As `fit`, step by step: yields what happened. A caller that stops early leaves a saved run."""
     schedule, training = job.schedule, job.settings.training
     optimizer = build_optimizer(job.network, training)
-    train_state, accuracy = _restore_newest_checkpoint(job, optimizer, console), None
+    train_state, validation_metrics = _restore_newest_checkpoint(job, optimizer, console), None
     examples = make_example_clips(job, 2)
     model = wrap_for_training(
         job.network, job.process_group, sync_batch_norm=training.synchronise_norm, example_clips=examples
@@ -70,7 +76,7 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
     ):
         batches = StepBatches(job, train_state.step, on_worker_restart=guard.handle_worker_restart)
         if is_validation_due(job, train_state):  # the run was stopped between a step and the end of its validation
-            train_state, accuracy = validate(job, train_state, guard, metrics_log, console)
+            train_state, validation_metrics = validate(job, train_state, guard, metrics_log, console)
             progress_bar.finish_validation()
         guard.save_if_due(train_state)
 
@@ -94,7 +100,8 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
             metrics_log.log_failures(train_state.step, result.failures)
             check_failed_share(job, train_state, result.failures)
             seconds = time.perf_counter() - start
-            metrics = StepMetrics(result.loss, result.num_right, result.num_clips, seconds, waited_seconds)
+            num_right = result.num_right if training.task == "single_label" else None
+            metrics = StepMetrics(result.loss, num_right, result.num_clips, seconds, waited_seconds)
             progress_bar.update(metrics)
             epoch = schedule.compute_epoch(train_state.step)
             metrics_log.log_metrics(
@@ -102,14 +109,14 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
             )
 
             if is_validation_due(job, train_state):
-                train_state, accuracy = validate(job, train_state, guard, metrics_log, console)
+                train_state, validation_metrics = validate(job, train_state, guard, metrics_log, console)
                 progress_bar.finish_validation()
             guard.save_if_due(train_state)  # and stops here if asked to
             with guard.save_if_left(train_state):
                 yield _make_step_event(train_state.step, epoch, learning_rate, metrics)
-                if accuracy is not None and train_state.validated_step == train_state.step:
-                    yield ValidationDone(train_state.step, epoch, accuracy)
-    return FitResult(train_state, accuracy)
+                if validation_metrics is not None and train_state.validated_step == train_state.step:
+                    yield ValidationDone(train_state.step, epoch, validation_metrics)
+    return FitResult(train_state, validation_metrics)
 
 
 def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:

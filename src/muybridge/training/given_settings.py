@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from muybridge.bounds import find_problems
+from muybridge.bounds import find_problems, show_value
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.files.run_folder import read_settings
 from muybridge.settings import TrainSettings, settings_to_dict
@@ -57,6 +57,8 @@ def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_settings(values: Mapping[str, Any]) -> TrainSettings:
     """The settings of nested values. Those that are open have their defaults. ValueError for what the settings refuse."""
+    if problems := list(_find_unknown_names(values, TrainSettings)):
+        raise ValueError(f"the settings cannot be used: {'; '.join(problems)}")
     factories: dict[str, Any] = {field.name: field.default_factory for field in fields(TrainSettings)}
     groups = {name: group for name, group in factories.items() if isinstance(group, type) and is_dataclass(group)}
     built: dict[str, Any] = {
@@ -64,6 +66,20 @@ def build_settings(values: Mapping[str, Any]) -> TrainSettings:
         for name, value in values.items()
     }
     return TrainSettings(**built)
+
+
+def _find_unknown_names(values: Mapping[str, Any], settings: type, group: str = "") -> Iterator[str]:
+    """Names that are no setting, and groups that are a single value."""
+    hints = get_type_hints(settings)
+    for name, value in values.items():
+        hint = hints.get(name)
+        if hint is None:
+            yield f"{group}{name} is not known"
+        elif isinstance(hint, type) and is_dataclass(hint):
+            if isinstance(value, Mapping):
+                yield from _find_unknown_names(value, hint, f"{name}.")
+            else:
+                yield f"{name} is {show_value(value)}, expected an object with named values"
 
 
 def _convert_lists(value: Any) -> Any:
@@ -85,3 +101,15 @@ def read_saved_settings(path: Path) -> dict[str, Any]:
     }
     defaults = settings_to_dict(TrainSettings())
     return merge_settings(defaults, then, read_settings(path))
+
+
+def diff_settings(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The settings in which two nested dicts differ: `group.name` -> (left, right)."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(left.keys() | right.keys()):
+        left_value, right_value = left.get(name), right.get(name)
+        if isinstance(left_value, dict) and isinstance(right_value, dict):
+            changed |= diff_settings(left_value, right_value, f"{prefix}{name}.")
+        elif left_value != right_value:
+            changed[f"{prefix}{name}"] = (left_value, right_value)
+    return changed

@@ -13,19 +13,22 @@ import torch
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import RunVideos, write_run_videos
 from muybridge.datasets.splits import ValidationSplit
+from muybridge.datasets.targets import describe_missing_targets
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
+from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
-from muybridge.settings import TrainSettings
+from muybridge.settings import TrainingSettings, TrainSettings
 from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
 from muybridge.training.schedule import Schedule, build_schedule
+from muybridge.training.tasks import TaskLoss, describe_imbalance, make_head, make_task_loss
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,18 @@ class TrainingJob:
     device: torch.device
     notes: tuple[str, ...]
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
+    task_loss: TaskLoss = field(default_factory=lambda: TaskLoss(TrainingSettings(), None, None))
+
+    @property
+    def head(self) -> Head | None:
+        """The head of another task than single_label."""
+        return self.task_loss.head
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the card: those of the data, or the targets of a regression."""
+        is_regression = self.head is not None and self.head.task == "regression"
+        return self.head.outputs if self.head and is_regression else self.train_manifest.classes
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -67,6 +82,10 @@ def prepare_job(
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
         background="drawn" if settings.background else "none",
+        task=settings.training.task,
+        levels=settings.training.levels,
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by,
         validation=ValidationSplit(settings.seed, settings.validation),
     )
     if run.specification is not None:  # resumed
@@ -75,7 +94,9 @@ def prepare_job(
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
     check_clips_fit(train, settings.preprocessing)
-    network, network_notes = create_initial_network(settings, data.classes, run.specification, process_group)
+    task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
+    head = make_head(settings.training, data)
+    network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
     settings, precision_notes = resolve_precision(settings, network.to(device), device, process_group)
     execution = describe_execution(device, settings.training.precision, tf32=bool(settings.training.tf32))
     resume_notes = (
@@ -96,6 +117,7 @@ def prepare_job(
         device=device,
         notes=(
             *data.notes,
+            *task_notes,
             *run.notes,
             *describe_unused_settings(settings),
             *network_notes,
@@ -104,6 +126,7 @@ def prepare_job(
             *execution_notes,
         ),
         process_group=process_group,
+        task_loss=make_task_loss(settings.training, head, train),
     )
 
 

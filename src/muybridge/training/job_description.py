@@ -17,7 +17,7 @@ def describe_job(job: TrainingJob) -> list[str]:
     lines = [
         *job.notes,
         f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; "
-        f"{train} training and {validation} validation videos of {len(job.train_manifest.classes)} classes",
+        f"{train} training and {validation} validation videos of {_describe_outputs(job)}",
     ]
     if _is_few_for_random_weights(job):
         lines.append(
@@ -40,3 +40,8 @@ def _is_few_for_random_weights(job: TrainingJob) -> bool:
     settings = job.settings
     is_new = find_last_step(job.folder / "checkpoints") == 0
     return is_new and settings.init is None and settings.recipe is not None and len(job.train_manifest) < FEW_VIDEOS
+
+
+def _describe_outputs(job: TrainingJob) -> str:
+    nouns = {"multi_label": "class", "regression": "target", "ordinal": "level"}
+    return format_count(len(job.classes), nouns[job.head.task] if job.head else "class")

@@ -18,6 +18,7 @@ from muybridge.settings import (
     CheckpointSettings,
     ClipSettings,
     EvaluationSettings,
+    FoldUnit,
     LoadingSettings,
     NetworkSettings,
     RecipeName,
@@ -48,6 +49,8 @@ class TrainOptions(TypedDict, total=False):
     recipe: RecipeName
     modality: Modality
     fold: int | None
+    num_folds: int | None
+    fold_by: FoldUnit
     columns: str | None
     source_fps: float | None
     time_origin: TimeOrigin | None

@@ -10,30 +10,33 @@ from torch import nn
 from muybridge.datasets.classes import match_classes
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.models.family import Specification, build_specification, change_specification
+from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
 from muybridge.weights.address import download_once_per_node, load_weights
+from muybridge.weights.card import Card
 from muybridge.weights.transfer import freeze, load_pretrained
 
 
 def create_initial_network(
     settings: TrainSettings,
-    classes: Sequence[str],
+    outputs: Sequence[str] | Head,
     resumed_specification: Specification | None,
     process_group: ProcessGroup,
 ) -> tuple[VideoResNet, list[str]]:
-    """The network of a run, and sentences on its weights.
+    """The network of a run, and sentences on its weights. `outputs` are its classes, or the head of another task.
 
     A resumed run reads its weights from a checkpoint later, so settings.init is not read again.
     """
+    num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
     if settings.init is None:
-        network, notes = initialize_network(settings, len(classes)), []
+        network, notes = initialize_network(settings, num_outputs), []
     elif resumed_specification is None:
         download_once_per_node(settings.init, process_group)
-        network, note = _load_pretrained_network(settings, settings.init, classes)
+        network, note = _load_pretrained_network(settings, settings.init, outputs)
         notes = [note]
     else:
-        network, notes = initialize_network(settings, len(classes), resumed_specification), []
+        network, notes = initialize_network(settings, num_outputs, resumed_specification), []
         freeze(network, settings.training.frozen_stages)
     if settings.training.rounding_seed:
         perturb_rounding(network, settings.training.rounding_seed)
@@ -77,7 +80,9 @@ def initialize_network(
         return VideoResNet(specification)
 
 
-def _load_pretrained_network(settings: TrainSettings, address: str, classes: Sequence[str]) -> tuple[VideoResNet, str]:
+def _load_pretrained_network(
+    settings: TrainSettings, address: str, outputs: Sequence[str] | Head
+) -> tuple[VideoResNet, str]:
     """The network of the settings with the weights at `address`, and a sentence on what was loaded."""
     pretrained, card = load_weights(address)
     source = card.specification
@@ -85,14 +90,14 @@ def _load_pretrained_network(settings: TrainSettings, address: str, classes: Seq
         raise ValueError(
             f"the weights at {address} are of {source.name}, not of {settings.model}; add --model {source.name}"
         )
-    network = initialize_network(settings, len(classes), source)
-    try:
-        class_order = match_classes(classes, card.classes)
-    except ValueError:
-        class_order = None  # other classes: the classifier keeps its random weights
+    num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
+    network = initialize_network(settings, num_outputs, source)
+    class_order = _match_outputs(outputs, card)
     load_pretrained(pretrained, network, class_order)
     freeze(network, settings.training.frozen_stages)
-    details = [f"a new classifier of {len(classes)} classes" if class_order is None else "their classifier"]
+    noun = f"a head of {num_outputs} outputs for {outputs.task}" if isinstance(outputs, Head) else ""
+    new = f"a new {noun}" if noun else f"a new classifier of {num_outputs} classes"
+    details = [new if class_order is None else "their classifier"]
     target = network.specification
     if target.input_channels != source.input_channels:
         details.append(f"a stem averaged over {source.input_channels} channels for {target.input_channels}")
@@ -103,3 +108,23 @@ def _load_pretrained_network(settings: TrainSettings, address: str, classes: Seq
             f"a batch-norm epsilon of {target.norm_epsilon:g} where they were trained with {source.norm_epsilon:g}"
         )
     return network, f"starting from {address} ({card.source}) with {', '.join(details)}"
+
+
+def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | None:
+    """The row of the card's classifier for each output; None where it is new: for other classes or another task.
+
+    The head of a regression is new, since its outputs are relative to the mean and deviation of the targets of its data.
+    """
+    task = outputs.task if isinstance(outputs, Head) else "single_label"
+    if task != card.task or task == "regression":
+        return None
+    names, source_names = (
+        (outputs.outputs, card.head.outputs) if isinstance(outputs, Head) and card.head else (outputs, card.classes)
+    )
+    assert not isinstance(names, Head), "a head has names"
+    if task == "ordinal":  # its boundaries have an order
+        return list(range(len(names))) if names == source_names else None
+    try:
+        return match_classes(names, source_names)
+    except ValueError:
+        return None

@@ -19,9 +19,9 @@ from muybridge.files.run_folder import collect_environment
 from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
-from muybridge.settings import TrainSettings, diff_settings, settings_to_dict
+from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.training.checkpoint import list_checkpoints
-from muybridge.training.given_settings import read_saved_settings
+from muybridge.training.given_settings import diff_settings, read_saved_settings
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
     *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),

@@ -25,20 +25,26 @@ ANNOUNCE_AFTER_STEPS, ANNOUNCE_AFTER_SECONDS, ANNOUNCE_AT_LATEST_SECONDS = 10, 5
 class StepMetrics:
     """Metrics of one step: mean loss and number of correct clips over all ranks, and the time it took on this rank.
 
-    `waited_seconds` of the `seconds` were spent waiting for a batch. The loss of no clips is NaN.
+    `waited_seconds` of the `seconds` were spent waiting for a batch. The loss of no clips is NaN. `num_right` is None for
+    another task than single_label.
     """
 
     loss: float
-    num_right: int
+    num_right: int | None
     num_clips: int
     seconds: float
     waited_seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct clips; NaN of no clips, or where the task has none."""
+        return self.num_right / self.num_clips if self.num_right is not None and self.num_clips else math.nan
 
     def to_log(self) -> dict[str, float]:
         """The metrics as written to log.jsonl."""
         return {
             "loss": self.loss,
-            "clip_accuracy": self.num_right / self.num_clips if self.num_clips else math.nan,
+            "clip_accuracy": self.accuracy,
             "clips_per_second": self.num_clips / self.seconds,
             "waiting_share": self.waited_seconds / self.seconds,
         }
@@ -85,7 +91,7 @@ class ProgressBar:
         self._time_left.finish_step()
         if step_metrics.num_clips:
             self._loss = _smooth(self._loss, step_metrics.loss)
-            self._accuracy = _smooth(self._accuracy, step_metrics.num_right / step_metrics.num_clips)
+            self._accuracy = _smooth(self._accuracy, step_metrics.accuracy)
         self._clips = SMOOTHING * self._clips + step_metrics.num_clips
         self._seconds = SMOOTHING * self._seconds + step_metrics.seconds
         self._waited_seconds = SMOOTHING * self._waited_seconds + step_metrics.waited_seconds
@@ -108,9 +114,10 @@ class ProgressBar:
 
     def list_figures(self) -> list[str]:
         """The moving averages, the most important first."""
+        accuracy = [] if math.isnan(self._accuracy) else [f"clip@1 {100 * self._accuracy:.1f} %"]
         return [
             f"loss {self._loss:.3f}",
-            f"clip@1 {100 * self._accuracy:.1f} %",
+            *accuracy,
             f"{self._clips / self._seconds:.1f} clips/s",
             f"waiting for data {100 * self._waited_seconds / self._seconds:.0f} %",
         ]

@@ -17,11 +17,16 @@ from muybridge.settings import (
     RecipeName,
     TimeoutSettings,
     TrainSettings,
-    diff_settings,
     settings_to_dict,
 )
 from muybridge.training.checkpoint import list_checkpoints
-from muybridge.training.given_settings import GivenSettings, build_settings, merge_settings, read_saved_settings
+from muybridge.training.given_settings import (
+    GivenSettings,
+    build_settings,
+    diff_settings,
+    merge_settings,
+    read_saved_settings,
+)
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.weights.address import resolve_weights_file
 from muybridge.weights.card import Card, load_card

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.loading.datasets import Failure, TrainingBatch
 from muybridge.training.data_parallel import no_sync_if
+from muybridge.training.execution import move_to_device
 from muybridge.training.job import TrainingJob
 from muybridge.video.views import prepare_network_input
 from muybridge.weights.transfer import train_mode
@@ -36,6 +36,8 @@ class StepContext:
 @dataclass(frozen=True)
 class StepResult:
     """Metrics of one step over all ranks, the same on each: mean loss and number of correct clips before the update.
+
+    `num_right` is 0 for another task than single_label.
 
     `skipped`: the update was skipped because of a non-finite loss or gradient. The loss of no clips is NaN.
     """
@@ -65,15 +67,14 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     for index, micro_batch in enumerate(micro_batches):
         with no_sync_if(model, index + 1 < len(micro_batches)):
             clips = _prepare_clips(job, micro_batch)
-            labels = micro_batch.labels_n.to(job.device, non_blocking=True)
+            micro_batch = move_to_device(micro_batch, job.device)
             with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 logits: Tensor = model(clips)
-            loss = functional.cross_entropy(
-                logits.float(), labels, label_smoothing=training.label_smoothing, reduction="sum"
-            )
+            loss = job.task_loss(logits.float(), micro_batch)
             torch.autograd.backward(loss)
         loss_sum += loss.detach()
-        num_right += (logits.argmax(1) == labels).sum()
+        if training.task == "single_label":
+            num_right += (logits.argmax(1) == micro_batch.labels_n).sum()
 
     result, rank_losses = _gather_result(job.process_group, micro_batches, float(loss_sum), int(num_right))
     if result.num_clips == 0:

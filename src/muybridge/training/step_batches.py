@@ -27,6 +27,8 @@ class StepBatches(Iterator[list[TrainingBatch]]):
             open_clip_reader(manifest.root, job.preprocessing, manifest.time_origin),
             mirror=settings.clips.mirror,
             seed=settings.seed,
+            task=settings.training.task,
+            balanced=settings.training.draws == "balanced",
         )
         self.sampler = TrainingBatchSampler(
             first_step,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_accuracy
+from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_result_line
 from muybridge.evaluation.metrics import Accuracy
+from muybridge.evaluation.multi_label import choose_thresholds
+from muybridge.evaluation.outputs import compute_video_outputs
+from muybridge.evaluation.scores import read_any_scores
+from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.kernels.precision import Precision
+from muybridge.models.heads import Head
 from muybridge.training.checkpoint import TrainState
 from muybridge.training.checkpointer import save_weights
 from muybridge.training.guard import VALIDATION, RunGuard
@@ -38,7 +44,7 @@ def is_validation_due(job: TrainingJob, train_state: TrainState) -> bool:
 
 def validate(
     job: TrainingJob, train_state: TrainState, guard: RunGuard, metrics_log: MetricsLog, console: Console
-) -> tuple[TrainState, Accuracy]:
+) -> tuple[TrainState, Accuracy | TaskMetrics]:
     """Scores the validation videos by the evaluation protocol; writes their scores, and best.safetensors if it is the best.
 
     A stop request ends it between two batches; it is repeated when the run is resumed.
@@ -57,21 +63,39 @@ def validate(
         evaluation=job.settings.evaluation,
         loading=job.settings.loading,
         precision=precision,
+        head=job.head,
+        num_bootstraps=0,
     )
-    accuracy = evaluate(
+    path = job.folder / "scores" / "validation.parquet"
+    metrics = evaluate(
         evaluation_job,
         NetworkScorer(job.network, job.device, precision),
-        job.folder / "scores" / "validation.parquet",
+        path,
         device=job.device,
         on_progress=lambda num_videos: guard.report_progress(),
-    ).accuracy
-    metrics = {name: getattr(accuracy, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
-    metrics_log.log_metrics("validation", train_state.step, metrics)
-    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_accuracy(accuracy)}")
-    share = accuracy.video_top1.of_all.share
-    if train_state.best_accuracy is None or share > train_state.best_accuracy:
+    ).metrics
+    metrics_log.log_metrics("validation", train_state.step, _list_figures(metrics))
+    console.print(f"epoch {job.schedule.compute_epoch(train_state.step):.1f}: {format_result_line(metrics)}")
+    score = metrics.criterion if isinstance(metrics, TaskMetrics) else metrics.video_top1.of_all.share
+    if train_state.best_accuracy is None or score > train_state.best_accuracy:
         if job.process_group.is_rank0:
-            save_weights(job, "best.safetensors")
-        train_state = replace(train_state, best_accuracy=share, best_step=train_state.step)
+            save_weights(job, "best.safetensors", head=_tune_head(job.head, path))
+        train_state = replace(train_state, best_accuracy=score, best_step=train_state.step)
     guard.end_phase()
-    return replace(train_state, validated_step=train_state.step), accuracy
+    return replace(train_state, validated_step=train_state.step), metrics
+
+
+def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
+    """The numbers of a validation by name, as they are logged."""
+    if isinstance(metrics, TaskMetrics):
+        return metrics.figures
+    return {name: getattr(metrics, name).of_all.share for name in ("clip_top1", "video_top1", "video_top5")}
+
+
+def _tune_head(head: Head | None, path: Path) -> Head | None:
+    """The head with the thresholds that suit these scores of the validation videos."""
+    if head is None or head.task != "multi_label":
+        return head
+    outputs = compute_video_outputs(read_any_scores(path))
+    used = outputs.readable_mask
+    return replace(head, thresholds=choose_thresholds(outputs.values[used], outputs.targets[used]))

@@ -7,11 +7,15 @@ of optical flow beside the frames (`flow_x_00001.jpg`) are no frames; `video.flo
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import struct
 import tarfile
+import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +40,13 @@ _NUM_CHECKED_NAMES = 64
 _NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
 _MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
 _DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
+# What reading a damaged archive, array or picture raises besides OSError and ValueError. RuntimeError: a member has a password.
+_ARCHIVE_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(SyntaxError, tokenize.TokenError, TypeError),  # the header of an array is a Python literal
+    *(EOFError, NotImplementedError, RuntimeError, LookupError, OverflowError, struct.error),
+)
+_PICTURE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Picture: TypeAlias = "NDArray[np.uint8]"  # (H, W, 3)
 _Opener: TypeAlias = Callable[[str], "IO[bytes]"]
@@ -116,7 +127,7 @@ def open_pictures(path: str | Path) -> PictureSequence:
         if (stored := StoredPictures.open(path)) is not None:
             return _make_picture_sequence(stored)
         return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
@@ -296,7 +307,7 @@ def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Imag
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (*_ARCHIVE_ERRORS, *_PICTURE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
 

@@ -20,13 +20,16 @@ from torch import Tensor
 
 from muybridge.files.atomic import atomic_write
 from muybridge.models.family import OPTIONAL_FIELDS, Specification
+from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import VideoResNet
 from muybridge.parsing import parse_json_object, parse_record
-from muybridge.records import FLOW_FIELDS, Preprocessing
+from muybridge.records import FLOW_FIELDS, Preprocessing, Task
+from muybridge.text import join_names
 from muybridge.weights.safetensors_file import read_metadata, read_safetensors
 from muybridge.weights.tensor_checks import check_usable, format_problems
 
 FORMAT = 1
+HEAD_FORMAT = 2  # of cards with a head
 METADATA_KEY = "muybridge"
 SUFFIX = ".safetensors"
 NO_CLASSIFIER = ("no_classifier",)  # the classes of weights for features only, whose one output is 0
@@ -34,7 +37,11 @@ NO_CLASSIFIER = ("no_classifier",)  # the classes of weights for features only, 
 
 @dataclass(frozen=True)
 class Card:
-    """The metadata of weights. `tensors_sha256` is `compute_tensors_sha256` of the tensors in the file."""
+    """The metadata of weights. `tensors_sha256` is `compute_tensors_sha256` of the tensors in the file.
+
+    `head` says what the outputs mean, for another task than single_label. Then `classes` are the names of the outputs, or the
+    levels of an ordinal target from the lowest.
+    """
 
     specification: Specification
     classes: tuple[str, ...]
@@ -44,11 +51,16 @@ class Card:
     source_sha256: str | None  # of the file they were imported from, None for others
     tensors_sha256: str
     format: int = FORMAT
+    head: Head | None = None
 
     def __post_init__(self) -> None:
-        if self.format != FORMAT:
-            raise ValueError(f"a card of format {self.format} was found, this version reads format {FORMAT}")
-        check_classes(self.classes, self.specification.num_classes)
+        _check_format(self.format)
+        if (self.format == HEAD_FORMAT) != (self.head is not None):
+            raise ValueError(f"a card of format {self.format} {'lacks its' if self.head is None else 'has no'} head")
+        if self.head is None:
+            check_classes(self.classes, self.specification.num_classes)
+        else:
+            _check_head(self.head, self.classes, self.specification.num_classes)
         name, preprocessing = self.specification.name, self.preprocessing
         if preprocessing.input_channels != self.specification.input_channels:
             raise ValueError(
@@ -61,8 +73,20 @@ class Card:
                 f"but the preprocessing cuts clips of {preprocessing.clip_length}"
             )
 
+    @property
+    def task(self) -> Task:
+        """What the network was trained for."""
+        return self.head.task if self.head else "single_label"
+
+    def check_single_label(self, what: str) -> None:
+        """Raise ValueError for another task than single_label; `what` is for it alone, such as "int8"."""
+        if self.head:
+            raise ValueError(f"{what} is for the task single_label, but the weights are of the task {self.task}")
+
     def check_classifier(self) -> None:
-        """Raise ValueError unless there are two classes or more: the softmax of one output is always 1."""
+        """Raise ValueError for one class of task single_label: the softmax of one output is always 1."""
+        if self.head:
+            return
         if self.classes == NO_CLASSIFIER:
             raise ValueError(
                 "the weights have no classifier, so they name no class; use them with `extract` or `train --init`"
@@ -84,14 +108,29 @@ class Card:
             "licence": self.licence,
             "source_sha256": self.source_sha256,
             "tensors_sha256": self.tensors_sha256,
+            **({"head": self.head.to_json()} if self.head else {}),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
         """The record from JSON values. ValueError for another format and for unknown or missing keys."""
-        if values.get("format") != FORMAT:  # first, since another format may have other keys
-            raise ValueError(f"a card of format {values.get('format')} was found, this version reads format {FORMAT}")
-        return parse_record(cls, values, "the card", optional=(*OPTIONAL_FIELDS, *FLOW_FIELDS))
+        _check_format(values.get("format"))  # first, since another format may have other keys
+        return parse_record(cls, values, "the card", optional=(*OPTIONAL_FIELDS, "head", *FLOW_FIELDS))
+
+
+def _check_format(number: object) -> None:
+    if number not in (FORMAT, HEAD_FORMAT):
+        raise ValueError(f"a card of format {number} was found, this version reads format {FORMAT} and {HEAD_FORMAT}")
+
+
+def _check_head(head: Head, classes: tuple[str, ...], num_outputs: int) -> None:
+    """Raise ValueError unless `classes` are those of the head, and the network has its number of outputs."""
+    if len(head.outputs) != num_outputs:
+        raise ValueError(f"the head names {len(head.outputs)} outputs, but the network has {num_outputs}")
+    check_classes(classes, num_outputs + 1 if head.task == "ordinal" else num_outputs)
+    expected = make_ordinal_outputs(classes) if head.task == "ordinal" else classes
+    if head.outputs != expected:
+        raise ValueError(f"the head's outputs are {join_names(head.outputs)}, expected {join_names(expected)}")
 
 
 def check_classes(classes: Sequence[str], num_classes: int) -> None:
@@ -106,7 +145,7 @@ def check_classes(classes: Sequence[str], num_classes: int) -> None:
         raise ValueError(f"two classes are called {duplicate!r}; every class needs a name of its own")
 
 
-def save(
+def save(  # noqa: PLR0913  (it mirrors the card)
     network: VideoResNet,
     path: str | Path,
     *,
@@ -115,6 +154,7 @@ def save(
     source: str = "trained with Muybridge",
     licence: str = "unknown",
     source_sha256: str | None = None,
+    head: Head | None = None,
 ) -> Card:
     """Write `network` with its card to `path`, atomically. ValueError if network, classes and preprocessing do not match."""
     path = Path(path)
@@ -131,6 +171,8 @@ def save(
         licence=licence,
         source_sha256=source_sha256,
         tensors_sha256=compute_tensors_sha256(tensors),
+        format=FORMAT if head is None else HEAD_FORMAT,
+        head=head,
     )
     metadata = {METADATA_KEY: json.dumps(card.to_json())}
     with atomic_write(path) as temporary:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.splits import ValidationSplit
+from muybridge.loading.open_data import DataOptions
 from muybridge.models.network import VideoResNet
 from muybridge.records import VideoError
 from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
@@ -52,17 +53,15 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         )
     header = run.evaluations[0].video_scores.header
     is_training_data = run.settings and address == run.data
-    columns = run.settings.get("columns", AS_VERSION_0_1) if is_training_data else None
-    source_fps = run.settings.get("source_fps") if is_training_data else None
+    options: DataOptions = {"validation": _read_validation_split(run, rule=bool(is_training_data))}
+    if is_training_data:
+        options["columns"] = run.settings.get("columns", AS_VERSION_0_1)
+        options["source_fps"] = run.settings.get("source_fps")
+        options["background"] = "drawn" if run.settings.get("background") else "none"
+        options["num_folds"] = run.settings.get("num_folds")
+        options["fold_by"] = run.settings.get("fold_by", "group")
     try:
-        reader = open_scored_clips(
-            address,
-            header,
-            validation=_read_validation_split(run, rule=bool(is_training_data)),
-            columns=columns,
-            source_fps=source_fps,
-            background=bool(is_training_data) and bool(run.settings.get("background")),
-        )
+        reader = open_scored_clips(address, header, **options)
     except (ValueError, OSError, ImportError) as error:
         if data:
             raise

@@ -1,0 +1,24 @@
+"""The report of a run, or a score file, of the tasks multi_label, regression and ordinal."""
+
+from __future__ import annotations
+
+from muybridge.report.document import Page, Paragraph, Section
+from muybridge.report.run_page import build_details, make_title
+from muybridge.report.sections.tasks import build_task_blocks
+from muybridge.report.sources import RunRecord
+
+
+def build_task_page(run: RunRecord) -> Page:
+    """Build the page of a run of another task than single_label; it has a score file."""
+    first = run.task_evaluations[0]
+    data = f" Trained on {run.data}." if run.data else ""
+    lead = [
+        Paragraph(f"Task {first.metrics.task}, split {first.metrics.split}: {first.metrics.format_line()}.{data}"),
+        *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
+    ]
+    sections = [
+        Section(f"metrics-{number}", f"Metrics: {one.name}", tuple(build_task_blocks(one)))
+        for number, one in enumerate(run.task_evaluations, 1)
+    ]
+    summary = {"run": run.name, "metrics": {one.name: one.metrics.to_json() for one in run.task_evaluations}}
+    return Page(make_title(run), tuple(lead), (*sections, *build_details(run)), dict(summary))

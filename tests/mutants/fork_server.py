@@ -1,0 +1,78 @@
+"""Runs test modules in forks of a process that has imported the libraries: a line of JSON in, a line of JSON out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+
+def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str, float]:
+    """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them."""
+    start, before = time.monotonic(), sum(os.times()[2:4])
+    pid = os.fork()
+    if pid == 0:
+        _run_tests(tests, folder)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended or time.monotonic() > start + limit_seconds:
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    if not ended:
+        os.waitpid(pid, 0)
+        return "timed out", sum(os.times()[2:4]) - before
+    outcome = {0: "passed", 5: "empty"}.get(
+        os.waitstatus_to_exitcode(status), "failed"
+    )  # 5: pytest found no test to run
+    return outcome, sum(os.times()[2:4]) - before
+
+
+def _run_tests(tests: list[str], folder: str) -> None:
+    os.setsid()
+    output = os.open(Path(folder, "output.txt"), os.O_WRONLY | os.O_CREAT)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    import pytest
+
+    code = 1
+    try:
+        options = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
+        code = pytest.main([*options, *tests])
+    finally:
+        if sys.exc_info()[0]:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(code))
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import av
+    import cv2
+    import jsonargparse
+    import matplotlib.pyplot
+    import numpy as np
+    import pyarrow.parquet
+    import pydantic
+    import pytest
+    import rich.progress
+    import scipy.stats
+    import torch
+
+    del av, cv2, jsonargparse, matplotlib, np, pyarrow, pydantic, pytest, rich, scipy, torch
+    for line in sys.stdin:
+        print(json.dumps(run_forked(*json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Pages about runs of other tasks: metrics, charts, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.scores import make_record_batch, write_scores
+from muybridge.evaluation.scores_header import TARGETS_FORMAT, TARGETS_SCHEMA, ScoresHeader
+from muybridge.models.heads import Head
+from muybridge.records import PlannedView, Preprocessing
+from muybridge.report.build import build_page
+from muybridge.report.charts import LineChart, MatrixChart
+from muybridge.report.page import render_html
+from muybridge.settings import EvaluationSettings
+
+
+def write_outputs(path: Path, head: Head, classes: tuple[str, ...], targets: np.ndarray, outputs: np.ndarray) -> str:
+    """A score file of one view a video; a row of NaN outputs is a failed one."""
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=1), Preprocessing(), task=head.task)
+    header = ScoresHeader(
+        classes, protocol, "test", None, "m" * 64, "d" * 64, len(targets), format=TARGETS_FORMAT, head=head
+    )
+    failed = np.isnan(outputs).any(axis=1)
+    views = [
+        PlannedView(f"{index}.mp4", 0, 0.0, (), *(("unreadable", "cut") if failed[index] else ()), targets=tuple(row))  # type: ignore[arg-type]
+        for index, row in enumerate(targets.tolist())
+    ]
+    batch = make_record_batch(views, outputs[~failed].astype(np.float32), TARGETS_SCHEMA)
+    write_scores(path, [batch], header)
+    return str(path)
+
+
+def test_a_number_has_its_agreement(tmp_path: Path) -> None:
+    head = Head("regression", ("EF",), "identity", ("%",), (50.0,), (10.0,))
+    outputs = np.array([[0.0], [1.0], [-1.0], [np.nan]])
+    address = write_outputs(tmp_path / "ef.parquet", head, ("EF",), np.array([[52.0], [60.0], [38.0], [30.0]]), outputs)
+    page = build_page([address])
+    scatter, agreement = (chart for chart in page.charts if isinstance(chart, LineChart))
+    assert scatter.series[0].y == pytest.approx((50, 60, 40))
+    assert agreement.series[0].x == pytest.approx((51, 60, 39))
+    assert agreement.series[0].y == pytest.approx((-2, 0, 2))
+    assert [series.y[0] for series in agreement.series[1:]] == pytest.approx([0, -3.92, 3.92], abs=0.01)
+    assert page.lead[0].text.startswith("Task regression, split test: EF: MAE 1.33")
+    html = render_html(page)
+    assert "1 of 4 videos could not be read" in html
+    assert "Agreement (Bland and Altman), EF (%)" in html
+    with pytest.raises(ValueError, match="ef is of the task regression, but runs side by side are of single_label"):
+        build_page([address, write_outputs(tmp_path / "x.parquet", head, ("EF",), np.ones((4, 1)), outputs)])
+
+
+def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
+    labels = Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.5, 0.5))
+    targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    page = build_page([write_outputs(tmp_path / "l.parquet", labels, ("a", "b"), targets, 4 * targets - 2)])
+    table = next(table for table in page.tables if table.name == "l-classes")
+    assert [row[:3] for row in table.rows] == [("a", 2, 1.0), ("b", 2, 1.0)]
+    levels = Head("ordinal", ("above 0", "above 1"), "cumulative_sigmoid")
+    outputs = np.array([[-1.0, -2.0], [1.0, -1.0], [2.0, 1.0], [2.0, 1.0]])
+    known = np.array([[0.0], [1.0], [2.0], [1.0]])
+    page = build_page([write_outputs(tmp_path / "o.parquet", levels, ("0", "1", "2"), known, outputs)])
+    (matrix,) = (chart for chart in page.charts if isinstance(chart, MatrixChart))
+    assert matrix.counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert "quadratic weighted kappa" in render_html(page)

@@ -1,0 +1,73 @@
+/** The classes of a project: names, colours, keys. */
+
+const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988"];
+/** Letters that the page uses itself. */
+export const RESERVED_KEYS = "acrnliozxjk";
+
+export class Classes extends EventTarget {
+  constructor() {
+    super();
+    this.list = [];
+    this.revision = null;
+  }
+
+  async load(api) {
+    this.api = api;
+    this.adopt(await api.get("classes"));
+  }
+
+  adopt(answer) {
+    this.list = answer.classes;
+    this.revision = answer.revision;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  find(name) {
+    return this.list.find((one) => one.name === name);
+  }
+
+  findByKey(key) {
+    return this.list.find((one) => one.key === key);
+  }
+
+  /** The colour of a class; one that is only the network's has a fixed one of the palette. */
+  colorOf(name) {
+    const known = this.find(name);
+    if (known) return known.color;
+    let sum = 0;
+    for (const character of name) sum = (sum * 31 + character.codePointAt(0)) % 9973;
+    return PALETTE[sum % PALETTE.length];
+  }
+
+  async store(list) {
+    const styles = list.map(({ name, color, key }) => ({ name, color, key }));
+    this.adopt(await this.api.put("classes", {}, { classes: styles, revision: this.revision }));
+  }
+
+  async add(name) {
+    if (this.find(name)) throw new Error(`There is a class ${name} already.`);
+    const used = new Set(this.list.map((one) => one.key));
+    const key = [..."1234567890"].find((digit) => !used.has(digit)) ?? null;
+    const color = PALETTE[this.list.length % PALETTE.length];
+    await this.store([...this.list, { name, color, key }]);
+  }
+
+  async restyle(name, change) {
+    if (change.key) {
+      const owner = this.findByKey(change.key);
+      if (owner && owner.name !== name) throw new Error(`The key ${change.key} is that of ${owner.name}.`);
+      if (!/^[a-z0-9]$/.test(change.key)) throw new Error("A key is a digit or a small letter.");
+      if (RESERVED_KEYS.includes(change.key)) throw new Error(`The key ${change.key} has a meaning already; see Keys.`);
+    }
+    await this.store(this.list.map((one) => (one.name === name ? { ...one, ...change } : one)));
+  }
+
+  async rename(name, newName) {
+    if (this.find(newName)) this.adopt(await this.api.post("classes/merge", { names: [name], into: newName }));
+    else this.adopt(await this.api.post("classes/rename", { name, new_name: newName }));
+  }
+
+  async delete(name) {
+    this.adopt(await this.api.post("classes/delete", { name }));
+  }
+}

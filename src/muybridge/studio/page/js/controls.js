@@ -1,0 +1,50 @@
+/** The buttons below the video and below the timeline. */
+
+import { attempt, find, formatSeconds, make, makeButton } from "./dom.js";
+import { SPEEDS } from "./player.js";
+
+/** Make the buttons; returns the function that brings them up to date. */
+export function makeControls(studio) {
+  const { player, timeline } = studio;
+  const play = makeButton("Play", () => player.toggle(), { className: "primary" });
+  const back = makeButton("−1 frame", () => attempt(() => player.step(-1)));
+  const on = makeButton("+1 frame", () => attempt(() => player.step(1)));
+  const speed = make("select", { "aria-label": "Speed" }, ...SPEEDS.map((rate) => make("option", { value: rate }, `${rate}×`)));
+  speed.onchange = () => player.setSpeed(Number(speed.value));
+  const loop = makeButton("Loop", () => attempt(() => studio.toggleLoop()), { title: "Repeat the selected segment (l)" });
+  const sound = makeButton("Sound", () => {
+    player.video.muted = !player.video.muted;
+    update();
+  });
+  const clock = make("span", { className: "clock" });
+  find("controls").append(play, back, on, speed, loop, sound, make("span", { className: "spacer" }), clock);
+
+  const zoomIn = makeButton("Zoom in", () => timeline.zoom(0.5));
+  const zoomOut = makeButton("Zoom out", () => timeline.zoom(2));
+  const all = makeButton("Whole video", () => timeline.showAll());
+  const range = make("span", { className: "faint" });
+  find("timeline-controls").append(zoomIn, zoomOut, all, make("span", { className: "spacer" }), range);
+
+  const update = () => {
+    const isOpen = Boolean(player.frames);
+    for (const button of [play, back, on, zoomIn, zoomOut, all, sound]) button.disabled = !isOpen;
+    speed.disabled = !isOpen;
+    play.textContent = player.isPlaying ? "Pause" : "Play";
+    speed.value = String(player.video.playbackRate);
+    loop.disabled = !player.loop && !(studio.marks.selected?.end_seconds !== undefined);
+    loop.setAttribute("aria-pressed", String(Boolean(player.loop)));
+    sound.setAttribute("aria-pressed", String(!player.video.muted));
+    const { start, end } = timeline.view;
+    range.textContent = isOpen ? `${formatSeconds(start)} – ${formatSeconds(end)}` : "";
+    showPosition();
+  };
+  const showPosition = () => {
+    clock.textContent = player.frames ? `${formatSeconds(player.seconds)} / ${formatSeconds(player.frames.duration)} · frame ${player.index}` : "";
+  };
+  player.addEventListener("position", showPosition);
+  for (const name of ["state", "open"]) player.addEventListener(name, update);
+  timeline.addEventListener("view", update);
+  studio.marks.addEventListener("change", update);
+  update();
+  return update;
+}

@@ -1,0 +1,61 @@
+/** The jobs of a project, kept up to date by the server's events, and their rows in panels. */
+
+import { attempt, make, makeButton } from "./dom.js";
+
+const LIVE = ["queued", "running", "stopping"];
+
+export class Jobs extends EventTarget {
+  constructor() {
+    super();
+    this.list = [];
+  }
+
+  async load(api) {
+    this.api = api;
+    this.list = (await api.get("jobs")).jobs;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  update(job) {
+    const place = this.list.findIndex((one) => one.id === job.id);
+    if (place < 0) this.list.unshift(job);
+    else this.list[place] = job;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  async act(job, action) {
+    this.update(await this.api.post(`jobs/${job.id}/${action}`));
+  }
+
+  async forget(job) {
+    await this.api.delete(`jobs/${job.id}`);
+    this.list = this.list.filter((one) => one.id !== job.id);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** A list of the jobs of a kind that stays the same element. */
+  makeList(kind) {
+    const list = make("ul", { className: "list" });
+    const draw = () => {
+      const focus = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+      list.replaceChildren(...this.list.filter((job) => job.kind === kind).map((job) => this.makeRow(job)));
+      if (focus) [...list.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
+    };
+    this.addEventListener("change", draw);
+    return list;
+  }
+
+  makeRow(job) {
+    const isLive = LIVE.includes(job.state);
+    const act = (text, action, className = "") => makeButton(text, () => attempt(action), { className, "aria-label": `${text}: ${job.title}`, "data-focus": `${text} ${job.id}` });
+    const row = make("div", { className: "row" });
+    if (isLive) row.append(act("Stop", () => this.act(job, "stop"), "danger"));
+    else {
+      if (["stopped", "failed"].includes(job.state)) row.append(act("Resume", () => this.act(job, "resume")));
+      row.append(act("Forget", () => this.forget(job)));
+    }
+    const progress = make("progress", { max: 1, value: job.progress ?? 0, "aria-label": `Progress of ${job.title}` });
+    const message = make("div", { className: job.state === "failed" ? "problem" : "faint" }, job.message);
+    return make("li", {}, make("div", {}, `${job.title}: ${job.state}`), isLive ? progress : "", message, row);
+  }
+}

@@ -1,0 +1,195 @@
+/** The page: one project, one open video, and the panels beside it. */
+
+import { ProjectApi, request } from "./api.js";
+import { Classes } from "./classes.js";
+import { makeControls } from "./controls.js";
+import { ProbabilityCurves } from "./curves.js";
+import { attempt, find, make, showNotice } from "./dom.js";
+import { listenToFolders } from "./folders.js";
+import { Jobs } from "./jobs.js";
+import { fillKeysDialog, listenToKeys } from "./keys.js";
+import { Marks } from "./marks.js";
+import { MarksPanel } from "./panel_marks.js";
+import { NetworkPanel } from "./panel_network.js";
+import { ReviewPanel } from "./panel_review.js";
+import { TrainPanel } from "./panel_train.js";
+import { VideosPanel } from "./panel_videos.js";
+import { Player } from "./player.js";
+import { Prediction } from "./prediction.js";
+import { makeTabs } from "./tabs.js";
+import { Timeline } from "./timeline.js";
+
+const ANNOTATOR_KEY = "muybridge.annotator";
+
+class Studio {
+  constructor() {
+    this.video = null;
+    this.classes = new Classes();
+    this.marks = new Marks();
+    this.jobs = new Jobs();
+    this.prediction = new Prediction();
+    this.player = new Player();
+    this.timeline = new Timeline(this.player, this.marks, this.classes, this.prediction);
+    this.curves = new ProbabilityCurves(this.timeline, this.prediction, this.classes);
+    this.videos = new VideosPanel(this);
+    this.review = new ReviewPanel(this);
+    this.timeline.review = this.review;
+    this.train = new TrainPanel(this);
+    this.network = new NetworkPanel(this);
+    const panels = [this.videos, new MarksPanel(this), this.train, this.network, this.review];
+    this.openPanel = makeTabs(panels, (panel) => this.api && attempt(() => panel.load?.()));
+    this.drawControls = makeControls(this);
+    this.marks.addEventListener("state", (event) => (find("save-state").textContent = event.detail));
+    for (const source of [this.marks, this.prediction]) source.addEventListener("failure", (event) => showNotice(event.detail));
+    addEventListener("beforeunload", (event) => this.marks.isDirty && event.preventDefault());
+    listenToKeys(this);
+    fillKeysDialog();
+    listenToFolders(async (folder) => this.openProject((await request("POST", "projects", { folder })).id));
+  }
+
+  // ---- project and video
+
+  async start() {
+    const { projects, default: first } = await request("GET", "projects");
+    const id = first ?? projects[0]?.id;
+    if (id) await this.openProject(id);
+    else showNotice("Open a folder of videos.");
+  }
+
+  async openProject(id) {
+    const { projects } = await request("GET", "projects");
+    const project = projects.find((one) => one.id === id);
+    const select = find("project");
+    select.replaceChildren(...projects.map((one) => make("option", { value: one.id, title: one.folder }, one.name)));
+    select.value = id;
+    select.onchange = () => attempt(() => this.openProject(select.value));
+    await this.marks.flush();
+    this.api = new ProjectApi(id);
+    this.marks.annotator = localStorage.getItem(ANNOTATOR_KEY) ?? project?.annotator ?? "me";
+    this.listen();
+    await Promise.all([this.classes.load(this.api), this.jobs.load(this.api), this.videos.load()]);
+    const [path] = this.listUsablePaths();
+    if (path) await this.openVideo(path);
+    await Promise.all([this.train.load(), this.network.load(), this.review.load()]);
+  }
+
+  async openVideo(path) {
+    if (this.videos.videos.get(path)?.path === this.video?.path && this.video?.project === this.api) return;
+    const info = await this.api.get("video", { path });
+    if (info.status !== "ok") {
+      showNotice(`${path} cannot be opened: ${info.reason || info.status}`);
+      return;
+    }
+    this.video = { ...info, project: this.api };
+    find("video-title").textContent = path;
+    this.prediction.clear();
+    this.videos.update(info);
+    await Promise.all([this.marks.load(this.api, path), this.player.open(this.api, info), this.prediction.load(this.api, path)]);
+  }
+
+  listUsablePaths() {
+    return [...this.videos.videos.values()].filter((one) => ["ok", "pending"].includes(one.status)).map((one) => one.path);
+  }
+
+  setAnnotator(name) {
+    if (!name) return;
+    localStorage.setItem(ANNOTATOR_KEY, name);
+    this.marks.annotator = name;
+  }
+
+  // ---- what others did: other tabs, other programs, jobs
+
+  listen() {
+    this.events?.close();
+    this.events = new EventSource(this.api.link("events"));
+    const on = (name, act) => this.events.addEventListener(name, (event) => attempt(async () => act(JSON.parse(event.data))));
+    on("video", (video) => this.updateVideo(video));
+    on("annotations", ({ path, revision }) => path === this.marks.path && this.marks.reload(revision));
+    on("annotations", () => this.refreshData());
+    on("classes", () => this.classes.load(this.api));
+    on("job", (job) => this.updateJob(job));
+    on("problem", ({ detail }) => showNotice(detail));
+  }
+
+  updateVideo(video) {
+    this.videos.update(video);
+    if (video.path !== this.video?.path) {
+      if (!this.video && video.status === "ok") return this.openVideo(video.path);
+      return undefined;
+    }
+    this.video = { ...video, project: this.api };
+    this.player.update(video);
+    return undefined;
+  }
+
+  refreshData() {
+    clearTimeout(this.refreshTimer);
+    this.refreshTimer = setTimeout(() => attempt(() => Promise.all([this.classes.load(this.api), this.train.loadData()])), 300);
+  }
+
+  async updateJob(job) {
+    this.jobs.update(job);
+    if (job.kind === "train") await this.train.follow(job);
+    if (job.state !== "done") return;
+    await this.network.load();
+    if (job.kind !== "predict") return;
+    if (this.video && job.paths.includes(this.video.path)) await this.prediction.load(this.api, this.video.path);
+    if (!this.review.current) await this.review.load();
+  }
+
+  // ---- actions of keys and buttons
+
+  async markClass(name, isEvent) {
+    if (!this.player.frames) return;
+    const bounds = await this.player.getFrameBounds();
+    if (isEvent) this.marks.addEvent(name, bounds[0]);
+    else this.marks.toggle(name, bounds);
+  }
+
+  async toggleReview() {
+    if (this.player.frames) this.marks.toggleReview(await this.player.getFrameBounds());
+  }
+
+  async setEdge(key) {
+    if (this.review.current && !this.marks.selected) return this.review.setBound(key);
+    const mark = this.marks.selected;
+    if (!mark) return undefined;
+    const [start, end] = await this.player.getFrameBounds();
+    if (mark.time_seconds !== undefined) this.marks.revise(mark, { time_seconds: start });
+    else this.marks.revise(mark, { [key]: key === "start_seconds" ? start : end });
+    return undefined;
+  }
+
+  async toggleLoop() {
+    const mark = this.marks.selected;
+    if (this.player.loop) this.player.loop = null;
+    else if (mark?.end_seconds !== undefined) {
+      this.player.loop = [mark.start_seconds, mark.end_seconds];
+      await this.player.seek(mark.start_seconds);
+      this.player.play();
+    }
+    this.drawControls();
+  }
+
+  async showMark(mark) {
+    this.marks.select(mark);
+    const start = mark.start_seconds ?? mark.time_seconds;
+    this.timeline.showRange(start, mark.end_seconds ?? start);
+    await this.player.seek(start);
+  }
+
+  async selectNeighbour(direction) {
+    const start = (mark) => mark.start_seconds ?? mark.time_seconds;
+    const all = [...this.marks.document.segments, ...this.marks.document.events].sort((a, b) => start(a) - start(b));
+    if (!all.length) return;
+    let place = all.indexOf(this.marks.selected);
+    if (place >= 0) place += direction;
+    else {
+      const later = all.findIndex((mark) => start(mark) > this.player.seconds);
+      place = direction > 0 ? (later < 0 ? all.length - 1 : later) : (later < 0 ? all.length : later) - 1;
+    }
+    await this.showMark(all[Math.min(Math.max(0, place), all.length - 1)]);
+  }
+}
+
+attempt(() => new Studio().start());

@@ -1,0 +1,202 @@
+/** The marks of the open video: changed, undone, and saved after every change. */
+
+const MAX_UNDO = 500;
+
+const isSame = (a, b) =>
+  a.label === b.label && a.start_seconds === b.start_seconds && a.end_seconds === b.end_seconds && a.time_seconds === b.time_seconds;
+
+export class Marks extends EventTarget {
+  constructor() {
+    super();
+    this.clear();
+    this.annotator = "";
+  }
+
+  clear() {
+    this.path = null;
+    this.document = { segments: [], events: [], reviewed: [], rejected: [] };
+    this.past = [];
+    this.future = [];
+    this.selected = null;
+    this.open = new Map(); // class to the start of a segment that has no end yet
+    this.openReview = null;
+    this.isDirty = false;
+    this.saving = null;
+  }
+
+  async load(api, path) {
+    await this.flush();
+    this.clear();
+    this.api = api;
+    const answer = await api.get("annotations", { path });
+    this.path = path;
+    this.adopt(answer);
+    this.report("");
+  }
+
+  adopt(answer) {
+    this.document = answer;
+    const all = [...answer.segments, ...answer.events, ...answer.reviewed];
+    this.selected = this.selected && (all.find((mark) => isSame(mark, this.selected)) ?? null);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Another tab or the correction of a suggestion changed the file. */
+  async reload(revision) {
+    if (this.isDirty || this.saving || !this.path || this.document.revision === revision) return;
+    this.adoptStored(await this.api.get("annotations", { path: this.path }));
+  }
+
+  /** What the server stored for a suggestion; undo does not go back behind it. */
+  adoptStored(answer) {
+    this.past = [];
+    this.future = [];
+    this.adopt(answer);
+  }
+
+  report(state) {
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+
+  change(changes) {
+    this.past.push(this.snapshot());
+    if (this.past.length > MAX_UNDO) this.past.shift();
+    this.future = [];
+    this.apply(changes);
+  }
+
+  snapshot() {
+    const { segments, events, reviewed, rejected } = this.document;
+    return { segments, events, reviewed, rejected };
+  }
+
+  apply(changes) {
+    this.document = { ...this.document, ...changes };
+    this.isDirty = true;
+    this.dispatchEvent(new Event("change"));
+    this.flush();
+  }
+
+  undo() {
+    if (!this.past.length) return;
+    this.future.push(this.snapshot());
+    this.selected = null;
+    this.apply(this.past.pop());
+  }
+
+  redo() {
+    if (!this.future.length) return;
+    this.past.push(this.snapshot());
+    this.selected = null;
+    this.apply(this.future.pop());
+  }
+
+  /** Save what is not saved yet; changes made meanwhile are saved after it. */
+  flush() {
+    if (!this.saving && this.isDirty) this.saving = this.save().finally(() => (this.saving = null));
+    return this.saving ?? Promise.resolve();
+  }
+
+  async save() {
+    this.report("Saving…");
+    while (this.isDirty) {
+      const sent = this.document;
+      this.isDirty = false;
+      try {
+        const stored = await this.api.put("annotations", { path: this.path }, sent);
+        if (this.document === sent) this.adopt(stored);
+        else this.document = { ...this.document, revision: stored.revision };
+      } catch (error) {
+        await this.recover(error);
+        return;
+      }
+    }
+    this.report("Saved");
+  }
+
+  async recover(error) {
+    this.report("Not saved");
+    this.dispatchEvent(new CustomEvent("failure", { detail: error.message }));
+    if (error.status === undefined) {
+      this.isDirty = true;
+      setTimeout(() => this.flush(), 3000); // the server may come back
+      return;
+    }
+    this.adoptStored(await this.api.get("annotations", { path: this.path }));
+  }
+
+  select(mark) {
+    this.selected = mark;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  addSegment(label, start, end) {
+    if (!(end > start)) return;
+    const segment = { label, start_seconds: start, end_seconds: end, annotator: this.annotator, created: null, origin: "manual", split: null, group: null };
+    this.selected = segment;
+    this.change({ segments: [...this.document.segments, segment] });
+  }
+
+  addEvent(label, seconds) {
+    const event = { label, time_seconds: seconds, annotator: this.annotator, created: null };
+    this.selected = event;
+    this.change({ events: [...this.document.events, event] });
+  }
+
+  /** A class's key: the first time the segment starts with the frame shown, the second time it ends with it. */
+  toggle(label, [frameStart, frameEnd]) {
+    const start = this.open.get(label);
+    if (start === undefined) {
+      this.open.set(label, frameStart);
+      this.dispatchEvent(new Event("change"));
+      return;
+    }
+    this.open.delete(label);
+    if (frameEnd > start) this.addSegment(label, start, frameEnd);
+    else this.addSegment(label, frameStart, start); // marked backwards
+  }
+
+  toggleReview([frameStart, frameEnd]) {
+    const start = this.openReview;
+    this.openReview = start === null ? frameStart : null;
+    if (start === null) this.dispatchEvent(new Event("change"));
+    else this.addReview(Math.min(start, frameStart), Math.max(start, frameEnd));
+  }
+
+  addReview(start, end) {
+    const range = { start_seconds: start, end_seconds: end, annotator: this.annotator };
+    const others = this.document.reviewed.filter((one) => one.end_seconds <= start || one.start_seconds >= end);
+    for (const one of this.document.reviewed) {
+      if (others.includes(one)) continue;
+      range.start_seconds = Math.min(range.start_seconds, one.start_seconds);
+      range.end_seconds = Math.max(range.end_seconds, one.end_seconds);
+    }
+    this.change({ reviewed: [...others, range] });
+  }
+
+  cancelOpen() {
+    this.open.clear();
+    this.openReview = null;
+    this.select(null);
+  }
+
+  /** Change the selected mark. */
+  revise(mark, values) {
+    const revised = { ...mark, ...values };
+    if (revised.end_seconds !== undefined && !(revised.end_seconds > revised.start_seconds)) return;
+    this.selected = revised;
+    this.change(this.mapLists((one) => (one === mark ? revised : one)));
+  }
+
+  deleteSelected() {
+    const mark = this.selected;
+    if (!mark) return;
+    this.selected = null;
+    this.change(this.mapLists((one) => (one === mark ? null : one)));
+  }
+
+  mapLists(change) {
+    const map = (list) => list.map(change).filter((one) => one !== null);
+    return { segments: map(this.document.segments), events: map(this.document.events), reviewed: map(this.document.reviewed) };
+  }
+}

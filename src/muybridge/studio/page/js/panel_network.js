@@ -1,0 +1,54 @@
+/** Panel: run a network along videos, and choose whose timeline is shown. */
+
+import { attempt, make, makeButton, makeField } from "./dom.js";
+
+export class NetworkPanel {
+  title = "Network";
+
+  constructor(studio) {
+    this.studio = studio;
+    this.models = make("select", {});
+    this.one = makeButton("Run along this video", () => attempt(() => this.predict([studio.video.path])), { className: "primary" });
+    this.all = makeButton("Run along all videos", () => attempt(() => this.predict(studio.listUsablePaths())));
+    this.none = make("p", { className: "faint" }, "There is no trained network yet; train one first.");
+    this.chosen = make("ul", { className: "list" });
+    this.form = make("div", {}, makeField("Network", this.models), make("div", { className: "row" }, this.one, this.all));
+    this.element = make("div", {}, this.none, this.form, make("h3", {}, "Timelines of this video"), this.chosen, make("h3", {}, "Jobs"), studio.jobs.makeList("predict"));
+    studio.prediction.addEventListener("change", () => this.draw());
+  }
+
+  async load() {
+    const { weights } = await this.studio.api.get("weights");
+    const own = weights.filter((one) => one.kind === "run");
+    const before = this.models.value;
+    const others = weights.filter((one) => one.kind !== "run" && one.is_local);
+    this.models.replaceChildren(...[...own, ...others].map((one) => make("option", { value: one.address }, one.title)));
+    if ([...this.models.options].some((option) => option.value === before)) this.models.value = before;
+    this.form.hidden = !this.models.options.length;
+    this.none.hidden = !this.form.hidden;
+    this.draw();
+  }
+
+  async predict(paths) {
+    this.studio.jobs.update(await this.studio.api.post("predictions", { model: this.models.value, paths }));
+  }
+
+  draw() {
+    const { prediction, video } = this.studio;
+    this.one.disabled = !video;
+    const focus = this.chosen.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+    this.chosen.replaceChildren(...prediction.list.map((one) => this.makeItem(one)));
+    if (!prediction.list.length) this.chosen.append(make("li", { className: "faint" }, "None yet."));
+    if (focus) [...this.chosen.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
+  }
+
+  makeItem(one) {
+    const { prediction } = this.studio;
+    const isChosen = prediction.chosen?.id === one.id;
+    const when = new Date(one.created).toLocaleString();
+    const button = makeButton("", () => prediction.choose(isChosen ? null : one.id), { className: "item", "aria-pressed": String(isChosen), "data-focus": one.id });
+    const stale = one.stale ? "; out of date: the network or the video changed" : "";
+    button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${one.num_windows} windows${stale}`));
+    return make("li", {}, button);
+  }
+}

@@ -1,0 +1,176 @@
+/** The player: plays, and shows exactly the frame that the server's time stamps name. */
+
+import { attempt, find } from "./dom.js";
+import { FrameTimes } from "./frames.js";
+
+export const SPEEDS = [0.1, 0.25, 0.5, 1, 1.5, 2, 4, 8];
+
+export class Player extends EventTarget {
+  constructor() {
+    super();
+    this.video = find("video");
+    this.still = find("still");
+    this.note = find("screen-note");
+    this.seconds = 0;
+    this.index = 0;
+    this.frames = null;
+    this.loop = null;
+    this.seekNumber = 0;
+    this.wantsPlay = false;
+    this.video.onpause = () => this.dispatchEvent(new Event("state"));
+    this.video.onplay = () => this.dispatchEvent(new Event("state"));
+    this.video.onended = () => this.seek(this.frames?.duration ?? 0);
+    this.video.onerror = () => this.showFailure();
+    const follow = () => {
+      if (this.frames && !this.video.paused) this.follow();
+      requestAnimationFrame(follow);
+    };
+    requestAnimationFrame(follow);
+  }
+
+  get isPlaying() {
+    return Boolean(this.frames) && !this.video.paused;
+  }
+
+  /** Without ranges (while the server converts the video) single frames come as pictures. */
+  get hasRanges() {
+    return ["original", "ready"].includes(this.info?.media.kind);
+  }
+
+  async open(api, info) {
+    this.pause();
+    this.api = api;
+    this.info = info;
+    this.loop = null;
+    this.frames = null;
+    this.streamStart = 0;
+    this.still.hidden = true;
+    this.note.textContent = "Loading…";
+    const frames = await new FrameTimes(api, info.path).load();
+    if (this.info.path !== info.path) return;
+    this.frames = frames;
+    this.note.textContent = "";
+    if (this.hasRanges) this.setSource(0);
+    else this.video.removeAttribute("src");
+    this.dispatchEvent(new Event("open"));
+    await this.seek(0);
+  }
+
+  /** The server finished a conversion: from now on the video has ranges. */
+  update(info) {
+    const hadRanges = this.hasRanges;
+    this.info = info;
+    if (this.hasRanges && !hadRanges && !this.isPlaying) {
+      this.setSource(0);
+      attempt(() => this.seek(this.seconds));
+    }
+  }
+
+  setSource(startSeconds) {
+    this.streamStart = startSeconds;
+    this.isStream = !this.hasRanges;
+    const query = { path: this.info.path, start_seconds: this.hasRanges ? null : startSeconds };
+    this.video.src = this.api.link("media", query);
+  }
+
+  /** What is added to seconds for `currentTime`. */
+  get offset() {
+    return this.isStream ? -this.streamStart : this.info.media.offset_seconds;
+  }
+
+  showFailure() {
+    if (!this.frames || !this.video.getAttribute("src")) return;
+    this.note.textContent = "This browser cannot play the video; frame by frame works.";
+    this.showStill(this.seconds);
+  }
+
+  showStill(seconds) {
+    this.still.src = this.api.link("frame", { path: this.info.path, seconds: seconds.toFixed(6) });
+    this.still.hidden = false;
+  }
+
+  /** Show the frame at a time; while it plays, go on from there. */
+  async seek(seconds) {
+    if (!this.frames) return;
+    const number = ++this.seekNumber;
+    const target = Math.min(Math.max(0, seconds), this.frames.duration);
+    const index = await this.frames.indexAt(target);
+    const [start, end] = [await this.frames.secondsOf(index), await this.frames.secondsOf(index + 1)];
+    if (number !== this.seekNumber) return;
+    this.setPosition(start, index);
+    if (this.hasRanges && !this.video.error) {
+      this.still.hidden = true;
+      if (this.isStream) this.setSource(0);
+      this.video.currentTime = (start + end) / 2 + this.offset;
+    } else if (this.isPlaying) {
+      this.setSource(start);
+      this.video.play().catch(() => {});
+    } else {
+      this.video.removeAttribute("src");
+      this.showStill(start);
+    }
+  }
+
+  async step(numFrames) {
+    if (!this.frames) return;
+    this.pause();
+    const index = Math.min(Math.max(0, this.index + numFrames), this.frames.numFrames - 1);
+    this.index = index; // held keys add up before the server answers
+    await this.seek(await this.frames.secondsOf(index));
+  }
+
+  /** Time stamps of the shown frame's start and end. */
+  async getFrameBounds() {
+    const index = this.isPlaying ? await this.frames.indexAt(this.seconds) : this.index;
+    return [await this.frames.secondsOf(index), await this.frames.secondsOf(index + 1)];
+  }
+
+  toggle() {
+    if (this.isPlaying) {
+      this.pause();
+      attempt(() => this.seek(this.seconds));
+    } else this.play();
+  }
+
+  play() {
+    if (!this.frames) return;
+    const atEnd = this.index >= this.frames.numFrames - 1;
+    if (atEnd && !this.loop) this.setPosition(0, 0);
+    if (this.hasRanges) {
+      this.still.hidden = true;
+      if (atEnd) this.video.currentTime = this.seconds + this.offset;
+    } else {
+      this.setSource(this.seconds);
+      this.video.onplaying = () => (this.still.hidden = true);
+    }
+    this.video.play().catch(() => {});
+    this.setSpeed(this.video.playbackRate);
+  }
+
+  pause() {
+    this.video.pause();
+  }
+
+  setSpeed(rate) {
+    this.video.defaultPlaybackRate = rate;
+    this.video.playbackRate = rate;
+    this.dispatchEvent(new Event("state"));
+  }
+
+  setPosition(seconds, index) {
+    this.seconds = seconds;
+    this.index = index;
+    this.dispatchEvent(new Event("position"));
+  }
+
+  /** Follow the playing video. */
+  follow() {
+    if (this.video.seeking || this.video.readyState < 2) return;
+    const seconds = Math.min(Math.max(0, this.video.currentTime - this.offset), this.frames.duration);
+    if (this.loop && (seconds >= this.loop[1] || seconds < this.loop[0] - 0.5)) {
+      attempt(() => this.seek(this.loop[0]));
+      return;
+    }
+    this.setPosition(seconds, Math.min(Math.round(seconds * this.frames.rate), this.frames.numFrames - 1));
+  }
+}

@@ -1,0 +1,194 @@
+"""The studio's page in a real browser: exact frames, marking by keys, saving, training, the network's timeline, correcting."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videos import read_index
+
+pytestmark = pytest.mark.long
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+_READ_LUMA = """() => {
+    const still = document.getElementById('still');
+    const source = still.hidden ? document.getElementById('video') : still;
+    const [width, height] = [source.videoWidth || source.naturalWidth, source.videoHeight || source.naturalHeight];
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext('2d');
+    context.drawImage(source, 0, 0);
+    const data = context.getImageData(0, 0, width, height).data;
+    const luma = [];
+    for (let place = 1; place < data.length; place += 4) luma.push(data[place]);
+    return [height, width, luma];
+}"""
+
+
+def _read_shown_index(page: Any) -> int:
+    page.wait_for_function("() => !document.getElementById('video').seeking && document.getElementById('still').complete")
+    page.wait_for_timeout(200)  # until the frame is painted
+    height, width, luma = page.evaluate(_READ_LUMA)
+    return read_index(np.array(luma, np.uint8).reshape(height, width))
+
+
+def _press(page: Any, key: str, times: int = 1) -> None:
+    for _ in range(times):
+        page.keyboard.press(key)
+
+
+def _open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def _open_video(page: Any, name: str) -> None:
+    _open_tab(page, "Videos")
+    page.get_by_role("button", name=name).click()
+    page.get_by_role("heading", name=name).wait_for()
+    page.get_by_text("frame 0").wait_for()
+
+
+def _add_class(page: Any, name: str) -> None:
+    page.get_by_label("Name of a new class").fill(name)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name=f"Start {name}").wait_for()
+    page.locator("#lanes").focus()
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _wait_until_saved(page: Any) -> None:
+    page.wait_for_function("() => document.getElementById('save-state').textContent === 'Saved'")
+
+
+def test_frames_marks_and_training(page: Any, folder: Path) -> None:
+    _mark_by_keys(page, folder)
+    _train_and_correct(page, folder)
+
+
+def _mark_by_keys(page: Any, folder: Path) -> None:
+    """Step to frames, mark segments by keys, undo, and find them again after a reload."""
+    _open_video(page, "a.mp4")
+    _open_tab(page, "Mark")
+    for name in ("<b>up</b>", "down"):  # a name is text, not HTML
+        _add_class(page, name)
+    _press(page, ".", 30)
+    page.get_by_text("frame 30").wait_for()
+    assert _read_shown_index(page) == 30
+    _press(page, "1")
+    page.get_by_role("button", name="End <b>up</b>").wait_for()
+    _press(page, ".", 9)
+    page.get_by_text("frame 39").wait_for()
+    _press(page, "1")
+    page.get_by_role("button", name="<b>up</b> 0:01.200 – 0:01.600").wait_for()
+    _press(page, "Shift+2")
+    page.get_by_role("button", name="down 0:01.560").wait_for()
+    _press(page, ",", 4)
+    page.get_by_text("frame 35").wait_for()
+    _press(page, "ArrowUp")
+    _press(page, "Control+z")
+    page.get_by_role("button", name="down 0:01.560").wait_for(state="detached")
+    _wait_until_saved(page)
+    (row,) = _read_rows(folder / "annotations.csv")
+    assert (row["label"], float(row["start_seconds"]), float(row["end_seconds"])) == ("<b>up</b>", 1.2, 1.6)
+    _drag_end(page, folder)
+    page.reload()
+    _open_tab(page, "Mark")
+    page.get_by_role("button", name="<b>up</b> 0:01.200").wait_for()
+
+
+def _drag_end(page: Any, folder: Path) -> None:
+    """The end of the segment dragged to about 2 s goes to a border between frames."""
+    box = page.locator("#lanes").bounding_box()
+    gutter, width = 120, box["width"] - 120
+    row = box["y"] + 22 + 12
+    page.mouse.move(box["x"] + gutter + width * 1.6 / 8, row)
+    page.mouse.down()
+    page.mouse.move(box["x"] + gutter + width * 1.9 / 8, row)
+    page.mouse.move(box["x"] + gutter + width * 2.003 / 8, row)
+    page.mouse.up()
+    page.get_by_role("button", name="<b>up</b> 0:01.200 – 0:02.000").wait_for()
+    _wait_until_saved(page)
+    (row_of_file,) = _read_rows(folder / "annotations.csv")
+    assert float(row_of_file["end_seconds"]) == 2.0
+
+
+def _train_and_correct(page: Any, folder: Path) -> None:
+    for video in ("a.mp4", "b.mp4"):
+        _open_video(page, video)
+        _open_tab(page, "Mark")
+        for start in range(4):
+            page.keyboard.press("Escape")
+            page.locator("#lanes").focus()
+            _press(page, "1" if start % 2 else "2")
+            _press(page, ".", 10)
+            _press(page, "1" if start % 2 else "2")
+            page.get_by_text(f"frame {10 * (start + 1)}").wait_for()
+            page.wait_for_timeout(300)
+        _wait_until_saved(page)
+    _train_tiny(page)
+    _open_video(page, "c.mp4")
+    _open_tab(page, "Network")
+    page.get_by_role("button", name="Run along this video").click()
+    page.locator("#curves canvas").wait_for(timeout=120_000)
+    before = len(_read_rows(folder / "annotations.csv"))
+    _open_tab(page, "Review")
+    page.locator("#lanes").focus()
+    _press(page, "n")
+    page.get_by_role("button", name="Accept (a)").wait_for()
+    page.locator("#lanes").focus()
+    with page.expect_response(lambda response: "decision" in response.url):
+        _press(page, "a")
+    rows = _read_rows(folder / "annotations.csv")
+    assert len(rows) == before + 1
+    assert [row["origin"] for row in rows].count("accepted") == 1
+
+
+def _train_tiny(page: Any) -> None:
+    _open_tab(page, "Train")
+    page.get_by_label("Start from").select_option("")
+    page.get_by_text("More settings").click()
+    values = {
+        "Network, from random weights": "r2plus1d_10",
+        "Epochs": "1",
+        "Clips in a batch": "4",
+        "Clips in an epoch": "8",
+        "Width of the network": "4",
+        "Frames in a clip": "4",
+        "Side of the crop": "28",
+        "Processes that read videos": "0",
+        "Height of frames": "32",
+        "Width of frames": "32",
+    }
+    for label, value in values.items():
+        page.get_by_label(label).fill(value)
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.get_by_text("train run_1: done").wait_for(timeout=240_000)
+    page.locator("#panels .uplot").first.wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_accessible(page: Any, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    for tab in ("Videos", "Mark", "Train", "Network", "Review"):
+        _open_tab(page, tab)
+        page.wait_for_timeout(300)
+        results = axe.Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_video_that_no_browser_plays_is_stepped_exactly(page: Any) -> None:
+    _open_video(page, "d.avi")
+    page.locator("#lanes").focus()
+    _press(page, "ArrowRight", 7)
+    page.get_by_text("frame 7").wait_for()
+    assert _read_shown_index(page) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copyfile
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+from muybridge.cli import prediction_output
+from muybridge.prediction import clip_outputs
 from videos import write_sound
 
 
@@ -71,3 +75,40 @@ def test_the_extension_decides(finished_run: Path, motions: Path, tmp_path: Path
     refused = cli(*line, tmp_path / "f.json")
     assert refused.code == 2
     assert "give it a name that ends in .parquet or .csv or .npz" in refused.err
+
+
+def test_a_signal_is_answered_between_batches_of_a_long_video(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    update = prediction_output.VideoProgress.update_share
+
+    def interrupt(progress: prediction_output.VideoProgress, share: float) -> bool:
+        shares.append(share)
+        signal.raise_signal(signal.SIGINT)
+        return update(progress, share)
+
+    monkeypatch.setattr(clip_outputs, "BATCH_CLIPS", 2)
+    words = ("extract", finished_run, motions / "test" / "left", "-o", tmp_path / "f.parquet", "--step", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction_output.VideoProgress, "update_share", interrupt)
+        told = cli(*words)
+    assert told.code == 130
+    assert shares == [0.5]  # 2 of the 4 clips of the first video
+    assert "run the same command again to continue" in told.err
+    assert not (tmp_path / "f.parquet").exists()
+    assert cli(*words).code == 0
+    assert len(pq.read_table(tmp_path / "f.parquet")) == 12
+
+
+def test_progress_moves_within_a_long_video(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(
+        prediction_output.VideoProgress, "update_share", lambda progress, share: shares.append(share) or True
+    )
+    monkeypatch.setattr(clip_outputs, "BATCH_CLIPS", 2)
+    copyfile(motions / "test" / "left" / "00000.mp4", tmp_path / "a.mp4")
+    assert cli("extract", finished_run, tmp_path / "a.mp4", "-o", tmp_path / "f.csv", "--step", 3).code == 0
+    assert shares == [0.5, 1.0]

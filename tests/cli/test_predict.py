@@ -208,19 +208,21 @@ def test_a_timeline_interrupted_at_half_gives_the_half_marked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shares: list[float] = []
-    update = prediction_output.PredictionProgress.update_share
+    update = prediction_output.VideoProgress.update_share
 
-    def interrupt(progress: prediction_output.PredictionProgress, share: float) -> bool:
+    def interrupt(progress: prediction_output.VideoProgress, share: float) -> bool:
         shares.append(share)
         signal.raise_signal(signal.SIGINT)
         return update(progress, share)
 
-    monkeypatch.setattr(prediction_output.PredictionProgress, "update_share", interrupt)
+    monkeypatch.setattr(prediction_output.VideoProgress, "update_share", interrupt)
     monkeypatch.setattr(sliding_window, "BATCH_CLIPS", 2)
     path = tmp_path / f"half.{extension}"
     words = ("predict", finished_run, mixed / "a.mp4", mixed / "b.mp4")[: 3 if extension in ("csv", "srt") else 4]
     told = cli(*words, "--timeline", "--step", 1, "-o", path)
     assert told.code == 130
+    assert "all else it starts over" in told.err
+    assert "to continue" not in told.err
     assert len(shares) == 1
     assert 0 < shares[0] < 1
     if extension == "parquet":

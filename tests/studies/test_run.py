@@ -53,6 +53,15 @@ def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: P
     assert point["epoch"] == 1.0
 
 
+def test_progress_counts_the_runs_that_have_ended(tmp_path: Path) -> None:
+    counts: list[tuple[int, int]] = []
+    runner = make_runner(tmp_path, jobs=1, on_progress=lambda num_done, num_runs: counts.append((num_done, num_runs)))
+    execute_runs(with_seeds(OTHER, 2), runner, VERSION, lambda: None)
+    assert list(dict.fromkeys(counts))[-1] == (2, 2)
+    assert counts == sorted(counts)
+    assert (1, 2) in counts
+
+
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     execute_runs([OTHER], make_runner(tmp_path), VERSION, lambda: None)
     before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
+from muybridge.cli.prediction_output import follow_videos
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file, is_stream
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
+from muybridge.text import format_count
+
+if TYPE_CHECKING:
+    from muybridge.prediction.recognizer import Recognizer
 
 DEFAULT_CLIPS = 10
 
@@ -90,39 +95,51 @@ def extract(
     recognizer = load(
         select_checkpoint(run, device.checkpoint), device.device, device.precision, time_origin=reading.time_origin
     )
-    settings = {
+    settings = _describe_features(recognizer, clips, step, reading)
+    failed_videos = set(inputs.problems)
+    for video, reason in inputs.problems.items():
+        print_line(f"{video}: unreadable: {reason}", error=True)
+    unit = "batch of clips" if step else "video"
+    with stop_on_signals(unit) as stop, FeaturesWriter(output, settings) as writer:
+        pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
+        with follow_videos(len(pending), unit) as progress:
+            following = replace(recognizer, on_progress=progress.update_share_or_stop)
+            for features in following.features_each(
+                pending,
+                clips=clips,
+                step_frames=step,
+                source_fps=inputs.get_rates(pending),
+                workers=reading.workers,
+            ):
+                progress.finish_video()
+                if isinstance(features, Failure):
+                    failed_videos.add(features.video)
+                    print_line(f"{features.video}: {features.status}: {features.reason}", error=True)
+                else:
+                    writer.add(features)
+                stop.raise_if_requested()
+        stop.raise_if_requested()
+        if len(failed_videos) == len(files):
+            return 1
+        num_rows = writer.finish(video for video in files if video not in failed_videos)
+    # Standard output may be the file: -o /dev/stdout.
+    summary = (
+        f"{format_count(num_rows, 'clip')} of {format_count(len(files) - len(failed_videos), 'video')} in {output}"
+    )
+    print_line(summary, error=is_stream(Path(output)))
+    return 3 if failed_videos else 0
+
+
+def _describe_features(
+    recognizer: Recognizer, clips: int, step: int | None, reading: ReadingArguments
+) -> dict[str, object]:
+    """What the rows of a file have in common; a file of other settings is not resumed."""
+    return {
         "model": recognizer.card.tensors_sha256,
         "preprocessing": recognizer.card.preprocessing.to_json(),
         "clips": None if step else clips,
         "step_frames": step,
         **({} if reading.source_fps is None else {"source_fps": reading.source_fps}),
         **({} if reading.time_origin == "picture" else {"time_origin": reading.time_origin}),
+        **({} if recognizer.precision == "fp32" else {"precision": recognizer.precision}),
     }
-    if recognizer.precision != "fp32":  # rows of two precisions are not mixed
-        settings["precision"] = recognizer.precision
-    failed_videos = set(inputs.problems)
-    for video, reason in inputs.problems.items():
-        print_line(f"{video}: unreadable: {reason}", error=True)
-    with stop_on_signals("video") as stop, FeaturesWriter(output, settings) as writer:
-        pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
-        for features in recognizer.features_each(
-            pending,
-            clips=clips,
-            step_frames=step,
-            source_fps=inputs.get_rates(pending),
-            workers=reading.workers,
-        ):
-            if isinstance(features, Failure):
-                failed_videos.add(features.video)
-                print_line(f"{features.video}: {features.status}: {features.reason}", error=True)
-            else:
-                writer.add(features)
-            stop.raise_if_requested()
-        stop.raise_if_requested()
-        if len(failed_videos) == len(files):
-            return 1
-        num_rows = writer.finish(video for video in files if video not in failed_videos)
-    # Standard output may be the file: -o /dev/stdout.
-    summary = f"{num_rows} clips of {len(files) - len(failed_videos)} videos in {output}"
-    print_line(summary, error=is_stream(Path(output)))
-    return 3 if failed_videos else 0

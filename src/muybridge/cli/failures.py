@@ -9,9 +9,11 @@ from muybridge.distributed.stop import StopRequested
 _REMEDIES_AFTER_STOP = {
     "train": "everything is saved, run the same command with --resume to continue",
     **dict.fromkeys(
-        ("prepare", "folds", "evaluate", "predict", "extract", "study"),
+        ("prepare", "folds", "extract", "study"),
         "what is done is saved, run the same command again to continue",
     ),
+    "evaluate": "run the same command again; it continues, with --timeline it starts over",
+    "predict": "run the same command again; it continues a table (-o x.parquet or x.csv) of classes, all else it starts over",
 }
 _DISK_FULL = "the disk is full; free some space, then run the same command again (a training run with --resume)"
 _MEMORY_FULL = (

@@ -15,7 +15,7 @@ from muybridge.cli.output import (
     compute_exit_code,
     print_notes,
 )
-from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_predictions
+from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_videos
 from muybridge.cli.prediction_table import TableOptions, write_table
 from muybridge.files.atomic import check_output_file
 from muybridge.records import Checkpoint
@@ -174,7 +174,7 @@ def predict(
     if output.explain:
         recognizer.card.check_single_label("--explain")
     report, num_failed = PredictionOutput(where, recognizer.classes, files), 0
-    with follow_predictions(files, finishes_on_signal=timeline.timeline is not None) as progress:
+    with follow_videos(len(files), "window" if timeline.timeline else None) as progress:
         members = [replace(recognizer, on_progress=progress.update_share), *others]
         predictions = _predict_each(members, inputs, classification, ensemble, timeline, run)
         for prediction in inputs.add_problems(predictions):

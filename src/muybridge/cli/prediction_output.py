@@ -93,7 +93,7 @@ class OutputOptions:
             )
 
 
-class PredictionProgress:
+class VideoProgress:
     """A progress bar over videos; `update_share` moves it within one of them. With `stop`, a signal ends the work early."""
 
     def __init__(self, bar: Progress, num_videos: int, stop: StopFlag | None) -> None:
@@ -112,6 +112,11 @@ class PredictionProgress:
         self._bar.update(self._task, completed=completed, figures=[f"{100 * completed / self._num_videos:.0f} %"])
         return not self.is_stopping
 
+    def update_share_or_stop(self, share: float) -> None:
+        """As `update_share`; raises `StopRequested` where a signal asks for the end."""
+        self.update_share(share)
+        self.raise_if_stopping()
+
     def finish_video(self) -> None:
         """One more video is done."""
         self._num_done += 1
@@ -124,12 +129,12 @@ class PredictionProgress:
 
 
 @contextmanager
-def follow_predictions(videos: Sequence[str], *, finishes_on_signal: bool) -> Iterator[PredictionProgress]:
-    """Shows progress on a terminal. With `finishes_on_signal` a stop signal ends a timeline after the window it is in."""
+def follow_videos(num_videos: int, finished_unit: str | None) -> Iterator[VideoProgress]:
+    """Shows progress on a terminal. A stop signal ends the work after the `finished_unit` it is in; None: at once."""
     from muybridge.console import create_progress
 
-    with stop_on_signals("window") if finishes_on_signal else nullcontext() as stop, create_progress() as bar:
-        yield PredictionProgress(bar, len(videos), stop)
+    with stop_on_signals(finished_unit) if finished_unit else nullcontext() as stop, create_progress() as bar:
+        yield VideoProgress(bar, num_videos, stop)
 
 
 @dataclass

@@ -34,12 +34,17 @@ def report(
     path = Path(output)
     check_output_file(path, (".html", ".htm"))
 
+    from muybridge.console import create_progress
     from muybridge.report.build import build_page
     from muybridge.report.page import write_figures, write_page
 
-    page = build_page(addresses, data)
-    files = write_figures(page, Path(figures)) if figures else []
-    write_page(page, path)
+    with create_progress() as bar:
+        task = bar.add_task("mistakes as pictures", total=None)
+        page = build_page(addresses, data, lambda num_done, num: bar.update(task, completed=num_done, total=num))
+        bar.update(task, visible=False)
+        bar.add_task("charts and tables", total=None)
+        files = write_figures(page, Path(figures)) if figures else []
+        write_page(page, path)
     if json:
         print_json({"report": str(path), "figures": list(map(str, files)), **page.summary})
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,7 +77,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     from muybridge.studies.plan import select_part
     from muybridge.studies.render import format_study, write_study
     from muybridge.studies.rows import read_rows
-    from muybridge.studies.run import RunnerConfig, build_config, find_current_version, run_study
+    from muybridge.studies.run import RunnerConfig, build_config, find_current_version
 
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
@@ -103,7 +103,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
         _print_dry_run(asked, config, runs, runner, json=json)
         return 0
     if not execution.render:
-        failures = run_study(asked, config, runs, runner)
+        failures = _run_with_progress(asked, config, runs, runner)
     current = find_current_version(asked, config, runner)
     values = write_study(asked, config, read_rows(folder), folder, current)
     if json:
@@ -111,6 +111,21 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     else:
         print_lines(format_study(values).splitlines())
     return 3 if failures else 0
+
+
+def _run_with_progress(
+    study: Study, config: StudyConfig, runs: Sequence[PlannedRun], runner: RunnerConfig
+) -> list[str]:
+    from muybridge.console import create_progress
+    from muybridge.studies.run import run_study
+
+    with create_progress() as bar:
+        task = bar.add_task("runs", total=None)
+
+        def update(num_done: int, num_runs: int) -> None:
+            bar.update(task, completed=num_done, total=num_runs)
+
+        return run_study(study, config, runs, replace(runner, on_progress=update))
 
 
 def _check_execution(execution: ExecutionArguments) -> None:

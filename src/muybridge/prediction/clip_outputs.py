@@ -30,6 +30,8 @@ from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
 from muybridge.video.views import AnyView, collate_views, prepare_network_input
 
 NetworkFunction = Callable[[Tensor], Tensor]
+ProgressCallback = Callable[[float], object]
+"""Called with the share that is done. A timeline ends early where it returns False."""
 
 _MIN_VIDEOS_FOR_WORKERS = 8
 _BATCHES_AHEAD = 2  # of each worker
@@ -158,8 +160,13 @@ class ClipRunner:
             rows.append(outputs.float().cpu().numpy())
         return np.concatenate(rows)
 
-    def run_readable_clips(self, video: VideoInput, clip_times: Sequence[ClipTimes]) -> ClipOutputs:
-        """Outputs for the readable clips of one video, BATCH_CLIPS in memory at a time; there may be none."""
+    def run_readable_clips(
+        self, video: VideoInput, clip_times: Sequence[ClipTimes], on_progress: ProgressCallback | None = None
+    ) -> ClipOutputs:
+        """Outputs for the readable clips of one video, BATCH_CLIPS in memory at a time; there may be none.
+
+        `on_progress` is called after each batch; what it raises ends the work.
+        """
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
@@ -176,12 +183,16 @@ class ClipRunner:
         remaining_views = iterate_views()
         while batch := list(islice(remaining_views, BATCH_CLIPS)):
             rows.append(self.run_views(batch))
+            if on_progress is not None:
+                on_progress((len(clip_indices) + len(failures)) / len(clip_times))
         stacked = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
         return ClipOutputs(tuple(clip_indices), stacked, tuple(failures))
 
-    def run_clips(self, video: VideoInput, clip_times: Sequence[ClipTimes]) -> ClipOutputs:
+    def run_clips(
+        self, video: VideoInput, clip_times: Sequence[ClipTimes], on_progress: ProgressCallback | None = None
+    ) -> ClipOutputs:
         """As `run_readable_clips`. Raises the first VideoError if no clip can be read."""
-        outputs = self.run_readable_clips(video, clip_times)
+        outputs = self.run_readable_clips(video, clip_times, on_progress)
         if not outputs.clip_indices:
             raise outputs.failures[0]
         return outputs

@@ -27,12 +27,12 @@ from muybridge.kernels.precision import Precision, RequestedPrecision
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
-from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner, choose_num_workers
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipPlan, ClipRunner, ProgressCallback, choose_num_workers
 from muybridge.prediction.head_outputs import check_has_classes, describe_outputs
 from muybridge.prediction.sliding_window import check_mode
 from muybridge.prediction.stream import score_stream
 from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions, Window
-from muybridge.prediction.timeline_windows import ProgressCallback, ScoredWindows, check_finite, compute_timeline
+from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
 from muybridge.weights.card import Card
@@ -91,7 +91,8 @@ class Recognizer:
     """A network with its card, ready for video files. Use `load` to create one.
 
     `model` is the plain float32 network, or None for an .onnx file; predictions run `scorer`, its optimized form. `on_progress`
-    is called along a timeline with the share that is done, and ends it early where it returns False.
+    is called along a timeline, and after each batch of clips of a video's features, with the share of the video that is done.
+    A timeline ends early where it returns False.
     """
 
     model: VideoResNet | None
@@ -345,7 +346,7 @@ class Recognizer:
     def _extract_input(self, video: VideoInput, plan: ClipPlan) -> Features:
         clip_times = plan.place_clips(video.source.read_frame_times(video.name), self._preprocessing)
         runner = replace(self.clip_runner, network=self._compute_features)
-        return _make_features(video, clip_times, runner.run_clips(video, clip_times))
+        return _make_features(video, clip_times, runner.run_clips(video, clip_times, self.on_progress))
 
     def _extract_or_fail(self, video: VideoInput, plan: ClipPlan) -> Features | Failure:
         try:

@@ -6,7 +6,7 @@ which never cover time that was in unreadable windows only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 
@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.models.heads import Head
-from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner
+from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner, ProgressCallback
 from muybridge.prediction.head_outputs import compute_probabilities, merge_label_windows
 from muybridge.prediction.sliding_window import WindowScorer
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, Scorer, VideoError
 from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
-
-ProgressCallback = Callable[[float], object]
-"""Called with the share that is done; the work ends early where it returns False."""
 
 
 @dataclass(frozen=True)

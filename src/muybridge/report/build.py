@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from muybridge.report.comparison_page import build_comparison_page
 from muybridge.report.document import Page
@@ -13,10 +14,13 @@ from muybridge.report.study_page import build_study_page
 from muybridge.report.task_page import build_task_page
 
 
-def build_page(addresses: Sequence[str], data: str | None = None) -> Page:
+def build_page(
+    addresses: Sequence[str], data: str | None = None, on_clip: Callable[[int, int], object] | None = None
+) -> Page:
     """Build the page about run folders, score files or one study folder.
 
-    `data` is where the scored videos are, by default where the run says. Raises ValueError for addresses that hold none of
+    `data` is where the scored videos are, by default where the run says. `on_clip` is called with (clips drawn, clips in total)
+    for each gallery of mistakes. Raises ValueError for addresses that hold none of
     these, or a study among others.
     """
     sources = read_sources(addresses)
@@ -33,5 +37,5 @@ def build_page(addresses: Sequence[str], data: str | None = None) -> Page:
     if tasks:
         return build_task_page(tasks[0])
     fallback_data = next((run.data for run in sources if run.data), None)
-    clips = [find_clips(run, data, fallback_data=fallback_data) for run in sources]
+    clips = [replace(find_clips(run, data, fallback_data=fallback_data), on_clip=on_clip) for run in sources]
     return build_run_page(sources[0], clips[0]) if len(sources) == 1 else build_comparison_page(sources, clips)

@@ -54,7 +54,7 @@ class RunnerConfig:
     """Where and how runs are executed.
 
     `launcher` trains one run in several processes (torchrun and its options); `python` is the command of a run's own process;
-    `report` receives progress lines.
+    `report` receives progress lines, `on_progress` how many of the missing runs have ended, and how many are missing.
     """
 
     folder: Path
@@ -63,6 +63,7 @@ class RunnerConfig:
     launcher: tuple[str, ...] = ()
     python: tuple[str, ...] = (sys.executable,)
     report: Callable[[str], None] = print
+    on_progress: Callable[[int, int], object] | None = None
 
 
 def build_config(
@@ -176,6 +177,7 @@ def execute_runs(
         for link in run.start_chain:
             _set_aside_other_version(link, runner.folder, version)
     queue = _RunQueue(runner, version, on_finish, _add_untrained_starts(missing, runner.folder))
+    num_runs = len(queue.waiting)
     with stop_on_signals() as stop:
         while queue.waiting or queue.running:
             queue.launch_ready()
@@ -185,6 +187,8 @@ def execute_runs(
             queue.collect_finished()
             if stop.signal_number is not None and not queue.running:
                 raise StopRequested(stop.signal_number)
+            if runner.on_progress and not queue.is_stopping:
+                runner.on_progress(num_runs - len(queue.waiting) - len(queue.running), num_runs)
     return list(queue.failures.values())
 
 

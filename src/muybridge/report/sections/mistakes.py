@@ -1,11 +1,11 @@
 """The section on confident mistakes: animated clips if the data can be read, else a table.
 
-Input: mistakes, and a reader of their clips or the reason why there is nmistake. Output: blocks of a page.
+Input: mistakes, and a reader of their clips or the reason why there is none. Output: blocks of a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from muybridge.datasets.columns import AS_VERSION_0_1
@@ -32,10 +32,12 @@ EVIDENCE_NOTE = " Below each clip, colour shows where and when the network sees 
 
 @dataclass(frozen=True)
 class ReportClips:
-    """The reader of a report's clips, or a sentence with the reason why there is nmistake."""
+    """The reader of a report's clips, or a sentence with the reason why there is none."""
 
     reader: ScoredClipReader | None
     missing_reason: str = ""
+    on_clip: Callable[[int, int], object] | None = None
+    """Called with (clips drawn, clips in total) of a gallery."""
 
 
 def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = None) -> ReportClips:
@@ -117,7 +119,7 @@ def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], cli
     table = Table(name, title, columns, rows)
     if clips.reader is None:
         return [Paragraph(clips.missing_reason), table]
-    items, unread = _build_gallery_items(mistakes, clips.reader)
+    items, unread = _build_gallery_items(mistakes, clips.reader, clips.on_clip)
     warnings = [Paragraph(f"Not shown: {video}: {reason}.", "warning") for video, reason in unread]
     if not items:
         return [*warnings, table]
@@ -136,10 +138,12 @@ def _build_changed_data_warning(reader: ScoredClipReader) -> list[Block]:
 
 
 def _build_gallery_items(
-    mistakes: Sequence[Mistake], reader: ScoredClipReader
+    mistakes: Sequence[Mistake], reader: ScoredClipReader, on_clip: Callable[[int, int], object] | None
 ) -> tuple[list[GalleryItem], list[tuple[str, str]]]:
     items, unread = [], []
-    for mistake in mistakes:
+    for number, mistake in enumerate(mistakes):
+        if on_clip:
+            on_clip(number, len(mistakes))
         try:
             clip = reader.read_clip(mistake.video, mistake.view, mistake.predicted_class)
         except VideoError as error:

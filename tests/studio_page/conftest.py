@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from videos import write_video
+
 pytest.importorskip("fastapi")
 playwright_api = pytest.importorskip("playwright.sync_api")
-
-from videos import write_video
 
 _TIMEOUT_MILLISECONDS = 20_000
 

@@ -29,7 +29,9 @@ _READ_LUMA = """() => {
 
 
 def _read_shown_index(page: Any) -> int:
-    page.wait_for_function("() => !document.getElementById('video').seeking && document.getElementById('still').complete")
+    page.wait_for_function(
+        "() => !document.getElementById('video').seeking && document.getElementById('still').complete"
+    )
     page.wait_for_timeout(200)  # until the frame is painted
     height, width, luma = page.evaluate(_READ_LUMA)
     return read_index(np.array(luma, np.uint8).reshape(height, width))

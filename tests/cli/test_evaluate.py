@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
@@ -60,6 +61,20 @@ def test_people_read_the_protocol_and_both_denominators(
     assert shares == [round(100 * rates.of_all.right / 6, 1), round(100 * rates.of_readable.right / 5, 1)]
     assert "6 videos, 1 of them unreadable and counted as wrong under 'all'" in told.out
     assert lines[-1] == f"scores: {target}"
+
+
+def test_a_run_that_has_not_finished_is_said_to_be_so(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    copytree(finished_run, tmp_path / "run")
+    path = tmp_path / "run" / "settings.yaml"
+    settings = yaml.safe_load(path.read_text())
+    words = ("evaluate", tmp_path / "run", "--data", motions, "--evaluation.clips=2", "--loading.workers=0")
+    assert "has not finished" not in cli(*words).out
+    epochs = settings["training"]["epochs"]
+    settings["training"]["epochs"] = 3 * epochs
+    path.write_text(yaml.safe_dump(settings))
+    assert f"the run has not finished: stopped at epoch {epochs:.1f} of {3 * epochs:g}\n" in cli(*words).out
 
 
 def test_other_splits_and_the_place_of_scores(

@@ -100,7 +100,7 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
 
 def test_loose_videos_are_mentioned(tmp_path: Path) -> None:
     classes_of(fill(tmp_path, "stray.mp4"))
-    assert f"1 videos directly in {tmp_path} have no class folder and are left out." in open_data(str(tmp_path)).notes
+    assert f"1 video directly in {tmp_path} has no class folder and is left out." in open_data(str(tmp_path)).notes
 
 
 def test_a_csv_with_everything(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def stop_until_done(arguments: Sequence[object], num_signals: int, *, resume: Se
             assert f"stopped by {signal.Signals(signal_number).name}; " in errors
             assert sum(line.startswith("muybridge: ") for line in errors.splitlines()) == 1, errors
     code, errors, _ = run([*arguments, *resume])
-    assert code == 0, errors
+    assert code == 0 or "is prepared already" in errors, errors  # a signal may come after the last write
 
 
 @pytest.fixture

@@ -356,7 +356,7 @@ def test_the_verb_tells_and_returns(source_folder: Path, tmp_path: Path, capsys:
     assert main(argv) == 3
     out, err = capsys.readouterr()
     assert "MORE THAN ONE SPLIT" in out
-    assert "WARNING: 1 videos are on both sides" in err
+    assert "WARNING: 1 video is on both sides" in err
     assert main(argv) == 2
     assert "is prepared already" in capsys.readouterr().err
     assert main(["prepare", str(source_folder), "-o", str(tmp_path / "x"), "--format", "imagenet"]) == 2

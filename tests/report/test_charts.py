@@ -92,6 +92,23 @@ def test_files_for_papers_are_what_they_say() -> None:
     assert Image.open(BytesIO(files["png"])).size == (2040, 900)
 
 
+@pytest.mark.parametrize("high", [(39.3, 99.2), (39.1, 98.8), (100.0, 100.0)])
+def test_the_label_under_intervals_is_not_cut(high: tuple[float, float]) -> None:
+    chart = IntervalChart(
+        "i", "title", "percent, with 95 % interval", ("f_r2d_10", "r2plus1d"), (32.4, 97.3), (26, 94), high, ""
+    )
+    pixels = np.asarray(Image.open(BytesIO(render_files(chart)["png"])).convert("RGBA"))
+    assert not pixels[-3:, :, 3].any()
+
+
+def test_a_matrix_of_two_classes_is_of_moderate_size_with_upright_labels() -> None:
+    small, large = (Image.open(BytesIO(render_files(matrix(num))["png"])).size for num in (2, 12))
+    assert small[0] == large[0]
+    assert small[1] < 0.6 * large[1]
+    text = str(render_inline_svg(matrix(2)))
+    assert text.count("rotate(-90") < str(render_inline_svg(matrix(12))).count("rotate(-90") - 10
+
+
 def test_cells_show_shares_and_not_counts() -> None:
     text = str(render_inline_svg(matrix(4)))
     picture = re.search(r'data:image/png;base64,([^"]+)"', text)

@@ -37,7 +37,7 @@ def test_two_runs_on_the_same_videos(tmp_path: Path) -> None:
     assert page.title == "a and b, compared"
     # b is right about five more, of which a could not read one; a about none
     assert paired(page)[:3] == ("b", "a", 50.0)
-    assert paired(page)[5:] == (10, 5, 0, "0.062", "0.062")
+    assert paired(page)[5:] == (10, 5, 0, "0.062")
     assert "the difference of 50.0 points (95 % interval 20.0 to 80.0) between b and a is not significant" in page_text(
         page
     )

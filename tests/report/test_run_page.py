@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -8,6 +9,7 @@ import pytest
 from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Paragraph
+from muybridge.report.run_page import build_run_page
 from muybridge.report.sections.mistakes import find_clips
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
@@ -106,6 +108,20 @@ def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> Non
     page = build([str(tmp_path / "run")], None)
     assert page_text(page).count("There are no scores yet") == 2
     assert any(isinstance(chart, LineChart) for chart in page.charts)
+
+
+@pytest.mark.parametrize(("model", "is_said"), [("f_r2d_18", True), ("r2plus1d_18", False)])
+def test_f_r2d_that_confuses_a_pair_is_said_to_be_blind_to_order(model: str, is_said: bool, tmp_path: Path) -> None:
+    predicted = {0: (0, 1, 1), 1: (0, 0, 1), 2: (2, 2, 0)}
+    videos = [
+        (f"{label}-{number}", (label,), [certain(other, 3)])
+        for label, others in predicted.items()
+        for number, other in enumerate(others)
+    ]
+    run = read_run(write_score_file(tmp_path / "s.parquet", videos, ("open", "close", "wave")), "s")
+    page = build_run_page(replace(run, settings={"model": model}), find_clips(run, None))
+    text = " ".join(text.text for text in page.lead)
+    assert ("It takes open and close for each other" in text) == is_said
 
 
 def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:

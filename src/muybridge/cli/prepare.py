@@ -11,6 +11,7 @@ from annotated_types import Interval
 from muybridge.bounds import FramesPerSecond, NumWorkers
 from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.terminal import print_line, print_lines
+from muybridge.text import format_count
 
 if TYPE_CHECKING:
     from muybridge.prepared.coverage import Coverage
@@ -109,7 +110,9 @@ def prepare(
         print_lines(coverage.format_lines())
         print_line(f"prepared: {output}")
     if coverage.leaks:
-        print_line(f"muybridge: WARNING: {len(coverage.leaks)} videos are on both sides of a split", error=True)
+        leaks = format_count(len(coverage.leaks), "video")
+        verb = "is" if len(coverage.leaks) == 1 else "are"
+        print_line(f"muybridge: WARNING: {leaks} {verb} on both sides of a split", error=True)
     return compute_exit_code(len(coverage.failed), len(listing.rows))
 
 

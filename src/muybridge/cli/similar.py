@@ -42,7 +42,6 @@ def similar(
         json: Print JSON.
 
     Examples:
-        muybridge extract r2plus1d_18-kinetics400-torchvision videos/ --step 8 -o features.parquet
         muybridge similar features.parquet videos/match.mp4#10-12
         muybridge similar features.parquet --labels videos/annotations.csv -o draft.csv
     """

@@ -12,6 +12,7 @@ from annotated_types import Interval
 
 from muybridge.cli.output import print_json
 from muybridge.terminal import print_line, print_lines
+from muybridge.text import format_count
 
 if TYPE_CHECKING:
     from muybridge.studies.plan import PlannedRun
@@ -173,7 +174,7 @@ def _print_dry_run(
         budget = estimate_budget([run], config.scale)
         print_line(f"{run.name:<48}{budget.hours:>9.2f} h{budget.gigabytes:>9.3f} GB")
     print_line()
-    print_line(f"{study.title}: {len(runs)} runs, {len(missing)} of them still to do")
+    print_line(f"{study.title}: {format_count(len(runs), 'run')}, {len(missing)} of them still to do")
     print_line(f"{total.hours:.1f} hours ({total.machine}), {total.gigabytes:.2f} GB of run folders")
 
 

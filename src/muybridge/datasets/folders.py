@@ -23,7 +23,7 @@ from muybridge.datasets.video_files import (
 )
 from muybridge.datasets.video_list import LIST_EXTENSIONS, is_video_list, read_table, read_video_list
 from muybridge.records import Split, Task
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 from muybridge.video.pictures import is_picture_name
 
 _NUM_CHECKED_FILES = 20
@@ -178,4 +178,7 @@ def _describe_loose_videos(folder: Path) -> list[str]:
         num_loose = sum(
             is_visible(entry.name) and has_video_extension(entry.name) and entry.is_file() for entry in entries
         )
-    return [f"{num_loose} videos directly in {folder} have no class folder and are left out."] if num_loose else []
+    if not num_loose:
+        return []
+    rest = "has no class folder and is left out" if num_loose == 1 else "have no class folder and are left out"
+    return [f"{format_count(num_loose, 'video')} directly in {folder} {rest}."]

@@ -7,13 +7,15 @@ official data sets every line of the official lists.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 
 _MAX_LISTED = 10
+_MAX_LISTED_IN_GROUP = 4
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,27 @@ class Coverage:
             lines.append(f"classes with failed videos: {join_names(shares, max_names=_MAX_LISTED)}")
         for status, count in Counter(row["status"] for row in self.failed).most_common():
             first = next(row for row in self.failed if row["status"] == status)
-            lines.append(f"{status}: {count} videos, such as {first['video']} ({first['reason']})")
+            lines.append(f"{status}: {format_count(count, 'video')}, such as {first['video']} ({first['reason']})")
         if self.duplicates:
-            lines.append(f"{len(self.duplicates)} videos occur more than once with equal content")
+            verb = "occurs" if len(self.duplicates) == 1 else "occur"
+            lines.append(f"{format_count(len(self.duplicates), 'video')} {verb} more than once with equal content")
         if self.leaks:
             lines.append(
-                f"WARNING: {len(self.leaks)} of them are in MORE THAN ONE SPLIT, so evaluation results will be too high:"
+                f"WARNING: {len(self.leaks)} of them {'is' if len(self.leaks) == 1 else 'are'} in MORE THAN ONE SPLIT, so "
+                "evaluation results will be too high:"
             )
-            lines += [
-                "  " + " = ".join(f"{video} ({split})" for video, split in group) for group in self.leaks[:_MAX_LISTED]
-            ]
+            lines += [f"  {_format_group(group)}" for group in self.leaks[:_MAX_LISTED]]
+            lines += [f"  and {num_more} more"] if (num_more := len(self.leaks) - _MAX_LISTED) > 0 else []
         return lines
+
+
+def _format_group(group: Sequence[tuple[str, str]]) -> str:
+    """Some of a group of equal videos, one of each split first, and how many more there are."""
+    of_splits = list({split: (video, split) for video, split in reversed(group)}.values())[::-1]
+    ordered = [*of_splits, *(one for one in group if one not in of_splits)]
+    shown = " = ".join(f"{video} ({split})" for video, split in ordered[:_MAX_LISTED_IN_GROUP])
+    num_more = len(ordered) - _MAX_LISTED_IN_GROUP
+    return f"{shown} and {num_more} more" if num_more > 0 else shown
 
 
 def compute_coverage(manifest: Manifest) -> Coverage:

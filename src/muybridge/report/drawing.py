@@ -31,12 +31,15 @@ WIDE_PIXELS, NARROW_PIXELS = 680, 328  # CSS pixels: a column of text, and a pho
 FONT_PIXELS = 12.0
 POINTS_PER_INCH = 72  # matplotlib's; one of its points becomes one CSS pixel
 MAX_NUMBERED_CLASSES = 16  # matrices of at most as many classes show the count in each cell
+MAX_LARGE_LABELS = 4  # matrices of at most as many classes have labels as large as other text
 MAX_CELL_CLASSES = 80  # matrices of more classes show dots instead of cells
 _MARKERS = "os^DvP"
 _DASHES = ("-", "--", "-.", ":")
 
 # RGB of correct and wrong cells of a matrix; both contrast with white and with near black.
 CORRECT_COLOR, WRONG_COLOR = (59, 130, 196), (204, 102, 34)
+_MAX_CELL_PIXELS = 90  # of a matrix of few classes
+_CHARACTER_WIDTH = 0.6  # of the font's size, on average
 MAX_OPACITY = 0.75  # keeps a contrast of 4.5 between a cell and the number on it
 
 # Files use these colours. matplotlib knows no CSS variables, so charts for pages are drawn in placeholder colours that
@@ -117,9 +120,10 @@ def _draw_figure(chart: Chart, canvas: _Canvas) -> Figure:
         case LineChart():
             height = 300 if canvas.is_wide else 250
         case IntervalChart():
-            height = 60 + 30 * len(chart.labels)
+            height = 72 + 30 * len(chart.labels)
         case MatrixChart():
-            height = 620 if canvas.is_wide else 328
+            cell, labels = (_MAX_CELL_PIXELS, 170) if canvas.is_wide else (_MAX_CELL_PIXELS // 2, 120)
+            height = min(620 if canvas.is_wide else 328, labels + cell * len(chart.labels))
     size = (canvas.width / POINTS_PER_INCH, height / POINTS_PER_INCH)
     figure = Figure(figsize=size, dpi=POINTS_PER_INCH, layout="constrained", facecolor="none")
     axes = figure.subplots()
@@ -131,6 +135,7 @@ def _draw_figure(chart: Chart, canvas: _Canvas) -> Figure:
             _draw_intervals(axes, chart, canvas)
         case MatrixChart():
             _draw_matrix(axes, chart, canvas)
+    figure.draw_without_rendering()  # the first layout may cut labels, whose sizes the next one knows
     return figure
 
 
@@ -203,12 +208,14 @@ def _draw_matrix(axes: Axes, chart: MatrixChart, canvas: _Canvas) -> None:
         _draw_dots(axes, chart.shares, scale=1.0 if canvas.is_wide else 0.3)
     else:
         axes.imshow(_color_cells(chart.shares), interpolation="none", aspect="equal")
-    size = FONT_PIXELS - (2 if canvas.is_wide else 4)
+    size = FONT_PIXELS - (0 if num_classes <= MAX_LARGE_LABELS else 2 if canvas.is_wide else 4)
     # Where the labels of all classes do not fit, every second, third, ... class is labelled.
     step = math.ceil(num_classes * size * 1.15 / (460 if canvas.is_wide else 200))
     positions = range(0, num_classes, step)
     labels = [_shorten_label(chart.labels[index], 24 if canvas.is_wide else 13) for index in positions]
-    axes.set_xticks(positions, labels, rotation=90, fontsize=size)
+    are_short = max(map(len, labels)) * size * _CHARACTER_WIDTH < (_MAX_CELL_PIXELS if canvas.is_wide else 0)
+    is_upright = num_classes <= MAX_LARGE_LABELS and are_short
+    axes.set_xticks(positions, labels, rotation=0 if is_upright else 90, fontsize=size)
     axes.set_yticks(positions, labels, fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("label")

@@ -5,6 +5,8 @@ Input: a run record, and a reader of its clips or the reason why there is none. 
 
 from __future__ import annotations
 
+from muybridge.evaluation.metrics import compute_confusion_matrix
+from muybridge.report.confusions import list_confused_pairs
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
     build_accuracy_blocks,
@@ -25,6 +27,9 @@ from muybridge.report.sources import EvaluationRecord, RunRecord
 from muybridge.report.tables import Table, make_columns
 from muybridge.text import format_count, format_percent
 
+MIN_MUTUAL_CONFUSION = (
+    0.2  # the share of two classes' videos taken for the other from which a page warns of blindness to order
+)
 NO_SCORES = "There are no scores yet, so no accuracy: run `muybridge evaluate` on this run."
 
 
@@ -106,8 +111,33 @@ def _build_lead(run: RunRecord) -> list[Paragraph]:
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         Paragraph(f"{baseline[0].upper()}{baseline[1:]}."),
         *[Paragraph(gap) for gap in [_describe_gap(run)] if gap],
+        *[Paragraph(blindness, "warning") for blindness in [_describe_order_blindness(run)] if blindness],
         Paragraph(f"Measured on {format_protocol(accuracy)}."),
     ]
+
+
+def _describe_order_blindness(run: RunRecord) -> str | None:
+    """That f-R2D cannot tell two classes apart by order, where it often takes each of the two for the other."""
+    if not str(run.settings.get("model", "")).startswith("f_r2d_"):
+        return None
+    scores = run.evaluations[0].video_scores
+    shares = {
+        (pair.label, pair.predicted): pair.num_confused / pair.num_videos
+        for pair in list_confused_pairs(compute_confusion_matrix(scores))
+    }
+    mutual = {
+        (first, second): min(share, shares.get((second, first), 0.0))
+        for (first, second), share in shares.items()
+        if first < second
+    }
+    worst = max(mutual, key=lambda pair: mutual[pair], default=None)
+    if worst is None or mutual[worst] < MIN_MUTUAL_CONFUSION:
+        return None
+    first, second = (scores.header.classes[index] for index in worst)
+    return (
+        f"f-R2D averages over frames and is blind to their order. It takes {first} and {second} for each other: if they differ "
+        "by order alone, such as a motion and its reversal, train a network with convolutions in time, such as r2plus1d_18."
+    )
 
 
 def _describe_gap(run: RunRecord) -> str | None:

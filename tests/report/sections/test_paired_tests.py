@@ -1,13 +1,29 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from muybridge.evaluation.statistics import PairedTest
-from muybridge.report.sections.paired_tests import summarize_tests
+from muybridge.report.comparison import ComparedRun
+from muybridge.report.document import Paragraph
+from muybridge.report.sections.paired_tests import build_paired_test_blocks, summarize_tests
+from muybridge.report.tables import Table
 
 
 def make_test(num_first_only: int, num_second_only: int, low: float, high: float, p_value: float) -> PairedTest:
     return PairedTest("a", "b", 100, 50, num_first_only, num_second_only, low, high, None, p_value)
+
+
+def test_the_sentence_of_a_single_test_is_told_once_and_has_the_sign_of_the_table() -> None:
+    test = make_test(12, 2, -0.17, -0.03, 0.01)
+    runs = [ComparedRun(name, cast("Any", None), cast("Any", None), {}, {}) for name in "ab"]
+    blocks = build_paired_test_blocks(runs, [test])
+    [table] = [block for block in blocks if isinstance(block, Table)]
+    assert table.rows[0][:5] == ("a", "b", 10.0, 3.0, 17.0)
+    assert [column.title for column in table.columns][-1] == "p"
+    assert "Holm" not in table.note
+    assert not any("is right more often" in block.text for block in blocks if isinstance(block, Paragraph))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 from muybridge.evaluation.statistics import NUM_RESAMPLES, SIGNIFICANCE, PairedTest, holm_adjust
 from muybridge.report.comparison import ComparedRun
 from muybridge.report.document import Block, Paragraph
-from muybridge.report.tables import Table, make_columns
+from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count, format_p_value, format_percent
 
 MAX_SENTENCES = 6
@@ -24,9 +24,12 @@ def summarize_tests(tests: Sequence[PairedTest]) -> str:
 
 
 def build_paired_test_blocks(compared_runs: Sequence[ComparedRun], tests: Sequence[PairedTest]) -> list[Block]:
-    """A sentence for each of up to 6 tests, the table of all tests, and how many videos all runs agree on."""
+    """A sentence for each of 2 to 6 tests, the table of all tests, and how many videos all runs agree on.
+
+    The sentence about a single test is at the top of the page.
+    """
     adjusted = holm_adjust([test.p_value for test in tests])
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             test.second,
             test.first,
@@ -37,21 +40,22 @@ def build_paired_test_blocks(compared_runs: Sequence[ComparedRun], tests: Sequen
             test.num_second_only,
             test.num_first_only,
             format_p_value(test.p_value),
-            format_p_value(p_value),
+            *([format_p_value(p_value)] if len(tests) > 1 else []),
         )
         for test, p_value in zip(map(_put_better_second, tests), adjusted, strict=True)
     )
     columns = (
         *make_columns("run", "against"),
         *make_columns("video@1, points", "low", "high", decimals=1),
-        *make_columns("common videos", "only it is right", "only the other", "p", "p, all pairs"),
+        *make_columns("common videos", "only it is right", "only the other", "p"),
+        *make_columns(*(["p, all pairs"] if len(tests) > 1 else [])),
     )
     sentences: list[Block] = [
         Paragraph(_format_test(test, p_value, num_tests=len(tests)))
         for test, p_value in zip(tests, adjusted, strict=True)
     ]
     return [
-        *(sentences if len(tests) <= MAX_SENTENCES else []),
+        *(sentences if 1 < len(tests) <= MAX_SENTENCES else []),
         *_build_different_videos_warning(compared_runs),
         Table("paired", "Paired differences", columns, rows, note=_describe_method(tests)),
         Paragraph(_describe_agreement(compared_runs)),
@@ -102,10 +106,10 @@ def _describe_method(tests: Sequence[PairedTest]) -> str:
         )
     else:
         resampled = f"videos, {NUM_RESAMPLES:,} times; no groups of related videos are known"
+    adjusted = " For all pairs it is adjusted by Holm's method." if len(tests) > 1 else ""
     return (
         "Points are percent of the common videos; a video that could not be read counts as wrong. Intervals are 95 % bootstrap "
-        f"intervals that resample {resampled}. p is the two-sided p-value of McNemar's exact test; for all pairs it is "
-        "adjusted by Holm's method."
+        f"intervals that resample {resampled}. p is the two-sided p-value of McNemar's exact test.{adjusted}"
     )
 
 

@@ -20,3 +20,8 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
+
+for (const region of document.querySelectorAll(".scroll")) {
+  const mark = () => region.classList.toggle("sideways", region.scrollWidth > region.clientWidth + 1);
+  new ResizeObserver(mark).observe(region);
+}

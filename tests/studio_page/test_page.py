@@ -138,19 +138,42 @@ def _train_and_correct(page: Any, folder: Path) -> None:
     page.get_by_text("train first: done").wait_for(timeout=240_000)
     _open_video(page, "c.mp4")
     _open_tab(page, "Network")
-    page.get_by_role("button", name="Run along this video").click()
+    page.get_by_role("button", name="Run along all videos").click()
     page.locator("#curves canvas").wait_for(timeout=120_000)
     before = len(_read_rows(folder / "annotations.csv"))
     _open_tab(page, "Review")
+    page.locator("[role=tabpanel]:not([hidden]) .item").nth(2).wait_for()
     page.locator("#lanes").focus()
     _press(page, "n")
     page.get_by_role("button", name="Accept (a)").wait_for()
     page.locator("#lanes").focus()
-    with page.expect_response(lambda response: "decision" in response.url):
-        _press(page, "a")
+    _decide(page, "a")
+    _reject_and_change(page)
     rows = _read_rows(folder / "annotations.csv")
-    assert len(rows) == before + 1
-    assert [row["origin"] for row in rows].count("accepted") == 1
+    assert len(rows) == before + 2
+    origins = [row["origin"] for row in rows]
+    assert (origins.count("accepted"), origins.count("changed")) == (1, 1)
+    assert _read_rows(folder / "rejected.csv")
+
+
+def _decide(page: Any, key: str) -> None:
+    """Press a key that decides on the suggestion shown, and wait for the next one."""
+    items = page.locator("[role=tabpanel]:not([hidden]) .item")
+    number = items.count()
+    _press(page, key)
+    page.wait_for_function(
+        "number => document.querySelectorAll('[role=tabpanel]:not([hidden]) .item').length < number", arg=number
+    )
+
+
+def _reject_and_change(page: Any) -> None:
+    _decide(page, "r")
+    _press(page, "c")
+    before = page.evaluate("document.activeElement.value")
+    _press(page, "ArrowDown")
+    if page.evaluate("document.activeElement.value") == before:
+        _press(page, "ArrowUp")
+    _decide(page, "Enter")
 
 
 def _train_tiny(page: Any, name: str, epochs: int = 1) -> None:

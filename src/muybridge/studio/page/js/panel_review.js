@@ -1,6 +1,6 @@
 /** Panel: what to look at next. A suggestion is accepted, changed or rejected by one key. */
 
-import { attempt, formatSeconds, make, makeButton, makeField, makeSwatch, showNotice } from "./dom.js";
+import { attempt, find, formatSeconds, make, makeButton, makeField, makeSwatch, showNotice } from "./dom.js";
 
 const STRATEGIES = [
   ["doubt", "What is most in doubt"],
@@ -119,12 +119,18 @@ export class ReviewPanel {
       this.draft = { ...this.draft, label: select.value };
       studio.timeline.draw();
     };
+    select.onkeydown = (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      find("lanes").focus();
+      attempt(() => this.decide("change"));
+    };
     const act = (text, action, className = "") => makeButton(text, () => attempt(action), { className });
     return make(
       "div", {},
       make("div", {}, `${formatSeconds(draft.start_seconds)} – ${formatSeconds(draft.end_seconds)}`),
       make("div", { className: "faint" }, current.reasons.join("; ")),
-      makeField("Class", select),
+      makeField("Class (c, then Enter to change it)", select),
       make("div", { className: "row" }, act("Start here (i)", () => this.setBound("start_seconds")), act("End here (o)", () => this.setBound("end_seconds"))),
       make("div", { className: "row" }, act("Accept (a)", () => this.decide("accept"), "primary"), act("Change (c)", () => this.decide("change")), act("Reject (r)", () => this.decide("reject"), "danger"), act("Skip (n)", () => this.next())),
     );

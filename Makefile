@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long test-soak test-mutants test-gpu test-oldest audit release docs clean
+.PHONY: setup demo check test test-long test-browser test-soak test-mutants test-gpu test-oldest audit release docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
@@ -20,6 +20,10 @@ setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.long: .venv/.dev
 	$(INSTALL) '.[ray,triton,fuzz,test-long]'
+	touch $@
+
+.venv/.browser: .venv/.dev
+	$(INSTALL) '.[browser]'
 	touch $@
 
 .venv/.notebooks: .venv/.dev
@@ -42,8 +46,11 @@ check: .venv/.dev  ## style, types, the rules of the structure
 test: .venv/.dev  ## what runs before every commit
 	$(PYTEST) -n 2 --dist loadfile -m "not long"
 
-test-long: .venv/.long .venv/.notebooks  ## what is too slow for every run: Ray clusters, GPU kernels in an interpreter, notebooks
+test-long: .venv/.long .venv/.notebooks .venv/.browser  ## what is too slow for every run: Ray clusters, GPU kernels in an interpreter, notebooks
 	$(PYTEST) -n 2 --dist loadfile -m "long and not soak"
+
+test-browser: .venv/.browser  ## the studio's page in Chromium (Debian: apt-get install chromium)
+	$(PYTEST) -m "long and not soak" -rs tests/studio_page
 
 test-soak: .venv/.long  ## what takes hours: every reader is fuzzed for ten minutes, ten thousand opens, marked soak
 	$(PYTEST) -n 2 -m soak
@@ -58,7 +65,7 @@ test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and 
 build/oldest.txt: pyproject.toml
 	mkdir -p build
 	grep -oE '"[a-z][a-z0-9-]*>=[0-9.]+"' $< | tr -d '"' | sed 's/>=/==/' | \
-	  grep -vE '^(torch|setuptools|mkdocs-material|mkdocstrings|ray|triton|atheris|ipykernel|lightning|nbclient|build|cyclonedx-bom|pip-audit)==' > $@
+	  grep -vE '^(torch|setuptools|mkdocs-material|mkdocstrings|ray|triton|atheris|playwright|axe-playwright-python|ipykernel|lightning|nbclient|build|cyclonedx-bom|pip-audit)==' > $@
 
 build/oldest/.ready: build/oldest.txt
 	$(PYTHON) -m venv build/oldest

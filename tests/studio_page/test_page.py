@@ -134,7 +134,8 @@ def _train_and_correct(page: Any, folder: Path) -> None:
             page.get_by_text(f"frame {10 * (start + 1)}").wait_for()
             page.wait_for_timeout(300)
         _wait_until_saved(page)
-    _train_tiny(page)
+    _train_tiny(page, "first")
+    page.get_by_text("train first: done").wait_for(timeout=240_000)
     _open_video(page, "c.mp4")
     _open_tab(page, "Network")
     page.get_by_role("button", name="Run along this video").click()
@@ -152,13 +153,14 @@ def _train_and_correct(page: Any, folder: Path) -> None:
     assert [row["origin"] for row in rows].count("accepted") == 1
 
 
-def _train_tiny(page: Any) -> None:
+def _train_tiny(page: Any, name: str, epochs: int = 1) -> None:
     _open_tab(page, "Train")
     page.get_by_label("Start from").select_option("")
     page.get_by_text("More settings").click()
     values = {
         "Network, from random weights": "r2plus1d_10",
-        "Epochs": "1",
+        "Name of the run": name,
+        "Epochs": str(epochs),
         "Clips in a batch": "4",
         "Clips in an epoch": "8",
         "Width of the network": "4",
@@ -171,8 +173,8 @@ def _train_tiny(page: Any) -> None:
     for label, value in values.items():
         page.get_by_label(label).fill(value)
     page.get_by_role("button", name="Train", exact=True).click()
-    page.get_by_text("train run_1: done").wait_for(timeout=240_000)
-    page.locator("#panels .uplot").first.wait_for()
+    page.get_by_text(f"train {name}: running").wait_for()
+    page.locator("#panels .uplot").first.wait_for(timeout=120_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -180,7 +182,7 @@ def _train_tiny(page: Any) -> None:
 def test_page_is_accessible(page: Any, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
-    for tab in ("Videos", "Mark", "Train", "Network", "Review"):
+    for tab in ("Videos", "Mark", "Train", "Network", "Review", "Files"):
         _open_tab(page, tab)
         page.wait_for_timeout(300)
         results = axe.Axe().run(page)
@@ -194,3 +196,26 @@ def test_a_video_that_no_browser_plays_is_stepped_exactly(page: Any) -> None:
     _press(page, "ArrowRight", 7)
     page.get_by_text("frame 7").wait_for()
     assert _read_shown_index(page) == 7
+
+
+def test_a_training_is_stopped_and_resumed(page: Any) -> None:
+    _open_tab(page, "Mark")
+    _open_video(page, "b.mp4")
+    _train_tiny(page, "stopped", epochs=2000)
+    page.get_by_role("button", name="Stop: train stopped").click()
+    page.get_by_text("train stopped: stopped").wait_for(timeout=120_000)
+    page.get_by_role("button", name="Resume: train stopped").click()
+    page.get_by_text("train stopped: running").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Stop: train stopped").click()
+    page.get_by_text("train stopped: stopped").wait_for(timeout=120_000)
+
+
+def test_an_exported_file_is_imported_again(page: Any, tmp_path: Path) -> None:
+    _open_tab(page, "Files")
+    page.get_by_label("Format", exact=True).select_option("csv")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    path = tmp_path / "project.csv"
+    download.value.save_as(path)
+    page.get_by_label("Import a file").set_input_files(path)
+    page.get_by_text("Imported: 0 segments, 0 events.").wait_for()  # all are there already

@@ -21,8 +21,13 @@ export function makeSwatch(color) {
   return swatch;
 }
 
-export function makeField(title, input, hint = "") {
-  return make("label", { className: "field" }, make("span", {}, title), input, hint && make("span", {}, hint));
+let numFields = 0;
+
+/** A field with its title above it. */
+export function makeField(title, input) {
+  numFields += 1;
+  input.id = `field-${numFields}`;
+  return make("div", { className: "field" }, make("label", { htmlFor: input.id }, title), input);
 }
 
 export const find = (id) => document.getElementById(id);

@@ -9,6 +9,7 @@ import { listenToFolders } from "./folders.js";
 import { Jobs } from "./jobs.js";
 import { fillKeysDialog, listenToKeys } from "./keys.js";
 import { Marks } from "./marks.js";
+import { FilesPanel } from "./panel_files.js";
 import { MarksPanel } from "./panel_marks.js";
 import { NetworkPanel } from "./panel_network.js";
 import { ReviewPanel } from "./panel_review.js";
@@ -36,7 +37,7 @@ class Studio {
     this.timeline.review = this.review;
     this.train = new TrainPanel(this);
     this.network = new NetworkPanel(this);
-    const panels = [this.videos, new MarksPanel(this), this.train, this.network, this.review];
+    const panels = [this.videos, new MarksPanel(this), this.train, this.network, this.review, new FilesPanel(this)];
     this.openPanel = makeTabs(panels, (panel) => this.api && attempt(() => panel.load?.()));
     this.drawControls = makeControls(this);
     this.marks.addEventListener("state", (event) => (find("save-state").textContent = event.detail));

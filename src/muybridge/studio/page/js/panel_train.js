@@ -60,15 +60,15 @@ export class TrainPanel {
   async loadWeights() {
     const { weights } = await this.studio.api.get("weights");
     this.list = weights;
-    const before = this.weights.value;
+    const before = this.weights.options.length ? this.weights.value : null; // "" is a choice as well
     const group = (title, kind) => {
       const options = weights.filter((one) => one.kind === kind).map((one) => make("option", { value: one.address }, one.title));
       return options.length ? [make("optgroup", { label: title }, ...options)] : [];
     };
     const random = make("option", { value: "" }, "Random weights (needs thousands of segments)");
     this.weights.replaceChildren(...group("Own runs", "run"), ...group("Catalogue", "catalogue"), random);
-    if (before || weights.length === 0) this.weights.value = before;
-    else this.weights.selectedIndex = 0;
+    this.weights.selectedIndex = 0;
+    if (before !== null && [...this.weights.options].some((option) => option.value === before)) this.weights.value = before;
     this.describe();
   }
 

@@ -19,6 +19,10 @@ export class Player extends EventTarget {
     this.wantsPlay = false;
     this.video.onpause = () => this.dispatchEvent(new Event("state"));
     this.video.onplay = () => this.dispatchEvent(new Event("state"));
+    this.video.onplaying = () => {
+      this.still.hidden = true;
+      this.note.textContent = "";
+    };
     this.video.onended = () => this.seek(this.frames?.duration ?? 0);
     this.video.onerror = () => this.showFailure();
     const follow = () => {
@@ -60,10 +64,13 @@ export class Player extends EventTarget {
   update(info) {
     const hadRanges = this.hasRanges;
     this.info = info;
-    if (this.hasRanges && !hadRanges && !this.isPlaying) {
-      this.setSource(0);
-      attempt(() => this.seek(this.seconds));
-    }
+    if (!this.hasRanges || hadRanges || !this.frames) return;
+    const wasPlaying = this.isPlaying;
+    this.note.textContent = "";
+    attempt(async () => {
+      await this.seek(this.seconds);
+      if (wasPlaying) this.play();
+    });
   }
 
   setSource(startSeconds) {
@@ -100,7 +107,7 @@ export class Player extends EventTarget {
     this.setPosition(start, index);
     if (this.hasRanges && !this.video.error) {
       this.still.hidden = true;
-      if (this.isStream) this.setSource(0);
+      if (this.isStream || !this.video.getAttribute("src")) this.setSource(0);
       this.video.currentTime = (start + end) / 2 + this.offset;
     } else if (this.isPlaying) {
       this.setSource(start);
@@ -141,7 +148,7 @@ export class Player extends EventTarget {
       if (atEnd) this.video.currentTime = this.seconds + this.offset;
     } else {
       this.setSource(this.seconds);
-      this.video.onplaying = () => (this.still.hidden = true);
+      this.note.textContent = "Being converted for this browser…";
     }
     this.video.play().catch(() => {});
     this.setSpeed(this.video.playbackRate);

@@ -158,7 +158,7 @@ def test_a_second_interrupt_ends_at_once(finished_run: Path, videos: Path, tmp_p
         "        time.sleep(600)\n"
         "        time.sleep(600)\n"
         "main.main = hang\n"
-        "sys.argv = ['muybridge', 'predict']\n"
+        "sys.argv = ['muybridge', 'extract']\n"
         "sys.exit(entry.run())"
     )
     with subprocess.Popen(

@@ -120,7 +120,7 @@ def _draw_figure(chart: Chart, canvas: _Canvas) -> Figure:
         case LineChart():
             height = 300 if canvas.is_wide else 250
         case IntervalChart():
-            height = 72 + 30 * len(chart.labels)
+            height = 66 + 30 * len(chart.labels)
         case MatrixChart():
             cell, labels = (_MAX_CELL_PIXELS, 170) if canvas.is_wide else (_MAX_CELL_PIXELS // 2, 120)
             height = min(620 if canvas.is_wide else 328, labels + cell * len(chart.labels))
@@ -135,7 +135,6 @@ def _draw_figure(chart: Chart, canvas: _Canvas) -> Figure:
             _draw_intervals(axes, chart, canvas)
         case MatrixChart():
             _draw_matrix(axes, chart, canvas)
-    figure.draw_without_rendering()  # the first layout may cut labels, whose sizes the next one knows
     return figure
 
 
@@ -197,7 +196,7 @@ def _draw_intervals(axes: Axes, chart: IntervalChart, canvas: _Canvas) -> None:
     axes.plot(chart.values, positions, color=color, linestyle="none", marker="o", markersize=7)
     axes.set_yticks(positions, [_shorten_label(label, 44 if canvas.is_wide else 18) for label in chart.labels])
     axes.set_ylim(len(chart.labels) - 0.4, -0.6)
-    axes.set_xlabel(sanitize_text(chart.x_label))
+    axes.set_xlabel(sanitize_text(chart.x_label), loc="right")  # beside long names the axis is shorter than its label
     axes.grid(visible=False, axis="y")
 
 

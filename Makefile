@@ -5,12 +5,16 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # One thread a process: the tests are many small networks, and two of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo check test test-long test-browser test-soak test-mutants test-gpu test-oldest audit release docs clean
+.PHONY: setup demo studio check test test-long test-browser test-soak test-mutants test-gpu test-oldest audit release docs clean
 
 setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(INSTALL) .
+	touch $@
+
+.venv/.studio: .venv/.ready
 	$(INSTALL) '.[studio]'
 	touch $@
 
@@ -33,6 +37,9 @@ setup: .venv/.ready  ## the library and the command in .venv
 .venv/.docs: .venv/.ready
 	$(INSTALL) '.[docs]'
 	touch $@
+
+studio: .venv/.studio  ## the page for watching, annotating and training; FOLDER=my_videos
+	$(BIN)/muybridge studio $(or $(FOLDER),.)
 
 demo: setup  ## generate videos, train, score, predict and report, in minutes
 	$(BIN)/muybridge demo

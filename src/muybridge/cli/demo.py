@@ -54,7 +54,9 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
         _print_segments(untrimmed)
     _report_progress(f"\n5. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
-    _report_progress(f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}   (in the browser)")
+    _report_progress(
+        f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}   (in the browser; needs muybridge[studio])"
+    )
     _report_progress(
         "next: muybridge train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -181,6 +182,7 @@ class _Printer:
     socket: LiveSocket | None
     hooks: HookRunner
     last_label: str | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)  # breaks are told by the thread that reads
 
     def add_window(self, window: LiveWindow) -> None:
         """A window, and the events that it decides."""
@@ -204,8 +206,9 @@ class _Printer:
 
     def add_break(self, sentence: str) -> None:
         """The stream broke off."""
-        print_line(sentence, error=True)
-        self._write({"type": "connection", "detail": sentence})
+        with self.lock:
+            print_line(sentence, error=True)
+            self._write({"type": "connection", "detail": sentence})
 
     def finish(self, counts: LiveCounts, delays: list[float]) -> None:
         """Ends the events that go on, and says what was done."""
@@ -236,8 +239,9 @@ class _Printer:
         self.hooks.run(event)
 
     def _write(self, values: dict[str, Any]) -> None:
-        if self.is_json:
-            print_line(json.dumps(values))
-        for sink in (self.file, self.socket):
-            if sink:
-                sink.add(values)
+        with self.lock:
+            if self.is_json:
+                print_line(json.dumps(values))
+            for sink in (self.file, self.socket):
+                if sink:
+                    sink.add(values)

@@ -127,7 +127,7 @@ def open_pictures(path: str | Path) -> PictureSequence:
         if (stored := StoredPictures.open(path)) is not None:
             return _make_picture_sequence(stored)
         return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
-    except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
+    except (*_ARCHIVE_ERRORS, *_PICTURE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 

@@ -61,7 +61,7 @@ def test_brackets_in_names_are_shown_as_they_are(motions: Path, tmp_path: Path, 
     (tmp_path / "[red]data" / "train" / "loose.mp4").write_bytes(b"")
     changes = {"training.epochs": 0.1}
     told = cli("train", "--data", tmp_path / "[red]data", "--config", config(tmp_path, changes), "-o", tmp_path / "run")
-    assert f"1 videos directly in {tmp_path / '[red]data' / 'train'} have no class folder" in told.err
+    assert f"1 video directly in {tmp_path / '[red]data' / 'train'} has no class folder" in told.err
 
 
 def test_a_few_unreadable_clips_end_in_code_3_and_are_named(

@@ -10,6 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 setup: .venv/.ready  ## the library and the command in .venv
 
 .venv/.ready: pyproject.toml constraints.txt
+	@echo "installing the library and what it needs, PyTorch among them, into .venv: a minute or more without a word"
 	$(PYTHON) -m venv .venv
 	$(INSTALL) .
 	touch $@

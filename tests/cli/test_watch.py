@@ -82,6 +82,7 @@ def test_a_stream_is_watched_with_hooks(finished_run: Path, tmp_path: Path, cli:
     [
         (("x.txt.mp4", "-o", "x.parquet"), "expected a file that ends in .jsonl, .csv, .srt"),
         (("absent.mp4",), "absent.mp4"),
+        (("udp://127.0.0.1:9", "--source-fps", 5), "--source-fps is for frames stored without a rate"),
         (("a.mp4", "--off", 0.9), "off is 0.9, expected at most on"),
         (("a.mp4", "--on", 2), "on"),
     ],

@@ -184,3 +184,14 @@ def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(
     )
     assert Path(usual).name == Path(best).name == "test.parquet"
     assert Path(last).name.startswith("test-data-")
+
+
+def test_a_run_of_a_fold_of_its_own_is_compared(run: Path, tmp_path: Path) -> None:
+    """A run of `muybridge folds --by video -k 3` is compared by its own fold; its data has no official folds."""
+    settings = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))
+    settings |= {"fold": 1, "num_folds": 3, "fold_by": "video"}
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    own = open_data(str(tmp_path / "list.csv"), fold=1, num_folds=3, fold_by="video")
+    write_run_videos(run, RunVideos.from_manifest(own))
+    assert find_overlap(run, own.select_split("test")).problem == ""
+    assert find_overlap(run, own.select_split("train")).num_training == len(own.select_split("train")) > 0

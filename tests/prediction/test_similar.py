@@ -137,6 +137,21 @@ def test_a_moment_or_labels_with_an_output(tmp_path: Path, cli: Callable[..., An
     assert "both or neither" in told.err or "one of the two" in told.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("x.mp4", "--neighbors", 2), "--neighbors is for --labels"),
+        (("--labels", "l.csv", "-o", "y.csv", "--top", 2), "--top is for the windows like a MOMENT"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(
+    tmp_path: Path, cli: Callable[..., Any], argv: tuple[Any, ...], sentence: str
+) -> None:
+    told = cli("similar", tmp_path / "f.parquet", *argv)
+    assert told.code == 2
+    assert sentence in told.err
+
+
 def test_extracted_features_are_an_index(
     finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -21,9 +21,9 @@ def similar(
     features: str,
     moment: str | None = None,
     *,
-    top: Annotated[int, Interval(ge=1, le=100_000)] = 20,
+    top: Annotated[int, Interval(ge=1, le=100_000)] | None = None,
     labels: str | None = None,
-    neighbors: Annotated[int, Interval(ge=1, le=1000)] = 5,
+    neighbors: Annotated[int, Interval(ge=1, le=1000)] | None = None,
     output: str | None = None,
     json: bool = False,
 ) -> int:
@@ -35,9 +35,9 @@ def similar(
     Args:
         features: A file of `muybridge extract RUN VIDEOS --step N`.
         moment: What to look for: match.mp4#10-12, or a whole video.
-        top: How many windows to name.
+        top: How many windows to name (default: 20).
         labels: A list of labelled segments (path, label, start_seconds, end_seconds); instead of MOMENT.
-        neighbors: With --labels: how many labelled windows vote.
+        neighbors: With --labels: how many labelled windows vote (default: 5).
         output: With --labels: the CSV file to write.
         json: Print JSON.
 
@@ -49,6 +49,10 @@ def similar(
         raise ValueError("name a MOMENT such as match.mp4#10-12 to find more of, or --labels to spread; one of the two")
     if (output is None) != (labels is None):
         raise ValueError("-o is the list that --labels makes; give both or neither")
+    if labels and top is not None:
+        raise ValueError("--top is for the windows like a MOMENT; leave it out with --labels")
+    if neighbors is not None and not labels:
+        raise ValueError("--neighbors is for --labels; add it, or leave --neighbors out")
     if output:
         check_output_file(Path(output))
 
@@ -56,9 +60,9 @@ def similar(
 
     index = read_feature_index(features)
     if labels and output:
-        return _spread_labels(index, labels, output, neighbors, json=json)
+        return _spread_labels(index, labels, output, neighbors or 5, json=json)
     assert moment is not None
-    matches = index.find_similar(index.find_rows(moment), top=top)
+    matches = index.find_similar(index.find_rows(moment), top=top or 20)
     if json:
         print_json([asdict(match) for match in matches])
     else:

@@ -163,6 +163,8 @@ def _open_source(
 
     preprocessing = recognizer.card.preprocessing
     if is_live_address(source):
+        if windows.source_fps is not None:
+            raise ValueError("--source-fps is for frames stored without a rate; a stream has a clock, so leave it out")
         return iterate_stream(source, preprocessing, counts, on_event=printer.add_break, should_stop=should_stop)
     video = resolve_input(source, preprocessing, recognizer.source, windows.source_fps)
     if video.error:

@@ -205,30 +205,43 @@ def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> O
     return overlap
 
 
-def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
-    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+def open_evaluation_data(card: Card, settings: EvaluateSettings, *, whole_files: bool = False) -> Manifest:
+    """The data of an evaluation. With `whole_files` it has all of the background, not as much as training draws.
 
-    Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
+    Raises ValueError as `open_data`.
     """
-    card.check_classifier()
-    data = open_data(
+    return open_data(
         settings.data,
         fold=settings.fold,
         columns=settings.columns,
         source_fps=settings.source_fps,
         time_origin=settings.time_origin or "picture",
-        background="drawn" if settings.background else "none",
+        background=("all" if whole_files else "drawn") if settings.background else "none",
         task=card.task,
         levels=card.classes if card.task == "ordinal" else (),
         num_folds=settings.num_folds,
         fold_by=settings.fold_by or "group",
         validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
     )
+
+
+def select_scored_split(data: Manifest, settings: EvaluateSettings) -> Manifest:
+    """The videos to score. Raises ValueError where the split has none."""
     manifest = data.select_split(settings.split)
     if len(manifest) == 0:
         raise ValueError(
             f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
         )
+    return manifest
+
+
+def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
+    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+
+    Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
+    """
+    card.check_classifier()
+    manifest = select_scored_split(open_evaluation_data(card, settings), settings)
     preprocessing = card.preprocessing
     is_regression = card.task == "regression"
     return EvaluationJob(

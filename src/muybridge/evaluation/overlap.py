@@ -18,12 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import read_run_videos
-from muybridge.datasets.splits import ValidationSplit
 from muybridge.files.run_folder import read_settings
-from muybridge.loading.open_data import open_data
+from muybridge.loading.open_data import open_data, read_data_options
 from muybridge.text import format_count
 
 _HASHED_BYTES = 1_048_576  # at each end of a file
@@ -76,15 +74,7 @@ def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
     """Compare the evaluated videos with those of a run folder. Data of the run that cannot be opened is a `problem`."""
     saved = read_settings(run / "settings.yaml")
     try:
-        own = open_data(
-            str(saved["data"]),
-            fold=saved.get("fold"),
-            columns=saved.get("columns", AS_VERSION_0_1),
-            source_fps=saved.get("source_fps"),
-            time_origin=saved.get("time_origin") or "picture",
-            background="drawn" if saved.get("background") else "none",
-            validation=ValidationSplit(int(saved.get("seed", 0)), str(saved.get("validation", "auto"))),
-        )
+        own = open_data(str(saved["data"]), **read_data_options(saved))
     except (ValueError, OSError) as error:
         return Overlap(problem=f"the data of the run cannot be opened ({error})")
     if _is_stored(own) != _is_stored(evaluated):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from muybridge.datasets.background import BackgroundMode, add_background, read_reviewed
 from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
@@ -44,6 +44,24 @@ class DataOptions(TypedDict, total=False):
     """Split the data into so many folds of its own (`datasets.cross_validation`)."""
     fold_by: FoldUnit
     """What these folds keep together."""
+
+
+def read_data_options(saved: Mapping[str, Any]) -> DataOptions:
+    """How a run reads its data, from its saved settings; those that an older version did not save have their meaning then."""
+    training = saved.get("training") or {}
+    seed = saved.get("seed", 0)
+    return {
+        "fold": saved.get("fold"),
+        "validation": ValidationSplit(seed if isinstance(seed, int) else 0, str(saved.get("validation") or "auto")),
+        "columns": saved.get("columns", AS_VERSION_0_1),
+        "source_fps": saved.get("source_fps"),
+        "time_origin": saved.get("time_origin") or "picture",
+        "background": "drawn" if saved.get("background") else "none",
+        "task": training.get("task") or "single_label",
+        "levels": tuple(training.get("levels") or ()),
+        "num_folds": saved.get("num_folds"),
+        "fold_by": saved.get("fold_by") or "group",
+    }
 
 
 def open_data(address: str, **options: Unpack[DataOptions]) -> Manifest:

@@ -24,8 +24,7 @@ import torch
 from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.splits import ValidationSplit
-from muybridge.evaluation.evaluate import use_training_splits
+from muybridge.evaluation.evaluate import open_evaluation_data, select_scored_split, use_training_splits
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
@@ -33,7 +32,6 @@ from muybridge.files.atomic import atomic_write, write_text
 from muybridge.files.parquet_file import read_parquet
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
-from muybridge.loading.open_data import open_data
 from muybridge.parsing import parse_json_object
 from muybridge.prediction.bouts import BOUT_COLUMNS, format_bouts
 from muybridge.prediction.clip_outputs import ClipRunner
@@ -55,6 +53,7 @@ from muybridge.settings import EvaluateSettings
 from muybridge.text import join_names
 from muybridge.video.media import MediaFiles
 from muybridge.weights.address import select_checkpoint
+from muybridge.weights.card import Card
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
@@ -145,12 +144,8 @@ def evaluate_timelines(
     loaded.card.check_single_label("evaluate --timeline")
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
-    data = _open_whole_files(settings).remap_labels(loaded.card.classes)
-    scored, validation = data.select_split(settings.split), data.select_split("validation")
-    if len(scored) == 0:
-        raise ValueError(
-            f"{settings.data} has no videos in the split {settings.split}; it has {', '.join(data.count_videos())}"
-        )
+    data = _open_whole_files(loaded.card, settings).remap_labels(loaded.card.classes)
+    scored, validation = select_scored_split(data, settings), data.select_split("validation")
     path = path or resolve_timelines_path(
         weights,
         settings.data,
@@ -194,23 +189,13 @@ def read_segments(path: Path) -> list[Segment]:
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
 
-def _open_whole_files(settings: EvaluateSettings) -> Manifest:
+def _open_whole_files(card: Card, settings: EvaluateSettings) -> Manifest:
     """The data of segments. Raises ValueError for prepared data, and where a file has segments in several splits."""
     if is_prepared(settings.data):
         raise ValueError(
             f"{settings.data} is prepared data, which holds segments and not whole videos; give the list it was made from"
         )
-    data = open_data(
-        settings.data,
-        fold=settings.fold,
-        columns=settings.columns,
-        source_fps=settings.source_fps,
-        time_origin=settings.time_origin or "picture",
-        background="all" if settings.background else "none",
-        num_folds=settings.num_folds,
-        fold_by=settings.fold_by or "group",
-        validation=ValidationSplit(settings.seed or 0, settings.validation or "auto"),
-    )
+    data = open_evaluation_data(card, settings, whole_files=True)
     _check_whole_files(data)
     return data
 

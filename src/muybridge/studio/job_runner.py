@@ -42,8 +42,8 @@ class _Runner:
     def run(self) -> None:
         """Wait for the turn of the job, then run it."""
         signal.signal(signal.SIGTERM, self._handle_stop)
-        self._write("queued")
         try:
+            self._write("queued")  # names this process, which may be asked to stop from here on
             with Path(self.description["queue"]).open("a") as queue:
                 fcntl.flock(queue, fcntl.LOCK_EX)
                 self._run_command()

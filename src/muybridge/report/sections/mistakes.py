@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.splits import ValidationSplit
-from muybridge.loading.open_data import DataOptions
+from muybridge.loading.open_data import read_data_options
 from muybridge.models.network import VideoResNet
 from muybridge.records import VideoError
 from muybridge.report.clip_images import ScoredClipReader, encode_animation, encode_still, open_scored_clips
@@ -55,13 +54,9 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
         )
     header = run.evaluations[0].video_scores.header
     is_training_data = run.settings and address == run.data
-    options: DataOptions = {"validation": _read_validation_split(run, rule=bool(is_training_data))}
-    if is_training_data:
-        options["columns"] = run.settings.get("columns", AS_VERSION_0_1)
-        options["source_fps"] = run.settings.get("source_fps")
-        options["background"] = "drawn" if run.settings.get("background") else "none"
-        options["num_folds"] = run.settings.get("num_folds")
-        options["fold_by"] = run.settings.get("fold_by", "group")
+    options = read_data_options(run.settings)
+    if not is_training_data:
+        options = {"validation": ValidationSplit(options["validation"].seed)}
     try:
         reader = open_scored_clips(address, header, **options)
     except (ValueError, OSError, ImportError) as error:
@@ -69,12 +64,6 @@ def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = 
             raise
         return ReportClips(None, f"The clips are not shown: {error}; give the data with --data.")
     return ReportClips(replace(reader, network=_find_network(run)))
-
-
-def _read_validation_split(run: RunRecord, *, rule: bool) -> ValidationSplit:
-    """The draw of a run's validation split; its rule is one for the run's own data."""
-    seed, saved = run.settings.get("seed", 0), run.settings.get("validation")
-    return ValidationSplit(seed if isinstance(seed, int) else 0, str(saved) if rule and saved is not None else "auto")
 
 
 def _find_network(run: RunRecord) -> VideoResNet | None:

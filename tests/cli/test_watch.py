@@ -1,4 +1,4 @@
-"""`muybridge watch` from outside: a file as if live, a stream, events, outputs, hooks, the web socket."""
+"""`muybridge watch` from outside: a file as if live, a stream, events, outputs, hooks, the WebSocket."""
 
 from __future__ import annotations
 

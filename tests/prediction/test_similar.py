@@ -51,7 +51,7 @@ def test_windows_have_the_length_of_a_clip(index: FeatureIndex) -> None:
     assert np.linalg.norm(index.features_nd, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
 
 
-def test_a_moment_is_the_windows_centred_in_it(index: FeatureIndex) -> None:
+def test_a_query_is_the_windows_centred_in_it(index: FeatureIndex) -> None:
     assert index.find_rows("x.mp4#2-4").tolist() == [1, 2, 3]
     assert index.find_rows("x.mp4#2.1-2.2").tolist() == [1]  # the nearest one
     assert index.find_rows("y.mp4").tolist() == list(range(9, 15))
@@ -59,7 +59,7 @@ def test_a_moment_is_the_windows_centred_in_it(index: FeatureIndex) -> None:
         index.find_rows("z.mp4#1-2")
 
 
-def test_similar_moments_are_of_the_same_kind_and_do_not_overlap(index: FeatureIndex) -> None:
+def test_similar_windows_are_of_the_same_kind_and_do_not_overlap(index: FeatureIndex) -> None:
     moments = index.find_similar(index.find_rows("x.mp4#0.5-1.5"), top=2)
     assert {(moment.video, moment.start_seconds) for moment in moments} <= {("x.mp4", 2.0)} | {
         ("y.mp4", start) for start in (3.0, 4.0, 5.0)
@@ -100,7 +100,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_feature_index(tmp_path / "text.parquet")
 
 
-def test_the_command_finds_moments(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_the_command_finds_windows(tmp_path: Path, cli: Callable[..., Any]) -> None:
     path = write_index(tmp_path / "f.parquet", {"x.mp4": "aaabbb", "y.mp4": "cccaaa"})
     told = cli("similar", path, "x.mp4#0.5-1.5", "--top", 2)
     assert told.code == 0
@@ -131,7 +131,7 @@ def test_labels_are_spread_into_a_list_that_can_be_trained_on(tmp_path: Path, cl
 
 
 @pytest.mark.parametrize("argv", [(), ("x.mp4", "--labels", "l.csv"), ("--labels", "l.csv"), ("x.mp4", "-o", "y.csv")])
-def test_a_moment_or_labels_with_an_output(tmp_path: Path, cli: Callable[..., Any], argv: tuple[str, ...]) -> None:
+def test_a_query_or_labels_with_an_output(tmp_path: Path, cli: Callable[..., Any], argv: tuple[str, ...]) -> None:
     told = cli("similar", tmp_path / "f.parquet", *argv)
     assert told.code == 2
     assert "both or neither" in told.err or "one of the two" in told.err
@@ -141,7 +141,7 @@ def test_a_moment_or_labels_with_an_output(tmp_path: Path, cli: Callable[..., An
     ("argv", "sentence"),
     [
         (("x.mp4", "--neighbors", 2), "--neighbors is for --labels"),
-        (("--labels", "l.csv", "-o", "y.csv", "--top", 2), "--top is for the windows like a MOMENT"),
+        (("--labels", "l.csv", "-o", "y.csv", "--top", 2), "--top is for the windows like a QUERY"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(

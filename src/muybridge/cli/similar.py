@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def similar(
     features: str,
-    moment: str | None = None,
+    query: str | None = None,
     *,
     top: Annotated[int, Interval(ge=1, le=100_000)] | None = None,
     labels: str | None = None,
@@ -34,9 +34,9 @@ def similar(
 
     Args:
         features: A file of `muybridge extract RUN VIDEOS --step N`.
-        moment: What to look for: match.mp4#10-12, or a whole video.
+        query: The part of a video to search for, match.mp4#10-12, or a whole video.
         top: How many windows to name (default: 20).
-        labels: A list of labelled segments (path, label, start_seconds, end_seconds); instead of MOMENT.
+        labels: A list of labelled segments (path, label, start_seconds, end_seconds); instead of QUERY.
         neighbors: With --labels: how many labelled windows vote (default: 5).
         output: With --labels: the CSV file to write.
         json: Print JSON.
@@ -45,12 +45,12 @@ def similar(
         muybridge similar features.parquet videos/match.mp4#10-12
         muybridge similar features.parquet --labels videos/annotations.csv -o draft.csv
     """
-    if (moment is None) == (labels is None):
-        raise ValueError("name a MOMENT such as match.mp4#10-12 to find more of, or --labels to spread; one of the two")
+    if (query is None) == (labels is None):
+        raise ValueError("name a QUERY such as match.mp4#10-12 to find more of, or --labels to spread; one of the two")
     if (output is None) != (labels is None):
         raise ValueError("-o is the list that --labels makes; give both or neither")
     if labels and top is not None:
-        raise ValueError("--top is for the windows like a MOMENT; leave it out with --labels")
+        raise ValueError("--top is for the windows like a QUERY; leave it out with --labels")
     if neighbors is not None and not labels:
         raise ValueError("--neighbors is for --labels; add it, or leave --neighbors out")
     if output:
@@ -61,8 +61,8 @@ def similar(
     index = read_feature_index(features)
     if labels and output:
         return _spread_labels(index, labels, output, neighbors or 5, json=json)
-    assert moment is not None
-    matches = index.find_similar(index.find_rows(moment), top=top or 20)
+    assert query is not None
+    matches = index.find_similar(index.find_rows(query), top=top or 20)
     if json:
         print_json([asdict(match) for match in matches])
     else:

@@ -56,7 +56,7 @@ class EventArguments:
     off: Share = 0.4
     """A class ends when its probability is below this."""
     on_windows: Annotated[int, Interval(ge=1, le=100_000)] = 1
-    """So many windows in a row must be at or above --on."""
+    """Number of consecutive windows that must be at or above --on."""
     hooks: str | None = None
     """A YAML file: for each class a command (a list of arguments) or a webhook (docs/live.md)."""
 
@@ -66,11 +66,11 @@ class LiveOutputArguments:
     """output"""
 
     json: bool = False
-    """Print windows, events and breaks as JSON lines."""
+    """Print windows, events and lost connections as JSON lines."""
     output: str | None = None
     """Also write a file as it happens: .jsonl (everything), .csv or .srt (events)."""
     websocket: Annotated[int, Interval(ge=0, le=65535)] | None = None
-    """Also send the JSON lines to a web socket at this port of this machine; 0: any free port."""
+    """Also serve the JSON lines over a WebSocket at this port of this machine; 0: any free port."""
 
 
 def watch(
@@ -115,7 +115,7 @@ def watch(
         file = stack.enter_context(LiveFile(Path(output.output))) if output.output else None
         socket = stack.enter_context(LiveSocket(output.websocket)) if output.websocket is not None else None
         if socket:
-            print_line(f"web socket: {socket.address}", error=True)
+            print_line(f"WebSocket: {socket.address}", error=True)
         runner = stack.enter_context(HookRunner(hooks, lambda problem: print_line(problem, error=True)))
         printer = _Printer(
             EventDetector(recognizer.classes, hysteresis), recognizer, windows.top, output.json, file, socket, runner
@@ -174,7 +174,7 @@ def _open_source(
 
 @dataclass
 class _Printer:
-    """Writes windows, events and breaks to standard output, the file, the web socket and the hooks."""
+    """Writes windows, events and breaks to standard output, the file, the WebSocket and the hooks."""
 
     detector: EventDetector
     recognizer: Recognizer

@@ -26,7 +26,7 @@ class Hysteresis:
     off: Share = 0.4
     """... and ends when it is below this."""
     windows: Annotated[int, Interval(ge=1, le=100_000)] = 1
-    """So many windows in a row must be at or above `on`."""
+    """Number of consecutive windows that must be at or above `on`."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,6 +1,6 @@
-"""Where the windows and events of a stream go: JSON lines, CSV, SRT, or a web socket. Everything is written as it happens.
+"""Where the windows and events of a stream go: JSON lines, CSV, SRT, or a WebSocket. Everything is written as it happens.
 
-Input: windows and events. Output: lines. JSON lines hold all; CSV and SRT hold the events that have ended. The web socket
+Input: windows and events. Output: lines. JSON lines hold all; CSV and SRT hold the events that have ended. The WebSocket
 listens on this machine alone and sends the JSON lines to whoever names its token.
 """
 
@@ -63,7 +63,7 @@ class LiveFile:
 
 
 class LiveSocket:
-    """A web socket at ws://127.0.0.1:PORT/TOKEN that sends every line to all clients; slow ones are cut off."""
+    """A WebSocket at ws://127.0.0.1:PORT/TOKEN that sends every line to all clients; slow ones are cut off."""
 
     def __init__(self, port: int) -> None:
         try:

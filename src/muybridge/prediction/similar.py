@@ -1,7 +1,7 @@
 """Windows of videos that look alike, by the cosine of their features, and labels by nearest neighbours, before any training.
 
 Input: a features file with a window every few frames (`muybridge extract --step`), which is the index. Output: the windows
-most like a moment, or segments of every video, voted by the nearest labelled windows. The search is exact: one product of a
+most like a query, or segments of every video, voted by the nearest labelled windows. The search is exact: one product of a
 matrix and a vector.
 """
 
@@ -30,7 +30,7 @@ _BLOCK_ROWS = 4096  # rows compared with all labelled ones at once
 
 
 @dataclass(frozen=True)
-class Moment:
+class SimilarWindow:
     """A window of a video, and its cosine with what was looked for, -1 to 1."""
 
     video: str
@@ -52,17 +52,17 @@ class FeatureIndex:
     end_seconds: NDArray[np.float64]
     features_nd: NDArray[np.float32]
 
-    def find_rows(self, moment: str) -> NDArray[np.int64]:
-        """The windows centred in a moment, such as `match.mp4#10-12`, or of a whole video; the nearest one if there is none.
+    def find_rows(self, query: str) -> NDArray[np.int64]:
+        """The windows centred in a query, such as `match.mp4#10-12`, or of a whole video; the nearest one if there is none.
 
         Raises ValueError for a video that is not in the index.
         """
-        if moment in self.videos:
-            return self._get_rows(moment)
-        name = parse_segment_name(moment)
+        if query in self.videos:
+            return self._get_rows(query)
+        name = parse_segment_name(query)
         if name is None or name[0] not in self.videos:
             raise ValueError(
-                f"{moment} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
+                f"{query} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
                 f"{len(self.videos)} videos, whose names are as they were given to `muybridge extract`"
             )
         video, start, end = name
@@ -78,21 +78,21 @@ class FeatureIndex:
         middle = (start_seconds + min(end_seconds, float(self.end_seconds[rows].max()))) / 2
         return rows[[int(np.abs(centers - middle).argmin())]]
 
-    def find_similar(self, rows: NDArray[np.int64], *, top: int) -> list[Moment]:
+    def find_similar(self, rows: NDArray[np.int64], *, top: int) -> list[SimilarWindow]:
         """The `top` windows most like the mean of these, most similar first; none overlaps these or another one."""
         query = self.features_nd[rows].mean(axis=0)
         similarities = self.features_nd @ (query / max(float(np.linalg.norm(query)), 1e-12))
         is_free = np.ones(len(similarities), np.bool_)
         for row in rows.tolist():
             is_free &= ~self._overlaps(row)
-        matches: list[Moment] = []
+        matches: list[SimilarWindow] = []
         for row in np.argsort(-similarities, kind="stable").tolist():
             if len(matches) == top:
                 break
             if is_free[row]:
                 is_free &= ~self._overlaps(row)
                 matches.append(
-                    Moment(
+                    SimilarWindow(
                         self.videos[self.video_indices[row]],
                         float(self.start_seconds[row]),
                         float(self.end_seconds[row]),

@@ -2,8 +2,8 @@
 
 Input: weights of a small network trained on generated motions (`muybridge demo` leaves a run), and the folder of real video in
 MUYBRIDGE_REAL_VIDEO. Output: a JSON file with video@1 on the test split for every rate, factor and seed. All else is `--recipe
-own_videos`, but for half the batch and half the clips. Every training video is trained on, and the last weights are scored, so
-nothing is chosen by test videos.
+own_videos`, but for a quarter of the batch and of the clips. Every training video is trained on, and the last weights are
+scored, so nothing is chosen by test videos.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/fine_tuning_recipe.py --init demo/r2plus1d_10 -o benchmarks/results/NAME.json
 """
@@ -101,7 +101,7 @@ def write_results(output: Path, rows: list[dict[str, Any]]) -> None:
         output,
         {
             "what": "video@1 in percent on the 37 test videos of UT-Interaction, last weights, 10 clips a video",
-            "recipe": "own_videos, batches of 16, 166 clips an epoch; 83 training videos, no validation",
+            "recipe": "own_videos, batches of 8, 83 clips an epoch; 83 training videos, no validation",
             "cells": cells,
             "rows": rows,
             "environment": describe_environment(),

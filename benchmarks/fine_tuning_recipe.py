@@ -2,7 +2,7 @@
 
 Input: weights of a small network trained on generated motions (`muybridge demo` leaves a run), and the folder of real video in
 MUYBRIDGE_REAL_VIDEO. Output: a JSON file with video@1 on the test split for every rate, factor and seed. All else is `--recipe
-own_videos`, but for a quarter of the batch and of the clips. Every training video is trained on, and the last weights are
+own_videos`, but for smaller batches and an eighth of the clips. Every training video is trained on, and the last weights are
 scored, so nothing is chosen by test videos.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/fine_tuning_recipe.py --init demo/r2plus1d_10 -o benchmarks/results/NAME.json
@@ -24,7 +24,7 @@ from harness import describe_environment
 from muybridge.cli.main import main as run_command
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.files.atomic import write_json
-from muybridge.settings import EvaluateSettings, LoadingSettings
+from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 
 RATES, FACTORS = (0.001, 0.003, 0.01), (1, 10)
 BATCH, CLIPS_PER_EPOCH = (
@@ -59,10 +59,11 @@ def measure(data: Path, output: Path, init: str, *, rate: float, factor: float, 
             "rate_factors": (1.0, 1.0, 1.0, 1.0, 1.0, factor),
             "batch_size": BATCH,
             "clips_per_epoch": CLIPS_PER_EPOCH,
+            "epochs": EPOCHS,
         },
         loading=READER,
     )
-    settings = EvaluateSettings(data=str(data), loading=READER)
+    settings = EvaluateSettings(data=str(data), loading=READER, evaluation=EvaluationSettings(clips=NUM_TEST_CLIPS))
     accuracy = evaluate_split(str(output / "last.safetensors"), settings, output / "scores" / "test.parquet").accuracy
     return {
         "rate": rate,
@@ -100,8 +101,8 @@ def write_results(output: Path, rows: list[dict[str, Any]]) -> None:
     write_json(
         output,
         {
-            "what": "video@1 in percent on the 37 test videos of UT-Interaction, last weights, 10 clips a video",
-            "recipe": "own_videos, batches of 8, 83 clips an epoch; 83 training videos, no validation",
+            "what": "video@1 in percent on the 37 test videos of UT-Interaction, last weights, 5 clips a video",
+            "recipe": "own_videos, but 6 epochs of 83 clips in batches of 8; 83 training videos, no validation",
             "cells": cells,
             "rows": rows,
             "environment": describe_environment(),

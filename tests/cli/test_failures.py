@@ -20,6 +20,9 @@ from muybridge.cli.failures import describe_shortage
         (MemoryError(), "the memory ran out"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), "the memory ran out"),
         (ImportError("libx.so: failed to map segment from shared object"), "the memory ran out"),
+        (SystemError("error return without exception set"), "the memory ran out"),
+        (RuntimeError("could not create a primitive"), "the memory ran out"),
+        (RuntimeError("can't start new thread"), "the system starts no more processes or threads"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "the file is larger than the system allows"),
     ],
 )

@@ -25,7 +25,7 @@ _TOO_MANY_FILES = (
     "too many files are open; raise the limit with `ulimit -n 4096` or lower loading.workers, then run the same command "
     "again (a training run with --resume)"
 )
-_TOO_MANY_PROCESSES = "the system starts no more processes; lower loading.workers, or raise the limit with `ulimit -u`"
+_TOO_MANY_PROCESSES = "the system starts no more processes or threads; lower loading.workers, or raise the limits of `ulimit -u` and `ulimit -v`"
 _SENTENCE_BY_ERRNO = {
     errno.ENOSPC: _DISK_FULL,
     errno.EDQUOT: _DISK_FULL,
@@ -44,6 +44,11 @@ _SENTENCE_BY_PHRASE = {
     "can't allocate memory": _MEMORY_FULL,
     "std::bad_alloc": _MEMORY_FULL,
     "failed to map segment from shared object": _MEMORY_FULL,
+    "could not create a primitive\n": _MEMORY_FULL,  # oneDNN, which compiles kernels into memory
+    "without exception set": _MEMORY_FULL,  # an extension in C that could not allocate
+    "without setting an exception": _MEMORY_FULL,
+    "can't start new thread": _TOO_MANY_PROCESSES,
+    "Resource temporarily unavailable": _TOO_MANY_PROCESSES,
 }
 
 
@@ -55,8 +60,8 @@ def describe_shortage(error: Exception) -> str | None:
         return _MEMORY_FULL
     if isinstance(error, OSError) and error.errno:
         return _SENTENCE_BY_ERRNO.get(error.errno)
-    if isinstance(error, ImportError | RuntimeError | OSError):  # an OSError of a worker process has lost its number
-        return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in str(error)), None)
+    if isinstance(error, ImportError | RuntimeError | OSError | SystemError):  # a worker's OSError has lost its number
+        return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in f"{error}\n"), None)
     return None
 
 

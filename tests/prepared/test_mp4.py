@@ -137,9 +137,19 @@ def test_the_header_is_what_the_standard_says() -> None:
     samples = [len(text).to_bytes(4, "big") + text for text in map(bytes.fromhex, slices)]
     gops = b"".join(samples[:2]), samples[2]
     no_date, u64_0, matrix = "00" * 16, "00" * 8, "00010000" + "00" * 12 + "00010000" + "00" * 12 + "40000000"
-    avcc = box("avcC", "01 640a0b ff e1 0004", sequence, "01 0002", picture, "fd f8 f8 00")  # 4:2:0, 8 bits, lengths of 4
+    avcc = box(
+        "avcC", "01 640a0b ff e1 0004", sequence, "01 0002", picture, "fd f8 f8 00"
+    )  # 4:2:0, 8 bits, lengths of 4
     avc1 = box(
-        *("avc1", "00" * 6, "0001", "00" * 16, "0042 0030", "00480000 00480000 00000000", "0001"),  # 72 dpi, a frame a sample
+        *(
+            "avc1",
+            "00" * 6,
+            "0001",
+            "00" * 16,
+            "0042 0030",
+            "00480000 00480000 00000000",
+            "0001",
+        ),  # 72 dpi, a frame a sample
         *("00" * 32, "0018 ffff", avcc),  # no name of a compressor; depth 24, no color table
     )
 
@@ -165,10 +175,29 @@ def test_the_header_is_what_the_standard_says() -> None:
             ),
         )
         track = box(  # flags: enabled, in the movie, in its preview
-            *("tkhd", "01000007", no_date, "00000001 00000000", u64_0[:-2] + "18", "00" * 16, matrix, "00420000 00300000"),
+            *(
+                "tkhd",
+                "01000007",
+                no_date,
+                "00000001 00000000",
+                u64_0[:-2] + "18",
+                "00" * 16,
+                matrix,
+                "00420000 00300000",
+            ),
         )
         movie = box(
-            *("mvhd", "01000000", no_date, "00000032", u64_0[:-2] + "18", "00010000 0100", "00" * 10, matrix, "00" * 24),
+            *(
+                "mvhd",
+                "01000000",
+                no_date,
+                "00000032",
+                u64_0[:-2] + "18",
+                "00010000 0100",
+                "00" * 10,
+                matrix,
+                "00" * 24,
+            ),
             "00000002",  # the number of the next track
         )
         digests = b"".join(hashlib.sha256(gop).digest()[:16] for gop in gops)

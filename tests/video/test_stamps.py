@@ -77,7 +77,11 @@ def test_a_still_picture_may_stand_and_is_named() -> None:
         ([7, 600_008], [7, 47], ("its clock jumps by 600 s before frame 1; the jump is left out",)),
         # A long frame lasts for more than 10 s and for more than 20 of the others.
         ([0, 40, 80, 10_080], [0, 40, 80, 10_080], ()),
-        ([0, 40, 80, 10_081], [0, 40, 80, 10_081], ("frame 2 is shown for 10.0 s, in which the picture does not change",)),
+        (
+            [0, 40, 80, 10_081],
+            [0, 40, 80, 10_081],
+            ("frame 2 is shown for 10.0 s, in which the picture does not change",),
+        ),
         ([0, 1000, 2000, 22_000], [0, 1000, 2000, 22_000], ()),
         (
             *([0, 1000, 2000, 22_001], [0, 1000, 2000, 22_001]),

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def test_rtsp_over_tcp(tmp_path: Path) -> None:
     pytest.importorskip("aio_rtsp_toolkit", reason="pip install aio-rtsp-toolkit")
     write_video(tmp_path / "a.mp4", 100, gop=10, options={"tune": "zerolatency"})
     port = find_free_port()
-    script = f"import asyncio, aio_rtsp_toolkit.server as s; asyncio.run(s.serve({str(tmp_path)!r}, '127.0.0.1', {port}))"
+    script = (
+        f"import asyncio, aio_rtsp_toolkit.server as s; asyncio.run(s.serve({str(tmp_path)!r}, '127.0.0.1', {port}))"
+    )
     with running(sys.executable, "-c", script):
         rows = wait_for_rows(f"rtsp://127.0.0.1:{port}/a.mp4", 20)
     indices = [index for index, _ in rows]
@@ -75,11 +78,12 @@ def test_srt_is_received_by_another_program(tmp_path: Path) -> None:
     srt_port = find_free_port(socket.SOCK_DGRAM)
     os.mkfifo(tmp_path / "pipe")
     receive = f"exec srt-live-transmit -q srt://127.0.0.1:{srt_port} file://con > {tmp_path / 'pipe'}"
-    with sending("udp", 200) as address:
-        with running("srt-live-transmit", "-q", address, f"srt://127.0.0.1:{srt_port}?mode=listener"):
-            time.sleep(0.5)
-            with running("sh", "-c", receive):
-                indices = [index for index, _ in read_indices_and_seconds(str(tmp_path / "pipe"), 20)]
+    with ExitStack() as stack:
+        address = stack.enter_context(sending("udp", 200))
+        stack.enter_context(running("srt-live-transmit", "-q", address, f"srt://127.0.0.1:{srt_port}?mode=listener"))
+        time.sleep(0.5)
+        stack.enter_context(running("sh", "-c", receive))
+        indices = [index for index, _ in read_indices_and_seconds(str(tmp_path / "pipe"), 20)]
     assert indices == list(range(indices[0], indices[0] + 20))
     try:
         next(read_live_frames(f"srt://127.0.0.1:{srt_port}", **SIZE, damage=DamageCount()))

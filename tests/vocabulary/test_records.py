@@ -1,8 +1,11 @@
 """Numbers that every network depends on, in the order of the channels."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
-from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, Preprocessing
+from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, FrameTimes, Preprocessing
 from muybridge.weights.catalogue import ENTRIES
 
 

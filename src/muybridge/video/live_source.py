@@ -107,7 +107,9 @@ def _open_live(address: str) -> Iterator[InputContainer]:
     elif scheme in _SCHEMES:
         options["protocol_whitelist"] = _NETWORK_PROTOCOLS
         if scheme in ("rtsp", "rtsps"):
-            options["rtsp_flags"] = "prefer_tcp"  # UDP loses packets behind most routers; some cameras offer nothing else
+            options["rtsp_flags"] = (
+                "prefer_tcp"  # UDP loses packets behind most routers; some cameras offer nothing else
+            )
         if scheme == "udp":
             options |= {"fifo_size": "65536", "overrun_nonfatal": "1"}
     elif is_live_address(address):
@@ -123,8 +125,8 @@ def _open_live(address: str) -> Iterator[InputContainer]:
         container = av.open(address, format=format_name, options=options, timeout=(_OPEN_SECONDS, _READ_SECONDS))
     except av.error.ProtocolNotFoundError as error:
         raise ValueError(
-            f"the stream cannot be opened: this FFmpeg was built without {scheme}://; let another program receive it and name - "
-            f"as the source{_RECEIVERS.get(str(scheme), '')}"
+            f"the stream cannot be opened: this FFmpeg was built without {scheme}://; let another program receive it and "
+            f"name - as the source{_RECEIVERS.get(str(scheme), '')}"
         ) from error
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError("unreadable", f"the stream cannot be opened ({error.strerror or error})") from error

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from muybridge.randomness import hash_to_fraction
-from muybridge.studio.annotation_records import SegmentMark, StudioRecord, TimeRange, VideoMarks
+from muybridge.studio.annotation_records import RejectedMark, SegmentMark, StudioRecord, TimeRange, VideoMarks
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
 Strategy = Literal["doubt", "margin", "windows", "marks", "rare", "random"]
@@ -88,7 +88,8 @@ def suggest(
 
 def _is_decided(segment: SegmentInfo, marks: VideoMarks) -> bool:
     """Whether at least half of a segment is marked as its class, or was rejected as that: also a part of a longer mark."""
-    decided = [mark for mark in (*marks.segments, *marks.rejected) if mark.label == segment.label]
+    marked: list[SegmentMark | RejectedMark] = [*marks.segments, *marks.rejected]
+    decided = [mark for mark in marked if mark.label == segment.label]
     return _measure_covered(segment, decided) >= _DECIDED_SHARE
 
 

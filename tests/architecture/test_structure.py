@@ -64,6 +64,8 @@ WITHOUT_TORCH = (
     "models.family",
     "cli.main",
     "studio.app",
+    "studio.browser_video",
+    "studio.examine",
     "cli.options",
     "cli.parser",
 )

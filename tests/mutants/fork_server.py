@@ -1,4 +1,8 @@
-"""Runs test modules in forks of a process that has imported the libraries: a line of JSON in, a line of JSON out."""
+"""Runs tests in forks of a process that has imported the libraries: a line of JSON in, a line of JSON out.
+
+In: the tests, a folder for what they write, the seconds that they may take, and where to write what is measured, or null.
+Whole test modules are measured; else the tests run in their order until one fails.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ import traceback
 from pathlib import Path
 
 
-def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str, float]:
+def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: str | None) -> tuple[str, float]:
     """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them."""
     start, before = time.monotonic(), sum(os.times()[2:4])
     pid = os.fork()
     if pid == 0:
-        _run_tests(tests, folder)
+        _run_tests(tests, folder, measured)
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended or time.monotonic() > start + limit_seconds:
@@ -34,7 +38,7 @@ def run_forked(tests: list[str], folder: str, limit_seconds: float) -> tuple[str
     return outcome, sum(os.times()[2:4]) - before
 
 
-def _run_tests(tests: list[str], folder: str) -> None:
+def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
     os.setsid()
     output = os.open(Path(folder, "output.txt"), os.O_WRONLY | os.O_CREAT)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -42,11 +46,20 @@ def _run_tests(tests: list[str], folder: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     import pytest
+    from measurement import Choice, Measurement
 
+    options = ["-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
     code = 1
     try:
-        options = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
-        code = pytest.main([*options, *tests])
+        if measured is None:
+            modules = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+            code = pytest.main(["-x", *options, *modules], plugins=[Choice(tests)])
+        else:
+            measurement = Measurement(Path.cwd() / "src" / "muybridge", Path(measured))
+            measurement.start()
+            pytest.main([*options, *tests], plugins=[measurement])
+            measurement.finish()
+            code = 0
     finally:
         if sys.exc_info()[0]:
             traceback.print_exc()
@@ -58,6 +71,7 @@ def _run_tests(tests: list[str], folder: str) -> None:
 def main() -> None:
     """Serve until standard input ends."""
     import av
+    import coverage
     import cv2
     import jsonargparse
     import matplotlib.pyplot
@@ -69,7 +83,7 @@ def main() -> None:
     import scipy.stats
     import torch
 
-    del av, cv2, jsonargparse, matplotlib, np, pyarrow, pydantic, pytest, rich, scipy, torch
+    del av, coverage, cv2, jsonargparse, matplotlib, np, pyarrow, pydantic, pytest, rich, scipy, torch
     for line in sys.stdin:
         print(json.dumps(run_forked(*json.loads(line))), flush=True)
 

@@ -7,6 +7,7 @@ Whole test modules are measured; else the tests run in their order until one fai
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,14 @@ import sys
 import time
 import traceback
 from pathlib import Path
+
+# What the tests import of others, and pytest's plugins: a second or three that no fork needs to spend.
+LIBRARIES = (
+    *("anyio.pytest_plugin", "hypothesis.extra.numpy", "pytest", "pytest_timeout", "xdist.plugin"),
+    *("av", "coverage", "cv2", "fsspec", "jsonargparse", "matplotlib.pyplot", "numpy", "PIL.Image", "pyarrow.compute"),
+    *("pyarrow.parquet", "pydantic", "rich.progress", "safetensors.torch", "scipy.stats", "torch"),
+    *("torch.distributed", "torch.utils.tensorboard"),
+)
 
 
 def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: str | None) -> tuple[str, float]:
@@ -49,6 +58,7 @@ def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
     from measurement import Choice, Measurement
 
     options = ["-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported already
     code = 1
     try:
         if measured is None:
@@ -70,20 +80,8 @@ def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import av
-    import coverage
-    import cv2
-    import jsonargparse
-    import matplotlib.pyplot
-    import numpy as np
-    import pyarrow.parquet
-    import pydantic
-    import pytest
-    import rich.progress
-    import scipy.stats
-    import torch
-
-    del av, coverage, cv2, jsonargparse, matplotlib, np, pyarrow, pydantic, pytest, rich, scipy, torch
+    for name in LIBRARIES:
+        importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(run_forked(*json.loads(line))), flush=True)
 

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from muybridge.evaluation.aggregate import VideoScores
+from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.multi_label import MultiLabelMetrics, compute_multi_label
 from muybridge.evaluation.ordinal import OrdinalMetrics, compute_ordinal
 from muybridge.evaluation.outputs import VideoOutputs
@@ -114,6 +116,15 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
         num_views=int(outputs.num_views.sum()),
         num_failed_views=int(outputs.num_failed_views.sum()),
     )
+
+
+def compute_metrics(
+    videos: VideoScores | VideoOutputs, *, num_bootstraps: int = NUM_BOOTSTRAPS
+) -> Accuracy | TaskMetrics:
+    """The accuracy of single_label, the metrics of other tasks. Raises ValueError if no video has a label or target."""
+    if isinstance(videos, VideoOutputs):
+        return compute_task_metrics(videos, num_bootstraps=num_bootstraps)
+    return compute_accuracy(videos)
 
 
 def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:

@@ -23,11 +23,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.outputs import VideoOutputs, average_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
     make_execution_metadata,
     make_part_settings,
+    read_any_scores,
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
@@ -110,6 +112,11 @@ def read_video_scores(path: Path) -> VideoScores:
     except PARQUET_ERRORS as error:
         cause = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+
+
+def read_any_video_scores(path: Path) -> VideoScores | VideoOutputs:
+    """As `read_video_scores`, for any task."""
+    return read_video_scores(path) if has_video_rows(path) else average_scores(read_any_scores(path))
 
 
 def has_video_rows(path: Path) -> bool:

@@ -48,6 +48,8 @@ def fuse(
         print_json(fusion.to_json())
     else:
         _print(fusion)
+        if output:
+            print_line(f"wrote {output}")
     for problem in fusion.problems:
         print_line(problem, error=True)
     return 3 if fusion.problems or fusion.metrics.num_failed_views else 0

@@ -147,7 +147,7 @@ def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:
                     targets[:, index],
                     name=name,
                     unit=head.get_unit(index),
-                    target_mean=(head.target_mean or ())[index],
+                    target_mean=head.known_target_mean[index] if head.known_target_mean else None,
                     num_bootstraps=num_bootstraps,
                 )
                 for index, name in enumerate(head.outputs)

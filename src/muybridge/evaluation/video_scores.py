@@ -23,11 +23,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.outputs import VideoOutputs, average_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
     make_execution_metadata,
     make_part_settings,
+    read_any_scores,
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
@@ -107,6 +109,11 @@ def read_video_scores(path: Path) -> VideoScores:
     """
     with refuse_damaged(f"{path} is not a Parquet file, or a damaged one; evaluate again"):
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
+
+
+def read_any_video_scores(path: Path) -> VideoScores | VideoOutputs:
+    """As `read_video_scores`, for any task."""
+    return read_video_scores(path) if has_video_rows(path) else average_scores(read_any_scores(path))
 
 
 def has_video_rows(path: Path) -> bool:

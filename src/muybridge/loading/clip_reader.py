@@ -20,7 +20,8 @@ from muybridge.prepared.dataset import check_frame_size, is_prepared, read_descr
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.prepared.stored_flow import can_use_stored_flow, make_stored_flow_view, select_stored_ticks
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, TimeOrigin, VideoError, YuvClip
-from muybridge.video.flow import FlowCache, compute_flow_view, import_opencv
+from muybridge.video.flow import compute_flow_view, import_opencv
+from muybridge.video.flow_fields import FlowCache
 from muybridge.video.flow_pictures import FlowPictures
 from muybridge.video.media import MediaFiles
 from muybridge.video.views import (

@@ -23,7 +23,7 @@ from annotated_types import Interval
 from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
@@ -267,8 +267,5 @@ def _read_manifest(address: str) -> pa.Table:
         content = _read_file(address, MANIFEST) if is_remote(address) else Path(address, MANIFEST)
     except FileNotFoundError as error:
         raise ValueError(f"there is no {address}/{MANIFEST} ({error}); prepare the data again") from error
-    try:
+    with refuse_damaged(f"{address}/{MANIFEST} cannot be read; prepare the data again"):
         return read_parquet(content)
-    except PARQUET_ERRORS as error:
-        cause = str(error).partition("\n")[0]
-        raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

@@ -141,11 +141,10 @@ class ShardFrameSource:
         Raises VideoError: missing, truncated or unreadable, also if a checksum is wrong.
         """
         index = self._get_index(video)
-        frame_indices = np.searchsorted(index.times.ticks, ticks)
-        if frame_indices.max() == len(index.times) or (index.times.ticks[frame_indices] != ticks).any():
+        if not index.times.has_frames_at(ticks):
             raise VideoError("unreadable", "the video has no frame at a time stamp of the clip")
         # Python integers from here on: for sixteen of them they are faster than numpy.
-        requested: list[int] = frame_indices.tolist()
+        requested: list[int] = np.searchsorted(index.times.ticks, ticks).tolist()
         buffer = _ClipBuffer(sorted(set(requested)), self.scale_height, self.scale_width)
         member = ShardMember.parse(video)
         for gops, last_frame in index.plan_decoding(list(buffer.slots)):

@@ -19,6 +19,7 @@ from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow, encode_flow_pictures
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.media import MediaFiles, probe_media
+from muybridge.video.planes import make_frame
 from muybridge.video.sampling import compute_sampling_grid, trim_frame_times
 
 GOP_FRAMES = 16  # between key frames: reading a random clip of 16 frames decodes 23.5 frames on average
@@ -159,17 +160,3 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     gop_options = f"keyint={GOP_FRAMES}:min-keyint={GOP_FRAMES}:scenecut=0:bframes=0:mbtree=0:rc-lookahead=0"
     encoder.options = {**_ENCODER_OPTIONS, "x264-params": f"{gop_options}:{color_options}"}
     return encoder
-
-
-def make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
-    """Frame number `index` of a clip for an encoder, with even height and width; the last row or column is repeated."""
-    _, height, width = block.luma_thw.shape
-    frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
-    for plane, pixels in zip(frame.planes, (block.luma_thw[index], *block.chroma_cthw[:, index]), strict=True):
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]  # a buffer
-        rows[: plane.height, : plane.width] = np.pad(
-            pixels, ((0, plane.height - pixels.shape[0]), (0, plane.width - pixels.shape[1])), mode="edge"
-        )
-    frame.pts = pts
-    frame.time_base = Fraction(1, 25)
-    return frame

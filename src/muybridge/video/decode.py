@@ -98,7 +98,7 @@ class VideoFiles:
         """
         index = self._get_index(video)
         unique_ticks, frame_indices = np.unique(ticks, return_inverse=True)
-        if not np.all(np.isin(unique_ticks, index.times.ticks)):
+        if not index.times.has_frames_at(unique_ticks):
             raise VideoError(
                 "unreadable", "the file has no frame at a requested time stamp: it changed while it was in use"
             )

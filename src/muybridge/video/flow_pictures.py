@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.records import VideoError
-from muybridge.video.flow import FlowCache, FlowField, chain_flows
+from muybridge.video.flow_fields import FlowCache, FlowField, chain_flows
 from muybridge.video.pictures import FLOW_NAME, StoredPictures, read_stored_picture
 
 _BOUND = 20.0  # pixels at the gray values 0 and 255

@@ -10,13 +10,22 @@ import pytest
 from numpy.typing import NDArray
 
 from gray_frames import GrayFrames
-from muybridge.loading.clip_reader import ClipReader, FlowReader, RgbReader, StoredFlowReader, create_clip_reader
+from muybridge.loading.clip_reader import (
+    ClipReader,
+    FlowReader,
+    RgbReader,
+    StoredFlowReader,
+    create_clip_reader,
+    open_clip_reader,
+    open_frame_source,
+)
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource
 from muybridge.prepared.stored_flow import compute_encoded_flow
 from muybridge.prepared.transcode import encode_h264
 from muybridge.randomness import make_generator
 from muybridge.records import FrameTimes, Preprocessing, VideoError
+from muybridge.video.media import MediaFiles
 from muybridge.video.sampling import compute_timestep_ticks, sample_dense_clips
 from muybridge.video.views import AnyView, View
 from stored import write_shard
@@ -55,6 +64,13 @@ def stack(view: AnyView | VideoError) -> NDArray[Any]:
 def test_the_modality_chooses_the_reader() -> None:
     assert isinstance(create_clip_reader(GrayFrames(4), shape()), RgbReader)
     assert isinstance(create_clip_reader(GrayFrames(4), shape(modality="flow")), FlowReader)
+
+
+def test_a_folder_that_is_not_prepared_is_read_file_by_file(tmp_path: Path) -> None:
+    """Prepared ones are read in `tests/prepared/test_prepare.py`."""
+    assert isinstance(open_frame_source(str(tmp_path), shape()), MediaFiles)
+    assert isinstance(open_clip_reader(str(tmp_path), shape()), RgbReader)
+    assert isinstance(open_clip_reader(str(tmp_path), shape(modality="flow")), FlowReader)
 
 
 @pytest.mark.parametrize("open_reader", [open_rgb, open_flow, open_stored_flow])

@@ -10,23 +10,42 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from muybridge.bounds import FramesPerSecond, FrameStep
 from muybridge.datasets.video_list import read_video_list
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_finite_table
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prediction.segments import parse_segment_name
-from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
+from muybridge.prediction.tables import FEATURES_SCHEMA, FORMAT, METADATA_KEY
 from muybridge.prediction.timeline import Segment, Window, merge_windows
-from muybridge.records import Preprocessing
+from muybridge.records import FLOW_FIELDS, Preprocessing, TimeOrigin
+from muybridge.text import join_names
 
-_BLOCK_ROWS = 4096  # rows compared with all labelled ones at once
+_BLOCK_ROWS = 1024  # rows compared with all labelled ones at once
+_MAX_SECONDS = 1e9
+_OPTIONAL_KEYS = ("source_fps", "time_origin", "precision", *FLOW_FIELDS)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Metadata of a features file (`tables.FeaturesWriter`) with a window every `step_frames` frames."""
+
+    format: int
+    model: str
+    preprocessing: Preprocessing
+    clips: None
+    step_frames: FrameStep
+    source_fps: FramesPerSecond | None = None
+    time_origin: TimeOrigin = "picture"
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -51,11 +70,12 @@ class FeatureIndex:
     start_seconds: NDArray[np.float64]
     end_seconds: NDArray[np.float64]
     features_nd: NDArray[np.float32]
+    time_origin: TimeOrigin = "picture"
 
     def find_rows(self, query: str) -> NDArray[np.int64]:
         """The windows centred in a query, such as `match.mp4#10-12`, or of a whole video; the nearest one if there is none.
 
-        Raises ValueError for a video that is not in the index.
+        Raises ValueError for a video that is not in the index, and a part that ends before it starts.
         """
         if query in self.videos:
             return self._get_rows(query)
@@ -65,12 +85,19 @@ class FeatureIndex:
                 f"{query} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
                 f"{len(self.videos)} videos, whose names are as they were given to `muybridge extract`"
             )
-        video, start, end = name
-        return self.find_rows_between(video, start or 0.0, np.inf if end is None else end)
+        start, end = name[1] or 0.0, np.inf if name[2] is None else name[2]
+        if not start < end:
+            raise ValueError(f"{query} is no part of a video: it ends before it starts")
+        if len(rows := self.find_rows_between(name[0], start, end)) == 0:
+            last = self.end_seconds[self._get_rows(name[0])].max()
+            raise ValueError(f"{query} is after the last window of the index, which ends at {last:.2f} s")
+        return rows
 
     def find_rows_between(self, video: str, start_seconds: float, end_seconds: float) -> NDArray[np.int64]:
-        """The windows of a video centred between two times, or the one nearest to their middle."""
+        """The windows of a video centred between two times, or the one nearest to their middle; none after the last one."""
         rows = self._get_rows(video)
+        if start_seconds >= self.end_seconds[rows].max():
+            return rows[:0]
         centers = (self.start_seconds[rows] + self.end_seconds[rows]) / 2
         inside = rows[(centers >= start_seconds) & (centers <= end_seconds)]
         if len(inside):
@@ -101,8 +128,10 @@ class FeatureIndex:
                 )
         return matches
 
-    def vote(self, label_by_row: Mapping[int, int], num_classes: int, *, num_neighbors: int) -> dict[str, list[Window]]:
-        """For each video its windows with the share of each class among the `num_neighbors` nearest labelled windows.
+    def vote(
+        self, label_by_row: Mapping[int, int], num_classes: int, *, num_neighbors: int
+    ) -> Iterator[tuple[str, list[Window]]]:
+        """Each video with its windows and the share of each class among their `num_neighbors` nearest labelled windows.
 
         A labelled window is not its own neighbour. Raises ValueError where fewer windows are labelled than neighbours wanted.
         """
@@ -113,24 +142,30 @@ class FeatureIndex:
             )
         labeled = np.array(sorted(label_by_row), np.int64)
         labels = np.array([label_by_row[row] for row in labeled.tolist()])
-        shares = np.empty((len(self.features_nd), num_classes))
-        for first in range(0, len(self.features_nd), _BLOCK_ROWS):
-            block = slice(first, first + _BLOCK_ROWS)
-            similarities = self.features_nd[block] @ self.features_nd[labeled].T
-            own = (labeled >= first) & (labeled < first + _BLOCK_ROWS)
-            similarities[labeled[own] - first, np.flatnonzero(own)] = -np.inf
-            nearest = np.argpartition(-similarities, num_neighbors - 1, axis=1)[:, :num_neighbors]
-            shares[block] = (labels[nearest][..., None] == np.arange(num_classes)).mean(axis=1)
-        return {
-            video: [
-                Window(float(self.start_seconds[row]), float(self.end_seconds[row]), tuple(shares[row].tolist()))
-                for row in self._get_rows(video).tolist()
-            ]
-            for video in self.videos
-        }
+        for video in self.videos:
+            rows = self._get_rows(video)
+            windows = []
+            for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
+                shares = np.zeros((len(block), num_classes))
+                nearest = labels[self._find_neighbors(block, labeled, num_neighbors)]
+                np.add.at(shares, (np.arange(len(block))[:, None], nearest), 1)
+                windows += [
+                    Window(float(self.start_seconds[row]), float(self.end_seconds[row]), tuple(share))
+                    for row, share in zip(block.tolist(), (shares / num_neighbors).tolist(), strict=True)
+                ]
+            yield video, windows
+
+    def _find_neighbors(
+        self, rows: NDArray[np.int64], labeled: NDArray[np.int64], num_neighbors: int
+    ) -> NDArray[np.int64]:
+        """For each row the positions in `labeled` of its nearest ones, itself left out: (rows, num_neighbors)."""
+        similarities = self.features_nd[rows] @ self.features_nd[labeled].T
+        similarities[rows[:, None] == labeled] = -np.inf
+        return np.argpartition(-similarities, num_neighbors - 1, axis=1)[:, :num_neighbors]
 
     def _get_rows(self, video: str) -> NDArray[np.int64]:
-        return np.flatnonzero(self.video_indices == self.videos.index(video))
+        index = self.videos.index(video)
+        return np.arange(*np.searchsorted(self.video_indices, [index, index + 1]))
 
     def _overlaps(self, row: int) -> NDArray[np.bool_]:
         overlaps: NDArray[np.bool_] = (
@@ -145,34 +180,44 @@ def read_feature_index(path: str | Path) -> FeatureIndex:
     """Read a features file as an index. Raises ValueError for another file, and for one without a window every few frames."""
     path = Path(path)
     try:
-        schema = pq.read_schema(path)
-        if not set(FEATURES_SCHEMA.names) <= set(schema.names):
-            raise ValueError(f"it has the columns {', '.join(schema.names)}")
-        metadata = schema.metadata or {}
-        table = read_parquet(path, FEATURES_SCHEMA.names)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a features file of `muybridge extract` ({error})") from error
-    settings = parse_json_object(metadata.get(METADATA_KEY, b"{}"), f"the metadata of {path}")
-    step_frames = settings.get("step_frames")
-    if not isinstance(step_frames, int) or len(table) == 0:
-        raise ValueError(
-            f"{path} has no windows along its videos; make it with `muybridge extract RUN VIDEOS --step 8 -o {path.name}`"
-        )
-    preprocessing = parse_record(
-        Preprocessing, settings["preprocessing"], f"the preprocessing of {path}", optional=None
-    )
+        table = read_finite_table(path, FEATURES_SCHEMA)
+    except ValueError as error:
+        raise ValueError(f"{error}; name a features file of `muybridge extract`") from error
+    header = _read_header(table, path)
     features = table["features"].combine_chunks()
-    features_nd = features.flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
-    if not np.isfinite(features_nd).all():
-        raise ValueError(f"{path} has features that are not finite; extract them again")
-    features_nd /= np.maximum(np.linalg.norm(features_nd, axis=1, keepdims=True), 1e-12)
+    if len(lengths := pc.unique(pc.list_value_length(features))) != 1 or lengths[0].as_py() == 0:
+        raise ValueError(
+            f"{path} has features of {join_names(lengths.to_pylist())} values, expected one number of them"
+        )
+    features_nd = features.flatten().to_numpy().reshape(len(table), -1)
+    norms = np.linalg.norm(features_nd.astype(np.float64), axis=1, keepdims=True)  # squares of large floats overflow
+    if not norms.all():
+        raise ValueError(f"{path} has features that are all 0, which are like nothing; check the weights")
+    features_nd = (features_nd / norms).astype(np.float32)
     names = table["video"].combine_chunks().dictionary_encode()
     video_indices = names.indices.to_numpy().astype(np.int32)
     starts = table["start_seconds"].to_numpy()
+    if np.abs(starts).max() > _MAX_SECONDS:
+        raise ValueError(
+            f"{path} has windows at {starts[np.abs(starts).argmax()]:g} s, expected at most {_MAX_SECONDS:g} s"
+        )
     order = np.lexsort((starts, video_indices))
     starts, video_indices = starts[order], video_indices[order]
-    spans = _compute_spans(starts, video_indices, preprocessing.clip_span / step_frames)
-    return FeatureIndex(tuple(names.dictionary.to_pylist()), video_indices, starts, starts + spans, features_nd[order])
+    spans = _compute_spans(starts, video_indices, header.preprocessing.clip_span / header.step_frames)
+    videos = tuple(names.dictionary.to_pylist())
+    return FeatureIndex(videos, video_indices, starts, starts + spans, features_nd[order], header.time_origin)
+
+
+def _read_header(table: pa.Table, path: Path) -> _Header:
+    """The metadata of a features file. Raises ValueError for another format, and for features of uniform clips."""
+    values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {values.get('format')!r}, expected {FORMAT}; extract it again")
+    if values.get("step_frames") is None or len(table) == 0:
+        raise ValueError(
+            f"{path} has no windows along its videos; make it with `muybridge extract RUN VIDEOS --step 8 -o {path.name}`"
+        )
+    return parse_record(_Header, values, f"the metadata of {path}", optional=_OPTIONAL_KEYS)
 
 
 def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[str, Segment]], list[str]]:
@@ -180,6 +225,11 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
 
     Raises ValueError for a damaged list, for segments with several labels, and where none is in a video of the index.
     """
+    if index.time_origin != "picture":
+        raise ValueError(
+            "the seconds of the index count by the clock of the container, those of labels from the first picture; extract the "
+            "features without --time-origin"
+        )
     rows = read_video_list(path)
     if rows.problems:
         line_number, problem = rows.problems[0]
@@ -195,8 +245,12 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
     ]
     if not match:
         raise ValueError(f"no segment of {path} is in a video of the index, such as {index.videos[0]}")
-    num_others = len(rows.rows) - len(match)
+    num_others, num_late = len(rows.rows) - len(match), 0
+    for video, segment in match:
+        num_late += len(index.find_rows_between(video, segment.start_seconds, segment.end_seconds)) == 0
     notes = [f"{num_others} segments of {path} are in videos that the index does not have."] if num_others else []
+    if num_late:
+        notes.append(f"{num_late} segments of {path} are after the last window of their video and are left out.")
     return match, [*rows.notes, *notes]
 
 
@@ -205,13 +259,16 @@ def spread_labels(
 ) -> dict[str, tuple[Segment, ...]]:
     """Segments of every video of the index by the votes of nearest labelled windows; a gap where no class has half of them."""
     classes = sorted({segment.label for _, segment in labeled})
+    labels = {label: index for index, label in enumerate(classes)}
     label_by_row = {
-        int(row): classes.index(segment.label)
+        int(row): labels[segment.label]
         for video, segment in labeled
         for row in index.find_rows_between(video, segment.start_seconds, segment.end_seconds)
     }
-    windows = index.vote(label_by_row, len(classes), num_neighbors=num_neighbors)
-    return {video: merge_windows(own, classes, minimum_probability=0.5) for video, own in windows.items()}
+    return {
+        video: merge_windows(windows, classes, minimum_probability=0.5)
+        for video, windows in index.vote(label_by_row, len(classes), num_neighbors=num_neighbors)
+    }
 
 
 def segments_to_list(segments: Mapping[str, Sequence[Segment]], folder: Path) -> str:
@@ -232,8 +289,7 @@ def _compute_spans(
 ) -> NDArray[np.float64]:
     """The duration of each window: so many steps from one start to the next, by the median step of its video."""
     spans = np.empty(len(starts))
-    for video in np.unique(video_indices):
-        rows = np.flatnonzero(video_indices == video)
+    for rows in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(video_indices)) + 1):
         steps = np.diff(starts[rows])
         spans[rows] = float(np.median(steps)) * steps_per_span if len(steps) else np.nan
     known = np.nanmedian(spans) if np.isfinite(spans).any() else 1.0

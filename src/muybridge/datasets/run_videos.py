@@ -82,10 +82,10 @@ def read_run_videos(folder: Path) -> RunVideos | None:
         table = read_finite_table(path, SCHEMA)
     except ValueError as error:
         raise ValueError(f"{error}; restore it, or start a new run with another -o") from error
-    header = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT}")
-    header = parse_record(_Header, header, f"the metadata of {path}")
+    values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {values.get('format')}, this version reads format {FORMAT}")
+    header = parse_record(_Header, values, f"the metadata of {path}")
     if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
         raise ValueError(f"{path} has the split {min(unknown)!r}, expected {' or '.join(SPLITS)}; restore it")
     return RunVideos(table.replace_schema_metadata(None), header.classes)

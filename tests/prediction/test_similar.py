@@ -186,7 +186,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_feature_index(write_index(tmp_path / "uniform.parquet", {"x.mp4": "abc"}, step_frames=None))
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(
-        ValueError, match=r"text.parquet is not a Parquet file.*; name a features file of `muybridge extract`"
+        ValueError,
+        match=r"text.parquet: the file is damaged, or not a Parquet file.*; name a features file of `muybridge extract`",
     ):
         read_feature_index(tmp_path / "text.parquet")
 

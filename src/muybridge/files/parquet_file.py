@@ -8,10 +8,11 @@ child process of limited memory reads the file first.
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,13 +21,31 @@ import pyarrow.parquet as pq
 
 from muybridge.files.limited_child import check_in_child
 from muybridge.files.parquet_pages import agrees_with_footer
-from muybridge.limits import TABLE_BYTES
+from muybridge.limits import TABLE_BYTES, raise_if_system_is_short
 from muybridge.text import join_names
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
 _MAX_BATCH_ROWS = 65_536
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a damaged file: OSError also without a fault of the system, the last for names that are no text."""
+_NO_THREAD = "Resource temporarily unavailable"
+
+
+@contextmanager
+def refuse_damaged(sentence: str) -> Iterator[None]:
+    """Inside the block, raise ValueError with `sentence` and the cause where pyarrow cannot read a file.
+
+    A shortage of memory, threads or descriptors stays MemoryError or OSError: it says nothing about a file of checked size.
+    """
+    try:
+        yield
+    except PARQUET_ERRORS as error:
+        raise_if_system_is_short(error)
+        if isinstance(error, MemoryError):
+            raise
+        if _NO_THREAD in str(error):
+            raise OSError(errno.EAGAIN, _NO_THREAD) from error
+        raise ValueError(f"{sentence} ({str(error).partition(chr(10))[0]})") from error
 
 
 def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
@@ -54,12 +73,9 @@ def read_finite_table(path: Path, schema: pa.Schema) -> pa.Table:
     a value, also within lists, and numbers that are not finite.
     """
     try:
-        problems = find_column_problems(pq.read_schema(path), schema)
-        table = None if problems else read_parquet(path, schema.names).select(schema.names)
-    except PARQUET_ERRORS as error:
-        raise ValueError(
-            f"{path} is not a Parquet file, or a damaged one ({str(error).partition(chr(10))[0]})"
-        ) from error
+        with refuse_damaged("the file is damaged, or not a Parquet file"):
+            problems = find_column_problems(pq.read_schema(path), schema)
+            table = None if problems else read_parquet(path, schema.names).select(schema.names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     problems += [] if table is None else filter(None, map(_find_value_problem, schema.names, table.columns))

@@ -23,6 +23,8 @@ from muybridge.video.pictures import is_stored_frames
 from muybridge.video.planes import read_orientation
 
 _JPEG_QUALITY = 85
+_BLOCK_FRAMES = 8  # decoded at once
+_MAX_BLOCK_PIXELS = 1 << 20  # of a frame: 13 MB a block
 _MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 # What Chromium and Firefox play by themselves: codec -> pixel formats, by the kind of container.
 _8_BIT = ("yuv420p",)
@@ -72,12 +74,33 @@ def render_frame(path: str, index: int | None, seconds: float | None, max_width:
         index = max(0, int(np.searchsorted(frame_seconds, (seconds or 0.0) + 5e-7, side="right")) - 1)
     if not 0 <= index < len(frame_seconds):
         raise ValueError(f"there is no frame {index}; the video has {len(frame_seconds)} frames, counted from 0")
-    files = _open_files()
-    files.files.scale_height, files.files.scale_width = _choose_size(path, max_width)
-    clip = files.read(path, files.read_frame_times(path).ticks[index : index + 1])
     target = io.BytesIO()
-    Image.fromarray(_convert_to_rgb(clip)).save(target, format="JPEG", quality=_JPEG_QUALITY)
+    rgb = _convert_to_rgb(*_read_frame(path, index, max_width))
+    Image.fromarray(rgb).save(target, format="JPEG", quality=_JPEG_QUALITY)
     return RenderedFrame(target.getvalue(), index, float(frame_seconds[index]))
+
+
+def _read_frame(path: str, index: int, max_width: int) -> tuple[YuvClip, int]:
+    """A clip that holds a frame, and which of its frames it is. Frames near by are decoded with it: steps are quick then."""
+    size = _choose_size(path, max_width)
+    if not is_stored_frames(Path(path)) and size[0] * size[1] <= _MAX_BLOCK_PIXELS:
+        try:
+            number, position = divmod(index, _BLOCK_FRAMES)
+            return _read_block(path, _read_change_time(path), number * _BLOCK_FRAMES, size), position
+        except VideoError:
+            pass  # one near by is damaged: this one alone
+    return _read_frames(path, slice(index, index + 1), size), 0
+
+
+@lru_cache(maxsize=2)
+def _read_block(path: str, change_time: int, first: int, size: tuple[int, int]) -> YuvClip:
+    return _read_frames(path, slice(first, first + _BLOCK_FRAMES), size)
+
+
+def _read_frames(path: str, indices: slice, size: tuple[int, int]) -> YuvClip:
+    files = _open_files()
+    files.files.scale_height, files.files.scale_width = size
+    return files.read(path, files.read_frame_times(path).ticks[indices])
 
 
 @cache
@@ -128,11 +151,11 @@ def _inspect_stream(path: str, change_time: int) -> _StreamProperties:
         return _StreamProperties(height, width, codec, pixel_format in playable.get(codec, ()))
 
 
-def _convert_to_rgb(clip: YuvClip) -> NDArray[np.uint8]:
-    """The first frame of a clip as RGB uint8 (H, W, 3)."""
+def _convert_to_rgb(clip: YuvClip, index: int) -> NDArray[np.uint8]:
+    """A frame of a clip as RGB uint8 (H, W, 3)."""
     height, width = clip.luma_thw.shape[1:]
-    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, 0], 2, axis=1), 2, axis=2)[:, :height, :width]
-    planes = np.stack([clip.luma_thw[0], chroma[0], chroma[1]], axis=-1).astype(np.float32)
+    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, index], 2, axis=1), 2, axis=2)[:, :height, :width]
+    planes = np.stack([clip.luma_thw[index], chroma[0], chroma[1]], axis=-1).astype(np.float32)
     planes -= np.array((0.0 if clip.full_range else 16.0, 128.0, 128.0), np.float32)
     matrix = (_FULL_RANGE_MATRICES if clip.full_range else _RGB_MATRICES)[clip.matrix]
     rgb = planes @ np.array(matrix, np.float32).T

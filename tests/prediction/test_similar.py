@@ -187,7 +187,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(
         ValueError,
-        match=r"text.parquet: the file is damaged, or not a Parquet file.*; name a features file of `muybridge extract`",
+        match=r"text.parquet: the file is damaged, or not .*; name a features file of",
     ):
         read_feature_index(tmp_path / "text.parquet")
 

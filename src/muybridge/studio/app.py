@@ -30,6 +30,7 @@ from muybridge.studio.routes import (
     jobs,
     predictions,
     projects,
+    similar,
     training,
     videos,
 )
@@ -51,6 +52,7 @@ _ROUTERS = (
     events.router,
     jobs.router,
     predictions.router,
+    similar.router,
     training.router,
 )
 

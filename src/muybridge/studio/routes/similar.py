@@ -127,7 +127,7 @@ def _start_neighbor_labels(studio: StudioServices, project: OpenProject, request
     }
     paths = [path for path in project.videos.list_paths() if FeatureStore(project.folder).has(path)]
     command = ["muybridge.studio.neighbor_job", "{job}"]
-    return project.jobs.start("predict", "labels by nearest neighbours", command, paths=paths, values=values)
+    return project.jobs.start("neighbors", "labels by nearest neighbours", command, paths=paths, values=values)
 
 
 def _describe(match: SimilarWindow, marks_by_path: Mapping[str, VideoMarks]) -> _SimilarWindowInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from videos import index_picture
@@ -86,6 +88,49 @@ def sending(protocol: str, num_frames: int, **options: Any) -> Iterator[str]:
         if server:
             server.close()
         thread.join(20)
+
+
+@contextmanager
+def publishing(num_frames: int) -> Iterator[str]:
+    """An RTSP server that sends over UDP alone, at the pace of the frames; yields its address."""
+    rtsp = pytest.importorskip("rtsp", reason="pip install rtsp-rs")
+    port = find_free_port()
+    server = rtsp.Server(f"127.0.0.1:{port}")
+    server.start()
+    stopped = threading.Event()
+
+    def run() -> None:
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.options = {"tune": "zerolatency", "x264-params": "repeat-headers=1"}
+        encoder.height, encoder.width, encoder.pix_fmt, encoder.gop_size = 48, 64, "yuv420p", 10
+        encoder.time_base, encoder.framerate = Fraction(1, FRAMES_PER_SECOND), Fraction(FRAMES_PER_SECOND)
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(index_picture(number, 48, 64), format="rgb24")
+            frame.pts = number
+            for packet in encoder.encode(frame):
+                server.send_frame(bytes(packet), 90_000 // FRAMES_PER_SECOND)
+            if stopped.wait(1 / FRAMES_PER_SECOND):
+                return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield f"rtsp://127.0.0.1:{port}/stream"
+    finally:
+        stopped.set()
+        thread.join(20)
+        server.stop()
+
+
+@contextmanager
+def running(*command: str) -> Iterator[None]:
+    """A program that runs meanwhile."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

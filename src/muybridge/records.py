@@ -157,6 +157,11 @@ class FrameTimes:
     def __len__(self) -> int:
         return len(self.ticks)
 
+    def has_frames_at(self, ticks: NDArray[np.int64]) -> bool:
+        """Whether a frame begins at each of `ticks`; as fast for a video of hours as for a clip."""
+        positions = self.ticks.searchsorted(ticks)
+        return bool((self.ticks.take(positions, mode="clip") == ticks).all())
+
     def to_seconds(self, tick: int) -> float:
         """Seconds from the first frame to `tick`."""
         return float((int(tick) - int(self.ticks[0])) * self.tick_seconds)

@@ -18,7 +18,7 @@ import pytest
 from videos import write_video
 
 PACKET_BYTES = 188
-LONG_SECONDS, SOAK_SECONDS = 120, 3600
+LONG_SECONDS, SOAK_SECONDS = 180, 3600
 
 
 class BadCamera:

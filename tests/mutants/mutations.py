@@ -42,7 +42,9 @@ _FUNCTIONS = {
     "min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list",
     "floor": "ceil", "ceil": "floor", "argmax": "argmin", "argmin": "argmax",
 }  # fmt: skip
-_SPEECH = {"print_line", "print", "log", "show_note", "warn"}  # calls that only speak to a person
+_SPEECH = {"print_line", "print", "show_note", "warn", "info", "warning"}  # calls that only speak to a person
+# What these arguments say shows in looks and wording only.
+_COSMETIC = {"color", "description", "dpi", "figsize", "fontsize", "indent", "linewidth", "title", "transient"}
 _MAX_SHOWN = 90
 
 
@@ -57,6 +59,11 @@ class Mutant:
     name: str
     node_index: int
     change_index: int
+
+    @property
+    def scope(self) -> str:
+        """The function or class, or `module`."""
+        return self.name.partition(": ")[0]
 
 
 def list_mutants(text: str) -> list[Mutant]:
@@ -95,6 +102,8 @@ def _list_places(tree: ast.Module) -> list[tuple[ast.AST, int, str]]:
 
     def visit(node: ast.AST, scope: tuple[str, ...]) -> None:
         if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom) or _speaks(node):
+            return
+        if isinstance(node, ast.keyword) and node.arg in _COSMETIC:
             return
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
@@ -173,7 +182,11 @@ def _change_call(call: ast.Call) -> Iterator[ast.AST]:
         case [first, second, *rest] if _may_swap(first, second) and name not in _FUNCTIONS and name != "isinstance":
             yield ast.Call(call.func, [second, first, *rest], call.keywords)
     for index, keyword in enumerate(call.keywords):
-        if keyword.arg is not None:
+        if (
+            keyword.arg is not None
+            and keyword.arg not in _COSMETIC
+            and not (name == "Thread" and keyword.arg == "name")
+        ):
             yield ast.Call(call.func, call.args, [*call.keywords[:index], *call.keywords[index + 1 :]])
 
 

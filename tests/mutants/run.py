@@ -1,21 +1,20 @@
 """`make test-mutants`: a sample of small changes to the code, each of which some test has to notice.
 
-    python tests/mutants/run.py [--count 400] [--seed 0] [--jobs 2] [--module video.sampling] [--minutes 90]
+    python tests/mutants/run.py [--count 400] [--seed 0] [--jobs 2] [--module video.sampling files] [--minutes 90]
 
 A mutant (`mutations`) is drawn from all packages that compute, in proportion to the places they have. Every mutant is written
-into a copy of the tree, and the tests of its module run there until one fails: the module's mirror first, then test modules
-that import it. Results are appended to build/mutants/results.jsonl as they come; a second run goes on where the first ended,
-and takes those mutants again whose module has changed, or which survived and whose tests have changed. `survivors.json` lists
+into a copy of the tree, and the tests that run its function run there until one fails. Which tests those are is measured once
+(`measurement`) and again for test modules that change. Results are appended to build/mutants/results.jsonl as they come; a
+second run goes on where the first ended, and takes those mutants again whose module has changed, or which survived and whose
+tests have changed. `survivors.json` lists
 the mutants that may survive, each with the reason. The exit code is 0 if at least 97 % of the others die.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
 import json
-import math
 import os
 import resource
 import shutil
@@ -31,11 +30,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
+from measurement import TestMap, get_file
 from mutations import Mutant, apply_mutant, list_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "mutants" / "results.jsonl"
+MEASUREMENTS = RESULTS.with_name("measurements.jsonl")
 SURVIVORS = Path(__file__).with_name("survivors.json")
 # Verbs, pages and benchmarks compute little of their own; a kernel for CUDA runs nowhere else.
 NOT_SAMPLED = ("cli", "bench", "studio", "__main__", "kernels.cuda", "kernels.triton_norm")
@@ -48,7 +50,7 @@ NOT_RUN = (
     "tests/fuzz",
     "tests/faults/test_soak",
 )
-MAX_TEST_MODULES = 5
+BATCH = 12  # test modules that are measured in one process
 MIN_SHARE = 0.97
 MEMORY_BYTES = 6 << 30  # of one test process: a mutant may ask for any amount
 
@@ -59,7 +61,6 @@ class Task:
 
     module: str
     mutant: Mutant
-    tests: tuple[str, ...]
 
     @property
     def identity(self) -> str:
@@ -97,57 +98,6 @@ def draw_sample(modules: dict[str, Path], count: int, seed: int) -> list[tuple[s
     return sorted(sample, key=rank)[:count]
 
 
-def find_tests(modules: dict[str, Path]) -> dict[str, tuple[str, ...]]:
-    """The test modules of each module, nearest first: its mirror, then those that import it, of its own folder first.
-
-    A module that no test imports is tested through the modules that import it.
-    """
-    imported_by_tests = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        name = str(path.relative_to(ROOT))
-        if not name.startswith(NOT_RUN):
-            imported_by_tests[name] = _read_imports(path)
-    importers = defaultdict(set)
-    for path in (ROOT / "src" / "muybridge").rglob("*.py"):
-        for imported in _read_imports(path):
-            importers[imported].add(".".join(path.relative_to(ROOT / "src" / "muybridge").with_suffix("").parts))
-    return {module: _choose_tests(module, imported_by_tests, importers) for module in modules}
-
-
-def _choose_tests(
-    module: str, imported_by_tests: dict[str, set[str]], importers: dict[str, set[str]]
-) -> tuple[str, ...]:
-    """Mirrors and importers of a module; where there are none, those of the modules that import it, and so on."""
-    names, reached = {module}, {module}
-    while reached:
-        mirrors = {_get_mirror(name) for name in reached} & imported_by_tests.keys()
-        wanted = mirrors | {name for name, imports in imported_by_tests.items() if imports & reached}
-        if wanted:
-            mirror = _get_mirror(module)
-            folder = mirror.rpartition("/")[0] + "/"
-            order = sorted(wanted, key=lambda name: (name != mirror, not name.startswith(folder), name))
-            return tuple(order[:MAX_TEST_MODULES])
-        reached = {importer for name in reached for importer in importers.get(name, ())} - names
-        names |= reached
-    folder = _get_mirror(module).rpartition("/")[0]  # reached by name only, as the package's own functions are
-    return tuple(sorted(name for name in imported_by_tests if name.startswith(f"{folder}/"))[:MAX_TEST_MODULES])
-
-
-def _get_mirror(module: str) -> str:
-    folder, _, stem = module.rpartition(".")
-    return f"tests/{folder.replace('.', '/') or 'vocabulary'}/test_{stem}.py"
-
-
-def _read_imports(path: Path) -> set[str]:
-    """The modules of the package that a file imports, without the package's name."""
-    imports = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("muybridge"):
-            imports.add(node.module.removeprefix("muybridge").lstrip("."))
-            imports |= {f"{node.module}.{alias.name}".removeprefix("muybridge.") for alias in node.names}
-    return imports
-
-
 class Tree:
     """A copy of the repository in which one module at a time is changed, and a process that runs tests there.
 
@@ -173,16 +123,28 @@ class Tree:
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES)),
         )
 
-    def run_tests(self, tests: tuple[str, ...], limit_seconds: float) -> tuple[str, float]:
+    def run_tests(self, tests: list[str], limit_seconds: float, measured: Path | None = None) -> tuple[str, float]:
         """`passed`, `failed`, `timed out` or `empty`, and the seconds that it took."""
+        if not tests:
+            return "empty", 0.0
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         temporary = self.folder / "tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        print(json.dumps([list(tests), str(temporary), limit_seconds]), file=self._server.stdin, flush=True)
+        request = [tests, str(temporary), limit_seconds, measured and str(measured)]
+        print(json.dumps(request), file=self._server.stdin, flush=True)
         outcome, seconds = json.loads(self._server.stdout.readline())
         return outcome, seconds
+
+    def measure(self, names: list[str]) -> dict[str, Any]:
+        """Of each test module its tests, their seconds and the functions that they run; see `measurement`."""
+        measured = self.folder / "measured.json"
+        measured.unlink(missing_ok=True)
+        outcome, _ = self.run_tests(names, 3600, measured)
+        if not measured.exists():
+            raise RuntimeError(f"{' '.join(names)} {outcome} without a mutant:\n{self.read_output()}")
+        return dict(json.loads(measured.read_text(encoding="utf-8")))
 
     def read_output(self) -> str:
         """The end of what the last tests wrote."""
@@ -230,62 +192,83 @@ def hash_files(*paths: Path) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
-def measure_tests(tree: Tree, results: Results, test: str) -> float | None:
-    """The seconds that a test module takes without a mutant; None where it fails: it cannot tell anything then."""
-    key = f"{test} {hash_files(ROOT / test)}"
-    known = results.get(key)
-    if known is None:
-        outcome, seconds = tree.run_tests((test,), 1200)
-        if outcome == "empty":  # all of its tests are long
-            seconds = math.nan
-        elif outcome != "passed":
-            print(f"{test} has {outcome} without a mutant and is left out:\n{tree.read_output()}", flush=True)
-            return None
-        results.add(key, seconds=round(seconds, 1))
-        known = {"seconds": seconds}
-    seconds = float(str(known["seconds"]))
-    return None if math.isnan(seconds) else seconds
+def list_test_modules() -> list[str]:
+    """The test modules that can notice a mutant."""
+    names = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    return [name for name in names if not name.startswith(NOT_RUN)]
 
 
-def judge(task: Task, path: Path, trees: SimpleQueue[Tree], results: Results, stop_at: float) -> str:
-    """The result of one mutant, known or found now; `not run` where it is not known after `stop_at`."""
-    tests = [ROOT / test for test in task.tests]
-    died, survived = f"{task.identity} {hash_files(path)}", f"{task.identity} {hash_files(path, *tests)}"
-    for key in (died, survived):
-        if known := results.get(key):
-            return str(known["outcome"])
-    if time.monotonic() > stop_at:
-        return "not run"
-    tree, outcome, seconds, num_run = trees.get(), "passed", 0.0, 0
+def measure_tests(trees: SimpleQueue[Tree], num_jobs: int) -> TestMap:
+    """Run the test modules that are new or have changed without a mutant, some at a time."""
+    known = Results(MEASUREMENTS)
+    keys = {name: f"{name} {hash_files(ROOT / name)}" for name in list_test_modules()}
+    wanted = [name for name, key in keys.items() if known.get(key) is None]
+
+    def measure(names: list[str]) -> None:
+        tree = trees.get()
+        try:
+            start = time.monotonic()
+            measured = tree.measure(names)
+            print(f"measured {len(names)} test modules, {time.monotonic() - start:.0f} s: {names[0]} ...", flush=True)
+        finally:
+            trees.put(tree)
+        for name in names:
+            entry = measured.get(name, {"tests": {}, "functions": [], "failed": []})
+            for test in entry.pop("failed"):
+                print(f"{test} fails without a mutant and is left out:\n{tree.read_output()}", flush=True)
+            known.add(keys[name], **entry)
+
+    with ThreadPoolExecutor(num_jobs) as pool:
+        list(pool.map(measure, [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]))
+    return TestMap({name: entry for name, key in keys.items() if (entry := known.get(key))})
+
+
+def judge(task: Task, path: Path, tests: list[str], seconds: float, trees: SimpleQueue[Tree], results: Results) -> str:
+    """The result of one mutant, known or found now."""
+    tree = trees.get()
     try:
-        for stage in (task.tests[:1], task.tests[1:]):  # most die of their mirror; the others need not be waited for
-            known = {test: measure_tests(tree, results, test) for test in stage if outcome == "passed"}
-            usable = {test: test_seconds for test, test_seconds in known.items() if test_seconds is not None}
-            if usable:
-                crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may use the machine
-                with tree.hold_mutant(task.mutant, path):
-                    outcome, more = tree.run_tests(tuple(usable), crowd * (3 * sum(usable.values()) + 60))
-                seconds, num_run = seconds + more, num_run + len(usable)
+        with tree.hold_mutant(task.mutant, path):
+            outcome, taken = tree.run_tests(tests, 3 * seconds + 20)
     finally:
         trees.put(tree)
-    if num_run == 0:
-        return "not run"
-    verdict = "survived" if outcome == "passed" else "died"
-    results.add(survived if outcome == "passed" else died, outcome=verdict, tests=outcome, seconds=round(seconds, 1))
-    print(f"{verdict:9}{seconds:6.1f} s  {task.identity}", flush=True)
+    verdict = {"passed": "survived", "empty": "survived"}.get(outcome, "died")
+    results.add(
+        make_key(task, path, tests if verdict == "survived" else []),
+        outcome=verdict,
+        tests=outcome,
+        seconds=round(taken, 1),
+    )
+    print(f"{verdict:9}{taken:6.1f} s  {task.identity}", flush=True)
     return verdict
 
 
+def make_key(task: Task, path: Path, tests: list[str]) -> str:
+    """Under what a result is kept: the mutant and the contents of its module and of test modules."""
+    return f"{task.identity} {hash_files(path, *(ROOT / name for name in sorted(set(map(get_file, tests)))))}"
+
+
 def run_all(tasks: list[Task], modules: dict[str, Path], num_jobs: int, stop_at: float) -> dict[str, str]:
-    """The outcome of every mutant, by its name."""
+    """The outcome of every mutant, by its name; `not run` where it is not known and the time is over."""
     results, trees = Results(RESULTS), SimpleQueue[Tree]()
     own = [Tree() for _ in range(num_jobs)]
     for tree in own:
         trees.put(tree)
+
+    def get_outcome(task: Task) -> str:
+        path = modules[task.module]
+        tests = test_map.choose(task.module, task.mutant.scope)
+        for key in (make_key(task, path, []), make_key(task, path, tests)):
+            if known := results.get(key):
+                return str(known["outcome"])
+        if time.monotonic() > stop_at:
+            return "not run"
+        return judge(task, path, tests, test_map.sum_seconds(tests), trees, results)
+
     outcomes = {}
     try:
+        test_map = measure_tests(trees, num_jobs)
         with ThreadPoolExecutor(num_jobs) as pool:
-            futures = {pool.submit(judge, task, modules[task.module], trees, results, stop_at): task for task in tasks}
+            futures = {pool.submit(get_outcome, task): task for task in tasks}
             try:
                 for future in as_completed(futures):
                     outcomes[futures[future].identity] = future.result()
@@ -312,7 +295,7 @@ def report(tasks: list[Task], outcomes: dict[str, str]) -> Iterator[str]:
     total = sum(counts.values(), Counter[str]())
     unexplained = [task for task in tasks if outcomes[task.identity] == "survived" and task.identity not in allowed]
     for task in unexplained:
-        yield f"not in survivors.json: {task.identity}\n    tests: {' '.join(task.tests)}"
+        yield f"not in survivors.json: {task.identity}"
     if total["not run"]:
         yield f"{total['not run']} have not run yet: the same line goes on with them"
     share = total["died"] / max(1, total["died"] + total["survived"])
@@ -327,14 +310,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--module", help="all mutants of the sample in one module, such as video.sampling")
+    parser.add_argument(
+        "--module", nargs="+", default=[""], help="only modules whose names begin so, such as video.sampling"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no mutant after so many minutes")
     args = parser.parse_args()
     start = time.monotonic()
     modules = list_modules()
-    tests = find_tests(modules)
     sample = draw_sample(modules, args.count, args.seed)
-    tasks = [Task(name, mutant, tests[name]) for name, mutant in sample if args.module in (None, name)]
+    tasks = [Task(name, mutant) for name, mutant in sample if name.startswith(tuple(args.module))]
     outcomes = run_all(tasks, modules, args.jobs, start + 60 * args.minutes)
     lines = list(report(tasks, outcomes))
     print(*lines, f"{(time.monotonic() - start) / 60:.0f} minutes", sep="\n")

@@ -61,6 +61,14 @@ def test_what_was_decided_is_left_out() -> None:
     assert {one.label for one in suggest([_video(elsewhere)], {}, "doubt", 10)} == {"walk", "sit"}
 
 
+def test_a_part_of_a_longer_mark_is_decided() -> None:
+    """Windows split a long action into several segments, each far below half of the mark."""
+    marks = VideoMarks(segments=(_mark("walk", 0, 60), _mark("sit", 4, 5.2), _mark("sit", 5.1, 6.1)))
+    assert suggest([_video(marks)], {}, "doubt", 10) == []
+    half = VideoMarks(segments=(_mark("walk", 0, 60), _mark("sit", 4, 5.2), _mark("sit", 5.1, 5.9)))
+    assert [one.label for one in suggest([_video(half)], {}, "doubt", 10)] == ["sit"]
+
+
 def test_disagreement_with_marks() -> None:
     marks = VideoMarks(segments=(_mark("sit", 0, 3), _mark("walk", 1, 2)))
     (walk,) = suggest([_video(marks)], {}, "marks", 10)

@@ -125,3 +125,28 @@ def test_children_are_limited_in_time_and_memory() -> None:
 def _count_frames(content: bytes) -> int:
     with av.open(io.BytesIO(content)) as container:
         return sum(1 for _ in container.decode(video=0))
+
+
+def test_frames_are_those_of_their_index_in_any_order(studio_client: StudioClient) -> None:
+    """Frames are decoded in blocks: around the borders, forth, back, and in two sizes."""
+    for index in (7, 8, 9, 8, 7, 0, 49, 48, 15, 16):
+        for width in (64, 32):
+            address = f"{studio_client.project}/frame?path=a.mp4&index={index}&max_width={width}"
+            response = studio_client.request("GET", address)
+            picture = np.asarray(Image.open(io.BytesIO(response.content)).convert("L"))
+            assert (read_index(picture), picture.shape[1]) == (index, width)
+
+
+def test_a_damaged_frame_does_not_take_its_neighbours(studio_client: StudioClient) -> None:
+    file = write_video(studio_client.folder / "damaged.mp4", 24, gop=1)
+    with av.open(str(file)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][10]
+    content = bytearray(file.read_bytes())
+    content[packet.pos + 8 : packet.pos + packet.size] = b"\xff" * (packet.size - 8)
+    file.write_bytes(content)
+    codes = {
+        index: studio_client.request("GET", f"{studio_client.project}/frame?path=damaged.mp4&index={index}").status_code
+        for index in (9, 10, 11)
+    }
+    file.unlink()
+    assert codes == {9: 200, 10: 400, 11: 200}

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from muybridge.randomness import make_generator
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, YuvClip
-from muybridge.video.flow import chain_flows, compute_flow_view, convert_frame_to_gray, farneback
+from muybridge.video.flow import compute_flow_view, convert_frame_to_gray, farneback
+from muybridge.video.flow_fields import chain_flows
 from muybridge.video.views import (
     FlowBatch,
     View,

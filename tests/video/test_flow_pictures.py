@@ -7,7 +7,7 @@ import pytest
 
 from flow_pictures import pack, write_flow_folder
 from muybridge.records import VideoError
-from muybridge.video.flow import chain_flows
+from muybridge.video.flow_fields import chain_flows
 from muybridge.video.flow_pictures import FlowPictures, open_flow_pictures
 from muybridge.video.media import MediaFiles
 

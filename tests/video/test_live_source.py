@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sys
 import threading
+import time
+from contextlib import ExitStack
 from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 
-from live_streams import find_free_port, sending
+from live_streams import find_free_port, publishing, running, sending
 from muybridge.records import VideoError
 from muybridge.video.live_source import DamageCount, hide_credentials, is_live_address, read_live_frames
 from videos import read_index, write_video
@@ -23,6 +27,16 @@ def read_indices_and_seconds(address: str, count: int, damage: DamageCount | Non
     return [(read_index(frame.planes.luma_thw[0]), frame.seconds) for frame in islice(frames, count)]
 
 
+def wait_for_rows(address: str, count: int) -> list[tuple[int, float]]:
+    """As `read_indices_and_seconds`, of a server that may still be starting."""
+    for _ in range(20):
+        try:
+            return read_indices_and_seconds(address, count)
+        except VideoError:
+            time.sleep(0.5)
+    return read_indices_and_seconds(address, count)
+
+
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_frames_come_in_order_with_the_clock_of_the_stream(protocol: str) -> None:
     with sending(protocol, 60) as address:
@@ -30,6 +44,54 @@ def test_frames_come_in_order_with_the_clock_of_the_stream(protocol: str) -> Non
     indices = [index for index, _ in rows]
     assert indices == list(range(indices[0], indices[0] + 20))
     assert [after[1] - before[1] for before, after in pairwise(rows)] == pytest.approx([0.04] * 19, abs=1e-3)
+
+
+@pytest.mark.long
+def test_rtsp_over_udp_from_a_camera_that_has_nothing_else() -> None:
+    with publishing(200) as address:
+        rows = wait_for_rows(address, 20)
+    indices = [index for index, _ in rows]
+    assert indices == list(range(indices[0], indices[0] + 20))
+    assert [after[1] - before[1] for before, after in pairwise(rows)] == pytest.approx([0.04] * 19, abs=1e-3)
+
+
+@pytest.mark.long
+def test_rtsp_over_tcp(tmp_path: Path) -> None:
+    pytest.importorskip("aio_rtsp_toolkit", reason="pip install aio-rtsp-toolkit")
+    write_video(tmp_path / "a.mp4", 100, gop=10, options={"tune": "zerolatency"})
+    port = find_free_port()
+    script = (
+        f"import asyncio, aio_rtsp_toolkit.server as s; asyncio.run(s.serve({str(tmp_path)!r}, '127.0.0.1', {port}))"
+    )
+    with running(sys.executable, "-c", script):
+        rows = wait_for_rows(f"rtsp://127.0.0.1:{port}/a.mp4", 20)
+    indices = [index for index, _ in rows]
+    assert indices == list(range(indices[0], indices[0] + 20))
+    assert [after[1] - before[1] for before, after in pairwise(rows)] == pytest.approx([0.04] * 19, abs=1e-3)
+
+
+@pytest.mark.long
+def test_srt_is_received_by_another_program(tmp_path: Path) -> None:
+    """As the refusal of srt:// says, where this FFmpeg has none; else by FFmpeg itself."""
+    if shutil.which("srt-live-transmit") is None:
+        pytest.skip("srt-live-transmit is not installed (Debian: srt-tools)")
+    srt_port = find_free_port(socket.SOCK_DGRAM)
+    os.mkfifo(tmp_path / "pipe")
+    receive = f"exec srt-live-transmit -q srt://127.0.0.1:{srt_port} file://con > {tmp_path / 'pipe'}"
+    with ExitStack() as stack:
+        address = stack.enter_context(sending("udp", 200))
+        stack.enter_context(running("srt-live-transmit", "-q", address, f"srt://127.0.0.1:{srt_port}?mode=listener"))
+        time.sleep(0.5)
+        stack.enter_context(running("sh", "-c", receive))
+        indices = [index for index, _ in read_indices_and_seconds(str(tmp_path / "pipe"), 20)]
+    assert indices == list(range(indices[0], indices[0] + 20))
+    try:
+        next(read_live_frames(f"srt://127.0.0.1:{srt_port}", **SIZE, damage=DamageCount()))
+    except ValueError as error:
+        assert "built without srt://" in str(error)
+        assert "srt-live-transmit srt://HOST:PORT file://con | muybridge watch -" in str(error)
+    except VideoError:
+        pass
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Numbers that every network depends on, in the order of the channels."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
-from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, Preprocessing
+from muybridge.records import FLOW_MEAN, FLOW_STD, RGB_MEAN, RGB_STD, FrameTimes, Preprocessing
 from muybridge.weights.catalogue import ENTRIES
 
 
@@ -33,3 +36,10 @@ def test_the_default_and_public_weights_use_these_numbers() -> None:
         expected = (FLOW_MEAN, FLOW_STD) if entry.is_flow else (RGB_MEAN, RGB_STD)
         expected = OTHERS.get(entry.name.split("-")[2], expected)
         assert (entry.preprocessing.mean, entry.preprocessing.std) == expected, entry.name
+
+
+def test_frames_begin_at_their_ticks_alone() -> None:
+    times = FrameTimes(np.array([0, 10, 25], np.int64), Fraction(1, 100), 30)
+    assert times.has_frames_at(np.array([25, 0, 0, 10]))
+    for tick in (-1, 5, 24, 26, 30, 1000):
+        assert not times.has_frames_at(np.array([0, tick])), tick

@@ -11,11 +11,11 @@ from muybridge.settings import (
     ClipSettings,
     EvaluationSettings,
     LoadingSettings,
-    TrainingSettings,
     TrainSettings,
     settings_to_dict,
 )
 from muybridge.training.given_settings import diff_settings
+from muybridge.training_settings import TrainingSettings
 
 
 def test_the_defaults_are_the_papers_recipe() -> None:

@@ -68,7 +68,7 @@ def evaluate(
     from muybridge.evaluation.overlap import OverlapError
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
     from muybridge.evaluation.task_metrics import TaskMetrics
-    from muybridge.evaluation.video_scores import read_video_scores
+    from muybridge.evaluation.video_scores import read_any_video_scores
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
@@ -98,7 +98,7 @@ def evaluate(
         return 0
     metrics = result.metrics
     if target and is_text:
-        write_scores_text(target, read_video_scores(result.path), result.to_json())  # single_label, or refused by name
+        write_scores_text(target, read_any_video_scores(result.path), result.to_json())
     if json:
         print_json(result.to_json())
     elif isinstance(metrics, TaskMetrics):
@@ -109,8 +109,8 @@ def evaluate(
         print_line(f"scores: {result.path}")
     else:
         _print(result, run)
-        if target and is_text:
-            print_line(f"wrote {target}")
+    if target and is_text and not json:
+        print_line(f"wrote {target}")
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 

@@ -65,7 +65,7 @@ class EnsembleArguments:
     """two networks"""
 
     with_: str | None = None
-    """Average the probabilities with those of this network, e.g. of optical flow."""
+    """Average the predictions with those of this network, e.g. of optical flow."""
     weights: tuple[Weight, Weight] | None = None
     """The weights of RUN and of --with (default: 1 1)."""
 

@@ -15,9 +15,12 @@ from muybridge.text import format_count, format_percent
 NUM_SHOWN_CLASSES = 20
 
 
-def print_task_metrics(metrics: TaskMetrics) -> None:
-    """Protocol, metrics with their intervals and what they are worth beside guessing, and the videos left out."""
-    print_line(f"{metrics.protocol.format_sentence()}; split {metrics.split}; task {metrics.task}")
+def print_task_metrics(metrics: TaskMetrics, sentence: str | None = None) -> None:
+    """Protocol, metrics with their intervals and what they are worth beside guessing, and the videos left out.
+
+    `sentence` replaces the protocol's.
+    """
+    print_line(f"{sentence or metrics.protocol.format_sentence()}; split {metrics.split}; task {metrics.task}")
     print_line()
     match metrics.metrics:
         case MultiLabelMetrics() as labels:

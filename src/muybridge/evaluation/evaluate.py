@@ -24,16 +24,15 @@ from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
-from muybridge.evaluation.metrics import Accuracy, compute_accuracy
-from muybridge.evaluation.outputs import compute_video_outputs
+from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.overlap import Overlap, OverlapError, find_overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
-from muybridge.evaluation.scores import read_any_scores, score_batch
+from muybridge.evaluation.scores import score_batch
 from muybridge.evaluation.scores_header import FORMAT, TARGETS_FORMAT, ScoresHeader
 from muybridge.evaluation.scores_path import resolve_scores_path
-from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
-from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.evaluation.task_metrics import TaskMetrics, compute_metrics
+from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_any_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.atomic import check_output_file
 from muybridge.files.run_folder import read_settings
@@ -98,9 +97,7 @@ class EvaluationJob:
 
     def compute_metrics(self, path: Path) -> Accuracy | TaskMetrics:
         """The accuracy or the metrics of the task, from the score file."""
-        if self.head is None:
-            return compute_accuracy(read_video_scores(path))
-        return compute_task_metrics(compute_video_outputs(read_any_scores(path)), num_bootstraps=self.num_bootstraps)
+        return compute_metrics(read_any_video_scores(path), num_bootstraps=self.num_bootstraps)
 
 
 @dataclass(frozen=True)

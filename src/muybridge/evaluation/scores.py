@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object
 from muybridge.records import STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
@@ -208,15 +208,13 @@ def read_any_scores(path: Path) -> Scores:
     if not path.is_file():
         raise ValueError(f"there is no score file {path}; `muybridge evaluate` writes one")
     try:
-        schema = pq.read_schema(path)
-        header = _parse_header(schema)
-        _check_columns(schema, header.schema)
-        names = header.schema.names
-        table = read_parquet(path, names).select(names).replace_schema_metadata(None)
-        return Scores(table, header)
-    except PARQUET_ERRORS as error:
-        cause = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+        with refuse_damaged("not a Parquet file, or a damaged one; evaluate again"):
+            schema = pq.read_schema(path)
+            header = _parse_header(schema)
+            _check_columns(schema, header.schema)
+            names = header.schema.names
+            table = read_parquet(path, names).select(names).replace_schema_metadata(None)
+            return Scores(table, header)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from muybridge.evaluation.aggregate import VideoScores
+from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.multi_label import MultiLabelMetrics, compute_multi_label
 from muybridge.evaluation.ordinal import OrdinalMetrics, compute_ordinal
 from muybridge.evaluation.outputs import VideoOutputs
@@ -116,6 +118,15 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
     )
 
 
+def compute_metrics(
+    videos: VideoScores | VideoOutputs, *, num_bootstraps: int = NUM_BOOTSTRAPS
+) -> Accuracy | TaskMetrics:
+    """The accuracy of single_label, the metrics of other tasks. Raises ValueError if no video has a label or target."""
+    if isinstance(videos, VideoOutputs):
+        return compute_task_metrics(videos, num_bootstraps=num_bootstraps)
+    return compute_accuracy(videos)
+
+
 def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:
     head, used = outputs.head, outputs.readable_mask & outputs.labeled_mask
     values, targets = outputs.values[used], outputs.targets[used]
@@ -136,7 +147,7 @@ def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:
                     targets[:, index],
                     name=name,
                     unit=head.get_unit(index),
-                    target_mean=(head.target_mean or ())[index],
+                    target_mean=head.known_target_mean[index] if head.known_target_mean else None,
                     num_bootstraps=num_bootstraps,
                 )
                 for index, name in enumerate(head.outputs)

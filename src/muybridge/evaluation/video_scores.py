@@ -23,15 +23,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.outputs import VideoOutputs, average_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
     make_execution_metadata,
     make_part_settings,
+    read_any_scores,
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
-from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size
+from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size, refuse_damaged
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 
@@ -105,11 +107,13 @@ def read_video_scores(path: Path) -> VideoScores:
 
     Raises ValueError where the file is missing, not Parquet, damaged, of another format, or incomplete.
     """
-    try:
+    with refuse_damaged(f"{path} is not a Parquet file, or a damaged one; evaluate again"):
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
-    except PARQUET_ERRORS as error:
-        cause = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+
+
+def read_any_video_scores(path: Path) -> VideoScores | VideoOutputs:
+    """As `read_video_scores`, for any task."""
+    return read_video_scores(path) if has_video_rows(path) else average_scores(read_any_scores(path))
 
 
 def has_video_rows(path: Path) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from muybridge.augmentation_settings import AugmentationSettings
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.class_draws import VideoDraws
 from muybridge.loading.clip_reader import ClipReader
@@ -24,7 +25,7 @@ from muybridge.randomness import make_generator
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Task, VideoError
 from muybridge.video.media import set_source_rate
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
-from muybridge.video.views import AnyBatch, AnyView, collate_views
+from muybridge.video.views import AnyBatch, AnyView, collate_views, jitter_view
 
 Item = TypeVar("Item")
 
@@ -116,13 +117,16 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
         seed: int,
         task: Task = "single_label",
         balanced: bool = False,
+        augmentation: AugmentationSettings | None = None,
     ) -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.mirror = mirror
         self.seed = seed
         self.task = task
-        self.draws = VideoDraws(self.manifest, seed, balanced=balanced)
+        augmentation = augmentation or AugmentationSettings()
+        self.draws = VideoDraws(self.manifest, seed, balanced=balanced, draws_per_video=augmentation.draws_per_video)
+        self.jitter = augmentation.jitter
 
     def find_video_index(self, draw: int) -> int:
         """The manifest's index of the video of draw number `draw`."""
@@ -148,6 +152,8 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
             view = self.reader.read_training_view(path, clip_times.ticks, mirror=self.mirror, generator=rng)
         except VideoError as error:
             return Failure(video, error.status, error.reason)
+        if self.jitter:
+            view = jitter_view(view, self.jitter, rng)
         return TrainingClip(view, label, video, clip_times.looped, targets)
 
 

@@ -5,10 +5,14 @@ Workers come from a fork server that has opened nothing: no decoder and no file 
 
 from __future__ import annotations
 
+import multiprocessing.connection
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +55,7 @@ def load_batches(
         yield from DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=pin_memory)
         return
     tracked_dataset = _TrackedDataset(dataset, num_workers)
+    lost_processes: list[int] = []
     try:
         with warnings.catch_warnings():
             # torch warns if there are more workers than cores, which the user may have asked for
@@ -67,6 +72,7 @@ def load_batches(
                     worker_init_fn=_initialize_worker,
                 )
             )
+        threading.Thread(target=_watch_workers, args=(batches, lost_processes), name="workers", daemon=True).start()
         yield from batches
     except ObjectStoreError as error:
         message = str(error).rstrip().rpartition(f"{ObjectStoreError.__name__}: ")[2]  # without the worker's traceback
@@ -74,12 +80,32 @@ def load_batches(
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
         if not _is_lost_worker_error(error):
             raise
+        lost_processes = lost_processes or list(map(int, re.findall(r"\d+", str(error))))
         raise WorkerKilled(
-            f"a data worker was killed{tracked_dataset.describe_videos_in_progress(str(error))}, most "
+            f"a data worker was killed{tracked_dataset.describe_videos_in_progress(lost_processes)}, most "
             f"often because memory ran out; lower loading.workers, "
             f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})",
-            tracked_dataset.find_items_in_progress(str(error)),
+            tracked_dataset.find_items_in_progress(lost_processes),
         ) from error
+
+
+def _watch_workers(batches: Any, lost_processes: list[int]) -> None:
+    """Ends the reading of `batches`, an iterator of torch's DataLoader, as soon as one of its workers is lost.
+
+    All workers write into one pipe. One that is killed within a message leaves its reader waiting for the rest for ever, and
+    torch sees neither that nor, since workers are children of the fork server, the signal. So the other workers are ended,
+    and this process's own end of the pipe leads elsewhere: the reader meets the end of the file.
+    """
+    workers, finished, results = batches._workers, batches._workers_done_event, batches._worker_result_queue
+    del batches  # or the iterator would never end
+    first_ended = multiprocessing.connection.wait([worker.sentinel for worker in workers])
+    if finished.is_set():
+        return
+    lost_processes += [worker.pid for worker in workers if worker.sentinel in first_ended]
+    for worker in workers:
+        worker.kill()
+    with Path(os.devnull).open("wb") as nowhere, suppress(OSError):  # closed in the meantime
+        os.dup2(nowhere.fileno(), results._writer.fileno())
 
 
 class _TrackedDataset(Dataset[Item]):
@@ -99,16 +125,15 @@ class _TrackedDataset(Dataset[Item]):
         row[1] = -1
         return sample
 
-    def describe_videos_in_progress(self, error: str) -> str:
-        """The video that the worker named in `error` by its process id was reading; those of all workers if none is named."""
-        items = self.find_items_in_progress(error) or [item for _, item in self.worker_items.tolist() if item >= 0]
+    def describe_videos_in_progress(self, processes: Sequence[int]) -> str:
+        """The videos that the workers with these process ids were reading; those of all workers if none of them was."""
+        items = self.find_items_in_progress(processes) or [item for _, item in self.worker_items.tolist() if item >= 0]
         videos = [self.dataset.get_video(item) for item in items]
         return f" while it read {' or '.join(videos)}" if videos else ""
 
-    def find_items_in_progress(self, error: str) -> list[int]:
-        """What the worker named in `error` by its process id was reading."""
-        lost_processes = set(map(int, re.findall(r"\d+", error)))
-        return [item for process, item in self.worker_items.tolist() if item >= 0 and process in lost_processes]
+    def find_items_in_progress(self, processes: Sequence[int]) -> list[int]:
+        """What the workers with these process ids were reading."""
+        return [item for process, item in self.worker_items.tolist() if item >= 0 and process in processes]
 
 
 def _is_lost_worker_error(error: Exception) -> bool:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.datasets.video_list import read_video_list
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prediction.feature_index import FeatureIndex
 from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
@@ -27,14 +27,13 @@ from muybridge.records import Preprocessing
 def read_feature_index(path: str | Path) -> FeatureIndex:
     """Read a features file as an index. Raises ValueError for another file, and for one without a window every few frames."""
     path = Path(path)
-    try:
+    with refuse_damaged(f"{path} is not a features file of `muybridge extract`"):
         schema = pq.read_schema(path)
         if not set(FEATURES_SCHEMA.names) <= set(schema.names):
-            raise ValueError(f"it has the columns {', '.join(schema.names)}")
+            columns = ", ".join(schema.names)
+            raise ValueError(f"{path} is not a features file of `muybridge extract` (it has the columns {columns})")
         metadata = schema.metadata or {}
         table = read_parquet(path, FEATURES_SCHEMA.names)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a features file of `muybridge extract` ({error})") from error
     settings = parse_json_object(metadata.get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     step_frames = settings.get("step_frames")
     if not isinstance(step_frames, int) or len(table) == 0:

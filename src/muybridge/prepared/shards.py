@@ -118,10 +118,12 @@ class _OpenFile:
 class ShardFrameSource:
     """A `FrameSource` of the videos in shards; its argument `video` is a `ShardMember` as text.
 
-    It can be pickled for worker processes; its size does not depend on the number of videos.
+    It can be pickled for worker processes; its size does not depend on the number of videos. With `holds_flow` the videos are
+    those of `Manifest.select_flow`, whose frames are codes of flow (`stored_flow`), x above y.
     """
 
-    def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
+    def __init__(self, root: str, *, scale_height: int, scale_width: int, holds_flow: bool = False) -> None:
+        self.holds_flow = holds_flow
         self.scale_height = scale_height
         self.scale_width = scale_width
         self._reader = _ShardReader(root)
@@ -139,11 +141,10 @@ class ShardFrameSource:
         Raises VideoError: missing, truncated or unreadable, also if a checksum is wrong.
         """
         index = self._get_index(video)
-        frame_indices = np.searchsorted(index.times.ticks, ticks)
-        if frame_indices.max() == len(index.times) or (index.times.ticks[frame_indices] != ticks).any():
+        if not index.times.has_frames_at(ticks):
             raise VideoError("unreadable", "the video has no frame at a time stamp of the clip")
         # Python integers from here on: for sixteen of them they are faster than numpy.
-        requested: list[int] = frame_indices.tolist()
+        requested: list[int] = np.searchsorted(index.times.ticks, ticks).tolist()
         buffer = _ClipBuffer(sorted(set(requested)), self.scale_height, self.scale_width)
         member = ShardMember.parse(video)
         for gops, last_frame in index.plan_decoding(list(buffer.slots)):

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.records import Preprocessing, YuvClip
-from muybridge.video.flow import chain_flows, convert_frame_to_gray, farneback
+from muybridge.video.flow import convert_frame_to_gray, farneback
+from muybridge.video.flow_fields import chain_flows
 from muybridge.video.flow_pictures import FlowPictures
 from muybridge.video.views import FlowView, View
 

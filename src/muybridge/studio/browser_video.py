@@ -17,11 +17,11 @@ import av
 import numpy as np
 
 from muybridge.files.atomic import atomic_write
-from muybridge.prepared.transcode import make_frame
 from muybridge.records import FrameTimes, VideoError, YuvClip
 from muybridge.studio.child_pool import limit_memory
 from muybridge.terminal import print_line
 from muybridge.video.media import MediaFiles, probe_media
+from muybridge.video.planes import make_frame
 
 _MAX_WIDTH, _MAX_HEIGHT = 1280, 720
 _BLOCK_FRAMES = 32

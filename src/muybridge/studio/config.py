@@ -37,7 +37,7 @@ class StudioConfig:
     max_upload_bytes: NumBytes = 4 << 30
     """Size of an upload."""
     decode_seconds: Annotated[float, Interval(gt=0, le=100_000)] = 60.0
-    """Time in which a video must be examined, or a frame decoded."""
+    """Time in which a video must be examined, or a frame decoded, beside what a slow disk takes to read the file once."""
     predict_seconds: Annotated[float, Interval(gt=0, le=1_000_000)] = 600.0
     """Time in which `POST /api/predict` and `/api/timeline` must answer."""
     child_bytes: NumBytes = 16 << 30

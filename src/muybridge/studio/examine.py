@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.records import VideoError
+from muybridge.records import VideoError, YuvClip
 from muybridge.studio.jpeg import encode_jpeg
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
 from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
@@ -21,6 +21,8 @@ from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
 from muybridge.video.planes import read_orientation
 
+_BLOCK_FRAMES = 8  # decoded at once
+_MAX_BLOCK_PIXELS = 1 << 20  # of a frame: 13 MB a block
 _MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 # What Chromium and Firefox play by themselves: codec -> pixel formats, by the kind of container.
 _8_BIT = ("yuv420p",)
@@ -61,10 +63,31 @@ def render_frame(path: str, index: int | None, seconds: float | None, max_width:
         index = max(0, int(np.searchsorted(frame_seconds, (seconds or 0.0) + 5e-7, side="right")) - 1)
     if not 0 <= index < len(frame_seconds):
         raise ValueError(f"there is no frame {index}; the video has {len(frame_seconds)} frames, counted from 0")
+    clip, position = _read_frame(path, index, max_width)
+    return RenderedFrame(encode_jpeg(clip, index=position), index, float(frame_seconds[index]))
+
+
+def _read_frame(path: str, index: int, max_width: int) -> tuple[YuvClip, int]:
+    """A clip that holds a frame, and which of its frames it is. Frames near by are decoded with it: steps are quick then."""
+    size = _choose_size(path, max_width)
+    if not is_stored_frames(Path(path)) and size[0] * size[1] <= _MAX_BLOCK_PIXELS:
+        try:
+            number, position = divmod(index, _BLOCK_FRAMES)
+            return _read_block(path, _read_change_time(path), number * _BLOCK_FRAMES, size), position
+        except VideoError:
+            pass  # one near by is damaged: this one alone
+    return _read_frames(path, slice(index, index + 1), size), 0
+
+
+@lru_cache(maxsize=2)
+def _read_block(path: str, change_time: int, first: int, size: tuple[int, int]) -> YuvClip:
+    return _read_frames(path, slice(first, first + _BLOCK_FRAMES), size)
+
+
+def _read_frames(path: str, indices: slice, size: tuple[int, int]) -> YuvClip:
     files = _open_files()
-    files.files.scale_height, files.files.scale_width = _choose_size(path, max_width)
-    clip = files.read(path, files.read_frame_times(path).ticks[index : index + 1])
-    return RenderedFrame(encode_jpeg(clip), index, float(frame_seconds[index]))
+    files.files.scale_height, files.files.scale_width = size
+    return files.read(path, files.read_frame_times(path).ticks[indices])
 
 
 @cache

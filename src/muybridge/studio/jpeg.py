@@ -22,19 +22,19 @@ _FULL_RANGE_MATRICES = {
 }
 
 
-def encode_jpeg(clip: YuvClip, size: tuple[int, int] | None = None) -> bytes:
-    """The first frame of a clip as JPEG, resized to `size` (width, height)."""
-    image = Image.fromarray(_convert_to_rgb(clip))
+def encode_jpeg(clip: YuvClip, size: tuple[int, int] | None = None, *, index: int = 0) -> bytes:
+    """A frame of a clip as JPEG, resized to `size` (width, height)."""
+    image = Image.fromarray(_convert_to_rgb(clip, index))
     target = io.BytesIO()
     (image if size is None else image.resize(size)).save(target, format="JPEG", quality=_QUALITY)
     return target.getvalue()
 
 
-def _convert_to_rgb(clip: YuvClip) -> NDArray[np.uint8]:
-    """The first frame of a clip as RGB uint8 (H, W, 3)."""
+def _convert_to_rgb(clip: YuvClip, index: int) -> NDArray[np.uint8]:
+    """A frame of a clip as RGB uint8 (H, W, 3)."""
     height, width = clip.luma_thw.shape[1:]
-    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, 0], 2, axis=1), 2, axis=2)[:, :height, :width]
-    planes = np.stack([clip.luma_thw[0], chroma[0], chroma[1]], axis=-1).astype(np.float32)
+    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, index], 2, axis=1), 2, axis=2)[:, :height, :width]
+    planes = np.stack([clip.luma_thw[index], chroma[0], chroma[1]], axis=-1).astype(np.float32)
     planes -= np.array((0.0 if clip.full_range else 16.0, 128.0, 128.0), np.float32)
     matrix = (_FULL_RANGE_MATRICES if clip.full_range else _RGB_MATRICES)[clip.matrix]
     rgb = planes @ np.array(matrix, np.float32).T

@@ -19,12 +19,12 @@ from typing import Literal
 import numpy as np
 
 from muybridge.randomness import hash_to_fraction
-from muybridge.studio.annotation_records import SegmentMark, StudioRecord, TimeRange, VideoMarks
+from muybridge.studio.annotation_records import RejectedMark, SegmentMark, StudioRecord, TimeRange, VideoMarks
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
 Strategy = Literal["doubt", "margin", "windows", "marks", "rare", "random"]
 BACKGROUND = "background"
-_SAME_OVERLAP = 0.5  # intersection over union from which a mark and a segment are about the same thing
+_DECIDED_SHARE = 0.5  # of a segment, from which marks of its class have decided on it
 _REASONS = {
     "margin": "the second class is almost as probable",
     "window_disagreement": "overlapping windows disagree",
@@ -86,16 +86,20 @@ def suggest(
     return scored[:limit]
 
 
-def _measure_overlap(left: SegmentInfo, right: TimeRange) -> float:
-    """Intersection over union in time."""
-    shared = min(left.end_seconds, right.end_seconds) - max(left.start_seconds, right.start_seconds)
-    whole = max(left.end_seconds, right.end_seconds) - min(left.start_seconds, right.start_seconds)
-    return max(0.0, shared) / whole if whole > 0 else 0.0
-
-
 def _is_decided(segment: SegmentInfo, marks: VideoMarks) -> bool:
-    decided = [(mark.label, mark) for mark in marks.segments] + [(mark.label, mark) for mark in marks.rejected]
-    return any(label == segment.label and _measure_overlap(segment, mark) >= _SAME_OVERLAP for label, mark in decided)
+    """Whether at least half of a segment is marked as its class, or was rejected as that: also a part of a longer mark."""
+    marked: list[SegmentMark | RejectedMark] = [*marks.segments, *marks.rejected]
+    decided = [mark for mark in marked if mark.label == segment.label]
+    return _measure_covered(segment, decided) >= _DECIDED_SHARE
+
+
+def _measure_covered(segment: SegmentInfo, ranges: Sequence[TimeRange]) -> float:
+    """The share of a segment that lies in ranges."""
+    covered, position = 0.0, segment.start_seconds
+    for start, end in sorted(one.bounds for one in ranges):
+        covered += max(0.0, min(end, segment.end_seconds) - max(start, position))
+        position = max(position, end)
+    return covered / (segment.end_seconds - segment.start_seconds)
 
 
 def _describe(video: PredictedVideo, segment: SegmentInfo, num_marks: Mapping[str, int]) -> Suggestion:

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from muybridge.studio.folders import AllowedFolders
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
 
 _LISTING_SECONDS = 2.0  # how long a listing of the folder is used
+_READ_BYTES_PER_SECOND = 20 << 20  # of a slow disk: to know its frames, a file is read once as a whole
 _MAX_CACHED_TIMES = 8  # 1.7 MB for two hours at 30 frames a second
 VideoStatus = Status | Literal["pending"]
 
@@ -93,7 +94,7 @@ class VideoCatalogue:
             return known
         change_time, num_bytes = _read_key(file) or (0, 0)
         try:
-            properties = self.pool.call_by_name(self.timeout_seconds, str(file), "examine_video", str(file))
+            properties = self._call("examine_video", file)
             examined = ExaminedVideo(change_time, num_bytes, "ok", "", properties)
         except VideoError as error:
             examined = ExaminedVideo(change_time, num_bytes, error.status, error.reason, None)
@@ -130,7 +131,7 @@ class VideoCatalogue:
         with self._mutex:
             cached = self._frame_seconds.get(key)
         if cached is None:
-            times = self.pool.call_by_name(self.timeout_seconds, str(file), "read_frame_seconds", str(file))
+            times = self._call("read_frame_seconds", file)
             cached = (times[0], float(times[1]))
             with self._mutex:
                 while len(self._frame_seconds) >= _MAX_CACHED_TIMES:
@@ -140,11 +141,13 @@ class VideoCatalogue:
 
     def render_frame(self, path: str, index: int | None, seconds: float | None, max_width: int) -> RenderedFrame:
         """A frame as JPEG. Raises VideoError where it cannot be decoded, ValueError for an index that there is not."""
-        file = str(self.resolve(path))
-        frame: RenderedFrame = self.pool.call_by_name(
-            self.timeout_seconds, file, "render_frame", file, index, seconds, max_width
-        )
+        frame: RenderedFrame = self._call("render_frame", self.resolve(path), index, seconds, max_width)
         return frame
+
+    def _call(self, name: str, file: Path, *args: Any) -> Any:
+        """A function of `examine` on a file, in a child process."""
+        timeout = self.timeout_seconds + file.stat().st_size / _READ_BYTES_PER_SECOND
+        return self.pool.call_by_name(timeout, str(file), name, str(file), *args)
 
     def _examine_all(self) -> None:
         for path in self.list_paths():

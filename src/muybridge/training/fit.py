@@ -128,6 +128,8 @@ def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimize
     if snapshot is None:
         return TrainState(step=0)
     restore(snapshot, job.network, optimizer)
+    if job.weight_average is not None:
+        job.weight_average.load(snapshot.average)
     console.print(f"resuming at step {snapshot.train_state.step} of {job.schedule.num_steps}")
     return snapshot.train_state
 

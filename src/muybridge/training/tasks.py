@@ -23,8 +23,8 @@ from torch.nn import functional
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.heads import LINKS, Head, make_ordinal_outputs
-from muybridge.settings import TrainingSettings
 from muybridge.text import format_count
+from muybridge.training_settings import TrainingSettings
 
 MAX_CLASS_RATIO = 5.0  # between the largest and the smallest class, from which a note warns
 MAX_POSITIVE_WEIGHT = 100.0  # of a rare class of multi_label, and its inverse; more lets single clips decide a step

@@ -56,13 +56,14 @@ class _DecodedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """Metadata of a video file; height and width are those of the upright picture, in pixels."""
+    """Metadata of a video; height and width are those of the upright picture, in pixels. Without frames only flow is stored."""
 
     num_frames: int
     duration_seconds: float
     frames_per_second: float
     height: int
     width: int
+    has_frames: bool = True
 
 
 class VideoFiles:
@@ -97,7 +98,7 @@ class VideoFiles:
         """
         index = self._get_index(video)
         unique_ticks, frame_indices = np.unique(ticks, return_inverse=True)
-        if not np.all(np.isin(unique_ticks, index.times.ticks)):
+        if not index.times.has_frames_at(unique_ticks):
             raise VideoError(
                 "unreadable", "the file has no frame at a requested time stamp: it changed while it was in use"
             )

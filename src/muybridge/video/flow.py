@@ -11,16 +11,14 @@ OpenCV is the optional extra `flow`: it is imported when the first flow is compu
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.records import Preprocessing
+from muybridge.video.flow_fields import FlowCache, FlowField, chain_flows
 from muybridge.video.views import FlowView, View, compute_yuv_to_rgb_matrix
-
-FlowField: TypeAlias = "NDArray[np.float32]"  # (H, W, 2)
-FlowCache: TypeAlias = "dict[tuple[int, int], FlowField]"  # key: the ticks of the two frames
 
 _RGB_TO_GRAY = np.array([0.299, 0.587, 0.114])  # cv::COLOR_RGB2GRAY
 
@@ -50,18 +48,6 @@ def farneback(first_hw: NDArray[np.uint8], second_hw: NDArray[np.uint8]) -> Flow
         flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN,
     )
     return flow
-
-
-def chain_flows(first_hwc: FlowField, second_hwc: FlowField) -> FlowField:
-    """The flow over two steps: the first, plus the second at the position it leads to, rounded to a pixel of the frame."""
-    height, width = first_hwc.shape[:2]
-    columns = np.arange(width) + first_hwc[..., 0]
-    rows = np.arange(height)[:, None] + first_hwc[..., 1]
-    # cvRound and rint both round halves to even.
-    columns = np.clip(np.rint(columns), 0, width - 1).astype(np.intp)
-    rows = np.clip(np.rint(rows), 0, height - 1).astype(np.intp)
-    total: FlowField = first_hwc + second_hwc[rows, columns]
-    return total
 
 
 def convert_frame_to_gray(view: View, frame_index: int, crop: int | None = None) -> NDArray[np.uint8]:

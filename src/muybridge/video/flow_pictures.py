@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.records import VideoError
-from muybridge.video.flow import FlowCache, FlowField, chain_flows
+from muybridge.video.flow_fields import FlowCache, FlowField, chain_flows
 from muybridge.video.pictures import FLOW_NAME, StoredPictures, read_stored_picture
 
 _BOUND = 20.0  # pixels at the gray values 0 and 255
@@ -29,6 +29,11 @@ class FlowPictures:
 
     pairs: Sequence[tuple[str, str]]
     stored: StoredPictures
+
+    def read_size(self) -> tuple[int, int]:
+        """Height and width of the first picture. Raises VideoError if it cannot be read."""
+        with read_stored_picture(self.pairs[0][0], self.stored.open_picture) as image:
+            return image.height, image.width
 
     def read_pair(self, index: int, size: tuple[int, int]) -> FlowField:
         """The flow from frame `index` to the next, scaled to `size` (height, width). Raises VideoError if there is none."""

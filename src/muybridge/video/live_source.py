@@ -28,6 +28,7 @@ _SCHEMES = ("rtsp", "rtsps", "http", "https", "srt", "udp", "tcp", "rtmp", "rtmp
 _OPEN_SECONDS, _READ_SECONDS = 15.0, 10.0
 _MAX_DECODE_ERRORS = 250  # in a row: ten seconds of a stream that cannot be decoded
 STANDARD_INPUT = "-"
+_RECEIVERS = {"srt": ": `srt-live-transmit srt://HOST:PORT file://con | muybridge watch - --model RUN`"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def _open_live(address: str) -> Iterator[InputContainer]:
     elif scheme in _SCHEMES:
         options["protocol_whitelist"] = _NETWORK_PROTOCOLS
         if scheme in ("rtsp", "rtsps"):
-            options["rtsp_transport"] = "tcp"  # UDP loses packets behind most routers
+            options["rtsp_flags"] = (
+                "prefer_tcp"  # UDP loses packets behind most routers; some cameras offer nothing else
+            )
         if scheme == "udp":
             options |= {"fifo_size": "65536", "overrun_nonfatal": "1"}
     elif is_live_address(address):
@@ -134,6 +137,11 @@ def _open_live(address: str) -> Iterator[InputContainer]:
         )
     try:
         container = av.open(address, format=format_name, options=options, timeout=(_OPEN_SECONDS, _READ_SECONDS))
+    except av.error.ProtocolNotFoundError as error:
+        raise ValueError(
+            f"the stream cannot be opened: this FFmpeg was built without {scheme}://; let another program receive it and "
+            f"name - as the source{_RECEIVERS.get(str(scheme), '')}"
+        ) from error
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError("unreadable", f"the stream cannot be opened ({error.strerror or error})") from error
     with container:

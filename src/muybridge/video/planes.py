@@ -7,6 +7,8 @@ Matrix and range of the file are kept, since the conversion to RGB on the device
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from av.video.plane import VideoPlane
@@ -144,3 +146,17 @@ def _view_plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
     """The plane's memory, one row per line; lines are padded, so the last bytes of a row may not be pixels."""
     memory: NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # a plane supports the buffer protocol
     return memory.reshape(-1, plane.line_size)
+
+
+def make_frame(block: YuvClip, index: int, pts: int) -> av.VideoFrame:
+    """Frame number `index` of a clip for an encoder, with even height and width; the last row or column is repeated."""
+    _, height, width = block.luma_thw.shape
+    frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
+    for plane, pixels in zip(frame.planes, (block.luma_thw[index], *block.chroma_cthw[:, index]), strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]  # a buffer
+        rows[: plane.height, : plane.width] = np.pad(
+            pixels, ((0, plane.height - pixels.shape[0]), (0, plane.width - pixels.shape[1])), mode="edge"
+        )
+    frame.pts = pts
+    frame.time_base = Fraction(1, 25)
+    return frame

@@ -86,10 +86,12 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
     file.seek(tail_start)
     tail = file.read(_TAIL_BYTES)
     position = tail.find(b"\0\0\1\xba")
-    while 0 <= position <= len(tail) - 6 and tail[position : position + 3] == b"\0\0\1":
+    while 0 <= position <= len(tail) - 4 and tail[position : position + 3] == b"\0\0\1":
         code = tail[position + 3]
         if code == _PS_END:
             return None
+        if position > len(tail) - 6:
+            break
         if code == _PS_PACK:
             size = (
                 14 + (tail[position + 13] & 7 if position + 13 < len(tail) else 0)

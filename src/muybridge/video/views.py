@@ -8,7 +8,7 @@ Training and evaluation views are two functions, not a flag: a forgotten flag mu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -34,6 +34,41 @@ class View:
     mirror: bool
     matrix: ColorMatrix
     full_range: bool
+    jitter: Jitter | None = None
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How training varies the colours of a clip: brightness is added, as a share of white; the others multiply."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def make_matrix(self) -> NDArray[np.float64]:
+        """The matrix (4, 4) from (Y, Cb, Cr, 1) to the same planes of a varied clip; contrast is about medium grey."""
+        luma_offset = 128 * (1 - self.contrast) + 255 * self.brightness
+        chroma_gain = self.contrast * self.saturation
+        chroma_offset = 128 * (1 - chroma_gain)
+        return np.array(
+            [
+                [self.contrast, 0, 0, luma_offset],
+                [0, chroma_gain, 0, chroma_offset],
+                [0, 0, chroma_gain, chroma_offset],
+                [0, 0, 0, 1],
+            ]
+        )
+
+
+def jitter_view(view: AnyView, strength: float, generator: np.random.Generator) -> AnyView:
+    """The view with random colours: brightness, contrast and saturation within +-`strength` of their own. Flow stays as it is.
+
+    The colour conversion applies them (`collate_views`), so they cost nothing a pixel.
+    """
+    if isinstance(view, FlowView):
+        return view
+    brightness, contrast, saturation = generator.uniform(-strength, strength, 3)
+    return replace(view, jitter=Jitter(float(brightness), 1 + float(contrast), 1 + float(saturation)))
 
 
 @dataclass(frozen=True)
@@ -172,10 +207,15 @@ def _collate_yuv_views(views: Sequence[View]) -> ViewBatch:
     return ViewBatch(
         torch.from_numpy(np.stack([view.luma_thw for view in views])),
         torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
-        torch.from_numpy(np.stack([compute_yuv_to_rgb_matrix(view.matrix, view.full_range) for view in views])),
+        torch.from_numpy(np.stack([_compute_color_matrix(view) for view in views])),
         tuple((view.top, view.left) for view in views),
         tuple(view.mirror for view in views),
     )
+
+
+def _compute_color_matrix(view: View) -> NDArray[np.float32]:
+    matrix = compute_yuv_to_rgb_matrix(view.matrix, view.full_range)
+    return matrix if view.jitter is None else (matrix @ view.jitter.make_matrix()).astype(np.float32)
 
 
 def prepare_network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:

@@ -1,0 +1,273 @@
+"""Accuracy after n corrections: what the studio suggests looking at next, against random choices, on the ceiling camera.
+
+    MUYBRIDGE_REAL_VIDEO=... python benchmarks/corrections.py NETWORK -o RESULTS.json [--seeds 20]
+
+NETWORK is a run folder or weights file, such as `demo/r2plus1d_10`, which `muybridge demo` trains on generated motions. Its
+features of every window, frozen, feed a linear classifier, which is what changes: a simulated person starts with ten marked
+segments of the training room; the classifier is trained on the windows in them and run along all videos of that room; its
+timelines are merged into segments as `muybridge predict` does, and five of these are chosen by the studio's own `suggest`.
+The person, who knows the labelled segments, does what the route for decisions does: accept, change label and bounds, or
+reject. Then all begins anew. Each decision is a correction, whatever came of it. `browse` marks random segments of the
+labels instead, as somebody who watches at random.
+
+Scored is the other room: the class of each labelled segment by the mean probabilities of the windows centred in it, as the
+share that is right, and as the mean over classes of that share. All strategies of a seed begin with the same segments.
+Nothing was chosen by the scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+import muybridge
+from harness import report_results
+from muybridge.prediction.timeline import Window, merge_windows, smooth_windows
+from muybridge.studio.annotation_records import RejectedMark, SegmentMark, VideoMarks
+from muybridge.studio.suggestions import PredictedVideo, Suggestion, suggest
+from muybridge.studio.timelines import SegmentInfo, TimelineArrays
+
+Strategy = Literal["doubt", "margin", "windows", "rare", "random", "browse"]
+STRATEGIES: tuple[Strategy, ...] = ("doubt", "margin", "windows", "rare", "random", "browse")
+NUM_INITIAL, BATCH, NUM_CORRECTIONS = 10, 5, 80
+STEP_FRAMES, FRAME_STRIDE = 12, 6  # a window of 48 frames every half second
+SMOOTHING_SECONDS = MINIMUM_SECONDS = 1.0
+PENALTY, NUM_ITERATIONS = 1e-2, 60
+PERSON = "person"
+Marks = dict[str, VideoMarks]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A labelled segment."""
+
+    path: str
+    label: str
+    start_seconds: float
+    end_seconds: float
+    split: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """The windows of a video, with standardized features (W, D)."""
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    features: NDArray[np.float32]
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        return (self.starts + self.ends) / 2
+
+    def find_inside(self, start: float, end: float) -> NDArray[np.int64]:
+        """The windows centred between two times, or else the nearest one."""
+        inside = np.flatnonzero((self.centers >= start) & (self.centers < end))
+        return inside if len(inside) else np.array([np.abs(self.centers - (start + end) / 2).argmin()])
+
+
+def read_truths(path: Path) -> list[Truth]:
+    with path.open() as file:
+        return [
+            Truth(row["path"], row["label"], float(row["start_seconds"]), float(row["end_seconds"]), row["split"])
+            for row in csv.DictReader(file)
+        ]
+
+
+def extract_features(network: str, folder: Path, paths: Sequence[str]) -> dict[str, Video]:
+    """Windows of every video; features standardized over all of them, which needs no labels."""
+    source = muybridge.load(network)
+    preprocessing = replace(source.card.preprocessing, frame_stride=FRAME_STRIDE)
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary, "network.safetensors")
+        muybridge.save(source.model, weights, classes=source.card.classes, preprocessing=preprocessing)
+        recognizer = muybridge.load(weights)
+        features = {path: recognizer.features(folder / path, step_frames=STEP_FRAMES) for path in paths}
+    everything = np.concatenate([one.features for one in features.values()])
+    mean, deviation = everything.mean(axis=0), everything.std(axis=0) + 1e-6
+    seconds = preprocessing.clip_span / 25
+    return {
+        path: Video(one.start_seconds, one.start_seconds + seconds, (one.features - mean) / deviation)
+        for path, one in features.items()
+    }
+
+
+def train_classifier(features: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> Any:
+    """Multinomial logistic regression in which every class has the same weight; a function features -> probabilities."""
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = torch.tensor(1 / (counts[labels] * np.count_nonzero(counts)), dtype=torch.float32)
+    inputs, targets = torch.tensor(features), torch.tensor(labels)
+    linear = torch.nn.Linear(features.shape[1], num_classes)
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.zeros_(linear.bias)
+    optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=NUM_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def compute_loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        losses = torch.nn.functional.cross_entropy(linear(inputs), targets, reduction="none")
+        loss = (losses * weights).sum() + PENALTY * linear.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(compute_loss)
+    return lambda rows: torch.softmax(linear(torch.tensor(rows)), dim=1).detach().numpy()
+
+
+class Simulation:
+    """A person who corrects, and the classifier that learns from it."""
+
+    def __init__(self, videos: Mapping[str, Video], truths: Sequence[Truth]) -> None:
+        self.videos = videos
+        self.classes = sorted({truth.label for truth in truths})
+        self.train = [truth for truth in truths if truth.split == "train"]
+        self.test = [truth for truth in truths if truth.split == "test"]
+        self.truths = defaultdict(list)
+        for truth in self.train:
+            self.truths[truth.path].append(truth)
+
+    def run(self, strategy: Strategy, seed: int) -> list[dict[str, float]]:
+        """Scores after 0, 5, 10, ... corrections."""
+        rng = np.random.default_rng(seed)
+        order = [self.train[index] for index in rng.permutation(len(self.train))]
+        marks: Marks = defaultdict(VideoMarks)
+        for truth in order[:NUM_INITIAL]:
+            self.mark(marks, truth, ())
+        rows = []
+        for num_done in range(0, NUM_CORRECTIONS + 1, BATCH):
+            classify = self.fit(marks)
+            rows.append({"corrections": num_done, **self.score(classify), "segments": self.count(marks)})
+            if strategy == "browse":
+                for truth in order[NUM_INITIAL + num_done :][:BATCH]:
+                    self.mark(marks, truth, ())
+                continue
+            chosen = self.choose(classify, marks, strategy, rng)
+            for suggestion in chosen:
+                self.decide(marks, suggestion)
+        return rows
+
+    def count(self, marks: Marks) -> int:
+        return sum(len(one.segments) for one in marks.values())
+
+    def fit(self, marks: Marks) -> Any:
+        features, labels = [], []
+        for path, one in marks.items():
+            for segment in one.segments:
+                rows = self.videos[path].features[self.videos[path].find_inside(*segment.bounds)]
+                features.append(rows)
+                labels += [self.classes.index(segment.label)] * len(rows)
+        return train_classifier(np.concatenate(features), np.array(labels), len(self.classes))
+
+    def choose(
+        self, classify: Any, marks: Marks, strategy: Literal["doubt", "margin", "windows", "rare", "random"], rng: Any
+    ) -> list[Suggestion]:
+        """What the studio suggests; `random` in a random order of this seed."""
+        predicted = [self.predict(path, classify, marks[path]) for path in sorted(self.truths)]
+        counts = Counter(segment.label for one in marks.values() for segment in one.segments)
+        if strategy != "random":
+            return suggest(predicted, counts, strategy, BATCH)
+        suggestions = suggest(predicted, counts, "doubt", 100_000)
+        return [suggestions[index] for index in rng.permutation(len(suggestions))[:BATCH]]
+
+    def predict(self, path: str, classify: Any, marks: VideoMarks) -> PredictedVideo:
+        video = self.videos[path]
+        probabilities = classify(video.features)
+        windows = [
+            Window(start, end, tuple(row))
+            for start, end, row in zip(video.starts, video.ends, probabilities.tolist(), strict=True)
+        ]
+        merged = merge_windows(
+            smooth_windows(windows, SMOOTHING_SECONDS), self.classes, minimum_seconds=MINIMUM_SECONDS
+        )
+        segments = tuple(SegmentInfo.model_validate(vars(segment)) for segment in merged)
+        arrays = TimelineArrays(video.starts, video.ends, probabilities.T)
+        return PredictedVideo(path, "simulated", tuple(self.classes), arrays, segments, marks)
+
+    def decide(self, marks: Marks, suggestion: Suggestion) -> None:
+        """Mark the labelled segment that it overlaps most; reject it where there is none, or that is marked already."""
+        overlaps = [
+            (min(one.end_seconds, suggestion.end_seconds) - max(one.start_seconds, suggestion.start_seconds), one)
+            for one in self.truths[suggestion.path]
+        ]
+        overlap, truth = max(overlaps, key=lambda pair: pair[0])
+        known = {(one.label, one.bounds) for one in marks[suggestion.path].segments}
+        is_known = (truth.label, (truth.start_seconds, truth.end_seconds)) in known
+        rejected = RejectedMark(
+            label=suggestion.label,
+            start_seconds=suggestion.start_seconds,
+            end_seconds=suggestion.end_seconds,
+            annotator=PERSON,
+        )
+        if overlap <= 0 or is_known:
+            one = marks[suggestion.path]
+            marks[suggestion.path] = one.model_copy(update={"rejected": (*one.rejected, rejected)})
+            return
+        self.mark(marks, truth, (rejected,) if truth.label != suggestion.label else ())
+
+    def mark(self, marks: Marks, truth: Truth, rejected: tuple[RejectedMark, ...]) -> None:
+        segment = SegmentMark(
+            label=truth.label, start_seconds=truth.start_seconds, end_seconds=truth.end_seconds, annotator=PERSON
+        )
+        one = marks[truth.path]
+        update = {"segments": (*one.segments, segment), "rejected": (*one.rejected, *rejected)}
+        marks[truth.path] = one.model_copy(update=update)
+
+    def score(self, classify: Any) -> dict[str, float]:
+        right = defaultdict(list)
+        for truth in self.test:
+            video = self.videos[truth.path]
+            inside = video.find_inside(truth.start_seconds, truth.end_seconds)
+            means = classify(video.features[inside]).mean(axis=0)
+            right[truth.label].append(self.classes[int(means.argmax())] == truth.label)
+        everything = [one for label in right.values() for one in label]
+        by_class = [statistics.mean(label) for label in right.values()]
+        return {"accuracy": statistics.mean(everything), "class_accuracy": statistics.mean(by_class)}
+
+
+def summarize(values: Sequence[float]) -> dict[str, float]:
+    """The mean over seeds with its 95 % interval (Student's t)."""
+    mean = statistics.mean(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("-o", "--output")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(os.environ["MUYBRIDGE_REAL_VIDEO"], "ceiling_camera")
+    truths = read_truths(folder / "segments.csv")
+    simulation = Simulation(extract_features(args.network, folder, sorted({truth.path for truth in truths})), truths)
+    runs = {strategy: [simulation.run(strategy, seed) for seed in range(args.seeds)] for strategy in STRATEGIES}
+    results: dict[str, Any] = {"seeds": args.seeds, "curves": {}, "difference_to_random": {}}
+    for strategy, rows in runs.items():
+        for score in ("accuracy", "class_accuracy", "segments"):
+            for number, step in enumerate(range(0, NUM_CORRECTIONS + 1, BATCH)):
+                values = [row[number][score] for row in rows]
+                results["curves"].setdefault(strategy, {}).setdefault(score, {})[step] = summarize(values)
+                others = [row[number][score] for row in runs["random"]]
+                if strategy != "random" and score != "segments":
+                    differences = [value - other for value, other in zip(values, others, strict=True)]
+                    results["difference_to_random"].setdefault(strategy, {}).setdefault(score, {})[step] = summarize(
+                        differences
+                    )
+    report_results(results, args.output)
+
+
+if __name__ == "__main__":
+    main()

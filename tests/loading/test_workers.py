@@ -1,0 +1,53 @@
+"""Workers that are lost: at any moment, the reader hears of it and of what they read."""
+
+import os
+import signal
+import time
+
+import pytest
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from muybridge.loading.datasets import VideoDataset
+from muybridge.loading.workers import WorkerKilled, load_batches
+from muybridge.settings import LoadingSettings
+
+PIPE_OVERFLOW = 8 << 20  # bytes: more than a pipe holds, so the worker is still writing while it reads the next item
+
+
+class NoReader:
+    def initialize_worker(self) -> None:
+        """Nothing is opened."""
+
+
+class DeadlyItems(VideoDataset[bytes]):
+    """Item `deadly` kills its worker within the message that holds the item before it."""
+
+    def __init__(self, deadly: int) -> None:
+        self.deadly = deadly
+        self.reader = NoReader()  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, item: int) -> bytes:
+        if item == self.deadly:
+            time.sleep(0.2)  # until the writing of the last item has begun
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bytes(PIPE_OVERFLOW)
+
+    def get_video(self, item: int) -> str:
+        return f"video {item}"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_killed_within_a_message(workers: int) -> None:
+    deadly = 2 * workers  # the third item of the first worker
+    dataset = DeadlyItems(deadly)
+    sampler = BatchSampler(SequentialSampler(range(len(dataset))), 1, drop_last=False)
+    loading = LoadingSettings(workers=workers, prefetch=2)
+    batches = load_batches(dataset, sampler, list, loading, pin_memory=False)
+    with pytest.raises(WorkerKilled, match=f"while it read video {deadly}") as killed:
+        for _ in batches:
+            time.sleep(1)  # a reader slower than its workers
+    assert killed.value.items == (deadly,)

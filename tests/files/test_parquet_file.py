@@ -160,3 +160,15 @@ def test_a_table_is_of_its_schema_and_its_numbers_are_finite(tmp_path: Path) -> 
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"t\.parquet: the file is damaged, or not"):
         read_finite_table(path, schema)
+
+
+def test_columns_are_those_asked_for_however_much_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(TABLES["texts"], path)
+    whole = TABLES["texts"]
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    monkeypatch.setenv(TABLE_BYTES.variable, "10000000")  # in batches
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    assert read_parquet(path, ["t", "same"]).equals(whole)

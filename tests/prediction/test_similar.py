@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from muybridge.prediction.feature_index import FeatureIndex, spread_labels
 from muybridge.prediction.recognizer import Features
-from muybridge.prediction.similar import FeatureIndex, read_feature_index, read_labeled_segments, spread_labels
+from muybridge.prediction.similar import read_feature_index, read_labeled_segments
 from muybridge.prediction.tables import METADATA_KEY, FeaturesWriter
 from muybridge.records import Preprocessing
 from videos import write_video
@@ -117,7 +118,7 @@ def change_table(path: Path, column: str, change: Callable[[list[Any]], list[Any
             "features of 2, 4, 3 values, expected one",
         ),
         ("features", lambda rows: [[] for _ in rows], "features of 0 values"),
-        ("features", lambda rows: [[0.0, 0.0, 0.0], *rows[1:]], "features that are all 0, which are like nothing"),
+        ("features", lambda rows: [[0.0, 0.0, 0.0], *rows[1:]], "some features are all 0, which are like nothing"),
         ("start_seconds", lambda rows: [math.inf, *rows[1:]], "start_seconds holds numbers that are not finite"),
         ("start_seconds", lambda rows: [1e300, *rows[1:]], "windows at 1e.300 s, expected at most"),
         ("start_seconds", lambda rows: [None, *rows[1:]], "1 rows have no start_seconds"),

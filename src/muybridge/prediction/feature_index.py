@@ -36,7 +36,8 @@ def normalize_features(features_nd: NDArray[np.float32]) -> NDArray[np.float32]:
         raise ValueError("some features are not finite; extract them again")
     if not norms.all():
         raise ValueError("some features are all 0, which are like nothing; check the weights")
-    return (features_nd / norms).astype(np.float32)
+    directions: NDArray[np.float32] = (features_nd / norms).astype(np.float32)
+    return directions
 
 
 @dataclass(frozen=True, eq=False)

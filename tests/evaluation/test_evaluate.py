@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,16 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, evaluate_split, format_accuracy, use_training_splits
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.splits import ValidationSplit
+from muybridge.evaluation.evaluate import (
+    EvaluationJob,
+    evaluate,
+    evaluate_split,
+    format_accuracy,
+    open_evaluation_data,
+    use_training_splits,
+)
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
@@ -213,3 +223,46 @@ def test_segments_of_a_list_count_from_the_first_picture_or_as_in_a_player(tmp_p
     assert "--time-origin is not used" in " ".join(
         open_data(str(tmp_path / "whole.csv"), time_origin="container").notes
     )
+
+
+HOW_DATA_IS_READ = {
+    "fold": 2,
+    "num_folds": 5,
+    "fold_by": "video",
+    "seed": 7,
+    "columns": "label=kind",
+    "source_fps": 12.5,
+    "time_origin": "container",
+    "background": True,
+    "validation": "0.2",
+}
+
+
+def test_data_is_read_as_the_run_read_it_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
+    saved = {"data": str(tmp_path), **HOW_DATA_IS_READ}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(saved))
+    unset = EvaluateSettings(data=str(tmp_path))
+    filled = use_training_splits(tmp_path, unset)
+    assert {name: getattr(filled, name) for name in HOW_DATA_IS_READ} == HOW_DATA_IS_READ
+    others = {"fold": 1, "num_folds": 3, "fold_by": "group", "seed": 0, "columns": "label=x", "source_fps": 25.0}
+    others |= {"time_origin": "picture", "background": False, "validation": "auto"}
+    given = replace(unset, **others)
+    assert use_training_splits(tmp_path, given) == given
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"data": str(tmp_path)}))
+    old = use_training_splits(tmp_path, unset)
+    assert (old.columns, old.background) == (AS_VERSION_0_1, False)
+
+
+def test_what_is_set_of_how_data_is_read_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muybridge.evaluation.evaluate.open_data", lambda address, **options: (address, options))
+    card = SimpleNamespace(task="single_label", classes=("a", "b"))
+    settings = EvaluateSettings(data="d", **HOW_DATA_IS_READ)
+    address, options = open_evaluation_data(card, settings)
+    assert address == "d"
+    assert options.pop("validation") == ValidationSplit(7, "0.2")
+    assert (options.pop("background"), options.pop("task"), options.pop("levels")) == ("drawn", "single_label", ())
+    assert options == {name: HOW_DATA_IS_READ[name] for name in options}
+    assert open_evaluation_data(card, settings, whole_files=True)[1]["background"] == "all"
+    _, options = open_evaluation_data(card, EvaluateSettings(data="d"))
+    assert options.pop("validation") == ValidationSplit(0, "auto")
+    assert (options["time_origin"], options["background"], options["fold_by"]) == ("picture", "none", "group")

@@ -280,7 +280,8 @@ def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> Cli
         case "rgb":
             return RgbReader(source, preprocessing)
         case "flow":
-            return FlowReader(source, preprocessing)
+            is_stored = isinstance(source, ShardFrameSource) and source.holds_flow
+            return StoredFlowReader(source, preprocessing) if is_stored else FlowReader(source, preprocessing)
 
 
 def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> ClipReader:
@@ -292,11 +293,25 @@ def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeO
     Raises ValueError if prepared data holds frames of another size, ImportError if flow must be computed without OpenCV.
     """
     source = open_frame_source(root, preprocessing, time_origin)
-    if preprocessing.modality == "flow" and is_prepared(root):
-        description = read_description(root)
-        if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
-            height, width = 2 * preprocessing.scale_height, preprocessing.scale_width
-            return StoredFlowReader(ShardFrameSource(root, scale_height=height, scale_width=width), preprocessing)
+    if not is_prepared(root):
+        return create_clip_reader(source, preprocessing)
+    description = read_description(root)
+    can_use_flow = description.flow_bound is not None and can_use_stored_flow(
+        preprocessing, description.frames_per_second
+    )
+    if preprocessing.modality == "flow" and can_use_flow:
+        height, width = 2 * preprocessing.scale_height, preprocessing.scale_width
+        source = ShardFrameSource(root, scale_height=height, scale_width=width, holds_flow=True)
+        return create_clip_reader(source, preprocessing)
+    if not description.has_frames:
+        raise ValueError(
+            f"{root} holds optical flow without frames, from each stored frame to the next; "
+            + (
+                "add --modality flow"
+                if preprocessing.modality == "rgb"
+                else "leave out clips.frames_per_second, and add --clips.flow-chain true for a gap above 1"
+            )
+        )
     return create_clip_reader(source, preprocessing)
 
 

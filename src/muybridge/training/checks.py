@@ -51,12 +51,13 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
 
     One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
     """
-    source = open_clip_reader(manifest.root, preprocessing, manifest.time_origin).source
+    reader = open_clip_reader(manifest.root, preprocessing, manifest.time_origin)
+    manifest = reader.select_videos(manifest)
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):
         try:
-            times = read_segment_times(source, manifest, index)
+            times = read_segment_times(reader.source, manifest, index)
         except VideoError as error:
             problems.append(f"{manifest.get_video(index)}: {error.reason}")
             continue

@@ -205,6 +205,18 @@ def test_the_video_network_of_gdt_is_found_beside_the_audio_network(tmp_path):
     assert imported.card.specification.norm_epsilon == 1e-5
 
 
+def test_a_backbone_of_xdc_has_the_papers_channels_and_epsilon(tmp_path):
+    network = trained(muybridge.create_model("r2plus1d_18", num_classes=4, width=8))
+    body = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    torch.save(body, tmp_path / "xdc.pth")
+    imported = import_weights(tmp_path / "xdc.pth", tmp_path / "ours.safetensors", ImportOptions(source="ig65m"))
+    spec = imported.card.specification
+    assert imported.card.classes == ("no_classifier",)
+    assert (spec.name, spec.mid_channel_rule, spec.norm_epsilon) == ("r2plus1d_18", "per_convolution", 1e-3)
+    ours = load_network(tmp_path / "ours.safetensors")[0].state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in body.items())
+
+
 def test_fields_of_other_projects_are_checked():
     paper = muybridge.create_model("r2plus1d_18", width=4).specification
     values = {name: getattr(paper, name) for name in paper.__dataclass_fields__}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.datasets.columns import ColumnMapping
-from muybridge.datasets.list_layout import ListTable, describe_mapping, map_named_columns
+from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
@@ -44,7 +44,7 @@ def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = Tru
         else TextRow(number, (), f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path")
         for number, entry in enumerate(content, start=1)
     ]
-    return ListTable(mapping, rows, True, describe_mapping(path, mapping))
+    return ListTable(mapping, rows, True)
 
 
 def _map_as_named(roles: Sequence[str]) -> ColumnMapping:

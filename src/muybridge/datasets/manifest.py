@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
+NO_FRAMES = "no frames"  # in place of a path
 _MIN_MAPPED_BYTES = 16_000_000
 
 
@@ -58,7 +59,7 @@ _MIN_MAPPED_BYTES = 16_000_000
 class ShardMember:
     """The location of a stored video in the shards and the SHA-256 of its header.
 
-    Its text form is the argument of a `ShardFrameSource`.
+    Its text form is the argument of a `ShardFrameSource`; NO_FRAMES stands for a video of which only the flow is stored.
     """
 
     shard: int
@@ -71,7 +72,9 @@ class ShardMember:
 
     @classmethod
     def parse(cls, text: str) -> ShardMember:
-        """The inverse of `str`."""
+        """The inverse of `str`. Raises VideoError("no_video") for NO_FRAMES."""
+        if text == NO_FRAMES:
+            raise VideoError("no_video", "its optical flow is stored, but no frames; read it with --modality flow")
         shard, offset, num_bytes, sha256 = text.split(":")
         return cls(int(shard), int(offset), int(num_bytes), sha256)
 
@@ -152,8 +155,8 @@ class Manifest:
     def get_path(self, index: int) -> str:
         """The argument of a FrameSource: a file relative to `root`, or a `ShardMember` as text."""
         if "shard" in self.table.column_names:
-            names = ("shard", "offset", "num_bytes", "sha256")
-            return str(ShardMember(*(self._get_value(name, index) for name in names)))
+            values = [self._get_value(name, index) for name in ("shard", "offset", "num_bytes", "sha256")]
+            return str(ShardMember(*values)) if values[1] is not None else NO_FRAMES
         return str(self._get_value("path", index))
 
     def select_flow(self) -> Manifest:

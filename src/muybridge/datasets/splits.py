@@ -117,8 +117,8 @@ def apply_rule_to_prepared(manifest: Manifest, validation: ValidationSplit, fold
     is_drawn = any(note.startswith(prefixes) for note in manifest.notes)
     if validation.is_number:
         raise ValueError(
-            f"--validation {validation.rule} draws a validation split, and prepared data has its splits; use auto, none or "
-            "given"
+            f"--validation {validation.rule} draws a validation split, which prepared data has or was prepared without; give "
+            "it to `muybridge prepare`, or use auto, none or given"
         )
     has_validation = bool(pc.any(pc.equal(manifest.table["split"], "validation")).as_py())
     _check_rule(validation, has_validation=has_validation and not is_drawn)
@@ -136,16 +136,14 @@ def apply_rule_to_prepared(manifest: Manifest, validation: ValidationSplit, fold
     return replace(manifest, table=table, notes=notes)
 
 
-def assign_fold_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list[str]]:
+def assign_fold_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[list[VideoRow], list[str]]:
     """`assign_splits` for the split of every official fold; `split` becomes that of the first fold."""
     if not rows or not rows[0].folds:
-        return assign_splits(rows, ValidationSplit(seed))
+        return assign_splits(rows, validation)
     splits_by_fold = []
     notes: list[str] = []
     for fold in range(len(rows[0].folds)):
-        fold_rows, fold_notes = assign_splits(
-            [replace(row, split=row.folds[fold]) for row in rows], ValidationSplit(seed)
-        )
+        fold_rows, fold_notes = assign_splits([replace(row, split=row.folds[fold]) for row in rows], validation)
         splits_by_fold.append([row.split for row in fold_rows])
         notes += [f"Fold {fold + 1}: {note}" for note in fold_notes]
     rows = [

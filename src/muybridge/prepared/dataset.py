@@ -1,7 +1,8 @@
 """Prepared folders: their description, their manifest and their integrity.
 
 Input: the folder or fsspec address of prepared data. Output: a `Manifest` whose `get_path` locates videos in the shards.
-Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md).
+Format 2: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md). Format 1 has frames of every video,
+and no columns about the source files.
 """
 
 from __future__ import annotations
@@ -29,9 +30,18 @@ from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
 from muybridge.records import Preprocessing
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
 STORED_COLUMNS = pa.schema([("shard", pa.int32()), ("offset", pa.int64()), ("num_bytes", pa.int64())])
+# What was stored: size and `hash_ends` of the file, None for folders of frames, and the segment of it.
+SOURCE_COLUMNS = pa.schema(
+    [
+        ("source_num_bytes", pa.int64()),
+        ("source_sha256", pa.string()),
+        ("source_start_seconds", pa.float64()),
+        ("source_end_seconds", pa.float64()),
+    ]
+)
 FLOW_COLUMNS = pa.schema([("flow_offset", pa.int64()), ("flow_num_bytes", pa.int64()), ("flow_sha256", pa.string())])
 
 
@@ -48,6 +58,7 @@ class DatasetDescription:
     notes: tuple[str, ...]
     manifest_sha256: str
     shards: tuple[tuple[int, str], ...]
+    has_frames: bool = True  # False: nothing but flow is stored
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -58,12 +69,13 @@ class DatasetDescription:
     @classmethod
     def from_json(cls, address: str, values: Mapping[str, Any]) -> DatasetDescription:
         """The record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
-        if values.get("format") != FORMAT:
+        if values.get("format") not in (1, FORMAT):
             raise ValueError(
-                f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
+                f"{address} is prepared data of format {values.get('format')}, this version reads formats 1 and 2; "
                 "prepare it again, or use the version that made it"
             )
-        described = {key: value for key, value in values.items() if key != "format"}
+        first_format = {"has_frames": True} if values["format"] == 1 else {}
+        described = {key: value for key, value in values.items() if key != "format"} | first_format
         stored = parse_record(_StoredDescription, described, f"{address}/{DESCRIPTION}")
         shards = tuple((shard.num_bytes, shard.sha256) for shard in stored.shards)
         return cls(**{**stored.__dict__, "shards": shards})
@@ -88,6 +100,7 @@ class _StoredDescription:
     notes: tuple[str, ...]
     manifest_sha256: str
     shards: tuple[_StoredShard, ...]
+    has_frames: bool
 
 
 def is_prepared(address: str) -> bool:
@@ -167,7 +180,12 @@ def _fail_impossible_rows(table: pa.Table, num_shards: int) -> tuple[pa.Table, l
         if name in table.column_names
     ]
     is_stored = pc.equal(table["status"], "ok")
-    wrong += [pc.and_(is_stored, pc.is_null(table[name])) for name in ("shard", "offset", "num_bytes")]
+    wrong.append(pc.and_(is_stored, pc.is_null(table["shard"])))
+    for name in ("offset", "num_bytes"):
+        is_missing = pc.is_null(table[name])
+        if f"flow_{name}" in table.column_names:
+            is_missing = pc.and_(is_missing, pc.is_null(table[f"flow_{name}"]))
+        wrong.append(pc.and_(is_stored, is_missing))
     wrong += [pc.invert(pc.is_finite(table[name])) for name in ("start_seconds", "end_seconds")]
     is_impossible = reduce(pc.or_, (pc.fill_null(mask, False) for mask in wrong))
     num_impossible = pc.sum(is_impossible).as_py() or 0
@@ -225,7 +243,8 @@ def find_damage(address: str) -> Iterator[str]:
             names = [f"{video} (flow)" for video in rows["video"].to_pylist()]
             columns = [rows[column].to_pylist() for column in FLOW_COLUMNS.names]
             locations += list(zip(names, *columns, strict=True))
-        damaged = ", ".join(find_damaged_videos(root / name, locations))
+        stored = [location for location in locations if location[1] is not None]
+        damaged = ", ".join(find_damaged_videos(root / name, stored))
         yield f"{name} {problem}; damaged videos: {damaged or 'none, only the bytes between videos'}"
 
 

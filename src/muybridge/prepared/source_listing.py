@@ -13,7 +13,7 @@ from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
 from muybridge.datasets.rows import VideoRow, check_file_names, normalize_names
 from muybridge.datasets.source_rates import set_source_rates
-from muybridge.datasets.splits import assign_fold_splits
+from muybridge.datasets.splits import TENTH, ValidationSplit, assign_fold_splits
 
 _OFFICIAL_READERS = {
     "kinetics": read_kinetics,
@@ -26,7 +26,6 @@ _OFFICIAL_READERS = {
     "activitynet": read_activitynet,
 }
 _FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
-_VALIDATION_SEED = 0  # prepared data is shared by runs of all seeds
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,17 @@ class SourceListing:
 
 
 def read_source(
-    address: str, source_format: str, *, columns: str | None = None, source_fps: float | None = None
+    address: str,
+    source_format: str,
+    *,
+    columns: str | None = None,
+    source_fps: float | None = None,
+    validation: ValidationSplit = TENTH,
 ) -> SourceListing:
     """List a source: a folder or list (folder, csv) or one with the official lists of a data set.
 
-    `columns` says which columns of a list are which, `source_fps` is the rate of frames stored without one. Raises ValueError
-    for any problem of its lists, classes or file names.
+    `columns` says which columns of a list are which, `source_fps` is the rate of frames stored without one, `validation` how
+    videos are held out. Raises ValueError for any problem of its lists, classes or file names.
     """
     if source_format not in _FORMATS:
         raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
@@ -65,7 +69,7 @@ def read_source(
     check_file_names(address, rows)
     rows, rate_notes = set_source_rates(rows, source_fps)
     rows = normalize_names(rows)
-    rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
+    rows, split_notes = assign_fold_splits(rows, validation)
     classes = collect_classes(address, rows)
     if not is_official:
         if not are_numbers(classes):  # else they may be targets of a regression, of which each is its own

@@ -56,13 +56,14 @@ class _DecodedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """Metadata of a video file; height and width are those of the upright picture, in pixels."""
+    """Metadata of a video; height and width are those of the upright picture, in pixels. Without frames only flow is stored."""
 
     num_frames: int
     duration_seconds: float
     frames_per_second: float
     height: int
     width: int
+    has_frames: bool = True
 
 
 class VideoFiles:

@@ -30,6 +30,11 @@ class FlowPictures:
     pairs: Sequence[tuple[str, str]]
     stored: StoredPictures
 
+    def read_size(self) -> tuple[int, int]:
+        """Height and width of the first picture. Raises VideoError if it cannot be read."""
+        with read_stored_picture(self.pairs[0][0], self.stored.open_picture) as image:
+            return image.height, image.width
+
     def read_pair(self, index: int, size: tuple[int, int]) -> FlowField:
         """The flow from frame `index` to the next, scaled to `size` (height, width). Raises VideoError if there is none."""
         if index >= len(self.pairs):

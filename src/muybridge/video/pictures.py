@@ -57,10 +57,12 @@ class PictureSequence:
     """The frames of a video. `read_pictures` reads the frames of these indices, in their order, as uint8 (H, W, 3).
 
     It raises VideoError where a frame cannot be read. `has_assumed_rate` of the times is set where nothing gives their rate.
+    Without frames only the flow from one to the next is stored.
     """
 
     times: FrameTimes
     read_pictures: Callable[[Sequence[int]], Iterator[Picture]]
+    has_frames: bool = True
 
 
 def is_picture_name(name: str) -> bool:
@@ -290,7 +292,7 @@ def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
             f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
         )
 
-    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse)
+    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse, has_frames=False)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:

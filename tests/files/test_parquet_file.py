@@ -141,3 +141,15 @@ def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:
             read_parquet(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             assert str(error)
+
+
+def test_columns_are_those_asked_for_however_much_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(TABLES["texts"], path)
+    whole = TABLES["texts"]
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    monkeypatch.setenv(TABLE_BYTES.variable, "10000000")  # in batches
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    assert read_parquet(path, ["t", "same"]).equals(whole)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from muybridge.prediction.feature_index import FeatureIndex
 from muybridge.prediction.recognizer import Features
-from muybridge.prediction.similar import FeatureIndex, read_feature_index
+from muybridge.prediction.similar import read_feature_index
 from muybridge.prediction.tables import FeaturesWriter
 from muybridge.records import Preprocessing
 from videos import write_video

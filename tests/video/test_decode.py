@@ -290,6 +290,36 @@ def test_the_size_may_change_within_a_video(tmp_path: Path) -> None:
     assert read_indices(files.read("c.mkv", files.read_frame_times("c.mkv").ticks).luma_thw) == list(range(10))
 
 
+def cut_off_start(source: Path, target: Path, num_packets: int, *, repeats_stamp: bool) -> Path:
+    """Copy without the first packets; a stamp that repeats makes all frames be found by counting."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets[num_packets:]):
+            if repeats_stamp and number == 15:
+                packet.pts = packet.dts = packets[num_packets + 14].pts
+            packet.stream = stream
+            new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "mpeg4"])
+@pytest.mark.parametrize("repeats_stamp", [False, True])
+def test_what_comes_before_the_first_key_frame_is_not_decoded(tmp_path: Path, codec: str, repeats_stamp: bool) -> None:
+    """VP8 and VP9 fail on it, MPEG-4 makes pictures of nothing."""
+    needs_encoder(codec)
+    write_video(
+        tmp_path / "a.mkv", 30, codec=codec, gop=10, options={"deadline": "realtime"} if codec != "mpeg4" else {}
+    )
+    index = index_frames(str(cut_off_start(tmp_path / "a.mkv", tmp_path / "b.mkv", 4, repeats_stamp=repeats_stamp)))
+    assert index.num_leading_packets == 6
+    assert index.uses_counting == repeats_stamp
+    files = source(tmp_path)
+    ticks = files.read_frame_times("b.mkv").ticks
+    for indices in (list(range(20)), [0], [19]):
+        assert read_indices(files.read("b.mkv", ticks[indices]).luma_thw) == [10 + index for index in indices]
+
+
 def turn_tkhd(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     """Write a display matrix (a, b, c, d) into an MP4's track header (ISO 14496-12, 8.3.2), as a phone does."""
     data = path.read_bytes()

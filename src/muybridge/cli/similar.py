@@ -14,7 +14,7 @@ from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
 
 if TYPE_CHECKING:
-    from muybridge.prediction.similar import FeatureIndex
+    from muybridge.prediction.feature_index import FeatureIndex
 
 
 def similar(
@@ -74,7 +74,8 @@ def similar(
 
 
 def _spread_labels(index: FeatureIndex, labels: str, output: str, neighbors: int, *, json: bool) -> int:
-    from muybridge.prediction.similar import read_labeled_segments, segments_to_list, spread_labels
+    from muybridge.prediction.feature_index import spread_labels
+    from muybridge.prediction.similar import read_labeled_segments, segments_to_list
 
     segments, notes = read_labeled_segments(Path(labels), index)
     print_lines(notes, error=True)

@@ -281,7 +281,7 @@ def _check_views(table: pa.Table, header: ScoresHeader) -> None:
     """Check that every planned view is there exactly once, and that all views of a video have the same labels."""
     video_indices, names = compute_video_indices(table)
     view_indices = table["view"].to_numpy()
-    clips = header.protocol.clips
+    clips = header.protocol.num_views
     if len(names) != header.num_videos:
         raise ValueError(f"the scores are of {len(names)} videos, expected {header.num_videos}")
     is_wrong = (view_indices < 0) | (view_indices >= clips)

@@ -166,7 +166,7 @@ def _check_video_rows(
         raise ValueError(f"{path}: a video occurs more than once; evaluate again")
     views, failures, right = (np.array(columns[name]) for name in COUNT_COLUMNS)
     if (
-        (views != header.protocol.clips).any()
+        (views != header.protocol.num_views).any()
         or (right + failures > views).any()
         or ((failures == views) != is_failed).any()
     ):

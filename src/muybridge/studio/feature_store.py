@@ -133,9 +133,9 @@ class FeatureStore:
     def _read_videos(self) -> Iterator[VideoFeatures]:
         for file in self.folder.glob("*.npz"):
             try:
-                with np.load(file, allow_pickle=False) as arrays:
+                with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                     video = VideoFeatures(*(arrays[name] for name in ("path", "starts", "ends", "features")))
-            except (BadZipFile, KeyError, ValueError, EOFError) as error:
+            except (BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
                 raise StudioError(409, f"{file} is damaged ({error}); make the index again") from error
             if self._find_file(video.path) == file and len(video.starts):
                 yield video

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 import muybridge
 from muybridge.records import VideoError
-from muybridge.studio.access import AccessControl
+from muybridge.studio.access import AccessControl, AccessRules
 from muybridge.studio.config import StudioConfig, read_exported_config
 from muybridge.studio.errors import StudioError
 from muybridge.studio.routes import (
@@ -30,6 +30,7 @@ from muybridge.studio.routes import (
     jobs,
     predictions,
     projects,
+    similar,
     training,
     videos,
 )
@@ -51,6 +52,7 @@ _ROUTERS = (
     events.router,
     jobs.router,
     predictions.router,
+    similar.router,
     training.router,
 )
 
@@ -83,7 +85,7 @@ def create_app(config: StudioConfig) -> FastAPI:
         app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
     else:
         app.add_api_route("/", _redirect_to_description, include_in_schema=False)
-    app.add_middleware(AccessControl, config=config)
+    app.add_middleware(AccessControl, rules=AccessRules(config.token, config.host, config.port, config.allowed_hosts))
     app.add_middleware(RequestMeter)
     return app
 

@@ -2,6 +2,7 @@
 
 import { attempt, make, makeButton, makeField } from "./dom.js";
 import { drawProgress } from "./curves.js";
+import { describeWeights } from "./weights.js";
 
 const NUMBERS = [
   ["epochs", "Epochs", "0.1"],
@@ -37,7 +38,7 @@ export class TrainPanel {
     this.runsField = makeField("Run", this.runs);
     this.plots = make("div", {});
     this.form = this.makeForm();
-    this.element = make("div", {}, this.data, this.form, make("h3", {}, "Jobs"), studio.jobs.makeList("train"), make("h3", {}, "Progress"), this.runsField, this.plots);
+    this.element = make("div", {}, this.data, this.form, make("h3", {}, "Jobs"), studio.jobs.makeList(["train"]), make("h3", {}, "Progress"), this.runsField, this.plots);
   }
 
   makeForm() {
@@ -75,8 +76,7 @@ export class TrainPanel {
   describe() {
     const chosen = this.list.find((one) => one.address === this.weights.value);
     this.modelField.hidden = Boolean(chosen);
-    const words = chosen ? [chosen.network, chosen.num_classes && `${chosen.num_classes} classes`, chosen.accuracy, chosen.licence, chosen.is_local ? "on this machine" : "downloaded first"] : ["Few segments from random weights stay near chance."];
-    this.weightsNote.textContent = words.filter(Boolean).join(" · ");
+    this.weightsNote.textContent = chosen ? describeWeights(chosen) : "Few segments from random weights stay near chance.";
   }
 
   async loadData() {

@@ -21,7 +21,7 @@ from muybridge.loading.clip_reader import (
 )
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource
-from muybridge.prepared.stored_flow import compute_encoded_flow
+from muybridge.prepared.stored_flow import compute_encoded_flow, make_stored_flow_view, select_stored_ticks
 from muybridge.prepared.transcode import encode_h264
 from muybridge.randomness import make_generator
 from muybridge.records import FrameTimes, Preprocessing, VideoError
@@ -85,6 +85,19 @@ def test_clips_are_cut_from_timesteps(tmp_path: Path, open_reader: Callable[[Pat
     length, stride = reader.preprocessing.clip_length, reader.preprocessing.frame_stride
     for start, view in enumerate(reader.read_evaluation_views(video, clips)):
         assert np.array_equal(stack(view), timesteps[start : start + length * stride : stride])
+
+
+@pytest.mark.parametrize(("num_crops", "corners"), [(1, [(2, 4)]), (3, [(2, 0), (2, 4), (2, 8)])])
+def test_crops_of_stored_flow_lie_where_those_of_frames_do(
+    tmp_path: Path, num_crops: int, corners: list[tuple[int, int]]
+) -> None:
+    reader, video = open_stored_flow(tmp_path)
+    clip = sample_dense_clips(reader.source.read_frame_times(video), reader.preprocessing, 1)[3]
+    codes = reader.source.read(video, select_stored_ticks(clip.ticks, reader.preprocessing))
+    views = [stack(view) for view in reader.read_evaluation_views(video, [clip], num_crops=num_crops)]
+    for view, corner in zip(views, corners, strict=True):
+        assert np.array_equal(view, stack(make_stored_flow_view(codes, corner, reader.preprocessing, mirror=False)))
+    assert len({view.tobytes() for view in views}) == num_crops
 
 
 @pytest.mark.parametrize("open_reader", [open_rgb, open_flow, open_stored_flow])

@@ -7,7 +7,7 @@ code where the paper gives none (docs/protocol.md). Errors name the options to c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -118,6 +118,12 @@ class EvaluationSettings:
 
     clips: NumClips = 10
     """Clips per video, uniformly spaced."""
+    crops: Literal[1, 3] = 1
+    """Crops of each clip: the centre; or three, at both ends of the longer side too."""
+    clip_length: ClipLength | None = None
+    """Frames in a clip; by default the network's own. It averages over time, so it takes longer ones, but for R2D."""
+    crop_size: FrameSize | None = None
+    """Height and width of a crop; by default the network's own. It averages over places, so it takes larger ones."""
     batch_size: BatchSize = 40
     """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
@@ -131,7 +137,17 @@ class EvaluationSettings:
     @property
     def videos_per_batch(self) -> int:
         """Videos per batch. It depends on settings alone, so that logits do not depend on the number of ranks."""
-        return max(1, self.batch_size // self.clips)
+        return max(1, self.batch_size // self.num_views)
+
+    @property
+    def num_views(self) -> int:
+        """Crops of all clips of a video."""
+        return self.clips * self.crops
+
+    def adapt_preprocessing(self, preprocessing: Preprocessing) -> Preprocessing:
+        """The preprocessing of a network with the length and crop of the clips to score. ValueError for crops out of frames."""
+        length, crop = self.clip_length or preprocessing.clip_length, self.crop_size or preprocessing.crop
+        return replace(preprocessing, clip_length=length, crop=crop)
 
 
 @dataclass(frozen=True)
@@ -236,7 +252,8 @@ class TrainSettings:
         highest = self.num_folds or NUM_OFFICIAL_FOLDS
         _require((self.fold or 1) <= highest, f"fold is {self.fold}, expected a whole number from 1 to {highest}")
         parse_validation_share(self.validation)
-        self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
+        # refuses settings of flow for rgb, and crops larger than frames
+        self.evaluation.adapt_preprocessing(self.preprocessing)
         _require(
             not (self.training.jitter and self.modality == "flow"), "training.jitter varies colours; flow has none"
         )

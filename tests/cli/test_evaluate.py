@@ -29,6 +29,7 @@ def test_json_is_the_accuracy_of_the_file(
         "scores": str(target),
         "num_looped_videos": 0,
         "checkpoint": "best",
+        "cost": 1.0,
         "overlap": {"num_training": 0, "num_validation": 0, "problem": ""},
         **json.loads(json.dumps(compute_accuracy(compute_video_scores(read_scores(target))).to_json())),
     }
@@ -54,7 +55,10 @@ def test_people_read_the_protocol_and_both_denominators(
     assert told.code == 3
     measured = compute_accuracy(compute_video_scores(read_scores(target)))
     lines = told.out.splitlines()
-    assert lines[0] == "4 uniform centre-crop clips of 4 frames a video, softmax averaged, 28x28 of 32x32; split test"
+    assert lines[0] == (
+        "4 uniform centre-crop clips of 4 frames a video, softmax averaged, 28x28 of 32x32, "
+        "0.4 times the default's multiply-adds; split test"
+    )
     row = next(line for line in lines if line.startswith("video@1"))
     shares = [float(share) for share in re.findall(r"([\d.]+) %", row)]
     rates = measured.video_top1

@@ -129,9 +129,28 @@ def test_a_split_is_scored_with_the_card_of_the_weights(finished_run: Path, moti
     num_videos = result.accuracy.num_videos
     assert result.accuracy.split == "test"
     assert progress[-1] == (num_videos, num_videos)
-    card_length = read_scores(tmp_path / "s.parquet").header.protocol.preprocessing.clip_length
-    evaluate_split(finished_run, settings, tmp_path / "long.parquet", clip_length=card_length + 1)
-    assert read_scores(tmp_path / "long.parquet").header.protocol.preprocessing.clip_length == card_length + 1
+
+
+def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    tables = []
+    for crops, length, size in ((1, None, None), (3, None, None), (1, 5, 32)):
+        evaluation = EvaluationSettings(clips=2, crops=crops, clip_length=length, crop_size=size)
+        settings = EvaluateSettings(
+            data=str(motions), device="cpu", evaluation=evaluation, loading=LoadingSettings(workers=0)
+        )
+        path = tmp_path / f"{crops}-{size}.parquet"
+        result = evaluate_split(finished_run, settings, path)
+        scores = read_scores(path)
+        protocol = scores.header.protocol
+        assert len(scores.table) == result.accuracy.num_videos * 2 * crops
+        assert (protocol.num_crops, protocol.preprocessing.clip_length) == (crops, length or 4)
+        assert result.cost == pytest.approx(crops * 2 / 10 * (length or 4) / 4 * ((size or 28) / 28) ** 2)
+        tables.append(np.array(scores.table["logits"].to_pylist()))
+    center, three, larger = tables
+    # the middle crop of three; batches differ, and rounding with them
+    np.testing.assert_allclose(three.reshape(-1, 3, center.shape[1])[:, 1], center, atol=1e-4)
+    assert np.abs(three.reshape(-1, 3, center.shape[1])[:, 0] - center).max() > 1e-3
+    assert np.abs(larger - center).max() > 1e-3
 
 
 def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ def _print_unfinished(run: str) -> None:
 
 def _print(result: EvaluationResult, run: str) -> None:
     accuracy = result.accuracy
-    print_line(f"{accuracy.protocol.format_sentence()}; split {accuracy.split}")
+    cost = "" if result.cost == 1 else f", {result.cost:.2g} times the default's multiply-adds"
+    print_line(f"{accuracy.protocol.format_sentence()}{cost}; split {accuracy.split}")
     print_line()
     print_line(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")
     for name, rates in accuracy.figures:

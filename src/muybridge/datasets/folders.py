@@ -102,7 +102,12 @@ def _read_list(path: Path, columns: str | None, task: Task | None) -> tuple[list
     segments = Counter((row.path, row.start_seconds, row.end_seconds) for row in videos.rows)
     problems += [f"{name} is in {count} lines" for (name, _, _), count in segments.items() if count > 1]
     if problems:
-        raise ValueError(f"{path} cannot be used: {join_names(problems, separator='; ')}")
+        hint = (
+            " (where videos may have none, the task is multi_label)"
+            if any(problem.endswith("has no label") for problem in problems)
+            else ""
+        )
+        raise ValueError(f"{path} cannot be used: {join_names(problems, separator='; ')}{hint}")
     _check_files_exist(path, videos.rows)
     return list(videos.rows), list(videos.notes)
 

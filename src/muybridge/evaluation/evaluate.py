@@ -104,7 +104,8 @@ class EvaluationJob:
 class EvaluationResult:
     """The metrics of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
 
-    `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others.
+    `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others. `cost` is that of
+    a video, relative to the default protocol of these weights (`EvaluationProtocol.compute_cost`).
     """
 
     metrics: Accuracy | TaskMetrics
@@ -112,6 +113,7 @@ class EvaluationResult:
     path: Path
     overlap: Overlap | None = None
     checkpoint: Checkpoint | None = None
+    cost: float = 1.0
 
     @property
     def remarks(self) -> list[str]:
@@ -125,6 +127,7 @@ class EvaluationResult:
             "scores": str(self.path),
             "num_looped_videos": self.num_looped_videos,
             "checkpoint": self.checkpoint,
+            "cost": self.cost,
             "overlap": self.overlap.to_json() if self.overlap else None,
             **self.metrics.to_json(),
         }
@@ -142,13 +145,12 @@ def evaluate_split(
     settings: EvaluateSettings,
     path: Path | None = None,
     *,
-    clip_length: int | None = None,
     refuse_overlap: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score one split of a data set with saved weights and write the scores to `path`, by default as `scores_path.py` says.
 
-    `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
+    `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
     `timeouts.scoring_minutes` pass without a batch. Raises ValueError where the weights cannot be loaded, the data cannot be
     opened, or the split has no videos, `OverlapError` with `refuse_overlap` where training videos would be scored, and
@@ -157,13 +159,13 @@ def evaluate_split(
     device = local_device(resolve_device(settings.device))
     address = select_checkpoint(weights, settings.checkpoint)
     loaded = load_scorer(address, device, settings.precision)
-    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings))
     job = replace(job, precision=loaded.precision)
+    run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
+    default_protocol = EvaluationProtocol.from_settings(
+        EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
+    )
     if path is None:
-        run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
-        default_protocol = EvaluationProtocol.from_settings(
-            EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
-        )
         own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
@@ -185,7 +187,8 @@ def evaluate_split(
                 on_progress(num_videos, len(job.manifest))
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
-    return replace(result, overlap=overlap, checkpoint=checkpoint)
+    cost = job.make_header().protocol.compute_cost(default_protocol)
+    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost)
 
 
 def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:
@@ -232,20 +235,19 @@ def select_scored_split(data: Manifest, settings: EvaluateSettings) -> Manifest:
     return manifest
 
 
-def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
-    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+def _plan_evaluation(card: Card, settings: EvaluateSettings) -> EvaluationJob:
+    """Open one split of a data set for a network with this card.
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
     card.check_classifier()
     manifest = select_scored_split(open_evaluation_data(card, settings), settings)
-    preprocessing = card.preprocessing
     is_regression = card.task == "regression"
     return EvaluationJob(
         manifest=match_targets(manifest, card.classes) if is_regression else manifest.remap_labels(card.classes),
         split=settings.split,
         fold=settings.fold,
-        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
+        preprocessing=settings.evaluation.adapt_preprocessing(card.preprocessing),
         model_sha256=card.tensors_sha256,
         evaluation=settings.evaluation,
         loading=settings.loading,
@@ -302,7 +304,9 @@ def evaluate(
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
-    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips, task=job.task)
+    dataset = EvaluationDataset(
+        job.manifest, reader, job.evaluation.clips, task=job.task, num_crops=job.evaluation.crops
+    )
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 

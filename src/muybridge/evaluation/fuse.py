@@ -110,7 +110,7 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
     names = tuple(names or (f"file {position}" for position in range(1, len(members) + 1)))
     normalized_weights = normalize_weights(weights, len(members))
     aligned = align_members(members, names)
-    level: FusionLevel = "view" if len({member.header.protocol.clips for member in members}) == 1 else "video"
+    level: FusionLevel = "view" if len({member.header.protocol.num_views for member in members}) == 1 else "video"
     mean = (_average_views if level == "view" else _average_videos)(aligned, normalized_weights)
     problems = aligned.problems
     if mean.num_partial_views:
@@ -153,7 +153,7 @@ class _Mean:
 def _average_views(aligned: AlignedMembers, normalized_weights: Sequence[float]) -> _Mean:
     """Average the views that all files scored; those that only some of them scored are counted."""
     header, num_videos = aligned.files[0].header, len(aligned.videos)
-    clips = header.protocol.clips
+    clips = header.protocol.num_views
     rows = np.stack([aligned.find_scored_rows(member) for member in aligned.files])  # (files, videos * clips)
     is_common = np.all(rows >= 0, axis=0)
     in_all_files = np.all(rows != ABSENT, axis=0)

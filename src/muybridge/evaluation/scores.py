@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_parquet, refuse_damaged
+from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object
 from muybridge.records import STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.video.views import prepare_network_input
@@ -211,7 +211,8 @@ def read_any_scores(path: Path) -> Scores:
         with refuse_damaged("not a Parquet file, or a damaged one; evaluate again"):
             schema = pq.read_schema(path)
             header = _parse_header(schema)
-            _check_columns(schema, header.schema)
+            if problems := find_column_problems(schema, header.schema):
+                raise ValueError(f"{'; '.join(problems)}; evaluate again")
             names = header.schema.names
             table = read_parquet(path, names).select(names).replace_schema_metadata(None)
             return Scores(table, header)
@@ -231,16 +232,6 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
             "the Parquet file holds no scores: it has no muybridge metadata; use a file written by `muybridge evaluate`"
         )
     return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
-
-
-def _check_columns(schema: pa.Schema, expected: pa.Schema) -> None:
-    missing = [name for name in expected.names if name not in schema.names]
-    if missing:
-        raise ValueError(f"the score file lacks the columns {', '.join(missing)}; evaluate again")
-    for field in expected:
-        stored_type = schema.field(field.name).type
-        if stored_type != field.type:
-            raise ValueError(f"the column {field.name} holds {stored_type}, expected {field.type}; evaluate again")
 
 
 def _check_rows(table: pa.Table, header: ScoresHeader) -> None:
@@ -290,7 +281,7 @@ def _check_views(table: pa.Table, header: ScoresHeader) -> None:
     """Check that every planned view is there exactly once, and that all views of a video have the same labels."""
     video_indices, names = compute_video_indices(table)
     view_indices = table["view"].to_numpy()
-    clips = header.protocol.clips
+    clips = header.protocol.num_views
     if len(names) != header.num_videos:
         raise ValueError(f"the scores are of {len(names)} videos, expected {header.num_videos}")
     is_wrong = (view_indices < 0) | (view_indices >= clips)

@@ -158,12 +158,21 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
 
 
 class EvaluationDataset(VideoDataset[VideoViews]):
-    """Video index -> its `num_clips` planned views, and those of them that could be read."""
+    """Video index -> its `num_clips` * `num_crops` planned views, and those of them that could be read."""
 
-    def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int, *, task: Task = "single_label") -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: ClipReader,
+        num_clips: int,
+        *,
+        task: Task = "single_label",
+        num_crops: int = 1,
+    ) -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.num_clips = num_clips
+        self.num_crops = num_crops
         self.task = task
 
     def get_video(self, index: int) -> str:
@@ -178,10 +187,15 @@ class EvaluationDataset(VideoDataset[VideoViews]):
             clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         except VideoError as error:
             failed = PlannedView(video, 0, None, labels, error.status, error.reason, targets)
-            return VideoViews(tuple(replace(failed, view=view) for view in range(self.num_clips)), (), False)
-        results = list(self.reader.read_evaluation_views(self.manifest.get_path(index), clips))
+            return VideoViews(
+                tuple(replace(failed, view=view) for view in range(self.num_clips * self.num_crops)), (), False
+            )
+        results = list(
+            self.reader.read_evaluation_views(self.manifest.get_path(index), clips, num_crops=self.num_crops)
+        )
         planned_views = []
-        for view_index, (clip_times, result) in enumerate(zip(clips, results, strict=True)):
+        clips_of_views = [clip for clip in clips for _ in range(self.num_crops)]
+        for view_index, (clip_times, result) in enumerate(zip(clips_of_views, results, strict=True)):
             planned = PlannedView(video, view_index, clip_times.start_seconds, labels, targets=targets)
             if isinstance(result, VideoError):
                 planned = replace(planned, status=result.status, reason=result.reason)

@@ -241,14 +241,6 @@ def to_csv(segments: Sequence[Segment]) -> str:
     )
 
 
-def windows_to_csv(windows: Sequence[Window], classes: Sequence[str]) -> str:
-    """CSV with a row a window: start_seconds, end_seconds, and a column for each class."""
-    return _format_csv(
-        ["start_seconds", "end_seconds", *classes],
-        [[window.start_seconds, window.end_seconds, *window.probabilities] for window in windows],
-    )
-
-
 def _format_csv(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

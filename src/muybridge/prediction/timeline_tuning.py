@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Interval
 
 from muybridge.bounds import Seconds, Share
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline, score_timelines
@@ -36,9 +39,9 @@ class SegmentationChoice:
     minimum_seconds: Seconds
     minimum_probability: Share
     classes_overlap: bool
-    num_videos: int
-    f1: float | None
-    mean_average_precision: float
+    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
+    f1: Share | None
+    mean_average_precision: Share
 
     def apply(self, options: TimelineOptions) -> TimelineOptions:
         """The options with the chosen smoothing, minimum duration and, where classes overlap, probability."""

@@ -33,7 +33,7 @@ def make_workload(job: TrainingJob) -> Workload:
         job.schedule.num_steps,
         job.schedule.global_batch,
         max(1, round(interval_steps)) if interval_steps > 0 else 0,
-        len(job.validation_manifest) * job.settings.evaluation.clips,
+        len(job.validation_manifest) * job.settings.evaluation.num_views,
     )
 
 
@@ -69,7 +69,7 @@ def _validate_weights(
         manifest=job.validation_manifest,
         split="validation",
         fold=job.settings.fold,
-        preprocessing=job.preprocessing,
+        preprocessing=job.settings.evaluation.adapt_preprocessing(job.preprocessing),
         model_sha256=compute_tensors_sha256(job.network.state_dict()),
         evaluation=job.settings.evaluation,
         loading=job.settings.loading,

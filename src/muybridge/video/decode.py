@@ -223,14 +223,11 @@ def _decode_at_ticks(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> 
 
 
 def _decode_in_order(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[_DecodedFrame]:
-    """As `_decode_at_ticks`; if the stamps turn out not to increase, the remaining frames are found by counting."""
-    num_decoded = 0
+    """As `_decode_at_ticks`. Frames before stamps that do not increase were the wrong ones, and may be in use: a VideoError."""
     try:
-        for frame in _decode_at_ticks(path, index, ticks):
-            yield frame
-            num_decoded += 1
-    except _NonMonotonicStampsError:
-        yield from _decode_by_count(path, index, ticks[num_decoded:])
+        yield from _decode_at_ticks(path, index, ticks)
+    except _NonMonotonicStampsError as error:
+        raise VideoError("unreadable", "its time stamps are not those at which its frames are shown") from error
 
 
 def _decode_by_stamp(path: str, index: FrameIndex, stamps: NDArray[np.int64]) -> Iterator[_DecodedFrame]:

@@ -1,9 +1,9 @@
 """When each frame of a file is shown, and where decoding may start.
 
 Input: a path. Output: a `FrameIndex`. Stored presentation stamps are used if they can be right, and so are decoding stamps if
-the codec never reorders frames. AVI with B-frames, MPEG programme streams, bare elementary streams, and files whose clock
-steps back have none that tell one frame from another, so their frames are found by decoding and counting: slow, but
-FFmpeg's guesses there are off by whole frames.
+the codec never reorders frames. AVI with B-frames, MPEG programme streams, bare elementary streams, files whose clock steps
+back and files with decoding stamps in place of presentation stamps have none that tell one frame from another, so their frames
+are found by decoding and counting: slow, but FFmpeg's guesses there are off by whole frames.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class _Stream:
     tick_seconds: Fraction
     frame_step: int  # ticks per frame by the frame rate of the codec or of the container
     sound_start_seconds: float | None
+    declares_reordering: bool  # its H.264 or HEVC parameters say that frames are shown in another order than stored
+
+    def has_decoding_stamps_only(self) -> bool:
+        """Whether the writer stored when frames are decoded as when they are shown, as broken ones do."""
+        return self.declares_reordering and all(packet.pts == packet.dts for packet in self.packets)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ def _index_frames(path: str) -> FrameIndex:
     stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
     trusted = [stamp for stamp in stamps if stamp is not None and abs(stamp) < _MAX_STAMP]
     shown = [stamp for stamp, packet in zip(stamps, packets, strict=True) if not packet.is_hidden]
-    if len(trusted) == len(stamps) and len(shown) == len(set(shown)) and not _steps_back(packets, trusted):
+    is_trusted = len(trusted) == len(stamps) and len(shown) == len(set(shown)) and not _steps_back(packets, trusted)
+    if is_trusted and not contents.has_decoding_stamps_only():
         index = _index_by_stamps(contents, packets, np.array(trusted, np.int64), uses_dts, num_leading)
     else:
         index = _index_by_decoding(path, contents, packets, num_leading)
@@ -188,7 +194,8 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
         if num_frames < stream.frames:
             raise VideoError("truncated", f"the file ends after {num_frames} of {stream.frames} frames")
     known_starts = [start for start in sound_starts if start is not None]
-    return _Stream(stream.index, packets, stream.time_base, frame_step, min(known_starts, default=None))
+    reorders = stream.codec_context.name in ("h264", "hevc") and stream.codec_context.has_b_frames
+    return _Stream(stream.index, packets, stream.time_base, frame_step, min(known_starts, default=None), reorders)
 
 
 class _PacketParser:

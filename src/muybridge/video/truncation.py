@@ -113,7 +113,7 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
 def _check_asf(file: BinaryIO, num_bytes: int) -> str | None:
     head = file.read(_HEAD_BYTES)
     at = head.find(_ASF_FILE_PROPERTIES)
-    if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
+    if at < 0 or len(head) < at + 92 or head[at + 88] & _ASF_BROADCAST:
         return None
     return _describe_overrun("file", 0, int.from_bytes(head[at + 40 : at + 48], "little"), num_bytes)
 
@@ -228,7 +228,7 @@ def _read_matroska_seconds(head: bytes) -> float | None:
 
 def _read_asf_seconds(head: bytes) -> float | None:
     at = head.find(_ASF_FILE_PROPERTIES)
-    if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
+    if at < 0 or len(head) < at + 92 or head[at + 88] & _ASF_BROADCAST:
         return None
     play, _, preroll = struct.unpack("<3Q", head[at + 64 : at + 88])
     return max(0.0, float(play) / 1e7 - float(preroll) / 1e3)

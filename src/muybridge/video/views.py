@@ -96,6 +96,17 @@ def compute_center_corner(size: tuple[int, int], crop: int) -> tuple[int, int]:
     return (height - crop) // 2, (width - crop) // 2
 
 
+def list_crop_corners(size: tuple[int, int], crop: int, num_crops: int) -> list[tuple[int, int]]:
+    """The corners of one centre crop, or of three along the longer side of frames of `size` (height, width)."""
+    center_top, center_left = compute_center_corner(size, crop)
+    if num_crops == 1:
+        return [(center_top, center_left)]
+    height, width = size
+    if width >= height:
+        return [(center_top, left) for left in (0, center_left, width - crop)]
+    return [(top, center_left) for top in (0, center_top, height - crop)]
+
+
 def crop_flow(fields_thwc: NDArray[np.float32], corner: tuple[int, int], crop: int, *, mirror: bool) -> FlowView:
     """The crop at `corner` (top, left) of flow (T, H, W, 2) of whole frames; mirroring also negates x."""
     top, left = corner
@@ -113,7 +124,13 @@ def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.
 
 def make_evaluation_view(clip: YuvClip, crop: int) -> View:
     """The centre crop."""
-    return _crop_clip(clip, crop, compute_center_corner(clip.luma_thw.shape[1:], crop), mirror=False)
+    return make_evaluation_views(clip, crop, 1)[0]
+
+
+def make_evaluation_views(clip: YuvClip, crop: int, num_crops: int) -> list[View]:
+    """The crops at `list_crop_corners`."""
+    corners = list_crop_corners(clip.luma_thw.shape[1:], crop, num_crops)
+    return [_crop_clip(clip, crop, corner, mirror=False) for corner in corners]
 
 
 def _crop_clip(clip: YuvClip, crop: int, corner: tuple[int, int], *, mirror: bool) -> View:

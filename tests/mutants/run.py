@@ -111,7 +111,10 @@ class Tree:
         )
         shutil.copytree(ROOT, self.folder / "tree", ignore=ignored, symlinks=True)
         environment = dict(
-            os.environ, PYTHONPATH=str(self.folder / "tree" / "src"), PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1"
+            os.environ,
+            PYTHONPATH=f"{self.folder}/tree/src:{self.folder}/tree",  # workers that tests start import tests
+            PYTHONDONTWRITEBYTECODE="1",
+            OMP_NUM_THREADS="1",
         )
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fork_server.py"))],

@@ -229,6 +229,22 @@ def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     assert len(ticks) == 30
     for indices in ([7], [11, 3, 29], list(range(30))):
         assert read_indices(files.read("b.mp4", ticks[indices]).luma_thw) == indices
+    parts = files.read_in_order("b.mp4", ticks, 8)
+    assert [index for part in parts for index in read_indices(part.luma_thw)] == list(range(30))
+
+
+def test_stamps_that_mislead_in_matroska_are_named_where_frames_are_in_use_already(tmp_path: Path) -> None:
+    """FFmpeg makes its own decoding stamps there, so nothing tells before frames are decoded."""
+
+    def stamp(number: int, packet: av.Packet) -> None:
+        packet.pts = packet.dts = 40 * number
+
+    rewrite(write_video(tmp_path / "a.mkv", 30, gop=250), tmp_path / "b.mkv", stamp)
+    files = source(tmp_path)
+    ticks = files.read_frame_times("b.mkv").ticks
+    assert read_indices(files.read("b.mkv", ticks).luma_thw) == list(range(30))
+    with pytest.raises(VideoError, match="its time stamps are not those at which its frames are shown"):
+        list(files.read_in_order("b.mkv", ticks, 8))
 
 
 def hidden(packet: av.Packet, bit: int) -> bytes:

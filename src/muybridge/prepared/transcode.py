@@ -153,7 +153,7 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     encoder = av.CodecContext.create("libx264", "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.height, encoder.width, encoder.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    encoder.framerate = Fraction(25)
     encoder.thread_count = 1
     color_options = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_X264_MATRIX_NAMES[block.matrix]}"
     # No look-ahead (mbtree): its result differs from run to run on processors with AVX-512 (docs/decisions.md).

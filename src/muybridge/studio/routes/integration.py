@@ -32,7 +32,7 @@ from muybridge.studio.routes.videos import MAX_UPLOAD_BYTES
 from muybridge.studio.server_metrics import PREDICTIONS, format_metrics
 from muybridge.studio.services import Studio
 from muybridge.studio.timelines import SegmentInfo
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 
 router = APIRouter(tags=["integration"])
 _MAX_BATCH = 100_000
@@ -201,7 +201,7 @@ def _start_batch(studio: StudioServices, request: BatchRequest) -> BatchInfo:
         "timeline": _list_timeline_options(request) if request.task == "timeline" else None,
         "memory_bytes": studio.config.child_bytes,
     }
-    title = f"{model.name} on {len(request.paths)} files"
+    title = f"{model.name} on {format_count(len(request.paths), 'file')}"
     command = ["muybridge.studio.batch_job", "{job}"]
     return _describe_batch(studio, studio.batches.start("predict", title, command, paths=request.paths, values=values))
 

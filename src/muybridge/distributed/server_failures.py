@@ -10,7 +10,6 @@ from types import TracebackType
 
 from muybridge.terminal import print_line
 
-
 _PARENT_HAS_ENDED = (ConnectionError, EOFError, FileNotFoundError)  # its pipes and semaphores are gone
 
 

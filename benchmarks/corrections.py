@@ -40,10 +40,10 @@ from muybridge.studio.annotation_records import RejectedMark, SegmentMark, Video
 from muybridge.studio.suggestions import PredictedVideo, Suggestion, suggest
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
-Strategy = Literal["doubt", "margin", "windows", "rare", "random", "browse"]
-STRATEGIES: tuple[Strategy, ...] = ("doubt", "margin", "windows", "rare", "random", "browse")
+Strategy = Literal["doubt", "margin", "rare", "random", "browse"]
+STRATEGIES: tuple[Strategy, ...] = ("doubt", "margin", "rare", "random", "browse")
 NUM_INITIAL, BATCH, NUM_CORRECTIONS = 10, 5, 80
-STEP_FRAMES, FRAME_STRIDE = 12, 6  # a window of 48 frames every half second
+STEP_FRAMES, FRAME_STRIDE = 16, 6  # a window of 1.7 s every 0.64 s
 SMOOTHING_SECONDS = MINIMUM_SECONDS = 1.0
 PENALTY, NUM_ITERATIONS = 1e-2, 60
 PERSON = "person"
@@ -171,7 +171,7 @@ class Simulation:
         return train_classifier(np.concatenate(features), np.array(labels), len(self.classes))
 
     def choose(
-        self, classify: Any, marks: Marks, strategy: Literal["doubt", "margin", "windows", "rare", "random"], rng: Any
+        self, classify: Any, marks: Marks, strategy: Literal["doubt", "margin", "rare", "random"], rng: Any
     ) -> list[Suggestion]:
         """What the studio suggests; `random` in a random order of this seed."""
         predicted = [self.predict(path, classify, marks[path]) for path in sorted(self.truths)]

@@ -52,7 +52,7 @@ check: .venv/.dev  ## style, types, the rules of the structure
 	$(PYTEST) tests/architecture
 
 test: .venv/.dev  ## what runs before every commit
-	$(PYTEST) -n 2 --dist loadfile -m "not long"
+	$(PYTEST) -n 2 --dist worksteal -m "not long"
 
 test-long: .venv/.long .venv/.notebooks .venv/.browser  ## what is too slow for every run: Ray clusters, GPU kernels in an interpreter, notebooks
 	$(PYTEST) -n 2 --dist loadfile -m "long and not soak"
@@ -82,7 +82,7 @@ build/oldest/.ready: build/oldest.txt
 	touch $@
 
 test-oldest: build/oldest/.ready  ## as test, with the oldest versions that pyproject.toml allows of all but torch
-	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest -n 2 --dist loadfile -m "not long" -W default
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest -n 2 --dist worksteal -m "not long" -W default
 
 .venv/.release: .venv/.ready
 	$(INSTALL) '.[release]'

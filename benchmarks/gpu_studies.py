@@ -32,7 +32,7 @@ from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES
 from muybridge.models.network import VideoResNet
 from muybridge.records import STATISTICS
-from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.studies.intervals import BySeed, difference, estimate_mean
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.synthetic.motions import MotionSettings, MotionSplit, create_video_generator
@@ -41,6 +41,7 @@ from muybridge.text import format_count
 from muybridge.training.network import initialize_network, perturb_rounding
 from muybridge.training.optimizer import build_optimizer, set_learning_rate
 from muybridge.training.schedule import build_schedule
+from muybridge.training_settings import TrainingSettings
 
 FIRST = ("r3d", "r2plus1d", "f_r2d", "r2d", "mc3", "rmc3")
 ORDER = (*FIRST, *(family for family in FAMILIES if family not in FIRST))

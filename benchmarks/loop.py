@@ -23,7 +23,7 @@ from rich.console import Console
 
 from muybridge.files.run_folder import get_processor_name
 from muybridge.loading.datasets import TrainingBatch
-from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings, TrainingSettings, TrainSettings
+from muybridge.settings import CheckpointSettings, ClipSettings, LoadingSettings, TrainSettings
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training import fit as loop
@@ -33,6 +33,7 @@ from muybridge.training.checkpointer import AsyncCheckpointer
 from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepResult
+from muybridge.training_settings import TrainingSettings
 
 STEP_SECONDS, NUM_STEPS, REPEATS = 0.05, 100, 3
 DATA = MotionSettings(

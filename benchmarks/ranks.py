@@ -22,12 +22,13 @@ from muybridge.distributed.rank import current_rank
 from muybridge.files.run_folder import get_processor_name
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
-from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.job import TrainingJob
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.schedule import build_schedule
 from muybridge.training.step import StepContext, make_example_clips, training_step
+from muybridge.training_settings import TrainingSettings
 from muybridge.video.views import View, collate_views
 
 GLOBAL_BATCH, NUM_STEPS, REPEATS, WIDTH, LENGTH, CROP = 4, 3, 2, 16, 8, 56

@@ -47,13 +47,13 @@ from muybridge.settings import (
     EvaluationSettings,
     LoadingSettings,
     NetworkSettings,
-    TrainingSettings,
     TrainSettings,
 )
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
+from muybridge.training_settings import TrainingSettings
 from muybridge.video.sampling import compute_sampling_grid, sample_uniform_clips
 from muybridge.video.views import collate_views, prepare_network_input
 from muybridge.weights.address import load_weights

@@ -7,18 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from muybridge.settings import (
-    ClipSettings,
-    EvaluationSettings,
-    LoadingSettings,
-    NetworkSettings,
-    TrainingSettings,
-    TrainSettings,
-)
+from muybridge.settings import ClipSettings, EvaluationSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.checkpoint import TrainState, save_checkpoint
 from muybridge.training.job import TrainingJob
 from muybridge.training.optimizer import build_optimizer
+from muybridge.training_settings import TrainingSettings
 
 MOTIONS = MotionSettings(
     classes=2,

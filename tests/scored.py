@@ -9,12 +9,16 @@ import numpy as np
 
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import make_record_batch, write_scores
-from muybridge.evaluation.scores_header import ScoresHeader
+from muybridge.evaluation.scores_header import TARGETS_FORMAT, TARGETS_SCHEMA, ScoresHeader
+from muybridge.models.heads import Head
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
 
 Video = tuple[str, tuple[int, ...], Sequence[Sequence[float] | None]]
 """Name, labels, and for each planned view its logits, or None where it failed."""
+
+TaskVideo = tuple[str, tuple[float, ...], Sequence[Sequence[float] | None]]
+"""Name, targets, and for each planned view its outputs before the link, or None where it failed."""
 
 
 def write_score_file(
@@ -47,6 +51,27 @@ def write_score_file(
         ]
         logits = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(classes))
         batches.append(make_record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
+    write_scores(path, batches, header)
+    return path
+
+
+def write_task_scores(path: Path, head: Head, classes: tuple[str, ...], videos: Sequence[TaskVideo]) -> Path:
+    """A score file of format 2 of these videos."""
+    clips = len(videos[0][2])
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), Preprocessing(), task=head.task)
+    header = ScoresHeader(
+        classes, protocol, "test", None, "m" * 64, "d" * 64, len(videos), format=TARGETS_FORMAT, head=head
+    )
+    batches = []
+    for name, targets, views in videos:
+        rows = [
+            PlannedView(name, number, 0.0, (), "unreadable", "broken", targets)
+            if outputs is None
+            else PlannedView(name, number, 0.0, (), targets=targets)
+            for number, outputs in enumerate(views)
+        ]
+        outputs = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(head.outputs))
+        batches.append(make_record_batch(rows, outputs, TARGETS_SCHEMA))
     write_scores(path, batches, header)
     return path
 

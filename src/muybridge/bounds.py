@@ -48,6 +48,10 @@ Minutes = Annotated[float, Interval(gt=0, le=1_000_000)]
 """Two years at most: far longer times overflow what a thread can wait."""
 Seconds = Annotated[float, Interval(ge=0, le=1_000_000_000)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+Statistic = Annotated[float, Interval(ge=-1e30, le=1e30)]
+"""The mean of a target."""
+Deviation = Annotated[float, Interval(gt=0, le=1e30)]
+"""The standard deviation of a target."""
 Weight = Annotated[float, Interval(ge=0, le=1_000_000)]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Fold = Annotated[int, Interval(ge=1, le=1000)]

@@ -7,7 +7,7 @@ code where the paper gives none (docs/protocol.md). Errors name the options to c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -15,7 +15,6 @@ from annotated_types import Interval
 from muybridge.bounds import (
     BatchSize,
     ClipLength,
-    Epochs,
     FlowGap,
     Fold,
     FrameSize,
@@ -31,20 +30,15 @@ from muybridge.bounds import (
     Seed,
     Share,
     StemMidChannels,
-    Weight,
     check_fields,
 )
 from muybridge.records import Checkpoint, Modality, Preprocessing, TimeOrigin, parse_validation_share
-from muybridge.task_settings import TaskSettings
+from muybridge.training_settings import TrainingSettings
 
 FoldUnit = Literal["group", "video"]  # what the folds of a cross-validation keep together
-RecipeName = Literal["own_videos", "scratch", "paper"]
-LearningRate = Annotated[float, Interval(gt=0, le=1000)]
+RecipeName = Literal["own_videos", "scratch", "paper", "modern"]
 
 NUM_OFFICIAL_FOLDS = 3
-PAPER_EPOCHS = 45.0
-PAPER_WARMUP_EPOCHS = 10.0
-PAPER_DECAY_EPOCHS = (20.0, 30.0, 40.0)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -119,99 +113,17 @@ PREPROCESSING_NAMES = {"length": "clip_length", "stride": "frame_stride"}
 
 
 @dataclass(frozen=True)
-class TrainingSettings(TaskSettings):
-    """The recipe: section 4.1 of the paper; momentum and weight decay from the authors' code."""
-
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum, or AdamW."""
-    learning_rate: LearningRate = 0.01
-    """Rate for 32 clips a step; it grows linearly with the global batch."""
-    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
-    """Nesterov momentum of SGD."""
-    weight_decay: Annotated[float, Interval(ge=0, le=1000)] = 1e-4
-    """On convolution and classifier weights and batch-norm scales, not on biases."""
-    batch_size: BatchSize = 32
-    """Clips per process in one forward pass."""
-    global_batch: BatchSize | None = None
-    """Clips per step over all processes; by default batch_size per process. Larger values accumulate gradients over passes."""
-    epochs: Epochs = PAPER_EPOCHS
-    """Length of the run; warm-up and decay scale with it unless given."""
-    warmup_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] | None = None
-    """Linear warm-up of the rate, step by step; by default 10/45 of the epochs."""
-    decay_epochs: tuple[Annotated[float, Interval(ge=0, le=1_000_000)], ...] | None = None
-    """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
-    decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
-    """Factor of the rate at each of decay_epochs."""
-    schedule: Literal["steps", "cosine"] = "steps"
-    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine."""
-    clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
-    """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
-    max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
-    """Scale gradients with a larger norm down to it; by default not, as in the paper."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
-    has them and whose gradients agree with those in fp32, else fp32."""
-    tf32: bool | None = None
-    """Round the factors of fp32 products and convolutions to TF32 on a GPU; by default yes."""
-    deterministic: bool = True
-    """Use only algorithms of cuDNN that give the same bits in every run, so that a resumed run on one GPU is exact."""
-    compile: bool = False
-    """Use torch.compile: minutes at the start, faster steps on a GPU."""
-    channels_last: bool = True
-    """Run convolutions on channels-last memory, which is faster where measured; false runs torch's plain conv3d."""
-    activation_checkpointing: bool = False
-    """Keep only the input of each block and recompute the rest in the backward pass: less memory, a third slower."""
-    synchronise_norm: bool = False
-    """Batch norm statistics over the clips of all processes; by default each process uses its own."""
-    non_finite: Literal["stop", "skip"] = "stop"
-    """What to do if loss or gradient is not finite: stop the run, or skip the step and count it."""
-    profile_steps: Annotated[int, Interval(ge=0, le=10_000)] = 0
-    """Record this many steps, after five, into profile/rank-N.json of the run folder (chrome://tracing, Perfetto)."""
-    validate_every_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] = 1.0
-    """Epochs between validations; 0 validates only at the end."""
-    rate_factors: tuple[Weight, Weight, Weight, Weight, Weight, Weight] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    """Factors of the rate for conv1, conv2, conv3, conv4, conv5 and the classifier; for fine-tuning."""
-    frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 0
-    """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
-    rounding_seed: Seed = 0
-    """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
-    phases: tuple[tuple[Epochs, LearningRate], ...] = ()
-    """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "training.")
-        self.check_task()
-        _require(
-            self.resolved_warmup_epochs <= self.epochs,
-            f"training.warmup_epochs {self.resolved_warmup_epochs} is longer than training.epochs {self.epochs}",
-        )
-        decays = self.resolved_decay_epochs
-        _require(list(decays) == sorted(decays), f"training.decay_epochs must increase, not {decays}")
-
-    @property
-    def total_epochs(self) -> float:
-        """Epochs of the run with the phases added to it."""
-        return self.epochs + sum(epochs for epochs, _ in self.phases)
-
-    @property
-    def resolved_warmup_epochs(self) -> float:
-        """Warm-up in epochs, scaled from the paper's 10 of 45 unless set."""
-        return self.epochs * PAPER_WARMUP_EPOCHS / PAPER_EPOCHS if self.warmup_epochs is None else self.warmup_epochs
-
-    @property
-    def resolved_decay_epochs(self) -> tuple[float, ...]:
-        """Decay points in epochs, scaled from the paper's 20, 30 and 40 of 45 unless set."""
-        if self.decay_epochs is not None:
-            return self.decay_epochs
-        return tuple(self.epochs * decay / PAPER_EPOCHS for decay in PAPER_DECAY_EPOCHS)
-
-
-@dataclass(frozen=True)
 class EvaluationSettings:
     """How a video is scored: by default the paper's protocol, 10 uniform centre crops, softmax averaged."""
 
     clips: NumClips = 10
     """Clips per video, uniformly spaced."""
+    crops: Literal[1, 3] = 1
+    """Crops of each clip: the centre; or three, at both ends of the longer side too."""
+    clip_length: ClipLength | None = None
+    """Frames in a clip; by default the network's own. It averages over time, so it takes longer ones, but for R2D."""
+    crop_size: FrameSize | None = None
+    """Height and width of a crop; by default the network's own. It averages over places, so it takes larger ones."""
     batch_size: BatchSize = 40
     """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
@@ -225,7 +137,17 @@ class EvaluationSettings:
     @property
     def videos_per_batch(self) -> int:
         """Videos per batch. It depends on settings alone, so that logits do not depend on the number of ranks."""
-        return max(1, self.batch_size // self.clips)
+        return max(1, self.batch_size // self.num_views)
+
+    @property
+    def num_views(self) -> int:
+        """Crops of all clips of a video."""
+        return self.clips * self.crops
+
+    def adapt_preprocessing(self, preprocessing: Preprocessing) -> Preprocessing:
+        """The preprocessing of a network with the length and crop of the clips to score. ValueError for crops out of frames."""
+        length, crop = self.clip_length or preprocessing.clip_length, self.crop_size or preprocessing.crop
+        return replace(preprocessing, clip_length=length, crop=crop)
 
 
 @dataclass(frozen=True)
@@ -282,13 +204,14 @@ class TrainSettings:
     """All settings of a training run."""
 
     data: str = ""
-    """A folder of class folders, or a CSV file (docs/data.md)."""
+    """A folder of class folders, a list (CSV, TSV, text, JSON), or prepared data (docs/data.md)."""
     model: str = "r2plus1d_18"
     """A network of the family; `muybridge models` lists them."""
     output: str = "runs/latest"
     """The run folder to write."""
     recipe: RecipeName | None = None
-    """Defaults of the training group: own_videos (with --init), scratch or paper (without); src/muybridge/recipes/training."""
+    """Defaults of the training group: own_videos (with --init), scratch, paper or modern (without); see
+    src/muybridge/recipes/training."""
     init: str | None = None
     """Weights to start from: a run folder, a .safetensors file, or a name of the catalogue."""
     modality: Modality = "rgb"
@@ -329,7 +252,14 @@ class TrainSettings:
         highest = self.num_folds or NUM_OFFICIAL_FOLDS
         _require((self.fold or 1) <= highest, f"fold is {self.fold}, expected a whole number from 1 to {highest}")
         parse_validation_share(self.validation)
-        self.clips.make_preprocessing(self.modality)  # refuses settings of flow for rgb
+        # refuses settings of flow for rgb, and crops larger than frames
+        self.evaluation.adapt_preprocessing(self.preprocessing)
+        _require(
+            not (self.training.jitter and self.modality == "flow"), "training.jitter varies colours; flow has none"
+        )
+        for _, length, crop in self.training.grids:
+            fits = length <= self.clips.length and crop <= self.clips.crop
+            _require(fits, f"training.grids has clips of {length} frames and {crop} pixels, larger than those of clips")
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
             "training.frozen_stages freezes stages of pretrained weights; name weights with --init",
@@ -346,7 +276,7 @@ class EvaluateSettings:
     """All settings of an evaluation but the weights."""
 
     data: str
-    """A folder of class folders, or a CSV file (docs/data.md)."""
+    """A folder of class folders, a list (CSV, TSV, text, JSON), or prepared data (docs/data.md)."""
     split: Literal["train", "validation", "test"] = "test"
     """The videos to score."""
     output: str | None = None

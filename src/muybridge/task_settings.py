@@ -27,7 +27,7 @@ _TASKS_BY_SETTING: Mapping[str, tuple[Task, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Task and loss; part of `settings.TrainingSettings`, which checks their values."""
+    """Task and loss; part of `training_settings.TrainingSettings`, which checks their values."""
 
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the target spread over all classes; none in the paper."""

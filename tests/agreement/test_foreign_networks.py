@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.agreement.foreign_networks import Hara, Mmaction2, PyTorchVideo
+from tests.agreement.torchvision_networks import plain_logits, randomize
 from torch import nn
 
 import muybridge
@@ -15,9 +16,11 @@ from muybridge.inference.folded import InferenceNetwork, optimize
 from muybridge.inference.onnx import write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.models.family import ConvolutionKind, Specification
-from muybridge.weights.card import load_network
+from muybridge.models.heads import Head
+from muybridge.weights.card import Card, load_network
 from muybridge.weights.catalogue import ENTRIES
 from muybridge.weights.importing import ImportOptions, import_weights
+from muybridge.weights.task_heads import ImportedTask
 
 NETWORKS = {
     "MMAction2": (lambda: Mmaction2(blocks=(3, 4, 6, 3)), "r2plus1d_34"),
@@ -202,6 +205,18 @@ def test_the_video_network_of_gdt_is_found_beside_the_audio_network(tmp_path):
     assert imported.card.specification.norm_epsilon == 1e-5
 
 
+def test_a_backbone_of_xdc_has_the_papers_channels_and_epsilon(tmp_path):
+    network = trained(muybridge.create_model("r2plus1d_18", num_classes=4, width=8))
+    body = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    torch.save(body, tmp_path / "xdc.pth")
+    imported = import_weights(tmp_path / "xdc.pth", tmp_path / "ours.safetensors", ImportOptions(source="ig65m"))
+    spec = imported.card.specification
+    assert imported.card.classes == ("no_classifier",)
+    assert (spec.name, spec.mid_channel_rule, spec.norm_epsilon) == ("r2plus1d_18", "per_convolution", 1e-3)
+    ours = load_network(tmp_path / "ours.safetensors")[0].state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in body.items())
+
+
 def test_fields_of_other_projects_are_checked():
     paper = muybridge.create_model("r2plus1d_18", width=4).specification
     values = {name: getattr(paper, name) for name in paper.__dataclass_fields__}
@@ -215,8 +230,8 @@ def test_fields_of_other_projects_are_checked():
             Specification(**{**values, **changes})
 
 
-def test_a_checkpoint_of_echonet_dynamic_is_for_features_and_fine_tuning(tmp_path: Path) -> None:
-    network = muybridge.create_model("r2plus1d_18", num_classes=1, width=8, mid_channel_rule="per_block")
+def save_as_echonet(network: nn.Module, path: Path) -> Path:
+    """A checkpoint with the entries of EchoNet-Dynamic's training loop."""
     content = {
         "epoch": 44,
         "state_dict": {f"module.{name}": tensor for name, tensor in network.state_dict().items()},
@@ -228,15 +243,55 @@ def test_a_checkpoint_of_echonet_dynamic_is_for_features_and_fine_tuning(tmp_pat
         "opt_dict": torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9).state_dict(),
         "scheduler_dict": {"step_size": 15, "last_epoch": 45},
     }
-    torch.save(content, tmp_path / "best.pt")
-    imported = import_weights(
-        tmp_path / "best.pt", tmp_path / "ours.safetensors", ImportOptions(clip_length=32, frame_stride=2)
-    )
-    spec, preprocessing = imported.card.specification, imported.card.preprocessing
-    assert (spec.num_classes, spec.norm_epsilon, spec.mid_channel_rule) == (1, 1e-5, "per_block")
-    assert (preprocessing.clip_length, preprocessing.frame_stride) == (32, 2)
-    assert imported.left_out == ()
-    assert muybridge.create_model(spec.name, weights=tmp_path / "ours.safetensors", num_classes=3).fc.out_features == 3
+    torch.save(content, path)
+    return path
+
+
+def test_a_checkpoint_of_echonet_dynamic_predicts_the_ejection_fraction(tmp_path: Path) -> None:
+    theirs = randomize(muybridge.create_model("r2plus1d_18", num_classes=1, width=8, mid_channel_rule="per_block"))
+    theirs.fc.bias.data[0] = 55.6
+    imported = import_weights(save_as_echonet(theirs, tmp_path / "best.pt"), tmp_path / "ours.safetensors")
+    card = imported.card
+    assert (card.specification.name, card.specification.norm_epsilon) == ("r2plus1d_18", 1e-5)
+    assert card.specification.mid_channel_rule == "per_block"
+    assert card.head is not None
+    assert (card.task, card.classes, card.head.units) == ("regression", ("EF",), ("%",))
+    assert (card.preprocessing.clip_length, card.preprocessing.frame_stride) == (32, 2)
+    assert {card.preprocessing.scale_height, card.preprocessing.scale_width, card.preprocessing.crop} == {112}
+    assert any("EF in %, as EchoNet-Dynamic trains it" in sentence for sentence in imported.assumptions)
+    clip = np.random.default_rng(0).integers(0, 256, (32, 112, 112, 1), np.uint8).repeat(3, axis=3)  # gray, as they are
+    mean, std = (np.array(values) for values in (card.preprocessing.mean, card.preprocessing.std))
+    with torch.no_grad():
+        inputs = torch.from_numpy((clip - mean) / std).float().permute(3, 0, 1, 2)[None]
+        expected = plain_logits(theirs.state_dict(), inputs).item()
+        ours = muybridge.load(tmp_path / "ours.safetensors", "cpu")
+        assert ours(inputs).item() == pytest.approx(expected, rel=1e-5)
+    frames = np.repeat(clip, 2, axis=0)[:63]  # one frame in two is the clip
+    ((name, value, unit),) = ours.predict(frames, clips=1).values
+    assert (name, unit) == ("EF", "%")
+    assert value == pytest.approx(expected, rel=0.01)
+
+
+def test_outputs_of_other_projects_are_of_the_task_that_is_named(tmp_path: Path) -> None:
+    network = muybridge.create_model("r3d_10", num_classes=2, width=4)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+
+    def import_as(task: ImportedTask, names: tuple[str, ...] | None = None) -> Card:
+        options = ImportOptions(task=task, classes=names, source="muybridge")
+        return import_weights(tmp_path / "net.pth", tmp_path / "net.safetensors", options).card
+
+    head = import_as(ImportedTask("regression", ("%", "ml"), (50.0, 9.0), (10.0, 2.0)), ("ef", "esv")).head
+    assert head == Head("regression", ("ef", "esv"), "identity", ("%", "ml"), (50.0, 9.0), (10.0, 2.0))
+    card = import_as(ImportedTask("ordinal"))
+    assert (card.classes, card.head and card.head.outputs) == (("0", "1", "2"), ("above 0", "above 1"))
+    assert import_as(ImportedTask("multi_label"), ("hug", "push")).task == "multi_label"
+    assert import_as(ImportedTask()).head is None
+    with pytest.raises(ValueError, match="3 class names were given, but the network has 2 classes"):
+        import_as(ImportedTask("regression"), ("a", "b", "c"))
+    with pytest.raises(ValueError, match="units and statistics of targets are of a regression"):
+        import_as(ImportedTask("multi_label", ("%", "%")))
+    with pytest.raises(ValueError, match=r"head\.target_mean has 1 value for 2 outputs"):
+        import_as(ImportedTask("regression", (), (5.0,)))
 
 
 def test_names_of_the_catalogue_are_of_these_networks() -> None:

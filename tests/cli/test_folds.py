@@ -67,3 +67,32 @@ def test_one_fold_is_not_all(tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("folds", "--data", "x", "--fold", "2", "-o", str(tmp_path))
     assert told.code == 2
     assert "leave --fold out" in told.err
+
+
+def test_every_group_is_tested_once(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """`folds --by group -k 3` of a list: six groups, two of them tested by each of three networks."""
+    files = [path for path in sorted((motions / "train").rglob("*.mp4")) if int(path.stem) < 6]
+    rows = [f"{path},{path.parent.name},g{int(path.stem)}" for path in files]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows]) + "\n", encoding="utf-8")
+    plain = settings_to_dict(tiny_run("", tmp_path / "runs", {"training.epochs": 0.5, "evaluation.clips": 1}))
+    del plain["data"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    line = ("folds", tmp_path / "list.csv", "--by", "group", "-k", "3", "--config", tmp_path / "recipe.yaml")
+    told = cli(*line)
+    assert told.code == 0, told.err
+    lines = [one.split() for one in told.out.splitlines() if one]
+    rows_of_folds, (mean, deviation) = lines[-5:-2], lines[-2:]
+    tested: list[str] = []
+    accuracies = []
+    for fold, row in zip((1, 2, 3), rows_of_folds, strict=True):
+        scores = read_scores(tmp_path / "runs" / f"fold-{fold}" / "scores" / "test.parquet")
+        videos = set(scores.table["video"].to_pylist())
+        groups = {int(Path(video).stem) for video in videos}
+        assert (len(groups), len(videos)) == (2, 4), "groups stay whole"
+        tested += groups
+        accuracies.append(100 * compute_accuracy(compute_video_scores(scores)).video_top1.of_all.share)
+        assert row[0] == str(fold) and float(row[2]) == round(accuracies[-1], 1)
+    assert sorted(tested) == list(range(6))
+    assert (mean[0], float(mean[2])) == ("mean", round(statistics.mean(accuracies), 1))
+    assert (deviation[0], float(deviation[2])) == ("+-", round(statistics.stdev(accuracies), 1))
+    assert "video@5" not in told.out, "there are two classes"

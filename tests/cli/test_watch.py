@@ -106,3 +106,10 @@ def test_the_web_socket_sends_to_those_who_know_the_token() -> None:
         wrong = server.address.rpartition("/")[0] + "/guess"
         with client.connect(wrong) as stranger, pytest.raises(Exception, match="the token is wrong"):
             stranger.recv(timeout=5)
+
+
+def test_a_page_shows_the_stream(finished_run: Path, video: Path, cli: Callable[..., Any]) -> None:
+    told = cli("watch", video, "--model", finished_run, "--drop", "none", "--step", 2, "--page", 0)
+    assert told.code == 0
+    assert "Page: http://127.0.0.1:" in told.err
+    assert "/?token=" in told.err

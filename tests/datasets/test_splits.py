@@ -85,7 +85,7 @@ def test_small_sets_hold_out_one_group_for_validation() -> None:
     )
     assert sum(row.split == "validation" for row in rows) == 1
     assert notes == [
-        "No validation split given: 1 of 4 training videos are held out for it, a tenth of the groups, drawn by seed 0."
+        "No validation split given: 1 of 4 training videos is held out for it, a tenth of the groups, drawn by seed 0."
     ]
 
 
@@ -161,5 +161,5 @@ def test_a_draw_of_prepared_data_is_undone_and_a_given_split_is_not(note: str, f
     assert apply_rule_to_prepared(given, ValidationSplit(0, "given"), fold) is given
     with pytest.raises(ValueError, match="needs data with a validation split"):
         apply_rule_to_prepared(drawn, ValidationSplit(0, "given"), fold)
-    with pytest.raises(ValueError, match="prepared data has its splits"):
+    with pytest.raises(ValueError, match="give it to `muybridge prepare`"):
         apply_rule_to_prepared(drawn, ValidationSplit(0, "0.2"), fold)

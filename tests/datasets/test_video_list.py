@@ -64,7 +64,7 @@ def test_json_lists(folder: Path) -> None:
     (row,) = videos.rows
     assert (row.path, row.labels, row.split, row.group) == ("v_abc.mp4", ("Surfing",), "train", "abc")
     assert (row.start_seconds, row.end_seconds) == (1.5, 4.0)
-    assert "1 videos of" in videos.notes[0]
+    assert "1 video of" in videos.notes[0]
     for text in ("[1, 2]", "{}", "[" * 100_000, '{"database": {"x": 3}}'):
         (folder / "net.json").write_text(text)
         with pytest.raises(ValueError, match=r"net\.json"):
@@ -183,3 +183,33 @@ def test_columns_that_only_training_reads_need_not_be_clear_to_predict(folder: P
     (folder / "two.csv").write_text("path,label,label\na.mp4,x,y\n")
     with pytest.raises(ValueError, match="2 columns are called label; rename them"):
         read_video_list(folder / "two.csv")
+
+
+def test_any_task_needs_labels_or_targets(folder: Path) -> None:
+    path = folder / "list.csv"
+    path.write_text("path,note\nc.mp4,x\n")
+    with pytest.raises(ValueError, match=r"list\.csv lacks the columns label; its first line names path, note"):
+        read_video_list(path, task=None)
+    path.write_text("path,target_age\nc.mp4,31\nd.mp4,\n")
+    videos = read_video_list(path, task=None)
+    assert [row.targets for row in videos.rows] == [(("age", 31.0),)]
+    assert videos.problems == ((3, "has no age"),)
+    path.write_text("path,label\nc.mp4,left\n")
+    assert read_video_list(path, task=None).rows[0].labels == ("left",)
+
+
+def test_what_is_read_otherwise_than_listed_is_said(folder: Path) -> None:
+    path = folder / "list.csv"
+    path.write_text("path,label,start_frame,end_frame\nc,left,0,5\nd.mp4,left,,\n")
+    videos = read_video_list(path)
+    assert [row.path for row in videos.rows] == ["c.mp4", "d.mp4"]
+    assert "segments in frames: they are converted by the rate of each file" in videos.notes[0]
+    assert videos.notes[1] == f"1 path in {path} looked up by name, such as c: c.mp4."
+
+
+def test_rows_keep_the_numbers_of_their_lines(folder: Path) -> None:
+    for text in ("path,label\n\nc.mp4,left\n\n\nd.mp4\n", "\nc.mp4  left\n\n\n\nd.mp4 \n"):
+        (folder / "list.csv").write_text(text)
+        videos = read_video_list(folder / "list.csv")
+        assert videos.line_numbers == ((3,) if "," in text else (2,))
+        assert videos.problems == ((6, "has no label"),)

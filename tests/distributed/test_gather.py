@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import pytest
 
 import rank_work
+from muybridge.distributed.gather import gather_stop_signal
+from muybridge.distributed.stop import StopFlag
 from muybridge.loading.open_data import open_data
 from muybridge.settings import EvaluationSettings, LoadingSettings
 from ranks import run_ranks
@@ -59,3 +63,19 @@ def test_a_rank_that_cannot_score_ends_all(world_size: int, motions: Path, finis
     )
     assert results[0][0] in ("NotADirectoryError", "FileExistsError")
     assert results[1][0] in ("RuntimeError", "DistBackendError")
+
+
+@pytest.mark.parametrize("asked", [[0, 0, 0], [0, signal.SIGTERM, 0], [signal.SIGUSR1, 0, 0]])
+def test_all_ranks_stop_where_one_was_asked_to(asked: list[int]) -> None:
+    received: list[list[float]] = []
+
+    def all_gather_floats(own: list[float]) -> list[list[float]]:
+        received.append(own)
+        return [[float(number)] for number in asked]
+
+    group: Any = SimpleNamespace(all_gather_floats=all_gather_floats)
+    for number in asked:
+        stop = StopFlag("step")
+        stop.signal_number = number or None
+        assert gather_stop_signal(stop, group) == max(asked)
+    assert received == [[number] for number in asked]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,16 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, evaluate_split, format_accuracy, use_training_splits
+from muybridge.datasets.columns import AS_VERSION_0_1
+from muybridge.datasets.splits import ValidationSplit
+from muybridge.evaluation.evaluate import (
+    EvaluationJob,
+    evaluate,
+    evaluate_split,
+    format_accuracy,
+    open_evaluation_data,
+    use_training_splits,
+)
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
@@ -119,9 +129,28 @@ def test_a_split_is_scored_with_the_card_of_the_weights(finished_run: Path, moti
     num_videos = result.accuracy.num_videos
     assert result.accuracy.split == "test"
     assert progress[-1] == (num_videos, num_videos)
-    card_length = read_scores(tmp_path / "s.parquet").header.protocol.preprocessing.clip_length
-    evaluate_split(finished_run, settings, tmp_path / "long.parquet", clip_length=card_length + 1)
-    assert read_scores(tmp_path / "long.parquet").header.protocol.preprocessing.clip_length == card_length + 1
+
+
+def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    tables = []
+    for crops, length, size in ((1, None, None), (3, None, None), (1, 5, 32)):
+        evaluation = EvaluationSettings(clips=2, crops=crops, clip_length=length, crop_size=size)
+        settings = EvaluateSettings(
+            data=str(motions), device="cpu", evaluation=evaluation, loading=LoadingSettings(workers=0)
+        )
+        path = tmp_path / f"{crops}-{size}.parquet"
+        result = evaluate_split(finished_run, settings, path)
+        scores = read_scores(path)
+        protocol = scores.header.protocol
+        assert len(scores.table) == result.accuracy.num_videos * 2 * crops
+        assert (protocol.num_crops, protocol.preprocessing.clip_length) == (crops, length or 4)
+        assert result.cost == pytest.approx(crops * 2 / 10 * (length or 4) / 4 * ((size or 28) / 28) ** 2)
+        tables.append(np.array(scores.table["logits"].to_pylist()))
+    center, three, larger = tables
+    # the middle crop of three; batches differ, and rounding with them
+    np.testing.assert_allclose(three.reshape(-1, 3, center.shape[1])[:, 1], center, atol=1e-4)
+    assert np.abs(three.reshape(-1, 3, center.shape[1])[:, 0] - center).max() > 1e-3
+    assert np.abs(larger - center).max() > 1e-3
 
 
 def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:
@@ -187,10 +216,55 @@ def test_segments_of_a_list_count_from_the_first_picture_or_as_in_a_player(tmp_p
         found[origin] = evaluate(job, Darkness(), path, device=CPU).accuracy.video_top1.of_all.right
         assert read_scores(path).header.protocol.time_origin == origin
     assert found == {"picture": 1, "container": 2}
-    with pytest.raises(ValueError, match="--time-origin container is for segments in seconds, but 1 rows give frames"):
+    with pytest.raises(
+        ValueError, match="--time-origin container is for segments in seconds, but 1 row of the list in frames"
+    ):
         (tmp_path / "frames.csv").write_text("path,label,split,start_frame\nlate.mp4,a,train,5\nlate.mp4,b,train,\n")
         open_data(str(tmp_path / "frames.csv"), time_origin="container")
     (tmp_path / "whole.csv").write_text("path,label,split\nlate.mp4,a,train\n4.mp4,b,train\n")
     assert "--time-origin is not used" in " ".join(
         open_data(str(tmp_path / "whole.csv"), time_origin="container").notes
     )
+
+
+HOW_DATA_IS_READ = {
+    "fold": 2,
+    "num_folds": 5,
+    "fold_by": "video",
+    "seed": 7,
+    "columns": "label=kind",
+    "source_fps": 12.5,
+    "time_origin": "container",
+    "background": True,
+    "validation": "0.2",
+}
+
+
+def test_data_is_read_as_the_run_read_it_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
+    saved = {"data": str(tmp_path), **HOW_DATA_IS_READ}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(saved))
+    unset = EvaluateSettings(data=str(tmp_path))
+    filled = use_training_splits(tmp_path, unset)
+    assert {name: getattr(filled, name) for name in HOW_DATA_IS_READ} == HOW_DATA_IS_READ
+    others = {"fold": 1, "num_folds": 3, "fold_by": "group", "seed": 0, "columns": "label=x", "source_fps": 25.0}
+    others |= {"time_origin": "picture", "background": False, "validation": "auto"}
+    given = replace(unset, **others)
+    assert use_training_splits(tmp_path, given) == given
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"data": str(tmp_path)}))
+    old = use_training_splits(tmp_path, unset)
+    assert (old.columns, old.background) == (AS_VERSION_0_1, False)
+
+
+def test_what_is_set_of_how_data_is_read_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muybridge.evaluation.evaluate.open_data", lambda address, **options: (address, options))
+    card = SimpleNamespace(task="single_label", classes=("a", "b"))
+    settings = EvaluateSettings(data="d", **HOW_DATA_IS_READ)
+    address, options = open_evaluation_data(card, settings)
+    assert address == "d"
+    assert options.pop("validation") == ValidationSplit(7, "0.2")
+    assert (options.pop("background"), options.pop("task"), options.pop("levels")) == ("drawn", "single_label", ())
+    assert options == {name: HOW_DATA_IS_READ[name] for name in options}
+    assert open_evaluation_data(card, settings, whole_files=True)[1]["background"] == "all"
+    _, options = open_evaluation_data(card, EvaluateSettings(data="d"))
+    assert options.pop("validation") == ValidationSplit(0, "auto")
+    assert (options["time_origin"], options["background"], options["fold_by"]) == ("picture", "none", "group")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ import pytest
 
 from muybridge.evaluation import fuse as fuse_module
 from muybridge.evaluation.fuse import fuse, normalize_weights
-from muybridge.evaluation.scores import Scores
+from muybridge.evaluation.outputs import VideoOutputs, compute_video_outputs
+from muybridge.evaluation.scores import Scores, read_any_scores
+from muybridge.evaluation.task_metrics import TaskMetrics
+from muybridge.models.heads import Head, compute_level_probabilities, make_ordinal_outputs
+from scored import TaskVideo, write_task_scores
 
 NewScores = Callable[..., Scores]
 Video = tuple[str, tuple[int, ...], list[list[float] | None]]
@@ -126,7 +131,7 @@ def test_missing_videos_are_counted_and_named(new_scores: NewScores, extra_views
     assert fusion.accuracy.video_top1.of_all.of == 4
     assert fusion.accuracy.video_top1.of_readable.of == 1
     assert fusion.problems == (
-        "rgb lacks 1 of 4 videos (d); they are counted as failed",
+        "rgb lacks 1 of 4 videos (d); it is counted as failed",
         "flow lacks 2 of 4 videos (a, b); they are counted as failed",
     )
 
@@ -157,7 +162,7 @@ def test_what_does_not_belong_together_is_refused(new_scores: NewScores) -> None
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0], "1 weights"),
+        ([1.0], "1 weight given for 2 members"),
         ([1.0, -1.0], r"weights\[1\] is -1.0, expected a finite number from 0"),
         ([0.0, 0.0], "positive"),
         ([1.0, math.nan], r"weights\[1\] is nan"),
@@ -175,3 +180,106 @@ def test_json_says_how(new_scores: NewScores) -> None:
     assert values["sentence"].startswith("fused by view: 0.75 x rgb (4 uniform centre-crop clips of 16 frames")
     assert [member["weight"] for member in values["members"]] == [0.75, 0.25]
     assert "protocol" not in values["fused"]
+
+
+NAN = math.nan
+EF = Head("regression", ("ef", "esv"), "identity", ("%", "ml"), (50.0, 40.0), (10.0, 20.0))
+OTHER_EF = Head("regression", ("ESV", "EF"), "identity", ("ml", "%"), (0.0, 0.0), (1.0, 1.0))
+
+
+def write_and_read(path: Path, head: Head, classes: tuple[str, ...], videos: Sequence[TaskVideo]) -> Scores:
+    return read_any_scores(write_task_scores(path, head, classes, videos))
+
+
+def test_numbers_are_averaged_in_their_unit(tmp_path: Path) -> None:
+    one = write_and_read(
+        tmp_path / "one.parquet",
+        EF,
+        EF.outputs,
+        [("a", (60.0, NAN), [[0.0, 0.0], [2.0, 0.0]]), ("b", (45.0, 3.0), [None, [1.0, 1.0]])],  # 60 40, 60 60
+    )
+    other = write_and_read(
+        tmp_path / "other.parquet",
+        OTHER_EF,
+        OTHER_EF.outputs,
+        [("b", (3.0, 45.0), [[0.0, 0.0], [10.0, 20.0]]), ("a", (NAN, 60.0), [[20.0, 30.0], [40.0, 50.0]])],  # 40 30
+    )
+    fusion = fuse([one, other], [3, 1])
+    assert isinstance(fusion.videos, VideoOutputs)
+    assert fusion.videos.values == pytest.approx(np.array([[55.0, 37.5], [50.0, 47.5]]))  # b: its second view alone
+    assert fusion.videos.num_failed_views.tolist() == [0, 1]
+    assert isinstance(fusion.metrics, TaskMetrics)
+    assert fusion.metrics.figures["mae_ef"] == pytest.approx(5)
+    assert fusion.problems == ("1 view is scored in only some of the files and left out",)
+    assert fusion.to_json()["members"][0]["metrics"]["task"] == "regression"
+    with pytest.raises(ValueError, match="the task regression has no accuracy"):
+        _ = fusion.accuracy
+
+
+def test_a_threshold_is_the_mean_of_thresholds(tmp_path: Path) -> None:
+    heads = [
+        Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.6, 0.2)),
+        Head("multi_label", ("B", "A"), "sigmoid"),
+    ]
+    one = write_and_read(tmp_path / "one.parquet", heads[0], ("a", "b"), [("v", (1.0, 0.0), [[2.0, -2.0]])])
+    other = write_and_read(tmp_path / "two.parquet", heads[1], ("B", "A"), [("v", (0.0, 1.0), [[1.0, 0.0]] * 2)])
+    fusion = fuse([one, other], [1, 1])
+    assert fusion.level == "video"
+    assert isinstance(fusion.videos, VideoOutputs)
+    assert fusion.videos.head.thresholds == pytest.approx((0.55, 0.35))
+    expected = [(1 / (1 + math.exp(-one)) + 1 / (1 + math.exp(-two))) / 2 for one, two in ((2, 0), (-2, 1))]
+    assert fusion.videos.values.tolist() == [pytest.approx(expected)]
+
+
+def test_the_mean_of_boundaries_is_that_of_levels(tmp_path: Path) -> None:
+    levels = ("none", "mild", "severe")
+    head = Head("ordinal", make_ordinal_outputs(levels), "cumulative_sigmoid")
+    rows = np.random.default_rng(0).normal(0, 2, (2, 5, 2))
+    files = [
+        write_and_read(
+            tmp_path / f"{index}.parquet",
+            head,
+            levels,
+            [(str(video), (float(video % 3),), [row.tolist()]) for video, row in enumerate(own)],
+        )
+        for index, own in enumerate(rows)
+    ]
+    fusion = fuse(files, [0.7, 0.3])
+    assert isinstance(fusion.videos, VideoOutputs)
+    one, two = (compute_level_probabilities(compute_video_outputs(file).values) for file in files)
+    assert compute_level_probabilities(fusion.videos.values) == pytest.approx(0.7 * one + 0.3 * two)
+
+
+def test_other_tasks_units_and_levels_are_refused(tmp_path: Path, new_scores: NewScores) -> None:
+    labels = Head("multi_label", ("ef", "esv"), "sigmoid")
+    rest = [("a", (1.0, 0.0), [[1.0, 2.0]])]
+    number = write_and_read(tmp_path / "ef.parquet", EF, EF.outputs, rest)
+    classes = new_scores([("a", (0,), [[1.0, 2.0, 3.0]])])
+    inches = replace(EF, units=("%", "inch"))
+    cases = [
+        (
+            write_and_read(tmp_path / "l.parquet", labels, labels.outputs, rest),
+            "task regression, the other of multi_label",
+        ),
+        (write_and_read(tmp_path / "i.parquet", inches, EF.outputs, rest), "esv is in ml and in inch"),
+        (replace(classes, header=replace(classes.header, fold=None)), "task regression, the other of single_label"),
+        (
+            write_and_read(tmp_path / "t.parquet", EF, EF.outputs, [("a", (2.0, 0.0), [[1.0, 2.0]])]),
+            "a has different targets",
+        ),
+    ]
+    for other, message in cases:
+        with pytest.raises(ValueError, match=message):
+            fuse([number, other], [1, 1])
+    levels = [("a", (1.0,), [[1.0, 2.0]])]
+    orders = [
+        write_and_read(
+            tmp_path / f"{order[0]}.parquet",
+            Head("ordinal", make_ordinal_outputs(order), "cumulative_sigmoid"),
+            order,
+            levels,
+        )
+        for order in (("low", "middle", "high"), ("high", "middle", "low"))
+    ]
+    with pytest.raises(ValueError, match="the levels are low, middle, high and high, middle, low"):
+        fuse(orders, [1, 1])

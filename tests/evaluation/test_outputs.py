@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +13,22 @@ import pytest
 
 from muybridge.evaluation.outputs import average_views, compute_video_outputs
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import make_record_batch, read_any_scores, write_scores
-from muybridge.evaluation.scores_header import TARGETS_FORMAT, TARGETS_SCHEMA, ScoresHeader
+from muybridge.evaluation.scores import read_any_scores
+from muybridge.evaluation.scores_header import TARGETS_FORMAT, ScoresHeader
 from muybridge.evaluation.task_metrics import compute_task_metrics
 from muybridge.models.heads import Head
-from muybridge.records import PlannedView, Preprocessing
+from muybridge.records import Preprocessing
 from muybridge.settings import EvaluationSettings
+from scored import TaskVideo, write_task_scores
 
 EF = Head("regression", ("ef", "esv"), "identity", ("%", "ml"), (50.0, 40.0), (10.0, 20.0))
 NAN = math.nan
-Row = tuple[str, tuple[float, ...], Sequence[Sequence[float] | None]]
-VIDEOS: list[Row] = [
+VIDEOS: list[TaskVideo] = [
     ("a.mp4", (60.0, 40.0), [[0.0, 0.0], [2.0, 0.0]]),  # 60, 40
     ("b.mp4", (45.0, NAN), [[0.0, 1.0], None]),  # 50
     ("c.mp4", (30.0, 80.0), [None, None]),
     ("d.mp4", (NAN, 20.0), [[1.0, 0.0], [1.0, 0.0]]),  # 40
 ]
-
-
-def write_task_scores(path: Path, head: Head, classes: tuple[str, ...], videos: Sequence[Row]) -> Path:
-    """A score file of format 2 of these videos."""
-    clips = len(videos[0][2])
-    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), Preprocessing(), task=head.task)
-    header = ScoresHeader(
-        classes, protocol, "test", None, "m" * 64, "d" * 64, len(videos), format=TARGETS_FORMAT, head=head
-    )
-    batches = []
-    for name, targets, views in videos:
-        rows = [
-            PlannedView(name, number, 0.0, (), "unreadable", "broken", targets)
-            if outputs is None
-            else PlannedView(name, number, 0.0, (), targets=targets)
-            for number, outputs in enumerate(views)
-        ]
-        outputs = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(head.outputs))
-        batches.append(make_record_batch(rows, outputs, TARGETS_SCHEMA))
-    write_scores(path, batches, header)
-    return path
 
 
 def test_views_are_averaged_into_videos(tmp_path: Path) -> None:
@@ -87,7 +65,7 @@ def test_what_is_averaged() -> None:
 
 def test_levels_are_compared(tmp_path: Path) -> None:
     head = Head("ordinal", ("above 0", "above 1"), "cumulative_sigmoid")
-    videos: list[Row] = [("a", (2.0,), [[3, 1]]), ("b", (0.0,), [[-1, -3]]), ("c", (1.0,), [[3, 2]])]
+    videos: list[TaskVideo] = [("a", (2.0,), [[3, 1]]), ("b", (0.0,), [[-1, -3]]), ("c", (1.0,), [[3, 2]])]
     scores = read_any_scores(write_task_scores(tmp_path / "s.parquet", head, ("0", "1", "2"), videos))
     metrics = compute_task_metrics(compute_video_outputs(scores))
     assert metrics.figures["exact"] == pytest.approx(2 / 3)

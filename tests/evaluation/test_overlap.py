@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from muybridge.datasets.run_videos import RunVideos, write_run_videos
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.overlap import Overlap, find_overlap
 from muybridge.evaluation.scores import read_remarks
+from muybridge.files.hashing import hash_ends
 from muybridge.loading.open_data import open_data
 
 Cli = Callable[..., Any]
@@ -89,6 +91,54 @@ def test_segments_of_one_file_overlap_where_they_share_time(run: Path, tmp_path:
 def test_groups_are_names_of_one_data_set(run: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("path,label,split,group\nvideos/7.mp4,a,test,1.mp4\nvideos/6.mp4,b,test,1\n")
     assert find_overlap(run, open_data(str(tmp_path / "other.csv"))) == Overlap()
+
+
+def store(videos: Manifest, *, with_sources: bool) -> Manifest:
+    """The videos as prepared data has them: nothing else of the shards is needed to compare."""
+    table, num_rows = videos.table, len(videos)
+    paths = [Path(videos.root, videos.get_path(row)) for row in range(num_rows)]
+    bounds = [videos.get_bounds(row) for row in range(num_rows)]
+    stored = {
+        "shard": pa.array([0] * num_rows, pa.int32()),
+        "source_num_bytes": pa.array([path.stat().st_size if with_sources else None for path in paths], pa.int64()),
+        "source_sha256": pa.array([hash_ends(path) if with_sources else None for path in paths], pa.string()),
+        "source_start_seconds": pa.array([start for start, _ in bounds], pa.float64()),
+        "source_end_seconds": pa.array([end for _, end in bounds], pa.float64()),
+    }
+    for name, column in stored.items():
+        table = table.append_column(name, column)
+    checksums = pa.array([f"{path.name} {bound}" for path, bound in zip(paths, bounds, strict=True)])
+    return videos.replace_table(table.set_column(table.column_names.index("sha256"), "sha256", checksums))
+
+
+def test_prepared_videos_are_compared_with_files_by_what_they_were_made_of(run: Path, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "videos" / "2.mp4", tmp_path / "copy.mp4")
+    rows = ("copy.mp4,a,test,,", "videos/5.mp4,a,test,,", "videos/7.mp4,b,test,,", "videos/0.mp4,a,test,9,12")
+    scored = evaluate_rows(tmp_path, *rows, "videos/0.mp4,a,test,4,6")
+    assert find_overlap(run, store(scored, with_sources=True)) == Overlap(2, 1)
+    unknown = find_overlap(run, store(scored, with_sources=False))
+    assert (unknown.num_training, unknown.num_validation) == (0, 0)
+    assert unknown.problem.startswith("5 prepared videos without a hash of the file")
+
+
+def test_a_run_on_prepared_videos_is_compared_with_files(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    scored = evaluate_rows(tmp_path, "videos/1.mp4,b,test,,", "videos/0.mp4,a,test,4,6", "videos/7.mp4,b,test,,")
+    for with_sources, expected in ((True, Overlap(2, 0)), (False, None)):
+        own = store(open_data(str(tmp_path / "list.csv")), with_sources=with_sources)
+        monkeypatch.setattr("muybridge.evaluation.overlap.open_data", lambda *_, own=own, **__: own)
+        found = find_overlap(run, scored)
+        assert found == expected if expected else found.problem.startswith("7 prepared videos")
+
+
+def test_the_same_file_prepared_in_two_ways_is_found(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    own = store(open_data(str(tmp_path / "list.csv")), with_sources=True)
+    monkeypatch.setattr("muybridge.evaluation.overlap.open_data", lambda *_, **__: own)
+    scored = store(evaluate_rows(tmp_path, "videos/1.mp4,b,test,,", "videos/7.mp4,b,test,,"), with_sources=True)
+    for table in (
+        scored.table,
+        scored.table.set_column(scored.table.column_names.index("sha256"), "sha256", pa.array(["x", "y"])),
+    ):
+        assert find_overlap(run, scored.replace_table(table)) == Overlap(1, 0)
 
 
 def test_data_that_is_gone_is_said_to_be(run: Path, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_unknown_keys_and_values_are_refused() -> None:
         EvaluationProtocol.from_json({**values, "flip": True})
     with pytest.raises(ValueError, match="clips is missing"):
         EvaluationProtocol.from_json({key: value for key, value in values.items() if key != "clips"})
-    with pytest.raises(ValueError, match="crop is 'three', expected centre"):
-        EvaluationProtocol.from_json({**values, "crop": "three"})
+    with pytest.raises(ValueError, match="crop is 'four', expected centre or three"):
+        EvaluationProtocol.from_json({**values, "crop": "four"})
     with pytest.raises(ValueError, match="average is 'max', expected softmax, logits, sigmoid or values"):
         EvaluationProtocol.from_json({**values, "average": "max"})
     with pytest.raises(ValueError, match="clips is 0, expected a number greater than or equal to 1"):
@@ -88,3 +88,18 @@ def test_what_a_file_does_not_hold_does_not_tell_protocols_apart() -> None:
     other = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
     protocols = [EvaluationProtocol.from_settings(EvaluationSettings(), each) for each in (Preprocessing(), other)]
     assert protocols[0] == protocols[1]
+
+
+def test_three_larger_crops_are_recorded_said_and_cost_more() -> None:
+    default = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing())
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=5, crops=3, crop_size=128), Preprocessing())
+    assert protocol.num_views == 15
+    assert protocol.to_json()["crop"] == "three"
+    assert protocol.to_json()["crop_size"] == 128
+    assert EvaluationProtocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
+    assert protocol.format_sentence() == (
+        "5 uniform three-crop clips of 16 frames a video, softmax averaged, 128x128 of 128x171"
+    )
+    assert protocol.compute_cost(default) == pytest.approx(1.5 * (128 / 112) ** 2)
+    with pytest.raises(ValueError, match="crop"):
+        EvaluationProtocol.from_settings(EvaluationSettings(crop_size=129), Preprocessing())

@@ -264,7 +264,7 @@ def test_a_flipped_byte_never_becomes_another_score(tmp_path: Path, table: pa.Ta
         damaged = bytearray(whole)
         damaged[position] ^= 1
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"scores\.parquet .*damaged"):
+        with pytest.raises(ValueError, match=r"scores\.parquet.*damaged"):
             read_scores(path)
 
 

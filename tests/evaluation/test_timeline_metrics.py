@@ -150,6 +150,24 @@ def test_unlabelled_time_is_not_scored_without_a_background_class() -> None:
     assert score_timelines([timeline(truth, predicted)]).frame_accuracy == 1
 
 
+def test_scores_of_a_wrong_timeline_by_hand() -> None:
+    truth = [span(A, 0, 4), span(B, 4, 8)]
+    predicted = [
+        span(A, 0, 1.5),
+        span(B, 1.5, 8),
+        span(C, 8, 11),
+    ]  # overlaps of 1.5/4 and 4/6.5; C is not labelled time
+    scores = score_timelines([timeline(truth, predicted), timeline([span(C, 0, 2)], [])])
+    assert (scores.num_videos, scores.num_true_segments, scores.num_predicted_segments) == (2, 3, 2)
+    assert scores.scored_seconds == 10
+    assert scores.frame_accuracy == pytest.approx((1.5 + 4) / 10)
+    assert scores.majority_accuracy == pytest.approx(4 / 10)
+    assert scores.edit_score == pytest.approx((1 + 0) / 2)
+    assert scores.f1 == pytest.approx({"0.10": 4 / 5, "0.25": 4 / 5, "0.50": 2 / 5})
+    assert scores.mean_average_precision["0.30"] == pytest.approx(2 / 3)
+    assert scores.mean_average_precision["0.50"] == pytest.approx(1 / 3)
+
+
 def test_unlabelled_time_is_background_where_the_network_knows_it() -> None:
     truth = [span(A, 2, 4)]
     predicted = [span(C, 0, 2), span(A, 2, 4), span(A, 6, 8)]  # from 4 to 6 nothing is probable enough

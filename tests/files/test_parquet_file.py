@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.files.parquet_pages import agrees_with_footer
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.limits import TABLE_BYTES
@@ -55,6 +57,27 @@ def test_honest_files_agree_with_their_footers(name: str, version: str, tmp_path
             assert agrees_with_footer(file, pq.read_metadata(path))
         assert read_parquet(path).equals(TABLES[name])
         assert read_parquet(path.read_bytes()).equals(TABLES[name])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (pa.ArrowMemoryError("malloc of size 8 failed"), "malloc of size 8 failed"),
+        (pa.ArrowException("Failed to launch worker thread: Resource temporarily unavailable"), "temporarily unavail"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "Too many open files"),
+    ],
+)
+def test_what_the_system_lacks_is_not_the_files_damage(error: Exception, expected: str) -> None:
+    with pytest.raises((MemoryError, OSError), match=expected), refuse_damaged("damaged"):
+        raise error
+
+
+def test_damage_is_a_sentence_with_its_cause() -> None:
+    with (
+        pytest.raises(ValueError, match=r"^x is damaged \(Couldn't deserialize thrift\)$"),
+        refuse_damaged("x is damaged"),
+    ):
+        raise pa.ArrowInvalid("Couldn't deserialize thrift\nmore")
 
 
 def test_a_footer_that_lies_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +141,15 @@ def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:
             read_parquet(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             assert str(error)
+
+
+def test_columns_are_those_asked_for_however_much_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(TABLES["texts"], path)
+    whole = TABLES["texts"]
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    monkeypatch.setenv(TABLE_BYTES.variable, "10000000")  # in batches
+    assert read_parquet(path, ["same"]).equals(whole.select(["same"]))
+    assert read_parquet(path, ["t", "same"]).equals(whole)

@@ -167,6 +167,20 @@ def exported(tmp_path: Path) -> Path:
     return tmp_path / "net.onnx"
 
 
+def test_numbers_that_are_not_finite_neither_enter_a_graph_nor_run_through_one(tmp_path: Path) -> None:
+    scorer = OnnxScorer(exported(tmp_path), CPU)
+    assert scorer(clips()).isfinite().all()
+    for value in BAD:
+        broken = clips()
+        broken[1, 2, 4, 3, 3] = value
+        with pytest.raises(ValueError, match="the clips hold numbers that are not finite"):
+            scorer(broken)
+        network = with_value(small("r3d"), "fc.bias", value)
+        with pytest.raises(ValueError, match=r"fc\.bias holds numbers that are not finite"):
+            write_onnx(network, scorer.card, tmp_path / "broken.onnx")
+    assert not (tmp_path / "broken.onnx").exists()
+
+
 def test_an_onnx_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     file = exported(tmp_path)
     scorer = OnnxScorer(file, CPU)

@@ -60,6 +60,19 @@ def test_the_network_is_left_as_it_was_and_errors_are_sentences() -> None:
         quantize(torch.nn.Linear(1, 1), clips)  # type: ignore[arg-type]
 
 
+@needs_int8
+def test_levels_cover_all_clips_in_any_order_and_memory_layout() -> None:
+    net, clips = used("r2plus1d_10")
+    clips[0] *= 4  # the largest values come first, or last
+    small = quantize(net, clips)
+    turned = quantize(net, clips.flip(0))
+    assert small.output_params == turned.output_params
+    assert torch.equal(small(clips), turned(clips))
+    assert torch.equal(small(clips.contiguous(memory_format=torch.channels_last_3d)), small(clips))
+    largest = optimize(net).blocks(optimize(net).stem(clips.contiguous(memory_format=torch.channels_last_3d))).max()
+    assert small.output_params.scale * 255 == pytest.approx(float(largest), rel=1e-3)
+
+
 def test_without_the_instructions_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     with pytest.raises(RuntimeError, match="no 8-bit dot products"):

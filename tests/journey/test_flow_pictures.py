@@ -14,6 +14,7 @@ from muybridge.loading.datasets import EvaluationDataset, TrainingDataset
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
 from muybridge.video.sampling import compute_timestep_ticks
+from muybridge.video.views import FlowView
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'muybridge[flow]'")
 
@@ -68,24 +69,32 @@ def test_a_mirrored_clip_moves_the_other_way(tmp_path: Path) -> None:
         assert signs == {1.0, -1.0}
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-def test_from_training_to_prediction(tmp_path: Path, capsys: Any, prepared: bool) -> None:
-    data = write_data(tmp_path / "data", frames=True)
-    if prepared:
-        argv = ["prepare", str(data), "--scale", "32", "32", "--workers", "1", "--flow"]
-        assert main([*argv, "-o", str(tmp_path / "prepared")]) == 0
-        data = tmp_path / "prepared"
-    run = str(tmp_path / "run")
-    argv = ["train", "--data", str(data), "-o", run, "--model", "r2plus1d_10", "--modality", "flow", *TRAINING]
+def train_argv(data: Path, run: Path) -> list[str]:
+    argv = ["train", "--data", str(data), "-o", str(run), "--model", "r2plus1d_10", *TRAINING]
     argv += ["--training.batch-size", "4", "--training.epochs", "3", "--training.clips-per-epoch", "24"]
     argv += ["--training.learning-rate", "0.02", "--training.warmup-epochs", "1", "--clips.mirror", "false"]
-    assert main([*argv, "--device", "cpu", "--loading.workers", "0"]) == 0
+    return [*argv, "--device", "cpu", "--loading.workers", "0"]
+
+
+def prepare(data: Path, output: Path, *options: str) -> int:
+    return main(["prepare", str(data), "--scale", "32", "32", "--workers", "1", "-o", str(output), *options])
+
+
+@pytest.mark.parametrize(("frames", "prepared"), [(True, False), (True, True), (False, True)])
+def test_from_training_to_prediction(tmp_path: Path, capsys: Any, frames: bool, prepared: bool) -> None:
+    data = write_data(tmp_path / "data", frames=frames)
+    if prepared:
+        assert prepare(data, tmp_path / "prepared", "--flow") == 0
+        data = tmp_path / "prepared"
+    run = str(tmp_path / "run")
+    assert main([*train_argv(data, tmp_path / "run"), "--modality", "flow"]) == 0
     capsys.readouterr()
     videos = [str(tmp_path / "data" / "test" / name / f"{name}_0") for name in CODES]
     assert main(["predict", run, *videos, "--json", "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["classes"][0]["label"] for line in lines] == list(CODES)
-    assert main(["evaluate", run, "--data", str(data), "--device", "cpu", "--loading.workers", "0"]) == 0
+    assert main(["evaluate", run, "--data", str(data), "--json", "--device", "cpu", "--loading.workers", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["video_top1"]["of_readable"]["of"] == 4
 
 
 def test_frames_of_such_a_folder_are_rgb(tmp_path: Path) -> None:
@@ -96,9 +105,46 @@ def test_frames_of_such_a_folder_are_rgb(tmp_path: Path) -> None:
     assert not any(isinstance(view, Exception) for view in evaluation[0].views)
 
 
-def test_prepare_names_folders_without_frames(tmp_path: Path, capsys: Any) -> None:
-    data = write_data(tmp_path / "data", frames=False)
-    argv = ["prepare", str(data), "--scale", "32", "32", "--workers", "1", "--flow", "-o", str(tmp_path / "prepared")]
-    assert main(argv) != 0
+def test_prepared_flow_without_frames_is_read_as_flow_only(tmp_path: Path, capsys: Any) -> None:
+    assert prepare(write_data(tmp_path / "data", frames=False), tmp_path / "prepared", "--flow") == 0
+    data = open_data(str(tmp_path / "prepared"))
+    assert set(data.table["status"].to_pylist()) == {"ok"} and data.table["offset"].null_count == len(data)
+    flow = EvaluationDataset(data.select_split("test"), open_clip_reader(data.root, FLOW), 1)
+    expected = {name: np.array(codes) / 255 * 40 - 20 for name, codes in CODES.items()}
+    for index in range(len(flow.manifest)):
+        (view,) = flow[index].views
+        x, y = expected[data.classes[flow.manifest.get_labels(index)[0]]]
+        assert isinstance(view, FlowView)
+        np.testing.assert_allclose(view.flow_cthw[0], x, atol=0.2)  # 8 bits, encoded
+        np.testing.assert_allclose(view.flow_cthw[1], y, atol=0.2)
+    capsys.readouterr()
+    assert main(train_argv(tmp_path / "prepared", tmp_path / "run")) == 2
+    assert "holds optical flow without frames" in capsys.readouterr().err
+    assert main(["prepare", "--check", str(tmp_path / "prepared")]) == 0
+    shard = tmp_path / "prepared" / "shards" / "000000.tar"
+    shard.write_bytes(shard.read_bytes().replace(b"mdat", b"mdax"))
+    capsys.readouterr()
+    assert main(["prepare", "--check", str(tmp_path / "prepared")]) == 1
+    damaged = capsys.readouterr().out
+    assert damaged.count("(flow)") == len(data) and "left_0," not in damaged
+
+
+def test_a_folder_without_frames_fails_in_words_where_no_flow_is_stored(tmp_path: Path, capsys: Any) -> None:
+    assert prepare(write_data(tmp_path / "data", frames=False), tmp_path / "prepared") == 1
     captured = capsys.readouterr()
-    assert "without its frames" in captured.out + captured.err
+    assert "without its frames; store it with --flow" in captured.out + captured.err
+
+
+def test_folders_with_frames_and_without_may_be_mixed(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", frames=True)
+    for path in (tmp_path / "data" / "test" / "left" / "left_0").glob("img_*"):
+        path.unlink()
+    assert prepare(tmp_path / "data", tmp_path / "prepared", "--flow") == 0
+    data = open_data(str(tmp_path / "prepared")).select_split("test")
+    rgb = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=24)
+    statuses = {}
+    for preprocessing in (rgb, FLOW):
+        videos = EvaluationDataset(data, open_clip_reader(data.root, preprocessing), 1)
+        views = [videos[index].planned_views[0] for index in range(len(data))]
+        statuses[preprocessing.modality] = [view.status for view in views]
+    assert statuses == {"rgb": ["no_video", "ok", "ok", "ok"], "flow": ["ok"] * 4}

@@ -4,7 +4,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,6 +74,126 @@ def test_an_absent_or_broken_triton_is_a_sentence(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(batch_norm, "_measure_fused_error", lambda kernels, device: float("nan"))
     assert "differ by nan" in str(find_fusion_problem.__wrapped__(device))
+
+
+class StandIn:
+    """What `triton_norm` offers, by torch's operators, for maps as the kernels take them."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale, self.calls = scale, 0
+        self.checked: list[tuple[torch.Tensor, ...]] = []
+        self.NormAddRelu = self
+
+    def compute_statistics(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return maps.double().mean((0, 2, 3, 4)), maps.double().var((0, 2, 3, 4), unbiased=False)
+
+    def apply(
+        self, maps: Any, residual: Any, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any
+    ) -> torch.Tensor:
+        epsilon, relu, is_batch = rest
+        for tensor in (maps, residual):
+            assert tensor is None or tensor.is_contiguous(memory_format=torch.channels_last_3d)
+        assert len(weight) == len(bias) == len(mean) == len(variance) == maps.shape[1]
+        self.calls += 1
+        self.checked.append(
+            tuple(tensor.detach().clone() for tensor in (maps, residual, weight, bias) if tensor is not None)
+        )
+        statistics = (None, None) if is_batch else (mean.float(), variance.float())
+        out = functional.batch_norm(maps, *statistics, weight * self.scale, bias, is_batch, 0.0, epsilon)
+        out = out if residual is None else out + residual
+        return functional.relu(out) if relu else out
+
+
+@pytest.fixture
+def use_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StandIn]]:
+    """On the CPU, `use_stand_in()` stands for the kernels."""
+
+    def use(scale: float = 1.0) -> StandIn:
+        stand_in = StandIn(scale)
+        monkeypatch.setattr(batch_norm, "FUSED_DEVICE_TYPES", {"cpu"})
+        monkeypatch.setattr(batch_norm.importlib, "import_module", lambda name: stand_in)
+        find_fusion_problem.cache_clear()
+        return stand_in
+
+    yield use
+    find_fusion_problem.cache_clear()
+
+
+def test_kernels_are_checked_with_numbers_that_tell(use_stand_in: Callable[..., StandIn]) -> None:
+    stand_in = use_stand_in()
+    for _ in range(2):
+        assert find_fusion_problem.__wrapped__(torch.device("cpu")) is None
+    once, again = stand_in.checked
+    assert all(torch.equal(*pair) for pair in zip(once, again, strict=True))  # the same numbers in every process
+    assert all((tensor < 0).any() and (tensor > 0).any() for tensor in (once[0], once[1], once[3]))
+    assert once[2].unique().numel() == 12
+    for scale in (1.01, -1.0, float("nan")):
+        use_stand_in(scale)
+        assert "differ by" in str(find_fusion_problem(torch.device("cpu")))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("with_residual", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+@pytest.mark.parametrize("extra_channels", [0, 2])
+def test_fused_it_is_torchs_operators_up_to_rounding(
+    use_stand_in: Callable[..., StandIn],
+    training: bool,
+    relu: bool,
+    with_residual: bool,
+    tracks: bool,
+    extra_channels: int,
+) -> None:
+    maps = maps_of(6).contiguous()  # as a convolution that leaves channels-last memory
+    residual = maps.flip(0) if with_residual else None
+    ours, theirs = (nn.BatchNorm3d(6, track_running_stats=tracks).train(training) for _ in range(2))
+    for norm in (ours, theirs):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+        if tracks:
+            norm.running_mean.fill_(0.3)
+            norm.running_var.fill_(2.0)
+    expected = theirs(maps) if residual is None else theirs(maps) + residual
+    expected = functional.relu(expected) if relu else expected
+    padding = (0, 0) * 3 + (0, extra_channels)
+    padded = None if residual is None else functional.pad(residual, padding)
+    stand_in = use_stand_in()
+    out = apply_norm(ours, functional.pad(maps, padding), relu=relu, residual=padded, extra_channels=extra_channels)
+    assert stand_in.calls == 2  # one of them checks the kernels
+    torch.testing.assert_close(out[:, :6], expected)
+    assert not out[:, 6:].any()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, msg=name)
+
+
+def test_what_the_kernels_cannot_do_is_left_to_torch(
+    use_stand_in: Callable[..., StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in, maps = use_stand_in(), maps_of(6)
+    assert find_fusion_problem(torch.device("cpu")) is None
+    hooked = nn.BatchNorm3d(6)
+    hooked.register_forward_hook(lambda *_: None)
+    cases: list[tuple[nn.BatchNorm3d, torch.Tensor, torch.Tensor | None]] = [
+        (hooked, maps, None),
+        (nn.BatchNorm3d(6, momentum=None), maps, None),
+        (nn.BatchNorm3d(6, affine=False), maps, None),
+        (nn.BatchNorm3d(6).double(), maps.double(), None),
+        (nn.BatchNorm3d(6), maps, maps[:1]),
+        (nn.BatchNorm3d(6), maps, maps.double()),
+        (nn.BatchNorm3d(6).eval(), maps[:0], None),
+    ]
+    for norm, given, residual in cases:
+        apply_norm(norm, given.clone(), relu=True, residual=residual)
+    with pytest.raises(ValueError, match="more than 1 value"):
+        apply_norm(nn.BatchNorm3d(6), maps[:1, :, :1, :1, :1], relu=True)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    apply_norm(nn.BatchNorm3d(6), maps.clone(), relu=True)
+    assert stand_in.calls == 1
+    monkeypatch.undo()
+    stand_in = use_stand_in()
+    apply_norm(nn.BatchNorm3d(6), maps.clone(), relu=True, residual=maps.clone())
+    assert stand_in.calls == 2
 
 
 @pytest.mark.skipif(

@@ -35,6 +35,12 @@ def test_uniform_draws_are_passes_over_the_videos(manifest: Manifest) -> None:
     assert draws.find_video(5)[1] is None
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_video_is_drawn_several_times_in_a_row(balanced: bool, manifest: Manifest) -> None:
+    once, thrice = (VideoDraws(manifest, seed=3, balanced=balanced, draws_per_video=number) for number in (1, 3))
+    assert [thrice.find_video(draw) for draw in range(90)] == [once.find_video(draw // 3) for draw in range(90)]
+
+
 def test_targets_of_each_task(manifest: Manifest) -> None:
     assert encode_targets(manifest, 10, "multi_label") == (1.0, 1.0, 0.0)
     assert encode_targets(manifest, 11, "multi_label") == (0.0, 0.0, 0.0)

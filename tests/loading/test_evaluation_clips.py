@@ -10,7 +10,7 @@ from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.loading.evaluation_clips import group_into_blocks
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, Preprocessing, VideoError
 from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
-from muybridge.video.views import AnyView, FlowView, View
+from muybridge.video.views import AnyView, FlowView, View, compute_center_corner, list_crop_corners
 
 
 def shape(**sampling: Any) -> Preprocessing:
@@ -148,3 +148,30 @@ def test_flow_is_the_same_alone_and_beside_other_clips() -> None:
         assert isinstance(alone, FlowView)
         assert np.abs(view.flow_cthw).max() > 0.5
         assert np.array_equal(view.flow_cthw, alone.flow_cthw)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (30, 20), (21, 21)])
+def test_three_crops_lie_at_both_ends_and_in_the_middle(height: int, width: int) -> None:
+    crop, luma = 16, np.arange(height * width, dtype=np.int64).reshape(1, height, width)
+    corners = list_crop_corners((height, width), crop, 3)
+    assert corners[1] == compute_center_corner((height, width), crop)
+    assert list_crop_corners((height, width), crop, 1) == [corners[1]]
+    crops = [luma[0, top : top + crop, left : left + crop] for top, left in corners]
+    assert all(part.shape == (crop, crop) for part in crops)
+    seen = np.unique(np.concatenate([part.ravel() for part in crops]))
+    longer = 1 if width >= height else 0
+    assert set(np.unravel_index(seen, (height, width))[longer]) == set(range(max(height, width)))
+
+
+def test_the_crops_of_a_clip_follow_each_other() -> None:
+    source, preprocessing = GrayFrames(40, broken=[21]), shape(clip_length=4)
+    clips = sample_dense_clips(source.times, preprocessing, 2)
+    reader = create_clip_reader(source, preprocessing)
+    one, three = (list(reader.read_evaluation_views("x", clips, num_crops=number)) for number in (1, 3))
+    assert len(three) == 3 * len(one)
+    for index, view in enumerate(one):
+        followers = three[3 * index : 3 * index + 3]
+        if isinstance(view, VideoError):
+            assert [str(each) for each in followers] == [str(view)] * 3
+        else:
+            assert [numbers_of(each) for each in followers] == [numbers_of(view)] * 3

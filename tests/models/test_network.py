@@ -6,7 +6,7 @@ from torch import nn
 
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES, OPTIONAL_FIELDS, Specification, SpecificationOptions, build_specification
-from muybridge.models.network import VideoResNet, create_model
+from muybridge.models.network import VideoResNet, create_model, list_convolution_steps
 from muybridge.parsing import parse_record
 
 
@@ -142,6 +142,21 @@ def test_strides_are_on_the_first_block_and_shortcuts_are_never_factorised():
         convolution, norm = block.downsample
         assert convolution.weight.shape[2:] == (1, 1, 1)
         assert isinstance(norm, nn.BatchNorm3d)
+
+
+@pytest.mark.parametrize("middle_relu", [True, False])
+def test_factorised_shortcuts_have_the_middle_of_the_convolutions(middle_relu):
+    """As in MMAction2's networks, whose mid-channels follow the formula with d = 1: here 3*64*128 / (64 + 3*128)."""
+    net = on_meta("r2plus1d_18", factorized_shortcuts=True, middle_relu=middle_relu)
+    shortcut = net.layer2[0].downsample
+    steps = list_convolution_steps(shortcut)
+    assert [step.relu for step in steps] == [middle_relu, False]
+    assert [step.convolution.stride for step in steps] == [(1, 2, 2), (2, 1, 1)]
+    assert [step.convolution.kernel_size for step in steps] == [(1, 1, 1)] * 2
+    assert [step.convolution.out_channels for step in steps] == [3 * 64 * 128 // (64 + 3 * 128), 128]
+    blocks = list_convolution_steps(*net.layer2[1].convolutions)
+    assert [step.relu for step in blocks] == [middle_relu, True, middle_relu, False]
+    assert on_meta("mc3_18", factorized_shortcuts=True).layer3[0].downsample[0].out_channels == 256
 
 
 def test_shortcuts_of_a_2d_stage_keep_time():

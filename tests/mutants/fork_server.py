@@ -1,40 +1,57 @@
 """Runs tests in forks of a process that has imported the libraries: a line of JSON in, a line of JSON out.
 
-In: the tests, a folder for what they write, the seconds that they may take, and where to write what is measured, or null.
-Whole test modules are measured; else the tests run in their order until one fails.
+In: the tests, a folder for what they write, the processor seconds that they may take, and where to write what is measured,
+or null. Whole test modules are measured; else the tests run in their order until one fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import math
 import os
+import resource
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 
+WAIT_FACTOR = 5
+# What the tests import of others, and pytest's plugins: a second or three that no fork needs to spend.
+LIBRARIES = (
+    *("anyio.pytest_plugin", "hypothesis.extra.numpy", "pytest", "pytest_timeout", "xdist.plugin"),
+    *("av", "coverage", "cv2", "fsspec", "jsonargparse", "matplotlib.pyplot", "numpy", "PIL.Image", "pyarrow.compute"),
+    *("pyarrow.parquet", "pydantic", "rich.progress", "safetensors.torch", "scipy.stats", "torch"),
+    *("torch.distributed", "torch.utils.tensorboard"),
+)
+
 
 def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: str | None) -> tuple[str, float]:
-    """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them."""
-    start, before = time.monotonic(), sum(os.times()[2:4])
+    """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them.
+
+    What loops ends by its processor time, which other programs do not use up; what only waits, after a multiple of it.
+    """
+    before = sum(os.times()[2:4])
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    stop_at = time.monotonic() + WAIT_FACTOR * crowd * limit_seconds
     pid = os.fork()
     if pid == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit_seconds), math.ceil(limit_seconds)))
         _run_tests(tests, folder, measured)
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended or time.monotonic() > start + limit_seconds:
+        if ended or time.monotonic() > stop_at:
             break
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     if not ended:
-        os.waitpid(pid, 0)
+        _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
         return "timed out", sum(os.times()[2:4]) - before
-    outcome = {0: "passed", 5: "empty"}.get(
-        os.waitstatus_to_exitcode(status), "failed"
-    )  # 5: pytest found no test to run
+    outcome = {0: "passed", 5: "empty"}.get(os.waitstatus_to_exitcode(status), "failed")  # 5: no test was found
     return outcome, sum(os.times()[2:4]) - before
 
 
@@ -49,6 +66,7 @@ def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
     from measurement import Choice, Measurement
 
     options = ["-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported already
     code = 1
     try:
         if measured is None:
@@ -70,20 +88,8 @@ def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import av
-    import coverage
-    import cv2
-    import jsonargparse
-    import matplotlib.pyplot
-    import numpy as np
-    import pyarrow.parquet
-    import pydantic
-    import pytest
-    import rich.progress
-    import scipy.stats
-    import torch
-
-    del av, coverage, cv2, jsonargparse, matplotlib, np, pyarrow, pydantic, pytest, rich, scipy, torch
+    for name in LIBRARIES:
+        importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(run_forked(*json.loads(line))), flush=True)
 

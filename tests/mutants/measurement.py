@@ -121,16 +121,19 @@ def _name_fixture(fixture: Any) -> str:
 
 
 class Choice:
-    """Runs the named tests in their order, and no others; a test whose name the mutant has changed is left out."""
+    """Runs the named tests, or whole modules, in their order; a test whose name the mutant has changed is left out."""
 
     def __init__(self, tests: list[str]) -> None:
         self._order = {test: index for index, test in enumerate(tests)}
 
+    def _get_order(self, item: pytest.Item) -> int | None:
+        return self._order.get(item.nodeid, self._order.get(get_file(item.nodeid)))
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out and sort."""
-        chosen = [item for item in items if item.nodeid in self._order]
-        items[:] = sorted(chosen, key=lambda item: self._order[item.nodeid])
+        numbered = [(number, item) for item in items if (number := self._get_order(item)) is not None]
+        items[:] = [item for _, item in sorted(numbered, key=lambda pair: pair[0])]
 
 
 class TestMap:

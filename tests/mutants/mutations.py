@@ -43,8 +43,19 @@ _FUNCTIONS = {
     "floor": "ceil", "ceil": "floor", "argmax": "argmin", "argmin": "argmax",
 }  # fmt: skip
 _SPEECH = {"print_line", "print", "show_note", "warn", "info", "warning"}  # calls that only speak to a person
-# What these arguments say shows in looks and wording only.
-_COSMETIC = {"color", "description", "dpi", "figsize", "fontsize", "indent", "linewidth", "title", "transient"}
+# What these arguments say shows in looks and wording only; `strict` of a zip asserts, as `assert` does.
+_COSMETIC = {
+    "color",
+    "description",
+    "dpi",
+    "figsize",
+    "fontsize",
+    "indent",
+    "linewidth",
+    "strict",
+    "title",
+    "transient",
+}
 _MAX_SHOWN = 90
 
 

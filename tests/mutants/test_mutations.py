@@ -33,6 +33,15 @@ def test_mutants_of_a_function() -> None:
     assert len(set(mutants.values())) == len(mutants) == len(list_mutants(CODE))
 
 
+def test_what_asserts_or_only_shows_is_left_alone() -> None:
+    code = "x = dict(zip(names, values, strict=True), title=1, limit=1)"
+    assert [apply_mutant(code, mutant).strip() for mutant in list_mutants(code)] == [
+        "x = dict(zip(names, values, strict=True), title=1)",
+        "x = dict(zip(values, names, strict=True), title=1, limit=1)",
+        "x = dict(zip(names, values, strict=True), title=1, limit=2)",
+    ]
+
+
 def test_names_survive_edits_elsewhere() -> None:
     moved = "import math\n\n\ndef other():\n    return 1 + 1\n" + CODE
     assert {mutant.name for mutant in list_mutants(CODE)} < {mutant.name for mutant in list_mutants(moved)}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from muybridge.cli.main import main
+from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import create_model
 from muybridge.prediction.ensemble import create_ensemble
 from muybridge.prediction.recognizer import Recognizer, load
@@ -18,13 +19,16 @@ RGB = Preprocessing(clip_length=4, scale_height=20, scale_width=24, crop=16)
 FLOW = replace(RGB, modality="flow", mean=FLOW_MEAN, std=FLOW_STD)
 
 
-def recognizer(folder: Path, preprocessing: Preprocessing, classes: Sequence[str] = CLASSES) -> Recognizer:
+def recognizer(
+    folder: Path, preprocessing: Preprocessing, classes: Sequence[str] = CLASSES, head: Head | None = None
+) -> Recognizer:
     torch.manual_seed(len(classes[0]))
+    num_outputs = len(head.outputs) if head else 3
     network = create_model(
-        "mc2_10", num_classes=3, width=4, clip_length=4, input_channels=preprocessing.input_channels
+        "mc2_10", num_classes=num_outputs, width=4, clip_length=4, input_channels=preprocessing.input_channels
     ).eval()
     path = folder / f"{preprocessing.modality}.safetensors"
-    save(network, path, classes=classes, preprocessing=preprocessing)
+    save(network, path, classes=classes, preprocessing=preprocessing, head=head)
     return load(path, "cpu")
 
 
@@ -46,6 +50,39 @@ def test_the_mean_of_two_streams(tmp_path: Path, new_video: Callable[..., Path])
     assert len(create_ensemble([rgb, flow], [1, 1]).predict(video, clips=3, top=1).classes) == 1
 
 
+def test_the_mean_of_other_tasks(tmp_path: Path, new_video: Callable[..., Path]) -> None:
+    video = new_video(tmp_path / "video.mp4", 20)
+    numbers = [
+        Head("regression", names, "identity", units, mean, (2.0, 3.0))
+        for names, units, mean in ((("ef", "esv"), ("%", ""), (50.0, 9.0)), (("ESV", "EF"), ("ml", "%"), (7.0, 40.0)))
+    ]
+    members = [
+        recognizer(tmp_path, preprocessing, head.outputs, head)
+        for preprocessing, head in zip((RGB, FLOW), numbers, strict=True)
+    ]
+    (one, two) = ([value for _, value, _ in member.predict(video, clips=3).values] for member in members)
+    prediction = create_ensemble(members, [3, 1]).predict(video, clips=3)
+    assert [(name, unit) for name, _, unit in prediction.values] == [("ef", "%"), ("esv", "")]
+    expected = [0.75 * one[0] + 0.25 * two[1], 0.75 * one[1] + 0.25 * two[0]]
+    assert [value for _, value, _ in prediction.values] == pytest.approx(expected)
+
+    labels = Head("multi_label", CLASSES, "sigmoid", thresholds=(0.0, 1.0, 0.5))
+    members = [recognizer(tmp_path, preprocessing, CLASSES, labels) for preprocessing in (RGB, FLOW)]
+    prediction = create_ensemble(members, [1, 1]).predict(video, clips=3, top=1)
+    assert prediction.labels is not None
+    assert ("clap" in prediction.labels, "wave" in prediction.labels) == (True, False)
+    assert len(prediction.classes) == 1
+
+    levels = Head("ordinal", make_ordinal_outputs(CLASSES), "cumulative_sigmoid")
+    members = [recognizer(tmp_path, preprocessing, CLASSES, levels) for preprocessing in (RGB, FLOW)]
+    prediction = create_ensemble(members, [1, 1]).predict(video, clips=3, top=3)
+    one, two = (dict(member.predict(video, clips=3, top=3).classes) for member in members)
+    mean = {name: (one[name] + two[name]) / 2 for name in CLASSES}
+    assert dict(prediction.classes) == pytest.approx(mean)
+    median = "clap" if mean["clap"] >= 0.5 else "wave" if mean["clap"] + mean["wave"] >= 0.5 else "jump"
+    assert prediction.labels == (median,)
+
+
 def test_a_video_that_cannot_be_read_is_failed(tmp_path: Path) -> None:
     prediction = create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW)], [1, 1]).predict(
         tmp_path / "no.mp4"
@@ -54,7 +91,7 @@ def test_a_video_that_cannot_be_read_is_failed(tmp_path: Path) -> None:
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the networks have different classes: .*jump is not among clap, wave, run"):
+    with pytest.raises(ValueError, match=r"the networks have different classes: .*run is not among clap, wave, jump"):
         create_ensemble([recognizer(tmp_path, RGB), recognizer(tmp_path, FLOW, ("clap", "wave", "run"))], [1, 1])
 
 

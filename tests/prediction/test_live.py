@@ -142,7 +142,7 @@ def live(preprocessing: Preprocessing, times: list[float]) -> list[tuple[float, 
     return [
         (round(timestep.start_seconds, 3), round(timestep.end_seconds, 3), timestep.begins_stretch)
         for seconds in times
-        for timestep in grid.add(LiveFrame(planes, seconds, 100 + seconds))  # type: ignore[arg-type]
+        for timestep in grid.add(LiveFrame(planes, seconds, 100 + seconds, 4 / 3))  # type: ignore[arg-type]
     ]
 
 

@@ -119,6 +119,11 @@ def test_a_generator_is_a_stream_of_windows(recognizer: Recognizer) -> None:
     )
 
 
+def test_windows_of_a_stream_begin_a_quarter_of_a_clip_apart(recognizer: Recognizer) -> None:
+    windows = list(recognizer.predict(iter(FRAMES[:6]), source_fps=2))
+    assert [(window.start_seconds, window.end_seconds) for window in windows] == [(0.0, 2.0), (0.5, 2.5), (1.0, 3.0)]
+
+
 def test_a_stream_follows_the_rate_of_the_card(recognizer: Recognizer) -> None:
     card = replace(recognizer.card, preprocessing=replace(PREPROCESSING, frames_per_second=5.0))
     slower = replace(recognizer, card=card)

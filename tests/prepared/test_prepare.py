@@ -21,10 +21,11 @@ from PIL import Image
 
 from muybridge.cli.main import main
 from muybridge.distributed.stop import StopRequested
+from muybridge.files.hashing import hash_ends
 from muybridge.loading.clip_reader import open_frame_source
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
-from muybridge.prepared.dataset import find_damage
+from muybridge.prepared.dataset import SOURCE_COLUMNS, find_damage
 from muybridge.prepared.prepare import Preparation, PreparationOptions, prepare
 from muybridge.prepared.source_listing import read_source
 from muybridge.prepared.transcode import TranscodeJob, transcode
@@ -267,6 +268,20 @@ def test_segments_are_cut_out(tmp_path: Path) -> None:
     assert caught.value.status == "too_short"
 
 
+def test_the_manifest_says_what_was_stored(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 50, frames_per_second=25)
+    rows = ("path,label,split,start_seconds,end_seconds", "a.mp4,x,train,0.4,1.2", "a.mp4,x|y,train,,")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    manifest = pq.read_table(prepared(tmp_path / "list.csv", tmp_path / "data") / "manifest.parquet")
+    found = manifest.select(SOURCE_COLUMNS.names).to_pylist()
+    source = {"source_num_bytes": path.stat().st_size, "source_sha256": hash_ends(path)}
+    assert found == [
+        {**source, "source_start_seconds": 0.4, "source_end_seconds": 1.2},
+        {**source, "source_start_seconds": None, "source_end_seconds": None},
+    ]
+    assert manifest["start_seconds"].to_pylist() == [None, None], "what is stored is the segment"
+
+
 def test_segments_of_a_player_count_from_its_clock(tmp_path: Path) -> None:
     """The sound begins a second before the picture; 1.4 s in a player is 0.4 s after the first picture."""
     late = [25 + number for number in range(30)]
@@ -315,7 +330,7 @@ def test_check_names_what_is_damaged(data_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"format": 2}, "prepared data of format 2, this version reads format 1"),
+        ({"format": 3}, "prepared data of format 3, this version reads formats 1 and 2"),
         ({"extra": 1}, "cannot be used: .* (is not known|is missing)"),
         (None, "is not JSON, or damaged"),
     ],

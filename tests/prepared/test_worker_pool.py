@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,25 @@ class Trap:
     """A job that does something to the process that receives it, as a decoder's fault would."""
 
     call: Any
-    value: int
+    value: Any
 
-    def __reduce__(self) -> tuple[Any, tuple[int]]:
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
         return self.call, (self.value,)
 
 
 def crash(signal_number: int) -> None:
     os.kill(os.getpid(), signal_number)
+
+
+def die_in_the_result(job: TranscodeJob) -> TranscodeJob:
+    """The job, after whose transcoding the process writes half of the result and is killed."""
+
+    def send_half(connection: Connection, content: bytes) -> None:
+        os.write(connection.fileno(), content[: len(content) // 2])
+        crash(signal.SIGKILL)
+
+    Connection._send = send_half
+    return job
 
 
 @pytest.fixture
@@ -57,6 +69,21 @@ def test_a_video_that_ends_its_process_has_failed_and_the_others_are_done(
     for index in (1, 3):
         assert isinstance(error := results[index], VideoError)
         assert (error.status, error.reason) == ("unreadable", f"the process that decoded it {reason}")
+
+
+def test_a_process_that_is_killed_while_it_writes_its_result_fails_one_video(good: TranscodeJob) -> None:
+    results = transcode_all([good, Trap(die_in_the_result, good), good])
+    assert [index for index, result in sorted(results.items()) if isinstance(result, StoredVideo)] == [0, 2]
+    assert str(results[1]) == "the process that decoded it was killed by SIGKILL"
+
+
+def test_a_fault_of_a_library_is_the_videos_and_no_traceback(
+    good: TranscodeJob, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = transcode_all([Trap(len, "no job"), good])
+    assert str(results[0]) == "the file cannot be transcoded (AttributeError: 'int' object has no attribute 'path')"
+    assert isinstance(results[1], StoredVideo)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: TranscodeJob) -> None:

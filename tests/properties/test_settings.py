@@ -20,10 +20,10 @@ from muybridge.settings import (
     LoadingSettings,
     NetworkSettings,
     TimeoutSettings,
-    TrainingSettings,
     settings_to_dict,
 )
 from muybridge.training.given_settings import build_settings
+from muybridge.training_settings import TrainingSettings
 
 GROUPS = (
     CheckpointSettings,

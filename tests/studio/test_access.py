@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from muybridge.studio.access import AccessControl
+from muybridge.studio.access import AccessControl, AccessRules
 from muybridge.studio.config import StudioConfig, create_token, read_exported_config
 from studio_client import HEADERS, TOKEN, StudioClient
 
@@ -105,12 +105,12 @@ def test_configuration_travels_by_the_environment(tmp_path: Path, monkeypatch: p
         StudioConfig(folders=("/",), token="short")
 
 
-def test_names_of_a_proxy_are_served(tmp_path: Path) -> None:
+def test_names_of_a_proxy_are_served() -> None:
     async def app(scope: object, receive: object, send: object) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
         await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
-    config = StudioConfig(folders=(str(tmp_path),), token=TOKEN, allowed_hosts=("studio.example",))
-    client = TestClient(AccessControl(app, config), base_url="http://studio.example")  # type: ignore[arg-type]
+    rules = AccessRules(TOKEN, "127.0.0.1", 8420, ("studio.example",))
+    client = TestClient(AccessControl(app, rules), base_url="http://studio.example")  # type: ignore[arg-type]
     assert client.get("/x", headers=HEADERS).status_code == 204
     assert client.get("/x", headers={**HEADERS, "Host": "other.example"}).status_code == 403

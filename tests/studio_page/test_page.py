@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videos import read_index
+from videos import read_index, write_video
 
 pytestmark = pytest.mark.long
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -72,6 +72,8 @@ def _wait_until_saved(page: Any) -> None:
 def test_frames_marks_and_training(page: Any, folder: Path) -> None:
     _mark_by_keys(page, folder)
     _train_and_correct(page, folder)
+    _find_similar(page, folder)
+    _delete_timeline(page)
 
 
 def _mark_by_keys(page: Any, folder: Path) -> None:
@@ -156,6 +158,39 @@ def _train_and_correct(page: Any, folder: Path) -> None:
     assert _read_rows(folder / "rejected.csv")
 
 
+def _find_similar(page: Any, folder: Path) -> None:
+    """Index by the network, find windows like a frame, mark one of another video, label all by nearest neighbours."""
+    _open_tab(page, "Similar")
+    page.locator("[role=tabpanel]:not([hidden]) select").first.select_option(label="first (your run)")
+    page.get_by_role("button", name="Make the index").click()
+    page.get_by_text("index by first: done").wait_for(timeout=120_000)
+    page.get_by_role("button", name="Log: index by first").click()
+    page.get_by_text("It printed nothing.").wait_for()
+    page.locator("#lanes").focus()
+    _press(page, "Escape")
+    _press(page, "f")
+    page.get_by_text("Most like").wait_for()
+    page.get_by_label("Mark windows as").select_option("down")
+    before = _count_labels(folder, "down")
+    page.locator(".pictured").first.click()
+    page.locator(".row:has(.pictured) > button:enabled", has_text="Mark").first.click()
+    page.wait_for_timeout(1000)
+    assert _count_labels(folder, "down") == before + 1
+    page.get_by_role("button", name="Label all videos").click()
+    page.get_by_text("labels by nearest neighbours: done").wait_for(timeout=120_000)
+
+
+def _count_labels(folder: Path, label: str) -> int:
+    return sum(label in row["label"].split("|") for row in _read_rows(folder / "annotations.csv"))
+
+
+def _delete_timeline(page: Any) -> None:
+    _open_tab(page, "Network")
+    page.get_by_role("button", name="Delete the timeline of nearest neighbours").click()
+    page.get_by_role("button", name="Delete the timeline of nearest neighbours").wait_for(state="detached")
+    page.get_by_role("button", name="Delete the timeline of first").wait_for()
+
+
 def _decide(page: Any, key: str) -> None:
     """Press a key that decides on the suggestion shown, and wait for the next one."""
     items = page.locator("[role=tabpanel]:not([hidden]) .item")
@@ -205,7 +240,7 @@ def _train_tiny(page: Any, name: str, epochs: int = 1) -> None:
 def test_page_is_accessible(page: Any, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
-    for tab in ("Videos", "Mark", "Train", "Network", "Review", "Files"):
+    for tab in ("Videos", "Mark", "Similar", "Train", "Network", "Review", "Files"):
         _open_tab(page, tab)
         page.wait_for_timeout(300)
         results = axe.Axe().run(page)
@@ -242,3 +277,36 @@ def test_an_exported_file_is_imported_again(page: Any, tmp_path: Path) -> None:
     download.value.save_as(path)
     page.get_by_label("Import a file").set_input_files(path)
     page.get_by_text("Imported: 0 segments, 0 events.").wait_for()  # all are there already
+
+
+def test_videos_are_added(page: Any, folder: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "new <img src=x>.mp4", 20, height=96, width=128)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    _open_tab(page, "Videos")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add videos").click()
+    chooser.value.set_files([tmp_path / "new <img src=x>.mp4", tmp_path / "broken.mp4"])
+    page.get_by_text("1 of 2 added.").wait_for()
+    page.get_by_text("broken.mp4: the file is damaged").wait_for()
+    page.get_by_role("button", name="new <img src=x>.mp4").click()
+    page.get_by_role("heading", name="new <img src=x>.mp4").wait_for()
+    assert not (folder / "broken.mp4").exists()
+
+
+def test_two_fingers_zoom_the_timeline(page: Any) -> None:
+    """The seconds below two fingers stay below them."""
+    _open_video(page, "a.mp4")
+    box = page.locator("#lanes").bounding_box()
+    left, width, row = box["x"] + 120, box["width"] - 120, box["y"] + 10
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *shares: float) -> None:
+        points = [{"x": left + width * share, "y": row, "id": number} for number, share in enumerate(shares)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", 0.45)
+    send("touchStart", 0.45, 0.55)
+    for spread in (0.1, 0.15, 0.2):
+        send("touchMove", 0.5 - spread, 0.5 + spread)
+    send("touchEnd")
+    page.get_by_text("0:03.000 – 0:05.000").wait_for()  # 8 s, four times as large around the middle

@@ -46,6 +46,17 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def test_one_process_writes_a_folder_at_a_time(tmp_path: Path) -> None:
+    def write_again(num_done: int, num_videos: int) -> None:
+        with pytest.raises(ValueError, match=r"data is being written by process \d+ .*wait until it ends"):
+            write_motion_dataset(tmp_path / "data", SMALL)
+
+    few = replace(SMALL, classes=("left", "right"), train_videos_per_class=1, test_videos_per_class=1)
+    write_motion_dataset(tmp_path / "data", few, progress=write_again)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert len(list((tmp_path / "data").rglob("*.mp4"))) == 6
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("motion") / "data"

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from muybridge.models.network import VideoResNet, create_model
-from muybridge.settings import TrainingSettings
 from muybridge.training.checkpoint import (
     TrainState,
     find_last_step,
@@ -25,6 +24,7 @@ from muybridge.training.checkpoint import (
     write_checkpoint,
 )
 from muybridge.training.optimizer import build_optimizer
+from muybridge.training_settings import TrainingSettings
 
 
 def new_network(seed: int, num_classes: int = 3) -> VideoResNet:
@@ -139,7 +139,7 @@ def test_another_network_or_format_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path, other, build_optimizer(other, TrainingSettings()))
     state = json.loads((path / "state.json").read_text())
     for changed, words in (
-        ({**state, "format": 2}, "is of format 2; use the version"),
+        ({**state, "format": 3}, "is of format 3; use the version"),
         ({**state, "more": 1}, "is damaged"),
         ({"format": 1, "step": 3}, "is damaged"),
     ):

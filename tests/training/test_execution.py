@@ -7,9 +7,10 @@ from torch import nn
 from muybridge.kernels.convolution import Convolution3d
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
-from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.training import execution
 from muybridge.training.execution import move_to_device, prefetch_to_device, set_up_execution
+from muybridge.training_settings import TrainingSettings
 from muybridge.video.views import View, collate_views
 
 CPU = torch.device("cpu")

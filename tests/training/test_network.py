@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from muybridge.models.family import build_specification
-from muybridge.models.network import VideoResNet
+from muybridge.models.heads import Head
+from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import Preprocessing
 from muybridge.training.job import prepare_job
 from muybridge.training.network import initialize_network
 from muybridge.weights.card import save
 from runs import save_job, tiny_run
+from task_data import write_task_data
 
 TINY_CLIPS = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
 
@@ -83,6 +85,32 @@ def test_weights_of_other_classes_bring_all_but_their_classifier(
     assert same(job.network, theirs, "stem.1.running_mean")
     assert same(job.network, fresh, "fc.weight")
     assert job.notes[0] == f"starting from {path} (a test) with a new classifier of 2 classes"
+
+
+@pytest.mark.parametrize(
+    ("names", "units", "is_kept"), [(("b", "LABEL"), (), True), (("label",), ("mm",), False), (("ef",), (), False)]
+)
+def test_a_regression_keeps_its_head_where_targets_have_their_names(
+    names: tuple[str, ...], units: tuple[str, ...], is_kept: bool, tmp_path: Path
+) -> None:
+    count = len(names)
+    theirs = Head("regression", names, "identity", units or None, (7.0, 5.0)[:count], (2.0, 4.0)[:count])
+    network = create_model("r2plus1d_10", num_classes=count, width=4, clip_length=4).eval()
+    path = tmp_path / "old.safetensors"
+    save(network, path, classes=names, preprocessing=TINY_CLIPS, head=theirs)
+    data = write_task_data(tmp_path / "data", "regression", num_videos={"train": 6, "validation": 2, "test": 2})
+    changes = {"init": str(path), "training.task": "regression", "training.units": ("px",)}
+    job = prepare_job(tiny_run(data, tmp_path / "run", changes))
+    assert ("their head for regression (label), scaled to" in job.notes[0]) == is_kept
+    clips = torch.randn(2, 3, 4, 28, 28)
+    assert job.head is not None
+    with torch.no_grad():
+        old = theirs.invert_link(network(clips).double().numpy())[:, -1:]
+        new = job.head.invert_link(job.network.eval()(clips).double().numpy())
+    assert (abs(old - new).max() < 1e-4) == is_kept
+    assert job.head.target_mean != (7.0,)  # the new targets have statistics of their own
+    if not is_kept:
+        assert f"a new head of 1 output for regression (label; theirs is for {names[0]})" in job.notes[0]
 
 
 def test_more_classes_than_needed_still_bring_the_rows_that_are(

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from muybridge.models.network import create_model
-from muybridge.settings import TrainingSettings
 from muybridge.training.optimizer import build_optimizer, set_learning_rate
+from muybridge.training_settings import TrainingSettings
 
 
 def test_biases_do_not_decay_and_everything_else_does() -> None:

@@ -11,7 +11,7 @@ from muybridge.distributed.process_group import ProcessGroup
 from muybridge.kernels.convolution import Convolution3d
 from muybridge.kernels.precision import has_fast_bf16
 from muybridge.models.network import create_model
-from muybridge.settings import ClipSettings, NetworkSettings, TrainingSettings, TrainSettings
+from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.training import precision
 from muybridge.training.job import prepare_job
 from muybridge.training.precision import (
@@ -20,6 +20,7 @@ from muybridge.training.precision import (
     compare_bf16_to_fp32,
     resolve_precision,
 )
+from muybridge.training_settings import TrainingSettings
 from runs import save_job, tiny_run
 
 CPU = torch.device("cpu")

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from muybridge.settings import TrainingSettings
 from muybridge.training.progress_bar import ProgressBar, StepMetrics
 from muybridge.training.schedule import build_schedule
 from muybridge.training.time_left import Workload
+from muybridge.training_settings import TrainingSettings
 
 Clock = Callable[[], float]
 PLAN = build_schedule(TrainingSettings(batch_size=8, epochs=3, clips_per_epoch=80), num_videos=20)  # 30 steps

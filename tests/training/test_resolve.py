@@ -14,10 +14,11 @@ import yaml
 from muybridge.files.run_folder import read_json_lines
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
-from muybridge.settings import TrainingSettings, TrainSettings, settings_to_dict
+from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.training.given_settings import GivenSettings
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.training.resolve import resolve_settings
+from muybridge.training_settings import TrainingSettings
 from muybridge.weights.card import save
 
 PREPROCESSING = Preprocessing(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from muybridge.settings import TrainingSettings
 from muybridge.training.schedule import build_schedule
+from muybridge.training_settings import TrainingSettings
 
 
 def test_the_papers_run() -> None:

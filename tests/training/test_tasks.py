@@ -13,7 +13,6 @@ from torch.nn import functional
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.heads import Head
-from muybridge.settings import TrainingSettings
 from muybridge.training.tasks import (
     TaskLoss,
     compute_class_weights,
@@ -21,6 +20,7 @@ from muybridge.training.tasks import (
     make_head,
     make_task_loss,
 )
+from muybridge.training_settings import TrainingSettings
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]])
 

@@ -195,6 +195,27 @@ def test_short_videos_loop(tmp_path: Path) -> None:
     assert read_indices(files.read("a.mp4", clip.ticks).luma_thw) == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
+@pytest.mark.parametrize(("name", "is_counted"), [("mpeg4_b.avi", True), ("mpeg4_b.ts", False), ("mpeg4.avi", False)])
+def test_frames_before_the_first_key_frame_are_not_read(tmp_path: Path, name: str, is_counted: bool) -> None:
+    """The decoder of MPEG-4 shows grey pictures for frames whose references are missing, B-frames among them."""
+    num_dropped, options = 7, {"bf": "2"} if "_b" in name else {}
+    with av.open(str(write_video(tmp_path / f"whole_{name}", 30, codec="mpeg4", gop=10, options=options))) as whole:
+        packets = [packet for packet in whole.demux(video=0) if packet.size]
+        first_key = next(packet for packet in packets[num_dropped:] if packet.is_keyframe)
+        num_leading = packets.index(first_key) - num_dropped
+        with av.open(str(tmp_path / name), "w") as cut:
+            stream = cut.add_stream_from_template(whole.streams.video[0])
+            for packet in packets[num_dropped:]:
+                packet.stream = stream
+                cut.mux(packet)
+    index = index_frames(str(tmp_path / name))
+    assert (index.num_leading_packets, index.uses_counting) == (num_leading, is_counted)
+    shown = read_indices(source(tmp_path).read(name, index.times.ticks).luma_thw)
+    assert shown == list(range(shown[0], 30))
+    assert shown[0] in (10, 12)  # the key frame; two B-frames of the next one are stored behind it
+    assert probe(tmp_path / name).num_frames == len(shown)
+
+
 def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     """Broken writers store decoding stamps as presentation stamps: B-frames then come out of order."""
 
@@ -208,6 +229,22 @@ def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     assert len(ticks) == 30
     for indices in ([7], [11, 3, 29], list(range(30))):
         assert read_indices(files.read("b.mp4", ticks[indices]).luma_thw) == indices
+    parts = files.read_in_order("b.mp4", ticks, 8)
+    assert [index for part in parts for index in read_indices(part.luma_thw)] == list(range(30))
+
+
+def test_stamps_that_mislead_in_matroska_are_named_where_frames_are_in_use_already(tmp_path: Path) -> None:
+    """FFmpeg makes its own decoding stamps there, so nothing tells before frames are decoded."""
+
+    def stamp(number: int, packet: av.Packet) -> None:
+        packet.pts = packet.dts = 40 * number
+
+    rewrite(write_video(tmp_path / "a.mkv", 30, gop=250), tmp_path / "b.mkv", stamp)
+    files = source(tmp_path)
+    ticks = files.read_frame_times("b.mkv").ticks
+    assert read_indices(files.read("b.mkv", ticks).luma_thw) == list(range(30))
+    with pytest.raises(VideoError, match="its time stamps are not those at which its frames are shown"):
+        list(files.read_in_order("b.mkv", ticks, 8))
 
 
 def hidden(packet: av.Packet, bit: int) -> bytes:
@@ -267,6 +304,36 @@ def test_the_size_may_change_within_a_video(tmp_path: Path) -> None:
     rewrite(tmp_path / "a.mkv", tmp_path / "c.mkv", lambda number, _: larger[number] if number >= 5 else None)
     files = source(tmp_path)
     assert read_indices(files.read("c.mkv", files.read_frame_times("c.mkv").ticks).luma_thw) == list(range(10))
+
+
+def cut_off_start(source: Path, target: Path, num_packets: int, *, repeats_stamp: bool) -> Path:
+    """Copy without the first packets; a stamp that repeats makes all frames be found by counting."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets[num_packets:]):
+            if repeats_stamp and number == 15:
+                packet.pts = packet.dts = packets[num_packets + 14].pts
+            packet.stream = stream
+            new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "mpeg4"])
+@pytest.mark.parametrize("repeats_stamp", [False, True])
+def test_what_comes_before_the_first_key_frame_is_not_decoded(tmp_path: Path, codec: str, repeats_stamp: bool) -> None:
+    """VP8 and VP9 fail on it, MPEG-4 makes pictures of nothing."""
+    needs_encoder(codec)
+    write_video(
+        tmp_path / "a.mkv", 30, codec=codec, gop=10, options={"deadline": "realtime"} if codec != "mpeg4" else {}
+    )
+    index = index_frames(str(cut_off_start(tmp_path / "a.mkv", tmp_path / "b.mkv", 4, repeats_stamp=repeats_stamp)))
+    assert index.num_leading_packets == 6
+    assert index.uses_counting == repeats_stamp
+    files = source(tmp_path)
+    ticks = files.read_frame_times("b.mkv").ticks
+    for indices in (list(range(20)), [0], [19]):
+        assert read_indices(files.read("b.mkv", ticks[indices]).luma_thw) == [10 + index for index in indices]
 
 
 def turn_tkhd(path: Path, matrix: tuple[int, int, int, int]) -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 from live_streams import find_free_port, publishing, running, sending
 from muybridge.records import VideoError
-from muybridge.video.live_source import DamageCount, is_live_address, read_live_frames
+from muybridge.video.live_source import DamageCount, hide_credentials, is_live_address, read_live_frames
 from videos import read_index, write_video
 
 SIZE = {"scale_height": 48, "scale_width": 64}
@@ -169,3 +169,15 @@ def test_addresses_that_are_live(address: str) -> None:
 @pytest.mark.parametrize("address", ["match.mp4", "file:///etc/passwd", "concat:a|b", "nothing"])
 def test_addresses_that_are_not(address: str) -> None:
     assert not is_live_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://admin:p%40ss@camera.local:554/stream?token=x", "rtsp://camera.local:554/stream"),
+        ("srt://host:9000?passphrase=secret", "srt://host:9000"),
+        ("videos/a@b?c.mp4", "videos/a@b?c.mp4"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(address: str, shown: str) -> None:
+    assert hide_credentials(address) == shown

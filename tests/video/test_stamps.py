@@ -70,6 +70,63 @@ def test_a_still_picture_may_stand_and_is_named() -> None:
     assert joined.notes == ("frame 2 is shown for 60.0 s, in which the picture does not change",)
 
 
+@pytest.mark.parametrize(
+    ("stamps", "ticks", "notes"),
+    [
+        ([0, 600_000], [0, 600_000], ()),
+        ([7, 600_008], [7, 47], ("its clock jumps by 600 s before frame 1; the jump is left out",)),
+        # A long frame lasts for more than 10 s and for more than 20 of the others.
+        ([0, 40, 80, 10_080], [0, 40, 80, 10_080], ()),
+        (
+            [0, 40, 80, 10_081],
+            [0, 40, 80, 10_081],
+            ("frame 2 is shown for 10.0 s, in which the picture does not change",),
+        ),
+        ([0, 1000, 2000, 22_000], [0, 1000, 2000, 22_000], ()),
+        (
+            *([0, 1000, 2000, 22_001], [0, 1000, 2000, 22_001]),
+            ("frame 2 is shown for 20.0 s, in which the picture does not change",),
+        ),
+        (
+            *([0, 40, 20, 60, 30, 700_000, 1_400_000], [0, 40, 80, 120, 160, 200, 240]),
+            (
+                "its time stamps step back at 2 places, first before frame 2; what follows is appended",
+                "its clock jumps by 700 s before frame 5 (and 1 more); the jump is left out",
+            ),
+        ),
+        ([5, 5], [5, 45], ("its time stamps step back before frame 1; what follows is appended",)),
+    ],
+)
+def test_what_is_kept_and_what_is_said(stamps: list[int], ticks: list[int], notes: tuple[str, ...]) -> None:
+    joined = join_stamps(stamps, MILLISECOND, 40)
+    assert (joined.ticks.tolist(), joined.notes) == (ticks, notes)
+
+
+def test_a_step_that_is_no_step_is_one_tick() -> None:
+    """Where stamps do not tell and the rate of the file is absurd, frames are a tick or the longest frame apart."""
+    assert join_stamps([3, 3, 3], MILLISECOND, 0).ticks.tolist() == [3, 4, 5]
+    assert join_stamps([3, 3], MILLISECOND, 10**9).ticks.tolist() == [3, 600_003]
+    assert join_stamps([0, 5000], Fraction(1000), 40).ticks.tolist() == [0, 1]
+    assert join_stamps([9, 1] * 30, MILLISECOND, 0).ticks.tolist() == list(range(9, 69))
+
+
+@pytest.mark.parametrize(("num_frames", "is_disorder"), [(23, True), (24, False)])
+def test_five_steps_back_in_so_many_frames(num_frames: int, is_disorder: bool) -> None:
+    """Disorder is more than a step back in eight frames, not counting two."""
+    stamps = np.arange(num_frames) * 40
+    for start in range(2, 12, 2):
+        stamps[start:] -= 60
+    [note] = join_stamps(stamps, MILLISECOND, 40).notes
+    assert ("disorder" in note) == is_disorder
+
+
+@pytest.mark.parametrize(("num_places", "expected"), [(16, False), (17, True)])
+def test_reordering_moves_a_frame_by_sixteen_places_at_most(num_places: int, expected: bool) -> None:
+    """H.264 and HEVC allow 16 frames between decoding and presentation (max_num_reorder_frames)."""
+    stamps = [0, *range(2, num_places + 2), 1]
+    assert has_step_back(stamps, are_presentation_stamps=True) == expected
+
+
 def test_stamps_in_disorder_are_spaced_evenly() -> None:
     joined = join_stamps([80, 0, 40, 200, 120, 160] * 8, MILLISECOND, 40)
     assert np.unique(np.diff(joined.ticks)).tolist() == [40]

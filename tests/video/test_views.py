@@ -1,5 +1,7 @@
 """Planes to pixels: against the standards' formula, against swscale, and crop by crop."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ import torch
 from muybridge.randomness import make_generator
 from muybridge.records import Preprocessing, YuvClip
 from muybridge.video.views import (
+    FlowView,
+    Jitter,
     collate_views,
     compute_yuv_to_rgb_matrix,
+    jitter_view,
     make_evaluation_view,
     make_training_view,
     prepare_network_input,
@@ -114,3 +119,30 @@ def test_mirroring_can_be_switched_off() -> None:
     clip = random_clip(1, 20, 20)
     views = [make_training_view(clip, 16, mirror=False, generator=make_generator(0, "m", n)) for n in range(30)]
     assert not any(view.mirror for view in views)
+
+
+def test_jitter_varies_rgb_as_it_says() -> None:
+    """Full range, colours far from black and white, so that nothing is clamped: brightness and contrast of RGB itself."""
+    clip = random_clip(2, 16, 16, full_range=True)
+    clip = replace(clip, luma_thw=clip.luma_thw // 4 + 96, chroma_cthw=clip.chroma_cthw // 8 + 112)
+    preprocessing = Preprocessing(scale_height=16, scale_width=16, crop=16, clip_length=2, **UNNORMALISED)
+    view = make_evaluation_view(clip, 16)
+
+    def convert(jitter: Jitter | None) -> np.ndarray:
+        batch = collate_views([replace(view, jitter=jitter)])
+        return prepare_network_input(batch, preprocessing, torch.device("cpu"))[0].numpy().astype(float)
+
+    plain = convert(None)
+    assert np.abs(convert(Jitter(0.1, 0.8, 1.0)) - (0.8 * (plain - 128) + 128 + 25.5)).max() < 1e-3
+    gray = np.tensordot([0.299, 0.587, 0.114], plain, 1)
+    assert np.abs(convert(Jitter(0.0, 1.0, 0.5)) - (gray + 0.5 * (plain - gray))).max() < 0.05
+
+
+def test_jitter_is_drawn_within_its_strength() -> None:
+    view = make_evaluation_view(random_clip(2, 16, 16), 16)
+    drawn = [jitter_view(view, 0.3, make_generator(0, "jitter", draw)).jitter for draw in range(300)]
+    values = np.array([(jitter.brightness, jitter.contrast - 1, jitter.saturation - 1) for jitter in drawn])
+    assert np.abs(values).max() < 0.3
+    assert (values.max(0) > 0.28).all() and (values.min(0) < -0.28).all()
+    flow = FlowView(np.zeros((2, 2, 16, 16), np.float32))
+    assert jitter_view(flow, 0.3, make_generator(0, "jitter", 0)) is flow

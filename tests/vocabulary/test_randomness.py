@@ -43,13 +43,22 @@ def test_permutations_look_random() -> None:
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.002
 
 
-def test_a_position_outside_is_refused() -> None:
-    with pytest.raises(ValueError, match="outside"):
-        shuffle_index(5, 5, seed=0, purpose="order", permutation_index=0)
-
-
 def test_fractions_are_spread_evenly() -> None:
     values = np.array([hash_to_fraction(0, "split", f"video_{number}") for number in range(5000)])
     assert values.min() >= 0
     assert values.max() < 1
     assert np.histogram(values, bins=10, range=(0, 1))[0].min() > 400
+
+
+def test_draws_are_those_of_earlier_versions() -> None:
+    """A resumed run would draw other clips otherwise, and a split by hash would change."""
+    places = [shuffle_index(n, 10, seed=3, purpose="order", permutation_index=2) for n in range(10)]
+    assert places == [5, 3, 0, 1, 6, 7, 2, 4, 8, 9]
+    far = [shuffle_index(n, 1_000_003, seed=0, purpose="draw", permutation_index=0) for n in range(4)]
+    assert far == [286234, 526801, 133621, 777590]
+    draws = make_generator(1, "crop", 7).integers(0, 2**62, size=2)
+    assert draws.tolist() == [1222020695749552609, 503224261899779551]
+    assert hash_to_fraction(0, "split", "video_1") == 0.5721255331158607
+    for index in (-1, 5):
+        with pytest.raises(ValueError, match=f"index {index} is outside a permutation of 5 elements"):
+            shuffle_index(index, 5, seed=0, purpose="order", permutation_index=0)

@@ -1,6 +1,8 @@
 """Defaults are the paper's recipe; what does not fit is refused by name."""
 
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +13,11 @@ from muybridge.settings import (
     ClipSettings,
     EvaluationSettings,
     LoadingSettings,
-    TrainingSettings,
     TrainSettings,
     settings_to_dict,
 )
 from muybridge.training.given_settings import diff_settings
+from muybridge.training_settings import TrainingSettings
 
 
 def test_the_defaults_are_the_papers_recipe() -> None:
@@ -26,7 +28,16 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert training.resolved_warmup_epochs == 10
     assert training.resolved_decay_epochs == (20, 30, 40)
     assert settings.preprocessing == Preprocessing()
+    clips = settings.clips  # section 4.1: frames of 128 x 171, crops of 112 x 112, consecutive frames
+    assert (clips.scale, clips.crop, clips.length, clips.stride) == ((128, 171), 112, 16, 1)
     assert (settings.evaluation.clips, settings.evaluation.average) == (10, "softmax")
+
+
+def test_the_documentation_says_when_failed_clips_end_a_run() -> None:
+    data = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    stated = re.search(r"`loading.max_failed_share` of the drawn clips fail \((\d+) %, checked from (\d+) draws", data)
+    assert stated is not None
+    assert LoadingSettings().max_failed_share == int(stated[1]) / 100
 
 
 def test_the_number_of_epochs_scales_the_schedule() -> None:

@@ -94,6 +94,8 @@ def test_no_cell_is_a_formula_and_numbers_stay(cell: str, written: str) -> None:
         (3600, "60 minutes"),
         (5400, "1.5 hours"),
         (20 * 3600, "20.0 hours"),
+        (47.9 * 3600, "47.9 hours"),
+        (48 * 3600, "2.0 days"),
         (74.4 * 3600, "3.1 days"),
     ],
 )

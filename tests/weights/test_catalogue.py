@@ -46,12 +46,19 @@ def test_an_entry_agrees_with_itself(name: str) -> None:
 
 
 def test_the_three_of_torchvision_have_its_numbers() -> None:
-    accuracies = {entry.network: entry.published_accuracy for entry in ENTRIES if entry.source == "torchvision"}
+    accuracies = {entry.network: entry.published_accuracy for entry in ENTRIES if entry.name.endswith("-torchvision")}
     assert {network: text.split(",")[0] for network, text in accuracies.items()} == {
         "r2plus1d_18": "Kinetics-400 video@1 67.463",
         "r3d_18": "Kinetics-400 video@1 63.200",
         "mc3_18": "Kinetics-400 video@1 63.960",
     }
+
+
+def test_preprocessing_is_that_of_the_publisher() -> None:
+    entry = find_entry("r2plus1d_18-howto100m-gdt")
+    assert entry is not None
+    assert (entry.preprocessing.clip_length, entry.preprocessing.frames_per_second) == (30, 30.0)
+    assert (entry.preprocessing.mean, entry.preprocessing.std) == ((114.75,) * 3, (57.375,) * 3)
 
 
 def test_names_near_a_mistyped_one() -> None:

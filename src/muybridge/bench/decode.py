@@ -68,18 +68,19 @@ class BenchmarkVideos:
 def make_benchmark_videos(videos: Sequence[Path], folder: Path) -> BenchmarkVideos:
     """Transcode videos into `folder`, each several times into one shard and once as a file."""
     start = time.process_time()
-    encoded_videos = [transcode(TranscodeJob(str(path.absolute()), None, None, None, 128, 171)) for path in videos]
+    stored_videos = [transcode(TranscodeJob(str(path.absolute()), None, None, None, 128, 171)) for path in videos]
+    encoded_videos = [(video.content, video.sha256) for video in stored_videos if video.content and video.sha256]
     seconds = (time.process_time() - start) / len(videos)
     shard = folder / format_shard_path(0)
     shard.parent.mkdir(parents=True)
     members = []
     with shard.open("wb") as file:
-        for video in encoded_videos * _NUM_COPIES:
-            members.append(str(ShardMember(0, file.tell(), len(video.content), video.sha256)))
-            file.write(video.content)
-    for index, video in enumerate(encoded_videos):
-        (folder / f"{index}.mp4").write_bytes(video.content)
-    return BenchmarkVideos(folder, tuple(members), tuple(video.content for video in encoded_videos), seconds)
+        for content, sha256 in encoded_videos * _NUM_COPIES:
+            members.append(str(ShardMember(0, file.tell(), len(content), sha256)))
+            file.write(content)
+    for index, (content, _) in enumerate(encoded_videos):
+        (folder / f"{index}.mp4").write_bytes(content)
+    return BenchmarkVideos(folder, tuple(members), tuple(content for content, _ in encoded_videos), seconds)
 
 
 def _build_cases(videos: Sequence[Path], prepared: BenchmarkVideos) -> tuple[list[BenchmarkCase], list[str]]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 
-from muybridge.cli.failures import format_stop
+from muybridge.cli.failures import find_limit_problem, format_stop, raise_file_limit
 from muybridge.distributed.stop import SIGNAL_NUMBERS, StopRequested, exit_on_signals
+from muybridge.terminal import print_line
 
 
 def run() -> int:
     """Runs the command of this process and returns its exit code, which a signal no longer changes."""
     with exit_on_signals(_format_line):
+        raise_file_limit()
+        if problem := find_limit_problem():
+            print_line(f"muybridge: {problem}", error=True)
+            return 1
         from muybridge.cli.main import main
 
         code = main()

@@ -1,8 +1,12 @@
-"""Sentences about what can end any verb: a stop signal, and a disk, memory or a limit of the system that is used up."""
+"""Sentences about what can end any verb: a stop signal, and a disk, memory or a limit of the system that is used up.
+
+Imports nothing slow: the command asks for its limits first.
+"""
 
 from __future__ import annotations
 
 import errno
+import resource
 
 from muybridge.distributed.stop import StopRequested
 
@@ -15,6 +19,7 @@ _REMEDIES_AFTER_STOP = {
     "evaluate": "run the same command again; it continues, with --timeline it starts over",
     "predict": "run the same command again; it continues a table (-o x.parquet or x.csv) of classes, all else it starts over",
 }
+_WANTED_FILES, _MIN_FILES, _MIN_BYTES = 4096, 64, 768 << 20
 _DISK_FULL = "the disk is full; free some space, then run the same command again (a training run with --resume)"
 _MEMORY_FULL = (
     "the memory ran out; lower loading.workers, loading.prefetch and the batch size, or close other programs, then run the "
@@ -25,7 +30,10 @@ _TOO_MANY_FILES = (
     "too many files are open; raise the limit with `ulimit -n 4096` or lower loading.workers, then run the same command "
     "again (a training run with --resume)"
 )
-_TOO_MANY_PROCESSES = "the system starts no more processes; lower loading.workers, or raise the limit with `ulimit -u`"
+_TOO_MANY_PROCESSES = (
+    "the system starts no more processes or threads; lower loading.workers, or raise the limits with `ulimit -u` and "
+    "`ulimit -v`"
+)
 _SENTENCE_BY_ERRNO = {
     errno.ENOSPC: _DISK_FULL,
     errno.EDQUOT: _DISK_FULL,
@@ -44,6 +52,11 @@ _SENTENCE_BY_PHRASE = {
     "can't allocate memory": _MEMORY_FULL,
     "std::bad_alloc": _MEMORY_FULL,
     "failed to map segment from shared object": _MEMORY_FULL,
+    "could not create a primitive\n": _MEMORY_FULL,  # oneDNN, which compiles kernels into memory
+    "without exception set": _MEMORY_FULL,  # an extension in C that could not allocate
+    "without setting an exception": _MEMORY_FULL,
+    "can't start new thread": _TOO_MANY_PROCESSES,
+    "Resource temporarily unavailable": _TOO_MANY_PROCESSES,
 }
 
 
@@ -55,8 +68,35 @@ def describe_shortage(error: Exception) -> str | None:
         return _MEMORY_FULL
     if isinstance(error, OSError) and error.errno:
         return _SENTENCE_BY_ERRNO.get(error.errno)
-    if isinstance(error, ImportError | RuntimeError | OSError):  # an OSError of a worker process has lost its number
-        return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in str(error)), None)
+    if isinstance(error, ImportError | RuntimeError | OSError | SystemError):  # a worker's OSError has lost its number
+        return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in f"{error}\n"), None)
+    return None
+
+
+def raise_file_limit() -> None:
+    """Lets this process open as many files at a time as the sentence about too many of them asks for, where the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def find_limit_problem() -> str | None:
+    """A sentence where this process may open too few files or map too little memory for PyTorch and its workers, else None.
+
+    Below these limits libraries end the process themselves, or with errors that do not name the cause.
+    """
+    num_files, num_bytes = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
+    if num_files != resource.RLIM_INFINITY and num_files < _MIN_FILES:
+        return (
+            f"the system lets this process open {num_files} files at a time, expected at least {_MIN_FILES}; raise the limit "
+            "with `ulimit -n 4096`"
+        )
+    if num_bytes != resource.RLIM_INFINITY and num_bytes < _MIN_BYTES:
+        return (
+            f"the system lets this process map {num_bytes >> 20} MiB of memory, expected at least {_MIN_BYTES >> 20}; raise "
+            "the limit with `ulimit -v unlimited`"
+        )
     return None
 
 

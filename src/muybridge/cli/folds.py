@@ -94,6 +94,6 @@ def _print(result: FoldsResult) -> None:
 def _format_columns(figures: Mapping[str, float], widths: Mapping[str, int]) -> str:
     """Accuracies in percent with one decimal, figures of other tasks with three digits."""
     return "".join(
-        f"{figures[name]:>{width}.1f}" if "_top" in name else f"{figures[name]:>{width}.3g}"
+        f"{figures[name]:>{width}.1f}" if "_top" in name or name == "majority" else f"{figures[name]:>{width}.3g}"
         for name, width in widths.items()
     )

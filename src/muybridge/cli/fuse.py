@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fuse(
     scores: list[str], *, weights: list[Weight] | None = None, output: str | None = None, json: bool = False
 ) -> int:
-    """Averages the class probabilities of score files of the same videos, view by view.
+    """Averages the class probabilities of score files of the same videos, view by view; of other tasks, the numbers.
 
     Args:
         scores: Score files written by `muybridge evaluate`.
@@ -34,30 +34,44 @@ def fuse(
         muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 -o fused.csv
     """
     from muybridge.evaluation.fuse import fuse as fuse_scores
-    from muybridge.evaluation.scores import read_scores
+    from muybridge.evaluation.scores import read_any_scores
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
 
     if output:
         check_output_file(Path(output), TEXT_EXTENSIONS)
 
-    members = [read_scores(Path(path)) for path in scores]
+    members = [read_any_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
     if output:
-        write_scores_text(Path(output), fusion.scores, fusion.to_json())
+        write_scores_text(Path(output), fusion.videos, fusion.to_json())
     if json:
         print_json(fusion.to_json())
     else:
         _print(fusion)
+        if output:
+            print_line(f"wrote {output}")
     for problem in fusion.problems:
         print_line(problem, error=True)
-    return 3 if fusion.problems or fusion.accuracy.num_failed_views else 0
+    return 3 if fusion.problems or fusion.metrics.num_failed_views else 0
 
 
 def _print(fusion: Fusion) -> None:
+    from muybridge.cli.task_output import print_task_metrics
+    from muybridge.evaluation.metrics import Accuracy
+    from muybridge.evaluation.task_metrics import TaskMetrics
+
+    if isinstance(fusion.metrics, TaskMetrics):
+        print_task_metrics(fusion.metrics, fusion.format_sentence())
+        print_line()
+        for name, member in zip(fusion.names, fusion.members, strict=True):
+            if isinstance(member, TaskMetrics):
+                print_line(f"{sanitize_text(name)}: {member.format_line()}")
+        return
     print_line(f"{fusion.format_sentence()}; split {fusion.accuracy.split}")
     print_line()
     top5_name = "video@5" if len(fusion.accuracy.figures) > 2 else ""
-    rows = [*zip(fusion.names, fusion.members, strict=True), ("fused", fusion.accuracy)]
+    members = [member for member in fusion.members if isinstance(member, Accuracy)]
+    rows = [*zip(fusion.names, members, strict=True), ("fused", fusion.accuracy)]
     width = max(len(sanitize_text(name)) for name, _ in rows)
     print_line(f"{'':<{width}}{'clip@1':>9}{'video@1':>9}   {'95 % interval':<17}{top5_name:>9}{'readable videos':>17}")
     for name, measured in rows:

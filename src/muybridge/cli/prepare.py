@@ -10,6 +10,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, NumWorkers
 from muybridge.cli.output import compute_exit_code, print_json, print_notes
+from muybridge.records import Task
 from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
 
@@ -27,6 +28,12 @@ class ListArguments:
     (default: folder or csv)."""
     columns: str | None = None
     """Which columns of a list are which, such as path=filename,label=class; what is left out is guessed from the names."""
+    task: Task | None = None
+    """What the data is for: with multi_label a video may have no label, and with regression the labels are numbers (default:
+    labels, and numbers in columns target_NAME)."""
+    validation: str = "auto"
+    """Which training videos are held out where the source has no validation split: auto (a tenth of the groups), none, given
+    (the source must have one), or a share such as 0.2. Drawn by seed 0, for runs of all seeds."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ def prepare(
 
     Examples:
         muybridge prepare my_videos -o prepared
+        muybridge prepare my_videos -o prepared --validation 0.2
         muybridge prepare kinetics400 --format kinetics --fps 15 -o kinetics400_15fps
         muybridge prepare kinetics400 --format kinetics --fps 15 --flow -o kinetics400_15fps
         muybridge prepare --check kinetics400_15fps
@@ -97,11 +105,19 @@ def prepare(
         raise ValueError("name a source and a folder to write: muybridge prepare SOURCE -o DATA")
 
     from muybridge.datasets.rows import check_time_origin
+    from muybridge.datasets.splits import ValidationSplit
     from muybridge.prepared.prepare import Preparation
     from muybridge.prepared.source_listing import read_source
 
     recipe = _make_recipe(frames)
-    listing = read_source(source, lists.format or "folder", columns=lists.columns, source_fps=frames.source_fps)
+    listing = read_source(
+        source,
+        lists.format or "folder",
+        columns=lists.columns,
+        source_fps=frames.source_fps,
+        validation=ValidationSplit(rule=lists.validation),
+        task=lists.task,
+    )
     print_notes((*listing.notes, *check_time_origin(listing.rows, frames.time_origin)))
     coverage = _prepare_with_progress(Preparation(listing, Path(output), recipe), _create_transcoder(work))
     if json:

@@ -14,7 +14,7 @@ from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
 
 if TYPE_CHECKING:
-    from muybridge.prediction.similar import FeatureIndex
+    from muybridge.prediction.feature_index import FeatureIndex
 
 
 def similar(
@@ -56,9 +56,11 @@ def similar(
     if output:
         check_output_file(Path(output))
 
+    from muybridge.evaluation.scores import read_remarks
     from muybridge.prediction.similar import read_feature_index
 
     index = read_feature_index(features)
+    print_lines(read_remarks(Path(features)), error=True)
     if labels and output:
         return _spread_labels(index, labels, output, neighbors or 5, json=json)
     assert query is not None
@@ -74,7 +76,8 @@ def similar(
 
 
 def _spread_labels(index: FeatureIndex, labels: str, output: str, neighbors: int, *, json: bool) -> int:
-    from muybridge.prediction.similar import read_labeled_segments, segments_to_list, spread_labels
+    from muybridge.prediction.feature_index import spread_labels
+    from muybridge.prediction.similar import read_labeled_segments, segments_to_list
 
     segments, notes = read_labeled_segments(Path(labels), index)
     print_lines(notes, error=True)

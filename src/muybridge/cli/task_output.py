@@ -15,9 +15,12 @@ from muybridge.text import format_count, format_percent
 NUM_SHOWN_CLASSES = 20
 
 
-def print_task_metrics(metrics: TaskMetrics) -> None:
-    """Protocol, metrics with their intervals and what they are worth beside guessing, and the videos left out."""
-    print_line(f"{metrics.protocol.format_sentence()}; split {metrics.split}; task {metrics.task}")
+def print_task_metrics(metrics: TaskMetrics, sentence: str | None = None) -> None:
+    """Protocol, metrics with their intervals and what they are worth beside guessing, and the videos left out.
+
+    `sentence` replaces the protocol's.
+    """
+    print_line(f"{sentence or metrics.protocol.format_sentence()}; split {metrics.split}; task {metrics.task}")
     print_line()
     match metrics.metrics:
         case MultiLabelMetrics() as labels:
@@ -34,6 +37,8 @@ def print_task_metrics(metrics: TaskMetrics) -> None:
     if metrics.num_unlabelled_videos:
         remarks += f"; {metrics.num_unlabelled_videos} without a target"
     print_line()
+    for verdict in metrics.verdicts:
+        print_line(verdict)
     print_line(remarks)
 
 
@@ -71,7 +76,7 @@ def _print_multi_label(metrics: MultiLabelMetrics) -> None:
             f"{shares[0]:>11}{shares[1]:>9}{shares[2]:>9}"
         )
     if len(ranked) > NUM_SHOWN_CLASSES:
-        print_line(f"the lowest {NUM_SHOWN_CLASSES} of {len(ranked)} classes; --json has all")
+        print_line(f"the lowest {NUM_SHOWN_CLASSES} of {format_count(len(ranked), 'class')}; --json has all")
 
 
 def _format_share(value: float) -> str:

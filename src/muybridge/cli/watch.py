@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from muybridge.prediction.live_hooks import HookRunner
     from muybridge.prediction.live_outputs import LiveFile, LiveSocket
     from muybridge.prediction.recognizer import Recognizer
+    from muybridge.studio.live_page import LivePage
+
+_MAX_PAGE_CLASSES = 50  # of a window, the most probable ones
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class LiveOutputArguments:
     """Also write a file as it happens: .jsonl (everything), .csv or .srt (events)."""
     websocket: Annotated[int, Interval(ge=0, le=65535)] | None = None
     """Also serve the JSON lines over a WebSocket at this port of this machine; 0: any free port."""
+    page: Annotated[int, Interval(ge=0, le=65535)] | None = None
+    """Also show the stream in a browser: picture, probabilities and events on a page at this port of this machine; 0: any free
+    port."""
 
 
 def watch(
@@ -95,6 +101,7 @@ def watch(
         muybridge watch rtsp://camera.local/stream --model runs/first
         muybridge watch /dev/video0 --model runs/first --hooks hooks.yaml -o events.csv
         muybridge watch match.mp4 --model runs/first --drop none --json
+        muybridge watch /dev/video0 --model runs/first --page 0
     """
     if output.output:
         _check_output(output.output)
@@ -116,13 +123,11 @@ def watch(
         socket = stack.enter_context(LiveSocket(output.websocket)) if output.websocket is not None else None
         if socket:
             print_line(f"WebSocket: {socket.address}", error=True)
+        page = _open_page(stack, output.page, source, model, recognizer.classes)
         runner = stack.enter_context(HookRunner(hooks, lambda problem: print_line(problem, error=True)))
-        printer = _Printer(
-            EventDetector(recognizer.classes, hysteresis), recognizer, windows.top, output.json, file, socket, runner
-        )
-        timesteps = _open_source(
-            source, recognizer, windows, counts, printer, should_stop=lambda: stop.signal_number is not None
-        )
+        detector = EventDetector(recognizer.classes, hysteresis)
+        printer = _Printer(detector, recognizer, counts, windows.top, output.json, file, socket, page, runner)
+        timesteps = _open_source(source, recognizer, windows, printer, lambda: stop.signal_number is not None)
         step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
         try:
             for window in LiveScorer(recognizer.clip_runner, step, counts).score(
@@ -135,7 +140,7 @@ def watch(
             raise ValueError(f"{source}: {error.reason}") from error
         finally:
             if delays:
-                printer.finish(counts, delays)
+                printer.finish(delays)
         stop.raise_if_requested()
     return 0
 
@@ -148,57 +153,85 @@ def _check_output(path: str) -> None:
     check_output_file(Path(path))
 
 
+def _open_page(stack: ExitStack, port: int | None, source: str, model: str, classes: Sequence[str]) -> LivePage | None:
+    """The page of the stream, served until the stack is left."""
+    if port is None:
+        return None
+    try:
+        from muybridge.studio.live_page import LivePage
+    except ImportError as error:
+        raise ImportError(f"--page needs more packages ({error}); pip install 'muybridge[studio]'") from error
+    from muybridge.video.live_source import hide_credentials
+
+    hello = {"source": hide_credentials(source), "model": Path(model).name, "classes": list(classes)}
+    page = stack.enter_context(LivePage(port, hello))
+    print_line(f"Page: {page.address}", error=True)
+    return page
+
+
 def _open_source(
-    source: str,
-    recognizer: Recognizer,
-    windows: WindowArguments,
-    counts: LiveCounts,
-    printer: _Printer,
-    *,
-    should_stop: Callable[[], bool],
+    source: str, recognizer: Recognizer, windows: WindowArguments, printer: _Printer, should_stop: Callable[[], bool]
 ) -> Iterator[Timestep]:
+    """The timesteps of the source, which the page shows as they are read."""
     from muybridge.prediction.live import iterate_file, iterate_stream
     from muybridge.prediction.video_inputs import resolve_input
     from muybridge.video.live_source import is_live_address
+    from muybridge.video.media import probe_media
 
     preprocessing = recognizer.card.preprocessing
     if is_live_address(source):
         if windows.source_fps is not None:
             raise ValueError("--source-fps is for frames stored without a rate; a stream has a clock, so leave it out")
-        return iterate_stream(source, preprocessing, counts, on_event=printer.add_break, should_stop=should_stop)
+        stream = iterate_stream(
+            source, preprocessing, printer.counts, on_event=printer.add_break, should_stop=should_stop
+        )
+        return printer.show_frames(stream)
     video = resolve_input(source, preprocessing, recognizer.source, windows.source_fps)
     if video.error:
         raise video.error
-    return iterate_file(video.source, video.name, preprocessing, pace=windows.drop == "late")
+    metadata = probe_media(video.name, windows.source_fps) if printer.page else None
+    aspect = metadata.width / metadata.height if metadata else None
+    is_paced = windows.drop == "late"
+    return printer.show_frames(iterate_file(video.source, video.name, preprocessing, pace=is_paced, aspect=aspect))
 
 
 @dataclass
 class _Printer:
-    """Writes windows, events and breaks to standard output, the file, the WebSocket and the hooks."""
+    """Writes windows, events and breaks to standard output, the file, the WebSocket, the page and the hooks."""
 
     detector: EventDetector
     recognizer: Recognizer
+    counts: LiveCounts
     top: int
     is_json: bool
     file: LiveFile | None
     socket: LiveSocket | None
+    page: LivePage | None
     hooks: HookRunner
     last_label: str | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)  # breaks are told by the thread that reads
 
+    def show_frames(self, timesteps: Iterator[Timestep]) -> Iterator[Timestep]:
+        """The timesteps; the page shows some of them."""
+        for timestep in timesteps:
+            if self.page:
+                self.page.add_picture(timestep.planes, timestep.aspect)
+            yield timestep
+
     def add_window(self, window: LiveWindow) -> None:
         """A window, and the events that it decides."""
         probabilities = window.window.probabilities
-        ranked = sorted(zip(probabilities, self.recognizer.classes, strict=True), key=lambda pair: -pair[0])[: self.top]
-        self._write(
-            {
-                "type": "window",
-                "start_seconds": window.window.start_seconds,
-                "end_seconds": window.window.end_seconds,
-                "delay_seconds": round(window.delay_seconds, 4),
-                "classes": [{"label": label, "probability": probability} for probability, label in ranked],
-            }
-        )
+        ranked = sorted(zip(probabilities, self.recognizer.classes, strict=True), key=lambda pair: -pair[0])
+        classes = [{"label": label, "probability": probability} for probability, label in ranked]
+        values = {
+            "type": "window",
+            "start_seconds": window.window.start_seconds,
+            "end_seconds": window.window.end_seconds,
+            "delay_seconds": round(window.delay_seconds, 4),
+        }
+        self._write({**values, "classes": classes[: self.top]}, to_page=False)
+        if self.page:
+            self.page.add({**values, "classes": classes[:_MAX_PAGE_CLASSES], **self._count()})
         probability, label = ranked[0]
         if not self.is_json and label != self.last_label:
             print_line(f"{window.window.center_seconds:9.2f} s  {100 * probability:3.0f} %  {label}")
@@ -212,15 +245,13 @@ class _Printer:
             print_line(sentence, error=True)
             self._write({"type": "connection", "detail": sentence})
 
-    def finish(self, counts: LiveCounts, delays: list[float]) -> None:
+    def finish(self, delays: list[float]) -> None:
         """Ends the events that go on, and says what was done."""
         for event in self.detector.finish():
             self._add_event(event)
-        values = {name: value for name, value in asdict(counts).items() if name != "damage"}
-        values["num_damaged_frames"] = counts.damage.num_frames
-        values["median_delay_seconds"] = round(median(delays), 4)
-        values["max_delay_seconds"] = round(max(delays), 4)
-        self._write({"type": "summary", **values})
+        counts = self.counts
+        seconds = {"median_delay_seconds": round(median(delays), 4), "max_delay_seconds": round(max(delays), 4)}
+        self._write({"type": "summary", **self._count(), **seconds})
         delay = f"delay {1000 * median(delays):.0f} ms, at most {1000 * max(delays):.0f} ms"
         parts = (
             delay,
@@ -231,6 +262,10 @@ class _Printer:
         )
         print_line(f"{format_count(counts.num_windows, 'window')}: {', '.join(parts)}", error=True)
 
+    def _count(self) -> dict[str, int]:
+        values = {name: value for name, value in asdict(self.counts).items() if name != "damage"}
+        return {**values, "num_damaged_frames": self.counts.damage.num_frames}
+
     def _add_event(self, event: LiveEvent) -> None:
         self._write(event.to_json())
         if not self.is_json:
@@ -240,10 +275,10 @@ class _Printer:
             self.file.add_event(event)
         self.hooks.run(event)
 
-    def _write(self, values: dict[str, Any]) -> None:
+    def _write(self, values: dict[str, Any], *, to_page: bool = True) -> None:
         with self.lock:
             if self.is_json:
                 print_line(json.dumps(values))
-            for sink in (self.file, self.socket):
+            for sink in (self.file, self.socket, self.page if to_page else None):
                 if sink:
                     sink.add(values)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
+from muybridge.bounds import ClipLength, Deviation, FrameStep, NormEpsilon, Statistic
 from muybridge.cli.output import print_json
-from muybridge.records import Checkpoint
+from muybridge.records import Checkpoint, Task
 from muybridge.terminal import print_line
+from muybridge.text import format_count
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,17 @@ class ImportArguments:
     """Where the file comes from: decides epsilon and frame rate."""
     classes: str | None = None
     """A text file with one class name a line, in the order of the outputs."""
+    task: Task | None = None
+    """What the outputs are (default: as EchoNet-Dynamic's checkpoints say, else single_label): logits of classes, of classes
+    by themselves (multi_label), numbers (regression), or boundaries between levels (ordinal)."""
+    targets: list[str] | None = None
+    """With --task regression: the names of the numbers, such as EF."""
+    units: list[str] | None = None
+    """With --task regression: their units, such as ml."""
+    target_mean: list[Statistic] | None = None
+    """With --task regression: the means that the outputs are relative to (default: the outputs are the numbers)."""
+    target_std: list[Deviation] | None = None
+    """With --task regression: the deviations that the outputs are relative to."""
     clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
     frame_stride: FrameStep | None = None
@@ -46,13 +58,24 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     Examples:
         muybridge weights import r2plus1d_18-91a641e6.pth --source torchvision -o network.safetensors
         muybridge weights import r2.5d_d34_l32.pkl --clip-length 32 -o network.safetensors
+        muybridge weights import r2plus1d_18_32_2_pretrained.pt -o ejection_fraction.safetensors
+        muybridge weights import pain.pth --task regression --targets score -o pain.safetensors
     """
     from muybridge.weights.card import NO_CLASSIFIER
     from muybridge.weights.importing import ImportOptions, import_weights
+    from muybridge.weights.task_heads import ImportedTask
 
+    if assumptions.targets and (assumptions.task != "regression" or assumptions.classes):
+        raise ValueError("--targets names the numbers of --task regression; name classes and levels with --classes")
     options = ImportOptions(
         source=assumptions.source,
-        classes=Path(assumptions.classes) if assumptions.classes else None,
+        classes=Path(assumptions.classes) if assumptions.classes else assumptions.targets,
+        task=ImportedTask(
+            assumptions.task,
+            tuple(assumptions.units or ()),
+            tuple(assumptions.target_mean or ()),
+            tuple(assumptions.target_std or ()),
+        ),
         clip_length=assumptions.clip_length,
         frame_stride=assumptions.frame_stride,
         norm_epsilon=assumptions.norm_epsilon,
@@ -65,7 +88,8 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
     has_classifier = imported.card.classes != NO_CLASSIFIER
-    classes = f"{spec.num_classes} class{'es' * (spec.num_classes != 1)}" if has_classifier else "no classifier"
+    noun = "output" if imported.card.head else "class"
+    classes = format_count(spec.num_classes, noun) if has_classifier else "no classifier"
     print_line(
         f"{imported.format}: {spec.name}, width {spec.width}, {classes}{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"

@@ -72,7 +72,7 @@ def add_background(
     windows = [
         _make_row(rows_by_path.get(path, []), path, start, end)
         for path, ranges in sorted(reviewed.items())
-        for gap in _find_gaps(ranges, rows_by_path.get(path, []))
+        for gap in find_gaps(ranges, rows_by_path.get(path, []))
         for start, end in _cut(gap, window_seconds)
     ]
     if not windows:
@@ -81,12 +81,13 @@ def add_background(
         )
     kept = windows if mode == "all" else _draw(windows, rows)
     drawn = f", drawn from {len(windows)}" if len(kept) < len(windows) else ""
+    verb = "is" if len(kept) == 1 else "are"
     return [*rows, *kept], [
-        f"{format_count(len(kept), 'window')} of reviewed time without a label are the class {BACKGROUND}{drawn}."
+        f"{format_count(len(kept), 'window')} of reviewed time without a label {verb} the class {BACKGROUND}{drawn}."
     ]
 
 
-def _find_gaps(ranges: Iterable[tuple[float, float]], rows: Sequence[VideoRow]) -> Iterator[tuple[float, float]]:
+def find_gaps(ranges: Iterable[tuple[float, float]], rows: Sequence[VideoRow]) -> Iterator[tuple[float, float]]:
     """Stretches of the ranges that no row covers, in order."""
     borders = [(time, change) for start, end in ranges for time, change in ((start, (1, 0)), (end, (-1, 0)))]
     borders += [

@@ -98,11 +98,16 @@ def _read_list(path: Path, columns: str | None, task: Task | None) -> tuple[list
         raise ValueError(f"{path} lists no videos: it has a header and no other lines")
     num_without_split = sum(row.split is None for row in videos.rows)
     if 0 < num_without_split < len(videos.rows) and not problems:
-        problems.append(f"{num_without_split} rows have no split, the others do")
+        problems.append(f"{format_count(num_without_split, 'row', 'has')} no split, unlike the others")
     segments = Counter((row.path, row.start_seconds, row.end_seconds) for row in videos.rows)
     problems += [f"{name} is in {count} lines" for (name, _, _), count in segments.items() if count > 1]
     if problems:
-        raise ValueError(f"{path} cannot be used: {join_names(problems, separator='; ')}")
+        hint = (
+            " (where videos may have none, the task is multi_label)"
+            if any(problem.endswith("has no label") for problem in problems)
+            else ""
+        )
+        raise ValueError(f"{path} cannot be used: {join_names(problems, separator='; ')}{hint}")
     _check_files_exist(path, videos.rows)
     return list(videos.rows), list(videos.notes)
 
@@ -112,7 +117,7 @@ def _check_files_exist(path: Path, rows: Sequence[VideoRow]) -> None:
     first_paths = [path.parent / row.path for row in rows[:_NUM_CHECKED_FILES]]
     if not any(video_path.exists() for video_path in first_paths):
         raise ValueError(
-            f"none of the first {len(first_paths)} videos of {path} exists, such as {first_paths[0]}; "
+            f"no video of {path} was found among {format_count(len(first_paths), 'path')} looked at, such as {first_paths[0]}; "
             "paths in a list are relative to the folder of the list"
         )
 

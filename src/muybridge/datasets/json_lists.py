@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.datasets.columns import ColumnMapping
-from muybridge.datasets.list_layout import ListTable, describe_mapping, map_named_columns
+from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
+from muybridge.text import format_count
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
 _SOMETHING_COLUMNS = ("path", "label")
@@ -44,7 +45,7 @@ def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = Tru
         else TextRow(number, (), f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path")
         for number, entry in enumerate(content, start=1)
     ]
-    return ListTable(mapping, rows, True, describe_mapping(path, mapping))
+    return ListTable(mapping, rows, True)
 
 
 def _map_as_named(roles: Sequence[str]) -> ColumnMapping:
@@ -86,5 +87,5 @@ def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
             continue
         rows += [TextRow(number, (f"v_{name}", label, split, name, *bounds)) for label, *bounds in segments]
         num_without += not segments
-    notes = (f"{num_without} videos of {path} have no annotations and are left out.",) if num_without else ()
+    notes = (f"{format_count(num_without, 'video')} of {path} without annotations, left out.",) if num_without else ()
     return ListTable(_map_as_named(_ACTIVITYNET_COLUMNS), rows, False, notes)

@@ -48,7 +48,7 @@ def read_text_table(path: Path, columns: str | None, root: Path, *, needs_labels
 def _read_with_header(path: Path, lines: Sequence[str], mapping: ColumnMapping, delimiter: Delimiter) -> ListTable:
     rows = parse_rows(lines, delimiter, num_columns=len(mapping.names))
     next(rows)  # the header
-    return ListTable(mapping, rows, True, describe_mapping(path, mapping))
+    return ListTable(mapping, rows, True)
 
 
 def map_named_columns(
@@ -59,11 +59,6 @@ def map_named_columns(
         return map_columns(names, columns, needs_labels=needs_labels)
     except ValueError as error:
         raise ValueError(f"the columns of {path} are not clear: {error}") from error
-
-
-def describe_mapping(path: Path, mapping: ColumnMapping) -> tuple[str, ...]:
-    """A note on the mapping, unless each column is called like its role."""
-    return (f"Columns of {path}: {mapping}.",) if mapping.has_synonyms else ()
 
 
 def _find_headerless_layout(first: str, finder: VideoFinder) -> tuple[Delimiter, tuple[str, ...]] | None:

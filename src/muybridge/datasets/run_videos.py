@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object
 from muybridge.text import format_count, join_names
 
@@ -69,10 +69,8 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    try:
+    with refuse_damaged(f"{path} is damaged; restore it, or start a new run with another -o"):
         table = read_parquet(path)
-    except PARQUET_ERRORS as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or start a new run with another -o") from error
     header = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT}")

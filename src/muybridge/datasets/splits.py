@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.rows import VideoRow, choose_noun
 from muybridge.randomness import hash_to_fraction
 from muybridge.records import parse_validation_share
+from muybridge.text import format_count
 
 _TEST_PERCENT = 20
 _DRAWN_NOTE = "No validation split given: "
@@ -62,16 +63,19 @@ def assign_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[li
         )
         rows = [replace(row, split="test" if row.group_key in test else "train") for row in rows]
         num_drawn = sum(row.split == "test" for row in rows)
+        noun, verb = choose_noun(rows), "is" if num_drawn == 1 else "are"
         hashed_column = "group" if any(row.group for row in rows) else "path"
         notes.append(
-            f"No split given: {num_drawn} of {len(rows)} videos are the test split, drawn by a hash of their {hashed_column}."
+            f"No split given: {num_drawn} of {format_count(len(rows), noun)} {verb} the test split, "
+            f"drawn by a hash of their {hashed_column}."
         )
     training = [row for row in rows if row.split == "train"]
     has_validation = any(row.split == "validation" for row in rows)
     _check_rule(validation, has_validation=has_validation)
     if training and not has_validation and validation.share == 0:
         notes.append(
-            f"No validation split given, and none is drawn: all {len(training)} training videos are trained on, and there are "
+            f"No validation split given, and none is drawn: {'all ' * (len(training) > 1)}"
+            f"{format_count(len(training), f'training {choose_noun(rows)}', 'is')} trained on, and there are "
             "no best weights."
         )
     elif training and not has_validation:
@@ -87,8 +91,10 @@ def assign_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[li
             for row in rows
         ]
         num_drawn = sum(row.split == "validation" for row in rows)
+        verb = "is" if num_drawn == 1 else "are"
         notes.append(
-            f"{_DRAWN_NOTE}{num_drawn} of {len(training)} training videos are held out for it, "
+            f"{_DRAWN_NOTE}{num_drawn} of {format_count(len(training), f'training {choose_noun(rows)}')} "
+            f"{verb} held out for it, "
             f"{'a tenth' if share == 0.1 else f'{share:g}'} of the groups, drawn by seed {validation.seed}."
             if num_drawn
             else "No validation split given, and too few groups to hold any out: there is no validation."
@@ -117,8 +123,8 @@ def apply_rule_to_prepared(manifest: Manifest, validation: ValidationSplit, fold
     is_drawn = any(note.startswith(prefixes) for note in manifest.notes)
     if validation.is_number:
         raise ValueError(
-            f"--validation {validation.rule} draws a validation split, and prepared data has its splits; use auto, none or "
-            "given"
+            f"--validation {validation.rule} draws a validation split, which prepared data has or was prepared without; give "
+            "it to `muybridge prepare`, or use auto, none or given"
         )
     has_validation = bool(pc.any(pc.equal(manifest.table["split"], "validation")).as_py())
     _check_rule(validation, has_validation=has_validation and not is_drawn)
@@ -136,16 +142,14 @@ def apply_rule_to_prepared(manifest: Manifest, validation: ValidationSplit, fold
     return replace(manifest, table=table, notes=notes)
 
 
-def assign_fold_splits(rows: list[VideoRow], seed: int) -> tuple[list[VideoRow], list[str]]:
+def assign_fold_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[list[VideoRow], list[str]]:
     """`assign_splits` for the split of every official fold; `split` becomes that of the first fold."""
     if not rows or not rows[0].folds:
-        return assign_splits(rows, ValidationSplit(seed))
+        return assign_splits(rows, validation)
     splits_by_fold = []
     notes: list[str] = []
     for fold in range(len(rows[0].folds)):
-        fold_rows, fold_notes = assign_splits(
-            [replace(row, split=row.folds[fold]) for row in rows], ValidationSplit(seed)
-        )
+        fold_rows, fold_notes = assign_splits([replace(row, split=row.folds[fold]) for row in rows], validation)
         splits_by_fold.append([row.split for row in fold_rows])
         notes += [f"Fold {fold + 1}: {note}" for note in fold_notes]
     rows = [

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from muybridge.datasets.classes import match_classes
 from muybridge.datasets.columns import ColumnMapping
@@ -69,7 +70,8 @@ def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: T
 
 
 def prepare_for_task(manifest: Manifest, task: Task, levels: Sequence[str] = ()) -> Manifest:
-    """The data set as a task needs it: with targets for regression, with classes in the order of `levels` for ordinal.
+    """The data set as a task needs it: with targets for regression, with classes in the order of `levels` for ordinal, and with
+    a label of every video for single_label.
 
     Raises ValueError where its labels do not suit the task.
     """
@@ -78,8 +80,24 @@ def prepare_for_task(manifest: Manifest, task: Task, levels: Sequence[str] = ())
             return manifest if manifest.target_names else _convert_labels_to_targets(manifest)
         case "ordinal":
             return _order_levels(manifest, levels)
+        case "single_label":
+            _check_labels_exist(manifest)
+            return manifest
         case _:
             return manifest
+
+
+def _check_labels_exist(manifest: Manifest) -> None:
+    """Prepared data may hold videos without labels, for other tasks."""
+    is_used = pc.not_equal(manifest.table["split"], "unused")
+    is_empty = pc.equal(pc.fill_null(pc.list_value_length(manifest.table["labels"]), 0), 0)
+    num_empty = pc.sum(pc.and_(is_used, is_empty)).as_py() or 0
+    if num_empty:
+        task = "regression" if manifest.target_names else "multi_label"
+        verb = "has" if num_empty == 1 else "have"
+        raise ValueError(
+            f"{format_count(num_empty, 'video')} of {manifest.root} {verb} no label; add --training.task {task}, or label them"
+        )
 
 
 def _convert_labels_to_targets(manifest: Manifest) -> Manifest:

@@ -27,7 +27,7 @@ from muybridge.datasets.targets import find_target_columns, parse_target
 from muybridge.datasets.text_table import TextRow
 from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split, Task
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
 
@@ -87,7 +87,7 @@ class _RowParser:
         problems = []
         num_columns = len(self.mapping.names)
         if any(row.cells[num_columns:]):
-            problems.append(f"has {len(row.cells)} columns, expected {num_columns}")
+            problems.append(f"has {format_count(len(row.cells), 'column')}, expected {num_columns}")
         if not self._get(row, "path"):
             problems.append("has no path")
         used = [role for role in self.mapping.indices if "\n" in self._get(row, role) or "\r" in self._get(row, role)]
@@ -192,7 +192,7 @@ def read_video_list(
         if row is not None:
             rows.append(replace(row, labels=()) if task == "regression" else row)
             line_numbers.append(text_row.line_number)
-    notes = (*table.notes, *_describe_reading(path, table.mapping, parser))
+    notes = (*table.notes, *_describe_reading(path, table, parser))
     return VideoList(
         tuple(rows),
         tuple(line_numbers),
@@ -241,14 +241,18 @@ def _suggest(missing: Sequence[str], names: Sequence[str]) -> str:
     return f"; say which they are, such as --columns {','.join(f'{role}=NAME' for role in missing)}"
 
 
-def _describe_reading(path: Path, mapping: ColumnMapping, parser: _RowParser) -> list[str]:
-    """Sentences on what was not read, and on what was read in a way that the list does not say."""
-    notes = []
+def _describe_reading(path: Path, table: ListTable, parser: _RowParser) -> list[str]:
+    """Sentences on which column is which, on what was not read, and on what was read in a way that the list does not say."""
+    notes, mapping = [], table.mapping
     unread = mapping.unread_names
     unused_roles = [] if parser.is_data_set else ["label", "split", "group"]
     if not parser.num_used_rates:
         unused_roles.append("frames_per_second")
-    unread += [mapping.names[mapping.indices[role]] for role in unused_roles if role in mapping.indices]
+    used = {role: index for role, index in mapping.indices.items() if role not in unused_roles}
+    unread += [mapping.names[index] for role, index in mapping.indices.items() if role not in used]
+    read_mapping = ColumnMapping(mapping.names, used)
+    if table.has_header and read_mapping.has_synonyms:
+        notes.append(f"Columns of {path}: {read_mapping}.")
     if unread:
         notes.append(f"Columns of {path} that are not read: {join_names(unread, max_names=20)}.")
     if parser.num_file_rates:
@@ -259,5 +263,5 @@ def _describe_reading(path: Path, mapping: ColumnMapping, parser: _RowParser) ->
     searched = parser.finder.searched
     if searched:
         listed, file = next(iter(searched.items()))
-        notes.append(f"{len(searched)} paths of {path} were looked for by name, such as {listed}: {file}.")
+        notes.append(f"{format_count(len(searched), 'path')} in {path} looked up by name, such as {listed}: {file}.")
     return notes

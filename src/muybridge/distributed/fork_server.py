@@ -11,6 +11,7 @@ from multiprocessing.context import BaseContext
 
 # Ctrl-C and SLURM's warning reach every process of a job; the parent decides when its workers end.
 _BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGUSR1)
+_FAILURES_MODULE = "muybridge.distributed.server_failures"  # acts when it is imported, so the parent does not
 
 
 def create_fork_server_context(module: str) -> BaseContext:
@@ -19,7 +20,7 @@ def create_fork_server_context(module: str) -> BaseContext:
     The server starts with signals blocked and its workers inherit that, so no worker is interrupted while it starts.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload([_FAILURES_MODULE, module])
     resource_tracker.ensure_running()  # first: starting it unblocks SIGINT
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
     try:

@@ -24,16 +24,15 @@ from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
-from muybridge.evaluation.metrics import Accuracy, compute_accuracy
-from muybridge.evaluation.outputs import compute_video_outputs
+from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.overlap import Overlap, OverlapError, find_overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
-from muybridge.evaluation.scores import read_any_scores, score_batch
+from muybridge.evaluation.scores import score_batch
 from muybridge.evaluation.scores_header import FORMAT, TARGETS_FORMAT, ScoresHeader
 from muybridge.evaluation.scores_path import resolve_scores_path
-from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
-from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_video_scores
+from muybridge.evaluation.task_metrics import TaskMetrics, compute_metrics
+from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch, read_any_video_scores
 from muybridge.evaluation.view_scores import ViewScoresWriter
 from muybridge.files.atomic import check_output_file
 from muybridge.files.run_folder import read_settings
@@ -48,7 +47,13 @@ from muybridge.models.heads import Head
 from muybridge.records import Checkpoint, Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
-from muybridge.weights.address import find_checkpoint, find_run_folder, is_default_checkpoint, select_checkpoint
+from muybridge.weights.address import (
+    describe_unfinished,
+    find_checkpoint,
+    find_run_folder,
+    is_default_checkpoint,
+    select_checkpoint,
+)
 from muybridge.weights.card import Card
 
 
@@ -98,16 +103,15 @@ class EvaluationJob:
 
     def compute_metrics(self, path: Path) -> Accuracy | TaskMetrics:
         """The accuracy or the metrics of the task, from the score file."""
-        if self.head is None:
-            return compute_accuracy(read_video_scores(path))
-        return compute_task_metrics(compute_video_outputs(read_any_scores(path)), num_bootstraps=self.num_bootstraps)
+        return compute_metrics(read_any_video_scores(path), num_bootstraps=self.num_bootstraps)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """The metrics of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
 
-    `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others.
+    `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others. `cost` is that of
+    a video, relative to the default protocol of these weights (`EvaluationProtocol.compute_cost`).
     """
 
     metrics: Accuracy | TaskMetrics
@@ -115,12 +119,10 @@ class EvaluationResult:
     path: Path
     overlap: Overlap | None = None
     checkpoint: Checkpoint | None = None
-
-    @property
-    def remarks(self) -> list[str]:
-        """Sentences without which the accuracy flatters: training videos among the scored ones, weights chosen by them."""
-        chosen = self.checkpoint == "best"
-        return self.overlap.format_sentences(chosen_by_validation=chosen) if self.overlap else []
+    cost: float = 1.0
+    remarks: tuple[str, ...] = ()
+    """Sentences that belong beside the metrics: training videos among the scored ones, weights chosen by them, a run that has
+    not finished."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values. `overlap` is null for weights that are not of a run."""
@@ -128,7 +130,9 @@ class EvaluationResult:
             "scores": str(self.path),
             "num_looped_videos": self.num_looped_videos,
             "checkpoint": self.checkpoint,
+            "cost": self.cost,
             "overlap": self.overlap.to_json() if self.overlap else None,
+            "remarks": list(self.remarks),
             **self.metrics.to_json(),
         }
 
@@ -145,13 +149,12 @@ def evaluate_split(
     settings: EvaluateSettings,
     path: Path | None = None,
     *,
-    clip_length: int | None = None,
     refuse_overlap: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score one split of a data set with saved weights and write the scores to `path`, by default as `scores_path.py` says.
 
-    `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name; `clip_length` replaces the one of its card.
+    `weights` is a run folder, a .safetensors or .onnx file, or a catalogue name.
     `on_progress` is called with (videos done, videos in total) after each batch. The process ends when
     `timeouts.scoring_minutes` pass without a batch. Raises ValueError where the weights cannot be loaded, the data cannot be
     opened, or the split has no videos, `OverlapError` with `refuse_overlap` where training videos would be scored, and
@@ -160,20 +163,19 @@ def evaluate_split(
     device = local_device(resolve_device(settings.device))
     address = select_checkpoint(weights, settings.checkpoint)
     loaded = load_scorer(address, device, settings.precision)
-    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings), clip_length=clip_length)
+    job = _plan_evaluation(loaded.card, use_training_splits(weights, settings))
     job = replace(job, precision=loaded.precision)
+    run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
+    default_protocol = EvaluationProtocol.from_settings(
+        EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
+    )
     if path is None:
-        run_origin = use_training_splits(weights, replace(settings, time_origin=None)).time_origin or "picture"
-        default_protocol = EvaluationProtocol.from_settings(
-            EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
-        )
         own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
     overlap, checkpoint = _find_overlap(weights, job, refuse=refuse_overlap), find_checkpoint(address)
-    if overlap:
-        remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
-        job = replace(job, remarks=tuple(remarks))
+    remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best") if overlap else []
+    job = replace(job, remarks=(*remarks, *describe_unfinished(weights)))
     with (
         stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
@@ -188,7 +190,8 @@ def evaluate_split(
                 on_progress(num_videos, len(job.manifest))
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
-    return replace(result, overlap=overlap, checkpoint=checkpoint)
+    cost = job.make_header().protocol.compute_cost(default_protocol)
+    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=job.remarks)
 
 
 def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:
@@ -235,20 +238,19 @@ def select_scored_split(data: Manifest, settings: EvaluateSettings) -> Manifest:
     return manifest
 
 
-def _plan_evaluation(card: Card, settings: EvaluateSettings, *, clip_length: int | None = None) -> EvaluationJob:
-    """Open one split of a data set for a network with this card; `clip_length` replaces the card's.
+def _plan_evaluation(card: Card, settings: EvaluateSettings) -> EvaluationJob:
+    """Open one split of a data set for a network with this card.
 
     Raises ValueError where the data cannot be opened, lacks classes of the card, or has no videos in the split.
     """
     card.check_classifier()
     manifest = select_scored_split(open_evaluation_data(card, settings), settings)
-    preprocessing = card.preprocessing
     is_regression = card.task == "regression"
     return EvaluationJob(
         manifest=match_targets(manifest, card.classes) if is_regression else manifest.remap_labels(card.classes),
         split=settings.split,
         fold=settings.fold,
-        preprocessing=replace(preprocessing, clip_length=clip_length or preprocessing.clip_length),
+        preprocessing=settings.evaluation.adapt_preprocessing(card.preprocessing),
         model_sha256=card.tensors_sha256,
         evaluation=settings.evaluation,
         loading=settings.loading,
@@ -305,7 +307,9 @@ def evaluate(
         writer = make_writer(path, header, execution)
     first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
     reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
-    dataset = EvaluationDataset(job.manifest, reader, job.evaluation.clips, task=job.task)
+    dataset = EvaluationDataset(
+        job.manifest, reader, job.evaluation.clips, task=job.task, num_crops=job.evaluation.crops
+    )
     sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import find_first_rows, sort_by_video
+from muybridge.evaluation.aggregate import VideoScores, compute_video_scores, find_first_rows, sort_by_video
 from muybridge.evaluation.protocol import Average
 from muybridge.evaluation.scores import Scores
 from muybridge.evaluation.scores_header import ScoresHeader
@@ -95,3 +95,8 @@ def compute_video_outputs(scores: Scores) -> VideoOutputs:
         num_views=np.bincount(video_indices, minlength=len(names)),
         num_failed_views=np.bincount(video_indices[failed], minlength=len(names)),
     )
+
+
+def average_scores(scores: Scores) -> VideoScores | VideoOutputs:
+    """Average the views of each video, for any task."""
+    return compute_video_scores(scores) if scores.header.head is None else compute_video_outputs(scores)

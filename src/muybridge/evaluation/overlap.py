@@ -2,15 +2,16 @@
 
 A split is only worth something where the run has not seen it. Under the run's own address the splits see to that; under another
 one, a list beside a folder or a copy elsewhere, nothing does. Videos are the same if they are the same file, or files of the
-same size whose first and last MiB are equal, and their segments share time. Stored videos of prepared data are compared by the
-checksum of their header. Groups are names within one data set, and tell nothing about another.
+same size whose first and last MiB are equal, and their segments share time. Prepared data, since format 2, holds sizes and
+hashes of the files that it was made of; two of its videos are also the same if they are stored as the same bytes. Groups are
+names within one data set, and tell nothing about another.
 
 Input: a run folder and the evaluated videos. Output: an `Overlap`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +21,14 @@ from typing import Any
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import read_run_videos
+from muybridge.files.hashing import hash_ends
 from muybridge.files.run_folder import read_settings
 from muybridge.loading.open_data import open_data, read_data_options
+from muybridge.prepared.dataset import SOURCE_COLUMNS
 from muybridge.text import format_count
 
-_HASHED_BYTES = 1_048_576  # at each end of a file
 Bounds = tuple[float, float]
+SourceFile = str | tuple[int, str]  # a real path, or size and `hash_ends` of a file that was prepared
 
 
 class OverlapError(RuntimeError):
@@ -36,7 +39,7 @@ class OverlapError(RuntimeError):
 class Overlap:
     """How many of the evaluated videos are among the training and the validation videos of the run.
 
-    `problem` says why videos could not be compared; it is empty where they were.
+    `problem` says why videos could not be compared, some or all; it is empty where they were.
     """
 
     num_training: int = 0
@@ -64,10 +67,11 @@ class Overlap:
 
 @dataclass(frozen=True)
 class _Video:
-    """Where a video is stored, and the time of its segment."""
+    """The file of a video, the time of its segment, and for a stored video its checksum."""
 
-    file: str  # a real path, or the checksum of a stored video
+    file: SourceFile | None  # None: not known
     bounds: Bounds
+    checksum: str | None = None
 
 
 def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
@@ -77,8 +81,6 @@ def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
         own = open_data(str(saved["data"]), **read_data_options(saved))
     except (ValueError, OSError) as error:
         return Overlap(problem=f"the data of the run cannot be opened ({error})")
-    if _is_stored(own) != _is_stored(evaluated):
-        return Overlap(problem="one is prepared data, the other is not")
     recorded = read_run_videos(run)
     splits = own.table if recorded is None else recorded.table
     names = dict(zip(splits["video"].to_pylist(), splits["split"].to_pylist(), strict=True))
@@ -87,8 +89,22 @@ def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
         if names.get(name) in rows_by_split:
             rows_by_split[names[name]].append(row)
     videos = list(_iterate_videos(evaluated, range(len(evaluated))))
-    counts = [_count_common(list(_iterate_videos(own, rows)), videos) for rows in rows_by_split.values()]
-    return Overlap(counts[0], counts[1])
+    own_videos = [list(_iterate_videos(own, rows)) for rows in rows_by_split.values()]
+    problem = ""
+    if _is_stored(own) != _is_stored(evaluated):
+        problem = _describe_unknown_files([*videos, *(video for split in own_videos for video in split)])
+    counts = [_count_common(split, videos) for split in own_videos]
+    return Overlap(counts[0], counts[1], problem)
+
+
+def _describe_unknown_files(videos: Sequence[_Video]) -> str:
+    num_unknown = sum(video.file is None for video in videos)
+    if not num_unknown:
+        return ""
+    return (
+        f"{format_count(num_unknown, 'prepared video')} without a hash of the file (folders of frames have none, nor has data "
+        "prepared before format 2)"
+    )
 
 
 def _is_stored(manifest: Manifest) -> bool:
@@ -96,43 +112,53 @@ def _is_stored(manifest: Manifest) -> bool:
 
 
 def _iterate_videos(manifest: Manifest, rows: Sequence[int]) -> Iterator[_Video]:
-    """The videos of some rows. A stored video is its segment, so its bounds are those of any time."""
-    table, always = manifest.table, (-float("inf"), float("inf"))
-    if _is_stored(manifest):
+    """The videos of some rows, of prepared data those that are stored."""
+    columns, root = manifest.table.column_names, Path(manifest.root)
+    if not _is_stored(manifest):
         for row in rows:
-            if (sha256 := table["sha256"][row].as_py()) is not None:
-                yield _Video(f"{sha256} {table['num_bytes'][row].as_py()}", always)
+            yield _Video(os.path.realpath(root / manifest.get_path(row)), _make_bounds(*manifest.get_bounds(row)))
         return
-    root = Path(manifest.root)
+    names = ("status", "sha256", "flow_sha256", *SOURCE_COLUMNS.names)
     for row in rows:
-        start, end = manifest.get_bounds(row)
-        bounds = (always[0] if start is None else start, always[1] if end is None else end)
-        yield _Video(os.path.realpath(root / manifest.get_path(row)), bounds)
+        values = {name: manifest.table[name][row].as_py() if name in columns else None for name in names}
+        if values["status"] == "ok":
+            size, sha256, start, end = (values[name] for name in SOURCE_COLUMNS.names)
+            file = None if size is None or sha256 is None else (int(size), str(sha256))
+            yield _Video(file, _make_bounds(start, end), values["sha256"] or values["flow_sha256"])
+
+
+def _make_bounds(start: float | None, end: float | None) -> Bounds:
+    return -math.inf if start is None else start, math.inf if end is None else end
 
 
 def _count_common(own: Sequence[_Video], evaluated: Sequence[_Video]) -> int:
-    """How many of the evaluated videos share time with one of the run's own."""
-    bounds_by_file: dict[str, list[Bounds]] = {}
+    """How many of the evaluated videos share time with one of the run's own, or are stored as the same bytes."""
+    checksums = {video.checksum for video in own if video.checksum}
+    bounds_by_file: dict[SourceFile, list[Bounds]] = {}
     for video in own:
-        bounds_by_file.setdefault(video.file, []).append(video.bounds)
-    files_by_size: dict[int, list[str]] = {}
-    if any(video.file not in bounds_by_file for video in evaluated):
+        if video.file is not None:
+            bounds_by_file.setdefault(video.file, []).append(video.bounds)
+    files_by_size: dict[int, list[SourceFile]] = {}
+    if any(video.file not in bounds_by_file for video in evaluated if video.file is not None):
         for file in bounds_by_file:
             if (size := _read_size(file)) is not None:
                 files_by_size.setdefault(size, []).append(file)
 
-    hash_ends = cache(_hash_ends)
+    read_hash = cache(_read_hash)
 
     @cache
-    def find_copies(file: str) -> list[str]:
+    def find_copies(file: SourceFile | None) -> list[SourceFile]:
+        if file is None:
+            return []
         if file in bounds_by_file:
             return [file]
         size = _read_size(file)
         candidates = files_by_size.get(size, []) if size is not None else []
-        return [other for other in candidates if hash_ends(other) == hash_ends(file)]
+        return [other for other in candidates if read_hash(other) == read_hash(file)]
 
     return sum(
-        any(_share_time(video.bounds, bounds) for file in find_copies(video.file) for bounds in bounds_by_file[file])
+        video.checksum in checksums
+        or any(_share_time(video.bounds, bounds) for file in find_copies(video.file) for bounds in bounds_by_file[file])
         for video in evaluated
     )
 
@@ -141,17 +167,13 @@ def _share_time(first: Bounds, second: Bounds) -> bool:
     return max(first[0], second[0]) < min(first[1], second[1])
 
 
-def _read_size(file: str) -> int | None:
+def _read_size(file: SourceFile) -> int | None:
     """The size of a file; None for folders of frames, members of archives and what is not there."""
+    if isinstance(file, tuple):
+        return file[0]
     path = Path(file)
     return path.stat().st_size if path.is_file() else None
 
 
-def _hash_ends(file: str) -> str:
-    """SHA-256 of the first and the last MiB of a file."""
-    path = Path(file)
-    with path.open("rb") as opened:
-        digest = hashlib.sha256(opened.read(_HASHED_BYTES))
-        opened.seek(max(0, path.stat().st_size - _HASHED_BYTES))
-        digest.update(opened.read(_HASHED_BYTES))
-    return digest.hexdigest()
+def _read_hash(file: SourceFile) -> str:
+    return file[1] if isinstance(file, tuple) else hash_ends(Path(file))

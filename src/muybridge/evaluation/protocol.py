@@ -17,7 +17,7 @@ from muybridge.records import FLOW_FIELDS, Preprocessing, Task, TimeOrigin
 from muybridge.settings import EvaluationSettings
 
 ClipPlacement = Literal["uniform"]
-CropPosition = Literal["centre"]
+CropPosition = Literal["centre", "three"]
 Average = Literal["softmax", "logits", "sigmoid", "values"]
 # What replaces softmax for the tasks whose outputs are no logits of classes that exclude each other (`models.heads`).
 AVERAGES: dict[Task, Average] = {
@@ -47,7 +47,7 @@ class EvaluationProtocol:
     preprocessing: Preprocessing
     """How clips are sampled, scaled and cropped."""
     clips: NumClips
-    """Planned views a video. Every video has all of them in the score file, failed ones marked as failed."""
+    """Planned clips a video. Every video has all of them in the score file, failed ones marked as failed."""
     average: Average
     """What is averaged over a video's readable clips: softmax (for other tasks sigmoid or values), or logits before it."""
     placement: ClipPlacement = "uniform"
@@ -71,7 +71,28 @@ class EvaluationProtocol:
     ) -> EvaluationProtocol:
         """The protocol of `muybridge evaluate` with these settings, on data whose segments count from `time_origin`."""
         average: Average = AVERAGES[task] if settings.average == "softmax" else settings.average
-        return cls(preprocessing, settings.clips, average, time_origin=time_origin)
+        crop: CropPosition = "three" if settings.crops == 3 else "centre"
+        return cls(
+            settings.adapt_preprocessing(preprocessing), settings.clips, average, crop=crop, time_origin=time_origin
+        )
+
+    @property
+    def num_crops(self) -> int:
+        """Crops of a clip."""
+        return 3 if self.crop == "three" else 1
+
+    @property
+    def num_views(self) -> int:
+        """Rows of a video in a score file with a row a view: crop c of clip n is view n * num_crops + c."""
+        return self.clips * self.num_crops
+
+    def compute_cost(self, reference: EvaluationProtocol) -> float:
+        """Pixels that the network sees of a video, relative to another protocol; multiply-adds grow with them."""
+        own, other = (
+            protocol.num_views * protocol.preprocessing.clip_length * protocol.preprocessing.crop**2
+            for protocol in (self, reference)
+        )
+        return own / other
 
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
@@ -80,7 +101,8 @@ class EvaluationProtocol:
         if preprocessing.frames_per_second is not None:
             sampling.append(f"{preprocessing.frames_per_second:g} frames a second")
         noun = "clip" if self.clips == 1 else "clips"
-        clips = f"{self.clips} {self.placement} {self.crop}-crop {noun} of {preprocessing.clip_length} frames"
+        crop = "centre-crop" if self.crop == "centre" else "three-crop"
+        clips = f"{self.clips} {self.placement} {crop} {noun} of {preprocessing.clip_length} frames"
         if sampling:
             clips += f" ({', '.join(sampling)})"
         parts = [f"{clips} a video", f"{self.average} averaged"]

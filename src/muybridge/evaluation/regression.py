@@ -29,7 +29,7 @@ class RegressionMetrics:
     bias: float
     limits_of_agreement: tuple[float, float]
     baseline_mae: float
-    """MAE of always predicting the mean of the training videos."""
+    """MAE of always predicting the mean of the training videos, or of these where that is not known."""
 
 
 def compute_regression(
@@ -38,10 +38,10 @@ def compute_regression(
     *,
     name: str,
     unit: str,
-    target_mean: float,
+    target_mean: float | None,
     num_bootstraps: int = NUM_BOOTSTRAPS,
 ) -> RegressionMetrics:
-    """Metrics of the videos whose target is known."""
+    """Metrics of the videos whose target is known; `target_mean` is that of the training videos, None if it is not known."""
     is_known = ~(np.isnan(targets) | np.isnan(predictions))
     differences, known = (predictions - targets)[is_known], targets[is_known]
     num_videos = len(known)
@@ -56,6 +56,7 @@ def compute_regression(
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(is_constant, np.nan, 1 - mean(differences**2, counts) / variance)
 
+    baseline = target_mean if target_mean is not None else float(known.mean()) if num_videos else math.nan
     bias = float(differences.mean()) if num_videos else math.nan
     deviation = float(differences.std(ddof=1)) if num_videos > 1 else math.nan
     return RegressionMetrics(
@@ -67,5 +68,5 @@ def compute_regression(
         r2=estimate(compute_r2, num_videos, num_bootstraps),
         bias=bias,
         limits_of_agreement=(bias - Z_95 * deviation, bias + Z_95 * deviation),
-        baseline_mae=float(np.abs(known - target_mean).mean()) if num_videos else math.nan,
+        baseline_mae=float(np.abs(known - baseline).mean()) if num_videos else math.nan,
     )

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from muybridge.evaluation.aggregate import VideoScores
+from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.multi_label import MultiLabelMetrics, compute_multi_label
 from muybridge.evaluation.ordinal import OrdinalMetrics, compute_ordinal
 from muybridge.evaluation.outputs import VideoOutputs
@@ -86,6 +88,22 @@ class TaskMetrics:
         line = f"{text}  of {format_count(max(0, num_used), 'video')}"
         return f"{line}, {self.num_failed_videos} more unreadable" if self.num_failed_videos else line
 
+    @property
+    def verdicts(self) -> list[str]:
+        """Sentences where the interval of a metric includes what guessing gives, or the majority, or the mean."""
+        match self.metrics:
+            case MultiLabelMetrics() as labels:
+                is_guessing = labels.mean_average_precision.low <= labels.chance
+                return ["the mAP is not distinguishable from guessing"] if is_guessing else []
+            case OrdinalMetrics() as levels:
+                return ["kappa is not distinguishable from chance"] if levels.kappa.low <= 0 else []
+            case targets:
+                return [
+                    f"predictions of {target.name} are not distinguishable from always predicting the mean (R2)"
+                    for target in targets
+                    if target.r2.low <= 0
+                ]
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values, null instead of NaN; the protocol includes its sentence."""
         protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
@@ -97,7 +115,8 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
     header, readable = outputs.header, outputs.readable_mask
     if not outputs.labeled_mask.any():
         raise ValueError(
-            f"none of the {len(outputs.videos)} videos of split {header.split} has a target, so there is nothing to compare "
+            f"none of {format_count(len(outputs.videos), 'video')} of split {header.split} has a target, "
+            f"so there is nothing to compare "
             "with; add targets to the data, or use `muybridge predict`"
         )
     metrics = _compute_metrics(outputs, num_bootstraps)
@@ -114,6 +133,15 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
         num_views=int(outputs.num_views.sum()),
         num_failed_views=int(outputs.num_failed_views.sum()),
     )
+
+
+def compute_metrics(
+    videos: VideoScores | VideoOutputs, *, num_bootstraps: int = NUM_BOOTSTRAPS
+) -> Accuracy | TaskMetrics:
+    """The accuracy of single_label, the metrics of other tasks. Raises ValueError if no video has a label or target."""
+    if isinstance(videos, VideoOutputs):
+        return compute_task_metrics(videos, num_bootstraps=num_bootstraps)
+    return compute_accuracy(videos)
 
 
 def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:
@@ -136,7 +164,7 @@ def _compute_metrics(outputs: VideoOutputs, num_bootstraps: int) -> AnyMetrics:
                     targets[:, index],
                     name=name,
                     unit=head.get_unit(index),
-                    target_mean=(head.target_mean or ())[index],
+                    target_mean=head.known_target_mean[index] if head.known_target_mean else None,
                     num_bootstraps=num_bootstraps,
                 )
                 for index, name in enumerate(head.outputs)

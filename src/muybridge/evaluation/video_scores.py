@@ -23,17 +23,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
+from muybridge.evaluation.outputs import VideoOutputs, average_scores
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
     make_execution_metadata,
     make_part_settings,
+    read_any_scores,
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
-from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size
+from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size, refuse_damaged
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
+from muybridge.text import format_count
 
 PART_VIDEOS = 256  # the most that a kill loses
 _MAX_ROWS_AT_A_TIME = 65_536
@@ -105,11 +108,13 @@ def read_video_scores(path: Path) -> VideoScores:
 
     Raises ValueError where the file is missing, not Parquet, damaged, of another format, or incomplete.
     """
-    try:
+    with refuse_damaged(f"{path} is not a Parquet file, or a damaged one; evaluate again"):
         return _read_video_rows(path) if has_video_rows(path) else compute_video_scores(read_scores(path))
-    except PARQUET_ERRORS as error:
-        cause = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a Parquet file, or a damaged one; evaluate again ({cause})") from error
+
+
+def read_any_video_scores(path: Path) -> VideoScores | VideoOutputs:
+    """As `read_video_scores`, for any task."""
+    return read_video_scores(path) if has_video_rows(path) else average_scores(read_any_scores(path))
 
 
 def has_video_rows(path: Path) -> bool:
@@ -133,7 +138,9 @@ def _read_video_rows(path: Path) -> VideoScores:
         num_rows = file.metadata.num_rows
         check_table_size(8 * num_rows * len(header.classes))
         if num_rows != header.num_videos:
-            raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
+            raise ValueError(
+                f"{path}: the scores are of {format_count(num_rows, 'video')}, expected {header.num_videos}"
+            )
         probabilities = np.full((num_rows, len(header.classes)), np.nan)
         columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNT_COLUMNS)}
         first_row = 0
@@ -161,7 +168,7 @@ def _check_video_rows(
         raise ValueError(f"{path}: a video occurs more than once; evaluate again")
     views, failures, right = (np.array(columns[name]) for name in COUNT_COLUMNS)
     if (
-        (views != header.protocol.clips).any()
+        (views != header.protocol.num_views).any()
         or (right + failures > views).any()
         or ((failures == views) != is_failed).any()
     ):

@@ -34,7 +34,7 @@ class ViewScoresWriter:
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()
-        self.num_done = len(self._parts.read_column("view")) // header.protocol.clips
+        self.num_done = len(self._parts.read_column("view")) // header.protocol.num_views
 
     def write(self, batches: Iterable[tuple[pa.RecordBatch, int]]) -> int:
         """Add the rows of the remaining videos, write the file, and return the number of videos that repeat in a loop."""

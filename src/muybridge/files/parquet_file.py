@@ -8,10 +8,11 @@ child process of limited memory reads the file first.
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,12 +20,30 @@ import pyarrow.parquet as pq
 
 from muybridge.files.limited_child import check_in_child
 from muybridge.files.parquet_pages import agrees_with_footer
-from muybridge.limits import TABLE_BYTES
+from muybridge.limits import TABLE_BYTES, raise_if_system_is_short
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
 _MAX_BATCH_ROWS = 65_536
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a damaged file: OSError also without a fault of the system, the last for names that are no text."""
+_NO_THREAD = "Resource temporarily unavailable"
+
+
+@contextmanager
+def refuse_damaged(sentence: str) -> Iterator[None]:
+    """Inside the block, raise ValueError with `sentence` and the cause where pyarrow cannot read a file.
+
+    A shortage of memory, threads or descriptors stays MemoryError or OSError: it says nothing about a file of checked size.
+    """
+    try:
+        yield
+    except PARQUET_ERRORS as error:
+        raise_if_system_is_short(error)
+        if isinstance(error, MemoryError):
+            raise
+        if _NO_THREAD in str(error):
+            raise OSError(errno.EAGAIN, _NO_THREAD) from error
+        raise ValueError(f"{sentence} ({str(error).partition(chr(10))[0]})") from error
 
 
 def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:

@@ -3,6 +3,8 @@
 Balanced draws go through the classes in turn, and through the videos of each class in passes of their own, so that in any K
 consecutive draws from a multiple of K each of K classes is drawn once. All of it is a pure function of (seed, draw).
 
+With `draws_per_video` above 1 a video is drawn so often in a row: repeated augmentation (Hoffer et al., CVPR 2020).
+
     4 videos of class a, 1 of class b:   uniform  a a b a a | a a a b a      balanced  a b | b a | a b | a b
 """
 
@@ -19,12 +21,13 @@ from muybridge.randomness import shuffle_index
 class VideoDraws:
     """The video of each draw. Videos without labels, if there are any, are drawn like a class of their own."""
 
-    def __init__(self, manifest: Manifest, seed: int, *, balanced: bool) -> None:
-        self._seed, self._num_videos = seed, len(manifest)
+    def __init__(self, manifest: Manifest, seed: int, *, balanced: bool, draws_per_video: int = 1) -> None:
+        self._seed, self._num_videos, self._draws_per_video = seed, len(manifest), draws_per_video
         self._videos_by_class = _list_videos_by_class(manifest) if balanced else []
 
     def find_video(self, draw: int) -> tuple[int, int | None]:
         """The index of the video of a draw and, for balanced draws, the class that it is drawn for."""
+        draw //= self._draws_per_video
         if not self._videos_by_class:
             return self._shuffle(draw, self._num_videos, "order"), None
         num_classes = len(self._videos_by_class)

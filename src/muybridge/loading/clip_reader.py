@@ -30,7 +30,9 @@ from muybridge.video.views import (
     View,
     compute_center_corner,
     crop_flow,
+    list_crop_corners,
     make_evaluation_view,
+    make_evaluation_views,
     make_training_view,
     sample_crop,
 )
@@ -55,8 +57,13 @@ class ClipReader(Protocol):
     ) -> AnyView:
         """The clip at `ticks` with a random crop, mirrored half of the time if `mirror`. Raises VideoError."""
 
-    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[AnyView | VideoError]:
-        """The centre crop of each clip, or why it could not be read; clips are in order of time."""
+    def read_evaluation_views(
+        self, video: str, clips: Sequence[ClipTimes], *, num_crops: int = 1
+    ) -> Iterator[AnyView | VideoError]:
+        """The centre crop of each clip, or its three crops, or as often why it could not be read.
+
+        Clips are in order of time; the crops of a clip follow each other (`video.views.list_crop_corners`).
+        """
 
     def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[AnyView]:
         """The centre crop of the timesteps at `ticks_mg` (M, G), in order, TIMESTEPS_PER_CHUNK a view.
@@ -86,10 +93,15 @@ class RgbReader:
         frames = self.source.read(video, ticks)
         return make_training_view(frames, self.preprocessing.crop, mirror=mirror, generator=generator)
 
-    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[View | VideoError]:
+    def read_evaluation_views(
+        self, video: str, clips: Sequence[ClipTimes], *, num_crops: int = 1
+    ) -> Iterator[View | VideoError]:
         """See `ClipReader`."""
         for _, frames in read_clips(self.source, video, clips):
-            yield (frames if isinstance(frames, VideoError) else make_evaluation_view(frames, self.preprocessing.crop))
+            if isinstance(frames, VideoError):
+                yield from [frames] * num_crops
+            else:
+                yield from make_evaluation_views(frames, self.preprocessing.crop, num_crops)
 
     def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[View]:
         """See `ClipReader`."""
@@ -129,22 +141,29 @@ class FlowReader:
         view = make_training_view(frames, preprocessing.crop, mirror=mirror, generator=generator)
         return compute_flow_view(view, ticks, preprocessing, {})
 
-    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[FlowView | VideoError]:
+    def read_evaluation_views(
+        self, video: str, clips: Sequence[ClipTimes], *, num_crops: int = 1
+    ) -> Iterator[FlowView | VideoError]:
         """See `ClipReader`. A flow that several clips share is computed once."""
-        flow_cache: FlowCache = {}
         try:
             stored = self._open_stored_flow(video)
         except VideoError as error:
-            yield from (error for _ in clips)
+            yield from (error for _ in range(num_crops * len(clips)))
             return
         if stored is not None:
-            yield from (self._read_stored_clip(stored, clip, flow_cache) for clip in clips)
+            flow_cache: FlowCache = {}
+            corners = list_crop_corners(self._size, self.preprocessing.crop, num_crops)
+            yield from (
+                self._read_stored_clip(stored, clip, flow_cache, corner) for clip in clips for corner in corners
+            )
             return
+        flow_caches: list[FlowCache] = [{} for _ in range(num_crops)]
         for clip, frames in read_clips(self.source, video, clips):
             if isinstance(frames, VideoError):
-                yield frames
-            else:
-                yield self._compute_center_view(frames, clip.ticks, flow_cache)
+                yield from [frames] * num_crops
+                continue
+            views = make_evaluation_views(frames, self.preprocessing.crop, num_crops)
+            yield from (self._compute_view(*pair, clip.ticks) for pair in zip(views, flow_caches, strict=True))
 
     def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[FlowView]:
         """See `ClipReader`."""
@@ -155,15 +174,15 @@ class FlowReader:
                 yield self._read_stored_view(stored, ticks, flow_cache, self._center_corner)
             return
         for ticks, frames in stream_frames(self.source, video, ticks_mg):
-            yield self._compute_center_view(frames, ticks, flow_cache)
+            view = make_evaluation_view(frames, self.preprocessing.crop)
+            yield self._compute_view(view, flow_cache, ticks)
 
     def initialize_worker(self) -> None:
         """See `ClipReader`."""
         import_opencv().setNumThreads(1)  # many workers compute side by side
 
-    def _compute_center_view(self, frames: YuvClip, ticks: NDArray[np.int64], flow_cache: FlowCache) -> FlowView:
+    def _compute_view(self, view: View, flow_cache: FlowCache, ticks: NDArray[np.int64]) -> FlowView:
         _forget_earlier_flow(flow_cache, ticks)
-        view = make_evaluation_view(frames, self.preprocessing.crop)
         return compute_flow_view(view, ticks, self.preprocessing, flow_cache)
 
     def _open_stored_flow(self, video: str) -> FlowPictures | None:
@@ -177,9 +196,11 @@ class FlowReader:
     def _center_corner(self) -> tuple[int, int]:
         return compute_center_corner(self._size, self.preprocessing.crop)
 
-    def _read_stored_clip(self, stored: FlowPictures, clip: ClipTimes, flow_cache: FlowCache) -> FlowView | VideoError:
+    def _read_stored_clip(
+        self, stored: FlowPictures, clip: ClipTimes, flow_cache: FlowCache, corner: tuple[int, int]
+    ) -> FlowView | VideoError:
         try:
-            return self._read_stored_view(stored, clip.ticks, flow_cache, self._center_corner)
+            return self._read_stored_view(stored, clip.ticks, flow_cache, corner)
         except VideoError as error:
             return error
 
@@ -226,25 +247,31 @@ class StoredFlowReader:
         corner, mirrored = sample_crop(size, preprocessing.crop, mirror=mirror, generator=generator)
         return make_stored_flow_view(codes, corner, preprocessing, mirror=mirrored)
 
-    def read_evaluation_views(self, video: str, clips: Sequence[ClipTimes]) -> Iterator[FlowView | VideoError]:
+    def read_evaluation_views(
+        self, video: str, clips: Sequence[ClipTimes], *, num_crops: int = 1
+    ) -> Iterator[FlowView | VideoError]:
         """See `ClipReader`."""
         flow_clips = [replace(clip, ticks=select_stored_ticks(clip.ticks, self.preprocessing)) for clip in clips]
         for _, codes in read_clips(self.source, video, flow_clips):
-            yield codes if isinstance(codes, VideoError) else self._make_center_view(codes)
+            if isinstance(codes, VideoError):
+                yield from [codes] * num_crops
+            else:
+                yield from self._make_views(codes, num_crops)
 
     def read_timesteps(self, video: str, ticks_mg: NDArray[np.int64]) -> Iterator[FlowView]:
         """See `ClipReader`."""
         stored_ticks = select_stored_ticks(ticks_mg.reshape(-1), self.preprocessing).reshape(len(ticks_mg), -1)
         for _, codes in stream_frames(self.source, video, stored_ticks):
-            yield self._make_center_view(codes)
+            yield from self._make_views(codes, 1)
 
     def initialize_worker(self) -> None:
         """See `ClipReader`."""
 
-    def _make_center_view(self, codes: YuvClip) -> FlowView:
+    def _make_views(self, codes: YuvClip, num_crops: int) -> list[FlowView]:
         preprocessing = self.preprocessing
-        corner = compute_center_corner((preprocessing.scale_height, preprocessing.scale_width), preprocessing.crop)
-        return make_stored_flow_view(codes, corner, preprocessing, mirror=False)
+        size = (preprocessing.scale_height, preprocessing.scale_width)
+        corners = list_crop_corners(size, preprocessing.crop, num_crops)
+        return [make_stored_flow_view(codes, corner, preprocessing, mirror=False) for corner in corners]
 
 
 def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> ClipReader:
@@ -253,7 +280,8 @@ def create_clip_reader(source: FrameSource, preprocessing: Preprocessing) -> Cli
         case "rgb":
             return RgbReader(source, preprocessing)
         case "flow":
-            return FlowReader(source, preprocessing)
+            is_stored = isinstance(source, ShardFrameSource) and source.holds_flow
+            return StoredFlowReader(source, preprocessing) if is_stored else FlowReader(source, preprocessing)
 
 
 def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeOrigin = "picture") -> ClipReader:
@@ -265,11 +293,25 @@ def open_clip_reader(root: str, preprocessing: Preprocessing, time_origin: TimeO
     Raises ValueError if prepared data holds frames of another size, ImportError if flow must be computed without OpenCV.
     """
     source = open_frame_source(root, preprocessing, time_origin)
-    if preprocessing.modality == "flow" and is_prepared(root):
-        description = read_description(root)
-        if description.flow_bound is not None and can_use_stored_flow(preprocessing, description.frames_per_second):
-            height, width = 2 * preprocessing.scale_height, preprocessing.scale_width
-            return StoredFlowReader(ShardFrameSource(root, scale_height=height, scale_width=width), preprocessing)
+    if not is_prepared(root):
+        return create_clip_reader(source, preprocessing)
+    description = read_description(root)
+    can_use_flow = description.flow_bound is not None and can_use_stored_flow(
+        preprocessing, description.frames_per_second
+    )
+    if preprocessing.modality == "flow" and can_use_flow:
+        height, width = 2 * preprocessing.scale_height, preprocessing.scale_width
+        source = ShardFrameSource(root, scale_height=height, scale_width=width, holds_flow=True)
+        return create_clip_reader(source, preprocessing)
+    if not description.has_frames:
+        raise ValueError(
+            f"{root} holds optical flow without frames, from each stored frame to the next; "
+            + (
+                "add --modality flow"
+                if preprocessing.modality == "rgb"
+                else "leave out clips.frames_per_second, and add --clips.flow-chain true for a gap above 1"
+            )
+        )
     return create_clip_reader(source, preprocessing)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from muybridge.augmentation_settings import AugmentationSettings
 from muybridge.datasets.manifest import Manifest
 from muybridge.loading.class_draws import VideoDraws
 from muybridge.loading.clip_reader import ClipReader
@@ -24,7 +25,7 @@ from muybridge.randomness import make_generator
 from muybridge.records import FrameSource, FrameTimes, PlannedView, Task, VideoError
 from muybridge.video.media import set_source_rate
 from muybridge.video.sampling import sample_random_clip, sample_uniform_clips, trim_frame_times
-from muybridge.video.views import AnyBatch, AnyView, collate_views
+from muybridge.video.views import AnyBatch, AnyView, collate_views, jitter_view
 
 Item = TypeVar("Item")
 
@@ -116,13 +117,16 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
         seed: int,
         task: Task = "single_label",
         balanced: bool = False,
+        augmentation: AugmentationSettings | None = None,
     ) -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.mirror = mirror
         self.seed = seed
         self.task = task
-        self.draws = VideoDraws(self.manifest, seed, balanced=balanced)
+        augmentation = augmentation or AugmentationSettings()
+        self.draws = VideoDraws(self.manifest, seed, balanced=balanced, draws_per_video=augmentation.draws_per_video)
+        self.jitter = augmentation.jitter
 
     def find_video_index(self, draw: int) -> int:
         """The manifest's index of the video of draw number `draw`."""
@@ -148,16 +152,27 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
             view = self.reader.read_training_view(path, clip_times.ticks, mirror=self.mirror, generator=rng)
         except VideoError as error:
             return Failure(video, error.status, error.reason)
+        if self.jitter:
+            view = jitter_view(view, self.jitter, rng)
         return TrainingClip(view, label, video, clip_times.looped, targets)
 
 
 class EvaluationDataset(VideoDataset[VideoViews]):
-    """Video index -> its `num_clips` planned views, and those of them that could be read."""
+    """Video index -> its `num_clips` * `num_crops` planned views, and those of them that could be read."""
 
-    def __init__(self, manifest: Manifest, reader: ClipReader, num_clips: int, *, task: Task = "single_label") -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: ClipReader,
+        num_clips: int,
+        *,
+        task: Task = "single_label",
+        num_crops: int = 1,
+    ) -> None:
         self.manifest = reader.select_videos(manifest)
         self.reader = reader
         self.num_clips = num_clips
+        self.num_crops = num_crops
         self.task = task
 
     def get_video(self, index: int) -> str:
@@ -172,10 +187,15 @@ class EvaluationDataset(VideoDataset[VideoViews]):
             clips = sample_uniform_clips(times, self.reader.preprocessing, self.num_clips)
         except VideoError as error:
             failed = PlannedView(video, 0, None, labels, error.status, error.reason, targets)
-            return VideoViews(tuple(replace(failed, view=view) for view in range(self.num_clips)), (), False)
-        results = list(self.reader.read_evaluation_views(self.manifest.get_path(index), clips))
+            return VideoViews(
+                tuple(replace(failed, view=view) for view in range(self.num_clips * self.num_crops)), (), False
+            )
+        results = list(
+            self.reader.read_evaluation_views(self.manifest.get_path(index), clips, num_crops=self.num_crops)
+        )
         planned_views = []
-        for view_index, (clip_times, result) in enumerate(zip(clips, results, strict=True)):
+        clips_of_views = [clip for clip in clips for _ in range(self.num_crops)]
+        for view_index, (clip_times, result) in enumerate(zip(clips_of_views, results, strict=True)):
             planned = PlannedView(video, view_index, clip_times.start_seconds, labels, targets=targets)
             if isinstance(result, VideoError):
                 planned = replace(planned, status=result.status, reason=result.reason)

@@ -27,7 +27,7 @@ def stream_frames(
     """
     frames = _FrameBuffer(source, video, np.unique(ticks_mg))
     for first in range(0, len(ticks_mg), TIMESTEPS_PER_CHUNK):
-        ticks = ticks_mg[first : first + TIMESTEPS_PER_CHUNK].reshape(-1)
+        ticks = ticks_mg[first : first + TIMESTEPS_PER_CHUNK].ravel()
         yield ticks, frames.read(ticks)
 
 

@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from annotated_types import Interval
 from numpy.typing import NDArray
 
-from muybridge.bounds import Share, check_fields
+from muybridge.bounds import Deviation, Share, Statistic, check_fields
 from muybridge.records import Task
+from muybridge.text import format_count
 
 Link = Literal["sigmoid", "identity", "cumulative_sigmoid"]
-Statistic = Annotated[float, Interval(ge=-1e30, le=1e30)]
-Deviation = Annotated[float, Interval(gt=0, le=1e30)]
 
 LINKS: Mapping[Task, Link] = MappingProxyType(
     {"multi_label": "sigmoid", "regression": "identity", "ordinal": "cumulative_sigmoid"}
@@ -64,7 +62,8 @@ class Head:
             applies = is_regression == (name != "thresholds") and self.task != "ordinal"
             if values is not None and (not applies or len(values) != len(self.outputs)):
                 raise ValueError(
-                    f"head.{name} has {len(values)} values for {len(self.outputs)} outputs of the task {self.task}"
+                    f"head.{name} has {format_count(len(values), 'value')} for "
+                    f"{format_count(len(self.outputs), 'output')} of the task {self.task}"
                 )
         if is_regression and (self.target_mean is None or self.target_std is None):
             raise ValueError("the head of a regression needs target_mean and target_std")
@@ -73,6 +72,12 @@ class Head:
     def resolved_thresholds(self) -> tuple[float, ...]:
         """The threshold of each output of multi_label."""
         return self.thresholds or (DEFAULT_THRESHOLD,) * len(self.outputs)
+
+    @property
+    def known_target_mean(self) -> tuple[float, ...] | None:
+        """Of the training videos; None where an imported head of a regression outputs the numbers as they are."""
+        is_relative = any(self.target_mean or ()) or any(std != 1 for std in self.target_std or ())
+        return self.target_mean if is_relative else None
 
     def get_unit(self, index: int) -> str:
         """The unit of an output, "" where it has none."""

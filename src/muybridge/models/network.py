@@ -15,6 +15,7 @@ from typing import NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from muybridge.kernels.convolution import Convolution3d, FactorizedConvolution, NormalizedConvolution, Triple
@@ -46,6 +47,7 @@ class VideoResNet(nn.Module):
         self.fc = nn.Linear(spec.feature_channels, spec.num_classes)
         # In training, store only the input of each block and recompute the rest: less memory, a third more time.
         self.activation_checkpointing = False
+        self.dropout = 0.0  # share of the classifier's inputs that training sets to 0 (Srivastava et al., JMLR 2014)
         _initialize_weights(self)
 
     @property
@@ -60,7 +62,10 @@ class VideoResNet(nn.Module):
 
     def forward(self, clips_ncthw: Tensor) -> Tensor:
         """Clips (N, C, T, H, W) -> logits (N, classes). ValueError for clips of another shape or dtype."""
-        logits: Tensor = self.fc(self.features(clips_ncthw))
+        features = self.features(clips_ncthw)
+        if self.dropout and self.training:
+            features = functional.dropout(features, self.dropout)
+        logits: Tensor = self.fc(features)
         return logits
 
     def features(self, clips_ncthw: Tensor) -> Tensor:

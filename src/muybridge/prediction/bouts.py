@@ -58,7 +58,3 @@ def format_bouts(segments: Iterable[Segment], classes: Sequence[str]) -> list[li
         ]
         for bouts in summarize_bouts(segments, classes)
     ]
-
-
-def _format_seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.3f}"

@@ -1,7 +1,8 @@
-"""Averaging the probabilities of several networks, such as the RGB and flow streams (paper section 4).
+"""Averaging the predictions of several networks, such as the RGB and flow streams (paper section 4).
 
-Input: recognizers with the same class names, and the path of a video. Output: one `Prediction`. Each network reads its own
-clips, RGB or optical flow; a video that any of them cannot read has failed.
+Input: recognizers with the same class, target or level names, and the path of a video. Output: one `Prediction`, of the same
+mean as `evaluation.fuse` computes: of probabilities, of numbers for a regression, of the probabilities of levels for an ordinal
+target. Each network reads its own clips, RGB or optical flow; a video that any of them cannot read has failed.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.datasets.classes import match_classes
 from muybridge.evaluation.fuse import normalize_weights
+from muybridge.evaluation.fusion_members import average_heads, match_outputs
+from muybridge.models.heads import Head
+from muybridge.prediction.head_outputs import describe_values, recover_values
 from muybridge.prediction.recognizer import Prediction, Recognizer
 from muybridge.prediction.video_inputs import AnyVideo
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Recognizers and their weights in the mean, which sum to 1. Use `create_ensemble`, which checks both."""
+    """Recognizers and their weights in the mean, which sum to 1. Use `create_ensemble`, which checks and matches them."""
 
     members: tuple[Recognizer, ...]
     normalized_weights: tuple[float, ...]
+    orders: tuple[tuple[int, ...], ...]
+    """For each member, the indices of the first one's outputs in it."""
+    head: Head | None = None
+    """The meaning of the mean, for another task than single_label."""
 
     def predict(self, video: AnyVideo, *, clips: int = 10, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video: the weighted mean of the networks over `clips` uniform clips."""
@@ -49,32 +56,35 @@ class Ensemble:
         return (self._average(predictions, top) for predictions in zip(*streams, strict=True))
 
     def _average(self, predictions: Sequence[Prediction], top: int) -> Prediction:
-        classes = self.members[0].card.classes
-        total: NDArray[np.float64] = np.zeros(len(classes))
+        card = self.members[0].card
+        total: NDArray[np.float64] = np.zeros(card.specification.num_classes)
         reasons = []
-        for member, weight, prediction in zip(self.members, self.normalized_weights, predictions, strict=True):
+        for member, weight, order, prediction in zip(
+            self.members, self.normalized_weights, self.orders, predictions, strict=True
+        ):
             modality = member.card.preprocessing.modality
             if prediction.status != "ok":
                 return Prediction(prediction.video, prediction.status, f"{modality}: {prediction.reason}")
             if prediction.reason:
                 reasons.append(f"{modality}: {prediction.reason}")
-            probabilities = dict(prediction.classes)
-            class_order = match_classes(classes, member.card.classes)
-            total += weight * np.array([probabilities[member.card.classes[index]] for index in class_order])
-        best = np.argsort(-total, kind="stable")[:top]
-        top_classes = tuple((classes[index], float(total[index])) for index in best)
-        return Prediction(predictions[0].video, "ok", "; ".join(reasons), top_classes)
+            numbers = [value for _, value, _ in prediction.values]
+            total += weight * recover_values(dict(prediction.classes), numbers, member.card)[list(order)]
+        fields = describe_values(total, self.head, card.classes, top)
+        return Prediction(predictions[0].video, "ok", "; ".join(reasons), **fields)
 
 
 def create_ensemble(members: Sequence[Recognizer], weights: Sequence[float]) -> Ensemble:
-    """Build an ensemble. Raises ValueError where the classes of the networks differ, or a weight is missing or negative."""
+    """Build an ensemble.
+
+    Raises ValueError where the networks differ in task, classes, targets, units or levels, or a weight is missing or negative.
+    """
+    first, normalized_weights = members[0].card, normalize_weights(weights, len(members))
+    orders = []
     for member in members:
-        member.card.check_single_label("averaging networks")
-    first = members[0].card.classes
-    for member in members[1:]:
         try:
-            match_classes(first, member.card.classes)
-            match_classes(member.card.classes, first)
+            orders.append(tuple(match_outputs(first.classes, first.head, member.card.classes, member.card.head)))
         except ValueError as error:
-            raise ValueError(f"the networks have different classes: {error}") from error
-    return Ensemble(tuple(members), normalize_weights(weights, len(members)))
+            noun = "outputs" if first.head or member.card.head else "classes"
+            raise ValueError(f"the networks have different {noun}: {error}") from error
+    head = average_heads([member.card.head for member in members], orders, normalized_weights)
+    return Ensemble(tuple(members), normalized_weights, tuple(orders), head)

@@ -6,7 +6,7 @@ segments of each class by itself, which overlap where classes do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from muybridge.evaluation.outputs import average_views
 from muybridge.evaluation.protocol import AVERAGES
 from muybridge.models.heads import Head, choose_levels, compute_level_probabilities
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
+from muybridge.weights.card import Card
 
 
 def describe_outputs(
@@ -30,22 +31,41 @@ def describe_outputs(
     """
     one_video = np.zeros(len(outputs), np.int64)
     if head is None:
-        return {"classes": _rank_classes(average_by_video(outputs, one_video, average="softmax")[1][0], classes, top)}
-    _, values = average_views(outputs, one_video, head, average=AVERAGES[head.task])
+        values = average_by_video(outputs, one_video, average="softmax")[1]
+    else:
+        values = average_views(outputs, one_video, head, average=AVERAGES[head.task])[1]
+    return describe_values(values[0], head, classes, top)
+
+
+def describe_values(values: NDArray[np.float64], head: Head | None, classes: Sequence[str], top: int) -> dict[str, Any]:
+    """As `describe_outputs`, for the values (D,) of a video after the link."""
+    if head is None:
+        return {"classes": _rank_classes(values, classes, top)}
     if head.task == "regression":
-        named = zip(head.outputs, values[0], range(len(head.outputs)), strict=True)
+        named = zip(head.outputs, values, range(len(head.outputs)), strict=True)
         return {"values": tuple((name, float(value), head.get_unit(index)) for name, value, index in named)}
     if head.task == "ordinal":
-        probabilities = compute_level_probabilities(values)[0]
-        labels: tuple[str, ...] = (classes[int(choose_levels(values)[0])],)
+        probabilities = compute_level_probabilities(values[None])[0]
+        labels: tuple[str, ...] = (classes[int(choose_levels(values[None])[0])],)
     else:
-        probabilities = values[0]
+        probabilities = values
         labels = tuple(
             name
             for name, probability, threshold in zip(classes, probabilities, head.resolved_thresholds, strict=True)
             if probability >= threshold
         )
     return {"classes": _rank_classes(probabilities, classes, top), "labels": labels}
+
+
+def recover_values(
+    prediction_classes: Mapping[str, float], numbers: Sequence[float], card: Card
+) -> NDArray[np.float64]:
+    """The values (D,) that `describe_values` made of all classes with their probabilities, or of the numbers."""
+    if card.task == "regression":
+        return np.array(numbers, np.float64)
+    probabilities = np.array([prediction_classes[name] for name in card.classes], np.float64)
+    # P(level > k) is the sum of the probabilities of the levels above k.
+    return np.cumsum(probabilities[::-1])[::-1][1:] if card.task == "ordinal" else probabilities
 
 
 def _rank_classes(

@@ -36,13 +36,14 @@ _MAX_QUEUED = 512  # timesteps that wait for the scorer, some 17 MB
 @dataclass(frozen=True)
 class Timestep:
     """A frame at the clip's rate, from `start_seconds` to `end_seconds`. `begins_stretch`: no window lies across its
-    start."""
+    start. `aspect`: width over height of the frame as it arrived, None where that is not known."""
 
     planes: YuvClip
     start_seconds: float
     end_seconds: float
     arrival: float
     begins_stretch: bool = False
+    aspect: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class LiveCounts:
     damage: DamageCount = field(default_factory=DamageCount)
 
 
-def iterate_file(source: FrameSource, video: str, preprocessing: Preprocessing, *, pace: bool) -> Iterator[Timestep]:
+def iterate_file(
+    source: FrameSource, video: str, preprocessing: Preprocessing, *, pace: bool, aspect: float | None = None
+) -> Iterator[Timestep]:
     """The timesteps of a file; with `pace` as if it were live, each when its time has come. Raises VideoError."""
     times = source.read_frame_times(video)
     ticks, edges = compute_timestep_edges(times, preprocessing.frames_per_second)
@@ -77,7 +80,7 @@ def iterate_file(source: FrameSource, video: str, preprocessing: Preprocessing, 
         if pace:
             time.sleep(max(0.0, start + seconds[index] - time.monotonic()))
         assert planes is not None
-        yield Timestep(planes, seconds[index], seconds[index + 1], time.monotonic(), begins_stretch=index == 0)
+        yield Timestep(planes, seconds[index], seconds[index + 1], time.monotonic(), index == 0, aspect)
 
 
 def iterate_stream(
@@ -245,7 +248,12 @@ class _TimestepGrid:
     def _make(self, shown: LiveFrame, start_seconds: float, end_seconds: float) -> Timestep:
         begins_stretch, self._begins_stretch = self._begins_stretch, False
         return Timestep(
-            shown.planes, start_seconds + self._offset, end_seconds + self._offset, shown.arrival, begins_stretch
+            shown.planes,
+            start_seconds + self._offset,
+            end_seconds + self._offset,
+            shown.arrival,
+            begins_stretch,
+            shown.aspect,
         )
 
 

@@ -12,10 +12,13 @@ import json
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from muybridge.files.atomic import is_stream
+from muybridge.files.lock import lock_folder
 from muybridge.prediction.live_events import LiveEvent
 from muybridge.prediction.timeline import Segment, format_srt_time
 from muybridge.text import sanitize_text
@@ -26,12 +29,18 @@ _HEADER = ["label", "start_seconds", "end_seconds", "mean_probability"]
 
 
 class LiveFile:
-    """A file in the format of its extension, flushed after every line."""
+    """A file in the format of its extension, flushed after every line.
+
+    One process writes: ValueError where another one is writing the same file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._format = FORMATS[path.suffix.lower()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8", newline="")
+        with ExitStack() as resources:
+            if not is_stream(path):
+                resources.enter_context(lock_folder(path.parent, name=f".{path.name}.lock", subject=path))
+            self._file = resources.enter_context(path.open("w", encoding="utf-8", newline=""))
+            self._resources = resources.pop_all()
         self._num_events = 0
         if self._format == "csv":
             self._write(_format_csv_row(_HEADER))
@@ -42,7 +51,7 @@ class LiveFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._resources.close()
 
     def add(self, values: Mapping[str, Any]) -> None:
         """A window, an event or a connection as JSON values."""

@@ -11,14 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.prepared.dataset import check_frame_size, is_prepared, open_prepared, read_description
-from muybridge.prepared.shards import ShardFrameSource
+from muybridge.loading.clip_reader import open_clip_reader
+from muybridge.prepared.dataset import is_prepared, open_prepared
 from muybridge.records import FrameSource, Preprocessing, VideoError
 
 
 @dataclass(frozen=True)
 class _PreparedFolder:
-    source: ShardFrameSource
+    source: FrameSource
     manifest: Manifest
     index_by_name: dict[str, int]  # name in the manifest -> row
 
@@ -41,8 +41,7 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
     root = next((folder for folder in path.parents if is_prepared(str(folder))), None)
     if root is None:
         return None
-    folder = _open_folder(str(root))
-    check_frame_size(str(root), (folder.source.scale_height, folder.source.scale_width), preprocessing)
+    folder = _open_folder(str(root), preprocessing)
     video_index = folder.index_by_name.get(path.relative_to(root).as_posix())
     if video_index is None:
         raise VideoError("missing", f"the prepared data {root} has no video of this name")
@@ -51,8 +50,8 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
 
 
 @lru_cache(maxsize=4)
-def _open_folder(root: str) -> _PreparedFolder:
-    description, manifest = read_description(root), open_prepared(root)
-    source = ShardFrameSource(root, scale_height=description.scale_height, scale_width=description.scale_width)
+def _open_folder(root: str, preprocessing: Preprocessing) -> _PreparedFolder:
+    reader = open_clip_reader(root, preprocessing)
+    manifest = reader.select_videos(open_prepared(root))
     names = manifest.table["video"].to_pylist()
-    return _PreparedFolder(source, manifest, {name: index for index, name in enumerate(names)})
+    return _PreparedFolder(reader.source, manifest, {name: index for index, name in enumerate(names)})

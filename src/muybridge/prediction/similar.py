@@ -1,8 +1,6 @@
-"""Windows of videos that look alike, by the cosine of their features, and labels by nearest neighbours, before any training.
+"""Files for `muybridge similar`: a features file as an index, labelled segments in, a draft of annotations out.
 
-Input: a features file with a window every few frames (`muybridge extract --step`), which is the index. Output: the windows
-most like a query, or segments of every video, voted by the nearest labelled windows. The search is exact: one product of a
-matrix and a vector.
+Input: a features file with a window every few frames (`muybridge extract --step`). Output: a `FeatureIndex`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,139 +16,25 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muybridge.datasets.video_list import read_video_list
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object, parse_record
-from muybridge.prediction.segments import parse_segment_name
+from muybridge.prediction.feature_index import FeatureIndex
 from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
-from muybridge.prediction.timeline import Segment, Window, merge_windows
+from muybridge.prediction.timeline import Segment
 from muybridge.records import Preprocessing
-
-_BLOCK_ROWS = 4096  # rows compared with all labelled ones at once
-
-
-@dataclass(frozen=True)
-class SimilarWindow:
-    """A window of a video, and its cosine with what was looked for, -1 to 1."""
-
-    video: str
-    start_seconds: float
-    end_seconds: float
-    similarity: float
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureIndex:
-    """The windows of some videos: N rows in order of video and time.
-
-    features_nd float32 (N, D) of length 1; `video_indices` int32 (N,) into `videos`; starts and ends float64 (N,) in seconds.
-    """
-
-    videos: tuple[str, ...]
-    video_indices: NDArray[np.int32]
-    start_seconds: NDArray[np.float64]
-    end_seconds: NDArray[np.float64]
-    features_nd: NDArray[np.float32]
-
-    def find_rows(self, query: str) -> NDArray[np.int64]:
-        """The windows centred in a query, such as `match.mp4#10-12`, or of a whole video; the nearest one if there is none.
-
-        Raises ValueError for a video that is not in the index.
-        """
-        if query in self.videos:
-            return self._get_rows(query)
-        name = parse_segment_name(query)
-        if name is None or name[0] not in self.videos:
-            raise ValueError(
-                f"{query} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
-                f"{len(self.videos)} videos, whose names are as they were given to `muybridge extract`"
-            )
-        video, start, end = name
-        return self.find_rows_between(video, start or 0.0, np.inf if end is None else end)
-
-    def find_rows_between(self, video: str, start_seconds: float, end_seconds: float) -> NDArray[np.int64]:
-        """The windows of a video centred between two times, or the one nearest to their middle."""
-        rows = self._get_rows(video)
-        centers = (self.start_seconds[rows] + self.end_seconds[rows]) / 2
-        inside = rows[(centers >= start_seconds) & (centers <= end_seconds)]
-        if len(inside):
-            return inside
-        middle = (start_seconds + min(end_seconds, float(self.end_seconds[rows].max()))) / 2
-        return rows[[int(np.abs(centers - middle).argmin())]]
-
-    def find_similar(self, rows: NDArray[np.int64], *, top: int) -> list[SimilarWindow]:
-        """The `top` windows most like the mean of these, most similar first; none overlaps these or another one."""
-        query = self.features_nd[rows].mean(axis=0)
-        similarities = self.features_nd @ (query / max(float(np.linalg.norm(query)), 1e-12))
-        is_free = np.ones(len(similarities), np.bool_)
-        for row in rows.tolist():
-            is_free &= ~self._overlaps(row)
-        matches: list[SimilarWindow] = []
-        for row in np.argsort(-similarities, kind="stable").tolist():
-            if len(matches) == top:
-                break
-            if is_free[row]:
-                is_free &= ~self._overlaps(row)
-                matches.append(
-                    SimilarWindow(
-                        self.videos[self.video_indices[row]],
-                        float(self.start_seconds[row]),
-                        float(self.end_seconds[row]),
-                        float(similarities[row]),
-                    )
-                )
-        return matches
-
-    def vote(self, label_by_row: Mapping[int, int], num_classes: int, *, num_neighbors: int) -> dict[str, list[Window]]:
-        """For each video its windows with the share of each class among the `num_neighbors` nearest labelled windows.
-
-        A labelled window is not its own neighbour. Raises ValueError where fewer windows are labelled than neighbours wanted.
-        """
-        if len(label_by_row) <= num_neighbors:
-            raise ValueError(
-                f"{len(label_by_row)} windows are labelled, expected more than the {num_neighbors} neighbours that vote; label "
-                "more, or ask for fewer neighbours"
-            )
-        labeled = np.array(sorted(label_by_row), np.int64)
-        labels = np.array([label_by_row[row] for row in labeled.tolist()])
-        shares = np.empty((len(self.features_nd), num_classes))
-        for first in range(0, len(self.features_nd), _BLOCK_ROWS):
-            block = slice(first, first + _BLOCK_ROWS)
-            similarities = self.features_nd[block] @ self.features_nd[labeled].T
-            own = (labeled >= first) & (labeled < first + _BLOCK_ROWS)
-            similarities[labeled[own] - first, np.flatnonzero(own)] = -np.inf
-            nearest = np.argpartition(-similarities, num_neighbors - 1, axis=1)[:, :num_neighbors]
-            shares[block] = (labels[nearest][..., None] == np.arange(num_classes)).mean(axis=1)
-        return {
-            video: [
-                Window(float(self.start_seconds[row]), float(self.end_seconds[row]), tuple(shares[row].tolist()))
-                for row in self._get_rows(video).tolist()
-            ]
-            for video in self.videos
-        }
-
-    def _get_rows(self, video: str) -> NDArray[np.int64]:
-        return np.flatnonzero(self.video_indices == self.videos.index(video))
-
-    def _overlaps(self, row: int) -> NDArray[np.bool_]:
-        overlaps: NDArray[np.bool_] = (
-            (self.video_indices == self.video_indices[row])
-            & (self.start_seconds < self.end_seconds[row])
-            & (self.end_seconds > self.start_seconds[row])
-        )
-        return overlaps
+from muybridge.text import format_count
 
 
 def read_feature_index(path: str | Path) -> FeatureIndex:
     """Read a features file as an index. Raises ValueError for another file, and for one without a window every few frames."""
     path = Path(path)
-    try:
+    with refuse_damaged(f"{path} is not a features file of `muybridge extract`"):
         schema = pq.read_schema(path)
         if not set(FEATURES_SCHEMA.names) <= set(schema.names):
-            raise ValueError(f"it has the columns {', '.join(schema.names)}")
+            columns = ", ".join(schema.names)
+            raise ValueError(f"{path} is not a features file of `muybridge extract` (it has the columns {columns})")
         metadata = schema.metadata or {}
         table = read_parquet(path, FEATURES_SCHEMA.names)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a features file of `muybridge extract` ({error})") from error
     settings = parse_json_object(metadata.get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     step_frames = settings.get("step_frames")
     if not isinstance(step_frames, int) or len(table) == 0:
@@ -196,22 +79,12 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
     if not match:
         raise ValueError(f"no segment of {path} is in a video of the index, such as {index.videos[0]}")
     num_others = len(rows.rows) - len(match)
-    notes = [f"{num_others} segments of {path} are in videos that the index does not have."] if num_others else []
+    notes = (
+        [f"{format_count(num_others, 'segment', 'is')} in videos of {path} that the index does not have."]
+        if num_others
+        else []
+    )
     return match, [*rows.notes, *notes]
-
-
-def spread_labels(
-    index: FeatureIndex, labeled: Sequence[tuple[str, Segment]], *, num_neighbors: int
-) -> dict[str, tuple[Segment, ...]]:
-    """Segments of every video of the index by the votes of nearest labelled windows; a gap where no class has half of them."""
-    classes = sorted({segment.label for _, segment in labeled})
-    label_by_row = {
-        int(row): classes.index(segment.label)
-        for video, segment in labeled
-        for row in index.find_rows_between(video, segment.start_seconds, segment.end_seconds)
-    }
-    windows = index.vote(label_by_row, len(classes), num_neighbors=num_neighbors)
-    return {video: merge_windows(own, classes, minimum_probability=0.5) for video, own in windows.items()}
 
 
 def segments_to_list(segments: Mapping[str, Sequence[Segment]], folder: Path) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
 INTERRUPTED = "(interrupted: not scored)"  # the label of the rest of a timeline that was ended early
@@ -158,8 +158,8 @@ def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:
     for window in windows:
         if len(window.probabilities) != len(classes):
             raise ValueError(
-                f"the window at {window.start_seconds} s has {len(window.probabilities)} probabilities "
-                f"for {len(classes)} classes"
+                f"the window at {window.start_seconds} s has {format_count(len(window.probabilities), 'probability value')} "
+                f"for {format_count(len(classes), 'class')}"
             )
     for before, after in pairwise(windows):
         if not before.center_seconds < after.center_seconds:
@@ -238,14 +238,6 @@ def to_csv(segments: Sequence[Segment]) -> str:
     return _format_csv(
         header,
         [[segment.label, segment.start_seconds, segment.end_seconds, segment.mean_probability] for segment in segments],
-    )
-
-
-def windows_to_csv(windows: Sequence[Window], classes: Sequence[str]) -> str:
-    """CSV with a row a window: start_seconds, end_seconds, and a column for each class."""
-    return _format_csv(
-        ["start_seconds", "end_seconds", *classes],
-        [[window.start_seconds, window.end_seconds, *window.probabilities] for window in windows],
     )
 
 

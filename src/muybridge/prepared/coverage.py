@@ -77,7 +77,8 @@ def compute_coverage(manifest: Manifest) -> Coverage:
     classes = {name: {"ok": 0, "failed": 0} for name in manifest.classes}
     failed: list[dict[str, str]] = []
     videos_by_sha256: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    columns = ("video", "split", "labels", "status", "reason", "sha256")
+    names = ("video", "split", "labels", "status", "reason", "sha256", "flow_sha256")
+    columns = [name for name in names if name in manifest.table.column_names]
     for batch in manifest.table.select(columns).to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             outcome = "ok" if row["status"] == "ok" else "failed"
@@ -87,6 +88,6 @@ def compute_coverage(manifest: Manifest) -> Coverage:
             if outcome == "failed":
                 failed.append({name: row[name] for name in ("video", "split", "status", "reason")})
             else:
-                videos_by_sha256[row["sha256"]].append((row["video"], row["split"]))
+                videos_by_sha256[row["sha256"] or row["flow_sha256"]].append((row["video"], row["split"]))
     groups = tuple(tuple(group) for group in videos_by_sha256.values() if len(group) > 1)
     return Coverage(splits, classes, tuple(failed), groups)

@@ -1,7 +1,8 @@
 """Prepared folders: their description, their manifest and their integrity.
 
 Input: the folder or fsspec address of prepared data. Output: a `Manifest` whose `get_path` locates videos in the shards.
-Format 1: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md).
+Format 2: dataset.json, manifest.parquet, coverage.json, shards/NNNNNN.tar (docs/data.md). Format 1 has frames of every video,
+and no columns about the source files.
 """
 
 from __future__ import annotations
@@ -22,16 +23,26 @@ from annotated_types import Interval
 from muybridge.bounds import FrameSize, FramesPerSecond
 from muybridge.datasets.manifest import SCHEMA, Manifest
 from muybridge.files.hashing import hash_file
-from muybridge.files.parquet_file import PARQUET_ERRORS, read_parquet
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
 from muybridge.records import Preprocessing
+from muybridge.text import format_count
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
 STORED_COLUMNS = pa.schema([("shard", pa.int32()), ("offset", pa.int64()), ("num_bytes", pa.int64())])
+# What was stored: size and `hash_ends` of the file, None for folders of frames, and the segment of it.
+SOURCE_COLUMNS = pa.schema(
+    [
+        ("source_num_bytes", pa.int64()),
+        ("source_sha256", pa.string()),
+        ("source_start_seconds", pa.float64()),
+        ("source_end_seconds", pa.float64()),
+    ]
+)
 FLOW_COLUMNS = pa.schema([("flow_offset", pa.int64()), ("flow_num_bytes", pa.int64()), ("flow_sha256", pa.string())])
 
 
@@ -48,6 +59,7 @@ class DatasetDescription:
     notes: tuple[str, ...]
     manifest_sha256: str
     shards: tuple[tuple[int, str], ...]
+    has_frames: bool = True  # False: nothing but flow is stored
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -58,12 +70,13 @@ class DatasetDescription:
     @classmethod
     def from_json(cls, address: str, values: Mapping[str, Any]) -> DatasetDescription:
         """The record from JSON values. Raises ValueError for another format and for unknown or missing keys."""
-        if values.get("format") != FORMAT:
+        if values.get("format") not in (1, FORMAT):
             raise ValueError(
-                f"{address} is prepared data of format {values.get('format')}, this version reads format {FORMAT}; "
+                f"{address} is prepared data of format {values.get('format')}, this version reads formats 1 and 2; "
                 "prepare it again, or use the version that made it"
             )
-        described = {key: value for key, value in values.items() if key != "format"}
+        first_format = {"has_frames": True} if values["format"] == 1 else {}
+        described = {key: value for key, value in values.items() if key != "format"} | first_format
         stored = parse_record(_StoredDescription, described, f"{address}/{DESCRIPTION}")
         shards = tuple((shard.num_bytes, shard.sha256) for shard in stored.shards)
         return cls(**{**stored.__dict__, "shards": shards})
@@ -88,6 +101,7 @@ class _StoredDescription:
     notes: tuple[str, ...]
     manifest_sha256: str
     shards: tuple[_StoredShard, ...]
+    has_frames: bool
 
 
 def is_prepared(address: str) -> bool:
@@ -139,7 +153,9 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     if num_failed:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
-        notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
+        notes.append(
+            f"{format_count(num_failed, 'training video')} failed in preparation, left out; {COVERAGE} names which."
+        )
     # `prepare` validated the table before it wrote it.
     return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
 
@@ -167,7 +183,12 @@ def _fail_impossible_rows(table: pa.Table, num_shards: int) -> tuple[pa.Table, l
         if name in table.column_names
     ]
     is_stored = pc.equal(table["status"], "ok")
-    wrong += [pc.and_(is_stored, pc.is_null(table[name])) for name in ("shard", "offset", "num_bytes")]
+    wrong.append(pc.and_(is_stored, pc.is_null(table["shard"])))
+    for name in ("offset", "num_bytes"):
+        is_missing = pc.is_null(table[name])
+        if f"flow_{name}" in table.column_names:
+            is_missing = pc.and_(is_missing, pc.is_null(table[f"flow_{name}"]))
+        wrong.append(pc.and_(is_stored, is_missing))
     wrong += [pc.invert(pc.is_finite(table[name])) for name in ("start_seconds", "end_seconds")]
     is_impossible = reduce(pc.or_, (pc.fill_null(mask, False) for mask in wrong))
     num_impossible = pc.sum(is_impossible).as_py() or 0
@@ -181,7 +202,7 @@ def _fail_impossible_rows(table: pa.Table, num_shards: int) -> tuple[pa.Table, l
     status = pc.if_else(is_impossible, "unreadable", table["status"])
     table = table.set_column(table.column_names.index("status"), "status", status)
     table = table.set_column(table.column_names.index("reason"), "reason", pa.array(reasons, pa.string()))
-    return table, [f"{num_impossible} rows of {MANIFEST} have impossible numbers; their videos are unreadable."]
+    return table, [f"{format_count(num_impossible, 'row', 'has')} impossible numbers in {MANIFEST}: unreadable."]
 
 
 def check_frame_size(address: str, stored_size: tuple[int, int], preprocessing: Preprocessing) -> None:
@@ -225,7 +246,8 @@ def find_damage(address: str) -> Iterator[str]:
             names = [f"{video} (flow)" for video in rows["video"].to_pylist()]
             columns = [rows[column].to_pylist() for column in FLOW_COLUMNS.names]
             locations += list(zip(names, *columns, strict=True))
-        damaged = ", ".join(find_damaged_videos(root / name, locations))
+        stored = [location for location in locations if location[1] is not None]
+        damaged = ", ".join(find_damaged_videos(root / name, stored))
         yield f"{name} {problem}; damaged videos: {damaged or 'none, only the bytes between videos'}"
 
 
@@ -248,8 +270,5 @@ def _read_manifest(address: str) -> pa.Table:
         content = _read_file(address, MANIFEST) if is_remote(address) else Path(address, MANIFEST)
     except FileNotFoundError as error:
         raise ValueError(f"there is no {address}/{MANIFEST} ({error}); prepare the data again") from error
-    try:
+    with refuse_damaged(f"{address}/{MANIFEST} cannot be read; prepare the data again"):
         return read_parquet(content)
-    except PARQUET_ERRORS as error:
-        cause = str(error).partition("\n")[0]
-        raise ValueError(f"{address}/{MANIFEST} cannot be read ({cause}); prepare the data again") from error

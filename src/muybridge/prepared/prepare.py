@@ -29,7 +29,15 @@ from muybridge.files.hashing import hash_file
 from muybridge.files.lock import LOCK_NAME, lock_folder
 from muybridge.parsing import read_json_object
 from muybridge.prepared.coverage import Coverage, compute_coverage
-from muybridge.prepared.dataset import COVERAGE, DESCRIPTION, FLOW_COLUMNS, MANIFEST, STORED_COLUMNS, DatasetDescription
+from muybridge.prepared.dataset import (
+    COVERAGE,
+    DESCRIPTION,
+    FLOW_COLUMNS,
+    MANIFEST,
+    SOURCE_COLUMNS,
+    STORED_COLUMNS,
+    DatasetDescription,
+)
 from muybridge.prepared.shards import format_shard_path
 from muybridge.prepared.source_listing import SourceListing
 from muybridge.prepared.stored_flow import FLOW_BOUND
@@ -190,6 +198,7 @@ class Preparation:
             notes=self.source.notes,
             manifest_sha256=hash_file(self.output / MANIFEST)[1],
             shards=tuple((shard["num_bytes"], shard["sha256"]) for shard in shards),
+            has_frames=_has_frames(table),
         )
         write_json(self.output / DESCRIPTION, description.to_json())
         self._work.remove()
@@ -211,7 +220,7 @@ class Preparation:
             self.progress.num_done + 1,
             self.progress.num_videos,
             self.progress.num_failed + (line["status"] != "ok"),
-            self.progress.num_bytes + line.get("num_bytes", 0),
+            self.progress.num_bytes + line.get("num_bytes", 0) + line.get("flow_num_bytes", 0),
         )
 
     def _check_source_exists(self) -> None:
@@ -246,6 +255,7 @@ class Preparation:
         fields = [field for field in SCHEMA if field.name != "path"]
         fields += [
             *STORED_COLUMNS,
+            *SOURCE_COLUMNS,
             *(FLOW_COLUMNS if flow else ()),
             *(pa.field(name, pa.string()) for name in fold_names),
         ]
@@ -257,6 +267,8 @@ class Preparation:
         columns["labels"] = [[class_indices[label] for label in row.labels] for row in rows]
         columns["split"] = [row.split for row in rows]
         columns["group"] = [row.group for row in rows]
+        columns["source_start_seconds"] = [row.start_seconds for row in rows]
+        columns["source_end_seconds"] = [row.end_seconds for row in rows]
         for fold, name in enumerate(fold_names):
             columns[name] = [row.folds[fold] for row in rows]
         for row_index, shard, offset, flow_offset in self._work.iterate_locations(self.options.videos_per_shard):
@@ -264,6 +276,11 @@ class Preparation:
             if flow:
                 columns["flow_offset"][row_index] = flow_offset
         return append_target_columns(pa.table(columns, schema=pa.schema(fields)), rows)
+
+
+def _has_frames(table: pa.Table) -> bool:
+    """False where videos are stored and all of them without frames."""
+    return bool(table["shard"].null_count == len(table) or table["offset"].null_count < len(table))
 
 
 def _hash_plan(source: SourceListing, options: PreparationOptions) -> str:

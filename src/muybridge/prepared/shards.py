@@ -118,10 +118,12 @@ class _OpenFile:
 class ShardFrameSource:
     """A `FrameSource` of the videos in shards; its argument `video` is a `ShardMember` as text.
 
-    It can be pickled for worker processes; its size does not depend on the number of videos.
+    It can be pickled for worker processes; its size does not depend on the number of videos. With `holds_flow` the videos are
+    those of `Manifest.select_flow`, whose frames are codes of flow (`stored_flow`), x above y.
     """
 
-    def __init__(self, root: str, *, scale_height: int, scale_width: int) -> None:
+    def __init__(self, root: str, *, scale_height: int, scale_width: int, holds_flow: bool = False) -> None:
+        self.holds_flow = holds_flow
         self.scale_height = scale_height
         self.scale_width = scale_width
         self._reader = _ShardReader(root)

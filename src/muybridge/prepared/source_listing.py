@@ -13,7 +13,8 @@ from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.official import read_hmdb51, read_kinetics, read_sports1m, read_ucf101
 from muybridge.datasets.rows import VideoRow, check_file_names, normalize_names
 from muybridge.datasets.source_rates import set_source_rates
-from muybridge.datasets.splits import assign_fold_splits
+from muybridge.datasets.splits import TENTH, ValidationSplit, assign_fold_splits
+from muybridge.records import Task
 
 _OFFICIAL_READERS = {
     "kinetics": read_kinetics,
@@ -26,7 +27,6 @@ _OFFICIAL_READERS = {
     "activitynet": read_activitynet,
 }
 _FORMATS = ("folder", "csv", *_OFFICIAL_READERS)
-_VALIDATION_SEED = 0  # prepared data is shared by runs of all seeds
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,27 @@ class SourceListing:
 
 
 def read_source(
-    address: str, source_format: str, *, columns: str | None = None, source_fps: float | None = None
+    address: str,
+    source_format: str,
+    *,
+    columns: str | None = None,
+    source_fps: float | None = None,
+    validation: ValidationSplit = TENTH,
+    task: Task | None = None,
 ) -> SourceListing:
     """List a source: a folder or list (folder, csv) or one with the official lists of a data set.
 
-    `columns` says which columns of a list are which, `source_fps` is the rate of frames stored without one. Raises ValueError
-    for any problem of its lists, classes or file names.
+    `columns` says which columns of a list are which, `source_fps` is the rate of frames stored without one, `validation` how
+    videos are held out, and `task` what is read: labels, numbers, or with None both. Raises ValueError for any problem of its
+    lists, classes or file names.
     """
     if source_format not in _FORMATS:
         raise ValueError(f"there is no format {source_format!r}; the formats are {', '.join(_FORMATS)}")
     is_official = source_format in _OFFICIAL_READERS
     if source_format == "csv" and Path(address).is_dir():
         raise ValueError(f"{address} is a folder, not a list; leave --format csv out, or name the list")
+    if is_official and task not in (None, "single_label"):
+        raise ValueError(f"--task {task} is for data of your own, not for {source_format}; leave it out")
     if is_official and columns:
         raise ValueError(f"--columns is for lists of your own, not for {source_format}; leave it out")
     notes: list[str] = []
@@ -61,16 +70,16 @@ def read_source(
             raise ValueError(f"{address} is not a folder; {source_format} needs a folder with the lists and the videos")
         root, rows = address, _OFFICIAL_READERS[source_format](Path(address).absolute())
     else:
-        root, rows, notes = read_video_rows(address, columns, task=None)
+        root, rows, notes = read_video_rows(address, columns, task=task)
     check_file_names(address, rows)
     rows, rate_notes = set_source_rates(rows, source_fps)
     rows = normalize_names(rows)
-    rows, split_notes = assign_fold_splits(rows, _VALIDATION_SEED)
+    rows, split_notes = assign_fold_splits(rows, validation)
     classes = collect_classes(address, rows)
-    if not is_official:
-        if not are_numbers(classes):  # else they may be targets of a regression, of which each is its own
-            check_trainable(address, rows)
-        notes += describe_classes(rows, classes)
+    if not is_official and task != "regression":
+        if not are_numbers(classes) and task != "ordinal":  # numbers may be targets, of which each is its own
+            check_trainable(address, rows, min_classes=1 if task == "multi_label" else 2)
+        notes += describe_classes(rows, classes) if task != "ordinal" else []
     root = str(Path(root).absolute())
     return SourceListing(
         root,

@@ -1,6 +1,6 @@
 """Tar shards of stored videos: writing and verification.
 
-A shard is a WebDataset: for each video `NNNNNNNNN.mp4`, `NNNNNNNNN.flow.mp4` where flow is stored, and `NNNNNNNNN.json`
+A shard is a WebDataset: for each video `NNNNNNNNN.mp4`, `NNNNNNNNN.flow.mp4` (or one of them), and `NNNNNNNNN.json`
 (its name, split and labels), in the order of the manifest. Headers have no time and no owner, so equal videos give equal
 bytes.
 """
@@ -32,15 +32,18 @@ class PackedShard:
     flow_offsets: dict[int, int]
 
 
-def write_shard(shard_path: Path, videos: Iterable[tuple[int, bytes, bytes | None, Mapping[str, Any]]]) -> PackedShard:
-    """Atomically write a shard of (row index, video file, flow file or None, metadata), in the order given."""
+def write_shard(
+    shard_path: Path, videos: Iterable[tuple[int, bytes | None, bytes | None, Mapping[str, Any]]]
+) -> PackedShard:
+    """Atomically write a shard of (row index, video file or None, flow file or None, metadata), in the order given."""
     offsets: dict[int, int] = {}
     flow_offsets: dict[int, int] = {}
     with atomic_write(shard_path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for row_index, content, flow_content, metadata in videos:
-                offsets[row_index] = tar.offset + tarfile.BLOCKSIZE  # a USTAR header is one block
-                _add_file(tar, f"{row_index:09d}.mp4", content)
+                if content is not None:
+                    offsets[row_index] = tar.offset + tarfile.BLOCKSIZE  # a USTAR header is one block
+                    _add_file(tar, f"{row_index:09d}.mp4", content)
                 if flow_content is not None:
                     flow_offsets[row_index] = tar.offset + tarfile.BLOCKSIZE
                     _add_file(tar, f"{row_index:09d}.flow.mp4", flow_content)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 
+from muybridge.files.hashing import hash_ends
 from muybridge.prepared.mp4 import EncodedVideo, mux_mp4
 from muybridge.prepared.stored_flow import compute_encoded_flow, encode_flow_pictures
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
@@ -47,13 +49,14 @@ class TranscodeJob:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """A stored file and its properties.
+    """A stored file and its properties; without content only its flow is stored.
 
-    `sha256` is that of its header; height and width are those of the source in pixels, after rotation.
+    `sha256` is that of its header; height and width are those of the source in pixels, after rotation. Size and `hash_ends` of
+    the source are None where it is no file.
     """
 
-    content: bytes
-    sha256: str
+    content: bytes | None
+    sha256: str | None
     num_frames: int
     duration_seconds: float
     frames_per_second: float
@@ -61,6 +64,8 @@ class StoredVideo:
     width: int
     flow_content: bytes | None = None
     flow_sha256: str | None = None
+    source_num_bytes: int | None = None
+    source_sha256: str | None = None
 
 
 def transcode(job: TranscodeJob) -> StoredVideo:
@@ -69,6 +74,8 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     Raises VideoError if any frame cannot be read, or if there is no frame within the bounds.
     """
     properties = probe_media(job.path, job.source_fps)
+    if not (properties.has_frames or job.flow):
+        raise VideoError("no_video", "optical flow (flow_x, flow_y) without its frames; store it with --flow")
     source = MediaFiles(
         "",
         scale_height=job.scale_height,
@@ -87,9 +94,10 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         for start in range(0, len(ticks), _BLOCK_FRAMES):
             yield source.read(job.path, ticks[start : start + _BLOCK_FRAMES])
 
-    flow_content = flow_sha256 = None
+    content = sha256 = flow_content = flow_sha256 = None
     try:
-        content, sha256 = mux_mp4(encode_h264(read_blocks(), stored_times))
+        if properties.has_frames:
+            content, sha256 = mux_mp4(encode_h264(read_blocks(), stored_times))
         if job.flow:  # decodes the video again, which takes little time compared with the flow
             stored_flow = source.open_flow(job.path)
             flow_blocks = (
@@ -101,6 +109,7 @@ def transcode(job: TranscodeJob) -> StoredVideo:
     except ValueError as error:
         raise VideoError("unreadable", str(error)) from error
     duration_seconds = stored_times.duration_seconds
+    path = Path(job.path)
     return StoredVideo(
         content,
         sha256,
@@ -111,6 +120,8 @@ def transcode(job: TranscodeJob) -> StoredVideo:
         width=properties.width,
         flow_content=flow_content,
         flow_sha256=flow_sha256,
+        source_num_bytes=path.stat().st_size if path.is_file() else None,
+        source_sha256=hash_ends(path) if path.is_file() else None,
     )
 
 
@@ -142,7 +153,7 @@ def _create_encoder(block: YuvClip) -> av.VideoCodecContext:
     encoder = av.CodecContext.create("libx264", "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.height, encoder.width, encoder.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    encoder.framerate = Fraction(25)
     encoder.thread_count = 1
     color_options = f"fullrange={'on' if block.full_range else 'off'}:colormatrix={_X264_MATRIX_NAMES[block.matrix]}"
     # No look-ahead (mbtree): its result differs from run to run on processors with AVX-512 (docs/decisions.md).

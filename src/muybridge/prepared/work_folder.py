@@ -19,6 +19,8 @@ from muybridge.prepared.tar_shards import PackedShard
 from muybridge.prepared.transcode import StoredVideo
 from muybridge.prepared.worker_pool import TranscodeResult
 
+_SUFFIXES = {"num_bytes": ".mp4", "flow_num_bytes": ".flow.mp4"}  # of what is stored of a video, by the key of its size
+
 
 class WorkFolder:
     """Results by row index and packed shards by shard index, on disk as soon as they are recorded."""
@@ -44,11 +46,11 @@ class WorkFolder:
             properties = {
                 name: value for name, value in result.__dict__.items() if name not in ("content", "flow_content")
             }
-            line |= {**properties, "num_bytes": len(result.content)}
-            if result.flow_content is not None:
-                line["flow_num_bytes"] = len(result.flow_content)
-            contents = [content for content in (result.content, result.flow_content) if content is not None]
-            for path, content in zip(self._list_video_paths(line), contents, strict=True):
+            line |= properties
+            contents = {"num_bytes": result.content, "flow_num_bytes": result.flow_content}
+            stored = {name: content for name, content in contents.items() if content is not None}
+            line |= {name: len(content) for name, content in stored.items()}
+            for path, content in zip(self._list_video_paths(line), stored.values(), strict=True):
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(content)
         else:
@@ -56,10 +58,12 @@ class WorkFolder:
         append_json_line(self.path / "results.jsonl", line)
         self.results[row_index] = line
 
-    def read_video(self, row_index: int) -> tuple[bytes, bytes | None]:
-        """The stored file of a video, and that of its flow if there is one."""
-        content, *flow = (path.read_bytes() for path in self._list_video_paths(self.results[row_index]))
-        return content, flow[0] if flow else None
+    def read_video(self, row_index: int) -> tuple[bytes | None, bytes | None]:
+        """The stored file of a video, and that of its flow; None for what is not stored."""
+        line = self.results[row_index]
+        contents = (path.read_bytes() for path in self._list_video_paths(line))
+        frames, flow = (next(contents) if name in line else None for name in _SUFFIXES)
+        return frames, flow
 
     def record_shard(self, shard_index: int, shard: PackedShard, row_indices: Sequence[int]) -> None:
         """Record a written shard and delete the separate copies of its videos."""
@@ -67,7 +71,7 @@ class WorkFolder:
             "shard": shard_index,
             "num_bytes": shard.num_bytes,
             "sha256": shard.sha256,
-            "offsets": [shard.offsets[row_index] for row_index in row_indices],
+            "offsets": [shard.offsets.get(row_index) for row_index in row_indices],
             "flow_offsets": [shard.flow_offsets.get(row_index) for row_index in row_indices],
         }
         append_json_line(self.path / "packed.jsonl", line)
@@ -76,7 +80,7 @@ class WorkFolder:
             for path in self._list_video_paths(self.results[row_index]):
                 path.unlink()
 
-    def iterate_locations(self, videos_per_shard: int) -> Iterator[tuple[int, int, int, int | None]]:
+    def iterate_locations(self, videos_per_shard: int) -> Iterator[tuple[int, int, int | None, int | None]]:
         """(row index, shard, offset, flow offset) of all packed videos."""
         for shard_index, line in self.packed_shards.items():
             first = shard_index * videos_per_shard
@@ -93,5 +97,5 @@ class WorkFolder:
         shutil.rmtree(self.path)
 
     def _list_video_paths(self, line: dict[str, Any]) -> list[Path]:
-        suffixes = (".mp4", ".flow.mp4") if "flow_num_bytes" in line else (".mp4",)
+        suffixes = [suffix for name, suffix in _SUFFIXES.items() if name in line]
         return [self.path / "videos" / f"{line['row']:09d}{suffix}" for suffix in suffixes]

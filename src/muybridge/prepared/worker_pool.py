@@ -100,7 +100,7 @@ def _send_job(worker: _Worker, job: tuple[int, TranscodeJob], timeout_seconds: f
 def _receive_result(worker: _Worker) -> TranscodeResult:
     try:
         result: TranscodeResult | OSError = worker.connection.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # the latter where it died in the middle of its result
         worker.process.join()
         code = worker.process.exitcode
         if code == -signal.SIGTERM:
@@ -137,6 +137,8 @@ def _run_worker(connection: Connection) -> None:
             result: TranscodeResult | OSError = transcode(job)
         except (VideoError, OSError) as error:
             result = error
+        except Exception as error:  # noqa: BLE001 - MemoryError or a fault of a library: it is this video's, and is named
+            result = VideoError("unreadable", f"the file cannot be transcoded ({type(error).__name__}: {error})")
         try:
             connection.send(result)
         except OSError:

@@ -69,7 +69,7 @@ class ScoredClipReader:
             raise VideoError("missing", "the data has no video of this name")
         times = read_segment_times(self.source, self.manifest, index)
         preprocessing = self.protocol.preprocessing
-        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[view]
+        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[view // self.protocol.num_crops]
         ticks = clip_times.ticks.reshape(preprocessing.clip_length, -1)[:, 0]
         path = self.manifest.get_path(index)
         frames = read_display_frames(self.source, path, clip_times.ticks, preprocessing)

@@ -120,12 +120,12 @@ def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> dict[s
         fold=settings.fold,
         device=settings.device,
         seed=settings.seed,
-        evaluation=replace(settings.evaluation, clips=evaluation.clips),
+        evaluation=replace(settings.evaluation, clips=evaluation.clips, clip_length=evaluation.length),
         loading=settings.loading,
         timeouts=settings.timeouts,
     )
     path = folder / "scores" / f"{evaluation.key}.parquet"
-    accuracy = evaluate_split(folder / WEIGHTS, split, path, clip_length=evaluation.length).accuracy
+    accuracy = evaluate_split(folder / WEIGHTS, split, path).accuracy
     return collect_numbers(accuracy) | {"videos": collect_video_results(read_video_scores(path)).to_json()}
 
 

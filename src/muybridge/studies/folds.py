@@ -13,7 +13,7 @@ from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.settings import NUM_OFFICIAL_FOLDS, EvaluateSettings, TrainSettings
 from muybridge.training.train import train
 
-ACCURACIES = ("clip_top1", "video_top1", "video_top5")
+_ACCURACIES = {"clip@1": "clip_top1", "video@1": "video_top1", "video@5": "video_top5"}
 COUNTS = ("fold", "num_videos", "num_failed_videos")
 
 
@@ -21,7 +21,8 @@ COUNTS = ("fold", "num_videos", "num_failed_videos")
 class FoldsResult:
     """The figures of each fold over its test videos, their mean and their standard deviation.
 
-    Accuracies are in percent of all test videos; figures of another task than single_label are those of its metrics.
+    Accuracies are in percent of all test videos, and so is `majority`: that of always predicting the most frequent class.
+    Figures of another task than single_label are those of its metrics.
     """
 
     folds: list[dict[str, float]]
@@ -87,4 +88,5 @@ def _train_and_test(settings: TrainSettings) -> dict[str, float]:
 def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
     if isinstance(metrics, TaskMetrics):
         return metrics.figures
-    return {name: 100 * getattr(metrics, name).of_all.share for name in ACCURACIES}
+    accuracies = {_ACCURACIES[name]: 100 * rates.of_all.share for name, rates in metrics.figures}
+    return {**accuracies, "majority": 100 * metrics.baseline.majority.share}

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from muybridge.settings import (
-    ClipSettings,
-    EvaluationSettings,
-    LoadingSettings,
-    NetworkSettings,
-    TrainingSettings,
-    TrainSettings,
-)
+from muybridge.settings import ClipSettings, EvaluationSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings
+from muybridge.training_settings import TrainingSettings
 
 STUDY_DEPTHS = (10, 18)  # the second where a study compares two depths, as the paper does 18 and 34
 # Clips a video in evaluations. 32 frames minus a clip of 4, 8, ... frames is a multiple of 4: clips are placed symmetrically.

@@ -13,13 +13,12 @@ import ipaddress
 import json
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from muybridge.studio.config import StudioConfig
 
 OPEN_PATHS = ("/api/health",)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -35,14 +34,24 @@ _SECURITY_HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class AccessRules:
+    """Who is let in: those with the token, under a name of this machine or one of `allowed_hosts`."""
+
+    token: str = field(repr=False)
+    host: str
+    port: int
+    allowed_hosts: tuple[str, ...] = ()
+
+
 class AccessControl:
     """The middleware."""
 
-    def __init__(self, app: ASGIApp, config: StudioConfig) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self.app = app
-        self.config = config
-        self.cookie_name = f"muybridge_studio_{config.port}"  # cookies do not distinguish ports
-        names = ("localhost", socket.gethostname(), config.host, *config.allowed_hosts)
+        self.rules = rules
+        self.cookie_name = f"muybridge_studio_{rules.port}"  # cookies do not distinguish ports
+        names = ("localhost", socket.gethostname(), rules.host, *rules.allowed_hosts)
         self.host_names = frozenset(name.strip("[]").lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,12 +62,12 @@ class AccessControl:
         headers = Headers(scope=scope)
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if refusal := self._find_refusal(scope, headers):
-            await _refuse(scope, receive, send, *refusal)
+            await refuse_request(scope, receive, send, *refusal)
         elif scope["path"] == "/" and self._is_token(query.get("token", [""])[0]):
             await self._set_cookie(scope, send)
         elif scope["path"] not in OPEN_PATHS and not self._has_token(headers):
-            sentence = "this server needs its token; open the address that `muybridge studio` printed"
-            await _refuse(scope, receive, send, 401, sentence)
+            sentence = "this server needs its token; open the address that it printed when it was started"
+            await refuse_request(scope, receive, send, 401, sentence)
         else:
             await self.app(scope, receive, _add_headers(send))
 
@@ -89,11 +98,11 @@ class AccessControl:
         return self._is_token(cookies.get(self.cookie_name, ""))
 
     def _is_token(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self.config.token.encode())
+        return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self.rules.token.encode())
 
     async def _set_cookie(self, scope: Scope, send: Send) -> None:
         secure = "; Secure" if scope.get("scheme") == "https" else ""
-        cookie = f"{self.cookie_name}={self.config.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+        cookie = f"{self.cookie_name}={self.rules.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         send = _add_headers(send)
         await send({"type": "http.response.start", "status": 303, "headers": headers})
@@ -126,13 +135,16 @@ def _add_headers(send: Send) -> Send:
     return send_with_headers
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+async def refuse_request(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+    """Answer with an error. The body of the request is not read: its connection is closed."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": sentence[:100]})
         return
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if "content-length" in Headers(scope=scope) or "transfer-encoding" in Headers(scope=scope):
+        headers.append((b"connection", b"close"))
     send = _add_headers(send)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -13,9 +13,9 @@ from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.parsing import read_json_object
 from muybridge.studio.child_pool import limit_memory
+from muybridge.studio.job_command import run_command
 from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE, RESULTS_FILE
 from muybridge.studio.recognition import predict_file
-from muybridge.terminal import print_line
 
 
 def _run_batch(folder: Path) -> int:
@@ -35,14 +35,5 @@ def _run_batch(folder: Path) -> int:
     return 1 if num_failed == len(files) else 3 if num_failed else 0
 
 
-def _main(folder: Path) -> int:
-    """One sentence about what went wrong, for the last line of the job's output."""
-    try:
-        return _run_batch(folder)
-    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
-        print_line(f"muybridge: {' '.join(str(error).split()) or 'the memory is not enough'}", error=True)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1])))
+    sys.exit(run_command(_run_batch, Path(sys.argv[1])))

@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
@@ -154,4 +155,7 @@ def _run_child(connection: Connection, memory_bytes: int) -> None:
             answer = False, error
         except MemoryError:
             answer = False, VideoError("unreadable", f"it needs more than {memory_bytes / 2**30:.1f} GiB of memory")
-        connection.send(answer)
+        except Exception as error:  # noqa: BLE001 - a fault of a library, named in the answer
+            answer = False, VideoError("unreadable", f"it cannot be read ({type(error).__name__}: {error})")
+        with suppress(OSError):  # the parent has ended
+            connection.send(answer)

@@ -5,7 +5,6 @@ Input: an absolute path. Output: plain records. The index of a video's frames is
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -13,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from muybridge.records import VideoError, YuvClip
+from muybridge.studio.jpeg import encode_jpeg
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
+from muybridge.text import format_count
 from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
 from muybridge.video.planes import read_orientation
 
-_JPEG_QUALITY = 85
 _BLOCK_FRAMES = 8  # decoded at once
 _MAX_BLOCK_PIXELS = 1 << 20  # of a frame: 13 MB a block
 _MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -30,15 +29,6 @@ _MP4_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 _8_BIT = ("yuv420p",)
 _PLAYABLE_IN_MP4 = {"h264": ("yuv420p", "yuvj420p"), "vp9": _8_BIT, "av1": _8_BIT, "libdav1d": _8_BIT}
 _PLAYABLE_IN_WEBM = dict.fromkeys(("vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d"), _8_BIT)
-# Y, Cb, Cr -> RGB for limited range, offsets (16, 128, 128) subtracted.
-_RGB_MATRICES = {
-    "bt601": ((1.164384, 0.0, 1.596027), (1.164384, -0.391762, -0.812968), (1.164384, 2.017232, 0.0)),
-    "bt709": ((1.164384, 0.0, 1.792741), (1.164384, -0.213249, -0.532909), (1.164384, 2.112402, 0.0)),
-}
-_FULL_RANGE_MATRICES = {
-    "bt601": ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0)),
-    "bt709": ((1.0, 0.0, 1.5748), (1.0, -0.187324, -0.468124), (1.0, 1.8556, 0.0)),
-}
 
 
 def examine_video(path: str) -> VideoProperties:
@@ -73,11 +63,11 @@ def render_frame(path: str, index: int | None, seconds: float | None, max_width:
         # Half a microsecond: times in requests are rounded to microseconds.
         index = max(0, int(np.searchsorted(frame_seconds, (seconds or 0.0) + 5e-7, side="right")) - 1)
     if not 0 <= index < len(frame_seconds):
-        raise ValueError(f"there is no frame {index}; the video has {len(frame_seconds)} frames, counted from 0")
-    target = io.BytesIO()
-    rgb = _convert_to_rgb(*_read_frame(path, index, max_width))
-    Image.fromarray(rgb).save(target, format="JPEG", quality=_JPEG_QUALITY)
-    return RenderedFrame(target.getvalue(), index, float(frame_seconds[index]))
+        raise ValueError(
+            f"there is no frame {index}; the video has {format_count(len(frame_seconds), 'frame')}, counted from 0"
+        )
+    clip, position = _read_frame(path, index, max_width)
+    return RenderedFrame(encode_jpeg(clip, index=position), index, float(frame_seconds[index]))
 
 
 def _read_frame(path: str, index: int, max_width: int) -> tuple[YuvClip, int]:
@@ -149,14 +139,3 @@ def _inspect_stream(path: str, change_time: int) -> _StreamProperties:
         elif "webm" in container.format.name and path.lower().endswith(".webm"):
             playable = _PLAYABLE_IN_WEBM
         return _StreamProperties(height, width, codec, pixel_format in playable.get(codec, ()))
-
-
-def _convert_to_rgb(clip: YuvClip, index: int) -> NDArray[np.uint8]:
-    """A frame of a clip as RGB uint8 (H, W, 3)."""
-    height, width = clip.luma_thw.shape[1:]
-    chroma = np.repeat(np.repeat(clip.chroma_cthw[:, index], 2, axis=1), 2, axis=2)[:, :height, :width]
-    planes = np.stack([clip.luma_thw[index], chroma[0], chroma[1]], axis=-1).astype(np.float32)
-    planes -= np.array((0.0 if clip.full_range else 16.0, 128.0, 128.0), np.float32)
-    matrix = (_FULL_RANGE_MATRICES if clip.full_range else _RGB_MATRICES)[clip.matrix]
-    rgb = planes @ np.array(matrix, np.float32).T
-    return np.clip(np.round(rgb), 0, 255).astype(np.uint8)

@@ -29,7 +29,7 @@ from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
 from muybridge.studio.job_runner import JOB_FILE, LOCK_FILE, OUTPUT_FILE, PROGRESS_FILE, RESULTS_FILE, STATE_FILE
 
-JobKind = Literal["train", "predict"]
+JobKind = Literal["train", "predict", "index", "neighbors"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 LIVE_STATES = ("queued", "running", "stopping")
 MAX_JOBS = 200  # of a project, so that nobody fills the disk

@@ -13,6 +13,7 @@ from typing import Any
 from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.prediction.timeline import TimelineMode, TimelineOptions
 from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.weights.address import resolve_weights_file
 from muybridge.weights.card import load_card
 from muybridge.weights.catalogue import ENTRIES
 from muybridge.weights.download import resolve_cached_path
@@ -78,6 +79,11 @@ def read_run_classes(folder: str) -> list[str]:
         if path.is_file():
             return list(load_card(path).classes)
     return []
+
+
+def find_weights_file(address: str) -> Path:
+    """The file of the weights that an address names."""
+    return Path(address) if address.endswith(".onnx") else resolve_weights_file(address)
 
 
 def _read_change_time(address: str) -> int:

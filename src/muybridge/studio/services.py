@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from muybridge.prediction.feature_index import SimilarWindow
 from muybridge.studio.child_pool import ChildPool
 from muybridge.studio.config import StudioConfig
 from muybridge.studio.errors import StudioError
@@ -32,6 +33,7 @@ class Studio:
             "muybridge.studio.examine", num_children=num_decoders, memory_bytes=config.child_bytes
         )
         self.predictors = ChildPool("muybridge.studio.recognition", num_children=1, memory_bytes=config.child_bytes)
+        self.searchers = ChildPool("muybridge.studio.similarity", num_children=1, memory_bytes=config.child_bytes)
         self.batches = JobStore(config.state_path / "batches", config.state_path / "queues")
         self._predict_slots = threading.BoundedSemaphore(_MAX_WAITING)
         self._catalogue: list[dict[str, Any]] | None = None
@@ -56,6 +58,11 @@ class Studio:
         finally:
             self._predict_slots.release()
 
+    def find_similar(self, *args: Any) -> list[SimilarWindow]:
+        """`similarity.find_similar` in a child process."""
+        matches: list[SimilarWindow] = self.searchers.call_by_name(_LOAD_SECONDS, "", "find_similar", *args)
+        return matches
+
     def read_run_classes(self, folder: Path) -> tuple[str, ...]:
         """The classes of a run folder's weights."""
         return tuple(self.predictors.call_by_name(_LOAD_SECONDS, "", "read_run_classes", str(folder)))
@@ -64,6 +71,7 @@ class Studio:
         """End the child processes."""
         self.decoders.close()
         self.predictors.close()
+        self.searchers.close()
         self.media.close()
 
     def _create_videos(self, folder: Path) -> VideoCatalogue:

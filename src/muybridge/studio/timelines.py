@@ -21,7 +21,7 @@ from pydantic import Field
 
 from muybridge.files.atomic import write_json
 from muybridge.parsing import parse_json, read_json_object
-from muybridge.prediction.timeline import Segment
+from muybridge.prediction.timeline import Segment, Window
 from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.curves import reduce_curves, select_windows
@@ -89,6 +89,16 @@ class TimelineArrays:
     ends: NDArray[np.float64]
     probabilities: NDArray[np.float32]
     gaps: tuple[int, ...] = ()
+
+    @classmethod
+    def from_windows(cls, windows: Sequence[Window], gaps: tuple[int, ...] = ()) -> TimelineArrays:
+        """The arrays of windows in order of time."""
+        return cls(
+            np.array([window.start_seconds for window in windows]),
+            np.array([window.end_seconds for window in windows]),
+            np.array([window.probabilities for window in windows], np.float32).T,
+            gaps,
+        )
 
     @property
     def centers(self) -> NDArray[np.float64]:

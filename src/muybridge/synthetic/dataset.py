@@ -17,6 +17,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from muybridge.files.lock import lock_folder
 from muybridge.randomness import make_generator
 from muybridge.synthetic.motions import MotionSettings, MotionSplit, create_video_generator
 from muybridge.synthetic.scenes import render_frames, sample_scene
@@ -38,8 +39,14 @@ def write_motion_dataset(
     """Write folder/<split>/<class>/<number>.mp4 for train, validation and test.
 
     `progress` is called with (videos written, videos in total). The folder is written as NAME.partial, replacing the rest of
-    an interrupted call, and renamed when it is complete. Raises ValueError if the folder exists and is not empty.
+    an interrupted call, and renamed when it is complete. Raises ValueError if the folder exists and is not empty, or if
+    another process is writing it.
     """
+    with lock_folder(folder.parent, name=f".{folder.name}.lock", subject=folder):
+        _write_motion_dataset(folder, settings, progress)
+
+
+def _write_motion_dataset(folder: Path, settings: MotionSettings, progress: Callable[[int, int], None] | None) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} already exists and is not an empty folder; delete it or choose another one")
     videos_per_class: dict[MotionSplit, int] = {

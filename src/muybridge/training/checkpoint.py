@@ -1,8 +1,9 @@
 """Checkpoints: weights, optimizer state and `TrainState`, in a folder that is written atomically.
 
-checkpoints/step-00001234/ contains network.safetensors, optimizer.pt and state.json, which has the SHA-256 of both and of
-itself. No pickle is executed: optimizer.pt is read with weights_only=True. Random draws need no state, since they are
-functions of the step. A damaged checkpoint is renamed, and the one before it is used.
+checkpoints/step-00001234/ contains network.safetensors, optimizer.pt and state.json, which has the SHA-256 of the others and
+of itself; in a run with training.weight_average also average.safetensors, and then it is of format 2. No pickle is executed:
+optimizer.pt is read with weights_only=True. Random draws need no state, since they are functions of the step. A damaged
+checkpoint is renamed, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 from muybridge.parsing import read_json_object
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, AVERAGE_FORMAT_VERSION = 1, 2
 WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt", "state.json"
+AVERAGE_FILE = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,23 @@ class Snapshot:
     weights: Mapping[str, Tensor]
     optimizer_state: Mapping[str, Any]
     train_state: TrainState
+    average: Mapping[str, Tensor] = field(default_factory=dict)
+    """The averaged weights of a run with training.weight_average, else empty."""
 
 
 class DamagedCheckpointError(ValueError):
     """A checkpoint that cannot be read, or that differs from what was written."""
 
 
-def take_snapshot(network: nn.Module, optimizer: torch.optim.Optimizer, train_state: TrainState) -> Snapshot:
-    """Copies weights and optimizer state to CPU memory."""
+def take_snapshot(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train_state: TrainState,
+    average: Mapping[str, Tensor] | None = None,
+) -> Snapshot:
+    """Copies weights, optimizer state and averaged weights to CPU memory."""
     weights = {name: _copy_to_cpu(tensor) for name, tensor in network.state_dict().items()}
-    return Snapshot(weights, _copy_to_cpu(optimizer.state_dict()), train_state)
+    return Snapshot(weights, _copy_to_cpu(optimizer.state_dict()), train_state, _copy_to_cpu(dict(average or {})))
 
 
 def _copy_to_cpu(value: Any) -> Any:
@@ -120,8 +129,11 @@ def _serialize(snapshot: Snapshot) -> dict[str, bytes | memoryview]:
         WEIGHTS_FILE: safetensors.torch.save(dict(snapshot.weights)),
         OPTIMIZER_FILE: optimizer_buffer.getbuffer(),
     }
+    if snapshot.average:
+        files[AVERAGE_FILE] = safetensors.torch.save(dict(snapshot.average))
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    state = {"format": FORMAT_VERSION, "progress": asdict(snapshot.train_state), "sha256": checksums}
+    format_version = AVERAGE_FORMAT_VERSION if snapshot.average else FORMAT_VERSION
+    state = {"format": format_version, "progress": asdict(snapshot.train_state), "sha256": checksums}
     return {**files, STATE_FILE: json.dumps({**state, "state_sha256": _hash_state(state)}, indent=1).encode() + b"\n"}
 
 
@@ -188,15 +200,17 @@ def read_checkpoint(path: Path) -> Snapshot:
     try:
         state: dict[str, Any] = read_json_object(path / STATE_FILE)
         format_version = state.get("format") if isinstance(state, dict) else None
-        if isinstance(format_version, int) and format_version != FORMAT_VERSION:
+        if isinstance(format_version, int) and format_version not in (FORMAT_VERSION, AVERAGE_FORMAT_VERSION):
             raise CheckpointFormatError(
                 f"the checkpoint {path} is of format {format_version}; use the version of muybridge that wrote it"
             )
         _check_intact(state.pop("state_sha256") == _hash_state(state), STATE_FILE)
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, OPTIMIZER_FILE)}
+        names = (WEIGHTS_FILE, OPTIMIZER_FILE, *([AVERAGE_FILE] if format_version == AVERAGE_FORMAT_VERSION else []))
+        files = {name: (path / name).read_bytes() for name in names}
         for name, content in files.items():
             _check_intact(hashlib.sha256(content).hexdigest() == state["sha256"][name], name)
         weights = safetensors.torch.load(files[WEIGHTS_FILE])
+        average = safetensors.torch.load(files[AVERAGE_FILE]) if AVERAGE_FILE in files else {}
         optimizer_state = torch.load(io.BytesIO(files[OPTIMIZER_FILE]), map_location="cpu", weights_only=True)
     except CheckpointFormatError:
         raise
@@ -208,7 +222,7 @@ def read_checkpoint(path: Path) -> Snapshot:
         raise DamagedCheckpointError(f"the checkpoint {path} is damaged ({cause})") from error
     if set(state["progress"]) != {field.name for field in fields(TrainState)}:
         raise ValueError(f"the checkpoint {path} is of another version of muybridge; use the version that wrote it")
-    return Snapshot(weights, optimizer_state, TrainState(**state["progress"]))
+    return Snapshot(weights, optimizer_state, TrainState(**state["progress"]), average)
 
 
 class CheckpointFormatError(ValueError):

@@ -5,10 +5,12 @@ Only rank 0 writes, and one save at a time: a second save waits for the first. A
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 import torch
+from torch import Tensor
 
 from muybridge.models.heads import Head
 from muybridge.training.checkpoint import Snapshot, TrainState, take_snapshot, write_checkpoint
@@ -44,9 +46,9 @@ class AsyncCheckpointer:
         self.wait()
         if not all(bool(tensor.isfinite().all()) for tensor in self._job.network.state_dict().values()):
             raise FloatingPointError(f"the weights are not finite after step {train_state.step}; {INSTABILITY_REMEDY}")
-        self._pending_write = self._pool.submit(
-            self._write, take_snapshot(self._job.network, self._optimizer, train_state)
-        )
+        average = self._job.weight_average.tensors if self._job.weight_average else None
+        snapshot = take_snapshot(self._job.network, self._optimizer, train_state, average)
+        self._pending_write = self._pool.submit(self._write, snapshot)
 
     def wait(self) -> None:
         """Waits until the last save is on disk, and raises its error, if any."""
@@ -62,7 +64,7 @@ class AsyncCheckpointer:
     def _write(self, snapshot: Snapshot) -> None:
         checkpoint_settings = self._job.settings.checkpoints
         # The weights first: a run killed in between writes both again, but one with its last checkpoint has no step left.
-        save_weights(self._job, "last.safetensors", snapshot)
+        save_weights(self._job, "last.safetensors", snapshot.average or snapshot.weights)
         write_checkpoint(
             self._job.folder / "checkpoints",
             snapshot,
@@ -72,14 +74,14 @@ class AsyncCheckpointer:
 
 
 def save_weights(
-    job: TrainingJob, file_name: str, snapshot: Snapshot | None = None, *, head: Head | None = None
+    job: TrainingJob, file_name: str, weights: Mapping[str, Tensor] | None = None, *, head: Head | None = None
 ) -> None:
-    """Writes the weights of a snapshot, by default the current ones, with their card into the run folder.
+    """Writes `weights`, by default the current ones, with their card into the run folder.
 
     `head` is that of the job unless given.
     """
     save(
-        job.network if snapshot is None else build_network(job.network.specification, snapshot.weights),
+        job.network if weights is None else build_network(job.network.specification, weights),
         job.folder / file_name,
         classes=job.classes,
         preprocessing=job.preprocessing,

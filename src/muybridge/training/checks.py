@@ -9,16 +9,24 @@ from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
 from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.records import Preprocessing, VideoError
-from muybridge.settings import TrainingSettings, TrainSettings
-from muybridge.text import join_names
+from muybridge.settings import TrainSettings
+from muybridge.text import format_count, join_names
 from muybridge.training.precision import check_precision
+from muybridge.training_settings import TrainingSettings
 
 NUM_VIDEOS_CHECKED = 32  # enough to notice a wrong folder or clips that fit no video, and quick on any disk
 
 
 def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Raises ValueError for what can be refused without reading the data, which may take long."""
-    build_specification(settings.model, num_classes=1)  # raises for an unknown name
+    specification = build_specification(settings.model, num_classes=1)  # raises for an unknown name
+    scored = settings.evaluation.clip_length or settings.clips.length
+    lengths = {scored, *(length for _, length, _ in settings.training.grids)} - {settings.clips.length}
+    if lengths and specification.stem is ConvolutionKind.TIME_AS_CHANNELS:
+        raise ValueError(
+            f"training.grids or evaluation.clip_length has clips of {min(lengths)} frames, but {settings.model} takes the "
+            f"{settings.clips.length} frames of a clip as channels; leave their length as it is"
+        )
     check_precision(settings.training, device)
 
 
@@ -43,12 +51,13 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
 
     One is enough: shorter videos repeat in a loop, and unreadable ones are counted during the run.
     """
-    source = open_clip_reader(manifest.root, preprocessing, manifest.time_origin).source
+    reader = open_clip_reader(manifest.root, preprocessing, manifest.time_origin)
+    manifest = reader.select_videos(manifest)
     step = max(1, len(manifest) // NUM_VIDEOS_CHECKED)
     longest, problems = 0, []
     for index in range(0, len(manifest), step):
         try:
-            times = read_segment_times(source, manifest, index)
+            times = read_segment_times(reader.source, manifest, index)
         except VideoError as error:
             problems.append(f"{manifest.get_video(index)}: {error.reason}")
             continue
@@ -58,7 +67,9 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
             num_frames = int(times.duration_seconds * preprocessing.frames_per_second)
         longest = max(longest, num_frames)
     if longest == 0:
-        raise ValueError(f"none of the {len(problems)} training videos checked can be read; the first is {problems[0]}")
+        raise ValueError(
+            f"none of {format_count(len(problems), 'training video')} checked can be read; the first is {problems[0]}"
+        )
     if longest < preprocessing.clip_span:
         raise ValueError(
             f"a clip spans {preprocessing.clip_span} frames, but the longest of the training videos checked has {longest}; "

@@ -15,7 +15,8 @@ from muybridge.kernels.convolution import set_execution
 from muybridge.kernels.precision import set_tf32
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import VideoResNet
-from muybridge.settings import TrainingSettings, TrainSettings
+from muybridge.settings import TrainSettings
+from muybridge.training_settings import TrainingSettings
 
 
 def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torch.device) -> list[str]:

@@ -21,7 +21,8 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
-from muybridge.settings import TrainingSettings, TrainSettings
+from muybridge.settings import TrainSettings
+from muybridge.training.augment import WeightAverage
 from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
@@ -29,6 +30,7 @@ from muybridge.training.open_run import OpenedRun, compare_execution, open_run, 
 from muybridge.training.precision import resolve_precision
 from muybridge.training.schedule import Schedule, build_schedule
 from muybridge.training.tasks import TaskLoss, describe_imbalance, make_head, make_task_loss
+from muybridge.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TrainingJob:
     notes: tuple[str, ...]
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
     task_loss: TaskLoss = field(default_factory=lambda: TaskLoss(TrainingSettings(), None, None))
+    weight_average: WeightAverage | None = None
 
     @property
     def head(self) -> Head | None:
@@ -127,7 +130,14 @@ def prepare_job(
         ),
         process_group=process_group,
         task_loss=make_task_loss(settings.training, head, train),
+        weight_average=_set_up_augmentation(network, settings.training),
     )
+
+
+def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> WeightAverage | None:
+    """Sets the network's dropout. Returns the average of its weights where the run keeps one."""
+    network.dropout = training.dropout
+    return WeightAverage(network, training.weight_average) if training.weight_average else None
 
 
 def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:

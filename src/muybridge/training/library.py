@@ -23,12 +23,12 @@ from muybridge.settings import (
     NetworkSettings,
     RecipeName,
     TimeoutSettings,
-    TrainingSettings,
     TrainSettings,
 )
 from muybridge.training import train as training
 from muybridge.training.events import TrainingEvent
 from muybridge.training.given_settings import GivenSettings
+from muybridge.training_settings import TrainingSettings
 
 _GROUPS: dict[str, type[Any]] = {
     "network": NetworkSettings,

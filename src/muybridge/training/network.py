@@ -13,6 +13,7 @@ from muybridge.models.family import Specification, build_specification, change_s
 from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
+from muybridge.text import format_count, join_names
 from muybridge.weights.address import download_once_per_node, load_weights
 from muybridge.weights.card import Card
 from muybridge.weights.transfer import freeze, load_pretrained
@@ -94,10 +95,10 @@ def _load_pretrained_network(
     network = initialize_network(settings, num_outputs, source)
     class_order = _match_outputs(outputs, card)
     load_pretrained(pretrained, network, class_order)
+    if class_order is not None and isinstance(outputs, Head) and card.head and outputs.task == "regression":
+        _rescale_outputs(network, card.head, outputs, class_order)
     freeze(network, settings.training.frozen_stages)
-    noun = f"a head of {num_outputs} outputs for {outputs.task}" if isinstance(outputs, Head) else ""
-    new = f"a new {noun}" if noun else f"a new classifier of {num_outputs} classes"
-    details = [new if class_order is None else "their classifier"]
+    details = [_describe_outputs(outputs, card, is_new=class_order is None)]
     target = network.specification
     if target.input_channels != source.input_channels:
         details.append(f"a stem averaged over {source.input_channels} channels for {target.input_channels}")
@@ -110,13 +111,33 @@ def _load_pretrained_network(
     return network, f"starting from {address} ({card.source}) with {', '.join(details)}"
 
 
-def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | None:
-    """The row of the card's classifier for each output; None where it is new: for other classes or another task.
+def _describe_outputs(outputs: Sequence[str] | Head, card: Card, *, is_new: bool) -> str:
+    """What became of the last layer, as the end of a sentence."""
+    if not isinstance(outputs, Head):
+        return f"a new classifier of {format_count(len(outputs), 'class')}" if is_new else "their classifier"
+    if is_new:
+        theirs = f" ({join_names(outputs.outputs)}; theirs is for {join_names(card.head.outputs)})" if card.head else ""
+        return f"a new head of {format_count(len(outputs.outputs), 'output')} for {outputs.task}{theirs}"
+    scaled = ", scaled to the mean and deviation of these targets" if outputs.task == "regression" else ""
+    return f"their head for {outputs.task} ({join_names(outputs.outputs)}){scaled}"
 
-    The head of a regression is new, since its outputs are relative to the mean and deviation of the targets of its data.
+
+def _rescale_outputs(network: VideoResNet, source: Head, target: Head, order: Sequence[int]) -> None:
+    """Changes the last layer, in place, so that the values in the unit of the target stay the same."""
+    mean, std = (torch.tensor(values or ())[list(order)] for values in (source.target_mean, source.target_std))
+    new_mean, new_std = (torch.tensor(values or ()) for values in (target.target_mean, target.target_std))
+    with torch.no_grad():
+        network.fc.weight.mul_((std / new_std)[:, None])
+        network.fc.bias.mul_(std / new_std).add_((mean - new_mean) / new_std)
+
+
+def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | None:
+    """The row of the card's classifier for each output; None where it is new: for other classes, targets or another task.
+
+    Targets in other units are other targets.
     """
     task = outputs.task if isinstance(outputs, Head) else "single_label"
-    if task != card.task or task == "regression":
+    if task != card.task:
         return None
     names, source_names = (
         (outputs.outputs, card.head.outputs) if isinstance(outputs, Head) and card.head else (outputs, card.classes)
@@ -125,6 +146,10 @@ def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | Non
     if task == "ordinal":  # its boundaries have an order
         return list(range(len(names))) if names == source_names else None
     try:
-        return match_classes(names, source_names)
+        order = match_classes(names, source_names)
     except ValueError:
         return None
+    if isinstance(outputs, Head) and card.head:
+        units = [(outputs.get_unit(index), card.head.get_unit(source)) for index, source in enumerate(order)]
+        return order if all(one == other for one, other in units if one and other) else None
+    return order

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from muybridge.models.network import PARTS
-from muybridge.settings import TrainingSettings
+from muybridge.training_settings import TrainingSettings
 
 
 def build_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:

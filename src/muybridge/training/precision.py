@@ -21,7 +21,8 @@ from muybridge.kernels.precision import (
     list_cudnn_warnings,
 )
 from muybridge.models.network import VideoResNet
-from muybridge.settings import TrainingSettings, TrainSettings
+from muybridge.settings import TrainSettings
+from muybridge.training_settings import TrainingSettings
 
 # bf16 keeps 8 bits: the direction of a gradient changes by a few degrees, with a wrong kernel by far more.
 _MIN_COSINE = 0.9

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from muybridge.settings import TrainingSettings
+from muybridge.training_settings import TrainingSettings
 
 BASE_BATCH_SIZE = 32  # the paper's rate is for 32 clips, the batch of one GPU; it scales linearly with the global batch
 CLIPS_PER_VIDEO_PER_EPOCH = 4  # the paper's epoch is 1M clips over Kinetics' 240k training videos

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.loading.datasets import Failure, TrainingBatch
+from muybridge.training.augment import Pass, mix_clips, reverse_batch, seed_dropout, shrink_clips
 from muybridge.training.data_parallel import no_sync_if
 from muybridge.training.execution import move_to_device
 from muybridge.training.job import TrainingJob
@@ -66,11 +67,17 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     loss_sum, num_right = torch.zeros((), device=job.device), torch.zeros((), device=job.device)
     for index, micro_batch in enumerate(micro_batches):
         with no_sync_if(model, index + 1 < len(micro_batches)):
-            clips = _prepare_clips(job, micro_batch)
+            this_pass = Pass(job.settings.seed, step, index, step / job.schedule.num_own_steps)
+            clips = shrink_clips(_prepare_clips(job, micro_batch), training, this_pass.progress)
+            clips, own_share = mix_clips(clips, training, this_pass)
             micro_batch = move_to_device(micro_batch, job.device)
+            if training.dropout:
+                seed_dropout(this_pass, job.process_group.rank.rank)
             with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 logits: Tensor = model(clips)
             loss = job.task_loss(logits.float(), micro_batch)
+            if own_share < 1:
+                loss = own_share * loss + (1 - own_share) * job.task_loss(logits.float(), reverse_batch(micro_batch))
             torch.autograd.backward(loss)
         loss_sum += loss.detach()
         if training.task == "single_label":
@@ -87,6 +94,8 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
         if training.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(job.network.parameters(), training.max_gradient_norm)
         context.optimizer.step()
+        if job.weight_average is not None:
+            job.weight_average.update(step)
         return result
     context.optimizer.zero_grad(set_to_none=True)
     if not may_skip:

@@ -29,6 +29,7 @@ class StepBatches(Iterator[list[TrainingBatch]]):
             seed=settings.seed,
             task=settings.training.task,
             balanced=settings.training.draws == "balanced",
+            augmentation=settings.training,
         )
         self.sampler = TrainingBatchSampler(
             first_step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def make_workload(job: TrainingJob) -> Workload:
         job.schedule.num_steps,
         job.schedule.global_batch,
         max(1, round(interval_steps)) if interval_steps > 0 else 0,
-        len(job.validation_manifest) * job.settings.evaluation.clips,
+        len(job.validation_manifest) * job.settings.evaluation.num_views,
     )
 
 
@@ -50,6 +51,16 @@ def validate(
     A stop request ends it between two batches; it is repeated when the run is resumed.
     """
     guard.start_phase(VALIDATION, train_state)
+    with job.weight_average.applied() if job.weight_average else nullcontext():
+        train_state, metrics = _validate_weights(job, train_state, guard, metrics_log, console)
+    guard.end_phase()
+    return replace(train_state, validated_step=train_state.step), metrics
+
+
+def _validate_weights(
+    job: TrainingJob, train_state: TrainState, guard: RunGuard, metrics_log: MetricsLog, console: Console
+) -> tuple[TrainState, Accuracy | TaskMetrics]:
+    """Scores the validation videos with the weights of the network as they are."""
     job.process_group.broadcast_buffers(job.network)  # without synchronized batch norm every rank has its own
     # On a GPU as the run is trained, so that validation is as fast; on a CPU in fp32, by kernels that are faster than bf16.
     in_bf16 = job.settings.training.precision == "bf16" and job.device.type == "cuda"
@@ -58,7 +69,7 @@ def validate(
         manifest=job.validation_manifest,
         split="validation",
         fold=job.settings.fold,
-        preprocessing=job.preprocessing,
+        preprocessing=job.settings.evaluation.adapt_preprocessing(job.preprocessing),
         model_sha256=compute_tensors_sha256(job.network.state_dict()),
         evaluation=job.settings.evaluation,
         loading=job.settings.loading,
@@ -81,8 +92,7 @@ def validate(
         if job.process_group.is_rank0:
             save_weights(job, "best.safetensors", head=_tune_head(job.head, path))
         train_state = replace(train_state, best_accuracy=score, best_step=train_state.step)
-    guard.end_phase()
-    return replace(train_state, validated_step=train_state.step), metrics
+    return train_state, metrics
 
 
 def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:

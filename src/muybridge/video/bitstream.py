@@ -85,9 +85,8 @@ class BitstreamParser:
                 own[kind, self._note_h264_parameters(unit)] = unit
             elif kind == _H264_SEI:
                 messages = list(_iterate_sei_messages(unit))
-                is_entry |= any(
-                    kind == _SEI_RECOVERY_POINT and _BitReader(payload[:8]).read_ue() == 0 for kind, payload in messages
-                )
+                # The first bit is the code of 0: no frames are to be recovered.
+                is_entry |= any(kind == _SEI_RECOVERY_POINT and payload[:1] >= b"\x80" for kind, payload in messages)
                 if self._num_packets == 1 and any(kind == _SEI_USER_DATA for kind, _ in messages):
                     own[_H264_SEI, 0] = unit
             elif kind in (_H264_SLICE, 2, _H264_IDR):

@@ -22,7 +22,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 from muybridge.video.containers import decode_frames, open_video_stream
 from muybridge.video.frame_index import FrameIndex, demux_indexed_packets, index_frames
 from muybridge.video.planes import YuvClipBuilder, read_orientation
@@ -56,13 +56,14 @@ class _DecodedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """Metadata of a video file; height and width are those of the upright picture, in pixels."""
+    """Metadata of a video; height and width are those of the upright picture, in pixels. Without frames only flow is stored."""
 
     num_frames: int
     duration_seconds: float
     frames_per_second: float
     height: int
     width: int
+    has_frames: bool = True
 
 
 class VideoFiles:
@@ -134,7 +135,9 @@ class VideoFiles:
                 damaged_ticks.append(tick)
         if damaged_ticks:
             seconds = index.times.to_seconds(damaged_ticks[0])
-            reason = f"{len(damaged_ticks)} of {len(ticks)} frames are damaged, the first at {seconds:.2f} s"
+            reason = (
+                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} damaged, the first at {seconds:.2f} s"
+            )
             if len(damaged_ticks) > _MAX_DAMAGED_SHARE * len(ticks):
                 raise VideoError("unreadable", f"the file is damaged: {reason}")
             _logger.warning("note: %s: %s", sanitize_text(video), reason)
@@ -222,14 +225,11 @@ def _decode_at_ticks(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> 
 
 
 def _decode_in_order(path: str, index: FrameIndex, ticks: NDArray[np.int64]) -> Iterator[_DecodedFrame]:
-    """As `_decode_at_ticks`; if the stamps turn out not to increase, the remaining frames are found by counting."""
-    num_decoded = 0
+    """As `_decode_at_ticks`. Frames before stamps that do not increase were the wrong ones, and may be in use: a VideoError."""
     try:
-        for frame in _decode_at_ticks(path, index, ticks):
-            yield frame
-            num_decoded += 1
-    except _NonMonotonicStampsError:
-        yield from _decode_by_count(path, index, ticks[num_decoded:])
+        yield from _decode_at_ticks(path, index, ticks)
+    except _NonMonotonicStampsError as error:
+        raise VideoError("unreadable", "its time stamps are not those at which its frames are shown") from error
 
 
 def _decode_by_stamp(path: str, index: FrameIndex, stamps: NDArray[np.int64]) -> Iterator[_DecodedFrame]:
@@ -369,4 +369,4 @@ def _mark_damage(frames: Iterator[av.VideoFrame]) -> Iterator[_DecodedFrame]:
 
 
 def _make_truncated_error(index: FrameIndex, num_decoded: int) -> VideoError:
-    return VideoError("truncated", f"the file ends after {num_decoded} of {len(index.times)} frames")
+    return VideoError("truncated", f"the file ends after {num_decoded} of {format_count(len(index.times), 'frame')}")

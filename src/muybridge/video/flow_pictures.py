@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.records import VideoError
+from muybridge.text import format_count
 from muybridge.video.flow_fields import FlowCache, FlowField, chain_flows
 from muybridge.video.pictures import FLOW_NAME, StoredPictures, read_stored_picture
 
@@ -30,12 +31,18 @@ class FlowPictures:
     pairs: Sequence[tuple[str, str]]
     stored: StoredPictures
 
+    def read_size(self) -> tuple[int, int]:
+        """Height and width of the first picture. Raises VideoError if it cannot be read."""
+        with read_stored_picture(self.pairs[0][0], self.stored.open_picture) as image:
+            return image.height, image.width
+
     def read_pair(self, index: int, size: tuple[int, int]) -> FlowField:
         """The flow from frame `index` to the next, scaled to `size` (height, width). Raises VideoError if there is none."""
         if index >= len(self.pairs):
             raise VideoError(
                 "unreadable",
-                f"the {self.stored.kind} holds flow for {len(self.pairs)} steps, but that after frame {index} was requested",
+                f"the {self.stored.kind} holds flow for {format_count(len(self.pairs), 'step')}, but "
+                f"that after frame {index} was requested",
             )
         return np.stack([self._read_channel(name, size, axis) for axis, name in enumerate(self.pairs[index])], axis=-1)
 

@@ -1,9 +1,9 @@
 """When each frame of a file is shown, and where decoding may start.
 
 Input: a path. Output: a `FrameIndex`. Stored presentation stamps are used if they can be right, and so are decoding stamps if
-the codec never reorders frames. AVI with B-frames, MPEG programme streams, bare elementary streams, and files whose clock
-steps back have none that tell one frame from another, so their frames are found by decoding and counting: slow, but
-FFmpeg's guesses there are off by whole frames.
+the codec never reorders frames. AVI with B-frames, MPEG programme streams, bare elementary streams, files whose clock steps
+back and files with decoding stamps in place of presentation stamps have none that tell one frame from another, so their frames
+are found by decoding and counting: slow, but FFmpeg's guesses there are off by whole frames.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from muybridge.limits import VIDEO_BYTES, raise_if_system_is_short
 from muybridge.memory import bounded_memory, is_reader_process
 from muybridge.records import FrameTimes, VideoError
+from muybridge.text import format_count
 from muybridge.video.bitstream import BitstreamParser
 from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
 from muybridge.video.stamps import MAX_FRAME_SECONDS, has_step_back, interpolate_stamps, join_stamps
@@ -54,6 +55,11 @@ class _Stream:
     tick_seconds: Fraction
     frame_step: int  # ticks per frame by the frame rate of the codec or of the container
     sound_start_seconds: float | None
+    declares_reordering: bool  # its H.264 or HEVC parameters say that frames are shown in another order than stored
+
+    def has_decoding_stamps_only(self) -> bool:
+        """Whether the writer stored when frames are decoded as when they are shown, as broken ones do."""
+        return self.declares_reordering and all(packet.pts == packet.dts for packet in self.packets)
 
 
 @dataclass(frozen=True)
@@ -134,13 +140,17 @@ def _index_frames(path: str) -> FrameIndex:
     notes = (stream_note,) if stream_note else ()
     num_leading = next((number for number, packet in enumerate(contents.packets) if packet.is_key), 0)
     if num_leading:
-        notes = (*notes, f"the {num_leading} packets before its first key frame cannot be decoded and are left out")
+        notes = (
+            *notes,
+            f"{format_count(num_leading, 'packet')} before its first key frame cannot be decoded: left out",
+        )
     packets = [packet for packet in contents.packets[num_leading:] if packet.is_picture]
     uses_dts = any(packet.pts is None for packet in packets) and not any(packet.may_reorder for packet in packets)
     stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
     trusted = [stamp for stamp in stamps if stamp is not None and abs(stamp) < _MAX_STAMP]
     shown = [stamp for stamp, packet in zip(stamps, packets, strict=True) if not packet.is_hidden]
-    if len(trusted) == len(stamps) and len(shown) == len(set(shown)) and not _steps_back(packets, trusted):
+    is_trusted = len(trusted) == len(stamps) and len(shown) == len(set(shown)) and not _steps_back(packets, trusted)
+    if is_trusted and not contents.has_decoding_stamps_only():
         index = _index_by_stamps(contents, packets, np.array(trusted, np.int64), uses_dts, num_leading)
     else:
         index = _index_by_decoding(path, contents, packets, num_leading)
@@ -188,7 +198,8 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
         if num_frames < stream.frames:
             raise VideoError("truncated", f"the file ends after {num_frames} of {stream.frames} frames")
     known_starts = [start for start in sound_starts if start is not None]
-    return _Stream(stream.index, packets, stream.time_base, frame_step, min(known_starts, default=None))
+    reorders = stream.codec_context.name in ("h264", "hevc") and stream.codec_context.has_b_frames
+    return _Stream(stream.index, packets, stream.time_base, frame_step, min(known_starts, default=None), reorders)
 
 
 class _PacketParser:
@@ -224,7 +235,9 @@ def _check_frame_table(stream: av.VideoStream, num_packets: int, is_cut: bool) -
     """MP4 lists every frame; other containers list key frames, or none."""
     num_listed = len(stream.index_entries)
     if num_packets < num_listed:
-        raise VideoError("truncated", f"the file ends after {num_packets - is_cut} of {num_listed} frames")
+        raise VideoError(
+            "truncated", f"the file ends after {num_packets - is_cut} of {format_count(num_listed, 'frame')}"
+        )
     if is_cut:
         raise VideoError("truncated", f"the file ends in the middle of frame {num_packets}")
 

@@ -33,11 +33,15 @@ _RECEIVERS = {"srt": ": `srt-live-transmit srt://HOST:PORT file://con | muybridg
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """One scaled frame: seconds by the stream's own clock, and when it had been decoded, in seconds of `time.monotonic`."""
+    """One scaled frame: seconds by the stream's own clock, and when it had been decoded, in seconds of `time.monotonic`.
+
+    `aspect` is the width of the frame over its height before it was scaled.
+    """
 
     planes: YuvClip
     seconds: float
     arrival: float
+    aspect: float
 
 
 @dataclass
@@ -53,6 +57,15 @@ def is_live_address(address: str) -> bool:
         return True
     path = Path(address)
     return path.exists() and (S_ISFIFO(path.stat().st_mode) or S_ISCHR(path.stat().st_mode))
+
+
+def hide_credentials(address: str) -> str:
+    """An address as it may be shown to others: without the name, password and parameters that a camera may want."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def read_live_frames(address: str, *, scale_height: int, scale_width: int, damage: DamageCount) -> Iterator[LiveFrame]:
@@ -75,7 +88,8 @@ def read_live_frames(address: str, *, scale_height: int, scale_width: int, damag
                 continue
             builder = YuvClipBuilder(1, scale_height, scale_width)
             builder.write_frame(0, frame)
-            yield LiveFrame(builder.build_clip(np.zeros(1, np.int64)), float(frame.time), time.monotonic())
+            planes = builder.build_clip(np.zeros(1, np.int64))
+            yield LiveFrame(planes, float(frame.time), time.monotonic(), frame.width / frame.height)
 
 
 def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | None]:

@@ -129,11 +129,13 @@ def set_source_rate(times: FrameTimes, frames_per_second: float | None) -> Frame
 def probe_media(path: str | Path, frames_per_second: float | None = None) -> VideoMetadata:
     """Length, rate and size of any video; `frames_per_second` is used where nothing else gives the rate.
 
-    Raises VideoError as `MediaFiles`.
+    Where only its flow is stored, the size is that of the flow. Raises VideoError as `MediaFiles`.
     """
     if not is_stored_frames(path):
         return probe(path)
     sequence = open_pictures(path)
     times = set_source_rate(sequence.times, frames_per_second)
-    height, width = next(sequence.read_pictures([0])).shape[:2]
-    return VideoMetadata(len(times), times.duration_seconds, len(times) / times.duration_seconds, height, width)
+    flow = None if sequence.has_frames else open_flow_pictures(Path(path))
+    height, width = flow.read_size() if flow else next(sequence.read_pictures([0])).shape[:2]
+    rate = len(times) / times.duration_seconds
+    return VideoMetadata(len(times), times.duration_seconds, rate, height, width, sequence.has_frames)

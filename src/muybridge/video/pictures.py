@@ -31,6 +31,7 @@ from PIL import Image, ImageOps
 
 from muybridge.limits import raise_if_system_is_short
 from muybridge.records import FrameTimes, VideoError
+from muybridge.text import format_count
 
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
@@ -57,10 +58,12 @@ class PictureSequence:
     """The frames of a video. `read_pictures` reads the frames of these indices, in their order, as uint8 (H, W, 3).
 
     It raises VideoError where a frame cannot be read. `has_assumed_rate` of the times is set where nothing gives their rate.
+    Without frames only the flow from one to the next is stored.
     """
 
     times: FrameTimes
     read_pictures: Callable[[Sequence[int]], Iterator[Picture]]
+    has_frames: bool = True
 
 
 def is_picture_name(name: str) -> bool:
@@ -270,7 +273,10 @@ def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
     if not pictures:
         raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
     if others:
-        reason = f"the {kind} holds {len(pictures)} pictures and {len(others)} other files, such as {others[0]}"
+        reason = (
+            f"the {kind} holds {format_count(len(pictures), 'picture')} and "
+            f"{format_count(len(others), 'other file')}, such as {others[0]}"
+        )
         raise VideoError("unreadable", f"{reason}; keep the frames of one video by themselves")
 
     def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
@@ -290,7 +296,7 @@ def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
             f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
         )
 
-    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse)
+    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse, has_frames=False)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from muybridge.text import format_count
+
 _HEAD_BYTES, _TAIL_BYTES = 1 << 16, 1 << 18
 _EBML_SEGMENT, _EBML_INFO = 0x18538067, 0x1549A966
 _EBML_DURATION, _EBML_TIMESTAMP_SCALE, _EBML_CLUSTER = 0x4489, 0x2AD7B1, 0x1F43B675
@@ -86,10 +88,12 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
     file.seek(tail_start)
     tail = file.read(_TAIL_BYTES)
     position = tail.find(b"\0\0\1\xba")
-    while 0 <= position <= len(tail) - 6 and tail[position : position + 3] == b"\0\0\1":
+    while 0 <= position <= len(tail) - 4 and tail[position : position + 3] == b"\0\0\1":
         code = tail[position + 3]
         if code == _PS_END:
             return None
+        if position > len(tail) - 6:
+            break
         if code == _PS_PACK:
             size = (
                 14 + (tail[position + 13] & 7 if position + 13 < len(tail) else 0)
@@ -104,14 +108,14 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
     if position > len(tail) or (
         position >= 0 and 0 < len(tail) - position < 6 and b"\0\0\1".startswith(tail[position:][:3])
     ):
-        return f"the last packet of the file lacks {max(1, position - len(tail))} bytes"
+        return f"the last packet of the file lacks {format_count(max(1, position - len(tail)), 'byte')}"
     return None
 
 
 def _check_asf(file: BinaryIO, num_bytes: int) -> str | None:
     head = file.read(_HEAD_BYTES)
     at = head.find(_ASF_FILE_PROPERTIES)
-    if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
+    if at < 0 or len(head) < at + 92 or head[at + 88] & _ASF_BROADCAST:
         return None
     return _describe_overrun("file", 0, int.from_bytes(head[at + 40 : at + 48], "little"), num_bytes)
 
@@ -155,7 +159,7 @@ def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
         if size < 8:
             return None
         if is_fragmented and kind in (b"moof", b"mdat") and position + size > num_bytes:
-            return f"the last fragment of the file lacks {position + size - num_bytes:,} bytes"
+            return f"the last fragment of the file lacks {format_count(position + size - num_bytes, 'byte')}"
         position += size
     return None
 
@@ -226,7 +230,7 @@ def _read_matroska_seconds(head: bytes) -> float | None:
 
 def _read_asf_seconds(head: bytes) -> float | None:
     at = head.find(_ASF_FILE_PROPERTIES)
-    if at < 0 or len(head) < at + 92 or int.from_bytes(head[at + 88 : at + 92], "little") & _ASF_BROADCAST:
+    if at < 0 or len(head) < at + 92 or head[at + 88] & _ASF_BROADCAST:
         return None
     play, _, preroll = struct.unpack("<3Q", head[at + 64 : at + 88])
     return max(0.0, float(play) / 1e7 - float(preroll) / 1e3)

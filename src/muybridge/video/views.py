@@ -8,7 +8,7 @@ Training and evaluation views are two functions, not a flag: a forgotten flag mu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -34,6 +34,41 @@ class View:
     mirror: bool
     matrix: ColorMatrix
     full_range: bool
+    jitter: Jitter | None = None
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How training varies the colours of a clip: brightness is added, as a share of white; the others multiply."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def make_matrix(self) -> NDArray[np.float64]:
+        """The matrix (4, 4) from (Y, Cb, Cr, 1) to the same planes of a varied clip; contrast is about medium grey."""
+        luma_offset = 128 * (1 - self.contrast) + 255 * self.brightness
+        chroma_gain = self.contrast * self.saturation
+        chroma_offset = 128 * (1 - chroma_gain)
+        return np.array(
+            [
+                [self.contrast, 0, 0, luma_offset],
+                [0, chroma_gain, 0, chroma_offset],
+                [0, 0, chroma_gain, chroma_offset],
+                [0, 0, 0, 1],
+            ]
+        )
+
+
+def jitter_view(view: AnyView, strength: float, generator: np.random.Generator) -> AnyView:
+    """The view with random colours: brightness, contrast and saturation within +-`strength` of their own. Flow stays as it is.
+
+    The colour conversion applies them (`collate_views`), so they cost nothing a pixel.
+    """
+    if isinstance(view, FlowView):
+        return view
+    brightness, contrast, saturation = generator.uniform(-strength, strength, 3)
+    return replace(view, jitter=Jitter(float(brightness), 1 + float(contrast), 1 + float(saturation)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +96,17 @@ def compute_center_corner(size: tuple[int, int], crop: int) -> tuple[int, int]:
     return (height - crop) // 2, (width - crop) // 2
 
 
+def list_crop_corners(size: tuple[int, int], crop: int, num_crops: int) -> list[tuple[int, int]]:
+    """The corners of one centre crop, or of three along the longer side of frames of `size` (height, width)."""
+    center_top, center_left = compute_center_corner(size, crop)
+    if num_crops == 1:
+        return [(center_top, center_left)]
+    height, width = size
+    if width >= height:
+        return [(center_top, left) for left in (0, center_left, width - crop)]
+    return [(top, center_left) for top in (0, center_top, height - crop)]
+
+
 def crop_flow(fields_thwc: NDArray[np.float32], corner: tuple[int, int], crop: int, *, mirror: bool) -> FlowView:
     """The crop at `corner` (top, left) of flow (T, H, W, 2) of whole frames; mirroring also negates x."""
     top, left = corner
@@ -78,7 +124,13 @@ def make_training_view(clip: YuvClip, crop: int, *, mirror: bool, generator: np.
 
 def make_evaluation_view(clip: YuvClip, crop: int) -> View:
     """The centre crop."""
-    return _crop_clip(clip, crop, compute_center_corner(clip.luma_thw.shape[1:], crop), mirror=False)
+    return make_evaluation_views(clip, crop, 1)[0]
+
+
+def make_evaluation_views(clip: YuvClip, crop: int, num_crops: int) -> list[View]:
+    """The crops at `list_crop_corners`."""
+    corners = list_crop_corners(clip.luma_thw.shape[1:], crop, num_crops)
+    return [_crop_clip(clip, crop, corner, mirror=False) for corner in corners]
 
 
 def _crop_clip(clip: YuvClip, crop: int, corner: tuple[int, int], *, mirror: bool) -> View:
@@ -172,10 +224,15 @@ def _collate_yuv_views(views: Sequence[View]) -> ViewBatch:
     return ViewBatch(
         torch.from_numpy(np.stack([view.luma_thw for view in views])),
         torch.from_numpy(np.stack([view.chroma_cthw for view in views])),
-        torch.from_numpy(np.stack([compute_yuv_to_rgb_matrix(view.matrix, view.full_range) for view in views])),
+        torch.from_numpy(np.stack([_compute_color_matrix(view) for view in views])),
         tuple((view.top, view.left) for view in views),
         tuple(view.mirror for view in views),
     )
+
+
+def _compute_color_matrix(view: View) -> NDArray[np.float32]:
+    matrix = compute_yuv_to_rgb_matrix(view.matrix, view.full_range)
+    return matrix if view.jitter is None else (matrix @ view.jitter.make_matrix()).astype(np.float32)
 
 
 def prepare_network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:

@@ -22,6 +22,8 @@ VMZ_2018_FILE = "tutorials/models.md of facebookresearch/VMZ"
 VMZ_2019_FILE = "c2/tutorials/model_zoo.md of facebookresearch/VMZ"
 MMACTION2_FILE = "configs/recognition/r2plus1d/metafile.yml of open-mmlab/mmaction2"
 PYTORCHVIDEO_FILE = "pytorchvideo/models/hub/r2plus1d.py of facebookresearch/pytorchvideo"
+XDC_FILE = "xdc.py of HumamAlwassel/XDC"
+GDT_FILE = "README.md of facebookresearch/GDT"
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision's; its publishers name none for the weights themselves)"
 IG65M_LICENCE = "MIT (the repository's)"
@@ -42,11 +44,12 @@ class CatalogueEntry:
     published_accuracy: str  # as published, with its protocol; "" where none is given
     sha256_prefix: str | None = None  # None: the publisher gives none
     has_class_names: bool = False  # whether the order of the classes is published: Kinetics-400, alphabetical
-    num_classes: int | None = 400  # None: the publishers' files contradict each other
+    num_classes: int | None = 400  # None: the publishers' files contradict each other, or have no classifier
     frames_per_second: float | None = 15.0
     is_flow: bool = False
     scheme: NamingScheme | None = None  # of a project whose networks are not the paper's
     frame_stride: int = 1
+    mean_and_std: tuple[float, float] | None = None  # of all three colours, 0 to 1; None: the paper's or the scheme's
 
     @property
     def file_name(self) -> str:
@@ -68,7 +71,11 @@ class CatalogueEntry:
         """128x171, crop 112, at the frame rate of training (None: not published); other projects have their own."""
         if self.scheme is not None and self.scheme.preprocessing is not None:
             return replace(self.scheme.preprocessing, clip_length=self.clip_length, frame_stride=self.frame_stride)
-        return make_preprocessing(2 if self.is_flow else 3, self.clip_length, self.frames_per_second)
+        preprocessing = make_preprocessing(2 if self.is_flow else 3, self.clip_length, self.frames_per_second)
+        if self.mean_and_std is None:
+            return preprocessing
+        mean, std = self.mean_and_std
+        return replace(preprocessing, mean=(255 * mean,) * 3, std=(255 * std,) * 3)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON values."""
@@ -195,6 +202,40 @@ def _mmaction2(length: int, stride: int, date_and_hash: str, accuracy: str) -> C
     )
 
 
+def _xdc(data: str, file: str, ucf101: str, hmdb51: str) -> CatalogueEntry:
+    """A row of XDC's table: backbones without a classifier. `file` ends in the hash."""
+    return CatalogueEntry(
+        name=f"r2plus1d_18-{data}-xdc",
+        network="r2plus1d_18",
+        address=f"https://github.com/HumamAlwassel/XDC/releases/download/model_weights/r2plus1d_18_{file}.pth",
+        read_from=XDC_FILE,
+        source="ig65m",  # mid-channels and epsilon of model/r2plus1d_18.py are the same
+        clip_length=16,  # and the rate: not in the repository
+        licence="MIT (the repository's)",
+        published_accuracy=f"UCF101 video@1 {ucf101}, HMDB51 {hmdb51} after fine-tuning, means of the folds",
+        sha256_prefix=file.rpartition("-")[2],
+        num_classes=None,
+        frames_per_second=None,
+    )
+
+
+def _gdt(data: str, file: str, ucf101: str, hmdb51: str) -> CatalogueEntry:
+    """A row of GDT's table: torchvision's network, without a classifier, beside one for sound."""
+    return CatalogueEntry(
+        name=f"r2plus1d_18-{data}-gdt",
+        network="r2plus1d_18",
+        address=f"https://dl.fbaipublicfiles.com/GDT/gdt_{file}.pth",
+        read_from=GDT_FILE,
+        source="torchvision",
+        clip_length=30,
+        licence="Apache-2.0 (the repository's)",
+        published_accuracy=f"UCF101 video@1 {ucf101}, HMDB51 {hmdb51} after fine-tuning",
+        num_classes=None,
+        frames_per_second=30.0,
+        mean_and_std=(0.45, 0.225),
+    )
+
+
 _PYTORCHVIDEO_R50 = CatalogueEntry(
     name="r2plus1d_50-kinetics400-pytorchvideo",
     network="r2plus1d_50",
@@ -256,6 +297,15 @@ ENTRIES: tuple[CatalogueEntry, ...] = (
     _mmaction2(8, 8, "20220812-47cfe041", "69.35/88.32"),
     _mmaction2(32, 2, "20220812-4270588c", "75.27/92.03"),
     _PYTORCHVIDEO_R50,
+
+    _xdc("ig65m_kinetics", "xdc_ig65m_kinetics-f24f6ffb", "95.5", "68.9"),
+    _xdc("ig65m_random", "xdc_ig65m_random-189d23f4", "94.6", "66.5"),
+    _xdc("audioset", "xdc_audioset-f29ffe8f", "93.0", "63.7"),
+    _xdc("kinetics400", "fs_kinetics-622bdad9", "94.2", "65.1"),
+    _xdc("imagenet", "fs_imagenet-ff446670", "84.0", "48.1"),
+    _gdt("kinetics400", "K400", "90.9", "62.3"),
+    _gdt("howto100m", "HT100M", "94.1", "67.4"),
+    _gdt("ig65m", "IG65M", "95.2", "72.8"),
 )
 # fmt: on
 

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from muybridge.bounds import ClipLength, FrameStep, NormEpsilon, check_fields
 from muybridge.files.hashing import hash_file
 from muybridge.models.family import Specification
+from muybridge.models.heads import Head
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing
 from muybridge.weights.architecture import infer_specification
-from muybridge.weights.card import NO_CLASSIFIER, Card, build_network, check_classes, save
-from muybridge.weights.naming import NamingScheme
+from muybridge.weights.card import NO_CLASSIFIER, Card, build_network, save
 from muybridge.weights.state_dict import CheckpointNetwork, read_network
+from muybridge.weights.task_heads import ImportedTask, describe_head
 from muybridge.weights.tensor_checks import check_usable
 from muybridge.weights.torch_file import LEGACY_TORCH_MAGIC
 from muybridge.weights.vmz import convert_blobs, read_blobs
@@ -51,7 +52,8 @@ class ImportOptions:
     """Properties that weights do not show. None: assumed, and listed in `ImportResult.assumptions`."""
 
     source: WeightsSource | None = None
-    classes: Sequence[str] | Path | None = None  # names in the order of the outputs, or a file with one name a line
+    classes: Sequence[str] | Path | None = None  # names of the outputs (levels of ordinal), or a file with one a line
+    task: ImportedTask = field(default_factory=ImportedTask)
     preprocessing: Preprocessing | None = None
     clip_length: ClipLength | None = None  # frames; used if no preprocessing is given
     frame_stride: FrameStep | None = None  # likewise
@@ -90,13 +92,13 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         raise ValueError(f"{file} has no classifier that class names could belong to; leave out --classes")
     try:
         spec = _resolve_specification(network, options)
-        preprocessing = options.preprocessing or _assume_preprocessing(spec, network.scheme, options)
+        preprocessing = options.preprocessing or _assume_preprocessing(spec, network, options)
+        head, classes = _resolve_head(network, options, spec.num_classes)
         card = save(
             build_network(spec, network.tensors),
             output,
-            classes=_resolve_class_names(options.classes, spec.num_classes)
-            if network.has_classifier
-            else NO_CLASSIFIER,
+            classes=classes,
+            head=head,
             preprocessing=preprocessing,
             source=options.origin or f"imported from {file.name}",
             licence=options.licence,
@@ -104,13 +106,17 @@ def import_weights(file: str | Path, output: str | Path, options: ImportOptions 
         )
     except ValueError as error:
         raise ValueError(f"{file} cannot be imported: {error}") from error
-    return ImportResult(file_format, card, tuple(_list_assumptions(card, network.scheme, options)), network.left_out)
+    return ImportResult(file_format, card, tuple(_list_assumptions(card, network, options)), network.left_out)
 
 
 def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNetwork]:
     """Read the format of a file, as a phrase, and its network. ValueError for tensors that are not weights."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
+    if file.suffix == ".pt2":
+        raise ValueError(
+            f"{file} is an exported program, which has no names of layers; give the state dict it was made of"
+        )
     with io.FileIO(file) as opened:
         head = opened.read(len(LEGACY_TORCH_MAGIC))
     if head.startswith(b"\x80") and head != LEGACY_TORCH_MAGIC:
@@ -129,6 +135,7 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
 def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -> Specification:
     """Infer the specification; epsilon is from the options, else from their source, else by names and shapes."""
     preprocessing, scheme = options.preprocessing, network.scheme
+    usual = preprocessing or _find_usual_preprocessing(network) or Preprocessing()
     if (
         options.clip_length is not None
         and preprocessing is not None
@@ -139,7 +146,7 @@ def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -
         )
     spec = infer_specification(
         {name: tuple(tensor.shape) for name, tensor in network.tensors.items()},
-        clip_length=options.clip_length or (preprocessing or scheme.preprocessing or Preprocessing()).clip_length,
+        clip_length=options.clip_length or usual.clip_length,
         stem_pool=bool(options.stem_pool),
         traits=scheme.traits,
     )
@@ -156,10 +163,15 @@ def _uses_torchvision_shapes(spec: Specification) -> bool:
     return spec.mid_channel_rule == "per_block" or spec.name in TORCHVISION_SAME_SHAPES
 
 
-def _assume_preprocessing(spec: Specification, scheme: NamingScheme, options: ImportOptions) -> Preprocessing:
-    """That of the project whose names the file has, else the paper's."""
+def _find_usual_preprocessing(network: CheckpointNetwork) -> Preprocessing | None:
+    """That of the project that trained the network, where entries or names of the file show it."""
+    return network.training.preprocessing if network.training else network.scheme.preprocessing
+
+
+def _assume_preprocessing(spec: Specification, network: CheckpointNetwork, options: ImportOptions) -> Preprocessing:
+    """That of the project whose names or entries the file has, else the paper's."""
     rate = FRAME_RATES[options.source] if options.source else None
-    usual = scheme.preprocessing if spec.input_channels == 3 else None
+    usual = _find_usual_preprocessing(network) if spec.input_channels == 3 else None
     preprocessing = usual or make_preprocessing(spec.input_channels, spec.clip_length, rate)
     stride = options.frame_stride or preprocessing.frame_stride
     return replace(preprocessing, clip_length=spec.clip_length, frame_stride=stride)
@@ -177,8 +189,19 @@ def make_preprocessing(input_channels: int, clip_length: int, frames_per_second:
             raise ValueError(f"it takes frames of {input_channels} channels, expected 3 for RGB or 2 for optical flow")
 
 
-def _list_assumptions(card: Card, scheme: NamingScheme, options: ImportOptions) -> list[str]:
-    preprocessing, spec = card.preprocessing, card.specification
+def _resolve_head(
+    network: CheckpointNetwork, options: ImportOptions, num_outputs: int
+) -> tuple[Head | None, tuple[str, ...]]:
+    """The head of another task than single_label, and the classes of the card."""
+    if not network.has_classifier:
+        if options.task.task not in (None, "single_label"):
+            raise ValueError(f"it has no outputs of the task {options.task.task}; leave out --task")
+        return None, NO_CLASSIFIER
+    return options.task.make_head(_read_class_names(options.classes), num_outputs, network.training)
+
+
+def _list_assumptions(card: Card, network: CheckpointNetwork, options: ImportOptions) -> list[str]:
+    preprocessing, spec, scheme = card.preprocessing, card.specification, network.scheme
     sentences = []
     if scheme.difference:
         sentences.append(f"the network is {scheme.owner}'s, which differs from the paper's: it has {scheme.difference}")
@@ -199,20 +222,17 @@ def _list_assumptions(card: Card, scheme: NamingScheme, options: ImportOptions) 
         )
     if card.classes == NO_CLASSIFIER:
         sentences.append("the file has no classifier: use the weights with `extract` and `train --init`")
+    elif card.head:
+        sentences.append(describe_head(card.head, network.training if options.task.task is None else None))
     elif options.classes is None:
         sentences.append(f"classes are called {card.classes[0]} to {card.classes[-1]} (name them with --classes)")
     return sentences
 
 
-def _resolve_class_names(classes: Sequence[str] | Path | None, num_classes: int) -> tuple[str, ...]:
-    """The names of a network's classes as given, from a file with one name a line, or numbered if None."""
-    if classes is None:
-        digits = max(3, len(str(num_classes - 1)))
-        return tuple(f"class_{index:0{digits}d}" for index in range(num_classes))
+def _read_class_names(classes: Sequence[str] | Path | None) -> tuple[str, ...] | None:
+    """Names as given, or from a file with one name a line."""
     if isinstance(classes, Path):
         if not classes.is_file():
             raise ValueError(f"there is no file of class names {classes}; write one name a line")
         classes = classes.read_text(encoding="utf-8").splitlines()
-    names = tuple(name.strip() for name in classes)
-    check_classes(names, num_classes)
-    return names
+    return None if classes is None else tuple(name.strip() for name in classes)

@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from muybridge.text import format_count
 from muybridge.weights.card import METADATA_KEY
 from muybridge.weights.inert_pickle import InertObject
 from muybridge.weights.naming import TORCHVISION, NamingScheme
 from muybridge.weights.network_search import FoundNetwork, describe_left_out, find_networks
 from muybridge.weights.safetensors_file import read_metadata, read_safetensors
+from muybridge.weights.task_heads import TrainedTask, recognize_training
 from muybridge.weights.tensor_checks import COUNTER, VARIANCE, check_usable, format_problems
 from muybridge.weights.torch_file import TensorStandIn, flatten_tensors, read_torch_file
 
@@ -29,7 +31,7 @@ _Source = Tensor | TensorStandIn | InertObject
 class CheckpointNetwork:
     """The network of a file: its tensors under our names, floats as float32, and what was left out, a clause each.
 
-    `scheme` says whose names the file has.
+    `scheme` says whose names the file has, `training` what its other entries say about the task, if anything.
 
     Without a classifier in the file, `fc` is one output of zeros and `has_classifier` is false.
     """
@@ -38,6 +40,7 @@ class CheckpointNetwork:
     has_classifier: bool
     left_out: tuple[str, ...] = ()
     scheme: NamingScheme = TORCHVISION
+    training: TrainedTask | None = None
 
 
 def read_network(file: Path, *, prefix: str | None = None, head: str | None = None) -> CheckpointNetwork:
@@ -47,7 +50,7 @@ def read_network(file: Path, *, prefix: str | None = None, head: str | None = No
     """
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth) or a .safetensors file")
-    sources, inert_globals = _read_sources(file)
+    sources, inert_globals, training = _read_sources(file)
     shapes = {path: source.shape for path, source in sources.items() if not isinstance(source, InertObject)}
     shapes |= {path: () for path in sources if path not in shapes}
     try:
@@ -58,7 +61,7 @@ def read_network(file: Path, *, prefix: str | None = None, head: str | None = No
     left_out = describe_left_out(list(shapes), set(network.paths.values()))
     if inert_globals:
         left_out.append(f"objects of {', '.join(inert_globals[:5])}, which were not run")
-    return CheckpointNetwork(tensors, network.head is not None, tuple(left_out), network.scheme)
+    return CheckpointNetwork(tensors, network.head is not None, tuple(left_out), network.scheme, training)
 
 
 def add_batch_counters(tensors: dict[str, Tensor]) -> None:
@@ -67,14 +70,14 @@ def add_batch_counters(tensors: dict[str, Tensor]) -> None:
         tensors.setdefault(f"{name.removesuffix(VARIANCE)}{COUNTER}", torch.tensor(0))
 
 
-def _read_sources(file: Path) -> tuple[dict[str, _Source], Sequence[str]]:
-    """The tensors of a file by path, and the classes and functions in it that were not run."""
+def _read_sources(file: Path) -> tuple[dict[str, _Source], Sequence[str], TrainedTask | None]:
+    """The tensors of a file by path, the classes and functions in it that were not run, and the task it was trained for."""
     with file.open("rb") as opened:
         head = opened.read(9)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
         if METADATA_KEY in read_metadata(file):
             raise ValueError(f"{file} already has a card; use it without importing")
-        return dict(read_safetensors(file)), ()
+        return dict(read_safetensors(file)), (), None
     if not head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and above
         raise ValueError(
             f"{file} is neither a state dict written by torch.save, nor a safetensors file, nor a Caffe2 pickle"
@@ -84,7 +87,7 @@ def _read_sources(file: Path) -> tuple[dict[str, _Source], Sequence[str]]:
     if not sources:
         kind = "dict" if isinstance(content.content, dict) else type(content.content).__name__
         raise ValueError(f"{file} holds a {kind} without tensors, expected a state dict: tensors by name")
-    return sources, content.inert_globals
+    return sources, content.inert_globals, recognize_training(content.content)
 
 
 def _explain_failure(file: Path, reason: str, inert_globals: Sequence[str]) -> str:
@@ -102,7 +105,9 @@ def _choose_network(
         places = [network.place for network in networks]
         networks = [network for network in networks if network.prefix.rstrip(".").endswith(prefix.rstrip("."))]
         if len(networks) != 1:
-            raise ValueError(f"{file} has {len(networks)} networks under {prefix}; there are {' and '.join(places)}")
+            raise ValueError(
+                f"{file} has {format_count(len(networks), 'network')} under {prefix}; there are {' and '.join(places)}"
+            )
     first, *others = networks
     tensors = _read_tensors(file, first, sources)
     for other in others:

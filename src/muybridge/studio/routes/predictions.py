@@ -127,9 +127,11 @@ def _get_curves(
 def _get_segments(
     studio: StudioServices, prediction: _TimelineId, start_seconds: AnySeconds = 0.0, end_seconds: _OptionalEnd = None
 ) -> SegmentWindow:
-    """The merged segments in a part of a video."""
+    """The merged segments in a part of a video; of more than 4,000 the longest."""
     segments = _find_timelines(studio, prediction).read_segments(prediction, start_seconds, end_seconds)
-    return SegmentWindow(segments=tuple(segments[:MAX_SEGMENTS]), total=len(segments))
+    longest = sorted(segments, key=lambda one: one.start_seconds - one.end_seconds)[:MAX_SEGMENTS]
+    shown = sorted(longest, key=lambda one: one.start_seconds)
+    return SegmentWindow(segments=tuple(shown), total=len(segments))
 
 
 @router.delete("/predictions/{prediction}", status_code=204)

@@ -36,6 +36,22 @@ export function address(name, query = {}) {
   return text ? `${name}?${text}` : name;
 }
 
+/** Send a file as a form; `report` gets the bytes that are sent. */
+export function upload(target, file, report) {
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    const fail = () => reject(new Error(sending.response?.detail ?? "the upload broke off; perhaps it is larger than the server's --max-upload-gib"));
+    sending.open("POST", target);
+    sending.responseType = "json";
+    sending.upload.onprogress = (event) => report(event.loaded);
+    sending.onload = () => (sending.status < 300 ? resolve(sending.response) : fail());
+    sending.onerror = fail;
+    const form = new FormData();
+    form.append("file", file);
+    sending.send(form);
+  });
+}
+
 /** The interface of one project. */
 export class ProjectApi {
   constructor(id) {

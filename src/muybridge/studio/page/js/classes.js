@@ -1,8 +1,8 @@
 /** The classes of a project: names, colours, keys. */
 
-const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988"];
+export const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988"];
 /** Letters that the page uses itself. */
-export const RESERVED_KEYS = "acrnliozxjk";
+export const RESERVED_KEYS = "acfrnliozxjk";
 
 export class Classes extends EventTarget {
   constructor() {

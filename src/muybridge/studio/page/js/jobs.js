@@ -8,10 +8,12 @@ export class Jobs extends EventTarget {
   constructor() {
     super();
     this.list = [];
+    this.logs = new Map(); // of the jobs whose log is shown
   }
 
   async load(api) {
     this.api = api;
+    this.logs.clear();
     this.list = (await api.get("jobs")).jobs;
     this.dispatchEvent(new Event("change"));
   }
@@ -21,6 +23,18 @@ export class Jobs extends EventTarget {
     if (place < 0) this.list.unshift(job);
     else this.list[place] = job;
     this.dispatchEvent(new Event("change"));
+    if (this.logs.has(job.id)) attempt(() => this.readLog(job));
+  }
+
+  async readLog(job) {
+    const text = await this.api.get(`jobs/${job.id}/log`);
+    this.logs.set(job.id, text.trim() || "It printed nothing.");
+    this.dispatchEvent(new Event("change"));
+  }
+
+  async toggleLog(job) {
+    if (!this.logs.delete(job.id)) await this.readLog(job);
+    else this.dispatchEvent(new Event("change"));
   }
 
   async act(job, action) {
@@ -33,12 +47,12 @@ export class Jobs extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** A list of the jobs of a kind that stays the same element. */
-  makeList(kind) {
+  /** A list of the jobs of some kinds that stays the same element. */
+  makeList(kinds) {
     const list = make("ul", { className: "list" });
     const draw = () => {
       const focus = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-      list.replaceChildren(...this.list.filter((job) => job.kind === kind).map((job) => this.makeRow(job)));
+      list.replaceChildren(...this.list.filter((job) => kinds.includes(job.kind)).map((job) => this.makeRow(job)));
       if (focus) [...list.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
     };
     this.addEventListener("change", draw);
@@ -54,8 +68,19 @@ export class Jobs extends EventTarget {
       if (["stopped", "failed"].includes(job.state)) row.append(act("Resume", () => this.act(job, "resume")));
       row.append(act("Forget", () => this.forget(job)));
     }
+    const isOpen = this.logs.has(job.id);
+    const log = act("Log", () => this.toggleLog(job));
+    log.setAttribute("aria-expanded", String(isOpen));
+    row.append(log);
     const progress = make("progress", { max: 1, value: job.progress ?? 0, "aria-label": `Progress of ${job.title}` });
     const message = make("div", { className: job.state === "failed" ? "problem" : "faint" }, job.message);
-    return make("li", {}, make("div", {}, `${job.title}: ${job.state}`), isLive ? progress : "", message, row);
+    return make("li", {}, make("div", {}, `${job.title}: ${job.state}`), isLive ? progress : "", message, row, isOpen ? this.makeLog(job) : "");
+  }
+
+  /** What a job printed, scrolled to its end. */
+  makeLog(job) {
+    const log = make("pre", { className: "log", tabIndex: 0, "aria-label": `Log of ${job.title}` }, this.logs.get(job.id));
+    requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
+    return log;
   }
 }

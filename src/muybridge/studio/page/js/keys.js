@@ -20,6 +20,7 @@ const TABLE = [
   ["Delete", "Delete the selected mark"],
   ["Escape", "Drop a segment without end; select nothing"],
   ["Ctrl Z, Ctrl Shift Z", "Undo, redo"],
+  ["f", "Find more like the selected segment, or this frame"],
   ["n", "Next suggestion"],
   ["a c r", "Accept, change (its class or bounds), reject the suggestion"],
 ];
@@ -54,6 +55,7 @@ export function listenToKeys(studio) {
     Delete: () => marks.deleteSelected(),
     Backspace: () => marks.deleteSelected(),
     Escape: () => marks.cancelOpen(),
+    f: () => studio.similar.search(),
     n: () => studio.review.next(),
     a: () => studio.review.decide("accept"),
     c: () => studio.review.decide("change"),

@@ -7,7 +7,7 @@ export const LANE_HEIGHT = 30;
 export const REVIEW_HEIGHT = 16;
 const BAR_HEIGHT = 17;
 const NETWORK_HEIGHT = 6;
-const TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200];
+const TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400];
 
 /** Width of the names at the left; the curves' axis has the same. */
 export const gutterOf = (width) => (width < 600 ? 72 : 120);
@@ -104,8 +104,10 @@ function drawRuler(context, view, xOf, width, height, colors) {
   }
 }
 
+const isShown = (one, view) => one.start_seconds < view.end && one.end_seconds > view.start;
+
 function drawNetwork(context, timeline, labels, xOf) {
-  for (const segment of timeline.prediction.segments) {
+  for (const segment of timeline.prediction.segments.filter((one) => isShown(one, timeline.view))) {
     const lane = labels.indexOf(segment.label);
     const top = RULER_HEIGHT + lane * LANE_HEIGHT + LANE_HEIGHT - NETWORK_HEIGHT - 2;
     context.globalAlpha = 0.35 + 0.65 * segment.mean_probability;
@@ -118,7 +120,7 @@ function drawNetwork(context, timeline, labels, xOf) {
 function drawMarks(context, timeline, labels, xOf, colors) {
   const { marks, classes, drag, player } = timeline;
   const topOf = (label) => RULER_HEIGHT + labels.indexOf(label) * LANE_HEIGHT + 3;
-  for (const mark of marks.document.segments) {
+  for (const mark of marks.document.segments.filter((one) => isShown(one, timeline.view) || one === drag?.mark)) {
     const shown = drag?.edge && drag.mark === mark ? { ...mark, [drag.edge]: drag.seconds } : mark;
     const [left, right] = [xOf(shown.start_seconds), xOf(shown.end_seconds)];
     context.fillStyle = classes.colorOf(mark.label);
@@ -215,18 +217,20 @@ function drawNames(context, timeline, labels, gutter, height, colors) {
 export function drawOverview(canvas, timeline, labels) {
   const { context, width, height } = prepare(canvas);
   const colors = readColors();
+  const gutter = gutterOf(width);
   context.fillStyle = colors.back;
-  context.fillRect(0, 0, width, height);
+  context.fillRect(gutter, 0, width - gutter, height);
   if (!timeline.duration) return;
-  const xOf = (seconds) => (seconds / timeline.duration) * width;
+  const scale = (width - gutter) / timeline.duration;
+  const xOf = (seconds) => gutter + seconds * scale;
   const rows = Math.max(1, labels.length);
   for (const mark of timeline.marks.document.segments) {
     context.fillStyle = timeline.classes.colorOf(mark.label);
     const top = (labels.indexOf(mark.label) / rows) * height;
-    context.fillRect(xOf(mark.start_seconds), top, Math.max(1, xOf(mark.end_seconds - mark.start_seconds)), Math.max(2, height / rows));
+    context.fillRect(xOf(mark.start_seconds), top, Math.max(1, (mark.end_seconds - mark.start_seconds) * scale), Math.max(2, height / rows));
   }
   context.strokeStyle = colors.accent;
   context.lineWidth = 2;
   const { start, end } = timeline.view;
-  context.strokeRect(xOf(start) + 1, 1, Math.max(2, xOf(end - start) - 2), height - 2);
+  context.strokeRect(xOf(start) + 1, 1, Math.max(2, (end - start) * scale - 2), height - 2);
 }

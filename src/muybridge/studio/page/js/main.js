@@ -13,6 +13,7 @@ import { FilesPanel } from "./panel_files.js";
 import { MarksPanel } from "./panel_marks.js";
 import { NetworkPanel } from "./panel_network.js";
 import { ReviewPanel } from "./panel_review.js";
+import { SimilarPanel } from "./panel_similar.js";
 import { TrainPanel } from "./panel_train.js";
 import { VideosPanel } from "./panel_videos.js";
 import { Player } from "./player.js";
@@ -37,7 +38,8 @@ class Studio {
     this.timeline.review = this.review;
     this.train = new TrainPanel(this);
     this.network = new NetworkPanel(this);
-    const panels = [this.videos, new MarksPanel(this), this.train, this.network, this.review, new FilesPanel(this)];
+    this.similar = new SimilarPanel(this);
+    const panels = [this.videos, new MarksPanel(this), this.similar, this.train, this.network, this.review, new FilesPanel(this)];
     this.openPanel = makeTabs(panels, (panel) => this.api && attempt(() => panel.load?.()));
     this.drawControls = makeControls(this);
     this.marks.addEventListener("state", (event) => (find("save-state").textContent = event.detail));
@@ -69,9 +71,13 @@ class Studio {
     this.marks.annotator = localStorage.getItem(ANNOTATOR_KEY) ?? project?.annotator ?? "me";
     this.listen();
     await Promise.all([this.classes.load(this.api), this.jobs.load(this.api), this.videos.load()]);
+    await this.openFirst();
+    await Promise.all([this.train.load(), this.network.load(), this.review.load(), this.similar.load()]);
+  }
+
+  async openFirst() {
     const [path] = this.listUsablePaths();
     if (path) await this.openVideo(path);
-    await Promise.all([this.train.load(), this.network.load(), this.review.load()]);
   }
 
   async openVideo(path) {
@@ -132,8 +138,9 @@ class Studio {
     this.jobs.update(job);
     if (job.kind === "train") await this.train.follow(job);
     if (job.state !== "done") return;
-    await this.network.load();
-    if (job.kind !== "predict") return;
+    if (job.kind === "index") await this.similar.load();
+    if (job.kind === "train") await this.network.load();
+    if (!job.predictions.length) return;
     if (this.video && job.paths.includes(this.video.path)) await this.prediction.load(this.api, this.video.path);
     if (!this.review.current) await this.review.load();
   }
@@ -170,6 +177,25 @@ class Studio {
       this.player.play();
     }
     this.drawControls();
+  }
+
+  /** Play a part of a video in a loop. */
+  async showRange(path, start, end) {
+    if (this.video?.path !== path) await this.openVideo(path);
+    this.marks.select(null);
+    this.timeline.showRange(start, end);
+    await this.player.seek(start);
+    this.player.loop = [start, end];
+    this.drawControls();
+    this.player.play();
+  }
+
+  /** Store a decision on something that was suggested. */
+  async decide(body) {
+    await this.marks.flush();
+    const annotations = await this.api.post("suggestions/decision", body);
+    if (this.marks.path === body.path) this.marks.adoptStored(annotations);
+    await this.classes.load(this.api);
   }
 
   async showMark(mark) {

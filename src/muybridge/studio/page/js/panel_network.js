@@ -1,6 +1,7 @@
 /** Panel: run a network along videos, and choose whose timeline is shown. */
 
-import { attempt, make, makeButton, makeField } from "./dom.js";
+import { request } from "./api.js";
+import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 
 export class NetworkPanel {
   title = "Network";
@@ -13,7 +14,7 @@ export class NetworkPanel {
     this.none = make("p", { className: "faint" }, "There is no trained network yet; train one first.");
     this.chosen = make("ul", { className: "list" });
     this.form = make("div", {}, makeField("Network", this.models), make("div", { className: "row" }, this.one, this.all));
-    this.element = make("div", {}, this.none, this.form, make("h3", {}, "Timelines of this video"), this.chosen, make("h3", {}, "Jobs"), studio.jobs.makeList("predict"));
+    this.element = make("div", {}, this.none, this.form, make("h3", {}, "Timelines of this video"), this.chosen, make("h3", {}, "Jobs"), studio.jobs.makeList(["predict"]));
     studio.prediction.addEventListener("change", () => this.draw());
   }
 
@@ -48,7 +49,16 @@ export class NetworkPanel {
     const when = new Date(one.created).toLocaleString();
     const button = makeButton("", () => prediction.choose(isChosen ? null : one.id), { className: "item", "aria-pressed": String(isChosen), "data-focus": one.id });
     const stale = one.stale ? "; out of date: the network or the video changed" : "";
-    button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${one.num_windows} windows${stale}`));
-    return make("li", {}, button);
+    button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${formatCount(one.num_windows, "window")}${stale}`));
+    const remove = makeButton("Delete", () => attempt(() => this.remove(one)), { className: "danger", "aria-label": `Delete the timeline of ${one.model}`, "data-focus": `delete ${one.id}` });
+    return make("li", {}, make("div", { className: "row" }, make("span", { className: "grow" }, button), remove));
+  }
+
+  async remove(one) {
+    if (!confirm(`Delete the timeline of ${one.model} along ${one.path}? Running the network again makes it anew.`)) return;
+    const { studio } = this;
+    await request("DELETE", `predictions/${encodeURIComponent(one.id)}`);
+    await studio.prediction.load(studio.api, studio.video.path);
+    await studio.review.refresh();
   }
 }

@@ -20,14 +20,17 @@ export class ReviewPanel {
     this.current = null;
     this.draft = null;
     this.strategy = make("select", {}, ...STRATEGIES.map(([value, text]) => make("option", { value }, text)));
-    this.strategy.onchange = () => {
-      this.current = null;
-      this.draft = null;
-      attempt(() => this.load());
-    };
+    this.strategy.onchange = () => attempt(() => this.refresh());
     this.card = make("div", {});
     this.items = make("ul", { className: "list" });
     this.element = make("div", {}, makeField("Order", this.strategy), this.card, this.items);
+  }
+
+  /** Begin anew. */
+  async refresh() {
+    this.current = null;
+    this.draft = null;
+    await this.load();
   }
 
   async load() {
@@ -43,13 +46,7 @@ export class ReviewPanel {
     const { label, start_seconds, end_seconds } = suggestion;
     this.draft = { label, start_seconds, end_seconds };
     this.draw();
-    if (studio.video?.path !== suggestion.path) await studio.openVideo(suggestion.path);
-    studio.marks.select(null);
-    studio.timeline.showRange(start_seconds, end_seconds);
-    await studio.player.seek(start_seconds);
-    studio.player.loop = [start_seconds, end_seconds];
-    studio.drawControls();
-    studio.player.play();
+    await studio.showRange(suggestion.path, start_seconds, end_seconds);
   }
 
   async next() {
@@ -78,10 +75,7 @@ export class ReviewPanel {
     if (decision === "change") for (const key of Object.keys(draft)) if (draft[key] !== current[key]) body[key] = draft[key];
     this.isDeciding = true;
     try {
-      await studio.marks.flush();
-      const annotations = await studio.api.post("suggestions/decision", body);
-      if (studio.marks.path === path) studio.marks.adoptStored(annotations);
-      await studio.classes.load(studio.api);
+      await studio.decide(body);
     } finally {
       this.isDeciding = false;
     }

@@ -1,7 +1,8 @@
 /** Panel: what would be trained on, the form, and the progress of runs. */
 
-import { attempt, make, makeButton, makeField } from "./dom.js";
+import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 import { drawProgress } from "./curves.js";
+import { describeWeights } from "./weights.js";
 
 const NUMBERS = [
   ["epochs", "Epochs", "0.1"],
@@ -37,7 +38,7 @@ export class TrainPanel {
     this.runsField = makeField("Run", this.runs);
     this.plots = make("div", {});
     this.form = this.makeForm();
-    this.element = make("div", {}, this.data, this.form, make("h3", {}, "Jobs"), studio.jobs.makeList("train"), make("h3", {}, "Progress"), this.runsField, this.plots);
+    this.element = make("div", {}, this.data, this.form, make("h3", {}, "Jobs"), studio.jobs.makeList(["train"]), make("h3", {}, "Progress"), this.runsField, this.plots);
   }
 
   makeForm() {
@@ -75,14 +76,13 @@ export class TrainPanel {
   describe() {
     const chosen = this.list.find((one) => one.address === this.weights.value);
     this.modelField.hidden = Boolean(chosen);
-    const words = chosen ? [chosen.network, chosen.num_classes && `${chosen.num_classes} classes`, chosen.accuracy, chosen.licence, chosen.is_local ? "on this machine" : "downloaded first"] : ["Few segments from random weights stay near chance."];
-    this.weightsNote.textContent = words.filter(Boolean).join(" · ");
+    this.weightsNote.textContent = chosen ? describeWeights(chosen) : "Few segments from random weights stay near chance.";
   }
 
   async loadData() {
     const data = await this.studio.api.get("training-data", { background: this.background.checked });
     const counts = data.classes.map((one) => `${one.label} ${one.num_segments}`).join(", ");
-    const summary = data.num_segments ? `${data.num_segments} segments in ${data.num_videos} videos: ${counts}` : "No segments are marked yet.";
+    const summary = data.num_segments ? `${formatCount(data.num_segments, "segment")} in ${formatCount(data.num_videos, "video")}: ${counts}` : "No segments are marked yet.";
     const lines = [make("p", {}, summary)];
     for (const text of data.problems) lines.push(make("p", { className: "problem" }, text));
     for (const text of data.warnings) lines.push(make("p", { className: "faint" }, text));
@@ -93,7 +93,7 @@ export class TrainPanel {
   async loadRuns() {
     const { runs } = await this.studio.api.get("runs");
     const before = this.runs.value;
-    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.state, run.validation].filter(Boolean).join(" · "))));
+    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;
     this.runsField.hidden = !runs.length;
     if (!this.name.value || runs.some((run) => run.name === this.name.value)) this.name.value = this.proposeName(runs);

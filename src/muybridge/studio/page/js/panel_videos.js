@@ -1,6 +1,7 @@
 /** Panel: the videos of the project. */
 
-import { attempt, formatSeconds, make, makeButton } from "./dom.js";
+import { upload } from "./api.js";
+import { attempt, formatCount, formatSeconds, make, makeButton } from "./dom.js";
 
 const PAGE_VIDEOS = 1000;
 const MAX_SHOWN = 500;
@@ -15,7 +16,59 @@ export class VideosPanel {
     this.filter = make("input", { type: "search", placeholder: "Find a video", "aria-label": "Find a video", oninput: () => this.draw() });
     this.list = make("ul", { className: "list" });
     this.count = make("p", { className: "faint" });
-    this.element = make("div", {}, this.filter, this.count, this.list);
+    this.file = make("input", { type: "file", multiple: true, hidden: true, accept: "video/*,.mkv,.avi,.mov,.ts,.m2ts,.mpg,.wmv,.flv", "aria-label": "Videos to add" });
+    this.file.onchange = () => attempt(() => this.add([...this.file.files]));
+    this.addButton = makeButton("Add videos…", () => this.file.click(), { title: "Copy videos of this device into the folder; they can be dropped here as well" });
+    this.progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress of the upload" });
+    this.result = make("div", { role: "status" });
+    this.element = make("div", {}, this.filter, make("div", { className: "row" }, this.count, make("span", { className: "spacer" }), this.addButton, this.file), this.progress, this.result, this.list);
+    this.listenToDrops();
+  }
+
+  listenToDrops() {
+    const isFiles = (event) => [...event.dataTransfer.types].includes("Files");
+    this.element.ondragover = (event) => {
+      if (!isFiles(event)) return;
+      event.preventDefault();
+      this.element.classList.add("drop");
+    };
+    this.element.ondragleave = () => this.element.classList.remove("drop");
+    this.element.ondrop = (event) => {
+      event.preventDefault();
+      this.element.classList.remove("drop");
+      if (isFiles(event)) attempt(() => this.add([...event.dataTransfer.files]));
+    };
+  }
+
+  /** Copy files into the folder, one request each, so that one that is refused does not keep the others out. */
+  async add(files) {
+    if (!files.length || this.addButton.disabled) return;
+    this.addButton.disabled = true;
+    this.progress.hidden = false;
+    const problems = [];
+    const total = files.reduce((sum, file) => sum + file.size, 0) || 1;
+    let sent = 0;
+    for (const [place, file] of files.entries()) {
+      this.result.replaceChildren(make("p", { className: "faint" }, `Adding ${file.name}, ${place + 1} of ${files.length}…`));
+      try {
+        const { videos } = await upload(this.studio.api.link("videos"), file, (bytes) => (this.progress.value = (sent + bytes) / total));
+        for (const video of videos) {
+          if (video.status === "ok") this.update(video);
+          else problems.push(`${video.path}: ${video.reason || STATUS_WORDS[video.status]}`);
+        }
+      } catch (error) {
+        problems.push(`${file.name}: ${error.message}`);
+      }
+      sent += file.size;
+    }
+    this.file.value = "";
+    this.addButton.disabled = false;
+    this.progress.hidden = true;
+    const added = files.length - problems.length;
+    const lines = problems.map((text) => make("p", { className: "problem" }, text));
+    this.result.replaceChildren(make("p", {}, `${added} of ${files.length} added.`), ...lines);
+    if (!this.studio.video) await this.studio.openFirst();
+    await this.studio.similar.load();
   }
 
   async load() {
@@ -38,7 +91,7 @@ export class VideosPanel {
   draw() {
     const words = this.filter.value.toLowerCase();
     const found = [...this.videos.values()].filter((one) => one.path.toLowerCase().includes(words));
-    this.count.textContent = `${found.length} of ${this.videos.size} videos${found.length > MAX_SHOWN ? `; the first ${MAX_SHOWN} are shown` : ""}`;
+    this.count.textContent = `${found.length} of ${formatCount(this.videos.size, "video")}${found.length > MAX_SHOWN ? `; the first ${MAX_SHOWN} are shown` : ""}`;
     const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.path : null;
     this.list.replaceChildren(...found.slice(0, MAX_SHOWN).map((video) => this.makeItem(video)));
     if (focused) [...this.list.querySelectorAll("button")].find((one) => one.dataset.path === focused)?.focus();
@@ -56,8 +109,8 @@ export class VideosPanel {
   describe(video) {
     if (video.status !== "ok") return STATUS_WORDS[video.status] ?? video.status;
     const parts = [formatSeconds(video.duration_seconds, 0), `${video.width}×${video.height}`];
-    if (video.num_segments) parts.push(`${video.num_segments} segments`);
-    if (video.num_events) parts.push(`${video.num_events} events`);
+    if (video.num_segments) parts.push(formatCount(video.num_segments, "segment"));
+    if (video.num_events) parts.push(formatCount(video.num_events, "event"));
     if (video.num_predictions) parts.push("predicted");
     return parts.join(" · ");
   }

@@ -5,6 +5,9 @@ import { drawLanes, drawOverview, findMark, gutterOf, laneLabels, RULER_HEIGHT, 
 
 const MIN_FRAMES_SHOWN = 8;
 const EDGE_PIXELS = 6;
+const TOUCH_EDGE_PIXELS = 14;
+const MIN_PINCH_PIXELS = 24; // between two fingers, below which their distance says nothing
+const WHEEL_PIXELS = 200; // that zoom by e: from hours to frames in a few turns
 
 export class Timeline extends EventTarget {
   constructor(player, marks, classes, prediction) {
@@ -15,6 +18,7 @@ export class Timeline extends EventTarget {
     this.playhead = find("playhead");
     this.view = { start: 0, end: 1 };
     this.drag = null;
+    this.fingers = new Map(); // pointers that are down, and the seconds below each of two
     this.isQueued = false;
     for (const source of [marks, classes, prediction]) source.addEventListener("change", () => this.draw());
     player.addEventListener("open", () => this.setView(0, this.duration));
@@ -38,11 +42,13 @@ export class Timeline extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", () => attempt(() => this.release()));
     canvas.addEventListener("pointercancel", () => (this.drag = null));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.fingers.delete(event.pointerId));
     find("timeline").addEventListener("wheel", (event) => this.turnWheel(event), { passive: false });
     const jump = (event) => {
       if (event.buttons !== 1) return;
       const box = this.overview.getBoundingClientRect();
-      this.centre(((event.clientX - box.left) / box.width) * this.duration);
+      const gutter = gutterOf(box.width);
+      this.centre(((event.clientX - box.left - gutter) / (box.width - gutter)) * this.duration);
     };
     this.overview.addEventListener("pointerdown", (event) => {
       this.overview.setPointerCapture(event.pointerId);
@@ -94,7 +100,7 @@ export class Timeline extends EventTarget {
     if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
       const shift = ((event.deltaX || event.deltaY) / this.canvas.clientWidth) * length;
       this.setView(this.view.start + shift, this.view.end + shift);
-    } else this.zoom(Math.exp(event.deltaY / 400), this.secondsAt(event.clientX));
+    } else this.zoom(Math.exp(event.deltaY / WHEEL_PIXELS), this.secondsAt(event.clientX));
   }
 
   // ---- coordinates
@@ -112,13 +118,20 @@ export class Timeline extends EventTarget {
 
   hit(event) {
     const box = this.canvas.getBoundingClientRect();
-    const tolerance = (EDGE_PIXELS / this.plotWidth) * (this.view.end - this.view.start);
+    const pixels = event.pointerType === "touch" ? TOUCH_EDGE_PIXELS : EDGE_PIXELS;
+    const tolerance = (pixels / this.plotWidth) * (this.view.end - this.view.start);
     return findMark(this.labels, this.marks, event.clientY - box.top, this.secondsAt(event.clientX), tolerance);
   }
 
   press(event) {
     if (!this.duration || event.button !== 0) return;
     this.canvas.setPointerCapture(event.pointerId);
+    this.fingers.set(event.pointerId, { x: event.clientX, seconds: this.secondsAt(event.clientX) });
+    if (this.fingers.size > 1) {
+      this.drag = null;
+      for (const finger of this.fingers.values()) finger.seconds = this.secondsAt(finger.x);
+      return;
+    }
     const found = this.hit(event);
     if (found) this.marks.select(found.mark);
     if (found?.edge) {
@@ -129,15 +142,30 @@ export class Timeline extends EventTarget {
     attempt(() => this.player.seek(this.secondsAt(event.clientX)));
   }
 
+  /** Two fingers zoom and move: the seconds below each stay below it. */
+  pinch() {
+    const [left, right] = [...this.fingers.values()].sort((a, b) => a.x - b.x);
+    const pixels = right.x - left.x;
+    if (pixels < MIN_PINCH_PIXELS || right.seconds <= left.seconds) return;
+    const secondsPerPixel = (right.seconds - left.seconds) / pixels;
+    const origin = this.canvas.getBoundingClientRect().left + gutterOf(this.canvas.clientWidth);
+    const start = left.seconds - (left.x - origin) * secondsPerPixel;
+    this.setView(start, start + this.plotWidth * secondsPerPixel);
+  }
+
   move(event) {
+    const finger = this.fingers.get(event.pointerId);
+    if (finger) finger.x = event.clientX;
+    if (this.fingers.size === 2) return this.pinch();
     if (!this.drag) {
       this.canvas.style.cursor = this.duration && this.hit(event)?.edge ? "ew-resize" : "pointer";
-      return;
+      return undefined;
     }
     const seconds = Math.min(Math.max(0, this.secondsAt(event.clientX)), this.duration);
     if (this.drag.edge) this.drag = { ...this.drag, seconds, moved: true };
     attempt(() => this.player.seek(seconds));
     this.draw();
+    return undefined;
   }
 
   /** An edge goes to the nearest border between frames. */

@@ -1,0 +1,18 @@
+"""Preloaded by fork servers: what fails in a server, or in a child before it runs anything, is one line and no traceback.
+
+The parent finds out what it means for the work, and says so.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from muybridge.terminal import print_line
+
+
+def _print_failure(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print_line(f"a worker process could not be started ({kind.__name__}: {error})", error=True)
+
+
+sys.excepthook = _print_failure

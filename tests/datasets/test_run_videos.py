@@ -1,0 +1,71 @@
+"""The videos of a run: the data it is resumed with may have moved, grown and changed its order of rows and classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import FILE_NAME, RunVideos, read_run_videos, write_run_videos
+
+
+def row(video: str, split: str, label: int) -> dict[str, Any]:
+    return {"video": video, "split": split, "labels": [label], "path": f"files/{video}"}
+
+
+FIRST = Manifest.from_rows(
+    [row("c", "train", 1), row("t", "test", 0), row("a", "validation", 0), row("b", "train", 2)],
+    classes=("hug", "kick", "wave"),
+    root="/first",
+)
+# The same videos and a new one; other splits, rows and classes in another order.
+LATER = Manifest.from_rows(
+    [row("a", "train", 2), row("b", "test", 0), row("new", "train", 1), row("c", "unused", 1)],
+    classes=("wave", "kick", "hug"),
+    root="/later",
+)
+
+
+def test_a_run_keeps_its_order_splits_and_classes_where_the_data_changes(tmp_path: Path) -> None:
+    write_run_videos(tmp_path, RunVideos.from_manifest(FIRST))
+    videos = read_run_videos(tmp_path)
+    assert videos is not None
+    assert videos.table.to_pydict() == {"video": ["c", "a", "b"], "split": ["train", "validation", "train"]}
+    assert videos.classes == ("hug", "kick", "wave")
+    selected = videos.select_from(LATER)
+    assert [selected.get_video(number) for number in range(3)] == ["c", "a", "b"]
+    assert selected.table["split"].to_pylist() == ["train", "validation", "train"]
+    assert (selected.classes, selected.root) == (("hug", "kick", "wave"), "/later")
+    names = [[selected.classes[label] for label in selected.get_labels(number)] for number in range(3)]
+    assert names == [["kick"], ["hug"], ["wave"]]  # as LATER has them
+    assert [selected.get_path(number) for number in range(3)] == ["files/c", "files/a", "files/b"]
+
+
+def test_missing_videos_and_other_classes_are_named() -> None:
+    videos = RunVideos.from_manifest(FIRST)
+    with pytest.raises(ValueError, match=r"2 videos of the run are not in /later \(c, b\)"):
+        videos.select_from(LATER.replace_table(LATER.table.take([0, 2])))
+    with pytest.raises(ValueError, match="hug"):
+        RunVideos(videos.table, ("kick", "wave")).select_from(LATER)
+
+
+def test_what_is_no_list_of_videos_is_named(tmp_path: Path) -> None:
+    assert read_run_videos(tmp_path) is None
+    (tmp_path / FILE_NAME).write_bytes(b"not parquet")
+    with pytest.raises(ValueError, match=r"videos.parquet is damaged"):
+        read_run_videos(tmp_path)
+    table = RunVideos.from_manifest(FIRST).table
+    for metadata, sentence in (
+        ('{"format": 2, "classes": []}', "has format 2, this version reads format 1"),
+        ('{"format": 1}', "lacks videos, splits or classes"),
+    ):
+        pq.write_table(table.replace_schema_metadata({"muybridge": metadata}), tmp_path / FILE_NAME)
+        with pytest.raises(ValueError, match=sentence):
+            read_run_videos(tmp_path)
+    complete = {"muybridge": '{"format": 1, "classes": []}'}
+    pq.write_table(table.select(["video"]).replace_schema_metadata(complete), tmp_path / FILE_NAME)
+    with pytest.raises(ValueError, match="lacks videos, splits or classes"):
+        read_run_videos(tmp_path)

@@ -1,0 +1,26 @@
+"""A fork server, or a child of one, that fails before it runs anything: one line, no traceback, and the parent goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_a_child_that_cannot_start_says_so_in_one_line() -> None:
+    program = (
+        "from muybridge.distributed.fork_server import create_fork_server_context\n"
+        "class Broken:\n"
+        "    def __call__(self): pass\n"
+        "    def __reduce__(self): return int, ('no number',)\n"
+        "context = create_fork_server_context('json')\n"
+        "for target in (Broken(), print):\n"
+        "    process = context.Process(target=target)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    print(process.exitcode, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"]
+    assert done.stderr == (
+        "a worker process could not be started (ValueError: invalid literal for int() with base 10: 'no number')\n"
+    )

@@ -120,7 +120,7 @@ def test_labels_are_spread_into_a_list_that_can_be_trained_on(tmp_path: Path, cl
     )
     told = cli("similar", path, "--labels", tmp_path / "marks.csv", "--neighbors", 1, "-o", tmp_path / "draft.csv")
     assert told.code == 0
-    assert "1 segments of" in told.err
+    assert "1 segment is in videos of" in told.err
     rows = list(csv.DictReader((tmp_path / "draft.csv").read_text().splitlines()))
     assert [(row["path"], row["label"]) for row in rows] == [
         ("x.mp4", "walk"),

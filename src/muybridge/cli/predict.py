@@ -157,9 +157,10 @@ def predict(
     if timeline.timeline and classification.workers:
         print_notes(["--workers is not used: with --timeline this process reads the videos."])
     from muybridge.prediction.recognizer import load
-    from muybridge.weights.address import select_checkpoint
+    from muybridge.weights.address import describe_unfinished, select_checkpoint
 
     weights = select_checkpoint(run, classification.checkpoint)
+    print_notes(describe_unfinished(weights, *([ensemble.with_] if ensemble.with_ else [])))
     where = output.with_timeline(timeline.timeline)
     if where.is_table:
         return write_table(weights, inputs, _select_table_options(classification, output))

@@ -56,9 +56,11 @@ def similar(
     if output:
         check_output_file(Path(output))
 
+    from muybridge.evaluation.scores import read_remarks
     from muybridge.prediction.similar import read_feature_index
 
     index = read_feature_index(features)
+    print_lines(read_remarks(Path(features)), error=True)
     if labels and output:
         return _spread_labels(index, labels, output, neighbors or 5, json=json)
     assert query is not None

@@ -70,6 +70,17 @@ def describe_unfinished_run(settings: Mapping[str, Any], log: Sequence[Mapping[s
     return f"stopped at epoch {epoch:.1f} of {total_epochs:g}"
 
 
+UNFINISHED_REMARK = "the weights are of an unfinished run"  # true for ever of scores that it stands beside
+
+
+def read_unfinished(folder: Path) -> str | None:
+    """As `describe_unfinished_run`, of the settings and the log in a run folder."""
+    settings = folder / "settings.yaml"
+    if not settings.is_file():
+        return None
+    return describe_unfinished_run(read_settings(settings), read_json_lines(folder / "log.jsonl"))
+
+
 def collect_environment() -> dict[str, Any]:
     """What a result depends on besides its settings: package versions, machine, command line."""
     return {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from muybridge.prediction.segments import parse_segment_name
 from muybridge.prediction.timeline import Segment, Window, merge_windows
+from muybridge.text import format_count
 
 _BLOCK_ROWS = 4096  # rows compared with all labelled ones at once
 
@@ -52,7 +53,7 @@ class FeatureIndex:
         if name is None or name[0] not in self.videos:
             raise ValueError(
                 f"{query} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
-                f"{len(self.videos)} videos, whose names are as they were given to `muybridge extract`"
+                f"{format_count(len(self.videos), 'video')}, whose names are as they were given to `muybridge extract`"
             )
         video, start, end = name
         return self.find_rows_between(video, start or 0.0, np.inf if end is None else end)
@@ -97,7 +98,8 @@ class FeatureIndex:
         """
         if len(label_by_row) <= num_neighbors:
             raise ValueError(
-                f"{len(label_by_row)} windows are labelled, expected more than the {num_neighbors} neighbours that vote; label "
+                f"{format_count(len(label_by_row), 'window', 'is')} labelled, expected more than the "
+                f"{num_neighbors} that vote; label "
                 "more, or ask for fewer neighbours"
             )
         labeled = np.array(sorted(label_by_row), np.int64)

@@ -22,6 +22,7 @@ from muybridge.prediction.feature_index import FeatureIndex
 from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
 from muybridge.prediction.timeline import Segment
 from muybridge.records import Preprocessing
+from muybridge.text import format_count
 
 
 def read_feature_index(path: str | Path) -> FeatureIndex:
@@ -78,7 +79,11 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
     if not match:
         raise ValueError(f"no segment of {path} is in a video of the index, such as {index.videos[0]}")
     num_others = len(rows.rows) - len(match)
-    notes = [f"{num_others} segments of {path} are in videos that the index does not have."] if num_others else []
+    notes = (
+        [f"{format_count(num_others, 'segment', 'is')} in videos of {path} that the index does not have."]
+        if num_others
+        else []
+    )
     return match, [*rows.notes, *notes]
 
 

@@ -50,7 +50,7 @@ from muybridge.prediction.video_inputs import VideoInput
 from muybridge.prepared.dataset import is_prepared
 from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 from muybridge.video.media import MediaFiles
 from muybridge.weights.address import select_checkpoint
 from muybridge.weights.card import Card
@@ -208,7 +208,8 @@ def _check_whole_files(data: Manifest) -> None:
     mixed = [path for path, splits in splits_by_path.items() if len(splits - {"unused"}) > 1]
     if mixed:
         raise ValueError(
-            f"{len(mixed)} files have segments in several splits ({join_names(mixed)}), but a timeline is of a whole file; "
+            f"{format_count(len(mixed), 'file', 'has')} segments in several splits "
+            f"({join_names(mixed)}), but a timeline is of a whole file; "
             "give each recording one split, or a group"
         )
 

@@ -17,6 +17,7 @@ from muybridge.files.atomic import write_json
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prediction.timeline import Segment, TimelineOptions, find_class_segments, smooth_windows
 from muybridge.prediction.timeline_windows import ScoredWindows
+from muybridge.text import format_count
 
 FORMAT = 1
 FILE_NAME = "timeline.json"
@@ -39,6 +40,13 @@ class SegmentationChoice:
     num_videos: int
     f1: float | None
     mean_average_precision: float
+
+    def format_sentence(self) -> str:
+        """The options and what they were chosen on."""
+        return (
+            f"smoothing {self.smoothing_seconds:g} s, shortest segment {self.minimum_seconds:g} s, least probability "
+            f"{self.minimum_probability:g}: chosen on {format_count(self.num_videos, 'validation video')}"
+        )
 
     def apply(self, options: TimelineOptions) -> TimelineOptions:
         """The options with the chosen smoothing, minimum duration and, where classes overlap, probability."""

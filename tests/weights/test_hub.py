@@ -23,6 +23,7 @@ class StandIn(BaseHTTPRequestHandler):
 
     files: ClassVar[dict[str, bytes]] = {}
     repositories: ClassVar[set[str]] = set()
+    created: ClassVar[list[tuple[str | None, Any]]] = []  # token and privacy of each repository
     protocol_version = "HTTP/1.1"
 
     def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
@@ -39,6 +40,7 @@ class StandIn(BaseHTTPRequestHandler):
             values = json.loads(body)
             name = f"{values['organization']}/{values['name']}" if values.get("organization") else values["name"]
             self.repositories.add(name)
+            self.created.append((self.headers["Authorization"], values.get("private") or values.get("visibility")))
             self.answer(200, json.dumps({"url": f"http://{self.headers['Host']}/{name}"}).encode())
         elif self.path == "/api/validate-yaml":
             self.answer(200, json.dumps({"warnings": [], "errors": []}).encode())
@@ -76,7 +78,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
-    StandIn.files, StandIn.repositories = {}, set()
+    StandIn.files, StandIn.repositories, StandIn.created = {}, set(), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -102,6 +104,9 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("ignore")  # of huggingface_hub's own
 def test_what_was_pushed_is_what_is_loaded(weights: Path, stand_in: type[StandIn]) -> None:
     address = muybridge.push_to_hub(weights, "name/clips", token="hf_nothing")
+    muybridge.push_to_hub(weights, "name/clips", private=True)
+    assert [token for token, _ in stand_in.created] == ["Bearer hf_nothing", None]
+    assert stand_in.created[1][1] in (True, "private") and stand_in.created[0][1] not in (True, "private")
     assert address == "hf://name/clips"
     assert stand_in.files["model.safetensors"] == weights.read_bytes()
     readme = stand_in.files["README.md"].decode()

@@ -60,7 +60,8 @@ def fake_rows(
     for what, settings, test in asked:
         given = accuracy(settings, test)
         clip, video = (
-            value + 0.1 * what.seed + gain(what) for value in (given if isinstance(given, tuple) else (given - 5, given))
+            value + 0.1 * what.seed + gain(what)
+            for value in (given if isinstance(given, tuple) else (given - 5, given))
         )
         numbers = {
             "clip_top1": clip,

@@ -48,11 +48,16 @@ def test_what_weights_do_not_show_is_taken_from_the_caller() -> None:
 
 def test_a_stem_of_five_frames_is_what_its_stages_are() -> None:
     """Of R2D, all of its frames; of R3D, as in networks of other projects, a longer filter."""
-    flat, full = build_specification("r2d_10", width=4, clip_length=5), build_specification("r3d_10", width=4, clip_length=8)
+    flat, full = (
+        build_specification("r2d_10", width=4, clip_length=5),
+        build_specification("r3d_10", width=4, clip_length=8),
+    )
     assert infer_specification(shapes_of(flat)) == flat
     longer = replace(full, stem_frames=5)
     assert infer_specification(shapes_of(longer), clip_length=8) == longer
-    with pytest.raises(ValueError, match="filters of 5 frames are those of R2D, but the stages after it are full_3d, frame_2d"):
+    with pytest.raises(
+        ValueError, match="filters of 5 frames are those of R2D, but the stages after it are full_3d, frame_2d"
+    ):
         mixed = build_specification("mc3_10", width=4, clip_length=5)
         infer_specification({**shapes_of(mixed), "stem.0.weight": (4, 3, 5, 7, 7)})
 

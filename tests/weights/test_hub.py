@@ -121,6 +121,22 @@ def test_what_was_pushed_is_what_is_loaded(weights: Path, stand_in: type[StandIn
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("num_classes", [20, 21])
+def test_the_page_of_a_network_of_many_classes_shows_twenty(
+    tmp_path: Path, stand_in: type[StandIn], num_classes: int
+) -> None:
+    network = muybridge.create_model("r2plus1d_10", num_classes=num_classes, width=4, clip_length=4)
+    names = [f"class {number}" for number in range(num_classes)]
+    muybridge.save(
+        network, tmp_path / "w.safetensors", classes=names, preprocessing=Preprocessing(clip_length=4, crop=16)
+    )
+    muybridge.push_to_hub(tmp_path / "w.safetensors", "name/clips")
+    [line] = [line for line in stand_in.files["README.md"].decode().splitlines() if line.startswith("| classes |")]
+    more = ", and 1 more" if num_classes == 21 else ""
+    assert line == f"| classes | {num_classes}: {', '.join(names[:20])}{more} |"
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_what_is_not_there_is_a_sentence(weights: Path, stand_in: type[StandIn]) -> None:
     for address, sentence in (
         ("hf://name", "is no address on the Hub; expected hf://NAME/REPOSITORY"),

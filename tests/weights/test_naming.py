@@ -23,7 +23,11 @@ def test_videos_are_prepared_as_the_project_prepared_its_own(scheme: NamingSchem
     (length, stride, side, crop), (mean, std) = PUBLISHED[scheme.owner]
     preprocessing = scheme.preprocessing
     assert preprocessing is not None
-    assert (preprocessing.clip_length, preprocessing.frame_stride, preprocessing.frames_per_second) == (length, stride, None)
+    assert (preprocessing.clip_length, preprocessing.frame_stride, preprocessing.frames_per_second) == (
+        length,
+        stride,
+        None,
+    )
     assert (preprocessing.scale_height, preprocessing.scale_width) == (side, round(side * 4 / 3))
     assert preprocessing.crop == crop
     assert [value / 255 for value in preprocessing.mean] == pytest.approx(mean, abs=1e-5)

@@ -25,7 +25,7 @@ OF = {row.family: row for row in TABLE2}
 
 
 def test_the_tables_are_those_of_a_second_transcription() -> None:
-    """Tables 2 to 6, typed from the paper once more (paper_tables.csv): number of the table, then the row; empty: not printed."""
+    """Tables 2 to 6, typed from the paper once more: number of the table, then its row; empty is not printed."""
     with Path(__file__).with_name("paper_tables.csv").open(encoding="utf-8") as file:
         typed = list(csv.reader(file))
     for number, table in enumerate((TABLE2, TABLE3, TABLE4, TABLE5, TABLE6), 2):

@@ -1,8 +1,6 @@
 /** What the page says of weights to start from. */
 
-import { make } from "./dom.js";
-
-import { formatCount } from "./dom.js";
+import { formatCount, make } from "./dom.js";
 
 export function describeWeights(one) {
   const parts = [one.network, one.num_classes && formatCount(one.num_classes, "class"), one.accuracy, one.licence, one.is_local ? "on this machine" : "downloaded first"];

@@ -211,6 +211,7 @@ class Studio {
   }
 
   async showMark(mark) {
+    this.player.loop = null;
     this.marks.select(mark);
     const start = mark.start_seconds ?? mark.time_seconds;
     this.timeline.showRange(start, mark.end_seconds ?? start);

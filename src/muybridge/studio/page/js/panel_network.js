@@ -9,7 +9,7 @@ export class NetworkPanel {
 
   constructor(studio) {
     this.studio = studio;
-    this.models = make("select", {}, ...makeLoading());
+    this.models = make("select", { disabled: true }, makeLoading());
     this.one = makeButton("Run along this video", () => attempt(() => this.predict([studio.video.path])), { className: "primary" });
     this.all = makeButton("Run along all videos", () => attempt(() => this.predict(studio.listUsablePaths())));
     this.none = make("p", { className: "faint", hidden: true }, "There is no trained network yet; train one first.");
@@ -24,6 +24,7 @@ export class NetworkPanel {
     const own = weights.filter((one) => one.kind === "run");
     const before = this.models.value;
     const others = weights.filter((one) => one.kind !== "run" && one.is_local);
+    this.models.disabled = false;
     this.models.replaceChildren(...[...own, ...others].map((one) => make("option", { value: one.address }, one.title)));
     if ([...this.models.options].some((option) => option.value === before)) this.models.value = before;
     this.form.hidden = !this.models.options.length;

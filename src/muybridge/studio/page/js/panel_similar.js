@@ -13,7 +13,7 @@ export class SimilarPanel {
     this.studio = studio;
     this.windows = [];
     this.shown = null;
-    this.models = make("select", {}, ...makeLoading());
+    this.models = make("select", { disabled: true }, makeLoading());
     this.state = make("p", {});
     this.make = makeButton("", () => attempt(() => this.startIndex()));
     this.maker = make("details", {}, make("summary", {}, "Index"), makeField("Network", this.models), make("div", { className: "row" }, this.make));
@@ -38,6 +38,7 @@ export class SimilarPanel {
     const { api } = this.studio;
     const [{ index }, { weights }] = await Promise.all([api.get("index"), api.get("weights")]);
     const before = this.models.value;
+    this.models.disabled = false;
     this.models.replaceChildren(...weights.map((one) => make("option", { value: one.address, title: describeWeights(one) }, one.is_local ? one.title : `${one.title} (downloaded first)`)));
     const wanted = [before, weights.find((one) => one.title.startsWith(index?.model))?.address, weights.find((one) => one.is_local)?.address];
     const chosen = wanted.find((address) => address && weights.some((one) => one.address === address));

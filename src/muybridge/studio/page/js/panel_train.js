@@ -22,7 +22,7 @@ export class TrainPanel {
 
   constructor(studio) {
     this.studio = studio;
-    this.weights = make("select", { required: true, onchange: () => this.describe() }, ...makeLoading());
+    this.weights = make("select", { required: true, disabled: true, onchange: () => this.describe() }, makeLoading());
     this.weightsNote = make("p", { className: "faint" });
     this.name = make("input", { type: "text", required: true, maxLength: 100, pattern: "[A-Za-z0-9_.\\-]+" });
     this.background = make("input", { type: "checkbox", onchange: () => attempt(() => this.loadData()) });
@@ -75,9 +75,15 @@ export class TrainPanel {
     };
     const random = make("option", { value: "" }, "Random weights (needs thousands of segments)");
     this.weights.replaceChildren(...group("Own runs", "run"), ...group("Catalogue", "catalogue"), random);
+    this.weights.disabled = false;
     this.weights.selectedIndex = 0;
     if (before !== null && [...this.weights.options].some((option) => option.value === before)) this.weights.value = before;
     this.describe();
+    this.updateStart();
+  }
+
+  updateStart() {
+    this.start.disabled = this.weights.disabled || this.hasProblems;
   }
 
   describe() {
@@ -95,7 +101,8 @@ export class TrainPanel {
     for (const text of data.problems) addLine("problem", text);
     for (const text of data.warnings) addLine("faint", text);
     this.data.replaceChildren(...lines);
-    this.start.disabled = data.problems.length > 0;
+    this.hasProblems = data.problems.length > 0;
+    this.updateStart();
   }
 
   async loadRuns() {

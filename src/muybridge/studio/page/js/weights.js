@@ -8,4 +8,4 @@ export function describeWeights(one) {
 }
 
 /** What a list of weights shows until it is read. */
-export const makeLoading = () => [make("option", { value: "" }, "Loading…")];
+export const makeLoading = () => make("option", { value: "" }, "Loading…");

@@ -169,9 +169,10 @@ def _get_docs_style() -> FileResponse:
 
 
 @router.get("/metrics", response_class=Response, responses={**ERRORS, 200: {"content": {"text/plain": {}}}})
-def _get_measurements() -> Response:
+def _get_measurements(studio: StudioServices) -> Response:
     """Measurements in Prometheus' text format."""
-    return Response(format_metrics(), media_type="text/plain; version=0.0.4")
+    states = [job.state for job in studio.batches.list_jobs()]
+    return Response(format_metrics(states), media_type="text/plain; version=0.0.4")
 
 
 @router.post("/predict", responses=ERRORS, openapi_extra=_describe_body(PredictRequest))

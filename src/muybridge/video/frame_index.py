@@ -187,8 +187,11 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
         raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
     ends = [_to_seconds(tick, container.streams[index].time_base) for index, tick in end_ticks.items()]
     end_seconds = max((end for end in ends if end is not None), default=0.0)
-    promised = _to_seconds(stream.duration, stream.time_base) if container.format.name in _HEAD_DURATIONS else None
-    _check_head(container.format.name, path, end_seconds, float(frame_step * stream.time_base), promised)
+    frame_seconds, promised = float(frame_step * stream.time_base), None
+    if container.format.name in _HEAD_DURATIONS:
+        promised = _to_seconds(stream.duration, stream.time_base)
+        end_seconds = max(end_seconds, len(packets) * frame_seconds)  # MXF without its index has no stamps
+    _check_head(container.format.name, path, end_seconds, frame_seconds, promised)
     if container.format.name == "avi":
         num_frames = max(
             len(packets), 1 + max((packet.dts or 0 for packet in packets), default=0)

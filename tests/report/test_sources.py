@@ -94,7 +94,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path, finished_run: P
         ("settings.yaml", "- 1", "does not contain settings"),
         ("environment.json", "{", "is not JSON, or damaged"),
         ("network.json", "[]", "expected a JSON object"),
-        ("scores/validation.parquet", "PAR1", "is not a Parquet file, or a damaged one"),
+        ("scores/validation.parquet", "PAR1", "not a Parquet file, or a damaged one"),
     ],
 )
 def test_damage_is_named(name: str, content: str, message: str, tmp_path: Path, finished_run: Path) -> None:
@@ -108,13 +108,13 @@ def test_damage_is_named(name: str, content: str, message: str, tmp_path: Path, 
 def test_truncated_scores_are_named(tmp_path: Path) -> None:
     path = scores(tmp_path / "cut.parquet")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"cut\.parquet is not a Parquet file, or a damaged one"):
+    with pytest.raises(ValueError, match=r"cut\.parquet: not a Parquet file, or a damaged one"):
         runs(path)
 
 
 def test_scores_without_labels_are_named(tmp_path: Path) -> None:
     path = write_score_file(tmp_path / "s.parquet", [("a", (), [certain(0, 2)])], CLASSES)
-    with pytest.raises(ValueError, match=r"s\.parquet: none of the 1 videos of split test has a label"):
+    with pytest.raises(ValueError, match=r"s\.parquet: none of 1 video of split test has a label"):
         runs(path)
 
 

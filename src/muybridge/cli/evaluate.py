@@ -117,13 +117,13 @@ def evaluate(
 
 def _print_unfinished(run: str) -> None:
     """Says that weights are of a run that has not finished, if they are."""
-    from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
+    from muybridge.files.run_folder import describe_unfinished_run, read_run_log, read_settings
     from muybridge.weights.address import find_run_folder
 
     folder = find_run_folder(run)
     if folder is None:
         return
-    log = read_json_lines(folder / "log.jsonl")
+    log = read_run_log(folder)
     if unfinished := describe_unfinished_run(read_settings(folder / "settings.yaml"), log):
         print_line(f"the run has not finished: {unfinished}")
 

@@ -20,7 +20,7 @@ from muybridge.evaluation.scores import Scores, read_any_scores, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
-from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
+from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_run_log, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 
@@ -134,7 +134,7 @@ def read_run(path: Path, name: str) -> RunRecord:
         )
     files = sorted((path / "scores").glob("*.parquet"))
     evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
-    log = tuple(read_json_lines(path / "log.jsonl"))
+    log = tuple(read_run_log(path))
     if not evaluations and not log:
         raise ValueError(
             f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"

@@ -1,17 +1,18 @@
 """Accuracy after n corrections: what the studio suggests looking at next, against random choices, on the ceiling camera.
 
-    MUYBRIDGE_REAL_VIDEO=... python benchmarks/corrections.py NETWORK -o RESULTS.json [--seeds 20]
+    MUYBRIDGE_REAL_VIDEO=... python benchmarks/corrections.py NETWORK -o RESULTS.json [--seeds 16] [--jobs 2]
 
 NETWORK is a run folder or weights file, such as `demo/r2plus1d_10`, which `muybridge demo` trains on generated motions. Its
-features of every window, frozen, feed a linear classifier, which is what changes: a simulated person starts with ten marked
-segments of the training room; the classifier is trained on the windows in them and run along all videos of that room; its
-timelines are merged into segments as `muybridge predict` does, and five of these are chosen by the studio's own `suggest`.
-The person, who knows the labelled segments, does what the route for decisions does: accept, change label and bounds, or
-reject. Then all begins anew. Each decision is a correction, whatever came of it. `browse` marks random segments of the
-labels instead, as somebody who watches at random.
+features of every window, frozen, feed a linear classifier, which is what changes. For each seed seven of the 21 recordings,
+of both rooms, are held out for the scores. A simulated person starts with ten marked segments of the others; the classifier
+is trained on the windows in them and run along all of these recordings; its timelines are merged into segments as
+`muybridge predict` does, and five of them are chosen by the studio's own `suggest`. The person, who knows the labelled
+segments, does what the route for decisions does: mark the labelled segment that a suggestion overlaps most, or reject it.
+Then all begins anew. Each decision is a correction, whatever came of it. `random` takes the network's segments in random
+order; `browse` marks random labelled segments, as somebody who watches here and there.
 
-Scored is the other room: the class of each labelled segment by the mean probabilities of the windows centred in it, as the
-share that is right, and as the mean over classes of that share. All strategies of a seed begin with the same segments.
+Scored is the class of each labelled segment of the held-out recordings, by the mean probabilities of the windows centred in
+it: the share that is right, and the mean over classes of that share. All strategies of a seed begin with the same segments.
 Nothing was chosen by the scores.
 """
 
@@ -24,7 +25,10 @@ import statistics
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,10 +44,11 @@ from muybridge.studio.annotation_records import RejectedMark, SegmentMark, Video
 from muybridge.studio.suggestions import PredictedVideo, Suggestion, suggest
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
-Strategy = Literal["doubt", "margin", "windows", "rare", "random", "browse"]
-STRATEGIES: tuple[Strategy, ...] = ("doubt", "margin", "windows", "rare", "random", "browse")
+Strategy = Literal["doubt", "margin", "rare", "random", "browse"]
+STRATEGIES: tuple[Strategy, ...] = ("doubt", "margin", "rare", "random", "browse")
+NUM_HELD_OUT = 7  # recordings
 NUM_INITIAL, BATCH, NUM_CORRECTIONS = 10, 5, 80
-STEP_FRAMES, FRAME_STRIDE = 12, 6  # a window of 48 frames every half second
+STEP_FRAMES, FRAME_STRIDE = 16, 6  # a window of 1.7 s every 0.64 s
 SMOOTHING_SECONDS = MINIMUM_SECONDS = 1.0
 PENALTY, NUM_ITERATIONS = 1e-2, 60
 PERSON = "person"
@@ -58,7 +63,6 @@ class Truth:
     label: str
     start_seconds: float
     end_seconds: float
-    split: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Video:
 def read_truths(path: Path) -> list[Truth]:
     with path.open() as file:
         return [
-            Truth(row["path"], row["label"], float(row["start_seconds"]), float(row["end_seconds"]), row["split"])
+            Truth(row["path"], row["label"], float(row["start_seconds"]), float(row["end_seconds"]))
             for row in csv.DictReader(file)
         ]
 
@@ -129,18 +133,20 @@ def train_classifier(features: NDArray[np.float32], labels: NDArray[np.int64], n
 class Simulation:
     """A person who corrects, and the classifier that learns from it."""
 
-    def __init__(self, videos: Mapping[str, Video], truths: Sequence[Truth]) -> None:
+    def __init__(self, videos: Mapping[str, Video], truths: Sequence[Truth], seed: int) -> None:
         self.videos = videos
+        self.seed = seed
         self.classes = sorted({truth.label for truth in truths})
-        self.train = [truth for truth in truths if truth.split == "train"]
-        self.test = [truth for truth in truths if truth.split == "test"]
+        held_out = np.random.default_rng((seed, 1)).choice(sorted(videos), NUM_HELD_OUT, replace=False)
+        self.train = [truth for truth in truths if truth.path not in held_out]
+        self.test = [truth for truth in truths if truth.path in held_out]
         self.truths = defaultdict(list)
         for truth in self.train:
             self.truths[truth.path].append(truth)
 
-    def run(self, strategy: Strategy, seed: int) -> list[dict[str, float]]:
+    def run(self, strategy: Strategy) -> list[dict[str, float]]:
         """Scores after 0, 5, 10, ... corrections."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(self.seed)
         order = [self.train[index] for index in rng.permutation(len(self.train))]
         marks: Marks = defaultdict(VideoMarks)
         for truth in order[:NUM_INITIAL]:
@@ -171,7 +177,7 @@ class Simulation:
         return train_classifier(np.concatenate(features), np.array(labels), len(self.classes))
 
     def choose(
-        self, classify: Any, marks: Marks, strategy: Literal["doubt", "margin", "windows", "rare", "random"], rng: Any
+        self, classify: Any, marks: Marks, strategy: Literal["doubt", "margin", "rare", "random"], rng: Any
     ) -> list[Suggestion]:
         """What the studio suggests; `random` in a random order of this seed."""
         predicted = [self.predict(path, classify, marks[path]) for path in sorted(self.truths)]
@@ -243,29 +249,34 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
 
 
+def simulate(videos: Mapping[str, Video], truths: Sequence[Truth], seed: int) -> dict[str, list[dict[str, float]]]:
+    """All strategies of a seed."""
+    torch.set_num_threads(1)
+    simulation = Simulation(videos, truths, seed)
+    return {strategy: simulation.run(strategy) for strategy in STRATEGIES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     folder = Path(os.environ["MUYBRIDGE_REAL_VIDEO"], "ceiling_camera")
     truths = read_truths(folder / "segments.csv")
-    simulation = Simulation(extract_features(args.network, folder, sorted({truth.path for truth in truths})), truths)
-    runs = {strategy: [simulation.run(strategy, seed) for seed in range(args.seeds)] for strategy in STRATEGIES}
+    videos = extract_features(args.network, folder, sorted({truth.path for truth in truths}))
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        runs = list(pool.map(partial(simulate, videos, truths), range(args.seeds)))
     results: dict[str, Any] = {"seeds": args.seeds, "curves": {}, "difference_to_random": {}}
-    for strategy, rows in runs.items():
-        for score in ("accuracy", "class_accuracy", "segments"):
-            for number, step in enumerate(range(0, NUM_CORRECTIONS + 1, BATCH)):
-                values = [row[number][score] for row in rows]
-                results["curves"].setdefault(strategy, {}).setdefault(score, {})[step] = summarize(values)
-                others = [row[number][score] for row in runs["random"]]
-                if strategy != "random" and score != "segments":
-                    differences = [value - other for value, other in zip(values, others, strict=True)]
-                    results["difference_to_random"].setdefault(strategy, {}).setdefault(score, {})[step] = summarize(
-                        differences
-                    )
+    for strategy in STRATEGIES:
+        curves = results["curves"][strategy] = {"accuracy": {}, "class_accuracy": {}, "segments": {}}
+        differences = results["difference_to_random"][strategy] = {"accuracy": {}, "class_accuracy": {}}
+        for number, step in enumerate(range(0, NUM_CORRECTIONS + 1, BATCH)):
+            for score, curve in curves.items():
+                curve[step] = summarize([run[strategy][number][score] for run in runs])
+            for score, curve in differences.items():
+                curve[step] = summarize([run[strategy][number][score] - run["random"][number][score] for run in runs])
     report_results(results, args.output)
 
 

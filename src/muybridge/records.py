@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
 from annotated_types import Interval
 
 from muybridge.bounds import ClipLength, FlowGap, FrameSize, FramesPerSecond, FrameStep, check_fields
+from muybridge.text import format_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,7 @@ class Preprocessing:
         if len(self.mean) != self.input_channels or len(self.std) != self.input_channels:
             raise ValueError(
                 f"{self.modality} has {self.input_channels} channels, "
-                f"but {len(self.mean)} means and {len(self.std)} deviations"
+                f"but {format_count(len(self.mean), 'mean')} and {format_count(len(self.std), 'deviation')}"
             )
 
     @property

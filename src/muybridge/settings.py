@@ -204,7 +204,7 @@ class TrainSettings:
     """All settings of a training run."""
 
     data: str = ""
-    """A folder of class folders, or a CSV file (docs/data.md)."""
+    """A folder of class folders, a list (CSV, TSV, text, JSON), or prepared data (docs/data.md)."""
     model: str = "r2plus1d_18"
     """A network of the family; `muybridge models` lists them."""
     output: str = "runs/latest"
@@ -276,7 +276,7 @@ class EvaluateSettings:
     """All settings of an evaluation but the weights."""
 
     data: str
-    """A folder of class folders, or a CSV file (docs/data.md)."""
+    """A folder of class folders, a list (CSV, TSV, text, JSON), or prepared data (docs/data.md)."""
     split: Literal["train", "validation", "test"] = "test"
     """The videos to score."""
     output: str | None = None

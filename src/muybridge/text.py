@@ -82,10 +82,15 @@ def format_percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else "-"
 
 
-def format_count(count: int, noun: str) -> str:
-    """`1 video`, `2 videos`, `3 classes`."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else plural}"
+_PLURAL_VERBS = {"is": "are", "has": "have", "was": "were", "does": "do"}
+
+
+def format_count(count: int, noun: str, verb: str = "") -> str:
+    """`1 video`, `2 videos`, `3 classes`; with the verb `is`, `1 video is` and `2 videos are`."""
+    if count != 1:
+        noun = f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+        verb = _PLURAL_VERBS.get(verb, verb)
+    return f"{count:,} {noun}{' ' if verb else ''}{verb}"
 
 
 def format_p_value(p_value: float) -> str:

@@ -290,7 +290,7 @@ def test_outputs_of_other_projects_are_of_the_task_that_is_named(tmp_path: Path)
         import_as(ImportedTask("regression"), ("a", "b", "c"))
     with pytest.raises(ValueError, match="units and statistics of targets are of a regression"):
         import_as(ImportedTask("multi_label", ("%", "%")))
-    with pytest.raises(ValueError, match=r"head\.target_mean has 1 values for 2 outputs"):
+    with pytest.raises(ValueError, match=r"head\.target_mean has 1 value for 2 outputs"):
         import_as(ImportedTask("regression", (), (5.0,)))
 
 

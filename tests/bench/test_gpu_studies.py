@@ -1,6 +1,5 @@
 """The full-size studies for a GPU, rehearsed on a CPU at toy size: resumable rows, real clips as planes, a table with floor."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,19 +10,11 @@ import numpy as np
 import pytest
 
 from muybridge.models.family import FAMILIES
+from scripts import BENCHMARKS, load_script
 from videos import write_video
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_studies.py"
+SCRIPT = BENCHMARKS / "gpu_studies.py"
 TOY = ("--toy", "--device", "cpu", "--workers", "0", "--seeds", "1")
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPT.with_name(f"{name}.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ import yaml
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
+from muybridge.report.build import build_page
+from muybridge.report.page import render_html
 
 
 def test_json_is_the_accuracy_of_the_file(
@@ -31,6 +33,7 @@ def test_json_is_the_accuracy_of_the_file(
         "checkpoint": "best",
         "cost": 1.0,
         "overlap": {"num_training": 0, "num_validation": 0, "problem": ""},
+        "remarks": [],
         **json.loads(json.dumps(compute_accuracy(compute_video_scores(read_scores(target))).to_json())),
     }
     assert (found["num_videos"], found["num_views"], found["split"]) == (6, 60, "test")
@@ -73,12 +76,37 @@ def test_a_run_that_has_not_finished_is_said_to_be_so(
     copytree(finished_run, tmp_path / "run")
     path = tmp_path / "run" / "settings.yaml"
     settings = yaml.safe_load(path.read_text())
-    words = ("evaluate", tmp_path / "run", "--data", motions, "--evaluation.clips=2", "--loading.workers=0")
-    assert "has not finished" not in cli(*words).out
+    words = (
+        "evaluate",
+        tmp_path / "run",
+        "--data",
+        motions,
+        "--evaluation.clips=2",
+        "--loading.workers=0",
+        "-o",
+        tmp_path / "run" / "scores" / "test.parquet",
+    )
+    assert "unfinished" not in cli(*words).out
     epochs = settings["training"]["epochs"]
     settings["training"]["epochs"] = 3 * epochs
     path.write_text(yaml.safe_dump(settings))
-    assert f"the run has not finished: stopped at epoch {epochs:.1f} of {3 * epochs:g}\n" in cli(*words).out
+    sentence = (
+        f"the weights are of an unfinished run, {tmp_path / 'run'}: stopped at epoch {epochs:.1f} of {3 * epochs:g}"
+    )
+    assert f"{sentence}\n" in cli(*words).out
+    folder_page, file_page = (
+        render_html(build_page([str(address)]))
+        for address in (tmp_path / "run", tmp_path / "run" / "scores" / "test.parquet")
+    )
+    assert "The run has not finished: stopped at" in folder_page
+    assert "unfinished run" not in folder_page  # said once
+    assert "the weights are of an unfinished run" in file_page
+    video = tmp_path / "run" / "video.npz"
+    np.savez(video, frames=np.zeros((13, 32, 32, 3), np.uint8), fps=np.array(8.0))
+    assert f"{sentence}\n" in cli("predict", tmp_path / "run", video, "--clips=1").err
+    features = tmp_path / "features.parquet"
+    assert f"{sentence}\n" in cli("extract", tmp_path / "run", video, "--step=4", "-o", features).err
+    assert f"{sentence}\n" in cli("similar", features, f"{video}#0-1").err
 
 
 def test_other_splits_and_the_place_of_scores(

@@ -20,6 +20,10 @@ from muybridge.cli.failures import describe_shortage
         (OSError("Caught OSError in DataLoader worker process 0.\n[Errno 24] Too many open files"), "too many files"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "the disk is full"),
         (RuntimeError("[enforce fail at inline_container.cc:664] . No space left on device"), "the disk is full"),
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)"),
+            "the shared memory in /dev/shm ran out",
+        ),
         (MemoryError(), "the memory ran out"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), "the memory ran out"),
         (ImportError("libx.so: failed to map segment from shared object"), "the memory ran out"),

@@ -73,6 +73,7 @@ OPTIONS = [
     ("--data", r"argument --data: expected one argument"),
     ("--data d --config", r"argument --config: expected one argument"),
     ("--data d extra", r"extra belongs to no option"),
+    ("--data d -dash.mp4", r"-dash.mp4 belongs to no option; a file of this name is given as \./-dash.mp4"),
     ("--data d --epochs 3", r"there is no option --epochs \(did you mean --training\.epochs\?\)"),
     (
         "--data d --training.lerning_rate 3",

@@ -132,6 +132,8 @@ def test_an_address_a_short_video_and_an_exported_program(
     exported = cli("predict", tmp_path / "net.pt2", mixed / "a.mp4")
     assert exported.code == 2
     assert "net.pt2 is an exported program, which has no card" in exported.err
+    before = cli("predict", "run", "--timeline", "holiday.mp4")
+    assert before.code == 2 and "expected text or json or csv or srt; write --timeline after the files" in before.err
 
 
 def test_the_extension_decides(finished_run: Path, mixed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -101,7 +101,7 @@ def test_looped_clips_are_told(motions: Path, tmp_path: Path, cli: Callable[...,
     write_video(tmp_path / "data" / "train" / "left" / "00003.mp4", 3)
     told = cli("train", "--data", tmp_path / "data", "--config", config(tmp_path), "-o", tmp_path / "run")
     assert told.code == 0
-    assert "3 of 48 clips are of videos shorter than a clip, repeated in a loop" in told.err
+    assert "3 of 48 clips: of videos shorter than a clip, repeated in a loop" in told.err
 
 
 def test_a_finished_run_says_so(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -71,9 +71,9 @@ def test_everything_wrong_is_said_at_once() -> None:
     for part in (
         "split is tset in some rows, but must be one of train, validation, test, unused",
         "status is broken in some rows",
-        "1 rows have no video",
-        "1 videos are in several rows (a.mp4)",
-        "the labels 7, -1 are not indices of the 3 classes",
+        "1 row has no video",
+        "1 video is in several rows (a.mp4)",
+        "the labels 7, -1 are not indices of 3 classes",
         "3 segments do not start at 0 s or later and end after that (c.mp4, d.mp4, e.mp4)",
     ):
         assert part in text

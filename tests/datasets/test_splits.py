@@ -85,7 +85,7 @@ def test_small_sets_hold_out_one_group_for_validation() -> None:
     )
     assert sum(row.split == "validation" for row in rows) == 1
     assert notes == [
-        "No validation split given: 1 of 4 training videos are held out for it, a tenth of the groups, drawn by seed 0."
+        "No validation split given: 1 of 4 training videos is held out for it, a tenth of the groups, drawn by seed 0."
     ]
 
 

@@ -113,3 +113,21 @@ def test_targets_are_matched_by_name(tmp_path: Path) -> None:
         match_targets(data, ("c",))
     one = prepare_for_task(classes("1", "2"), "regression")
     assert match_targets(one, ("EF",)).target_names == ("EF",)
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        (["train", "unused"], "1 video of data has no label; add --training.task multi_label, or label them"),
+        (["train", "test"], "2 videos of data have no label; add --training.task multi_label, or label them"),
+    ],
+)
+def test_prepared_videos_without_labels_are_of_other_tasks(splits: list[str], sentence: str) -> None:
+    rows = [{"video": "a", "labels": [0], "split": "train"}]
+    rows += [{"video": split, "labels": [], "split": split} for split in splits]
+    data = Manifest.from_rows(rows, classes=("x",), root="data")
+    assert prepare_for_task(data, "multi_label") is data
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        prepare_for_task(data, "single_label")
+    unused = Manifest.from_rows([rows[0], {**rows[1], "split": "unused"}], classes=("x",), root="data")
+    assert prepare_for_task(unused, "single_label") is unused

@@ -64,7 +64,7 @@ def test_json_lists(folder: Path) -> None:
     (row,) = videos.rows
     assert (row.path, row.labels, row.split, row.group) == ("v_abc.mp4", ("Surfing",), "train", "abc")
     assert (row.start_seconds, row.end_seconds) == (1.5, 4.0)
-    assert "1 videos of" in videos.notes[0]
+    assert "1 video of" in videos.notes[0]
     for text in ("[1, 2]", "{}", "[" * 100_000, '{"database": {"x": 3}}'):
         (folder / "net.json").write_text(text)
         with pytest.raises(ValueError, match=r"net\.json"):
@@ -204,7 +204,7 @@ def test_what_is_read_otherwise_than_listed_is_said(folder: Path) -> None:
     videos = read_video_list(path)
     assert [row.path for row in videos.rows] == ["c.mp4", "d.mp4"]
     assert "segments in frames: they are converted by the rate of each file" in videos.notes[0]
-    assert videos.notes[1] == f"1 paths of {path} were looked for by name, such as c: c.mp4."
+    assert videos.notes[1] == f"1 path in {path} looked up by name, such as c: c.mp4."
 
 
 def test_rows_keep_the_numbers_of_their_lines(folder: Path) -> None:

@@ -158,7 +158,7 @@ def test_all_failed_is_nothing_right_not_an_error(new_scores: Callable[..., Scor
 
 
 def test_no_labels_is_refused(new_scores: Callable[..., Scores]) -> None:
-    with pytest.raises(ValueError, match="none of the 2 videos of split test has a label"):
+    with pytest.raises(ValueError, match="none of 2 videos of split test has a label"):
         compute_accuracy(compute_video_scores(new_scores([("a", (), [FIRST]), ("b", (), [THIRD])])))
 
 

@@ -195,6 +195,8 @@ def test_true_segments_of_one_label_that_touch_are_one() -> None:
     truth = [span(A, 0, 2), span(A, 2, 4), span(B, 4, 5), span(A, 5, 6)]
     scores = score_timelines([timeline(truth, [span(A, 0, 4), span(B, 4, 5), span(A, 5, 6)])])
     assert (scores.num_true_segments, scores.edit_score, scores.f1 and scores.f1["0.50"]) == (3, 1, 1)
+    between = [span(A, 0, 4), span(B, 2, 6), span(A, 4, 8)]  # another label begins in the first of two that touch
+    assert score_timelines([timeline(between, [])]).num_true_segments == 2
 
 
 def test_nothing_labelled_is_refused() -> None:

@@ -147,7 +147,7 @@ def test_a_row_of_a_prepared_manifest_that_cannot_be_is_one_failed_video(
     column: str, value: Any, prepared: Path, tmp_path: Path
 ) -> None:
     data = open_data(str(change_manifest(prepared, tmp_path / "data", column, value, ("train", "test"))))
-    assert "2 rows of manifest.parquet have impossible numbers; their videos are unreadable." in data.notes
+    assert "2 rows have impossible numbers in manifest.parquet: unreadable." in data.notes
     assert pc.value_counts(data.table["status"]).to_pylist() == [
         {"values": "unreadable", "counts": 2},
         {"values": "ok", "counts": len(data) - 2},

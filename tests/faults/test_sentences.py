@@ -101,10 +101,10 @@ def pictures(data: Path) -> None:
         (no_classes, r"split folders without class folders; expected .*train/CLASS/video\.mp4"),
         (
             nothing_readable,
-            r"none of the 16 training videos checked can be read; the first is train/left/00000\.mp4: .*damaged",
+            r"none of 16 training videos checked can be read; the first is train/left/00000\.mp4: .*damaged",
         ),
-        (sounds, r"none of the 16 .* the file holds sound and no video"),
-        (pictures, r"none of the 16 .* the file is a picture"),
+        (sounds, r"none of 16 .* the file holds sound and no video"),
+        (pictures, r"none of 16 .* the file is a picture"),
     ],
 )
 def test_data_that_cannot_be_trained_on(

@@ -110,7 +110,6 @@ def test_tables_resume(num_signals: int, verb: str, finished_run: Path, videos: 
 @pytest.mark.parametrize(
     ("keep", "num_signals"),
     [
-        ("views", 1),
         *(pytest.param(keep, 4, marks=MANY) for keep in ("views", "videos")),
         *(pytest.param(keep, n, marks=SOAK) for keep in ("views", "videos") for n in range(8, 14)),
     ],

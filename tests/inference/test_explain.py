@@ -91,3 +91,5 @@ def test_evidence_is_colour_over_the_frame() -> None:
     assert drawn[0, 0, 1].tolist() != [100, 100, 100]
     strong, weak = (np.abs(drawn[0, row, column].astype(int) - 100).max() for row, column in ((0, 1), (1, 0)))
     assert strong > weak > 0
+    color = np.array([252, 255, 164])  # the last of "inferno"
+    assert np.abs(drawn[0, 0, 1] - (100 + color) / 2).max() <= 1

@@ -141,3 +141,34 @@ def test_it_asks_for_no_gradients_and_checks_its_clips():
 
 def test_it_has_a_public_name():
     assert muybridge.optimize is optimize
+
+
+def test_cudnns_kernels_get_what_the_operators_get(monkeypatch):
+    """With stand-ins on the CPU; `tests/gpu/test_networks.py` runs cuDNN's own."""
+    calls = []
+
+    def convolve(view, weight, bias, stride, padding, dilation, groups):
+        return nn.functional.conv3d(view, weight, bias, stride, padding, dilation, groups)
+
+    def convolve_relu(view, weight, *shape):
+        calls.append("relu")
+        return convolve(view, weight, *shape).relu()
+
+    def convolve_add_relu(view, weight, residual, factor, *shape):
+        calls.append("add")
+        assert residual.is_contiguous(memory_format=torch.channels_last_3d)
+        return (convolve(view, weight, *shape) + factor * residual).relu()
+
+    monkeypatch.setattr(torch.ops.aten, "cudnn_convolution_relu", convolve_relu)
+    monkeypatch.setattr(torch.ops.aten, "cudnn_convolution_add_relu", convolve_add_relu)
+    layers = [layer for layer in folded_convolutions(optimize(used("r3d_10"))) if layer.relu]
+    assert any(layer.stride[0] == 2 for layer in layers)
+    for layer in layers:
+        assert layer.form == "conv3d"  # as on every GPU
+        view = torch.randn(2, layer.weight.shape[1], 5, 8, 6).contiguous(memory_format=torch.channels_last_3d)
+        expected = layer._run_unfused(view.clone(), None)
+        torch.testing.assert_close(layer._run_cudnn(view, None), expected, rtol=1e-4, atol=1e-4)
+        residual = torch.randn_like(expected)
+        summed = layer._run_unfused(view.clone(), residual)
+        torch.testing.assert_close(layer._run_cudnn(view, residual), summed, rtol=1e-4, atol=1e-4)
+    assert calls == ["relu", "add"] * len(layers)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -37,12 +38,16 @@ def in_pages(*languages: str) -> list[tuple[str, str]]:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Every line that runs muybridge, as (page, command); lines that end in a backslash go on."""
+    """Every line that runs muybridge, as (page, command); lines that end in a backslash go on. Also what starts services."""
     for page, body in in_pages("sh", "console", "bash"):
         for line in body.replace("\\\n", " ").splitlines():
             found = re.match(r"(?:\$ )?(?:\S*/)?(muybridge\b.*)", line.strip())
             if found:
                 yield page, found[1]
+    for page, body in in_pages("ini"):
+        yield from ((page, command) for command in re.findall(r"^ExecStart=\S*/(muybridge\b.*)$", body, re.MULTILINE))
+    started = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nCMD ")[2]
+    yield "Dockerfile", shlex.join(json.loads(started))
 
 
 @cache

@@ -55,6 +55,22 @@ def test_every_form_is_the_plain_convolution(kernel, stride, padding, form, size
             torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.skipif(not convolution.has_onednn(), reason="this build of torch has no oneDNN")
+@pytest.mark.parametrize(
+    ("taps", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (3, 1, 0), (3, 2, 0), (3, 3, 2), (1, 1, 0), (1, 2, 0)]
+)
+def test_winograds_algorithm_keeps_stride_and_padding_in_time(monkeypatch, taps, stride, padding):
+    used = []
+    convolve = convolution.winograd.convolve_winograd
+    monkeypatch.setattr(convolution.winograd, "convolve_winograd", lambda *a, **k: used.append(1) or convolve(*a, **k))
+    geometry = {"stride": (stride, 1, 1), "padding": (padding, 1, 1)}
+    module = Convolution3d(64, 112, kernel_size=(taps, 3, 3), **geometry)
+    clips = seeded(4, 64, 6, 16, 16).float()
+    expected = functional.conv3d(clips, module.weight, **geometry)
+    torch.testing.assert_close(module(clips), expected, rtol=1e-4, atol=1e-4)
+    assert used
+
+
 def test_a_single_frame_goes_through_both_forms():
     for kernel, padding in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
         module = Convolution3d(4, 3, kernel_size=kernel, padding=padding).double()

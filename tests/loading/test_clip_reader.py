@@ -10,13 +10,22 @@ import pytest
 from numpy.typing import NDArray
 
 from gray_frames import GrayFrames
-from muybridge.loading.clip_reader import ClipReader, FlowReader, RgbReader, StoredFlowReader, create_clip_reader
+from muybridge.loading.clip_reader import (
+    ClipReader,
+    FlowReader,
+    RgbReader,
+    StoredFlowReader,
+    create_clip_reader,
+    open_clip_reader,
+    open_frame_source,
+)
 from muybridge.prepared.mp4 import mux_mp4
 from muybridge.prepared.shards import ShardFrameSource
-from muybridge.prepared.stored_flow import compute_encoded_flow
+from muybridge.prepared.stored_flow import compute_encoded_flow, make_stored_flow_view, select_stored_ticks
 from muybridge.prepared.transcode import encode_h264
 from muybridge.randomness import make_generator
 from muybridge.records import FrameTimes, Preprocessing, VideoError
+from muybridge.video.media import MediaFiles
 from muybridge.video.sampling import compute_timestep_ticks, sample_dense_clips
 from muybridge.video.views import AnyView, View
 from stored import write_shard
@@ -57,6 +66,13 @@ def test_the_modality_chooses_the_reader() -> None:
     assert isinstance(create_clip_reader(GrayFrames(4), shape(modality="flow")), FlowReader)
 
 
+def test_a_folder_that_is_not_prepared_is_read_file_by_file(tmp_path: Path) -> None:
+    """Prepared ones are read in `tests/prepared/test_prepare.py`."""
+    assert isinstance(open_frame_source(str(tmp_path), shape()), MediaFiles)
+    assert isinstance(open_clip_reader(str(tmp_path), shape()), RgbReader)
+    assert isinstance(open_clip_reader(str(tmp_path), shape(modality="flow")), FlowReader)
+
+
 @pytest.mark.parametrize("open_reader", [open_rgb, open_flow, open_stored_flow])
 def test_clips_are_cut_from_timesteps(tmp_path: Path, open_reader: Callable[[Path], tuple[ClipReader, str]]) -> None:
     reader, video = open_reader(tmp_path)
@@ -69,6 +85,19 @@ def test_clips_are_cut_from_timesteps(tmp_path: Path, open_reader: Callable[[Pat
     length, stride = reader.preprocessing.clip_length, reader.preprocessing.frame_stride
     for start, view in enumerate(reader.read_evaluation_views(video, clips)):
         assert np.array_equal(stack(view), timesteps[start : start + length * stride : stride])
+
+
+@pytest.mark.parametrize(("num_crops", "corners"), [(1, [(2, 4)]), (3, [(2, 0), (2, 4), (2, 8)])])
+def test_crops_of_stored_flow_lie_where_those_of_frames_do(
+    tmp_path: Path, num_crops: int, corners: list[tuple[int, int]]
+) -> None:
+    reader, video = open_stored_flow(tmp_path)
+    clip = sample_dense_clips(reader.source.read_frame_times(video), reader.preprocessing, 1)[3]
+    codes = reader.source.read(video, select_stored_ticks(clip.ticks, reader.preprocessing))
+    views = [stack(view) for view in reader.read_evaluation_views(video, [clip], num_crops=num_crops)]
+    for view, corner in zip(views, corners, strict=True):
+        assert np.array_equal(view, stack(make_stored_flow_view(codes, corner, reader.preprocessing, mirror=False)))
+    assert len({view.tobytes() for view in views}) == num_crops
 
 
 @pytest.mark.parametrize("open_reader", [open_rgb, open_flow, open_stored_flow])

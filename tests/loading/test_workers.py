@@ -39,7 +39,7 @@ class DeadlyItems(VideoDataset[bytes]):
         return f"video {item}"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_killed_within_a_message(workers: int) -> None:
     deadly = 2 * workers  # the third item of the first worker
@@ -51,3 +51,23 @@ def test_a_worker_killed_within_a_message(workers: int) -> None:
         for _ in batches:
             time.sleep(1)  # a reader slower than its workers
     assert killed.value.items == (deadly,)
+
+
+class UnsendableItems(DeadlyItems):
+    """Items that cannot be written into the pipe, as tensors where /dev/shm is full."""
+
+    def __getitem__(self, item: int) -> bytes:
+        return Unsendable()  # type: ignore[return-value]
+
+
+class Unsendable:
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+@pytest.mark.timeout(300)
+def test_a_batch_that_cannot_be_handed_over_ends_its_worker() -> None:
+    sampler = BatchSampler(SequentialSampler(range(6)), 1, drop_last=False)
+    batches = load_batches(UnsendableItems(-1), sampler, list, LoadingSettings(workers=1), pin_memory=False)
+    with pytest.raises(WorkerKilled, match="a data worker was killed"):
+        next(batches)

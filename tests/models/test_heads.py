@@ -41,7 +41,7 @@ def test_a_head_survives_json() -> None:
         ({"task": "multi_label", "link": "identity"}, "expected sigmoid for multi_label"),
         (
             {"task": "multi_label", "link": "sigmoid", "thresholds": (0.5,)},
-            "head.thresholds has 1 values for 2 outputs",
+            "head.thresholds has 1 value for 2 outputs",
         ),
         ({"task": "ordinal", "link": "cumulative_sigmoid", "units": ("a", "b")}, "head.units has 2 values"),
         ({"task": "regression", "link": "identity"}, "needs target_mean and target_std"),

@@ -318,6 +318,9 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no mutant after so many minutes")
     args = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends as Ctrl-C does: what runs is finished, and cleaned up
     start = time.monotonic()
     modules = list_modules()
     sample = draw_sample(modules, args.count, args.seed)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from muybridge.models.heads import Head
 from muybridge.prediction import tables
 from muybridge.prediction.recognizer import Features, Prediction, load
 from muybridge.prediction.tables import FEATURES_SCHEMA, FeaturesWriter, PredictionsSummary, PredictionsWriter
@@ -215,7 +216,7 @@ def test_videos_of_another_list_stay_out(tmp_path: Path) -> None:
         file.add(features("a"))
         file.add(features("b"))
     with FeaturesWriter(path, SETTINGS) as file:
-        with pytest.raises(ValueError, match="do not hold every video once: 1 are missing"):
+        with pytest.raises(ValueError, match="do not hold every video once: 1 video is missing"):
             file.finish(["b", "never read"])
         assert file.finish(["b"]) == 3
     assert set(pq.read_table(path)["video"].to_pylist()) == {"b"}
@@ -257,3 +258,29 @@ def test_features_in_parts_of_version_0_1_are_started_anew(tmp_path: Path) -> No
         file.add(features("a"))
         assert file.finish("a") == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["features.parquet"]
+
+
+def test_tables_of_other_tasks_have_what_was_predicted(tmp_path: Path) -> None:
+    number = Head("regression", ("ef", "esv"), "identity", ("%", ""), (0.0, 0.0), (1.0, 1.0))
+    values = [Prediction(f"{ef}", "ok", values=(("ef", ef, "%"), ("esv", 1.0, ""))) for ef in (60.0, 40.0)]
+    with PredictionsWriter(tmp_path / "n.csv", SETTINGS, number) as file:
+        for one in (*values, prediction(3)):
+            file.add(one)
+        summary = file.finish(["60.0", "40.0", "3.mp4"])
+    rows = list(csv.reader((tmp_path / "n.csv").read_text().splitlines()))
+    assert rows[0] == ["video", "status", "reason", "value_ef", "value_esv"]
+    assert rows[1:3] == [["60.0", "ok", "", "60.0", "1.0"], ["40.0", "ok", "", "40.0", "1.0"]]
+    assert rows[3] == ["3.mp4", "unreadable", "no moov atom", "", ""]
+    assert summary.to_json()["values"]["ef"] == {"lowest": 40.0, "mean": 50.0, "highest": 60.0, "unit": "%"}
+
+    labels = Head("multi_label", ("hug", "push"), "sigmoid")
+    both = Prediction("a", "ok", classes=(("push", 0.9), ("hug", 0.6)), labels=("hug", "push"))
+    none = Prediction("b", "ok", classes=(("hug", 0.2), ("push", 0.1)), labels=())
+    with PredictionsWriter(tmp_path / "l.csv", SETTINGS, labels) as file:
+        file.add(both)
+        file.add(none)
+        summary = file.finish(["a", "b"])
+    first, second = csv.DictReader((tmp_path / "l.csv").read_text().splitlines())
+    assert (first["predicted"], first["label"], first["probability_2"]) == ("hug|push", "push", "0.6")
+    assert (second["predicted"], second["label"]) == ("", "hug")
+    assert summary.classes == {"hug": 1, "push": 1}

@@ -18,6 +18,9 @@ import pytest
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
 from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.report.build import build_page
+from muybridge.report.document import Paragraph
+from muybridge.report.tables import Table
 from muybridge.settings import EvaluateSettings
 from muybridge.synthetic.dataset import write_untrimmed_video
 from runs import MOTIONS
@@ -70,6 +73,27 @@ def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_pa
     ]
 
 
+def test_a_report_has_the_scores_of_timelines(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
+    settings = EvaluateSettings(data=str(segments))
+    result = evaluate_timelines(run, settings, run / "scores" / "untrimmed.timeline.parquet", step_frames=2)
+    page = build_page([str(run)])
+    (section,) = (section for section in page.sections if section.name == "timelines")
+    table = section.blocks[-1]
+    assert isinstance(table, Table)
+    rows = {row[1]: row[2:] for row in table.rows}
+    assert result.scores.frame_accuracy is not None and result.scores.majority_accuracy is not None
+    assert rows["frame accuracy"] == (100 * result.scores.frame_accuracy, 100 * result.scores.majority_accuracy)
+    assert result.scores.f1 is not None
+    assert rows["F1@50"] == (100 * result.scores.f1["0.50"], None)
+    assert isinstance(section.blocks[0], Paragraph)
+    text = section.blocks[0].text
+    assert "untrimmed: 1 video of split test, 2 labelled segments and" in text
+    assert "chosen on 1 validation video" in text
+    assert (
+        json.loads(cli("report", run, "--json", "-o", run / "r.html").out)["timelines"]["untrimmed"]["num_videos"] == 1
+    )
+
+
 def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, tmp_path: Path) -> None:
     files = tmp_path / "test.timeline.parquet"
     settings = EvaluateSettings(data=str(segments))
@@ -86,7 +110,7 @@ def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, 
 def test_a_file_with_segments_in_two_splits_is_refused(run: Path, segments: Path, tmp_path: Path) -> None:
     text = segments.read_text().replace("v.mp4,left,validation", "v.mp4,left,test")
     segments.write_text(text)
-    with pytest.raises(ValueError, match=r"1 files have segments in several splits \(v.mp4\)"):
+    with pytest.raises(ValueError, match=r"1 file has segments in several splits \(v.mp4\)"):
         evaluate_timelines(run, EvaluateSettings(data=str(segments)), tmp_path / "x.parquet")
 
 

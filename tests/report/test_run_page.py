@@ -138,7 +138,7 @@ def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:
     assert [len(chart.labels) for chart in matrices] == [40, 16, 16]
     places = {label: place for place, label in enumerate(matrices[0].labels)}
     assert all(abs(places[f"class {label}"] - places[f"class {label + 20}"]) == 1 for label in range(20))
-    assert "80 of 120 videos are on the diagonal" in matrices[0].alt
+    assert "80 of 120 videos on the diagonal" in matrices[0].alt
     assert len(table(page, "confusions").rows) == 40
     assert table(page, "confusions").num_shown == 20
 

@@ -44,17 +44,23 @@ def test_a_number_has_its_agreement(tmp_path: Path) -> None:
     assert agreement.series[0].x == pytest.approx((51, 60, 39))
     assert agreement.series[0].y == pytest.approx((-2, 0, 2))
     assert [series.y[0] for series in agreement.series[1:]] == pytest.approx([0, -3.92, 3.92], abs=0.01)
-    assert page.lead[0].text.startswith("Task regression, split test: EF: MAE 1.33")
+    assert page.lead[0].text.startswith("Task regression: EF: MAE 1.33")
+    assert (
+        page.lead[1].text
+        == "Measured on test, 4 videos: 1 uniform centre-crop clip of 16 frames a video, values averaged."
+    )
     html = render_html(page)
+    assert html.count("values averaged") == 1
     assert "1 of 4 videos could not be read" in html
     assert "Agreement (Bland and Altman), EF (%)" in html
-    with pytest.raises(ValueError, match="ef is of the task regression, but runs side by side are of single_label"):
-        build_page([address, write_outputs(tmp_path / "x.parquet", head, ("EF",), np.ones((4, 1)), outputs)])
 
 
 def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
     labels = Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.5, 0.5))
     targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    guessed = np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+    page = build_page([write_outputs(tmp_path / "g.parquet", labels, ("a", "b"), targets, guessed)])
+    assert page.lead[1].text == "The mAP is not distinguishable from guessing."
     page = build_page([write_outputs(tmp_path / "l.parquet", labels, ("a", "b"), targets, 4 * targets - 2)])
     table = next(table for table in page.tables if table.name == "l-classes")
     assert [row[:3] for row in table.rows] == [("a", 2, 1.0), ("b", 2, 1.0)]

@@ -1,5 +1,6 @@
 """The committed rows against this version of the code: the same fingerprints, and a row of each family run again."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ ROWS = Path(__file__).parents[2] / "benchmarks" / "results" / "studies"
 CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
 ALL_ROWS = read_rows(ROWS)
 NAMES = [name for name, study in STUDIES.items() if ALL_ROWS.keys() & set(study.row_keys(CONFIG))]
-MAX_POINTS_ELSEWHERE = 10.0  # on another kind of machine, a few times what rounding does to a rerun
+DEVIATIONS_OF_A_RERUN = 3.0  # of the difference of two runs: rounding alone exceeds it once in 370 times
+POINTS_WHERE_NO_FLOOR_IS_MEASURED = 10.0
 
 
 def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
@@ -53,10 +55,19 @@ def test_committed_rows_are_what_this_version_computes(name: str) -> None:
     assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/studies"
 
 
+def find_max_difference(folder: Path) -> float:
+    """Points of video@1 by which a rerun on another kind of machine may differ, from the committed noise floors."""
+    results = (STUDIES[name].summarize(CONFIG, ALL_ROWS, folder) for name in NAMES)
+    floors = [result.floor.get("video_top1") for result in results if result.floor is not None]
+    floor = max((floor for floor in floors if floor is not None), default=None)
+    return POINTS_WHERE_NO_FLOOR_IS_MEASURED if floor is None else DEVIATIONS_OF_A_RERUN * math.sqrt(2) * floor
+
+
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", list(pick_runs()))
 def test_a_row_repeats(family: str, tmp_path: Path) -> None:
-    """To the last video on the same kind of machine; elsewhere within what rounding does to a rerun."""
+    """To the last video on the same kind of machine; elsewhere within the noise floor."""
     run, row = pick_runs()[family]
     environment = row["fingerprint"]["environment"]
     with pytest.MonkeyPatch.context() as patched:
@@ -72,4 +83,4 @@ def test_a_row_repeats(family: str, tmp_path: Path) -> None:
         assert again["history"] == row["history"]
     else:
         difference = again["numbers"]["video_top1"] - row["numbers"]["video_top1"]
-        assert abs(difference) <= MAX_POINTS_ELSEWHERE
+        assert abs(difference) <= find_max_difference(tmp_path)

@@ -134,6 +134,25 @@ def test_files_round_trip(tmp_path: Path) -> None:
         assert not line.startswith(("=", "+", "-", "@"))
 
 
+def test_marks_added_to_a_list_with_splits_have_one(tmp_path: Path) -> None:
+    """Else nothing trains on the list: some rows have a split and others do not."""
+    header = "path,label,split,group,start_seconds,end_seconds"
+    rows = ("a.mp4,walk,test,room2,1,2", "b.mp4,walk,train,,1,2")
+    (tmp_path / "annotations.csv").write_text("\n".join((header, *rows)) + "\n")
+    store = AnnotationStore(tmp_path)
+    new = SegmentMark(label="sit", start_seconds=3, end_seconds=4, annotator="kim")
+    for path in ("a.mp4", "b.mp4", "c.mp4"):
+        present = store.read(path)
+        stored = store.replace(path, VideoMarks(segments=(*present.segments, new)), present.revision)
+        assert stored == store.read(path) == AnnotationStore(tmp_path).read(path)
+    added = [
+        (row.path, row.split, row.group)
+        for row in read_video_list(tmp_path / "annotations.csv").rows
+        if row.start_seconds == 3
+    ]
+    assert added == [("a.mp4", "test", "room2"), ("b.mp4", "train", None), ("c.mp4", "train", None)]
+
+
 def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
     mark = SegmentMark(start_seconds=0, end_seconds=1, label="a", annotator="kim")
     text = "path,label,start_seconds,end_seconds,weather\nx.mp4,walk,1,2,rain\n"

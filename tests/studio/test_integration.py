@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,6 +136,10 @@ def test_measurements(rest_client: StudioClient) -> None:
     text = rest_client.request("GET", "/api/metrics").text
     assert 'muybridge_studio_requests_total{method="GET",route="/projects",status="200"}' in text
     assert "none" not in text, "addresses of clients are no labels"
+    counts = dict(re.findall(r'^muybridge_studio_batches{state="(\w+)"} (\S+)$', text, re.MULTILINE))
+    assert counts.keys() == {"queued", "running", "stopping", "stopped", "done", "failed"}
+    batches = rest_client.client.app.state.studio.batches  # type: ignore[attr-defined]
+    assert sum(map(float, counts.values())) == len(batches.list_jobs())
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,18 @@ def test_strangers_get_no_websocket(live_page: LivePage) -> None:
     for wrong, origin in ((None, None), ("muybridge_studio_1=guess", None), (cookie, "http://evil.example")):
         with pytest.raises(Exception, match="HTTP 403"), _connect(live_page, wrong, origin=origin):
             pass
+
+
+def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muybridge.studio.body_limits._HEAD_SECONDS", 0.3)
+    with LivePage(0, HELLO) as page, _connect(page, _get_cookie(page)) as websocket:
+        port = int(page.address.partition("/?")[0].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\n")
+            assert slow.recv(1) == b""
+        websocket.recv(timeout=5)
+        page.add({"type": "event"})
+        assert json.loads(websocket.recv(timeout=5)) == {"type": "event"}
 
 
 def test_a_page_that_does_not_keep_up_is_cut_off(live_page: LivePage) -> None:

@@ -69,6 +69,16 @@ def test_a_part_of_a_longer_mark_is_decided() -> None:
     assert [one.label for one in suggest([_video(half)], {}, "doubt", 10)] == ["sit"]
 
 
+@pytest.mark.parametrize("strategy", ["doubt", "margin", "windows", "rare", "random"])
+def test_marked_time_comes_last(strategy: Strategy) -> None:
+    """Where a person marked everything, the network's errors are of no use before what nobody has looked at."""
+    marks = VideoMarks(segments=(_mark("walk", 3, 8),))
+    sit, walk = _video(marks), _video()
+    other = PredictedVideo("y.mp4", "p", CLASSES, walk.arrays, walk.segments[:1], VideoMarks())
+    assert [one.label for one in suggest([sit, other], {"walk": 5}, strategy, 10)][-1] == "sit"
+    assert [one.label for one in suggest([sit, other], {"walk": 5}, "marks", 10)] == ["sit"]
+
+
 def test_disagreement_with_marks() -> None:
     marks = VideoMarks(segments=(_mark("sit", 0, 3), _mark("walk", 1, 2)))
     (walk,) = suggest([_video(marks)], {}, "marks", 10)

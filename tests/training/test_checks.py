@@ -21,9 +21,7 @@ def test_one_readable_video_is_enough_to_start(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no video")
     every = open_data(str(tmp_path)).select_split("train")
-    with pytest.raises(
-        ValueError, match=rf"none of the {len(every)} training videos checked can be read; the first is"
-    ):
+    with pytest.raises(ValueError, match=rf"none of {len(every)} training videos checked can be read; the first is"):
         check_clips_fit(every, TINY_CLIPS)
     for index in range(len(every)):
         write_video(tmp_path / every.get_video(index), 4)

@@ -10,6 +10,7 @@ import torch
 
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.files.run_folder import get_processor_name
+from muybridge.text import format_count
 
 REQUIRED_PACKAGES = ("torch", "av", "numpy", "pyarrow", "safetensors")
 # Module, what it is for, how to install it.
@@ -41,7 +42,12 @@ def check_machine() -> list[Finding]:
 
 
 def _check_devices() -> list[Finding]:
-    cpu = Finding("cpu", True, f"{get_processor_name()}, {resolve_num_workers(None)} cores for workers", needed=True)
+    cpu = Finding(
+        "cpu",
+        True,
+        f"{get_processor_name()}, {format_count(resolve_num_workers(None), 'core')} for workers",
+        needed=True,
+    )
     if not torch.cuda.is_available():
         version = f"torch {torch.__version__}"
         cuda = torch.version.cuda

@@ -105,30 +105,16 @@ def evaluate(
         print_task_metrics(metrics)
         for remark in result.remarks:
             print_line(remark)
-        _print_unfinished(run)
         print_line(f"scores: {result.path}")
     else:
-        _print(result, run)
+        _print(result)
     if target and is_text and not json:
         print_line(f"wrote {target}")
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 
 
-def _print_unfinished(run: str) -> None:
-    """Says that weights are of a run that has not finished, if they are."""
-    from muybridge.files.run_folder import describe_unfinished_run, read_run_log, read_settings
-    from muybridge.weights.address import find_run_folder
-
-    folder = find_run_folder(run)
-    if folder is None:
-        return
-    log = read_run_log(folder)
-    if unfinished := describe_unfinished_run(read_settings(folder / "settings.yaml"), log):
-        print_line(f"the run has not finished: {unfinished}")
-
-
-def _print(result: EvaluationResult, run: str) -> None:
+def _print(result: EvaluationResult) -> None:
     accuracy = result.accuracy
     cost = "" if result.cost == 1 else f", {result.cost:.2g} times the default's multiply-adds"
     print_line(f"{accuracy.protocol.format_sentence()}{cost}; split {accuracy.split}")
@@ -141,7 +127,6 @@ def _print(result: EvaluationResult, run: str) -> None:
     print_line()
     for remark in result.remarks:
         print_line(remark)
-    _print_unfinished(run)
     print_line(accuracy.format_baseline())
     remarks = format_count(accuracy.video_top1.of_all.of, "video")
     if accuracy.num_failed_videos:

@@ -25,6 +25,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
 
     from muybridge.console import create_progress
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
+    from muybridge.weights.address import describe_unfinished
 
     path = Path(settings.output) if settings.output else None
     if path:
@@ -45,6 +46,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
         print_json(result.to_json())
     else:
         _print(result, settings.split)
+    print_notes(describe_unfinished(run))
     return compute_exit_code(len(result.failures), result.scores.num_videos)
 
 
@@ -59,13 +61,15 @@ def _describe_unused(settings: EvaluateSettings) -> None:
 def _print(result: TimelineResult, split: str) -> None:
     scores = result.scores
     print_line(
-        f"{format_count(scores.num_videos, 'video')} of split {split}, {scores.num_true_segments} labelled segments and "
+        f"{format_count(scores.num_videos, 'video')} of split {split}, "
+        f"{format_count(scores.num_true_segments, 'labelled segment')} and "
         f"{scores.num_predicted_segments} predicted ones, {scores.scored_seconds:.0f} s scored"
     )
     print_line(
         "time without a label is background" if result.gaps_are_background else "time without a label is not scored"
     )
-    print_line(_describe_choice(result))
+    unsmoothed = "no validation split: windows are not smoothed, and segments may be of any length"
+    print_line(result.choice.format_sentence() if result.choice else unsmoothed)
     print_line()
     if scores.frame_accuracy is None or scores.f1 is None or scores.edit_score is None:
         print_line("labelled segments overlap, so there is no single class at a time: average precision alone")
@@ -94,13 +98,3 @@ def _print(result: TimelineResult, split: str) -> None:
 
 def _print_row(name: str, share: float, remark: str) -> None:
     print_line(f"{name:<16}{format_percent(share):>8}   {remark}".rstrip())
-
-
-def _describe_choice(result: TimelineResult) -> str:
-    choice = result.choice
-    if choice is None:
-        return "no validation split: windows are not smoothed, and segments may be of any length"
-    return (
-        f"smoothing {choice.smoothing_seconds:g} s, shortest segment {choice.minimum_seconds:g} s, least probability "
-        f"{choice.minimum_probability:g}: chosen on {format_count(choice.num_videos, 'validation video')}"
-    )

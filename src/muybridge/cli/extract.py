@@ -82,7 +82,7 @@ def extract(
     from muybridge.prediction.inputs import list_videos
     from muybridge.prediction.recognizer import load
     from muybridge.prediction.tables import FeaturesWriter
-    from muybridge.weights.address import select_checkpoint
+    from muybridge.weights.address import describe_unfinished, select_checkpoint
 
     inputs = list_videos(
         videos, columns=reading.columns, source_fps=reading.source_fps, time_origin=reading.time_origin
@@ -95,12 +95,14 @@ def extract(
     recognizer = load(
         select_checkpoint(run, device.checkpoint), device.device, device.precision, time_origin=reading.time_origin
     )
+    remarks = describe_unfinished(run)
+    print_notes(remarks)
     settings = _describe_features(recognizer, clips, step, reading)
     failed_videos = set(inputs.problems)
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)
     unit = "batch of clips" if step else "video"
-    with stop_on_signals(unit) as stop, FeaturesWriter(output, settings) as writer:
+    with stop_on_signals(unit) as stop, FeaturesWriter(output, settings, remarks=remarks) as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         with follow_videos(len(pending), unit) as progress:
             following = replace(recognizer, on_progress=progress.update_share_or_stop)

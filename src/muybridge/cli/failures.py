@@ -25,6 +25,10 @@ _MEMORY_FULL = (
     "the memory ran out; lower loading.workers, loading.prefetch and the batch size, or close other programs, then run the "
     "same command again (a training run with --resume)"
 )
+_SHARED_MEMORY_FULL = (
+    "the shared memory in /dev/shm ran out; enlarge it (`docker run --shm-size 8g`), or lower loading.workers and "
+    "loading.prefetch"
+)
 _GPU_MEMORY_FULL = "the GPU's memory is too small; lower training.batch_size or evaluation.batch_size"
 _TOO_MANY_FILES = (
     "too many files are open; raise the limit with `ulimit -n 4096` or lower loading.workers, then run the same command "
@@ -46,6 +50,7 @@ _SENTENCE_BY_ERRNO = {
 # Libraries in C++ raise RuntimeErrors with these words.
 _SENTENCE_BY_PHRASE = {
     "Too many open files": _TOO_MANY_FILES,
+    "</torch_": _SHARED_MEMORY_FULL,  # the name of a file in /dev/shm
     "No space left on device": _DISK_FULL,
     "Cannot allocate memory": _MEMORY_FULL,
     "not enough memory": _MEMORY_FULL,

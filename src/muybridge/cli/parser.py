@@ -58,7 +58,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         text = super()._expand_help(action)
         text = re.sub(r"type: (?:Optional\[)?Literal\[.*?\]\]?(, )?", "", text)
         text = re.sub(r"type: (?:str|bool)(?: \| null)?(, )?", "", text)
-        text = re.sub(r"(, )?default: (?:null|False|\[\]|\(\))", "", text)
+        text = re.sub(r"(, )?default: (?:null|False|\[\]|\(\)|(?=\)))", "", text)
         text = re.sub(r"\(required(?:, )?", "(", text)
         return re.sub(r" \(\)$", "", text.replace(" | null", "").replace("type: ", ""))
 
@@ -123,6 +123,8 @@ class VerbParser(ArgumentParser):
             return f"there is no option {option}{_did_you_mean(option, options.values())}"
         if unknown := re.search(r"nrecognized arguments: (\S+)", message):
             remedy = f"; a data set is given as --data {unknown[1]}" if "data" in options else ""
+            if unknown[1].startswith("-"):
+                remedy = f"; a file of this name is given as ./{unknown[1]}"
             return f"{unknown[1]} belongs to no option{remedy}"
         if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
             name = f"{unknown[1]}.{unknown[2]}"
@@ -131,7 +133,15 @@ class VerbParser(ArgumentParser):
             return f"there is no setting {unknown[1]}{_did_you_mean(unknown[1], options)}"
         if named := re.match(r"argument (--[\w.]+)", message):
             return message.replace(named[1], show_option(named[1]), 1)
-        return _describe_wrong_value(message) or message
+        return self._describe_wrong_value(message) or message
+
+    def _describe_wrong_value(self, message: str) -> str | None:
+        """As the function, and what to do where a file follows an option that needs no value."""
+        sentence = _describe_wrong_value(message)
+        key = (sentence or "").partition(" ")[0]
+        if any(action.dest == key and action.nargs == "?" for action in self._actions):
+            return f"{sentence}; write {show_option(key)} after the files"
+        return sentence
 
 
 def _expand_short_option(word: str) -> str:

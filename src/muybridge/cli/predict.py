@@ -157,9 +157,10 @@ def predict(
     if timeline.timeline and classification.workers:
         print_notes(["--workers is not used: with --timeline this process reads the videos."])
     from muybridge.prediction.recognizer import load
-    from muybridge.weights.address import select_checkpoint
+    from muybridge.weights.address import describe_unfinished, select_checkpoint
 
     weights = select_checkpoint(run, classification.checkpoint)
+    print_notes(describe_unfinished(weights, *([ensemble.with_] if ensemble.with_ else [])))
     where = output.with_timeline(timeline.timeline)
     if where.is_table:
         return write_table(weights, inputs, _select_table_options(classification, output))
@@ -292,7 +293,7 @@ def _predict_each(
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
-    from muybridge.prediction.timeline_tuning import FILE_NAME, read_choice
+    from muybridge.prediction.timeline_tuning import read_choice
 
     videos, clips, top = inputs.readable_videos, classification.clips, classification.top
     rates, workers = inputs.get_rates(videos), classification.workers
@@ -303,13 +304,8 @@ def _predict_each(
     options = None
     if timeline.timeline:
         options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
-        choice = read_choice(run)
-        if choice and choice.model_sha256 == members[0].card.tensors_sha256:
+        if choice := read_choice(run):
             options = choice.apply(options)
-        elif choice:
-            print_notes(
-                [f"{Path(run, FILE_NAME)} is not used: it was chosen for other weights; evaluate --timeline anew"]
-            )
         given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
         options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(

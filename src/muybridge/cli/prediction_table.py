@@ -12,7 +12,7 @@ from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import is_stream
 from muybridge.terminal import print_lines
-from muybridge.text import format_count
+from muybridge.text import format_count, sanitize_text
 
 if TYPE_CHECKING:
     from muybridge.kernels.precision import RequestedPrecision
@@ -92,6 +92,10 @@ def _format_summary(summary: PredictionsSummary) -> list[str]:
     lines = [
         f"  {count:7} {100 * count / num_predicted:5.1f} %  {label}"
         for label, count in list(summary.classes.items())[:_MAX_CLASSES_SHOWN]
+    ]
+    lines += [
+        f"  {sanitize_text(name)}: {low:.4g} to {high:.4g}, {mean:.4g} in the mean{f' ({unit})' * bool(unit)}"
+        for name, (low, mean, high, unit) in summary.values.items()
     ]
     if (num_hidden := len(summary.classes) - _MAX_CLASSES_SHOWN) > 0:
         lines.append(f"  and {format_count(num_hidden, 'other class')}")

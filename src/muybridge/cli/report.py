@@ -7,6 +7,7 @@ from pathlib import Path
 from muybridge.cli.output import print_json
 from muybridge.files.atomic import check_output_file
 from muybridge.terminal import print_line
+from muybridge.text import format_count
 
 
 def report(
@@ -51,6 +52,6 @@ def report(
         for text in page.lead:
             print_line(text.text)
         if files:
-            print_line(f"figures and tables: {len(files)} files in {figures}")
+            print_line(f"figures and tables: {format_count(len(files), 'file')} in {figures}")
         print_line(f"report: {path}")
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Interval
 
 from muybridge.cli.output import print_json
-from muybridge.files.atomic import check_output_file, is_stream, write_text
+from muybridge.files.atomic import check_output_file, write_text
 from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
 
@@ -54,11 +54,13 @@ def similar(
     if neighbors is not None and not labels:
         raise ValueError("--neighbors is for --labels; add it, or leave --neighbors out")
     if output:
-        check_output_file(Path(output), (".csv",))
+        check_output_file(Path(output))
 
+    from muybridge.evaluation.scores import read_remarks
     from muybridge.prediction.similar import read_feature_index
 
     index = read_feature_index(features)
+    print_lines(read_remarks(Path(features)), error=True)
     if labels and output:
         return _spread_labels(index, labels, output, neighbors or 5, json=json)
     assert query is not None
@@ -80,11 +82,10 @@ def _spread_labels(index: FeatureIndex, labels: str, output: str, neighbors: int
     segments, notes = read_labeled_segments(Path(labels), index)
     print_lines(notes, error=True)
     drafts = spread_labels(index, segments, num_neighbors=neighbors)
-    write_text(Path(output), segments_to_list(drafts, Path() if is_stream(Path(output)) else Path(output).parent))
+    write_text(Path(output), segments_to_list(drafts, Path(output).parent))
     num_segments = sum(map(len, drafts.values()))
     if json:
         print_json({"output": output, "num_segments": num_segments, "num_videos": len(drafts)})
     else:
-        summary = f"{format_count(num_segments, 'segment')} of {format_count(len(drafts), 'video')}: {output}"
-        print_line(summary, error=is_stream(Path(output)))
+        print_line(f"{format_count(num_segments, 'segment')} of {format_count(len(drafts), 'video')}: {output}")
     return 0

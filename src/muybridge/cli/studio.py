@@ -53,6 +53,7 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
     try:
         import uvicorn
 
+        from muybridge.studio.body_limits import TimedProtocol
         from muybridge.studio.config import StudioConfig, create_token
         from muybridge.studio.server_metrics import prepare_for_workers
     except ImportError as error:
@@ -83,6 +84,7 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
         host=server.host,
         port=port,
         workers=server.workers,
+        http=TimedProtocol,
         log_level="warning",
         access_log=False,  # it would hold the token
         server_header=False,

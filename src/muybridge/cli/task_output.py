@@ -37,6 +37,8 @@ def print_task_metrics(metrics: TaskMetrics, sentence: str | None = None) -> Non
     if metrics.num_unlabelled_videos:
         remarks += f"; {metrics.num_unlabelled_videos} without a target"
     print_line()
+    for verdict in metrics.verdicts:
+        print_line(verdict)
     print_line(remarks)
 
 
@@ -74,7 +76,7 @@ def _print_multi_label(metrics: MultiLabelMetrics) -> None:
             f"{shares[0]:>11}{shares[1]:>9}{shares[2]:>9}"
         )
     if len(ranked) > NUM_SHOWN_CLASSES:
-        print_line(f"the lowest {NUM_SHOWN_CLASSES} of {len(ranked)} classes; --json has all")
+        print_line(f"the lowest {NUM_SHOWN_CLASSES} of {format_count(len(ranked), 'class')}; --json has all")
 
 
 def _format_share(value: float) -> str:

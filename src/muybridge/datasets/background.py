@@ -81,8 +81,9 @@ def add_background(
         )
     kept = windows if mode == "all" else _draw(windows, rows)
     drawn = f", drawn from {len(windows)}" if len(kept) < len(windows) else ""
+    verb = "is" if len(kept) == 1 else "are"
     return [*rows, *kept], [
-        f"{format_count(len(kept), 'window')} of reviewed time without a label are the class {BACKGROUND}{drawn}."
+        f"{format_count(len(kept), 'window')} of reviewed time without a label {verb} the class {BACKGROUND}{drawn}."
     ]
 
 

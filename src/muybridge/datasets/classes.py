@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.rows import VideoRow, choose_noun
 from muybridge.datasets.video_files import normalize_unicode
 from muybridge.text import join_names
 
@@ -65,7 +65,7 @@ def describe_classes(rows: Sequence[VideoRow], classes: Sequence[str]) -> list[s
     if single:
         has = "Class {} has" if len(single) == 1 else "Classes {} have"
         notes.append(
-            f"{has.format(join_names(single))} one video only: it is in one split, and absent from the others."
+            f"{has.format(join_names(single))} one {choose_noun(rows)} only: it is in one split, and absent from the others."
         )
     return notes
 

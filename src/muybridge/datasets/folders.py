@@ -98,7 +98,7 @@ def _read_list(path: Path, columns: str | None, task: Task | None) -> tuple[list
         raise ValueError(f"{path} lists no videos: it has a header and no other lines")
     num_without_split = sum(row.split is None for row in videos.rows)
     if 0 < num_without_split < len(videos.rows) and not problems:
-        problems.append(f"{num_without_split} rows have no split, the others do")
+        problems.append(f"{format_count(num_without_split, 'row', 'has')} no split, unlike the others")
     segments = Counter((row.path, row.start_seconds, row.end_seconds) for row in videos.rows)
     problems += [f"{name} is in {count} lines" for (name, _, _), count in segments.items() if count > 1]
     if problems:
@@ -117,7 +117,7 @@ def _check_files_exist(path: Path, rows: Sequence[VideoRow]) -> None:
     first_paths = [path.parent / row.path for row in rows[:_NUM_CHECKED_FILES]]
     if not any(video_path.exists() for video_path in first_paths):
         raise ValueError(
-            f"none of the first {len(first_paths)} videos of {path} exists, such as {first_paths[0]}; "
+            f"no video of {path} was found among {format_count(len(first_paths), 'path')} looked at, such as {first_paths[0]}; "
             "paths in a list are relative to the folder of the list"
         )
 

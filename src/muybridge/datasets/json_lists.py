@@ -13,6 +13,7 @@ from typing import Any
 from muybridge.datasets.columns import ColumnMapping
 from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
+from muybridge.text import format_count
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
 _SOMETHING_COLUMNS = ("path", "label")
@@ -86,5 +87,5 @@ def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
             continue
         rows += [TextRow(number, (f"v_{name}", label, split, name, *bounds)) for label, *bounds in segments]
         num_without += not segments
-    notes = (f"{num_without} videos of {path} have no annotations and are left out.",) if num_without else ()
+    notes = (f"{format_count(num_without, 'video')} of {path} without annotations, left out.",) if num_without else ()
     return ListTable(_map_as_named(_ACTIVITYNET_COLUMNS), rows, False, notes)

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from muybridge.datasets.classes import match_classes
 from muybridge.datasets.rows import VideoRow
 from muybridge.records import SPLITS, STATUSES, TimeOrigin, VideoError
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 
 FORMAT_VERSION = 1
 TARGET_PREFIX = "target_"  # of the float64 columns with the targets of a regression; NaN: not measured
@@ -204,6 +204,12 @@ class Manifest:
             table = table.append_column(name, column)
         return Manifest.from_trusted_table(table, self.classes, self.root, self.notes)
 
+    @property
+    def noun(self) -> str:
+        """What a row is: a video, or a segment of one."""
+        bounds = (self.table["start_seconds"], self.table["end_seconds"])
+        return "segment" if any(column.null_count < len(column) for column in bounds) else "video"
+
     def select_split(self, split: str) -> Manifest:
         """The videos of one split, in the order of the manifest. Raises ValueError for an unknown split."""
         if split not in SPLITS:
@@ -319,23 +325,25 @@ def _find_problems(table: pa.Table, num_classes: int) -> list[str]:
     for name in ("video", "path"):
         num_empty = pc.sum(pc.fill_null(pc.equal(table[name], ""), True)).as_py() or 0
         if num_empty:
-            problems.append(f"{num_empty} rows have no {name}")
+            problems.append(f"{format_count(num_empty, 'row', 'has')} no {name}")
     name_counts = pc.value_counts(table["video"].combine_chunks())
     repeated = name_counts.filter(pc.greater(name_counts.field("counts"), 1)).field("values").to_pylist()
     if repeated:
-        problems.append(f"{len(repeated)} videos are in several rows ({join_names(repeated)})")
+        problems.append(f"{format_count(len(repeated), 'video', 'is')} in several rows ({join_names(repeated)})")
     labels = pc.list_flatten(table["labels"])
     is_class_index = pc.is_in(labels, pa.array(range(num_classes), pa.int32()))
     unknown_labels = pc.unique(labels.filter(pc.invert(is_class_index))).to_pylist()
     if unknown_labels:
-        problems.append(f"the labels {join_names(unknown_labels)} are not indices of the {num_classes} classes")
+        problems.append(
+            f"the labels {join_names(unknown_labels)} are not indices of {format_count(num_classes, 'class')}"
+        )
     start, end = pc.fill_null(table["start_seconds"], 0.0), table["end_seconds"]
     is_end_valid = pc.fill_null(pc.and_(pc.greater(end, start), pc.is_finite(end)), True)
     is_start_valid = pc.and_(pc.greater_equal(start, 0.0), pc.is_finite(start))  # comparisons with NaN are false
     invalid_segments = table["video"].filter(pc.invert(pc.and_(is_start_valid, is_end_valid))).to_pylist()
     if invalid_segments:
         problems.append(
-            f"{len(invalid_segments)} segments do not start at 0 s or later and end after that "
+            f"{format_count(len(invalid_segments), 'segment', 'does')} not start at 0 s or later and end after that "
             f"({join_names(invalid_segments)})"
         )
     return problems

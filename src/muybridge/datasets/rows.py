@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from muybridge.datasets.video_files import normalize_unicode
 from muybridge.records import Split, TimeOrigin
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 
 SPLIT_ALIASES: dict[str, Split] = {
     "train": "train",
@@ -54,6 +54,11 @@ class VideoRow:
         return f"{self.path}#{start}-{end}"
 
 
+def choose_noun(rows: Sequence[VideoRow]) -> str:
+    """What a row is: a video, or a segment of one."""
+    return "video" if all(row.is_whole_file for row in rows) else "segment"
+
+
 def check_time_origin(rows: Sequence[VideoRow], time_origin: TimeOrigin) -> list[str]:
     """A note where `time_origin` is not the default and no row has bounds that would count from it.
 
@@ -64,7 +69,8 @@ def check_time_origin(rows: Sequence[VideoRow], time_origin: TimeOrigin) -> list
     num_in_frames = sum(row.bounds_in_frames for row in rows)
     if num_in_frames:
         raise ValueError(
-            f"--time-origin {time_origin} is for segments in seconds, but {num_in_frames} rows give frames, which count "
+            f"--time-origin {time_origin} is for segments in seconds, but "
+            f"{format_count(num_in_frames, 'row')} of the list in frames, which count "
             "from the first picture; leave it out"
         )
     if not all(row.is_whole_file for row in rows):

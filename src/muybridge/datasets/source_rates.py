@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from muybridge.datasets.rows import VideoRow
+from muybridge.text import format_count
 from muybridge.video.pictures import ASSUMED_RATE, STORED_FRAMES_EXTENSIONS
 
 UNUSED_RATE_NOTE = "--source-fps is not used: every video is a file with a rate of its own, or has one in the list."
@@ -47,8 +48,8 @@ def may_lack_rate(path: str) -> bool:
 
 def _format_assumed_rate(num_videos: int) -> str:
     """What a user should know about videos whose rate is assumed."""
-    subject = "1 video is" if num_videos == 1 else f"{num_videos} videos are"
     return (
-        f"{subject} stored as frames without a rate and read at {ASSUMED_RATE:g} frames a second where the file gives none; "
+        f"{format_count(num_videos, 'video', 'is')} stored as frames without a rate and read at "
+        f"{ASSUMED_RATE:g} frames a second where the file gives none; "
         "if that is wrong, add --source-fps RATE or a column source_fps."
     )

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.rows import VideoRow, choose_noun
 from muybridge.randomness import hash_to_fraction
 from muybridge.records import parse_validation_share
+from muybridge.text import format_count
 
 _TEST_PERCENT = 20
 _DRAWN_NOTE = "No validation split given: "
@@ -62,16 +63,19 @@ def assign_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[li
         )
         rows = [replace(row, split="test" if row.group_key in test else "train") for row in rows]
         num_drawn = sum(row.split == "test" for row in rows)
+        noun, verb = choose_noun(rows), "is" if num_drawn == 1 else "are"
         hashed_column = "group" if any(row.group for row in rows) else "path"
         notes.append(
-            f"No split given: {num_drawn} of {len(rows)} videos are the test split, drawn by a hash of their {hashed_column}."
+            f"No split given: {num_drawn} of {format_count(len(rows), noun)} {verb} the test split, "
+            f"drawn by a hash of their {hashed_column}."
         )
     training = [row for row in rows if row.split == "train"]
     has_validation = any(row.split == "validation" for row in rows)
     _check_rule(validation, has_validation=has_validation)
     if training and not has_validation and validation.share == 0:
         notes.append(
-            f"No validation split given, and none is drawn: all {len(training)} training videos are trained on, and there are "
+            f"No validation split given, and none is drawn: {'all ' * (len(training) > 1)}"
+            f"{format_count(len(training), f'training {choose_noun(rows)}', 'is')} trained on, and there are "
             "no best weights."
         )
     elif training and not has_validation:
@@ -87,8 +91,10 @@ def assign_splits(rows: list[VideoRow], validation: ValidationSplit) -> tuple[li
             for row in rows
         ]
         num_drawn = sum(row.split == "validation" for row in rows)
+        verb = "is" if num_drawn == 1 else "are"
         notes.append(
-            f"{_DRAWN_NOTE}{num_drawn} of {len(training)} training videos are held out for it, "
+            f"{_DRAWN_NOTE}{num_drawn} of {format_count(len(training), f'training {choose_noun(rows)}')} "
+            f"{verb} held out for it, "
             f"{'a tenth' if share == 0.1 else f'{share:g}'} of the groups, drawn by seed {validation.seed}."
             if num_drawn
             else "No validation split given, and too few groups to hold any out: there is no validation."

@@ -27,7 +27,7 @@ from muybridge.datasets.targets import find_target_columns, parse_target
 from muybridge.datasets.text_table import TextRow
 from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split, Task
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
 
@@ -87,7 +87,7 @@ class _RowParser:
         problems = []
         num_columns = len(self.mapping.names)
         if any(row.cells[num_columns:]):
-            problems.append(f"has {len(row.cells)} columns, expected {num_columns}")
+            problems.append(f"has {format_count(len(row.cells), 'column')}, expected {num_columns}")
         if not self._get(row, "path"):
             problems.append("has no path")
         used = [role for role in self.mapping.indices if "\n" in self._get(row, role) or "\r" in self._get(row, role)]
@@ -263,5 +263,5 @@ def _describe_reading(path: Path, table: ListTable, parser: _RowParser) -> list[
     searched = parser.finder.searched
     if searched:
         listed, file = next(iter(searched.items()))
-        notes.append(f"{len(searched)} paths of {path} were looked for by name, such as {listed}: {file}.")
+        notes.append(f"{format_count(len(searched), 'path')} in {path} looked up by name, such as {listed}: {file}.")
     return notes

@@ -10,9 +10,12 @@ from types import TracebackType
 
 from muybridge.terminal import print_line
 
+_PARENT_HAS_ENDED = (ConnectionError, EOFError, FileNotFoundError)  # its pipes and semaphores are gone
+
 
 def _print_failure(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print_line(f"a worker process could not be started ({kind.__name__}: {error})", error=True)
+    if not issubclass(kind, _PARENT_HAS_ENDED):
+        print_line(f"a worker process could not be started ({kind.__name__}: {error})", error=True)
 
 
 sys.excepthook = _print_failure

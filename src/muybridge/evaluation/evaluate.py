@@ -47,7 +47,13 @@ from muybridge.models.heads import Head
 from muybridge.records import Checkpoint, Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
-from muybridge.weights.address import find_checkpoint, find_run_folder, is_default_checkpoint, select_checkpoint
+from muybridge.weights.address import (
+    describe_unfinished,
+    find_checkpoint,
+    find_run_folder,
+    is_default_checkpoint,
+    select_checkpoint,
+)
 from muybridge.weights.card import Card
 
 
@@ -114,12 +120,9 @@ class EvaluationResult:
     overlap: Overlap | None = None
     checkpoint: Checkpoint | None = None
     cost: float = 1.0
-
-    @property
-    def remarks(self) -> list[str]:
-        """Sentences without which the accuracy flatters: training videos among the scored ones, weights chosen by them."""
-        chosen = self.checkpoint == "best"
-        return self.overlap.format_sentences(chosen_by_validation=chosen) if self.overlap else []
+    remarks: tuple[str, ...] = ()
+    """Sentences that belong beside the metrics: training videos among the scored ones, weights chosen by them, a run that has
+    not finished."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values. `overlap` is null for weights that are not of a run."""
@@ -129,6 +132,7 @@ class EvaluationResult:
             "checkpoint": self.checkpoint,
             "cost": self.cost,
             "overlap": self.overlap.to_json() if self.overlap else None,
+            "remarks": list(self.remarks),
             **self.metrics.to_json(),
         }
 
@@ -170,9 +174,8 @@ def evaluate_split(
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
     overlap, checkpoint = _find_overlap(weights, job, refuse=refuse_overlap), find_checkpoint(address)
-    if overlap:
-        remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
-        job = replace(job, remarks=tuple(remarks))
+    remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best") if overlap else []
+    job = replace(job, remarks=(*remarks, *describe_unfinished(weights)))
     with (
         stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
@@ -188,7 +191,7 @@ def evaluate_split(
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
     cost = job.make_header().protocol.compute_cost(default_protocol)
-    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost)
+    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=job.remarks)
 
 
 def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:

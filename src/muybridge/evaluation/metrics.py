@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from muybridge.evaluation.aggregate import UNRANKED, VideoScores, compute_best_ranks
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.statistics import SIGNIFICANCE, mcnemar_p_value
-from muybridge.text import format_p_value, format_percent, sanitize_text
+from muybridge.text import format_count, format_p_value, format_percent, sanitize_text
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
@@ -135,7 +135,7 @@ def compute_accuracy(scores: VideoScores) -> Accuracy:
     labeled_mask, readable_mask = scores.labeled_mask, scores.readable_mask
     if not labeled_mask.any():
         raise ValueError(
-            f"none of the {len(scores.videos)} videos of split {scores.header.split} has a label, so there is no "
+            f"none of {format_count(len(scores.videos), 'video')} of split {scores.header.split} has a label, so there is no "
             "accuracy; add labels to the data, or use `muybridge predict`"
         )
     ranks = compute_video_ranks(scores)

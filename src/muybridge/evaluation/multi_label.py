@@ -64,13 +64,6 @@ def compute_multi_label(
     num_bootstraps = num_bootstraps if targets.size <= _MAX_BOOTSTRAPPED else 0
     is_positive, is_predicted = targets > 0.5, probabilities >= np.array(thresholds)
 
-    def mean_over_classes(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        columns = [
-            compute_average_precisions(probabilities[:, index], is_positive[:, index], counts)
-            for index in range(len(names))
-        ]
-        return _mean_of_defined(np.stack(columns))
-
     per_class = tuple(
         _compute_label(
             probabilities[:, index],
@@ -83,7 +76,11 @@ def compute_multi_label(
     )
     defined = [row for row in per_class if row.num_positive]
     return MultiLabelMetrics(
-        mean_average_precision=estimate(mean_over_classes, num_videos, num_bootstraps),
+        mean_average_precision=estimate(
+            lambda counts: compute_mean_average_precisions(probabilities, is_positive, counts),
+            num_videos,
+            num_bootstraps,
+        ),
         chance=float(np.mean([row.share for row in defined])) if defined else math.nan,
         micro_f1=_compute_f1(is_positive, is_predicted),
         macro_f1=float(np.mean([row.f1 for row in defined])) if defined else math.nan,
@@ -131,6 +128,17 @@ def compute_average_precisions(
         precision = np.where(num_all > 0, num_positive / num_all, 0.0)
         rises = np.diff(num_positive, axis=1, prepend=0.0) / num_positive[:, -1:]
     return np.asarray((precision * rises).sum(axis=1))
+
+
+def compute_mean_average_precisions(
+    probabilities: NDArray[np.float64], is_positive: NDArray[np.bool_], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """mAP (R,) of probabilities (V, C): the mean of `compute_average_precisions` over the classes that any video has."""
+    columns = [
+        compute_average_precisions(probabilities[:, index], is_positive[:, index], counts)
+        for index in range(probabilities.shape[1])
+    ]
+    return _mean_of_defined(np.stack(columns))
 
 
 def choose_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, ...]:

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
+from muybridge.files.parquet_file import read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object
 from muybridge.records import STATUSES, PlannedView, Preprocessing, Scorer
+from muybridge.text import format_count
 from muybridge.video.views import prepare_network_input
 
 if TYPE_CHECKING:
@@ -152,8 +153,12 @@ def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, 
         return {}
     values = dict(execution)
     remarks = values.pop("remarks", ())
-    metadata = {EXECUTION_METADATA_KEY: json.dumps(values)}
-    return {**metadata, REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})} if remarks else metadata
+    return {EXECUTION_METADATA_KEY: json.dumps(values), **make_remarks_metadata(remarks)}
+
+
+def make_remarks_metadata(remarks: Sequence[str]) -> dict[bytes, str]:
+    """The schema metadata with sentences that belong beside the rows of a file; empty where there are none."""
+    return {REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})} if remarks else {}
 
 
 def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -169,7 +174,7 @@ def read_execution(path: Path) -> dict[str, Any] | None:
 
 
 def read_remarks(path: Path) -> tuple[str, ...]:
-    """The sentences that belong beside the accuracy of a score file, such as how many training videos are included."""
+    """The sentences that belong beside the rows of a file, such as how many training videos are included."""
     text = (pq.read_schema(path).metadata or {}).get(REMARKS_METADATA_KEY)
     if text is None:
         return ()
@@ -211,8 +216,7 @@ def read_any_scores(path: Path) -> Scores:
         with refuse_damaged("not a Parquet file, or a damaged one; evaluate again"):
             schema = pq.read_schema(path)
             header = _parse_header(schema)
-            if problems := find_column_problems(schema, header.schema):
-                raise ValueError(f"{'; '.join(problems)}; evaluate again")
+            _check_columns(schema, header.schema)
             names = header.schema.names
             table = read_parquet(path, names).select(names).replace_schema_metadata(None)
             return Scores(table, header)
@@ -234,12 +238,22 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
     return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
 
 
+def _check_columns(schema: pa.Schema, expected: pa.Schema) -> None:
+    missing = [name for name in expected.names if name not in schema.names]
+    if missing:
+        raise ValueError(f"the score file lacks the columns {', '.join(missing)}; evaluate again")
+    for field in expected:
+        stored_type = schema.field(field.name).type
+        if stored_type != field.type:
+            raise ValueError(f"the column {field.name} holds {stored_type}, expected {field.type}; evaluate again")
+
+
 def _check_rows(table: pa.Table, header: ScoresHeader) -> None:
     """Check what can be wrong within a row."""
     outputs, num_outputs = table[header.output_column], header.num_outputs
     for name in ("video", "view", header.target_column, "status", "reason"):
         if table[name].null_count:
-            raise ValueError(f"{table[name].null_count} rows have no {name}")
+            raise ValueError(f"{format_count(table[name].null_count, 'row', 'has')} no {name}")
     unknown = set(table["status"].unique().to_pylist()) - set(STATUSES)
     if unknown:
         raise ValueError(f"the status {sorted(unknown)[0]!r} is unknown, expected one of {', '.join(STATUSES)}")
@@ -259,7 +273,9 @@ def _check_rows(table: pa.Table, header: ScoresHeader) -> None:
         _check_labels(table, num_outputs)
         return
     lengths = pc.list_value_length(table["targets"])
-    _raise_if_any(pc.not_equal(lengths, header.num_targets), table, f"does not have {header.num_targets} targets")
+    _raise_if_any(
+        pc.not_equal(lengths, header.num_targets), table, f"does not have {format_count(header.num_targets, 'target')}"
+    )
     if pc.any(pc.is_inf(pc.list_flatten(table["targets"]))).as_py():
         raise ValueError("some targets are infinite; evaluate again")
 
@@ -268,7 +284,9 @@ def _check_labels(table: pa.Table, num_classes: int) -> None:
     labels = pc.list_flatten(table["labels"])
     extremes = pc.min_max(labels).as_py() if len(labels) else {"min": 0, "max": 0}
     if extremes["min"] < 0 or extremes["max"] >= num_classes:
-        raise ValueError(f"labels run from {extremes['min']} to {extremes['max']}, but there are {num_classes} classes")
+        raise ValueError(
+            f"labels run from {extremes['min']} to {extremes['max']}, expected indices of {format_count(num_classes, 'class')}"
+        )
 
 
 def _raise_if_any(is_wrong: pa.ChunkedArray, table: pa.Table, problem: str) -> None:
@@ -283,19 +301,20 @@ def _check_views(table: pa.Table, header: ScoresHeader) -> None:
     view_indices = table["view"].to_numpy()
     clips = header.protocol.num_views
     if len(names) != header.num_videos:
-        raise ValueError(f"the scores are of {len(names)} videos, expected {header.num_videos}")
+        raise ValueError(f"the scores are of {format_count(len(names), 'video')}, expected {header.num_videos}")
     is_wrong = (view_indices < 0) | (view_indices >= clips)
     if is_wrong.any():
         row = int(np.argmax(is_wrong))
         raise ValueError(
-            f"{names[video_indices[row]]} has a view {view_indices[row]}, but {clips} views a video were planned"
+            f"{names[video_indices[row]]} has a view {view_indices[row]}, but "
+            f"{format_count(clips, 'view')} a video {'was' if clips == 1 else 'were'} planned"
         )
     counts = np.bincount(video_indices * clips + view_indices, minlength=len(names) * clips)
     wrong_counts = np.flatnonzero(counts != 1)
     if len(wrong_counts):
         video_index, view_index = divmod(int(wrong_counts[0]), clips)
         count = counts[wrong_counts[0]]
-        problem = "is missing" if count == 0 else f"is there {count} times"
+        problem = "is missing" if count == 0 else f"is there {format_count(count, 'time')}"
         raise ValueError(
             f"view {view_index} of {names[video_index]} {problem}, expected every planned view exactly once"
         )

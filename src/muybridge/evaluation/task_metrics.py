@@ -88,6 +88,22 @@ class TaskMetrics:
         line = f"{text}  of {format_count(max(0, num_used), 'video')}"
         return f"{line}, {self.num_failed_videos} more unreadable" if self.num_failed_videos else line
 
+    @property
+    def verdicts(self) -> list[str]:
+        """Sentences where the interval of a metric includes what guessing gives, or the majority, or the mean."""
+        match self.metrics:
+            case MultiLabelMetrics() as labels:
+                is_guessing = labels.mean_average_precision.low <= labels.chance
+                return ["the mAP is not distinguishable from guessing"] if is_guessing else []
+            case OrdinalMetrics() as levels:
+                return ["kappa is not distinguishable from chance"] if levels.kappa.low <= 0 else []
+            case targets:
+                return [
+                    f"predictions of {target.name} are not distinguishable from always predicting the mean (R2)"
+                    for target in targets
+                    if target.r2.low <= 0
+                ]
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values, null instead of NaN; the protocol includes its sentence."""
         protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
@@ -99,7 +115,8 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
     header, readable = outputs.header, outputs.readable_mask
     if not outputs.labeled_mask.any():
         raise ValueError(
-            f"none of the {len(outputs.videos)} videos of split {header.split} has a target, so there is nothing to compare "
+            f"none of {format_count(len(outputs.videos), 'video')} of split {header.split} has a target, "
+            f"so there is nothing to compare "
             "with; add targets to the data, or use `muybridge predict`"
         )
     metrics = _compute_metrics(outputs, num_bootstraps)

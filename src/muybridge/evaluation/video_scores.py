@@ -36,6 +36,7 @@ from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size, refuse_damaged
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
+from muybridge.text import format_count
 
 PART_VIDEOS = 256  # the most that a kill loses
 _MAX_ROWS_AT_A_TIME = 65_536
@@ -137,7 +138,9 @@ def _read_video_rows(path: Path) -> VideoScores:
         num_rows = file.metadata.num_rows
         check_table_size(8 * num_rows * len(header.classes))
         if num_rows != header.num_videos:
-            raise ValueError(f"{path}: the scores are of {num_rows} videos, expected {header.num_videos}")
+            raise ValueError(
+                f"{path}: the scores are of {format_count(num_rows, 'video')}, expected {header.num_videos}"
+            )
         probabilities = np.full((num_rows, len(header.classes)), np.nan)
         columns: dict[str, list[Any]] = {name: [] for name in ("video", "labels", *COUNT_COLUMNS)}
         first_row = 0
@@ -145,8 +148,7 @@ def _read_video_rows(path: Path) -> VideoScores:
             table = pa.Table.from_batches([batch])
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
-            lengths = pc.unique(pc.list_value_length(table["probabilities"]).drop_null()).to_pylist()
-            if lengths not in ([], [len(header.classes)]) or not np.isfinite(values).all():
+            if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():
                 raise ValueError(
                     f"{path} has videos without a finite score for each of the {len(header.classes)} classes; evaluate again"
                 )

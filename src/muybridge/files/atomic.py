@@ -58,10 +58,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
     """Raises ValueError where a folder has this name, or where a file would not have one of the extensions (`.parquet`).
 
-    A device or a pipe may have any name; `-`, which is standard output to some commands, is none.
+    A device or a pipe may have any name.
     """
-    if str(path) == "-":
-        raise ValueError("- is not the name of a file; write /dev/stdout for standard output")
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder; name a file to write in it, such as {path / 'output'}{next(iter(extensions), '')}"

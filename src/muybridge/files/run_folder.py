@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from muybridge.parsing import check_text_size, parse_json, read_yaml
 
@@ -64,7 +64,7 @@ def read_run_log(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value of JSON or YAML is a number, neither NaN nor infinite nor too large for a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_FLOAT <= value <= _MAX_FLOAT
 
@@ -88,6 +88,17 @@ def _count_epochs(training: Any) -> float | None:
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return float(sum(epochs)) if all(map(is_finite_number, epochs)) else None
+
+
+UNFINISHED_REMARK = "the weights are of an unfinished run"  # true for ever of scores that it stands beside
+
+
+def read_unfinished(folder: Path) -> str | None:
+    """As `describe_unfinished_run`, of the settings and the log in a run folder."""
+    settings = folder / "settings.yaml"
+    if not settings.is_file():
+        return None
+    return describe_unfinished_run(read_settings(settings), read_run_log(folder))
 
 
 def collect_environment() -> dict[str, Any]:

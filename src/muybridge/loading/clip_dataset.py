@@ -24,6 +24,7 @@ from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import open_data
 from muybridge.randomness import make_generator
 from muybridge.records import Preprocessing, VideoError
+from muybridge.text import format_count
 from muybridge.video.sampling import sample_center_clip, sample_random_clip
 from muybridge.video.views import AnyView, collate_views, prepare_network_input
 
@@ -102,7 +103,7 @@ class ClipDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is outside a dataset of {len(self)} videos")
+            raise IndexError(f"index {index} is outside a dataset of {format_count(len(self), 'video')}")
         index %= len(self)
         if get_worker_info() is not None and not self._is_worker_ready:
             self.reader.initialize_worker()

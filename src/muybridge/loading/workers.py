@@ -6,6 +6,7 @@ Workers come from a fork server that has opened nothing: no decoder and no file 
 from __future__ import annotations
 
 import multiprocessing.connection
+import multiprocessing.queues
 import os
 import re
 import threading
@@ -25,6 +26,7 @@ from muybridge.loading.datasets import VideoDataset
 from muybridge.memory import declare_reader_process, keep_freed_memory
 from muybridge.prepared.object_store import ObjectStoreError
 from muybridge.settings import LoadingSettings
+from muybridge.terminal import print_line
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
@@ -144,8 +146,17 @@ def _is_lost_worker_error(error: Exception) -> bool:
 
 
 def _initialize_worker(worker_id: int) -> None:
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]  # Python's hook
     exit_with_parent()  # torch watches the system parent, which is the fork server and outlives the training process
     declare_reader_process()
     keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
     worker_info: Any = get_worker_info()  # torch declares no type for its dataset
     worker_info.dataset.dataset.reader.initialize_worker()
+
+
+def _end_worker(error: Exception, batch: object) -> None:
+    """Ends this worker where it cannot hand over a batch, most often because /dev/shm is full: Python would print a traceback
+    and drop the batch, and the reader would wait for it for ever."""
+    if not isinstance(error, BrokenPipeError):  # else the reader has ended
+        print_line(f"a data worker cannot hand over a batch ({error})", error=True)
+    os._exit(1)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from muybridge.bounds import Deviation, Share, Statistic, check_fields
 from muybridge.records import Task
+from muybridge.text import format_count
 
 Link = Literal["sigmoid", "identity", "cumulative_sigmoid"]
 
@@ -61,7 +62,8 @@ class Head:
             applies = is_regression == (name != "thresholds") and self.task != "ordinal"
             if values is not None and (not applies or len(values) != len(self.outputs)):
                 raise ValueError(
-                    f"head.{name} has {len(values)} values for {len(self.outputs)} outputs of the task {self.task}"
+                    f"head.{name} has {format_count(len(values), 'value')} for "
+                    f"{format_count(len(self.outputs), 'output')} of the task {self.task}"
                 )
         if is_regression and (self.target_mean is None or self.target_std is None):
             raise ValueError("the head of a regression needs target_mean and target_std")

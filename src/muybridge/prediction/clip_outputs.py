@@ -26,6 +26,7 @@ from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import LoadingSettings
+from muybridge.text import format_count
 from muybridge.video.sampling import sample_dense_clips, sample_uniform_clips
 from muybridge.video.views import AnyView, collate_views, prepare_network_input
 
@@ -56,7 +57,7 @@ class ClipOutputs:
         if not self.failures:
             return ""
         num_clips = len(self.clip_indices) + len(self.failures)
-        return f"{len(self.failures)} of {num_clips} clips could not be read: {self.failures[0].reason}"
+        return f"{len(self.failures)} of {format_count(num_clips, 'clip')} could not be read: {self.failures[0].reason}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class InputDataset(VideoDataset[_VideoClips]):
             if self.num_kills[index] > _NUM_RETRIES_AFTER_KILL:
                 raise VideoError(
                     "unreadable",
-                    f"the process that reads it was killed {self.num_kills[index]} times; memory may have run out",
+                    f"the process that reads it was killed "
+                    f"{format_count(self.num_kills[index], 'time')}; memory may have run out",
                 )
             if video.error is not None:
                 raise video.error

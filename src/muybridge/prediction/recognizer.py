@@ -35,6 +35,7 @@ from muybridge.prediction.timeline import INTERRUPTED, Segment, TimelineOptions,
 from muybridge.prediction.timeline_windows import ScoredWindows, check_finite, compute_timeline
 from muybridge.prediction.video_inputs import AnyFrame, AnyVideo, VideoInput, read_stream, resolve_input
 from muybridge.records import ClipTimes, FrameSource, Preprocessing, Scorer, Status, TimeOrigin, VideoError
+from muybridge.text import format_count
 from muybridge.weights.card import Card
 
 
@@ -277,7 +278,7 @@ class Recognizer:
         rates = source_fps if isinstance(source_fps, Sequence) else [source_fps] * len(videos)
         if len(rates) != len(videos):
             raise ValueError(
-                f"source_fps has {len(rates)} rates for {len(videos)} videos; give one for all, or one for each"
+                f"source_fps has {len(rates)} rates, expected one for {format_count(len(videos), 'video')}, or one for all"
             )
         return [
             resolve_input(video, self._preprocessing, self.source, rate)

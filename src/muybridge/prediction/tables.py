@@ -11,7 +11,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,14 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from muybridge.evaluation.scores import make_remarks_metadata
 from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
 from muybridge.models.heads import Head
 from muybridge.prediction.recognizer import Features, Prediction
-from muybridge.text import escape_csv_cell
+from muybridge.text import escape_csv_cell, format_count, sanitize_text
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
+_VALUE_KEYS = ("lowest", "mean", "highest", "unit")
 # The most that a kill loses, and few enough files for millions of videos.
 FEATURES_PER_PART = 640  # clips, 64 videos by default
 PREDICTIONS_PER_PART = 64  # videos
@@ -64,9 +66,18 @@ class _TableWriter:
     Raises ValueError where unfinished parts were made with other settings.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        settings: Mapping[str, Any],
+        *,
+        rows_per_part: int,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        """`remarks` are sentences that belong beside the rows; Parquet files have them in their metadata."""
         settings = {"format": FORMAT, **settings}
-        self._metadata = {METADATA_KEY: json.dumps(settings)}
+        self._metadata = {METADATA_KEY: json.dumps(settings), **make_remarks_metadata(remarks)}
         self._schema = schema
         self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
         try:
@@ -99,8 +110,8 @@ class _TableWriter:
 class FeaturesWriter(_TableWriter):
     """Writes features.parquet, .csv or .npz, a row a clip: call `add` for each video, then `finish`."""
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
-        super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART)
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, remarks: Sequence[str] = ()) -> None:
+        super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART, remarks=remarks)
 
     def add(self, features: Features) -> None:
         """Add the features of one video, which must not have been added before."""
@@ -173,15 +184,18 @@ def _write_features_npz(path: Path, table: pa.Table, metadata: Mapping[bytes, st
 
 @dataclass(frozen=True)
 class PredictionsSummary:
-    """What a table of predictions holds: videos by most probable class, and failed ones by status, most first.
+    """What a table of predictions holds: videos by class, and failed ones by status, most first.
 
-    `examples` has a failed video and its reason for each status.
+    The class of a video is the most probable one; for multi_label it counts for each of its labels, for ordinal for its level.
+    `examples` has a failed video and its reason for each status. `values` has the lowest number, the mean and the highest of
+    each output of a regression, with its unit.
     """
 
     num_videos: int
     classes: Mapping[str, int]
     failures: Mapping[str, int]
     examples: Mapping[str, tuple[str, str]]
+    values: Mapping[str, tuple[float, float, float, str]] = field(default_factory=dict)
 
     @property
     def num_failed(self) -> int:
@@ -190,11 +204,13 @@ class PredictionsSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON values."""
+        values = {name: dict(zip(_VALUE_KEYS, row, strict=True)) for name, row in self.values.items()}
         return {
             "num_videos": self.num_videos,
             "num_failed": self.num_failed,
             "classes": dict(self.classes),
             "failures": dict(self.failures),
+            **({"values": values} if values else {}),
         }
 
 
@@ -205,6 +221,7 @@ class PredictionsWriter(_TableWriter):
         """`head` is that of a network of another task than single_label; its names of values stand in the settings."""
         schema = pa.schema([*PREDICTIONS_SCHEMA, *_TASK_FIELDS]) if head else PREDICTIONS_SCHEMA
         settings = {**settings, "head": head.to_json()} if head else settings
+        self._head = head
         super().__init__(Path(path), schema, settings, rows_per_part=PREDICTIONS_PER_PART)
 
     def add(self, prediction: Prediction) -> None:
@@ -228,45 +245,71 @@ class PredictionsWriter(_TableWriter):
         # The interrupted run may have been given other videos.
         table = table.take(pa.array(np.array([row_by_video[video] for video in videos], np.int64)))
         if self._parts.path.suffix.lower() == ".csv":
-            _write_csv(self._parts.path, table)
+            _write_csv(self._parts.path, table, self._head)
             self._parts.remove()
         else:
             self._parts.write_file(self._metadata, tables=[table])
-        return _summarize(table)
+        return _summarize(table, self._head)
 
 
-def _write_csv(path: Path, table: pa.Table) -> None:
-    """A row a video: video, status, reason, label, probability, label_2, probability_2, ..."""
+def _write_csv(path: Path, table: pa.Table, head: Head | None) -> None:
+    """A row a video: video, status, reason, label, probability, label_2, probability_2, ...
+
+    Before the labels `predicted` has the classes above their thresholds, joined by `|`, or the level; a regression has the
+    columns `value_<name>` instead of all these.
+    """
     num_labels = max(1, pc.max(pc.list_value_length(table["labels"])).as_py() or 0)
     ranks = ["", *(f"_{rank}" for rank in range(2, num_labels + 1))]
+    columns = [
+        *["predicted"] * (head is not None),
+        *(f"{name}{rank}" for rank in ranks for name in ("label", "probability")),
+    ]
+    if head and head.task == "regression":
+        columns = [f"value_{sanitize_text(name)}" for name in head.outputs]
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["video", "status", "reason", *(name for rank in ranks for name in (f"label{rank}", f"probability{rank}"))]
-        )
+        writer.writerow(["video", "status", "reason", *columns])
         for batch in table.to_batches():
             for row in batch.to_pylist():
                 texts = [escape_csv_cell(row[name]) for name in ("video", "status", "reason")]
-                pairs = zip(map(escape_csv_cell, row["labels"]), row["probabilities"], strict=True)
-                cells: list[str | float] = [cell for pair in pairs for cell in pair]
-                writer.writerow([*texts, *cells, *[""] * (2 * num_labels - len(cells))])
+                cells = _list_cells(row, head)
+                writer.writerow([*texts, *cells, *[""] * (len(columns) - len(cells))])
 
 
-def _summarize(table: pa.Table) -> PredictionsSummary:
+def _list_cells(row: Mapping[str, Any], head: Head | None) -> list[str | float]:
+    """What was predicted for a video."""
+    if head and head.task == "regression":
+        return list(row["values"])
+    pairs = zip(map(escape_csv_cell, row["labels"]), row["probabilities"], strict=True)
+    predicted = [escape_csv_cell("|".join(row["predicted"]))] if head else []
+    return [*predicted, *(cell for pair in pairs for cell in pair)]
+
+
+def _summarize(table: pa.Table, head: Head | None) -> PredictionsSummary:
     ok = pc.equal(table["status"], "ok")
-    first_labels = pc.list_flatten(pc.list_slice(table.filter(ok)["labels"], 0, 1))
+    predicted = table.filter(ok)
+    labels = predicted["predicted"] if head else pc.list_slice(predicted["labels"], 0, 1)
     failed = table.filter(pc.invert(ok)).select(["video", "status", "reason"])
     examples = {
         status: pc.index(failed["status"], status).as_py() for status in pc.unique(failed["status"]).to_pylist()
     }
     return PredictionsSummary(
         num_videos=len(table),
-        classes=_count_values(first_labels),
+        classes=_count_values(pc.list_flatten(labels)),
         failures=_count_values(failed["status"]),
         examples={
             status: (failed["video"][row].as_py(), failed["reason"][row].as_py()) for status, row in examples.items()
         },
+        values=_summarize_values(predicted, head) if head and head.task == "regression" and len(predicted) else {},
     )
+
+
+def _summarize_values(predicted: pa.Table, head: Head) -> dict[str, tuple[float, float, float, str]]:
+    columns = np.array(predicted["values"].to_pylist()).T
+    return {
+        name: (float(column.min()), float(column.mean()), float(column.max()), head.get_unit(index))
+        for index, (name, column) in enumerate(zip(head.outputs, columns, strict=True))
+    }
 
 
 def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
@@ -284,8 +327,10 @@ def _check_complete(videos: Set[str], views: Sequence[tuple[str, int]], parts: R
     if missing or repeated:
         video = min(missing) if missing else repeated[0][0]
         raise ValueError(
-            f"the parts of {parts.path.name} in {parts.folder} do not hold every video once: {len(missing)} are missing and "
-            f"{len(repeated)} rows are there twice, such as of {video}; delete that folder and run the same command again"
+            f"the parts of {parts.path.name} in {parts.folder} do not hold every video once: "
+            f"{format_count(len(missing), 'video', 'is')} "
+            f"missing and {format_count(len(repeated), 'row', 'is')} there twice, such as of {video}; "
+            f"delete that folder and run the same command again"
         )
 
 

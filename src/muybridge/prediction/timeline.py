@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
 INTERRUPTED = "(interrupted: not scored)"  # the label of the rest of a timeline that was ended early
@@ -158,8 +158,8 @@ def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:
     for window in windows:
         if len(window.probabilities) != len(classes):
             raise ValueError(
-                f"the window at {window.start_seconds} s has {len(window.probabilities)} probabilities "
-                f"for {len(classes)} classes"
+                f"the window at {window.start_seconds} s has {format_count(len(window.probabilities), 'probability value')} "
+                f"for {format_count(len(classes), 'class')}"
             )
     for before, after in pairwise(windows):
         if not before.center_seconds < after.center_seconds:

@@ -29,7 +29,7 @@ from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.files.parquet_file import read_finite_table
+from muybridge.files.parquet_file import read_parquet
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.parsing import parse_json_object
@@ -50,7 +50,7 @@ from muybridge.prediction.video_inputs import VideoInput
 from muybridge.prepared.dataset import is_prepared
 from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 from muybridge.video.media import MediaFiles
 from muybridge.weights.address import select_checkpoint
 from muybridge.weights.card import Card
@@ -182,12 +182,10 @@ def evaluate_timelines(
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
-    table = read_finite_table(path, SEGMENTS_SCHEMA)
+    table = read_parquet(path)
     metadata = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
-    classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
     rows = table.to_pylist()
-    if unknown := [row["label"] for row in rows if not 0 <= row["label"] < len(classes)]:
-        raise ValueError(f"{path} has the label {unknown[0]}, but names {len(classes)} classes")
+    classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
 
@@ -210,7 +208,8 @@ def _check_whole_files(data: Manifest) -> None:
     mixed = [path for path, splits in splits_by_path.items() if len(splits - {"unused"}) > 1]
     if mixed:
         raise ValueError(
-            f"{len(mixed)} files have segments in several splits ({join_names(mixed)}), but a timeline is of a whole file; "
+            f"{format_count(len(mixed), 'file', 'has')} segments in several splits "
+            f"({join_names(mixed)}), but a timeline is of a whole file; "
             "give each recording one split, or a group"
         )
 

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated
-
-from annotated_types import Interval
 
 from muybridge.bounds import Seconds, Share
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline, score_timelines
@@ -20,6 +17,7 @@ from muybridge.files.atomic import write_json
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prediction.timeline import Segment, TimelineOptions, find_class_segments, smooth_windows
 from muybridge.prediction.timeline_windows import ScoredWindows
+from muybridge.text import format_count
 
 FORMAT = 1
 FILE_NAME = "timeline.json"
@@ -39,9 +37,16 @@ class SegmentationChoice:
     minimum_seconds: Seconds
     minimum_probability: Share
     classes_overlap: bool
-    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
-    f1: Share | None
-    mean_average_precision: Share
+    num_videos: int
+    f1: float | None
+    mean_average_precision: float
+
+    def format_sentence(self) -> str:
+        """The options and what they were chosen on."""
+        return (
+            f"smoothing {self.smoothing_seconds:g} s, shortest segment {self.minimum_seconds:g} s, least probability "
+            f"{self.minimum_probability:g}: chosen on {format_count(self.num_videos, 'validation video')}"
+        )
 
     def apply(self, options: TimelineOptions) -> TimelineOptions:
         """The options with the chosen smoothing, minimum duration and, where classes overlap, probability."""

@@ -29,6 +29,7 @@ from muybridge.prepared.object_store import read_bytes
 from muybridge.prepared.shards import format_shard_path, is_remote
 from muybridge.prepared.tar_shards import find_damaged_videos
 from muybridge.records import Preprocessing
+from muybridge.text import format_count
 
 FORMAT = 2
 DESCRIPTION, MANIFEST, COVERAGE = "dataset.json", "manifest.parquet", "coverage.json"
@@ -152,7 +153,9 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     if num_failed:
         split = pc.if_else(failed, "unused", table["split"])
         table = table.set_column(table.column_names.index("split"), "split", split)
-        notes.append(f"{num_failed} training videos failed in preparation and are left out; {COVERAGE} names them.")
+        notes.append(
+            f"{format_count(num_failed, 'training video')} failed in preparation, left out; {COVERAGE} names which."
+        )
     # `prepare` validated the table before it wrote it.
     return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
 
@@ -199,7 +202,7 @@ def _fail_impossible_rows(table: pa.Table, num_shards: int) -> tuple[pa.Table, l
     status = pc.if_else(is_impossible, "unreadable", table["status"])
     table = table.set_column(table.column_names.index("status"), "status", status)
     table = table.set_column(table.column_names.index("reason"), "reason", pa.array(reasons, pa.string()))
-    return table, [f"{num_impossible} rows of {MANIFEST} have impossible numbers; their videos are unreadable."]
+    return table, [f"{format_count(num_impossible, 'row', 'has')} impossible numbers in {MANIFEST}: unreadable."]
 
 
 def check_frame_size(address: str, stored_size: tuple[int, int], preprocessing: Preprocessing) -> None:

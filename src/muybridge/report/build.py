@@ -11,6 +11,7 @@ from muybridge.report.run_page import build_run_page
 from muybridge.report.sections.mistakes import find_clips
 from muybridge.report.sources import StudyRecord, read_sources
 from muybridge.report.study_page import build_study_page
+from muybridge.report.task_comparison_page import build_task_comparison_page
 from muybridge.report.task_page import build_task_page
 
 
@@ -29,13 +30,8 @@ def build_page(
             raise ValueError(f"--data {data} is for the clips of runs, but {addresses[0]} is a study; leave it out")
         return build_study_page(sources)
     tasks = [run for run in sources if run.task_evaluations]
-    if tasks and len(sources) > 1:
-        raise ValueError(
-            f"{tasks[0].name} is of the task {tasks[0].task_evaluations[0].metrics.task}, but runs side by side are of "
-            "single_label; report it alone"
-        )
     if tasks:
-        return build_task_page(tasks[0])
+        return build_task_page(tasks[0]) if len(sources) == 1 else build_task_comparison_page(sources)
     fallback_data = next((run.data for run in sources if run.data), None)
     clips = [replace(find_clips(run, data, fallback_data=fallback_data), on_clip=on_clip) for run in sources]
     return build_run_page(sources[0], clips[0]) if len(sources) == 1 else build_comparison_page(sources, clips)

@@ -13,7 +13,12 @@ from muybridge.datasets.classes import normalize_class_name
 from muybridge.evaluation.statistics import PairedTest, holm_adjust
 from muybridge.report.comparison import ComparedRun, match_runs, run_paired_tests
 from muybridge.report.document import Block, Page, Paragraph, Section
-from muybridge.report.sections.accuracy import build_accuracy_table, build_interval_chart, format_protocol
+from muybridge.report.sections.accuracy import (
+    build_accuracy_table,
+    build_interval_chart,
+    build_remarks,
+    format_protocol,
+)
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
 from muybridge.report.sections.paired_tests import build_paired_test_blocks, summarize_tests
 from muybridge.report.sections.training import build_failure_blocks, build_runs_chart, flatten_mapping, summarize_speed
@@ -47,12 +52,9 @@ def build_comparison_page(runs: Sequence[RunRecord], clips: Sequence[ReportClips
     sections.append(Section("failures", "Failures", tuple(_build_failure_blocks(compared_runs))))
     settings, environments = ([run.settings for run in runs], [run.environment for run in runs])
     for name, title, values in (("settings", "Settings", settings), ("environment", "Environment", environments)):
-        sections.append(Section(name, title, tuple(_build_difference_blocks(name, compared_runs, values))))
+        sections.append(Section(name, title, tuple(build_difference_blocks(name, runs, values))))
     title = " and ".join(run.name for run in runs) if len(runs) <= MAX_TITLE_RUNS else f"{len(runs)} runs"
-    unfinished = [
-        Paragraph(f"{run.name} has not finished: {run.unfinished}.", "warning") for run in runs if run.unfinished
-    ]
-    lead = (Paragraph(summarize_tests(tests)), *unfinished)
+    lead = (Paragraph(summarize_tests(tests)), *list_unfinished(runs))
     return Page(f"{title}, compared", lead, tuple(sections), _summarize(compared_runs, tests))
 
 
@@ -77,8 +79,14 @@ def _build_accuracy_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:
             f"The protocols differ, so a difference may be due to the protocols and not the networks: {listed}.",
             "warning",
         )
+    remarks = [
+        paragraph
+        for run, accuracy in zip(compared_runs, accuracies, strict=True)
+        for paragraph in build_remarks(run.name, accuracy.split, run.evaluation.remarks)
+    ]
     return [
         protocols,
+        *remarks,
         build_interval_chart(
             "video-1", "video@1 over all videos", names, [one.video_top1.of_all for one in accuracies]
         ),
@@ -163,9 +171,12 @@ def _build_failure_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:
     return [table, *(build_failure_blocks(views, ()) if views else [])]
 
 
-def _build_difference_blocks(
-    name: str, compared_runs: Sequence[ComparedRun], values: Sequence[Mapping[str, Any]]
-) -> list[Block]:
+def list_unfinished(runs: Sequence[RunRecord]) -> list[Paragraph]:
+    """A warning for each run that has not finished."""
+    return [Paragraph(f"{run.name} has not finished: {run.unfinished}.", "warning") for run in runs if run.unfinished]
+
+
+def build_difference_blocks(name: str, runs: Sequence[RunRecord], values: Sequence[Mapping[str, Any]]) -> list[Block]:
     """The values, one mapping for each run, that are not the same in all runs."""
     flat = [flatten_mapping(run_values) for run_values in values]
     if not any(flat):
@@ -174,7 +185,7 @@ def _build_difference_blocks(
     all_rows = [(key, *(run_values.get(key) for run_values in flat)) for key in keys]
     rows = tuple(row for row in all_rows if len(set(row[1:])) > 1)
     if not rows:
-        return [Paragraph(f"All {len(keys)} values are the same.")]
-    columns = make_columns("name", *(run.name for run in compared_runs))
-    note = f"{format_count(len(keys) - len(rows), 'other value')} are the same."
+        return [Paragraph(f"All are the same: {format_count(len(keys), 'value')}.")]
+    columns = make_columns("name", *(run.name for run in runs))
+    note = f"{format_count(len(keys) - len(rows), 'other value', 'is')} the same."
     return [Table(name, f"Differences in {name}", columns, rows, note=note)]

@@ -16,6 +16,7 @@ from muybridge.report.sections.accuracy import (
 )
 from muybridge.report.sections.confusions import build_confusion_blocks
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
+from muybridge.report.sections.timelines import build_timeline_blocks
 from muybridge.report.sections.training import (
     build_curve_blocks,
     build_failure_blocks,
@@ -40,8 +41,10 @@ def build_run_page(run: RunRecord, clips: ReportClips) -> Page:
 
 
 def build_details(run: RunRecord) -> list[Section]:
-    """What a page says about a run besides its scores: training, failures, speed, settings, environment."""
+    """What a page says about a run besides scores of videos: timelines, training, failures, speed, settings, environment."""
     sections: list[Section] = []
+    if run.timelines:
+        sections.append(Section("timelines", "Timelines", tuple(build_timeline_blocks(run.timelines))))
     if run.log:
         sections.append(Section("training", "Training", tuple(build_curve_blocks(run.log))))
     views = [view for one in run.evaluations for view in one.failures]
@@ -159,5 +162,6 @@ def _summarize_run(run: RunRecord) -> dict[str, object]:
     return {
         "run": run.name,
         "accuracy": {one.name: one.accuracy.to_json() for one in run.evaluations},
+        "timelines": {one.name: one.to_json() for one in run.timelines},
         "speed": summarize_speed(run),
     }

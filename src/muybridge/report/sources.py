@@ -7,7 +7,7 @@ files raise ValueError; what a run does not have yet, such as scores, is empty i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,17 @@ from muybridge.evaluation.scores import Scores, read_any_scores, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
-from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_run_log, read_settings
+from muybridge.files.run_folder import (
+    UNFINISHED_REMARK,
+    describe_unfinished_run,
+    read_json_lines,
+    read_run_log,
+    read_settings,
+)
 from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
+from muybridge.report.sections.timelines import TimelineRecord, read_timelines
+from muybridge.text import format_count
 
 TIMELINE_ENDINGS = (
     ".timeline.parquet",
@@ -67,6 +75,8 @@ class TaskEvaluationRecord:
     outputs: VideoOutputs
     metrics: TaskMetrics
     failures: tuple[FailedView, ...]
+    remarks: tuple[str, ...] = ()
+    """As in `EvaluationRecord`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class RunRecord:
     log: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
     task_evaluations: tuple[TaskEvaluationRecord, ...] = ()
+    timelines: tuple[TimelineRecord, ...] = ()
 
     @property
     def unfinished(self) -> str | None:
@@ -135,7 +146,11 @@ def read_run(path: Path, name: str) -> RunRecord:
     files = sorted((path / "scores").glob("*.parquet"))
     evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
     log = tuple(read_run_log(path))
-    if not evaluations and not log:
+    settings = read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {}
+    if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
+        evaluations = [_drop_unfinished_remark(one) for one in evaluations]
+    timelines = read_timelines(path / "scores")
+    if not evaluations and not log and not timelines:
         raise ValueError(
             f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"
         )
@@ -147,11 +162,12 @@ def read_run(path: Path, name: str) -> RunRecord:
         task_evaluations=tuple(
             sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=_make_sort_key)
         ),
-        settings=read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {},
+        settings=settings,
         network=_read_json_object(path / "network.json"),
         environment=_read_json_object(path / "environment.json"),
         log=log,
         failures=tuple(read_json_lines(path / "failures.jsonl")),
+        timelines=timelines,
     )
 
 
@@ -180,7 +196,8 @@ def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
     scores = None if has_video_rows(path) else read_any_scores(path)
     if scores and scores.header.head:
         outputs = compute_video_outputs(scores)
-        return TaskEvaluationRecord(path.stem, path, outputs, compute_task_metrics(outputs), _list_failed_views(scores))
+        metrics, failures = compute_task_metrics(outputs), _list_failed_views(scores)
+        return TaskEvaluationRecord(path.stem, path, outputs, metrics, failures, read_remarks(path))
     videos = read_video_scores(path) if scores is None else compute_video_scores(scores)
     try:
         accuracy = compute_accuracy(videos)
@@ -189,6 +206,12 @@ def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
     failures = _list_failed_videos(videos) if scores is None else _list_failed_views(scores)
     mistakes = find_confident_mistakes(scores, videos)
     return EvaluationRecord(path.stem, path, videos, accuracy, mistakes, failures, read_remarks(path))
+
+
+def _drop_unfinished_remark(
+    one: EvaluationRecord | TaskEvaluationRecord,
+) -> EvaluationRecord | TaskEvaluationRecord:
+    return replace(one, remarks=tuple(remark for remark in one.remarks if not remark.startswith(UNFINISHED_REMARK)))
 
 
 def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:
@@ -202,7 +225,10 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
     failed = np.flatnonzero(scores.num_failed_views).tolist()
     return tuple(
         FailedView(
-            scores.videos[index], 0, "failed", f"{scores.num_failed_views[index]} of {scores.num_views[index]} clips"
+            scores.videos[index],
+            0,
+            "failed",
+            f"{scores.num_failed_views[index]} of {format_count(int(scores.num_views[index]), 'clip')}",
         )
         for index in failed
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from muybridge.report.document import Page, Paragraph, Section
 from muybridge.report.run_page import build_details, make_title
+from muybridge.report.sections.accuracy import format_protocol
 from muybridge.report.sections.tasks import build_task_blocks
 from muybridge.report.sources import RunRecord
 
@@ -13,11 +14,17 @@ def build_task_page(run: RunRecord) -> Page:
     first = run.task_evaluations[0]
     data = f" Trained on {run.data}." if run.data else ""
     lead = [
-        Paragraph(f"Task {first.metrics.task}, split {first.metrics.split}: {first.metrics.format_line()}.{data}"),
+        Paragraph(f"Task {first.metrics.task}: {first.metrics.format_line()}.{data}"),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
+        *[Paragraph(f"{verdict[0].upper()}{verdict[1:]}.", "warning") for verdict in first.metrics.verdicts],
+        Paragraph(f"Measured on {format_protocol(first.metrics)}."),
     ]
     sections = [
-        Section(f"metrics-{number}", f"Metrics: {one.name}", tuple(build_task_blocks(one)))
+        Section(
+            f"metrics-{number}",
+            f"Metrics: {one.name}",
+            tuple(build_task_blocks(one, first.metrics.protocol if number > 1 else None)),
+        )
         for number, one in enumerate(run.task_evaluations, 1)
     ]
     summary = {"run": run.name, "metrics": {one.name: one.metrics.to_json() for one in run.task_evaluations}}

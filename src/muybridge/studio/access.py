@@ -62,12 +62,12 @@ class AccessControl:
         headers = Headers(scope=scope)
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if refusal := self._find_refusal(scope, headers):
-            await _refuse(scope, receive, send, *refusal)
+            await refuse_request(scope, receive, send, *refusal)
         elif scope["path"] == "/" and self._is_token(query.get("token", [""])[0]):
             await self._set_cookie(scope, send)
         elif scope["path"] not in OPEN_PATHS and not self._has_token(headers):
             sentence = "this server needs its token; open the address that it printed when it was started"
-            await _refuse(scope, receive, send, 401, sentence)
+            await refuse_request(scope, receive, send, 401, sentence)
         else:
             await self.app(scope, receive, _add_headers(send))
 
@@ -135,13 +135,16 @@ def _add_headers(send: Send) -> Send:
     return send_with_headers
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+async def refuse_request(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+    """Answer with an error. The body of the request is not read: its connection is closed."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": sentence[:100]})
         return
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if "content-length" in Headers(scope=scope) or "transfer-encoding" in Headers(scope=scope):
+        headers.append((b"connection", b"close"))
     send = _add_headers(send)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

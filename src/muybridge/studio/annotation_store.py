@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from muybridge.studio.annotation_files import (
 )
 from muybridge.studio.annotation_records import (
     Annotations,
+    AnnotationSplit,
     EventMark,
     RejectedMark,
     ReviewedRange,
@@ -78,7 +80,7 @@ class AnnotationStore:
             current[path] = stamped
 
         self.change(change)
-        return _make_annotations(path, stamped)
+        return self.read(path)
 
     def change(self, change: Callable[[dict[str, VideoMarks]], None]) -> None:
         """Apply `change` to the marks of all videos, and write the files that differ. It may raise to change nothing."""
@@ -86,7 +88,7 @@ class AnnotationStore:
             current = dict(self.read_all())
             before = format_annotation_files(current)
             change(current)
-            current = {path: marks for path, marks in current.items() if marks != _EMPTY}
+            current = _complete_splits({path: marks for path, marks in current.items() if marks != _EMPTY})
             after = format_annotation_files(current)
             changed = [name for name in COLUMNS if after[name] != before[name]]
             if changed:
@@ -130,6 +132,24 @@ def _read_file_identity(path: Path) -> tuple[int, int, int] | None:
 
 def _make_annotations(path: str, marks: VideoMarks) -> Annotations:
     return Annotations(path=path, revision=_compute_revision(marks), **dict(marks))
+
+
+def _complete_splits(marks_by_path: Mapping[str, VideoMarks]) -> dict[str, VideoMarks]:
+    """Marks in which segments without split and group have those of their video, else the split train where others have one.
+
+    Nothing trains on a list in which some rows have a split and others, marked later, do not.
+    """
+    all_segments = chain.from_iterable(marks.segments for marks in marks_by_path.values())
+    fallback: AnnotationSplit | None = "train" if any(segment.split for segment in all_segments) else None
+    completed = {}
+    for path, marks in marks_by_path.items():
+        split = next((one.split for one in marks.segments if one.split), fallback)
+        group = next((one.group for one in marks.segments if one.group), None)
+        segments = (
+            one.model_copy(update={"split": one.split or split, "group": one.group or group}) for one in marks.segments
+        )
+        completed[path] = marks.model_copy(update={"segments": tuple(segments)})
+    return completed
 
 
 def _stamp(marks: VideoMarks) -> VideoMarks:

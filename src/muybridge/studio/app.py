@@ -16,10 +16,12 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import muybridge
 from muybridge.records import VideoError
 from muybridge.studio.access import AccessControl, AccessRules
+from muybridge.studio.body_limits import BodyLimits
 from muybridge.studio.config import StudioConfig, read_exported_config
 from muybridge.studio.errors import StudioError
 from muybridge.studio.routes import (
@@ -40,8 +42,8 @@ from muybridge.studio.services import Studio
 from muybridge.text import join_names, sanitize_text, shorten
 
 PAGE_FOLDER = Path(__file__).with_name("page")
-_MAX_BODY_BYTES = 64 << 20
 _MAX_SENTENCE_CHARACTERS = 1000
+_ERROR_TYPES = (StudioError, VideoError, ValueError, OSError, RequestValidationError, HTTPException, ClientDisconnect)
 _ROUTERS = (
     integration.router,
     projects.router,
@@ -74,17 +76,17 @@ def create_app(config: StudioConfig) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=_name_operation,
-        max_body_size=_MAX_BODY_BYTES,
     )
     app.state.studio = Studio(config)
     for router in _ROUTERS:
         app.include_router(router, prefix="/api")
-    for error_type in (StudioError, VideoError, ValueError, OSError, RequestValidationError, HTTPException):
+    for error_type in _ERROR_TYPES:
         app.add_exception_handler(error_type, _answer_error)
     if PAGE_FOLDER.is_dir():
         app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
     else:
         app.add_api_route("/", _redirect_to_description, include_in_schema=False)
+    app.add_middleware(BodyLimits, max_upload_bytes=config.max_upload_bytes)
     app.add_middleware(AccessControl, rules=AccessRules(config.token, config.host, config.port, config.allowed_hosts))
     app.add_middleware(RequestMeter)
     return app
@@ -121,6 +123,8 @@ def _describe_failure(error: Exception) -> tuple[int, str]:
             return 422, join_names([_describe_field(problem) for problem in error.errors()], "; ")
         case VideoError():
             return {"missing": 404, "timed_out": 504}.get(error.status, 400), error.reason
+        case ClientDisconnect():
+            return 400, "the client ended the connection"
         case OSError():
             return 400, f"the system refused to read or write a file: {error.strerror or error}"
     return 400, str(error)

@@ -14,6 +14,7 @@ from annotated_types import Interval
 from muybridge.bounds import check_fields
 from muybridge.files.cache import get_cache_folder
 from muybridge.parsing import parse_json_object, parse_record
+from muybridge.text import format_count
 
 CONFIG_VARIABLE = "MUYBRIDGE_STUDIO_CONFIG"
 
@@ -48,7 +49,7 @@ class StudioConfig:
         if not self.folders:
             raise ValueError("the studio has no folder; name at least one")
         if len(self.token) < 16:
-            raise ValueError(f"the token has {len(self.token)} characters, expected at least 16")
+            raise ValueError(f"the token has {format_count(len(self.token), 'character')}, expected at least 16")
         if not self.state_folder:
             object.__setattr__(self, "state_folder", str(get_cache_folder() / "studio"))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from muybridge.records import VideoError, YuvClip
 from muybridge.studio.jpeg import encode_jpeg
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
+from muybridge.text import format_count
 from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
@@ -62,7 +63,9 @@ def render_frame(path: str, index: int | None, seconds: float | None, max_width:
         # Half a microsecond: times in requests are rounded to microseconds.
         index = max(0, int(np.searchsorted(frame_seconds, (seconds or 0.0) + 5e-7, side="right")) - 1)
     if not 0 <= index < len(frame_seconds):
-        raise ValueError(f"there is no frame {index}; the video has {len(frame_seconds)} frames, counted from 0")
+        raise ValueError(
+            f"there is no frame {index}; the video has {format_count(len(frame_seconds), 'frame')}, counted from 0"
+        )
     clip, position = _read_frame(path, index, max_width)
     return RenderedFrame(encode_jpeg(clip, index=position), index, float(frame_seconds[index]))
 

@@ -10,6 +10,7 @@ from muybridge.files.atomic import write_json
 from muybridge.parsing import read_json_object
 from muybridge.studio.job_runner import PROGRESS_FILE
 from muybridge.terminal import print_line
+from muybridge.text import format_count
 
 _PROGRESS_SECONDS = 1.0
 
@@ -42,7 +43,7 @@ class JobProgress:
     def finish(self) -> int:
         """Write what failed; returns the exit code: 0, 3 where some videos could not be read, 1 where none could."""
         num_failed = sum(name is None for name in self.done.values())
-        message = f"{num_failed} of {self.num_videos} videos could not be read" if num_failed else ""
+        message = f"{num_failed} of {format_count(self.num_videos, 'video')} could not be read" if num_failed else ""
         self.write(message=message, force=True)
         return 1 if num_failed == self.num_videos else 3 if num_failed else 0
 

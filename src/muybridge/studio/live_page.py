@@ -30,6 +30,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from muybridge.records import YuvClip
 from muybridge.studio.access import AccessControl, AccessRules
+from muybridge.studio.body_limits import TimedProtocol
 from muybridge.studio.config import create_token
 from muybridge.studio.jpeg import encode_jpeg
 
@@ -54,6 +55,7 @@ class LivePage:
         self._next_picture = 0.0
         config = uvicorn.Config(
             self._create_app(),
+            http=TimedProtocol,
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -1,4 +1,4 @@
-"""Measurements of the server for Prometheus: requests, predictions and jobs.
+"""Measurements of the server for Prometheus: requests, predictions, and how many batches wait, run and have ended.
 
 With several worker processes the values of all are added up, in files of the folder that PROMETHEUS_MULTIPROC_DIR names; the
 command sets it (`prepare_for_workers`) before the workers start.
@@ -9,18 +9,28 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+import prometheus_client
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from muybridge.studio.jobs import JobState
 
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "muybridge_studio"
 
-REQUESTS = Counter(f"{_PREFIX}_requests", "HTTP requests", ("method", "route", "status"))
+REQUESTS = prometheus_client.Counter(f"{_PREFIX}_requests", "HTTP requests", ("method", "route", "status"))
 REQUEST_SECONDS = Histogram(f"{_PREFIX}_request_seconds", "Time until an answer begins", ("route",))
-PREDICTIONS = Counter(f"{_PREFIX}_predictions", "Videos predicted for other programs", ("task", "status"))
+PREDICTIONS = prometheus_client.Counter(
+    f"{_PREFIX}_predictions", "Videos predicted for other programs", ("task", "status")
+)
 
 
 class RequestMeter:
@@ -54,10 +64,24 @@ def prepare_for_workers(folder: Path) -> None:
     os.environ[_FOLDER_VARIABLE] = str(folder)
 
 
-def format_metrics() -> bytes:
-    """The measurements in Prometheus' text format."""
-    if _FOLDER_VARIABLE not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+def format_metrics(batch_states: Sequence[str]) -> bytes:
+    """The measurements in Prometheus' text format; `batch_states` are the states of all batches, which are in files."""
+    batches = CollectorRegistry()
+    batches.register(_BatchCollector(batch_states))
+    registry = REGISTRY
+    if _FOLDER_VARIABLE in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry) + generate_latest(batches)
+
+
+class _BatchCollector(Collector):
+    def __init__(self, states: Sequence[str]) -> None:
+        self.counts = Counter(states)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """A number for every state, also for those that no batch is in."""
+        family = GaugeMetricFamily(f"{_PREFIX}_batches", "Batches by state", labels=["state"])
+        for state in get_args(JobState):
+            family.add_metric([state], self.counts[state])
+        yield family

@@ -68,22 +68,24 @@ class PredictedVideo:
 def suggest(
     videos: Sequence[PredictedVideo], num_marks: Mapping[str, int], strategy: Strategy, limit: int
 ) -> list[Suggestion]:
-    """At most `limit` suggestions, most doubtful first.
+    """At most `limit` suggestions, most doubtful first, and those in time that is marked as other classes last.
 
     Segments of the background, and those that were decided on, are left out: marked with the same class, or rejected. `marks`
     suggests only segments that disagree with marks.
     """
     suggestions = [
-        _describe(video, segment, num_marks)
+        (strategy != "marks" and _measure_covered(segment, video.marks.segments) >= _DECIDED_SHARE, suggestion)
         for video in videos
         for segment in video.segments
         if segment.label.lower() != BACKGROUND and not _is_decided(segment, video.marks)
+        for suggestion in (_describe(video, segment, num_marks),)
+        if strategy != "marks" or suggestion.mark_disagreement > 0
     ]
-    if strategy == "marks":
-        suggestions = [one for one in suggestions if one.mark_disagreement > 0]
-    scored = [one.model_copy(update={"score": round(_score(one, strategy), 4)}) for one in suggestions]
-    scored.sort(key=lambda one: (-one.score, one.path, one.start_seconds))
-    return scored[:limit]
+    scored = [
+        (is_marked, one.model_copy(update={"score": round(_score(one, strategy), 4)})) for is_marked, one in suggestions
+    ]
+    scored.sort(key=lambda pair: (pair[0], -pair[1].score, pair[1].path, pair[1].start_seconds))
+    return [one for _, one in scored[:limit]]
 
 
 def _is_decided(segment: SegmentInfo, marks: VideoMarks) -> bool:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from muybridge.datasets.classes import check_trainable
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.splits import ValidationSplit, assign_splits
-from muybridge.files.run_folder import is_finite_number, read_run_log, read_settings
+from muybridge.files.run_folder import describe_unfinished_run, is_finite_number, read_run_log, read_settings
 from muybridge.settings import RecipeName
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.errors import StudioError
@@ -102,6 +102,7 @@ class RunInfo(StudioRecord):
     validation: str | None
     job: str | None
     has_weights: bool
+    unfinished: str | None = Field(default=None, description="How far a run is that has not finished")
 
 
 class RunMetrics(StudioRecord):
@@ -204,16 +205,13 @@ def _describe_run(folder: Path, job: Job | None) -> RunInfo:
     if (folder / "settings.yaml").is_file():
         settings = read_settings(folder / "settings.yaml")
     has_weights = any((folder / name).is_file() for name in _WEIGHTS_FILES)
-    validation = next((line for line in reversed(read_run_log(folder)) if line.get("kind") == "validation"), None)
+    log = read_run_log(folder)
+    validation = next((line for line in reversed(log) if line.get("kind") == "validation"), None)
+    unfinished = None if job and job.state in LIVE_STATES else describe_unfinished_run(settings, log)
     return RunInfo(
         name=folder.name,
-        state=job.state
-        if job and job.state in LIVE_STATES
-        else "done"
-        if has_weights
-        else job.state
-        if job
-        else "stopped",
+        state=_get_state(job, has_weights=has_weights, unfinished=unfinished),
+        unfinished=unfinished,
         model=settings.get("model"),
         init=settings.get("init"),
         classes=(),
@@ -224,6 +222,15 @@ def _describe_run(folder: Path, job: Job | None) -> RunInfo:
         job=job.id if job else None,
         has_weights=has_weights,
     )
+
+
+def _get_state(job: Job | None, *, has_weights: bool, unfinished: str | None) -> str:
+    """That of a live job; weights of a run that is at its end are done, others stopped or failed as their job did."""
+    if job and (job.state in LIVE_STATES or not has_weights):
+        return job.state
+    if unfinished:
+        return job.state if job and job.state != "done" else "stopped"
+    return "done" if has_weights else "stopped"
 
 
 def read_metrics(project_folder: Path, name: str, after_step: int) -> RunMetrics:

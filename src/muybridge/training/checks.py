@@ -10,7 +10,7 @@ from muybridge.loading.datasets import read_segment_times
 from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 from muybridge.training.precision import check_precision
 from muybridge.training_settings import TrainingSettings
 
@@ -67,7 +67,9 @@ def check_clips_fit(manifest: Manifest, preprocessing: Preprocessing) -> None:
             num_frames = int(times.duration_seconds * preprocessing.frames_per_second)
         longest = max(longest, num_frames)
     if longest == 0:
-        raise ValueError(f"none of the {len(problems)} training videos checked can be read; the first is {problems[0]}")
+        raise ValueError(
+            f"none of {format_count(len(problems), 'training video')} checked can be read; the first is {problems[0]}"
+        )
     if longest < preprocessing.clip_span:
         raise ValueError(
             f"a clip spans {preprocessing.clip_span} frames, but the longest of the training videos checked has {longest}; "

@@ -18,6 +18,7 @@ from rich.console import Console
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.loading.datasets import Failure
+from muybridge.text import format_count
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.events import StepDone, TrainingEvent, ValidationDone
@@ -158,7 +159,7 @@ def check_failed_share(job: TrainingJob, train_state: TrainState, failures: Sequ
     if failures and is_judged and train_state.num_failed > max_failed_share * train_state.num_drawn:
         last = failures[-1]
         raise RuntimeError(
-            f"{train_state.num_failed} of {train_state.num_drawn} clips could not be read, more than "
+            f"{train_state.num_failed} of {format_count(train_state.num_drawn, 'clip')} could not be read, more than "
             f"loading.max_failed_share {max_failed_share:g} allows; {job.folder / 'failures.jsonl'} names them, the last is "
             f"{last.video}: {last.reason}"
         )

@@ -13,24 +13,31 @@ FEW_VIDEOS = 2000  # of a training split: fewer hardly train a network of the fa
 def describe_job(job: TrainingJob) -> list[str]:
     """Sentences on a job: its notes, network, data, and amount of work."""
     train, validation, schedule = len(job.train_manifest), len(job.validation_manifest), job.schedule
+    noun = job.train_manifest.noun
     num_parameters = sum(parameter.numel() for parameter in job.network.parameters())
     lines = [
         *job.notes,
-        f"{job.settings.model} with {num_parameters:,} parameters on {job.device}; "
-        f"{train} training and {validation} validation videos of {_describe_outputs(job)}",
+        f"{job.settings.model} with {format_count(num_parameters, 'parameter')} on {job.device}; "
+        f"{train} training and {format_count(validation, f'validation {noun}')} of {_describe_outputs(job)}",
     ]
     if _is_few_for_random_weights(job):
         lines.append(
-            f"{format_count(train, 'video')} are few for training from random weights: expect an accuracy not far above "
+            f"{format_count(train, noun, 'is')} few for training from random weights: expect an accuracy not far above "
             f"guessing; add --init {suggest_init(job.settings.model)} to start from pretrained weights"
         )
     steps_left = schedule.num_steps - find_last_step(job.folder / "checkpoints")
     if steps_left == 0:
-        return [*lines, f"all {schedule.num_steps:,} steps of the run are done"]
+        all_steps = (
+            "the one step of the run is"
+            if schedule.num_steps == 1
+            else f"all {schedule.num_steps:,} steps of the run are"
+        )
+        return [*lines, f"{all_steps} done"]
     left = "" if steps_left == schedule.num_steps else f", {steps_left:,} of them left"
     return [
         *lines,
-        f"{schedule.num_clips:,} clips in {schedule.num_steps:,} steps of {schedule.global_batch}{left}; the time they take is "
+        f"{format_count(schedule.num_clips, 'clip')} in {format_count(schedule.num_steps, 'step')} of "
+        f"{schedule.global_batch}{left}; the time they take is "
         "measured on the first steps",
     ]
 

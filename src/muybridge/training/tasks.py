@@ -51,7 +51,8 @@ def _make_regression_head(training: TrainingSettings, data: Manifest) -> Head:
     names, train = data.target_names, data.select_split("train")
     if training.units and len(training.units) != len(names):
         raise ValueError(
-            f"training.units names {len(training.units)} units for the {len(names)} targets {', '.join(names)}; "
+            f"training.units names {format_count(len(training.units), 'unit')} for "
+            f"{format_count(len(names), 'target')}, {', '.join(names)}; "
             "name one for each"
         )
     columns = {name: train.table[f"target_{name}"].to_numpy() for name in names}
@@ -170,7 +171,7 @@ def describe_imbalance(training: TrainingSettings, train: Manifest) -> list[str]
         return []
     names = train.classes
     sentence = (
-        f"classes are uneven: {format_count(int(counts[largest]), 'training video')} of {names[largest]}, "
+        f"classes are uneven: {format_count(int(counts[largest]), f'training {train.noun}')} of {names[largest]}, "
         f"{counts[smallest]} of {names[smallest]}"
     )
     used = [

@@ -9,6 +9,7 @@ from muybridge.distributed.process_group import ProcessGroup, join_process_group
 from muybridge.distributed.rank import get_num_restarts
 from muybridge.inference.scorer import resolve_device
 from muybridge.settings import TrainSettings
+from muybridge.text import format_count
 from muybridge.training.events import TrainingEvent
 from muybridge.training.fit import FitResult, iterate_fit
 from muybridge.training.given_settings import GivenSettings
@@ -78,15 +79,16 @@ def _list_notes(job: TrainingJob, result: FitResult) -> list[str]:
     train_state, notes = result.train_state, []
     if train_state.num_looped:
         notes.append(
-            f"{train_state.num_looped} of {train_state.num_drawn} clips are of videos shorter than a clip, repeated in a loop"
+            f"{train_state.num_looped} of {format_count(train_state.num_drawn, 'clip')}: of videos "
+            f"shorter than a clip, repeated in a loop"
         )
     if train_state.num_skipped_steps:
         notes.append(
-            f"{train_state.num_skipped_steps} of {train_state.step} steps skipped: non-finite loss or gradients"
+            f"{train_state.num_skipped_steps} of {format_count(train_state.step, 'step')} skipped: non-finite loss or gradients"
         )
     if train_state.num_failed:
         notes.append(
-            f"{train_state.num_failed} of {train_state.num_drawn} clips could not be read; "
+            f"{train_state.num_failed} of {format_count(train_state.num_drawn, 'clip')} could not be read; "
             f"{job.folder / 'failures.jsonl'} names them"
         )
     return notes

@@ -22,6 +22,7 @@ from muybridge.files.limited_child import check_in_child
 from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, VIDEO_FRAMES, raise_if_system_is_short
 from muybridge.memory import is_reader_process
 from muybridge.records import VideoError
+from muybridge.text import format_count
 from muybridge.video.index_claims import may_list_more_than_it_has
 
 # Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
@@ -119,7 +120,11 @@ def decode_frames(packets: Iterable[av.Packet[av.VideoStream]], stream: av.Video
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
             stamp, tick_seconds = packet.pts, packet.time_base
-            where = f"after {num_decoded} frames" if stamp is None else f"at {float(stamp * tick_seconds):.2f} s"
+            where = (
+                f"after {format_count(num_decoded, 'frame')}"
+                if stamp is None
+                else f"at {float(stamp * tick_seconds):.2f} s"
+            )
             raise VideoError(
                 "unreadable", f"the file is damaged: decoding fails {where} ({_format_error(error)})"
             ) from error

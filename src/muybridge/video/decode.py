@@ -22,7 +22,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 from muybridge.video.containers import decode_frames, open_video_stream
 from muybridge.video.frame_index import FrameIndex, demux_indexed_packets, index_frames
 from muybridge.video.planes import YuvClipBuilder, read_orientation
@@ -135,7 +135,9 @@ class VideoFiles:
                 damaged_ticks.append(tick)
         if damaged_ticks:
             seconds = index.times.to_seconds(damaged_ticks[0])
-            reason = f"{len(damaged_ticks)} of {len(ticks)} frames are damaged, the first at {seconds:.2f} s"
+            reason = (
+                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} damaged, the first at {seconds:.2f} s"
+            )
             if len(damaged_ticks) > _MAX_DAMAGED_SHARE * len(ticks):
                 raise VideoError("unreadable", f"the file is damaged: {reason}")
             _logger.warning("note: %s: %s", sanitize_text(video), reason)
@@ -367,4 +369,4 @@ def _mark_damage(frames: Iterator[av.VideoFrame]) -> Iterator[_DecodedFrame]:
 
 
 def _make_truncated_error(index: FrameIndex, num_decoded: int) -> VideoError:
-    return VideoError("truncated", f"the file ends after {num_decoded} of {len(index.times)} frames")
+    return VideoError("truncated", f"the file ends after {num_decoded} of {format_count(len(index.times), 'frame')}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muybridge.records import VideoError
+from muybridge.text import format_count
 from muybridge.video.flow_fields import FlowCache, FlowField, chain_flows
 from muybridge.video.pictures import FLOW_NAME, StoredPictures, read_stored_picture
 
@@ -40,7 +41,8 @@ class FlowPictures:
         if index >= len(self.pairs):
             raise VideoError(
                 "unreadable",
-                f"the {self.stored.kind} holds flow for {len(self.pairs)} steps, but that after frame {index} was requested",
+                f"the {self.stored.kind} holds flow for {format_count(len(self.pairs), 'step')}, but "
+                f"that after frame {index} was requested",
             )
         return np.stack([self._read_channel(name, size, axis) for axis, name in enumerate(self.pairs[index])], axis=-1)
 

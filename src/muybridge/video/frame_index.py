@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from muybridge.limits import VIDEO_BYTES, raise_if_system_is_short
 from muybridge.memory import bounded_memory, is_reader_process
 from muybridge.records import FrameTimes, VideoError
+from muybridge.text import format_count
 from muybridge.video.bitstream import BitstreamParser
 from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
 from muybridge.video.stamps import MAX_FRAME_SECONDS, has_step_back, interpolate_stamps, join_stamps
@@ -140,7 +141,10 @@ def _index_frames(path: str) -> FrameIndex:
     notes = (stream_note,) if stream_note else ()
     num_leading = next((number for number, packet in enumerate(contents.packets) if packet.is_key), 0)
     if num_leading:
-        notes = (*notes, f"the {num_leading} packets before its first key frame cannot be decoded and are left out")
+        notes = (
+            *notes,
+            f"{format_count(num_leading, 'packet')} before its first key frame cannot be decoded: left out",
+        )
     packets = [packet for packet in contents.packets[num_leading:] if packet.is_picture]
     uses_dts = any(packet.pts is None for packet in packets) and not any(packet.may_reorder for packet in packets)
     stamps = [packet.dts if uses_dts else packet.pts for packet in packets]
@@ -236,7 +240,9 @@ def _check_frame_table(stream: av.VideoStream, num_packets: int, is_cut: bool) -
     """MP4 lists every frame; other containers list key frames, or none."""
     num_listed = len(stream.index_entries)
     if num_packets < num_listed:
-        raise VideoError("truncated", f"the file ends after {num_packets - is_cut} of {num_listed} frames")
+        raise VideoError(
+            "truncated", f"the file ends after {num_packets - is_cut} of {format_count(num_listed, 'frame')}"
+        )
     if is_cut:
         raise VideoError("truncated", f"the file ends in the middle of frame {num_packets}")
 

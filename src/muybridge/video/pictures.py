@@ -31,6 +31,7 @@ from PIL import Image, ImageOps
 
 from muybridge.limits import raise_if_system_is_short
 from muybridge.records import FrameTimes, VideoError
+from muybridge.text import format_count
 
 ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
@@ -276,7 +277,10 @@ def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
     if not pictures:
         raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
     if others:
-        reason = f"the {kind} holds {len(pictures)} pictures and {len(others)} other files, such as {others[0]}"
+        reason = (
+            f"the {kind} holds {format_count(len(pictures), 'picture')} and "
+            f"{format_count(len(others), 'other file')}, such as {others[0]}"
+        )
         raise VideoError("unreadable", f"{reason}; keep the frames of one video by themselves")
 
     def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from muybridge.text import format_count
+
 _HEAD_BYTES, _TAIL_BYTES = 1 << 16, 1 << 18
 _EBML_SEGMENT, _EBML_INFO = 0x18538067, 0x1549A966
 _EBML_DURATION, _EBML_TIMESTAMP_SCALE, _EBML_CLUSTER = 0x4489, 0x2AD7B1, 0x1F43B675
@@ -106,7 +108,7 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
     if position > len(tail) or (
         position >= 0 and 0 < len(tail) - position < 6 and b"\0\0\1".startswith(tail[position:][:3])
     ):
-        return f"the last packet of the file lacks {max(1, position - len(tail))} bytes"
+        return f"the last packet of the file lacks {format_count(max(1, position - len(tail)), 'byte')}"
     return None
 
 
@@ -157,7 +159,7 @@ def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
         if size < 8:
             return None
         if is_fragmented and kind in (b"moof", b"mdat") and position + size > num_bytes:
-            return f"the last fragment of the file lacks {position + size - num_bytes:,} bytes"
+            return f"the last fragment of the file lacks {format_count(position + size - num_bytes, 'byte')}"
         position += size
     return None
 

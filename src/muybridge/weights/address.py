@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from muybridge.distributed.process_group import ProcessGroup
+from muybridge.files.run_folder import UNFINISHED_REMARK, read_unfinished
 from muybridge.models.network import VideoResNet
 from muybridge.records import Checkpoint
+from muybridge.text import sanitize_text
 from muybridge.weights.card import SUFFIX, Card, load_network
 from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
@@ -83,6 +85,16 @@ def find_run_folder(address: str | Path) -> Path | None:
     folder = path if path.is_dir() else path.parent
     names_file = path.is_dir() or path.suffix in (SUFFIX, ".onnx")  # not a name of the catalogue
     return folder if names_file and (folder / "settings.yaml").is_file() else None
+
+
+def describe_unfinished(*addresses: str | Path) -> list[str]:
+    """A sentence for each of these weights that is of a run which has not finished."""
+    folders = dict.fromkeys(folder for address in addresses if (folder := find_run_folder(address)))
+    return [
+        f"{UNFINISHED_REMARK}, {sanitize_text(str(folder))}: {unfinished}"
+        for folder in folders
+        if (unfinished := read_unfinished(folder))
+    ]
 
 
 def find_checkpoint(address: str | Path) -> Checkpoint | None:

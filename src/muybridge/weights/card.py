@@ -24,7 +24,7 @@ from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import VideoResNet
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.records import FLOW_FIELDS, Preprocessing, Task
-from muybridge.text import join_names
+from muybridge.text import format_count, join_names
 from muybridge.weights.safetensors_file import read_metadata, read_safetensors
 from muybridge.weights.tensor_checks import check_usable, format_problems
 
@@ -126,7 +126,9 @@ def _check_format(number: object) -> None:
 def _check_head(head: Head, classes: tuple[str, ...], num_outputs: int) -> None:
     """Raise ValueError unless `classes` are those of the head, and the network has its number of outputs."""
     if len(head.outputs) != num_outputs:
-        raise ValueError(f"the head names {len(head.outputs)} outputs, but the network has {num_outputs}")
+        raise ValueError(
+            f"the head names {format_count(len(head.outputs), 'output')}, but the network has {num_outputs}"
+        )
     check_classes(classes, num_outputs + 1 if head.task == "ordinal" else num_outputs)
     expected = make_ordinal_outputs(classes) if head.task == "ordinal" else classes
     if head.outputs != expected:
@@ -139,7 +141,9 @@ def check_classes(classes: Sequence[str], num_classes: int) -> None:
     if unnamed:
         raise ValueError(f"every class needs a name, not {unnamed[0]!r}")
     if len(classes) != num_classes:
-        raise ValueError(f"{len(classes)} class names were given, but the network has {num_classes} classes")
+        raise ValueError(
+            f"{format_count(len(classes), 'class name', 'was')} given, but the network has {format_count(num_classes, 'class')}"
+        )
     if len(set(classes)) != len(classes):
         duplicate = next(name for name in classes if classes.count(name) > 1)
         raise ValueError(f"two classes are called {duplicate!r}; every class needs a name of its own")

@@ -19,6 +19,7 @@ from muybridge.console import PlainConsole, create_progress
 from muybridge.files.atomic import write_text
 from muybridge.files.cache import get_cache_folder
 from muybridge.files.hashing import hash_file
+from muybridge.text import format_count
 from muybridge.weights.card import SUFFIX, load_card
 from muybridge.weights.catalogue import CatalogueEntry
 from muybridge.weights.importing import ImportOptions, import_weights
@@ -103,7 +104,8 @@ def _check_network(entry: CatalogueEntry, file: Path) -> None:
     specification = load_card(file).specification
     if specification.name != entry.network or entry.num_classes not in (None, specification.num_classes):
         raise ValueError(
-            f"{entry.file_name} holds {specification.name} with {specification.num_classes} classes, but the catalogue expects "
+            f"{entry.file_name} holds {specification.name} with "
+            f"{format_count(specification.num_classes, 'class')}, but the catalogue expects "
             f"{entry.network} with {entry.num_classes}; it was deleted"
         )
 

@@ -113,6 +113,10 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
     """Read the format of a file, as a phrase, and its network. ValueError for tensors that are not weights."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth), a .safetensors file or a VMZ .pkl")
+    if file.suffix == ".pt2":
+        raise ValueError(
+            f"{file} is an exported program, which has no names of layers; give the state dict it was made of"
+        )
     with io.FileIO(file) as opened:
         head = opened.read(len(LEGACY_TORCH_MAGIC))
     if head.startswith(b"\x80") and head != LEGACY_TORCH_MAGIC:

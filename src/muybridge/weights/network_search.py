@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from muybridge.text import format_count
 from muybridge.weights.architecture import infer_specification
 from muybridge.weights.naming import SCHEMES, NamingScheme
 from muybridge.weights.other_architectures import describe_architecture
@@ -135,7 +136,7 @@ def _choose_head(
         matching = [path for path in candidates if path == head or path.endswith(f".{head}")]
         if len(matching) != 1:
             raise ValueError(
-                f"{len(matching)} classifiers are called {head}; there are {', '.join(candidates) or 'none'}"
+                f"{format_count(len(matching), 'classifier', 'is')} called {head}; there are {', '.join(candidates) or 'none'}"
             )
         return matching[0]
     preferred = [path for path in candidates if path == f"{prefix}fc"] or candidates
@@ -168,6 +169,6 @@ def describe_left_out(paths: Sequence[str], used: set[str]) -> list[str]:
             parts = path.split(".")
             beginnings = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
             groups[next((start for start in beginnings if f"{start}." not in shared), path)] += 1
-    clauses = [f"{name} ({count} tensors)" if count > 1 else name for name, count in groups.items()]
+    clauses = [f"{name} ({format_count(count, 'tensor')})" if count > 1 else name for name, count in groups.items()]
     num_hidden = len(clauses) - _MAX_LISTED
-    return clauses[:_MAX_LISTED] + ([f"and {num_hidden} more groups"] if num_hidden > 0 else [])
+    return clauses[:_MAX_LISTED] + ([f"and {format_count(num_hidden, 'more group')}"] if num_hidden > 0 else [])

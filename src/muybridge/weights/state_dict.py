@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from muybridge.text import format_count
 from muybridge.weights.card import METADATA_KEY
 from muybridge.weights.inert_pickle import InertObject
 from muybridge.weights.naming import TORCHVISION, NamingScheme
@@ -104,7 +105,9 @@ def _choose_network(
         places = [network.place for network in networks]
         networks = [network for network in networks if network.prefix.rstrip(".").endswith(prefix.rstrip("."))]
         if len(networks) != 1:
-            raise ValueError(f"{file} has {len(networks)} networks under {prefix}; there are {' and '.join(places)}")
+            raise ValueError(
+                f"{file} has {format_count(len(networks), 'network')} under {prefix}; there are {' and '.join(places)}"
+            )
     first, *others = networks
     tensors = _read_tensors(file, first, sources)
     for other in others:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from muybridge.evaluation.metrics import Accuracy, Rate, compute_confusion_matrix, wilson_interval
+from muybridge.evaluation.protocol import EvaluationProtocol
+from muybridge.evaluation.task_metrics import TaskMetrics
+from muybridge.files.run_folder import UNFINISHED_REMARK
 from muybridge.report.charts import IntervalChart
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.sources import EvaluationRecord
@@ -25,12 +28,11 @@ INTERVALS_NOTE = (
 MIN_VIDEOS_PER_CLASS = 20  # a note warns of classes with fewer
 
 
-def format_protocol(accuracy: Accuracy) -> str:
-    """Split, number of videos and protocol of an accuracy."""
-    fold = "" if accuracy.fold is None else f", fold {accuracy.fold}"
-    return (
-        f"{accuracy.split}{fold}, {format_count(accuracy.num_videos, 'video')}: {accuracy.protocol.format_sentence()}"
-    )
+def format_protocol(metrics: Accuracy | TaskMetrics, *, known: EvaluationProtocol | None = None) -> str:
+    """Split, number of videos and protocol of a result; `known` is the protocol that the page has named before."""
+    fold = "" if metrics.fold is None else f", fold {metrics.fold}"
+    protocol = "the same protocol" if metrics.protocol == known else metrics.protocol.format_sentence()
+    return f"{metrics.split}{fold}, {format_count(metrics.num_videos, 'video')}: {protocol}"
 
 
 def format_top1(rate: Rate) -> str:
@@ -39,9 +41,13 @@ def format_top1(rate: Rate) -> str:
 
 
 def build_accuracy_blocks(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
-    """All score files of a run: protocols, warnings about failures and missing labels, a chart and a table."""
+    """All score files of a run: protocols of those after the first, warnings about failures and missing labels, chart, table.
+
+    The protocol of the first one stands at the head of the page.
+    """
+    first = evaluations[0].accuracy.protocol
     blocks: list[Block] = [
-        Paragraph(f"{_format_name_prefix(one)}{format_protocol(one.accuracy)}.") for one in evaluations
+        Paragraph(f"{_format_name_prefix(one)}{format_protocol(one.accuracy, known=first)}.") for one in evaluations[1:]
     ]
     blocks += [
         *_build_warnings(evaluations),
@@ -116,17 +122,21 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                     "warning",
                 )
             )
-        remarks = list(one.remarks)
-        if accuracy.split == "validation" and not remarks:
-            remarks.append("not a test result, since the best weights are chosen by the validation videos")
-        warnings += [Paragraph(f"{one.name}: {remark}.", "warning") for remark in remarks]
+        warnings += build_remarks(one.name, accuracy.split, one.remarks)
         if accuracy.num_unlabelled_videos:
             warnings.append(
                 Paragraph(
-                    f"{one.name}: {format_count(accuracy.num_unlabelled_videos, 'video')} without a label are excluded."
+                    f"{one.name}: {format_count(accuracy.num_unlabelled_videos, 'video')} without a label excluded."
                 )
             )
     return warnings
+
+
+def build_remarks(name: str, split: str, remarks: Sequence[str]) -> list[Paragraph]:
+    """Warnings on what belongs beside the metrics of a score file; the split validation has one in any case."""
+    if split == "validation" and all(remark.startswith(UNFINISHED_REMARK) for remark in remarks):
+        remarks = [*remarks, "not a test result, since the best weights are chosen by the validation videos"]
+    return [Paragraph(f"{name}: {remark}.", "warning") for remark in remarks]
 
 
 def build_class_blocks(evaluation: EvaluationRecord) -> list[Block]:
@@ -154,7 +164,7 @@ def build_class_blocks(evaluation: EvaluationRecord) -> list[Block]:
     note = "Intervals are 95 % Wilson score intervals."
     if num_few:
         note += (
-            f" {num_few} of {format_count(len(rows), 'class')} have fewer than {MIN_VIDEOS_PER_CLASS} "
+            f" {num_few} of {format_count(len(rows), 'class')} with fewer than {MIN_VIDEOS_PER_CLASS} "
             f"videos, too few for a reliable estimate."
         )
     return [Table("classes", "All classes, the lowest accuracy first", columns, tuple(rows), note=note)]

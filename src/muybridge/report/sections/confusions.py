@@ -53,7 +53,7 @@ def _build_matrix_chart(
     part = counts[np.ix_(order, order)]
     labels = tuple(class_names[index] for index in order.tolist())
     worst = "; ".join(
-        f"{labels[pair.label]} for {labels[pair.predicted]} {pair.num_confused} of {pair.num_videos} videos"
+        f"{labels[pair.label]} for {labels[pair.predicted]} {pair.num_confused} of {format_count(pair.num_videos, 'video')}"
         for pair in list_confused_pairs(part)[:3]
     )
     num_correct, num_videos = int(np.trace(part)), int(counts[order].sum())
@@ -63,7 +63,7 @@ def _build_matrix_chart(
         labels=labels,
         counts=part,
         shares=normalize_rows(counts)[np.ix_(order, order)],
-        alt=f"{num_correct} of {format_count(num_videos, 'video')} are on the diagonal. Most confused: {worst or 'none'}.",
+        alt=f"{num_correct} of {format_count(num_videos, 'video')} on the diagonal. Most confused: {worst or 'none'}.",
     )
 
 

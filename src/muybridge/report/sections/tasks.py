@@ -13,28 +13,27 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.multi_label import MultiLabelMetrics
 from muybridge.evaluation.ordinal import OrdinalMetrics
+from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.regression import RegressionMetrics
 from muybridge.evaluation.resampling import MetricEstimate
 from muybridge.report.charts import IntervalChart, LineChart, MatrixChart, Series
 from muybridge.report.confusions import normalize_rows
 from muybridge.report.document import Block, Paragraph
+from muybridge.report.sections.accuracy import build_remarks, format_protocol
 from muybridge.report.sources import TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count
 
-NOTE = "Intervals are 95 % bootstrap intervals over videos. Unreadable videos are left out."
+NOTE = "Intervals are 95 % bootstrap intervals over videos."
 MAX_CLASSES_IN_CHART = 40
 MAX_POINTS = 2000  # of a scatter chart
 
 
-def build_task_blocks(evaluation: TaskEvaluationRecord) -> list[Block]:
-    """The metrics of a score file."""
+def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtocol | None) -> list[Block]:
+    """The metrics of a score file; `known` is the protocol of the file at the head of the page, None for that file itself."""
     metrics = evaluation.metrics
-    blocks: list[Block] = [
-        Paragraph(
-            f"{evaluation.name}, {format_count(metrics.num_videos, 'video')}: {metrics.protocol.format_sentence()}."
-        )
-    ]
+    blocks: list[Block] = [Paragraph(f"{format_protocol(metrics, known=known)}.")] if known else []
+    blocks += build_remarks(evaluation.name, metrics.split, evaluation.remarks)
     if metrics.num_failed_videos:
         failed = f"{metrics.num_failed_videos} of {format_count(metrics.num_videos, 'video')} could not be read"
         blocks.append(Paragraph(f"{evaluation.name}: {failed}; they are left out of every number.", "warning"))
@@ -123,7 +122,7 @@ def _build_level_blocks(evaluation: TaskEvaluationRecord, metrics: OrdinalMetric
         labels=evaluation.outputs.header.classes,
         counts=counts,
         shares=normalize_rows(counts),
-        alt=f"{int(np.trace(counts))} of {format_count(int(counts.sum()), 'video')} are on the diagonal.",
+        alt=f"{int(np.trace(counts))} of {format_count(int(counts.sum()), 'video')} on the diagonal.",
     )
     return [table, Paragraph("Rows are labels, columns predictions, both from the lowest level to the highest."), chart]
 

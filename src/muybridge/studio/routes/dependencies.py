@@ -48,6 +48,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         401: "The token is missing",
         403: "Another origin, host or folder",
         404: "There is no such thing",
+        408: "The body did not come in time",
         409: "It changed meanwhile, or is in the wrong state",
         413: "Too large",
         422: "A field is missing or out of bounds",

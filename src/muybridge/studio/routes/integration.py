@@ -28,11 +28,10 @@ from muybridge.studio.jobs import Job, JobState
 from muybridge.studio.model_address import ModelAddress, resolve_model
 from muybridge.studio.routes.dependencies import ERRORS, StudioServices
 from muybridge.studio.routes.predictions import TimelineParameters
-from muybridge.studio.routes.videos import MAX_UPLOAD_BYTES
 from muybridge.studio.server_metrics import PREDICTIONS, format_metrics
 from muybridge.studio.services import Studio
 from muybridge.studio.timelines import SegmentInfo
-from muybridge.text import sanitize_text
+from muybridge.text import format_count, sanitize_text
 
 router = APIRouter(tags=["integration"])
 _MAX_BATCH = 100_000
@@ -170,20 +169,19 @@ def _get_docs_style() -> FileResponse:
 
 
 @router.get("/metrics", response_class=Response, responses={**ERRORS, 200: {"content": {"text/plain": {}}}})
-def _get_measurements() -> Response:
+def _get_measurements(studio: StudioServices) -> Response:
     """Measurements in Prometheus' text format."""
-    return Response(format_metrics(), media_type="text/plain; version=0.0.4")
+    states = [job.state for job in studio.batches.list_jobs()]
+    return Response(format_metrics(states), media_type="text/plain; version=0.0.4")
 
 
-@router.post("/predict", responses=ERRORS, openapi_extra=_describe_body(PredictRequest), max_body_size=MAX_UPLOAD_BYTES)
+@router.post("/predict", responses=ERRORS, openapi_extra=_describe_body(PredictRequest))
 def _predict(studio: StudioServices, fields: RequestFields) -> PredictAnswer:
     """The most probable classes of an upload, or of a file below an allowed folder."""
     return PredictAnswer.model_validate(_predict_fields(studio, fields, PredictRequest, "predict"))
 
 
-@router.post(
-    "/timeline", responses=ERRORS, openapi_extra=_describe_body(TimelineRequest), max_body_size=MAX_UPLOAD_BYTES
-)
+@router.post("/timeline", responses=ERRORS, openapi_extra=_describe_body(TimelineRequest))
 def _predict_timeline(studio: StudioServices, fields: RequestFields) -> TimelineAnswer:
     """The same, and when the classes occur. For long videos use a batch, which has no time limit."""
     return TimelineAnswer.model_validate(_predict_fields(studio, fields, TimelineRequest, "timeline"))
@@ -201,7 +199,7 @@ def _start_batch(studio: StudioServices, request: BatchRequest) -> BatchInfo:
         "timeline": _list_timeline_options(request) if request.task == "timeline" else None,
         "memory_bytes": studio.config.child_bytes,
     }
-    title = f"{model.name} on {len(request.paths)} files"
+    title = f"{model.name} on {format_count(len(request.paths), 'file')}"
     command = ["muybridge.studio.batch_job", "{job}"]
     return _describe_batch(studio, studio.batches.start("predict", title, command, paths=request.paths, values=values))
 

@@ -24,7 +24,6 @@ from muybridge.text import sanitize_text
 
 router = APIRouter(tags=["videos"], responses=ERRORS, prefix="/projects/{project}")
 MAX_FRAME_TIMES = 10_000
-MAX_UPLOAD_BYTES = 64 << 30  # of the framework; the server's own limit is --max-upload-gib
 _MAX_FILES = 100
 _PROPERTY_NAMES = ("duration_seconds", "frames_per_second", "num_frames", "width", "height", "codec")
 _MEDIA_TYPES = {".webm": "video/webm", ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4"}
@@ -108,7 +107,7 @@ def _get_video(studio: StudioServices, project: OpenProject, path: VideoPath) ->
     return describe_video(studio, project, path, project.timelines.count().get(path, 0))
 
 
-@router.post("/videos", max_body_size=MAX_UPLOAD_BYTES, form_limits={"max_files": _MAX_FILES})
+@router.post("/videos", form_limits={"max_files": _MAX_FILES})
 def _upload_videos(studio: StudioServices, project: OpenProject, file: list[UploadFile]) -> _VideoList:
     """Add videos to the folder of the project. A name that is taken is refused."""
     if sum(upload.size or 0 for upload in file) > studio.config.max_upload_bytes:

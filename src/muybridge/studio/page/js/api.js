@@ -40,7 +40,7 @@ export function address(name, query = {}) {
 export function upload(target, file, report) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
-    const fail = () => reject(new Error(sending.response?.detail ?? "the upload broke off"));
+    const fail = () => reject(new Error(sending.response?.detail ?? "the upload broke off; perhaps it is larger than the server's --max-upload-gib"));
     sending.open("POST", target);
     sending.responseType = "json";
     sending.upload.onprogress = (event) => report(event.loaded);

@@ -30,6 +30,11 @@ export function makeField(title, input) {
   return make("div", { className: "field" }, make("label", { htmlFor: input.id }, title), input);
 }
 
+/** `1 video`, `2 videos`, `3 classes`. */
+export function formatCount(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
+}
+
 export const find = (id) => document.getElementById(id);
 
 /** Seconds as h:mm:ss.mmm. */

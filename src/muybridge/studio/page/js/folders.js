@@ -1,7 +1,7 @@
 /** The dialog that chooses a folder of videos. */
 
 import { address, request } from "./api.js";
-import { attempt, find, make, makeButton } from "./dom.js";
+import { attempt, find, formatCount, make, makeButton } from "./dom.js";
 
 /** Ask for a folder; `open` is called with its path. */
 export function listenToFolders(open) {
@@ -13,7 +13,7 @@ export function listenToFolders(open) {
     find("folder-path").textContent = path ?? "Folders that may be opened";
     find("folder-open").disabled = !path;
     const item = (text, target) => make("li", {}, makeButton(text, () => attempt(() => show(target)), { className: "item" }));
-    const items = answer.folders.map((one) => item(`${one.name} (${one.num_videos} videos)`, one.path));
+    const items = answer.folders.map((one) => item(`${one.name} (${formatCount(one.num_videos, "video")})`, one.path));
     if (answer.parent) items.unshift(item("One folder up", answer.parent));
     if (!items.length) items.push(make("li", { className: "faint" }, "There are no folders in it."));
     find("folder-list").replaceChildren(...items);

@@ -1,6 +1,6 @@
 /** Annotations from and to the files of other tools, and the agreement of two annotators. */
 
-import { attempt, make, makeButton, makeField } from "./dom.js";
+import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 
 const FORMATS = [
   ["csv", "CSV of Muybridge"],
@@ -68,7 +68,7 @@ export class FilesPanel {
   }
 
   showImported(answer) {
-    const lines = [make("p", {}, `Imported: ${answer.num_segments} segments, ${answer.num_events} events.`)];
+    const lines = [make("p", {}, `Imported: ${formatCount(answer.num_segments, "segment")}, ${formatCount(answer.num_events, "event")}.`)];
     if (answer.classes_added.length) lines.push(make("p", {}, `New classes: ${answer.classes_added.join(", ")}.`));
     const skipped = answer.skipped.map((one) => make("li", {}, `${one.name}: ${one.reason}`));
     if (skipped.length) lines.push(make("p", { className: "problem" }, "Left out:"), make("ul", {}, ...skipped));
@@ -100,7 +100,7 @@ export class FilesPanel {
     const rows = answer.classes.map((one) => row("td", [one.label, format(one.kappa), format(one.f1), `${one.num_first} / ${one.num_second}`]));
     const f1 = Object.entries(answer.segment_f1 ?? {}).map(([overlap, value]) => `${format(value)} at ${Math.round(100 * overlap)} %`);
     this.agreement.replaceChildren(
-      make("p", {}, `Kappa ${format(answer.kappa)} over ${answer.num_videos} videos. Segment F1: ${f1.join(", ") || "–"}.`),
+      make("p", {}, `Kappa ${format(answer.kappa)} over ${formatCount(answer.num_videos, "video")}. Segment F1: ${f1.join(", ") || "–"}.`),
       make("table", {}, make("thead", {}, row("th", ["Class", "Kappa", "F1", "Segments"])), make("tbody", {}, ...rows)),
     );
   }

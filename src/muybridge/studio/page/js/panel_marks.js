@@ -1,6 +1,6 @@
 /** Panel: the classes with their keys, and the marks of the open video. */
 
-import { attempt, formatSeconds, make, makeButton, makeField, makeSwatch } from "./dom.js";
+import { attempt, formatCount, formatSeconds, make, makeButton, makeField, makeSwatch } from "./dom.js";
 
 const MAX_SHOWN = 500;
 
@@ -106,7 +106,7 @@ export class MarksPanel {
 
   async remove(one) {
     const number = one.num_segments + one.num_events;
-    if (number && !confirm(`Delete ${one.name} and its ${number} marks, in all videos? This cannot be undone.`)) return;
+    if (number && !confirm(`Delete ${one.name} and its ${formatCount(number, "mark")}, in all videos? This cannot be undone.`)) return;
     await this.studio.marks.flush();
     this.edited = null;
     await this.studio.classes.delete(one.name);

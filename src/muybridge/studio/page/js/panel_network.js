@@ -1,7 +1,7 @@
 /** Panel: run a network along videos, and choose whose timeline is shown. */
 
 import { request } from "./api.js";
-import { attempt, make, makeButton, makeField } from "./dom.js";
+import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 
 export class NetworkPanel {
   title = "Network";
@@ -49,7 +49,7 @@ export class NetworkPanel {
     const when = new Date(one.created).toLocaleString();
     const button = makeButton("", () => prediction.choose(isChosen ? null : one.id), { className: "item", "aria-pressed": String(isChosen), "data-focus": one.id });
     const stale = one.stale ? "; out of date: the network or the video changed" : "";
-    button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${one.num_windows} windows${stale}`));
+    button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${formatCount(one.num_windows, "window")}${stale}`));
     const remove = makeButton("Delete", () => attempt(() => this.remove(one)), { className: "danger", "aria-label": `Delete the timeline of ${one.model}`, "data-focus": `delete ${one.id}` });
     return make("li", {}, make("div", { className: "row" }, make("span", { className: "grow" }, button), remove));
   }

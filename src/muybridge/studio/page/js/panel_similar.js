@@ -1,6 +1,6 @@
 /** Panel: windows that look like a part of the video, and labels by nearest neighbours; no training is needed. */
 
-import { attempt, formatSeconds, make, makeButton, makeField, showNotice } from "./dom.js";
+import { attempt, formatCount, formatSeconds, make, makeButton, makeField, showNotice } from "./dom.js";
 import { describeWeights } from "./weights.js";
 
 const TOP = 24;
@@ -56,7 +56,7 @@ export class SimilarPanel {
       return;
     }
     const missing = index.num_missing ? `; ${index.num_missing} new or changed` : "";
-    this.state.textContent = `Index: ${index.num_videos} videos by the network ${index.model}${missing}.`;
+    this.state.textContent = `Index: ${formatCount(index.num_videos, "video")} by the network ${index.model}${missing}.`;
     this.make.textContent = index.num_missing ? "Bring the index up to date" : "Make the index anew with this network";
   }
 

@@ -1,6 +1,6 @@
 /** Panel: what would be trained on, the form, and the progress of runs. */
 
-import { attempt, make, makeButton, makeField } from "./dom.js";
+import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 import { drawProgress } from "./curves.js";
 import { describeWeights } from "./weights.js";
 
@@ -82,7 +82,7 @@ export class TrainPanel {
   async loadData() {
     const data = await this.studio.api.get("training-data", { background: this.background.checked });
     const counts = data.classes.map((one) => `${one.label} ${one.num_segments}`).join(", ");
-    const summary = data.num_segments ? `${data.num_segments} segments in ${data.num_videos} videos: ${counts}` : "No segments are marked yet.";
+    const summary = data.num_segments ? `${formatCount(data.num_segments, "segment")} in ${formatCount(data.num_videos, "video")}: ${counts}` : "No segments are marked yet.";
     const lines = [make("p", {}, summary)];
     for (const text of data.problems) lines.push(make("p", { className: "problem" }, text));
     for (const text of data.warnings) lines.push(make("p", { className: "faint" }, text));
@@ -93,7 +93,7 @@ export class TrainPanel {
   async loadRuns() {
     const { runs } = await this.studio.api.get("runs");
     const before = this.runs.value;
-    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.state, run.validation].filter(Boolean).join(" · "))));
+    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;
     this.runsField.hidden = !runs.length;
     if (!this.name.value || runs.some((run) => run.name === this.name.value)) this.name.value = this.proposeName(runs);

@@ -1,7 +1,7 @@
 /** Panel: the videos of the project. */
 
 import { upload } from "./api.js";
-import { attempt, formatSeconds, make, makeButton } from "./dom.js";
+import { attempt, formatCount, formatSeconds, make, makeButton } from "./dom.js";
 
 const PAGE_VIDEOS = 1000;
 const MAX_SHOWN = 500;
@@ -91,7 +91,7 @@ export class VideosPanel {
   draw() {
     const words = this.filter.value.toLowerCase();
     const found = [...this.videos.values()].filter((one) => one.path.toLowerCase().includes(words));
-    this.count.textContent = `${found.length} of ${this.videos.size} videos${found.length > MAX_SHOWN ? `; the first ${MAX_SHOWN} are shown` : ""}`;
+    this.count.textContent = `${found.length} of ${formatCount(this.videos.size, "video")}${found.length > MAX_SHOWN ? `; the first ${MAX_SHOWN} are shown` : ""}`;
     const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.path : null;
     this.list.replaceChildren(...found.slice(0, MAX_SHOWN).map((video) => this.makeItem(video)));
     if (focused) [...this.list.querySelectorAll("button")].find((one) => one.dataset.path === focused)?.focus();
@@ -109,8 +109,8 @@ export class VideosPanel {
   describe(video) {
     if (video.status !== "ok") return STATUS_WORDS[video.status] ?? video.status;
     const parts = [formatSeconds(video.duration_seconds, 0), `${video.width}×${video.height}`];
-    if (video.num_segments) parts.push(`${video.num_segments} segments`);
-    if (video.num_events) parts.push(`${video.num_events} events`);
+    if (video.num_segments) parts.push(formatCount(video.num_segments, "segment"));
+    if (video.num_events) parts.push(formatCount(video.num_events, "event"));
     if (video.num_predictions) parts.push("predicted");
     return parts.join(" · ");
   }

@@ -1,0 +1,82 @@
+"""Cross-validation on real video, rehearsed on generated files at toy size: folds apart, baselines, resumable rows, a table."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from scripts import load_script
+from videos import write_video
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark and bright files of three groups; the bright ones are twice as long."""
+    folder = tmp_path_factory.mktemp("real")
+    rows = ["path,label,split,group,width,height,fps,num_frames"]
+    for number in range(12):
+        is_bright = number % 2
+        frames = 12 * (1 + is_bright)
+        write_video(
+            folder / f"{number}.mp4",
+            frames,
+            height=48,
+            width=64,
+            paint=lambda _, level=60 + 120 * is_bright: np.full((48, 64, 3), level, np.uint8),
+        )
+        rows.append(f"{number}.mp4,{('dark', 'bright')[is_bright]},train,g{number // 4},64,48,25.0,{frames}")
+    (folder / "data.csv").write_text("\n".join(rows) + "\n")
+    return folder / "data.csv"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_script("real_data")
+    monkeypatch.setattr(module, "LENGTHS", (8,))
+    monkeypatch.setattr(module, "ORDER", ("f_r2d", "r3d"))
+    monkeypatch.setattr(module, "EPOCHS", 2.0)
+    return module
+
+
+def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, output: Path, listed: Path, *options: str) -> None:
+    argv = ["real_data", "-o", str(output), "--data", f"toy={listed}", "--families", "f_r2d", "--seeds", "1", *options]
+    monkeypatch.setattr(sys, "argv", argv)
+    script.main()
+
+
+def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
+    script: ModuleType,
+    listed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "out"
+    run(script, monkeypatch, output, listed, "--minutes", "0")
+    table = capsys.readouterr().out
+    assert not (output / "rows.jsonl").exists()
+    assert "| majority class | | | | 50.0 |" in table
+    assert "| duration and aspect ratio alone | | | | 100.0 | 100 | 100 |" in table
+    assert "Not run: f_r2d at 8 frames from scratch, r3d at 8 frames from scratch" in table
+
+    run(script, monkeypatch, output, listed)
+    rows = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
+    assert [(row["family"], row["fold"], row["start"]) for row in rows] == [
+        ("f_r2d", 1, "scratch"),
+        ("f_r2d", 2, "scratch"),
+    ]
+    tested = [set(row["videos"]) for row in rows]
+    assert not tested[0] & tested[1]
+    assert len(tested[0] | tested[1]) == 12
+    assert Counter(label for row in rows for label, _ in row["videos"].values()) == {"dark": 6, "bright": 6}
+    groups = [{int(Path(video).stem) // 4 for video in videos} for videos in tested]
+    assert not groups[0] & groups[1]
+    right = [is_right for row in rows for _, is_right in row["videos"].values()]
+    assert f"| f_r2d | 8 | scratch | 2 of 2 | {100 * np.mean(right):.1f} |" in capsys.readouterr().out
+
+    run(script, monkeypatch, output, listed)  # what is there is not run again
+    assert len((output / "rows.jsonl").read_text().splitlines()) == 2

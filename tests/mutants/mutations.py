@@ -106,6 +106,14 @@ def apply_mutant(text: str, mutant: Mutant) -> str:
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
+def read_scope(text: str, scope: str) -> str:
+    """The code of a function or class, the outermost one of a scope; all code for `module`. Without comments."""
+    tree = ast.parse(text)
+    name = scope.partition(".")[0]
+    nodes: list[ast.AST] = [node for node in tree.body if getattr(node, "name", None) == name]
+    return "\n".join(map(ast.unparse, nodes or [tree]))
+
+
 def _list_places(tree: ast.Module) -> list[tuple[ast.AST, int, str]]:
     """The nodes that may change, each with its place in `ast.walk` and the name of its function."""
     indices = {id(node): index for index, node in enumerate(ast.walk(tree))}

@@ -5,7 +5,7 @@
 A mutant (`mutations`) is drawn from all packages that compute, in proportion to the places they have. Every mutant is written
 into a copy of the tree, and the tests that run its function run there until one fails. Which tests those are is measured once
 (`measurement`) and again for test modules that change. Results are appended to build/mutants/results.jsonl as they come; a
-second run goes on where the first ended, and takes those mutants again whose module has changed, or which survived and whose
+second run goes on where the first ended, and takes those mutants again whose function has changed, or which survived and whose
 tests have changed. `survivors.json` lists
 the mutants that may survive, each with the reason. The exit code is 0 if at least 97 % of the others die.
 """
@@ -33,7 +33,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from measurement import TestMap, get_file
-from mutations import Mutant, apply_mutant, list_mutants
+from mutations import Mutant, apply_mutant, list_mutants, read_scope
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "mutants" / "results.jsonl"
@@ -173,7 +173,7 @@ class Tree:
 
 
 class Results:
-    """What earlier runs found. A result holds while the module, and for a survivor its tests, have not changed."""
+    """What earlier runs found. A result holds while the function, and for a survivor its tests, have not changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -190,9 +190,9 @@ class Results:
             file.write(json.dumps(self._entries[key]) + "\n")
 
 
-def hash_files(*paths: Path) -> str:
+def hash_contents(*contents: bytes) -> str:
     """A hash of the contents of files."""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:16]
 
 
 def list_test_modules() -> list[str]:
@@ -204,7 +204,7 @@ def list_test_modules() -> list[str]:
 def measure_tests(trees: SimpleQueue[Tree], num_jobs: int) -> TestMap:
     """Run the test modules that are new or have changed without a mutant, some at a time."""
     known = Results(MEASUREMENTS)
-    keys = {name: f"{name} {hash_files(ROOT / name)}" for name in list_test_modules()}
+    keys = {name: f"{name} {hash_contents((ROOT / name).read_bytes())}" for name in list_test_modules()}
     wanted = [name for name, key in keys.items() if known.get(key) is None]
 
     def measure(names: list[str]) -> None:
@@ -246,8 +246,10 @@ def judge(task: Task, path: Path, tests: list[str], seconds: float, trees: Simpl
 
 
 def make_key(task: Task, path: Path, tests: list[str]) -> str:
-    """Under what a result is kept: the mutant and the contents of its module and of test modules."""
-    return f"{task.identity} {hash_files(path, *(ROOT / name for name in sorted(set(map(get_file, tests)))))}"
+    """Under what a result is kept: the mutant, the code of its function or class, and the contents of test modules."""
+    code = read_scope(path.read_text(encoding="utf-8"), task.mutant.scope)
+    files = sorted(set(map(get_file, tests)))
+    return f"{task.identity} {hash_contents(code.encode(), *((ROOT / name).read_bytes() for name in files))}"
 
 
 def run_all(tasks: list[Task], modules: dict[str, Path], num_jobs: int, stop_at: float) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import muybridge
-from mutants.mutations import apply_mutant, list_mutants
+from mutants.mutations import apply_mutant, list_mutants, read_scope
 
 CODE = """
 def choose(values, limit=3):
@@ -45,6 +45,18 @@ def test_what_asserts_or_only_shows_is_left_alone() -> None:
 def test_names_survive_edits_elsewhere() -> None:
     moved = "import math\n\n\ndef other():\n    return 1 + 1\n" + CODE
     assert {mutant.name for mutant in list_mutants(CODE)} < {mutant.name for mutant in list_mutants(moved)}
+
+
+def test_a_scope_is_the_code_of_its_outermost_function_or_class() -> None:
+    code = "LIMIT = 1\n\nclass A:\n    def f(self):  # why\n        def g():\n            return 2\n        return g\n"
+    assert (
+        read_scope(code, "A.f.g")
+        == read_scope(code, "A")
+        == read_scope("import os\n" + code.replace("  # why", ""), "A")
+    )
+    assert read_scope(code, "A.f") != read_scope(code.replace("2", "3"), "A.f")
+    assert "LIMIT" in read_scope(code, "module")
+    assert "LIMIT" not in read_scope(code, "A")
 
 
 @pytest.mark.parametrize("module", ["records.py", "video/sampling.py"])

@@ -17,7 +17,7 @@ from muybridge.cli.output import (
 )
 from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_videos
 from muybridge.cli.prediction_table import TableOptions, write_table
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_lines
 from muybridge.text import join_names
@@ -146,6 +146,8 @@ def predict(
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
+    for file in filter(None, (output.output, output.explain)):
+        check_not_input(Path(file), [run, ensemble.with_, *videos])
 
     from muybridge.prediction.inputs import list_videos
 
@@ -167,6 +169,8 @@ def predict(
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
+    if output.explain:
+        check_not_input(Path(output.explain), files)
     where.check_videos(len(files))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)

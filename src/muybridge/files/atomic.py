@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,18 @@ def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
             f"{path} would be called like a file of another kind; give it a name that ends in {expected}, such as "
             f"{path.with_suffix(extensions[0])}"
         )
+
+
+def check_not_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raises ValueError where an output is one of the files that are read, which writing it would destroy.
+
+    A part of a video, `match.mp4#10-20`, is its file.
+    """
+    for name in filter(None, inputs):
+        for file in (Path(name), Path(str(name).rpartition("#")[0] or name)):
+            with suppress(OSError):  # an input or output that does not exist
+                if path.samefile(file) and not is_stream(path):
+                    raise ValueError(f"the output {path} is also an input, and would replace it; give it another name")
 
 
 def is_stream(path: Path) -> bool:

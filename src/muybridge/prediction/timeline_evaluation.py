@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -239,7 +240,9 @@ def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
             reason = scored.reason
         except VideoError as error:
             reason = f"{error.status}: {error.reason}"
-        watched.append((LabeledWindows(path, scored, _list_truth(manifest, rows, times)), reason))
+        truth, num_late = _list_truth(manifest, rows, times)
+        late = f"{format_count(num_late, 'labelled segment')} after the end of the file" if num_late else ""
+        watched.append((LabeledWindows(path, scored, truth), "; ".join(filter(None, (reason, late)))))
         plan.on_video()
     return watched
 
@@ -251,16 +254,22 @@ def _open_source(manifest: Manifest, row: int, preprocessing: Preprocessing) -> 
     return MediaFiles(manifest.root, **size, source_fps=rate, time_origin=time_origin)
 
 
-def _list_truth(manifest: Manifest, rows: Sequence[int], times: FrameTimes | None) -> tuple[LabeledSpan, ...]:
-    """The true segments of a file in order of time; a segment without an end reaches to the end of the file."""
-    spans = []
+def _list_truth(
+    manifest: Manifest, rows: Sequence[int], times: FrameTimes | None
+) -> tuple[tuple[LabeledSpan, ...], int]:
+    """The true segments of a file in order of time, cut at its end where that is known, and how many lie after it.
+
+    A segment without an end reaches to the end of the file.
+    """
+    spans, num_late = [], 0
+    file_end = math.inf if times is None else times.lead_seconds + times.duration_seconds
     for row in rows:
         start, end = manifest.get_bounds(row)
-        if end is None and times is not None:
-            end = times.lead_seconds + times.duration_seconds
-        if end is not None and end > (start or 0.0):
+        num_late += (start or 0.0) >= file_end
+        end = min(file_end, math.inf if end is None else end)
+        if math.isfinite(end) and end > (start or 0.0):
             spans += [LabeledSpan(label, start or 0.0, end) for label in manifest.get_labels(row)]
-    return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label)))
+    return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label))), num_late
 
 
 def _write_and_score(

@@ -54,6 +54,7 @@ def test_the_command_names_the_class_and_the_file(
     ("argv", "sentence"),
     [
         (("--explain", "why.avi"), "expected a file that ends in .mp4"),
+        (("--explain", "x.mp4"), "the output x.mp4 is also an input"),
         (("--explain", "why.mp4", "--with", "x"), "an explanation is of one network"),
         (("--explain", "why.mp4", "-o", "x.parquet"), "without timelines and explanations"),
     ],

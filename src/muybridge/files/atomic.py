@@ -58,8 +58,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
     """Raises ValueError where a folder has this name, or where a file would not have one of the extensions (`.parquet`).
 
-    A device or a pipe may have any name.
+    A device or a pipe may have any name; `-`, which is standard output to some commands, is none.
     """
+    if str(path) == "-":
+        raise ValueError("- is not the name of a file; write /dev/stdout for standard output")
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder; name a file to write in it, such as {path / 'output'}{next(iter(extensions), '')}"
@@ -77,8 +79,8 @@ def check_not_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
 
     A part of a video, `match.mp4#10-20`, is its file.
     """
-    for name in filter(None, inputs):
-        for file in (Path(name), Path(str(name).rpartition("#")[0] or name)):
+    for name in [str(name) for name in inputs if name is not None]:
+        for file in (Path(name), Path(name.rpartition("#")[0] or name)):
             with suppress(OSError):  # an input or output that does not exist
                 if path.samefile(file) and not is_stream(path):
                     raise ValueError(f"the output {path} is also an input, and would replace it; give it another name")

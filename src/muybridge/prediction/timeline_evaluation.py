@@ -30,7 +30,7 @@ from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_finite_table
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.parsing import parse_json_object
@@ -183,10 +183,12 @@ def evaluate_timelines(
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
-    table = read_parquet(path)
+    table = read_finite_table(path, SEGMENTS_SCHEMA)
     metadata = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
-    rows = table.to_pylist()
     classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
+    rows = table.to_pylist()
+    if unknown := [row["label"] for row in rows if not 0 <= row["label"] < len(classes)]:
+        raise ValueError(f"{path} has the label {unknown[0]}, but names {len(classes)} classes")
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
 

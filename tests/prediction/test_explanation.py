@@ -54,7 +54,6 @@ def test_the_command_names_the_class_and_the_file(
     ("argv", "sentence"),
     [
         (("--explain", "why.avi"), "expected a file that ends in .mp4"),
-        (("--explain", "x.mp4"), "the output x.mp4 is also an input"),
         (("--explain", "why.mp4", "--with", "x"), "an explanation is of one network"),
         (("--explain", "why.mp4", "-o", "x.parquet"), "without timelines and explanations"),
     ],
@@ -65,6 +64,20 @@ def test_what_cannot_be_is_refused(
     told = cli("predict", finished_run, motions / "test" / "left" / "00000.mp4", *argv)
     assert told.code == 2
     assert sentence in told.err
+
+
+@pytest.mark.parametrize("given", ["folder/a.mp4", "folder"])
+def test_the_video_itself_is_not_overwritten(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any], given: str
+) -> None:
+    video = tmp_path / "folder" / "a.mp4"
+    video.parent.mkdir()
+    video.write_bytes((motions / "test" / "left" / "00000.mp4").read_bytes())
+    content = video.read_bytes()
+    told = cli("predict", finished_run, tmp_path / given, "--explain", video)
+    assert told.code == 2
+    assert f"the output {video} is also an input, and would replace it" in told.err
+    assert video.read_bytes() == content
 
 
 def test_several_videos_are_refused(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

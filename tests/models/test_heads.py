@@ -44,6 +44,7 @@ def test_a_head_survives_json() -> None:
             "head.thresholds has 1 value for 2 outputs",
         ),
         ({"task": "ordinal", "link": "cumulative_sigmoid", "units": ("a", "b")}, "head.units has 2 values"),
+        ({"task": "ordinal", "link": "cumulative_sigmoid", "thresholds": (0.5, 0.5)}, "head.thresholds has 2 values"),
         ({"task": "regression", "link": "identity"}, "needs target_mean and target_std"),
         ({"task": "multi_label", "link": "sigmoid", "thresholds": (0.5, 1.5)}, "thresholds"),
         (

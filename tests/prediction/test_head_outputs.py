@@ -10,6 +10,12 @@ from muybridge.prediction.head_outputs import compute_probabilities, describe_ou
 from muybridge.prediction.timeline import TimelineOptions, Window
 
 
+def test_classes_that_exclude_each_other_are_ranked_by_the_mean_of_the_clips() -> None:
+    """Softmax of each clip, then the mean: 0.5 and 0.9 for the second class."""
+    fields = describe_outputs(np.array([[0.0, 0.0], [0.0, np.log(9)]]), None, ("a", "b"), top=2)
+    assert fields == {"classes": (("b", pytest.approx(0.7)), ("a", pytest.approx(0.3)))}
+
+
 def test_labels_are_those_above_their_thresholds() -> None:
     head = Head("multi_label", ("a", "b", "c"), "sigmoid", thresholds=(0.9, 0.2, 0.5))
     fields = describe_outputs(np.array([[2.0, -1.0, -3.0], [2.0, -1.0, -3.0]]), head, head.outputs, top=2)

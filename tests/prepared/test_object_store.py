@@ -50,6 +50,7 @@ def test_in_the_end_it_is_a_sentence(pauses: list[float]) -> None:
     ):
         read_bytes(Failing(8), "there")
     assert 60 < sum(pauses) < 130
+    assert 0.5 <= pauses[0] < 1.0
 
 
 def test_what_is_not_there_is_known_at_once(pauses: list[float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,23 @@ def test_no_decoder_survives_a_fork(prepared: tuple[Path, list[str]]) -> None:
     assert source._decoders == before
     source._owner_pid = -1  # as a forked child sees it
     assert source._get_decoder(next(iter(before))) is not next(iter(before.values()))
+
+
+def test_files_are_closed_with_the_source(prepared: tuple[Path, list[str]]) -> None:
+    root, videos = prepared
+    source = frames_of(root)
+    source.read_frame_times(videos[0])
+    shard = root / format_shard_path(0)
+
+    def count_open() -> int:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(os.path.realpath(link) == str(shard.resolve()) for link in links)
+
+    assert count_open() == 1
+    del source
+    assert count_open() == 0
+    with pytest.raises(VideoError, match="does not exist"):
+        frames_of(root / "elsewhere").read_frame_times(videos[0])  # and what was never opened is not closed
 
 
 def test_it_travels_without_what_is_open(prepared: tuple[Path, list[str]]) -> None:

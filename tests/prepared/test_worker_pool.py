@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from muybridge.prepared import ray
 from muybridge.prepared.transcode import StoredVideo, TranscodeJob
 from muybridge.prepared.worker_pool import TranscodeResult, transcode_in_workers
 from muybridge.records import VideoError
@@ -94,3 +95,17 @@ def test_a_video_that_hangs_has_timed_out_and_the_others_are_done(good: Transcod
 def test_a_missing_file_is_reported(good: TranscodeJob, tmp_path: Path) -> None:
     results = transcode_all([good, TranscodeJob(str(tmp_path / "none.mp4"), None, None, None, 32, 43)])
     assert [getattr(results[index], "status", "ok") for index in range(2)] == ["ok", "missing"]
+
+
+def test_a_task_of_a_cluster_transcodes_one_video_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def transcode(jobs: object, **options: object) -> list[tuple[int, str]]:
+        asked.append((jobs, options))
+        return [(0, "the result")]
+
+    monkeypatch.setattr(ray, "transcode_in_workers", transcode)
+    monkeypatch.setattr(ray, "run_on_ray", lambda task, jobs, **_: [(index, task(*job)) for index, job in jobs])
+    results = ray.transcode_on_ray([(7, "a job")], address="local", timeout_seconds=9.0)  # type: ignore[list-item]
+    assert list(results) == [(7, "the result")]
+    assert asked == [([(0, "a job")], {"num_workers": 1, "timeout_seconds": 9.0})]

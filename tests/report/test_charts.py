@@ -120,6 +120,31 @@ def test_cells_show_shares_and_not_counts() -> None:
     assert tuple(pixels[1, 1, :3]) != tuple(pixels[0, 1, :3])
 
 
+def draw_line(num_points: int, *labels: str) -> str:
+    x = tuple(map(float, range(num_points)))
+    series = tuple(Series(label, x, x) for label in labels)
+    return str(render_inline_svg(LineChart("loss", "Loss", "epoch", "loss", series, "rises"))).split("</svg>")[0]
+
+
+def test_a_single_line_needs_no_legend() -> None:
+    assert ">ours<" not in draw_line(3, "ours")
+    assert all(f">{label}<" in draw_line(3, "ours", "theirs") for label in ("ours", "theirs"))
+
+
+def test_points_are_marked_up_to_forty() -> None:
+    few, many = (draw_line(num_points, "ours").count("<use ") for num_points in (40, 41))
+    assert few >= many + 38  # ticks are marks too
+
+
+def test_drawings_have_room_for_a_line_of_text_for_each_interval() -> None:
+    sizes = {
+        name: re.findall(r'viewBox="0 0 ([\d. ]+)"', str(render_inline_svg(chart))) for name, chart in CHARTS.items()
+    }
+    assert sizes["lines"] == ["680 300", "328 250"]
+    assert sizes["intervals"] == [f"{width} {66 + 5 * 30}" for width in (680, 328)]
+    assert sizes["cells"] == sizes["dots"] == ["680 620", "328 328"]
+
+
 def test_a_long_line_becomes_means_of_neighbours() -> None:
     x, y = downsample(range(10 * MAX_POINTS), [float(number % 10) for number in range(10 * MAX_POINTS)])
     assert len(x) == len(y) == MAX_POINTS

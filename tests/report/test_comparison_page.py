@@ -43,6 +43,9 @@ def test_two_runs_on_the_same_videos(tmp_path: Path) -> None:
     )
     assert "p = 0.062." in page_text(page)
     assert "every run is right about 4 and none about 1; at least one is right about 90.0 %" in page_text(page)
+    anchors = {section.name: section.title for section in page.sections}
+    assert (anchors["settings"], anchors["environment"]) == ("Settings", "Environment")
+    assert all(" " not in name for name in anchors)
     other_way = build([str(second), str(first)], None)
     assert paired(other_way)[2] == 50.0  # the better run comes first, as in the sentence
     assert "the difference of 50.0 points (95 % interval 20.0 to 80.0) between b and a is not significant" in page_text(

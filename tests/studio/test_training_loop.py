@@ -161,6 +161,8 @@ def test_a_training_stops_and_resumes(loop_client: StudioClient) -> None:
     client.call("POST", f"{client.project}/jobs/{job['id']}/stop")
     stopped = _wait_for_job(client, job, "stopped")
     assert "--resume" in stopped["message"]
+    titles = [one["title"] for one in client.get("weights")["weights"] if one["kind"] == "run"]
+    assert [title for title in titles if title.startswith("long (your run, stopped at epoch")]
     steps = len(read_json_lines(log))
     assert client.call("POST", f"{client.project}/jobs/{job['id']}/resume")["state"] in ("queued", "running")
     wait_until(lambda: len(read_json_lines(log)) > steps, 240)

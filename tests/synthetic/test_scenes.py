@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from muybridge.randomness import make_generator
-from muybridge.synthetic.motions import CLASS_NAMES, MotionSettings, find_partner
+from muybridge.synthetic.motions import CLASS_NAMES, CLASS_PAIRS, MotionSettings, find_partner
 from muybridge.synthetic.scenes import Scene, compute_displacement, render_frames, render_motion, sample_scene
 
 QUIET = MotionSettings(noise=0.0, height=64, width=72)
@@ -149,3 +151,18 @@ def test_noise_has_its_deviation_and_is_new_in_every_frame() -> None:
     untouched = difference[:, :8, :8, 1]  # a corner away from black and white
     assert 4.7 < untouched.std() < 5.4
     assert abs(np.corrcoef(untouched[0].ravel(), untouched[1].ravel())[0, 1]) < 0.4
+
+
+MIXED = MotionSettings(num_frames=8, height=32, width=40, distractors=1, contrast=0.9, noise=2.0, spread=0.5)
+
+
+@pytest.mark.parametrize("label", [forward for forward, _ in CLASS_PAIRS])
+def test_videos_are_those_that_committed_results_were_measured_on(label: str) -> None:
+    """Gray means of blocks of 8x8 pixels in the first and the last frame, as version 1.0 drew them (blocks.json).
+
+    Rounding of another processor moves single pixels by a level, and means by far less than the tolerance.
+    """
+    frames_thwc = render_frames(scene_of(label, 1, MIXED))[[0, -1]]
+    blocks = frames_thwc.reshape(2, 4, 8, 5, 8, 3).mean(axis=(2, 4, 5))
+    expected = json.loads(Path(__file__).with_name("blocks.json").read_text(encoding="utf-8"))[label]
+    assert np.abs(blocks - np.array(expected)).max() < 0.3

@@ -76,6 +76,7 @@ def test_leaving_early_saves_and_resume_ends_as_if_nothing_was(data: Path, tmp_p
         (("data", 3), {}, "model is a name such as r2plus1d_18, not int"),
         (("data",), {"epochs": 3}, "train has no option 'epochs'; the options are data, model, output"),
         (("data",), {"training": {"lr": 3}}, "training has no setting 'lr'; the settings are"),
+        (("data",), {"training": dict.fromkeys("zyxwvutsr", 3)}, "training has no setting 'r'; the settings are"),
         (("data",), {"training": 3}, "training is a TrainingSettings or a dict of its fields, not int"),
     ],
 )

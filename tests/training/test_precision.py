@@ -64,6 +64,21 @@ def test_bf16_is_compared_with_fp32_without_touching_the_network():
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
+def test_the_seconds_are_those_of_their_precision(monkeypatch):
+    """A clock on which a step in bf16 takes ten times as long."""
+    now = [0.0]
+    forward = Convolution3d.forward
+
+    def tick(module, clips):
+        now[0] += 10.0 if torch.is_autocast_enabled("cpu") else 1.0
+        return forward(module, clips)
+
+    monkeypatch.setattr(Convolution3d, "forward", tick)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    check = compare_bf16_to_fp32(network(), torch.randn(2, 3, 4, 32, 32))
+    assert check.bf16_seconds == pytest.approx(10 * check.fp32_seconds) != 0
+
+
 def test_a_wrong_bf16_kernel_is_noticed(monkeypatch):
     net = network()
     forward = Convolution3d.forward

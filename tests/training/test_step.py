@@ -25,6 +25,17 @@ def compute_norm(job: TrainingJob) -> float:
     return float(torch.nn.utils.get_total_norm(gradients))
 
 
+def test_a_step_updates_batch_norm_also_after_a_validation(motions: Path, tmp_path: Path) -> None:
+    """Validation leaves the network in evaluation mode."""
+    job = prepare_job(tiny_run(motions, tmp_path / "run", {"loading.workers": 0}))
+    job.network.eval()
+    before = job.network.stem[1].running_mean.clone()  # type: ignore[union-attr,operator]
+    batches = StepBatches(job, 0, on_worker_restart=lambda *_: None)
+    training_step(StepContext(job, job.network, build_optimizer(job.network, job.settings.training)), next(batches), 0)
+    assert job.network.training
+    assert not torch.equal(job.network.stem[1].running_mean, before)  # type: ignore[arg-type]
+
+
 def test_gradients_are_scaled_down_to_the_largest_norm_and_never_up(motions: Path, tmp_path: Path) -> None:
     free = take_step(motions, tmp_path / "free", None)
     norm = compute_norm(free)

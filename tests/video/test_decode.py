@@ -195,27 +195,6 @@ def test_short_videos_loop(tmp_path: Path) -> None:
     assert read_indices(files.read("a.mp4", clip.ticks).luma_thw) == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
-@pytest.mark.parametrize(("name", "is_counted"), [("mpeg4_b.avi", True), ("mpeg4_b.ts", False), ("mpeg4.avi", False)])
-def test_frames_before_the_first_key_frame_are_not_read(tmp_path: Path, name: str, is_counted: bool) -> None:
-    """The decoder of MPEG-4 shows grey pictures for frames whose references are missing, B-frames among them."""
-    num_dropped, options = 7, {"bf": "2"} if "_b" in name else {}
-    with av.open(str(write_video(tmp_path / f"whole_{name}", 30, codec="mpeg4", gop=10, options=options))) as whole:
-        packets = [packet for packet in whole.demux(video=0) if packet.size]
-        first_key = next(packet for packet in packets[num_dropped:] if packet.is_keyframe)
-        num_leading = packets.index(first_key) - num_dropped
-        with av.open(str(tmp_path / name), "w") as cut:
-            stream = cut.add_stream_from_template(whole.streams.video[0])
-            for packet in packets[num_dropped:]:
-                packet.stream = stream
-                cut.mux(packet)
-    index = index_frames(str(tmp_path / name))
-    assert (index.num_leading_packets, index.uses_counting) == (num_leading, is_counted)
-    shown = read_indices(source(tmp_path).read(name, index.times.ticks).luma_thw)
-    assert shown == list(range(shown[0], 30))
-    assert shown[0] in (10, 12)  # the key frame; two B-frames of the next one are stored behind it
-    assert probe(tmp_path / name).num_frames == len(shown)
-
-
 def test_stamps_in_decoding_order_do_not_mislead(tmp_path: Path) -> None:
     """Broken writers store decoding stamps as presentation stamps: B-frames then come out of order."""
 

@@ -46,6 +46,22 @@ def test_what_weights_do_not_show_is_taken_from_the_caller() -> None:
     assert infer_specification(shapes_of(described), norm_epsilon=1e-5, stem_pool=True) == described
 
 
+def test_a_stem_of_five_frames_is_what_its_stages_are() -> None:
+    """Of R2D, all of its frames; of R3D, as in networks of other projects, a longer filter."""
+    flat, full = (
+        build_specification("r2d_10", width=4, clip_length=5),
+        build_specification("r3d_10", width=4, clip_length=8),
+    )
+    assert infer_specification(shapes_of(flat)) == flat
+    longer = replace(full, stem_frames=5)
+    assert infer_specification(shapes_of(longer), clip_length=8) == longer
+    with pytest.raises(
+        ValueError, match="filters of 5 frames are those of R2D, but the stages after it are full_3d, frame_2d"
+    ):
+        mixed = build_specification("mc3_10", width=4, clip_length=5)
+        infer_specification({**shapes_of(mixed), "stem.0.weight": (4, 3, 5, 7, 7)})
+
+
 def test_short_r2d_clips_are_ambiguous_as_documented() -> None:
     assert infer_specification(shapes_of(build_specification("r2d_18", width=4, clip_length=3))).name == "mc2_18"
     assert infer_specification(shapes_of(build_specification("r2d_18", width=4, clip_length=1))).name == "f_r2d_18"

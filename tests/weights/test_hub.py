@@ -23,6 +23,7 @@ class StandIn(BaseHTTPRequestHandler):
 
     files: ClassVar[dict[str, bytes]] = {}
     repositories: ClassVar[set[str]] = set()
+    created: ClassVar[list[tuple[str | None, Any]]] = []  # token and privacy of each repository
     protocol_version = "HTTP/1.1"
 
     def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
@@ -39,6 +40,7 @@ class StandIn(BaseHTTPRequestHandler):
             values = json.loads(body)
             name = f"{values['organization']}/{values['name']}" if values.get("organization") else values["name"]
             self.repositories.add(name)
+            self.created.append((self.headers["Authorization"], values.get("private") or values.get("visibility")))
             self.answer(200, json.dumps({"url": f"http://{self.headers['Host']}/{name}"}).encode())
         elif self.path == "/api/validate-yaml":
             self.answer(200, json.dumps({"warnings": [], "errors": []}).encode())
@@ -76,7 +78,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
-    StandIn.files, StandIn.repositories = {}, set()
+    StandIn.files, StandIn.repositories, StandIn.created = {}, set(), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -102,6 +104,9 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("ignore")  # of huggingface_hub's own
 def test_what_was_pushed_is_what_is_loaded(weights: Path, stand_in: type[StandIn]) -> None:
     address = muybridge.push_to_hub(weights, "name/clips", token="hf_nothing")
+    muybridge.push_to_hub(weights, "name/clips", private=True)
+    assert [token for token, _ in stand_in.created] == ["Bearer hf_nothing", None]
+    assert stand_in.created[1][1] in (True, "private") and stand_in.created[0][1] not in (True, "private")
     assert address == "hf://name/clips"
     assert stand_in.files["model.safetensors"] == weights.read_bytes()
     readme = stand_in.files["README.md"].decode()
@@ -113,6 +118,22 @@ def test_what_was_pushed_is_what_is_loaded(weights: Path, stand_in: type[StandIn
     clips = torch.randn(1, 3, 4, 16, 16)
     assert torch.equal(loaded(clips), expected(clips))
     assert muybridge.create_model("r2plus1d_10", weights=address).specification == loaded.card.specification
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("num_classes", [20, 21])
+def test_the_page_of_a_network_of_many_classes_shows_twenty(
+    tmp_path: Path, stand_in: type[StandIn], num_classes: int
+) -> None:
+    network = muybridge.create_model("r2plus1d_10", num_classes=num_classes, width=4, clip_length=4)
+    names = [f"class {number}" for number in range(num_classes)]
+    muybridge.save(
+        network, tmp_path / "w.safetensors", classes=names, preprocessing=Preprocessing(clip_length=4, crop=16)
+    )
+    muybridge.push_to_hub(tmp_path / "w.safetensors", "name/clips")
+    [line] = [line for line in stand_in.files["README.md"].decode().splitlines() if line.startswith("| classes |")]
+    more = ", and 1 more" if num_classes == 21 else ""
+    assert line == f"| classes | {num_classes}: {', '.join(names[:20])}{more} |"
 
 
 @pytest.mark.filterwarnings("ignore")

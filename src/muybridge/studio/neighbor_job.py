@@ -54,7 +54,10 @@ def run_neighbor_job(folder: Path) -> int:
             "weights_key": read_file_key(features.settings_path),
             "video_key": read_file_key(project_folder / path),
         }
-        segments = merge_windows(windows, votes.classes, minimum_probability=_MINIMUM_SHARE)
+        span_seconds = windows[0].end_seconds - windows[0].start_seconds  # what is shorter is one window's vote
+        segments = merge_windows(
+            windows, votes.classes, minimum_probability=_MINIMUM_SHARE, minimum_seconds=span_seconds
+        )
         progress.done[path] = store.write(values, TimelineArrays.from_windows(windows), segments)
         progress.write(message=path)
     return progress.finish()

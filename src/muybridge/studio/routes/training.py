@@ -110,7 +110,7 @@ def _list_project_runs(project: Project) -> list[RunInfo]:
 def _describe_weights(run: RunInfo, address: str) -> WeightsInfo:
     return WeightsInfo(
         address=address,
-        title=f"{run.name} (your run)",
+        title=f"{run.name} (your run{f', {run.unfinished}' if run.unfinished else ''})",
         kind="run",
         network=run.model,
         num_classes=None,

@@ -1,6 +1,6 @@
 /** The buttons below the video and below the timeline. */
 
-import { attempt, find, formatSeconds, make, makeButton } from "./dom.js";
+import { attempt, find, formatSeconds, make, makeButton, makeSwatch } from "./dom.js";
 import { SPEEDS } from "./player.js";
 
 /** Make the buttons; returns the function that brings them up to date. */
@@ -47,4 +47,23 @@ export function makeControls(studio) {
   studio.marks.addEventListener("change", update);
   update();
   return update;
+}
+
+/** On a narrow screen, where the panels are far below the video: a button for each class, and undo. */
+export function makeQuickMarks(studio) {
+  const { marks, classes } = studio;
+  const draw = () => {
+    const row = find("quick-marks");
+    const focus = row.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+    const buttons = classes.list.map((one) => {
+      const isOpen = marks.open.has(one.name);
+      const button = makeButton("", () => attempt(() => studio.markClass(one.name, false)), { "aria-pressed": String(isOpen), "aria-label": `${isOpen ? "End" : "Start"} ${one.name} here`, "data-focus": one.name });
+      button.append(makeSwatch(one.color), isOpen ? `End ${one.name}` : one.name);
+      return button;
+    });
+    const undo = makeButton("Undo", () => marks.undo(), { disabled: !marks.past.length, "data-focus": "" });
+    row.replaceChildren(...buttons, ...(buttons.length ? [undo] : []));
+    if (focus !== null) [...row.children].find((one) => one.dataset.focus === focus)?.focus();
+  };
+  for (const source of [marks, classes]) source.addEventListener("change", draw);
 }

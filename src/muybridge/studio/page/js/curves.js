@@ -5,6 +5,7 @@ import { find } from "./dom.js";
 import { gutterOf, readColors } from "./lanes.js";
 
 const HEIGHT = 110;
+const FEW_POINTS = 30; // drawn as such
 
 /** The probabilities of classes; its x scale is the timeline's view. */
 export class ProbabilityCurves {
@@ -71,7 +72,7 @@ export class ProbabilityCurves {
         { show: false },
         { size: gutter, stroke: faint, grid, ticks: { show: false }, splits: () => [0, 0.5, 1], values: () => ["0 %", "50 %", "100 %"] },
       ],
-      series: [{}, ...curves.curves.map(({ label }) => ({ label, stroke: this.classes.colorOf(label), width: 1.5, points: { show: curves.seconds.length < 80 } }))],
+      series: [{}, ...curves.curves.map(({ label }) => ({ label, stroke: this.classes.colorOf(label), width: 1.5, points: { show: curves.seconds.length < FEW_POINTS, size: 5, fill: this.classes.colorOf(label) } }))],
     };
   }
 }

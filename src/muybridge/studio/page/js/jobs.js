@@ -47,16 +47,18 @@ export class Jobs extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** A list of the jobs of some kinds that stays the same element. */
-  makeList(kinds) {
+  /** The jobs of some kinds under a heading, an element that stays the same; hidden while there are none. */
+  makeSection(kinds) {
     const list = make("ul", { className: "list" });
+    const section = make("div", { hidden: true }, make("h3", {}, "Jobs"), list);
     const draw = () => {
       const focus = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
       list.replaceChildren(...this.list.filter((job) => kinds.includes(job.kind)).map((job) => this.makeRow(job)));
+      section.hidden = !list.children.length;
       if (focus) [...list.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
     };
     this.addEventListener("change", draw);
-    return list;
+    return section;
   }
 
   makeRow(job) {

@@ -2,7 +2,7 @@
 
 import { ProjectApi, request } from "./api.js";
 import { Classes } from "./classes.js";
-import { makeControls } from "./controls.js";
+import { makeControls, makeQuickMarks } from "./controls.js";
 import { ProbabilityCurves } from "./curves.js";
 import { attempt, find, make, showNotice } from "./dom.js";
 import { listenToFolders } from "./folders.js";
@@ -42,6 +42,7 @@ class Studio {
     const panels = [this.videos, new MarksPanel(this), this.similar, this.train, this.network, this.review, new FilesPanel(this)];
     this.openPanel = makeTabs(panels, (panel) => this.api && attempt(() => panel.load?.()));
     this.drawControls = makeControls(this);
+    makeQuickMarks(this);
     this.marks.addEventListener("state", (event) => (find("save-state").textContent = event.detail));
     for (const source of [this.marks, this.prediction]) source.addEventListener("failure", (event) => showNotice(event.detail));
     addEventListener("beforeunload", (event) => this.marks.isDirty && event.preventDefault());
@@ -70,6 +71,7 @@ class Studio {
     this.api = new ProjectApi(id);
     this.marks.annotator = localStorage.getItem(ANNOTATOR_KEY) ?? project?.annotator ?? "me";
     this.listen();
+    this.train.forget();
     await Promise.all([this.classes.load(this.api), this.jobs.load(this.api), this.videos.load()]);
     await this.openFirst();
     await Promise.all([this.train.load(), this.network.load(), this.review.load(), this.similar.load()]);
@@ -78,6 +80,16 @@ class Studio {
   async openFirst() {
     const [path] = this.listUsablePaths();
     if (path) await this.openVideo(path);
+    else this.closeVideo();
+  }
+
+  closeVideo() {
+    this.video = null;
+    this.marks.close();
+    this.prediction.close();
+    this.player.close();
+    find("video-title").textContent = "No video";
+    find("screen-note").textContent = "There are no videos in this folder. Add some under Videos, or open another folder.";
   }
 
   async openVideo(path) {
@@ -199,6 +211,7 @@ class Studio {
   }
 
   async showMark(mark) {
+    this.player.loop = null;
     this.marks.select(mark);
     const start = mark.start_seconds ?? mark.time_seconds;
     this.timeline.showRange(start, mark.end_seconds ?? start);

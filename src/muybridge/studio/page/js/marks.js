@@ -24,6 +24,11 @@ export class Marks extends EventTarget {
     this.saving = null;
   }
 
+  close() {
+    this.clear();
+    this.dispatchEvent(new Event("change"));
+  }
+
   async load(api, path) {
     await this.flush();
     this.clear();

@@ -25,6 +25,7 @@ export class MarksPanel {
     this.undo = makeButton("Undo", () => studio.marks.undo());
     this.redo = makeButton("Redo", () => studio.marks.redo());
     this.selection = make("div", {});
+    this.count = make("p", { className: "faint" });
     this.list = make("ul", { className: "list" });
     this.element = make(
       "div", {},
@@ -32,7 +33,7 @@ export class MarksPanel {
       make("div", { className: "row" }, this.reviewButton, this.reviewAll),
       make("div", { className: "row" }, this.undo, this.redo),
       this.selection,
-      make("h3", {}, "Marks of this video"), this.list,
+      make("h3", {}, "Marks of this video"), this.count, this.list,
       makeField("Annotator, written beside each mark", this.annotator),
     );
     studio.classes.addEventListener("change", () => this.draw());
@@ -64,7 +65,11 @@ export class MarksPanel {
   listMarks() {
     const { segments, events, reviewed } = this.studio.marks.document;
     const start = (mark) => mark.start_seconds ?? mark.time_seconds;
-    return [...segments, ...events, ...reviewed].sort((a, b) => start(a) - start(b)).slice(0, MAX_SHOWN);
+    const all = [...segments, ...events, ...reviewed].sort((a, b) => start(a) - start(b));
+    const next = all.findIndex((mark) => start(mark) >= this.studio.player.seconds);
+    const first = Math.max(0, Math.min((next < 0 ? all.length : next) - MAX_SHOWN / 2, all.length - MAX_SHOWN));
+    this.count.textContent = all.length > MAX_SHOWN ? `${MAX_SHOWN} of ${formatCount(all.length, "mark")}, around the playhead` : "";
+    return all.slice(first, first + MAX_SHOWN);
   }
 
   makeClass(one) {

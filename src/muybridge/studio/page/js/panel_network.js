@@ -2,19 +2,20 @@
 
 import { request } from "./api.js";
 import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
+import { makeLoading } from "./weights.js";
 
 export class NetworkPanel {
   title = "Network";
 
   constructor(studio) {
     this.studio = studio;
-    this.models = make("select", {});
+    this.models = make("select", { disabled: true }, makeLoading());
     this.one = makeButton("Run along this video", () => attempt(() => this.predict([studio.video.path])), { className: "primary" });
     this.all = makeButton("Run along all videos", () => attempt(() => this.predict(studio.listUsablePaths())));
-    this.none = make("p", { className: "faint" }, "There is no trained network yet; train one first.");
+    this.none = make("p", { className: "faint", hidden: true }, "There is no trained network yet; train one first.");
     this.chosen = make("ul", { className: "list" });
     this.form = make("div", {}, makeField("Network", this.models), make("div", { className: "row" }, this.one, this.all));
-    this.element = make("div", {}, this.none, this.form, make("h3", {}, "Timelines of this video"), this.chosen, make("h3", {}, "Jobs"), studio.jobs.makeList(["predict"]));
+    this.element = make("div", {}, this.none, this.form, make("h3", {}, "Timelines of this video"), this.chosen, studio.jobs.makeSection(["predict"]));
     studio.prediction.addEventListener("change", () => this.draw());
   }
 
@@ -23,6 +24,7 @@ export class NetworkPanel {
     const own = weights.filter((one) => one.kind === "run");
     const before = this.models.value;
     const others = weights.filter((one) => one.kind !== "run" && one.is_local);
+    this.models.disabled = false;
     this.models.replaceChildren(...[...own, ...others].map((one) => make("option", { value: one.address }, one.title)));
     if ([...this.models.options].some((option) => option.value === before)) this.models.value = before;
     this.form.hidden = !this.models.options.length;

@@ -1,7 +1,7 @@
 /** Panel: windows that look like a part of the video, and labels by nearest neighbours; no training is needed. */
 
 import { attempt, formatCount, formatSeconds, make, makeButton, makeField, showNotice } from "./dom.js";
-import { describeWeights } from "./weights.js";
+import { describeWeights, makeLoading } from "./weights.js";
 
 const TOP = 24;
 const THUMBNAIL_WIDTH = 160;
@@ -13,7 +13,7 @@ export class SimilarPanel {
     this.studio = studio;
     this.windows = [];
     this.shown = null;
-    this.models = make("select", {});
+    this.models = make("select", { disabled: true }, makeLoading());
     this.state = make("p", {});
     this.make = makeButton("", () => attempt(() => this.startIndex()));
     this.maker = make("details", {}, make("summary", {}, "Index"), makeField("Network", this.models), make("div", { className: "row" }, this.make));
@@ -24,13 +24,13 @@ export class SimilarPanel {
     this.list = make("ul", { className: "list" });
     this.neighbors = makeButton("Label all videos by nearest neighbours", () => attempt(() => this.startNeighbors()));
     this.finder = make(
-      "div", {},
+      "div", { hidden: true },
       make("div", { className: "row" }, this.button), this.labelField, this.found, this.list,
       make("h3", {}, "Labels before any training"),
       make("p", { className: "faint" }, "Every window gets the class that most of the marked windows like it have. The result is a timeline of each video; what it says is suggested under Review."),
       make("div", { className: "row" }, this.neighbors),
     );
-    this.element = make("div", {}, this.state, this.maker, this.finder, make("h3", {}, "Jobs"), studio.jobs.makeList(["index", "neighbors"]));
+    this.element = make("div", {}, this.state, this.maker, this.finder, studio.jobs.makeSection(["index", "neighbors"]));
     for (const source of [studio.marks, studio.classes]) source.addEventListener("change", () => this.draw());
   }
 
@@ -38,6 +38,7 @@ export class SimilarPanel {
     const { api } = this.studio;
     const [{ index }, { weights }] = await Promise.all([api.get("index"), api.get("weights")]);
     const before = this.models.value;
+    this.models.disabled = false;
     this.models.replaceChildren(...weights.map((one) => make("option", { value: one.address, title: describeWeights(one) }, one.is_local ? one.title : `${one.title} (downloaded first)`)));
     const wanted = [before, weights.find((one) => one.title.startsWith(index?.model))?.address, weights.find((one) => one.is_local)?.address];
     const chosen = wanted.find((address) => address && weights.some((one) => one.address === address));
@@ -115,7 +116,7 @@ export class SimilarPanel {
   draw() {
     const { studio } = this;
     const { query } = this;
-    const what = query.end_seconds > query.start_seconds ? `the selected ${query.label ?? "part"}` : "this frame";
+    const what = query.end_seconds > query.start_seconds ? "the selected segment" : "this frame";
     this.button.textContent = `Find more like ${what} (f)`;
     this.button.disabled = !studio.video;
     const before = this.label.value;

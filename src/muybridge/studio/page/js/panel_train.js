@@ -2,7 +2,7 @@
 
 import { attempt, formatCount, make, makeButton, makeField } from "./dom.js";
 import { drawProgress } from "./curves.js";
-import { describeWeights } from "./weights.js";
+import { describeWeights, makeLoading } from "./weights.js";
 
 const NUMBERS = [
   ["epochs", "Epochs", "0.1"],
@@ -22,7 +22,7 @@ export class TrainPanel {
 
   constructor(studio) {
     this.studio = studio;
-    this.weights = make("select", { required: true, onchange: () => this.describe() });
+    this.weights = make("select", { required: true, disabled: true, onchange: () => this.describe() }, makeLoading());
     this.weightsNote = make("p", { className: "faint" });
     this.name = make("input", { type: "text", required: true, maxLength: 100, pattern: "[A-Za-z0-9_.\\-]+" });
     this.background = make("input", { type: "checkbox", onchange: () => attempt(() => this.loadData()) });
@@ -37,8 +37,9 @@ export class TrainPanel {
     this.runs = make("select", { onchange: () => attempt(() => this.loadMetrics()) });
     this.runsField = makeField("Run", this.runs);
     this.plots = make("div", {});
+    this.progress = make("div", { hidden: true }, make("h3", {}, "Progress"), this.runsField, this.plots);
     this.form = this.makeForm();
-    this.element = make("div", {}, this.data, this.form, make("h3", {}, "Jobs"), studio.jobs.makeList(["train"]), make("h3", {}, "Progress"), this.runsField, this.plots);
+    this.element = make("div", {}, this.data, this.form, studio.jobs.makeSection(["train"]), this.progress);
   }
 
   makeForm() {
@@ -54,6 +55,11 @@ export class TrainPanel {
     return form;
   }
 
+  /** What was chosen is of another project. */
+  forget() {
+    this.isLoaded = false;
+  }
+
   async load() {
     await Promise.all([this.loadWeights(), this.loadData(), this.loadRuns()]);
   }
@@ -61,16 +67,23 @@ export class TrainPanel {
   async loadWeights() {
     const { weights } = await this.studio.api.get("weights");
     this.list = weights;
-    const before = this.weights.options.length ? this.weights.value : null; // "" is a choice as well
+    const before = this.isLoaded ? this.weights.value : null; // "" is a choice as well
+    this.isLoaded = true;
     const group = (title, kind) => {
       const options = weights.filter((one) => one.kind === kind).map((one) => make("option", { value: one.address }, one.title));
       return options.length ? [make("optgroup", { label: title }, ...options)] : [];
     };
     const random = make("option", { value: "" }, "Random weights (needs thousands of segments)");
     this.weights.replaceChildren(...group("Own runs", "run"), ...group("Catalogue", "catalogue"), random);
+    this.weights.disabled = false;
     this.weights.selectedIndex = 0;
     if (before !== null && [...this.weights.options].some((option) => option.value === before)) this.weights.value = before;
     this.describe();
+    this.updateStart();
+  }
+
+  updateStart() {
+    this.start.disabled = this.weights.disabled || this.hasProblems;
   }
 
   describe() {
@@ -84,10 +97,12 @@ export class TrainPanel {
     const counts = data.classes.map((one) => `${one.label} ${one.num_segments}`).join(", ");
     const summary = data.num_segments ? `${formatCount(data.num_segments, "segment")} in ${formatCount(data.num_videos, "video")}: ${counts}` : "No segments are marked yet.";
     const lines = [make("p", {}, summary)];
-    for (const text of data.problems) lines.push(make("p", { className: "problem" }, text));
-    for (const text of data.warnings) lines.push(make("p", { className: "faint" }, text));
+    const addLine = (className, text) => lines.push(make("p", { className }, text[0].toUpperCase() + text.slice(1)));
+    for (const text of data.problems) addLine("problem", text);
+    for (const text of data.warnings) addLine("faint", text);
     this.data.replaceChildren(...lines);
-    this.start.disabled = data.problems.length > 0;
+    this.hasProblems = data.problems.length > 0;
+    this.updateStart();
   }
 
   async loadRuns() {
@@ -95,7 +110,7 @@ export class TrainPanel {
     const before = this.runs.value;
     this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;
-    this.runsField.hidden = !runs.length;
+    this.progress.hidden = !runs.length;
     if (!this.name.value || runs.some((run) => run.name === this.name.value)) this.name.value = this.proposeName(runs);
     await this.loadMetrics();
   }

@@ -51,13 +51,23 @@ export class Player extends EventTarget {
     this.still.hidden = true;
     this.note.textContent = "Loading…";
     const frames = await new FrameTimes(api, info.path).load();
-    if (this.info.path !== info.path) return;
+    if (this.info?.path !== info.path) return;
     this.frames = frames;
     this.note.textContent = "";
     if (this.hasRanges) this.setSource(0);
     else this.video.removeAttribute("src");
     this.dispatchEvent(new Event("open"));
     await this.seek(0);
+  }
+
+  close() {
+    this.pause();
+    this.frames = null;
+    this.info = null;
+    this.still.hidden = true;
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.dispatchEvent(new Event("open"));
   }
 
   /** The server finished a conversion: from now on the video has ranges. */

@@ -18,6 +18,13 @@ export class Prediction extends EventTarget {
     this.segments = [];
   }
 
+  close() {
+    this.path = null;
+    this.list = [];
+    this.clear();
+    this.dispatchEvent(new Event("change"));
+  }
+
   async load(api, path) {
     this.api = api;
     this.path = path;

@@ -262,7 +262,7 @@ def test_a_little_damage_in_a_long_video_is_a_note(tmp_path: Path, caplog: pytes
     path = write_damaged(tmp_path, 1000)
     files = source(tmp_path)
     assert len(files.read(path.name, files.read_frame_times(path.name).ticks).luma_thw) == 1000
-    assert "of 1,000 frames damaged, the first at 1." in caplog.text
+    assert "of 1,000 frames are damaged, the first at 1." in caplog.text
 
 
 def test_sound_that_begins_earlier_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

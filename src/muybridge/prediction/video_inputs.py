@@ -157,5 +157,10 @@ def _resolve_content(
 
 
 def read_stream(frames: Iterator[AnyFrame]) -> Iterator[NDArray[np.uint8]]:
-    """The frames of a generator or a camera, checked one by one."""
-    return map(_check_frame, frames)
+    """The frames of a generator or a camera, checked one by one. Raises ValueError where their shape changes."""
+    shape: tuple[int, ...] | None = None
+    for frame in map(_check_frame, frames):
+        if shape not in (None, frame.shape):
+            raise ValueError(f"the frames of a stream have the shapes {shape} and {frame.shape}, expected one for all")
+        shape = frame.shape
+        yield frame

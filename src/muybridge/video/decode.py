@@ -147,7 +147,7 @@ class VideoFiles:
         if damaged_ticks:
             seconds = index.times.to_seconds(damaged_ticks[0])
             reason = (
-                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} damaged, the first at {seconds:.2f} s"
+                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} are damaged, the first at {seconds:.2f} s"
             )
             if len(damaged_ticks) > _MAX_DAMAGED_SHARE * len(ticks):
                 raise VideoError("unreadable", f"the file is damaged: {reason}")

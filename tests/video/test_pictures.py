@@ -97,7 +97,7 @@ def test_a_mixed_folder_is_named_and_not_read_in_part(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames")
     (folder / "sound.wav").write_bytes(b"x")
     assert not is_frame_folder(folder)
-    with pytest.raises(VideoError, match=r"12 pictures and 1 other files, such as sound\.wav") as caught:
+    with pytest.raises(VideoError, match=r"12 pictures and 1 other file, such as sound\.wav") as caught:
         open_pictures(folder)
     assert caught.value.status == "unreadable"
 

@@ -69,6 +69,17 @@ def test_activitynet(tmp_path: Path) -> None:
     assert source.classes == ("Rowing", "Surfing")
 
 
+def test_a_list_in_activitynets_form_may_name_files(tmp_path: Path) -> None:
+    """As the studio writes it; ActivityNet itself names videos without `v_` and extension."""
+    database = {
+        name: {"subset": "training", "annotations": [{"label": label, "segment": [0, 2]}]}
+        for name, label in (("clips/a.mp4", "hug"), ("clips/b.mp4", "kick"))
+    }
+    write(tmp_path, {"marks.json": json.dumps({"database": database}), "clips/a.mp4": "", "clips/b.mp4": ""})
+    data = open_data(str(tmp_path / "marks.json"))
+    assert data.table["path"].to_pylist() == ["clips/a.mp4", "clips/b.mp4"]
+
+
 def test_training_on_official_lists_says_how_to_prepare_them(tmp_path: Path) -> None:
     write(tmp_path, {"lists/trainlist01.txt": "hug/v_hug_g01_c01.avi 1", "hug/v_hug_g01_c01.avi": "", "kick/a.avi": ""})
     with pytest.raises(

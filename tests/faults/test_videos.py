@@ -6,6 +6,7 @@ import http.server
 import os
 import pickle
 import random
+import re
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -153,6 +154,16 @@ def test_a_file_that_was_cut_short_is_truncated(tmp_path: Path, name: str, share
     status, reason = fault(tmp_path, name)
     assert status == "truncated"
     assert reason
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mxf", "mpeg2video"), ("a.ivf", "libvpx")])
+def test_a_file_that_ends_before_the_duration_of_its_head_is_truncated(tmp_path: Path, name: str, codec: str) -> None:
+    path = write_video(tmp_path / name, 40, codec=codec)
+    assert len(source(tmp_path).read_frame_times(name).ticks) == 40
+    shortened(path, 0.7)
+    status, reason = fault(tmp_path, name)
+    assert status == "truncated"
+    assert re.match(r"the file ends at 1\.\d\d s; its head says 1\.60 s|the file ends in the middle of frame", reason)
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.avi", "a.flv"])

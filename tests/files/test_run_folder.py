@@ -10,6 +10,7 @@ from muybridge.files.run_folder import (
     collect_environment,
     describe_unfinished_run,
     read_json_lines,
+    read_run_log,
 )
 
 
@@ -36,6 +37,26 @@ def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
         file.write('{"step": 2, "lo')
     assert read_json_lines(log) == [{"step": 1}]
     assert read_json_lines(tmp_path / "none.jsonl") == []
+
+
+def test_a_log_has_lines_with_a_step_and_finite_numbers(tmp_path: Path) -> None:
+    lines = [
+        {"kind": "train", "step": 1, "epoch": 0.5, "loss": 0.7},
+        *({"kind": "train", "step": step, "epoch": 1} for step in (None, "2", True, 2.5, [2], 10**400)),
+        *({"kind": kind, "step": 2} for kind in (None, 5, ["train"])),
+        {"step": 2},
+    ]
+    for line in lines:
+        append_json_line(tmp_path / "log.jsonl", line)
+    for value in ("NaN", "1e999", '"x"', "null", "[1]", "true"):
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write(f'{{"kind": "validation", "step": 3, "video_top1": {value}}}\n')
+    assert read_run_log(tmp_path) == [lines[0], *[{"kind": "validation", "step": 3}] * 6]
+
+
+@pytest.mark.parametrize("training", [None, [], {}, {"epochs": "9"}, {"epochs": None}, {"epochs": 2, "phases": [3]}])
+def test_settings_that_do_not_say_how_long_a_run_takes(training: object) -> None:
+    assert describe_unfinished_run({"training": training}, [{"kind": "train", "step": 1, "epoch": 0.1}]) is None
 
 
 def test_the_environment_names_what_results_depend_on() -> None:

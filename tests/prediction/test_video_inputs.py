@@ -176,6 +176,12 @@ def test_what_is_no_video_is_said_in_a_sentence(
         recognizer.predict(video)
 
 
+def test_a_stream_whose_frames_change_their_shape_is_refused(recognizer: Recognizer) -> None:
+    frames = (np.zeros((40, 48 + 2 * (index // 20), 3), np.uint8) for index in range(40))
+    with pytest.raises(ValueError, match=r"a stream have the shapes \(40, 48, 3\) and \(40, 50, 3\), expected one"):
+        list(recognizer.predict(frames))
+
+
 def test_a_generator_of_paths_is_refused(recognizer: Recognizer) -> None:
     with pytest.raises(TypeError, match="it yields str; give several videos as a list"):
         list(recognizer.predict(iter(["a.mp4"])))  # type: ignore[arg-type,list-item]

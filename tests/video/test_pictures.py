@@ -97,7 +97,7 @@ def test_a_mixed_folder_is_named_and_not_read_in_part(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames")
     (folder / "sound.wav").write_bytes(b"x")
     assert not is_frame_folder(folder)
-    with pytest.raises(VideoError, match=r"12 pictures and 1 other files, such as sound\.wav") as caught:
+    with pytest.raises(VideoError, match=r"12 pictures and 1 other file, such as sound\.wav") as caught:
         open_pictures(folder)
     assert caught.value.status == "unreadable"
 
@@ -143,6 +143,23 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
         archive.writestr("list.json", json.dumps([]))
     with pytest.raises(VideoError, match="no pictures"):
         open_pictures(tmp_path / "b.zip")
+
+
+def test_a_tar_archive_that_ends_between_two_files_is_truncated(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar")
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[: last.offset])
+    with pytest.raises(VideoError, match="the archive lacks its end mark after 11 files") as caught:
+        open_pictures(path)
+    assert caught.value.status == "truncated"
+
+
+def test_a_name_that_a_zip_archive_has_twice_is_one_frame(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(archive.namelist()[-1], archive.read(archive.namelist()[-1]))
+    assert len(open_pictures(path).times.ticks) == NUM_FRAMES
 
 
 def test_frames_in_memory_are_gray_or_rgb() -> None:

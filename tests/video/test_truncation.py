@@ -207,20 +207,20 @@ def overrun(what: str, num_bytes: int, needed: int) -> str:
         ("mpegts", TS, None),  # one byte of synchronization is none
         ("mpeg", PACK_2 + SYSTEM + pes(20) + PACK_2 + pes(300), None),
         ("mpeg", PACK_1 + SYSTEM + pes(20) + PACK_1 + pes(300), None),
-        ("mpeg", PACK_2 + pes(300)[:-1], "the last packet of the file lacks 1 bytes"),
+        ("mpeg", PACK_2 + pes(300)[:-1], "the last packet of the file lacks 1 byte"),
         ("mpeg", PACK_1 + pes(300)[:-44], "the last packet of the file lacks 44 bytes"),
         ("mpeg", PACK_2[:-2], "the last packet of the file lacks 2 bytes"),
-        ("mpeg", PACK_2[:-3], "the last packet of the file lacks 1 bytes"),
-        ("mpeg", PACK_1[:-1], "the last packet of the file lacks 1 bytes"),
-        ("mpeg", PACK_2 + pes(3) + b"\0", "the last packet of the file lacks 1 bytes"),
-        ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xe0\0", "the last packet of the file lacks 1 bytes"),
+        ("mpeg", PACK_2[:-3], "the last packet of the file lacks 1 byte"),
+        ("mpeg", PACK_1[:-1], "the last packet of the file lacks 1 byte"),
+        ("mpeg", PACK_2 + pes(3) + b"\0", "the last packet of the file lacks 1 byte"),
+        ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xe0\0", "the last packet of the file lacks 1 byte"),
         ("mpeg", PACK_2 + pes(3) + b"x", None),
         ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xb9", None),  # its end
         ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xb9" + b"\0", None),
         ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xb9" + pes(3)[:-1], None),
         ("mpeg", PACK_2 + b"\0\0\1\x00" + bytes(2), None),  # a picture: damage, not an end
         ("mpeg", pes(3)[:-1], None),
-        ("mpeg", b"x" * (1 << 18) + PACK_1 + pes(5)[:-1], "the last packet of the file lacks 1 bytes"),
+        ("mpeg", b"x" * (1 << 18) + PACK_1 + pes(5)[:-1], "the last packet of the file lacks 1 byte"),
         ("asf", asf(122), None),
         ("asf", asf(2000), overrun("file", 122, 2000)),
         ("asf", asf(2000, flags=1), None),
@@ -244,7 +244,7 @@ def overrun(what: str, num_bytes: int, needed: int) -> str:
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 30)[:-4], "the last fragment of the file lacks 4 bytes"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 5000)[:8], "the last fragment of the file lacks 5,000 bytes"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 30, wide=True)[:-4], "the last fragment of the file lacks 4 bytes"),
-        ("mov,mp4,m4a", FRAGMENTS[:-1], "the last fragment of the file lacks 1 bytes"),
+        ("mov,mp4,m4a", FRAGMENTS[:-1], "the last fragment of the file lacks 1 byte"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 0) + box(b"free", 9)[:-1], None),
         ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"mdat", 30)[:-4], None),  # judged by its table
         ("mov,mp4,m4a", FRAGMENTS + bytes(8) + box(b"mdat", 30)[:-4], None),  # a box to the end of the file

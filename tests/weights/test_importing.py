@@ -18,6 +18,7 @@ from muybridge.records import FLOW_MEAN, Preprocessing
 from muybridge.weights.card import NO_CLASSIFIER, load_network, save
 from muybridge.weights.importing import ImportOptions, import_weights
 from muybridge.weights.state_dict import read_network
+from muybridge.weights.task_heads import ImportedTask
 
 CLIPS = (2, 3, 4, 24, 24)
 
@@ -275,6 +276,22 @@ def test_a_backbone_is_for_features_and_names_no_class(tmp_path: Path) -> None:
         assert torch.equal(loaded.features(clips), network.features(clips))
     with pytest.raises(ValueError, match="no classifier, so they name no class"):
         card.check_classifier()
+
+
+def test_what_the_outputs_are_taken_for_is_an_assumption_too(tmp_path: Path) -> None:
+    file = written(tmp_path, small().state_dict())
+    num_outputs = small().specification.num_classes
+    names = [f"n{number}" for number in range(num_outputs)]
+    labels = import_weights(file, tmp_path / "out.safetensors", ImportOptions(task=ImportedTask("multi_label")))
+    assert labels.card.head is not None
+    assert "the outputs are those of the task multi_label" in labels.assumptions
+    task = ImportedTask("regression", units=["ml", *[""] * (num_outputs - 1)])
+    numbers = import_weights(file, tmp_path / "out.safetensors", ImportOptions(task=task, classes=names))
+    [sentence] = [sentence for sentence in numbers.assumptions if "outputs" in sentence]
+    assert sentence == (
+        f"the outputs are {', '.join(['n0 in ml', *names[1:]])}, the numbers as they are (else add --target-mean and "
+        "--target-std)"
+    )
 
 
 def test_one_output_is_no_class(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ def test_pairs_of_python_2_are_read_once() -> None:
     assert load(pickled).complete() == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    "pairs", [[("a", 1), ["b", 2], ("c", 3, 4), ("d",), "ef", 7, None], (("a", 1), ("b", 2)), "abcd", 5]
+)
+def test_what_is_no_pair_is_left_out(pairs: Any) -> None:
+    expected = {"a": 1, "b": 2} if isinstance(pairs, list | tuple) else {}
+    made = InertDict(pairs)
+    assert made == {}
+    assert made.complete() == made.complete() == expected
+
+
 class Hostile:
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = (function, arguments)

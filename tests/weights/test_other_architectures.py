@@ -28,6 +28,12 @@ def test_the_owner_and_the_difference_are_said(name: str, shape: tuple[int, ...]
         raise ValueError(describe_architecture({"epoch": (), name: shape}))
 
 
+def test_the_first_names_of_something_unknown_are_shown() -> None:
+    shapes: dict[str, tuple[int, ...]] = {f"{letter}.weight": (2,) for letter in "dbca"}
+    assert describe_architecture(shapes).endswith("the first of 4 names are a.weight, b.weight, c.weight")
+    assert describe_architecture({}).endswith("the first of 0 names are none")
+
+
 def test_a_small_convolution_network_has_no_owner() -> None:
     names = {
         name: tuple(tensor.shape) for name, tensor in torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3)).state_dict().items()

@@ -137,7 +137,8 @@ def _print(result: EvaluationResult) -> None:
         remarks += f"; {result.num_looped_videos} shorter than a clip and repeated in a loop"
     print_line()
     print_line(remarks)
-    classes = [row for row in accuracy.per_class if row.of]
-    hardest = sorted(classes, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
-    print_line("hardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
+    wrong = [row for row in accuracy.per_class if row.right < row.of]
+    hardest = sorted(wrong, key=lambda row: row.right / row.of)[:NUM_HARDEST_CLASSES]
+    if hardest:
+        print_line("hardest classes: " + ", ".join(f"{row.name} {row.right}/{row.of}" for row in hardest))
     print_line(f"scores: {result.path}")

@@ -50,7 +50,7 @@ def _print_row(name: str, one: MetricEstimate, remark: str = "", *, percent: boo
     value = format_percent(one.value) if percent else f"{one.value:.3g}"
     factor, form = (100, ".1f") if percent else (1, ".3g")
     interval = "" if math.isnan(one.low) else f"{factor * one.low:{form}} to {factor * one.high:{form}}"
-    print_line(f"{name:<14}{value:>10}   {interval:<20}{remark}".rstrip())
+    print_line(f"{name:<14}{value:>10}   {interval:<19} {remark}".rstrip())
 
 
 def _print_multi_label(metrics: MultiLabelMetrics) -> None:

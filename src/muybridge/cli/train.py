@@ -8,6 +8,7 @@ from muybridge.cli.options import ShownFirst
 from muybridge.distributed.rank import current_rank
 from muybridge.settings import TrainSettings
 from muybridge.terminal import print_line
+from muybridge.text import format_count
 from muybridge.training.given_settings import GivenSettings
 
 MAIN_OPTIONS = ShownFirst(
@@ -52,7 +53,8 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
     result, settings = train_given(given, resume=resume)
     if not current_rank().is_rank0:
         return 0
-    print_line(f"trained {settings.model} for {result.train_state.step} steps; the run is in {settings.output}")
+    steps = format_count(result.train_state.step, "step")
+    print_line(f"trained {settings.model} for {steps}; the run is in {settings.output}")
     if result.validation_metrics:
         print_line(f"validation: {format_result_line(result.validation_metrics)}")
     if result.validation_accuracy:

@@ -71,7 +71,10 @@ def _make_something_rows(entries: Sequence[Any]) -> Iterator[TextRow]:
 
 
 def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
-    """A row for each annotated segment. Videos without annotations, as in the testing subset, are left out with a note."""
+    """A row for each annotated segment. Videos without annotations, as in the testing subset, are left out with a note.
+
+    The file of a video is that of its name, as the studio writes it, or `v_NAME`, as ActivityNet's files are called.
+    """
     rows: list[TextRow] = []
     num_without = 0
     for number, (name, entry) in enumerate(database.items(), start=1):
@@ -85,7 +88,8 @@ def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
         except (AttributeError, KeyError, TypeError, ValueError):
             rows.append(TextRow(number, (), f"({name}) is no entry of ActivityNet: it lacks subset, label or segment"))
             continue
-        rows += [TextRow(number, (f"v_{name}", label, split, name, *bounds)) for label, *bounds in segments]
+        file = name if (path.parent / name).is_file() else f"v_{name}"
+        rows += [TextRow(number, (file, label, split, name, *bounds)) for label, *bounds in segments]
         num_without += not segments
     notes = (f"{format_count(num_without, 'video')} of {path} without annotations, left out.",) if num_without else ()
     return ListTable(_map_as_named(_ACTIVITYNET_COLUMNS), rows, False, notes)

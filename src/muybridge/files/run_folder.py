@@ -13,10 +13,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from muybridge.parsing import check_text_size, parse_json, read_yaml
 
+_MAX_FLOAT = sys.float_info.max
 RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 
 
@@ -53,21 +54,40 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_run_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl in a run folder that have a kind and a step, each with its finite numbers alone."""
+    lines = read_json_lines(folder / "log.jsonl")
+    return [
+        {name: value for name, value in line.items() if name == "kind" or is_finite_number(value)}
+        for line in lines
+        if isinstance(line.get("kind"), str) and isinstance(line.get("step"), int) and is_finite_number(line["step"])
+    ]
+
+
+def is_finite_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value of JSON or YAML is a number, neither NaN nor infinite nor too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_FLOAT <= value <= _MAX_FLOAT
+
+
 def describe_unfinished_run(settings: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> str | None:
     """`stopped at epoch 3.2 of 45`; None for a run that has finished or whose log or settings do not say."""
-    training = settings.get("training")
-    steps = [
-        (line["step"], line["epoch"])
-        for line in log
-        if line.get("kind") == "train" and {"step", "epoch"} <= line.keys()
-    ]
-    if not isinstance(training, Mapping) or "epochs" not in training or not steps or not steps[-1][1]:
+    steps = [(line["step"], line["epoch"]) for line in log if line.get("kind") == "train" and line.get("epoch")]
+    total_epochs = _count_epochs(settings.get("training"))
+    if total_epochs is None or not steps:
         return None
     step, epoch = steps[-1]
-    total_epochs = training["epochs"] + sum(epochs for epochs, _ in training.get("phases") or ())
     if step >= round(total_epochs * step / epoch):
         return None
     return f"stopped at epoch {epoch:.1f} of {total_epochs:g}"
+
+
+def _count_epochs(training: Any) -> float | None:
+    """The epochs of all phases; None where the settings, which may be of any version, do not say."""
+    try:
+        epochs = [training["epochs"], *(epochs for epochs, _ in training.get("phases") or ())]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return float(sum(epochs)) if all(map(is_finite_number, epochs)) else None
 
 
 UNFINISHED_REMARK = "the weights are of an unfinished run"  # true for ever of scores that it stands beside
@@ -78,7 +98,7 @@ def read_unfinished(folder: Path) -> str | None:
     settings = folder / "settings.yaml"
     if not settings.is_file():
         return None
-    return describe_unfinished_run(read_settings(settings), read_json_lines(folder / "log.jsonl"))
+    return describe_unfinished_run(read_settings(settings), read_run_log(folder))
 
 
 def collect_environment() -> dict[str, Any]:

@@ -246,7 +246,7 @@ def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
 
 def _open_source(manifest: Manifest, row: int, preprocessing: Preprocessing) -> FrameSource:
     """The source that reads the file of a row, at the rate of the row if its frames are stored without one."""
-    size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+    size: dict[str, Any] = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
     rate, time_origin = manifest.get_source_rate(row), manifest.time_origin
     return MediaFiles(manifest.root, **size, source_fps=rate, time_origin=time_origin)
 

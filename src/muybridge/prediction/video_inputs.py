@@ -126,7 +126,7 @@ def _create_media_files(
 
 
 def _resolve_frames(frames: AnyFrame, preprocessing: Preprocessing, source_fps: float | None) -> VideoInput:
-    size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+    size: dict[str, Any] = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
     try:
         sequence = open_frames(_convert_to_array(frames), source_fps)
     except VideoError as error:
@@ -138,7 +138,7 @@ class _TemporaryMedia(MediaFiles):
     """A video file that is removed when this source is."""
 
     def __init__(self, content: IO[bytes], preprocessing: Preprocessing, time_origin: TimeOrigin) -> None:
-        size = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
+        size: dict[str, Any] = {"scale_height": preprocessing.scale_height, "scale_width": preprocessing.scale_width}
         super().__init__(tempfile.gettempdir(), **size, time_origin=time_origin)
         descriptor, self.path = tempfile.mkstemp(prefix="muybridge-video-")
         weakref.finalize(self, Path(self.path).unlink, missing_ok=True)  # also runs at exit
@@ -157,5 +157,10 @@ def _resolve_content(
 
 
 def read_stream(frames: Iterator[AnyFrame]) -> Iterator[NDArray[np.uint8]]:
-    """The frames of a generator or a camera, checked one by one."""
-    return map(_check_frame, frames)
+    """The frames of a generator or a camera, checked one by one. Raises ValueError where their shape changes."""
+    shape: tuple[int, ...] | None = None
+    for frame in map(_check_frame, frames):
+        if shape not in (None, frame.shape):
+            raise ValueError(f"the frames of a stream have the shapes {shape} and {frame.shape}, expected one for all")
+        shape = frame.shape
+        yield frame

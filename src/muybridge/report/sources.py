@@ -20,7 +20,13 @@ from muybridge.evaluation.scores import Scores, read_any_scores, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
-from muybridge.files.run_folder import UNFINISHED_REMARK, describe_unfinished_run, read_json_lines, read_settings
+from muybridge.files.run_folder import (
+    UNFINISHED_REMARK,
+    describe_unfinished_run,
+    read_json_lines,
+    read_run_log,
+    read_settings,
+)
 from muybridge.parsing import read_json_object
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 from muybridge.report.sections.timelines import TimelineRecord, read_timelines
@@ -139,7 +145,7 @@ def read_run(path: Path, name: str) -> RunRecord:
         )
     files = sorted((path / "scores").glob("*.parquet"))
     evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
-    log = tuple(read_json_lines(path / "log.jsonl"))
+    log = tuple(read_run_log(path))
     settings = read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {}
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]

@@ -24,7 +24,7 @@ from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import read_json_lines, read_settings
+from muybridge.files.run_folder import read_run_log, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.fingerprint import hash_source
@@ -144,7 +144,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     validation's clips and videos."""
     points: list[dict[str, float]] = []
     steps: list[Mapping[str, Any]] = []
-    for line in _sort_by_step(read_json_lines(folder / "log.jsonl")):
+    for line in _sort_by_step(read_run_log(folder)):
         if line["kind"] == "train":
             steps.append(line)
         elif line["kind"] == "validation" and steps:
@@ -161,9 +161,15 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return points
 
 
+_POINT_KEYS = {
+    "train": {"epoch", "loss", "clip_accuracy"},
+    "validation": {"clip_top1", "video_top1"},
+}
+
+
 def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Training before validation at the same step. Steps whose clips were all unreadable have no loss and are left out."""
-    known = [line for line in lines if line["kind"] != "train" or "loss" in line]
+    known = [line for line in lines if _POINT_KEYS.get(line["kind"], set()) <= line.keys()]
     return sorted(known, key=lambda line: (line["step"], line["kind"] != "train"))
 
 

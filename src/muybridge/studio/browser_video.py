@@ -20,6 +20,7 @@ from muybridge.files.atomic import atomic_write
 from muybridge.records import FrameTimes, VideoError, YuvClip
 from muybridge.studio.child_pool import limit_memory
 from muybridge.terminal import print_line
+from muybridge.video.index_cache import get_index_folder
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.planes import make_frame
 
@@ -38,7 +39,9 @@ def _write_browser_video(
     metadata = probe_media(path)
     scale = min(1.0, _MAX_WIDTH / metadata.width, _MAX_HEIGHT / metadata.height)
     height, width = (max(2, 2 * round(side * scale / 2)) for side in (metadata.height, metadata.width))
-    files = MediaFiles("/", scale_height=height, scale_width=width, time_origin="container")
+    files = MediaFiles(
+        "/", scale_height=height, scale_width=width, time_origin="container", index_folder=get_index_folder()
+    )
     times = files.read_frame_times(path)
     seconds = (times.ticks - times.ticks[0]).astype(np.float64) * float(times.tick_seconds)
     first = max(0, int(np.searchsorted(seconds, start_seconds, side="right")) - 1)

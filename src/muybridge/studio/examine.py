@@ -1,6 +1,7 @@
 """What a video is, when its frames are shown, and single frames as JPEG. These functions run in children (`child_pool`).
 
-Input: an absolute path. Output: plain records. The index of a video's frames is read once for each child and kept.
+Input: an absolute path. Output: plain records. The index of a video's frames is read once for each child and kept,
+that of a large file once for all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from muybridge.studio.jpeg import encode_jpeg
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
 from muybridge.text import format_count
 from muybridge.video.containers import decode_frames, demux_packets, open_video_stream
+from muybridge.video.index_cache import get_index_folder
 from muybridge.video.media import MediaFiles, probe_media
 from muybridge.video.pictures import is_stored_frames
 from muybridge.video.planes import read_orientation
@@ -95,7 +97,7 @@ def _read_frames(path: str, indices: slice, size: tuple[int, int]) -> YuvClip:
 
 @cache
 def _open_files() -> MediaFiles:
-    return MediaFiles("/", scale_height=2, scale_width=2, time_origin="container")
+    return MediaFiles("/", scale_height=2, scale_width=2, time_origin="container", index_folder=get_index_folder())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import read_json_lines, read_settings
+from muybridge.files.run_folder import is_finite_number, read_json_lines, read_run_log, read_settings
 from muybridge.parsing import read_json_object
 from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
@@ -216,16 +216,16 @@ class JobStore:
         if description["kind"] == "train":
             return _read_training_progress(self.project_folder / "runs" / str(description["run"]))
         progress = _read_progress_file(folder).get("progress")
-        return float(progress) if isinstance(progress, int | float) else None
+        return float(progress) if is_finite_number(progress) else None
 
 
 def _read_training_progress(run: Path) -> float | None:
     """The share of a run's epochs that is done, by its log; None where that is not known yet."""
     epochs = read_run_epochs(run)
-    lines = [line for line in read_json_lines(run / "log.jsonl") if line.get("kind") == "train"]
+    lines = [line for line in read_run_log(run) if line.get("kind") == "train"]
     if not lines or not epochs:
         return None
-    return min(1.0, float(lines[-1].get("epoch", 0.0)) / epochs)
+    return min(1.0, float(lines[-1].get("epoch") or 0.0) / epochs)
 
 
 def read_run_epochs(folder: Path) -> float | None:
@@ -234,7 +234,7 @@ def read_run_epochs(folder: Path) -> float | None:
         return None
     training = read_settings(folder / "settings.yaml").get("training")
     epochs = training.get("epochs") if isinstance(training, dict) else None
-    return float(epochs) if isinstance(epochs, int | float) else None
+    return float(epochs) if is_finite_number(epochs) and epochs > 0 else None
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from muybridge.datasets.classes import check_trainable
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.splits import ValidationSplit, assign_splits
-from muybridge.files.run_folder import describe_unfinished_run, read_json_lines, read_settings
+from muybridge.files.run_folder import describe_unfinished_run, is_finite_number, read_run_log, read_settings
 from muybridge.settings import RecipeName
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.errors import StudioError
@@ -205,7 +205,7 @@ def _describe_run(folder: Path, job: Job | None) -> RunInfo:
     if (folder / "settings.yaml").is_file():
         settings = read_settings(folder / "settings.yaml")
     has_weights = any((folder / name).is_file() for name in _WEIGHTS_FILES)
-    log = read_json_lines(folder / "log.jsonl")
+    log = read_run_log(folder)
     validation = next((line for line in reversed(log) if line.get("kind") == "validation"), None)
     unfinished = None if job and job.state in LIVE_STATES else describe_unfinished_run(settings, log)
     return RunInfo(
@@ -217,7 +217,7 @@ def _describe_run(folder: Path, job: Job | None) -> RunInfo:
         classes=(),
         created=datetime.fromtimestamp(folder.stat().st_mtime, UTC).replace(microsecond=0),
         validation=f"video@1 {format_percent(validation['video_top1'])}"
-        if validation and "video_top1" in validation
+        if validation and validation.get("video_top1") is not None
         else None,
         job=job.id if job else None,
         has_weights=has_weights,
@@ -238,7 +238,7 @@ def read_metrics(project_folder: Path, name: str, after_step: int) -> RunMetrics
     folder = project_folder / RUNS_FOLDER / check_run_name(name)
     if not folder.is_dir():
         raise StudioError(404, f"there is no run {name!r}")
-    lines = read_json_lines(folder / "log.jsonl")
+    lines = read_run_log(folder)
     train = [_keep_numbers(line) for line in lines if line.get("kind") == "train"]
     validation = [_keep_numbers(line) for line in lines if line.get("kind") == "validation"]
     newer = [line for line in train if line["step"] > after_step]
@@ -253,9 +253,7 @@ def read_metrics(project_folder: Path, name: str, after_step: int) -> RunMetrics
 
 
 def _keep_numbers(line: dict[str, Any]) -> dict[str, float]:
-    return {
-        name: value for name, value in line.items() if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    return {name: value for name, value in line.items() if is_finite_number(value)}
 
 
 def _estimate_num_steps(folder: Path, train: list[dict[str, float]]) -> int | None:

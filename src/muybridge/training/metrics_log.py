@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from muybridge.files.atomic import write_text
-from muybridge.files.run_folder import append_json_line, read_json_lines
+from muybridge.files.run_folder import append_json_line, is_finite_number, read_json_lines
 from muybridge.loading.datasets import Failure
 
 
@@ -29,7 +29,11 @@ class MetricsLog:
         if not enabled:
             return
         for name in ("log.jsonl", "failures.jsonl"):
-            kept = [line for line in read_json_lines(folder / name) if line["step"] <= num_steps_done]
+            kept = [
+                line
+                for line in read_json_lines(folder / name)
+                if is_finite_number(line.get("step")) and line["step"] <= num_steps_done
+            ]
             write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
         self.summary_writer = SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps_done + 1)
 

@@ -132,6 +132,8 @@ def _describe_card_settings(init: str, card_values: Mapping[str, Any], settings:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_show, value))}]"
     return "the file's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -25,6 +25,7 @@ from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.text import format_count, sanitize_text
 from muybridge.video.containers import decode_frames, open_video_stream
 from muybridge.video.frame_index import FrameIndex, demux_indexed_packets, index_frames
+from muybridge.video.index_cache import LARGE_BYTES, read_stored_index, write_stored_index
 from muybridge.video.planes import YuvClipBuilder, read_orientation
 
 _logger = logging.getLogger(__name__)
@@ -70,14 +71,24 @@ class VideoFiles:
     """Frames of files in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
     With `time_origin` container seconds count from where the sound begins if that is earlier, and there is no note about it. It
-    can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled.
+    can be pickled. The index of the last _MAX_CACHED_INDEXES files is cached and is not pickled; those of large files are also
+    stored in `index_folder`, if there is one.
     """
 
-    def __init__(self, root: str, *, scale_height: int, scale_width: int, time_origin: TimeOrigin = "picture") -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        scale_height: int,
+        scale_width: int,
+        time_origin: TimeOrigin = "picture",
+        index_folder: Path | None = None,
+    ) -> None:
         self.root = str(Path(root).absolute())  # absolute, since FFmpeg would open "http:x" as an address
         self.scale_height = scale_height
         self.scale_width = scale_width
         self.time_origin = time_origin
+        self.index_folder = index_folder
         self._indexes: dict[str, tuple[_FileKey, FrameIndex]] = {}
 
     def read_frame_times(self, video: str) -> FrameTimes:
@@ -136,7 +147,7 @@ class VideoFiles:
         if damaged_ticks:
             seconds = index.times.to_seconds(damaged_ticks[0])
             reason = (
-                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} damaged, the first at {seconds:.2f} s"
+                f"{len(damaged_ticks)} of {format_count(len(ticks), 'frame')} are damaged, the first at {seconds:.2f} s"
             )
             if len(damaged_ticks) > _MAX_DAMAGED_SHARE * len(ticks):
                 raise VideoError("unreadable", f"the file is damaged: {reason}")
@@ -154,7 +165,7 @@ class VideoFiles:
         entry = self._indexes.get(video)
         if entry is not None and entry[0] == key:
             return entry[1]
-        index = index_frames(path)
+        index = self._index_file(path, key)
         if _read_file_key(path) != key:
             raise _make_change_error()
         for note in _list_notes(index, self.time_origin):
@@ -163,6 +174,15 @@ class VideoFiles:
         if len(self._indexes) >= _MAX_CACHED_INDEXES:
             self._indexes.pop(next(iter(self._indexes)), None)
         self._indexes[video] = (key, index)
+        return index
+
+    def _index_file(self, path: str, key: _FileKey) -> FrameIndex:
+        if self.index_folder is None or key[1] < LARGE_BYTES:
+            return index_frames(path)
+        index = read_stored_index(self.index_folder, path, key)
+        if index is None:
+            index = index_frames(path)
+            write_stored_index(self.index_folder, path, key, index)
         return index
 
     def _check_unchanged(self, video: str) -> None:

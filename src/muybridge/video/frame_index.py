@@ -31,6 +31,7 @@ from muybridge.video.truncation import find_missing_end, is_too_short, read_prom
 _START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture (VOP) in MPEG-4
 _MIN_LEAD_SECONDS = 0.1  # encoders start sound a few hundredths of a second earlier
 _MAX_SOUND_PACKETS = 64  # of all sound streams, looked at for when the sound begins
+_HEAD_DURATIONS = ("mxf", "rm", "ivf")  # formats whose duration FFmpeg reads from the head and nowhere else
 _MAX_STAMP = 1 << 61  # a stamp beyond it is damage; differences of smaller ones do not overflow
 
 
@@ -190,7 +191,11 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
         raise VideoError("truncated", f"the file ends in the middle of frame {len(packets)}")
     ends = [_to_seconds(tick, container.streams[index].time_base) for index, tick in end_ticks.items()]
     end_seconds = max((end for end in ends if end is not None), default=0.0)
-    _check_head(container.format.name, path, end_seconds, float(frame_step * stream.time_base))
+    frame_seconds, promised = float(frame_step * stream.time_base), None
+    if container.format.name in _HEAD_DURATIONS:
+        promised = _to_seconds(stream.duration, stream.time_base)
+        end_seconds = max(end_seconds, len(packets) * frame_seconds)  # MXF without its index has no stamps
+    _check_head(container.format.name, path, end_seconds, frame_seconds, promised)
     if container.format.name == "avi":
         num_frames = max(
             len(packets), 1 + max((packet.dts or 0 for packet in packets), default=0)
@@ -242,10 +247,10 @@ def _check_frame_table(stream: av.VideoStream, num_packets: int, is_cut: bool) -
         raise VideoError("truncated", f"the file ends in the middle of frame {num_packets}")
 
 
-def _check_head(format_name: str, path: str, end_seconds: float, frame_seconds: float) -> None:
+def _check_head(format_name: str, path: str, end_seconds: float, frame_seconds: float, promised: float | None) -> None:
     if missing := find_missing_end(path, format_name):
         raise VideoError("truncated", missing)
-    promised = read_promised_seconds(path, format_name)
+    promised = promised or read_promised_seconds(path, format_name)
     if promised is not None and is_too_short(promised, end_seconds, frame_seconds):
         raise VideoError("truncated", f"the file ends at {end_seconds:.2f} s; its head says {promised:.2f} s")
 

@@ -52,8 +52,8 @@ class PictureFrames:
 class MediaFiles:
     """Frames of files and folders in a folder: a `FrameSource`. `video` is a path relative to `root`, or an absolute one.
 
-    `source_fps` is the rate of frames that are stored without one, `time_origin` is that of `VideoFiles`. It can be pickled;
-    what it caches is not.
+    `source_fps` is the rate of frames that are stored without one, `time_origin` and `index_folder` are those of `VideoFiles`.
+    It can be pickled; what it caches is not.
     """
 
     def __init__(
@@ -64,9 +64,16 @@ class MediaFiles:
         scale_width: int,
         source_fps: float | None = None,
         time_origin: TimeOrigin = "picture",
+        index_folder: Path | None = None,
     ) -> None:
         self.source_fps = source_fps
-        self.files = VideoFiles(root, scale_height=scale_height, scale_width=scale_width, time_origin=time_origin)
+        self.files = VideoFiles(
+            root,
+            scale_height=scale_height,
+            scale_width=scale_width,
+            time_origin=time_origin,
+            index_folder=index_folder,
+        )
         self._sequences: dict[tuple[str, int], PictureSequence] = {}
         self._flows: dict[tuple[str, int], FlowPictures | None] = {}
 

@@ -233,7 +233,7 @@ def _list_folder(folder: Path) -> StoredPictures:
 
 def _list_zip(path: Path) -> StoredPictures:
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and _is_visible(name)]
+        names = [name for name in dict.fromkeys(archive.namelist()) if not name.endswith("/") and _is_visible(name)]
 
     def open_member(name: str) -> IO[bytes]:
         with zipfile.ZipFile(path) as archive:
@@ -249,6 +249,10 @@ def _list_tar(path: Path) -> StoredPictures:
             for member in archive
             if member.isreg() and _is_visible(member.name)
         }
+        with path.open("rb") as file:
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise VideoError("truncated", f"the archive lacks its end mark after {len(members)} files")
 
     def open_member(name: str) -> IO[bytes]:
         offset, num_bytes = members[name]

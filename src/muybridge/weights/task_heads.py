@@ -110,5 +110,9 @@ def describe_head(head: Head, trained: TrainedTask | None) -> str:
         return f"the outputs are those of the task {head.task}{owner}"
     units = [head.get_unit(index) for index in range(len(head.outputs))]
     names = ", ".join(f"{name} in {unit}" if unit else name for name, unit in zip(head.outputs, units, strict=True))
-    relative = "" if head.known_target_mean else ", the numbers as they are (else add --target-mean and --target-std)"
+    relative = (
+        ""
+        if trained or head.known_target_mean
+        else ", the numbers as they are (else add --target-mean and --target-std)"
+    )
     return f"the outputs are {names}{owner}{relative}"

@@ -6,12 +6,12 @@ other kinds, or without a number where one is expected, are skipped, because lat
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muybridge.files.run_folder import is_finite_number
 from muybridge.report.charts import LineChart, Series, describe_series, downsample
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.sources import FailedView, RunRecord
@@ -92,7 +92,9 @@ def summarize_speed(run: RunRecord) -> dict[str, str | float]:
     lines = [
         line
         for line in run.log
-        if line.get("kind") == "train" and _is_number(line.get("clips_per_second")) and line["clips_per_second"] > 0
+        if line.get("kind") == "train"
+        and is_finite_number(line.get("clips_per_second"))
+        and line["clips_per_second"] > 0
     ]
     if not lines:
         return {}
@@ -102,7 +104,7 @@ def summarize_speed(run: RunRecord) -> dict[str, str | float]:
     waiting = [
         (float(line["waiting_share"]), seconds)
         for line, seconds in zip(lines, seconds_per_clip, strict=True)
-        if _is_number(line.get("waiting_share"))
+        if is_finite_number(line.get("waiting_share"))
     ]
     if waiting:
         total = sum(seconds for _, seconds in waiting)
@@ -110,7 +112,7 @@ def summarize_speed(run: RunRecord) -> dict[str, str | float]:
             100 * sum(share * seconds for share, seconds in waiting) / total
         )
     batch: Any = _get_settings_group(run.settings, "training").get("batch_size")
-    if _is_number(batch):
+    if is_finite_number(batch):
         summary["minutes in steps, about"] = sum(seconds_per_clip) * float(batch) / 60
     return summary
 
@@ -204,13 +206,9 @@ def _extract_points(log: Sequence[Mapping[str, Any]], kind: str, x: str, y: str)
     pairs = [
         (float(line[x]), float(line[y]))
         for line in log
-        if line.get("kind") == kind and _is_number(line.get(x)) and _is_number(line.get(y))
+        if line.get("kind") == kind and is_finite_number(line.get(x)) and is_finite_number(line.get(y))
     ]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _get_settings_group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -38,6 +38,7 @@ from muybridge.models.family import FAMILIES
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.intervals import estimate_mean
 from muybridge.studies.laptop import build_laptop_settings
+from muybridge.studies.plan import digest
 from muybridge.training.train import train
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
@@ -156,7 +157,7 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
 
 
 def execute(run: Run, settings: TrainSettings) -> dict[str, Any]:
-    """Trains and scores; the row."""
+    """Trains and scores; the row, with a hash in place of each video's name."""
     start_seconds = time.process_time()
     train(settings)
     scoring = EvaluateSettings(
@@ -175,7 +176,7 @@ def execute(run: Run, settings: TrainSettings) -> dict[str, Any]:
     ranks = compute_video_ranks(scores)
     classes = scores.header.classes
     right = {
-        video: [classes[labels[0]], bool(rank < 1)]
+        digest(Path(video).name): [classes[labels[0]], bool(rank < 1)]
         for video, labels, rank in zip(scores.videos, scores.labels, ranks, strict=True)
     }
     return {

@@ -1,5 +1,6 @@
 """The runner with runs that take no time: what is executed, what is skipped, and which rows are stored."""
 
+import errno
 import os
 import signal
 import sys
@@ -166,6 +167,25 @@ def test_a_stop_request_reaches_running_processes_and_launches_no_more(
     assert stopped.value.exit_code == 75
     assert len(begun) == 1
     assert read_rows(tmp_path) == {}
+
+
+def test_a_failure_of_the_runner_leaves_no_run_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECONDS_OF_A_RUN", "600")
+    processes = []
+
+    def fill_the_disk(num_done: int, num_runs: int) -> None:
+        processes.extend(list_children() - before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = list_children()
+    with pytest.raises(OSError, match="No space left"):
+        execute_runs([SHORT, OTHER], make_runner(tmp_path, on_progress=fill_the_disk), VERSION, lambda: None)
+    assert len(processes) == 2
+    assert list_children() == before
+
+
+def list_children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def test_a_study_names_the_machines_of_its_rows_not_the_one_that_renders_it() -> None:

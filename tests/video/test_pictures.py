@@ -13,7 +13,7 @@ from tests.videos import index_picture, read_indices
 
 from muybridge.records import VideoError
 from muybridge.video.media import MediaFiles, PictureFrames, probe_media
-from muybridge.video.pictures import ASSUMED_RATE, is_frame_folder, open_frames, open_pictures
+from muybridge.video.pictures import ASSUMED_RATE, is_animation, is_frame_folder, open_frames, open_pictures
 
 NUM_FRAMES = 12  # img_2 comes before img_10 only in natural order
 FRAMES = np.stack([index_picture(number, 48, 64) for number in range(NUM_FRAMES)])
@@ -97,7 +97,7 @@ def test_a_mixed_folder_is_named_and_not_read_in_part(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames")
     (folder / "sound.wav").write_bytes(b"x")
     assert not is_frame_folder(folder)
-    with pytest.raises(VideoError, match=r"12 pictures and 1 other files, such as sound\.wav") as caught:
+    with pytest.raises(VideoError, match=r"12 pictures and 1 other file, such as sound\.wav") as caught:
         open_pictures(folder)
     assert caught.value.status == "unreadable"
 
@@ -178,3 +178,33 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     Image.fromarray(FRAMES[5]).save(buffer, "jpeg", exif=exif)
     (folder / "a.jpg").write_bytes(buffer.getvalue())
     assert next(open_pictures(folder).read_pictures([0])).shape == (64, 48, 3)
+
+
+SIGNATURE, HEAD = b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0dIHDR" + bytes(13) + b"crc."
+CONTROL, PIXELS, TEXT = b"\0\0\0\x08acTL" + bytes(8) + b"crc.", b"\0\0\0\2IDATxxcrc.", b"\0\0\0\1tEXtxcrc."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.png", SIGNATURE + HEAD + CONTROL + PIXELS, True),
+        ("a.PNG", SIGNATURE + HEAD + TEXT + CONTROL + PIXELS, True),
+        ("a.png", SIGNATURE + HEAD + PIXELS + CONTROL, False),  # the first chunk of pixels decides
+        ("a.png", SIGNATURE + HEAD + TEXT * 63 + CONTROL, False),  # not looked at any further
+        ("a.png", SIGNATURE + HEAD + TEXT * 62 + CONTROL, True),
+        ("a.png", b"\x88" + SIGNATURE[1:] + HEAD + CONTROL, False),
+        ("a.png", SIGNATURE, False),
+        ("a.png", b"", False),
+        ("a.webp", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02", True),
+        ("a.webp", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x3d", False),  # all flags but that of an animation
+        ("a.webp", b"RIFF\0\0\0\0WEBPVP8L\x0a\0\0\0\x02", False),
+        ("a.webp", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0", False),
+        ("a.jpg", SIGNATURE + HEAD + CONTROL + PIXELS, False),
+    ],
+)
+def test_a_picture_of_several_frames_says_so_in_its_head(
+    tmp_path: Path, name: str, content: bytes, expected: bool
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert is_animation(tmp_path / name) == expected
+    assert not is_animation(tmp_path / "absent.png")

@@ -27,6 +27,7 @@ def test_flow_is_normalised_as_the_authors_did() -> None:
 OTHERS = {
     "mmaction2": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "pytorchvideo": ((114.75,) * 3, (57.375,) * 3),
+    "gdt": ((114.75,) * 3, (57.375,) * 3),
 }
 
 

@@ -158,7 +158,7 @@ def _check_windows(windows: Sequence[Window], classes: Sequence[str]) -> None:
     for window in windows:
         if len(window.probabilities) != len(classes):
             raise ValueError(
-                f"the window at {window.start_seconds} s has {format_count(len(window.probabilities), 'probability value')} "
+                f"the window at {window.start_seconds} s has {len(window.probabilities)} probabilities "
                 f"for {format_count(len(classes), 'class')}"
             )
     for before, after in pairwise(windows):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def execute_runs(
             _set_aside_other_version(link, runner.folder, version)
     queue = _RunQueue(runner, version, on_finish, _add_untrained_starts(missing, runner.folder))
     num_runs = len(queue.waiting)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, closing(queue):
         while queue.waiting or queue.running:
             queue.launch_ready()
             time.sleep(POLL_SECONDS)
@@ -251,6 +252,12 @@ class _RunQueue:
             self.waiting.clear()
             for _, process in self.running.values():
                 process.terminate()
+
+    def close(self) -> None:
+        """Asks the running ones to end, where a failure left them running, and waits for them."""
+        self.stop()
+        for _, process in self.running.values():
+            process.wait()
 
     def collect_finished(self) -> None:
         """Appends the rows of runs that have ended."""

@@ -79,11 +79,13 @@ class AnnotationStore:
                 raise StudioError(409, "the annotations of this video changed meanwhile; load them again")
             current[path] = stamped
 
-        self.change(change)
-        return self.read(path)
+        return _make_annotations(path, self.change(change).get(path, _EMPTY))
 
-    def change(self, change: Callable[[dict[str, VideoMarks]], None]) -> None:
-        """Apply `change` to the marks of all videos, and write the files that differ. It may raise to change nothing."""
+    def change(self, change: Callable[[dict[str, VideoMarks]], None]) -> Mapping[str, VideoMarks]:
+        """Apply `change` to the marks of all videos, and write the files that differ. It may raise to change nothing.
+
+        Returns what is stored then.
+        """
         with wait_for_lock(self.folder / STUDIO_FOLDER, _LOCK_NAME):
             current = dict(self.read_all())
             before = format_annotation_files(current)
@@ -97,6 +99,7 @@ class AnnotationStore:
                 write_text(self.folder / name, after[name])
             with self._mutex:
                 self._key, self._marks = self._read_key(), dict(sorted(current.items()))
+            return current
 
     def _read_key(self) -> _FilesKey:
         return tuple(_read_file_identity(self.folder / name) for name in COLUMNS)

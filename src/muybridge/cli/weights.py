@@ -10,6 +10,7 @@ from annotated_types import Interval
 
 from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_not_input
 from muybridge.records import Checkpoint, Task
 from muybridge.terminal import print_line
 from muybridge.text import format_count
@@ -86,6 +87,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         head=assumptions.head,
         licence=assumptions.licence,
     )
+    check_not_input(Path(output), [file, assumptions.classes])
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
@@ -128,6 +130,7 @@ def export(
     from muybridge.weights.address import select_checkpoint
 
     address = select_checkpoint(run, checkpoint)
+    check_not_input(Path(output), [address])
     exported = export_weights(address, output, export_format=to, two_dimensional=two_dimensional)
     print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "

@@ -57,6 +57,9 @@ Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Fold = Annotated[int, Interval(ge=1, le=1000)]
 NumFolds = Annotated[int, Interval(ge=2, le=1000)]
 
+LARGEST_NUMBER = 1e15
+"""Of weights and clips. Trained networks stay far below; above it a sum overflows within one layer, where none can see it."""
+
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value
 
 

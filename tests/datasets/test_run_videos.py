@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -55,17 +56,22 @@ def test_missing_videos_and_other_classes_are_named() -> None:
 def test_what_is_no_list_of_videos_is_named(tmp_path: Path) -> None:
     assert read_run_videos(tmp_path) is None
     (tmp_path / FILE_NAME).write_bytes(b"not parquet")
-    with pytest.raises(ValueError, match=r"videos.parquet is damaged"):
+    with pytest.raises(ValueError, match=r"videos.parquet: the file is damaged"):
         read_run_videos(tmp_path)
     table = RunVideos.from_manifest(FIRST).table
     for metadata, sentence in (
         ('{"format": 2, "classes": []}', "has format 2, this version reads format 1"),
-        ('{"format": 1}', "lacks videos, splits or classes"),
+        ('{"format": 1}', "classes is missing"),
+        ('{"format": 1, "classes": [1]}', r"classes\.0 is 1, expected a valid string"),
     ):
         pq.write_table(table.replace_schema_metadata({"muybridge": metadata}), tmp_path / FILE_NAME)
         with pytest.raises(ValueError, match=sentence):
             read_run_videos(tmp_path)
     complete = {"muybridge": '{"format": 1, "classes": []}'}
     pq.write_table(table.select(["video"]).replace_schema_metadata(complete), tmp_path / FILE_NAME)
-    with pytest.raises(ValueError, match="lacks videos, splits or classes"):
+    with pytest.raises(ValueError, match="the columns split are missing"):
+        read_run_videos(tmp_path)
+    splits = pa.array(["test"] * len(table))
+    pq.write_table(table.set_column(1, "split", splits).replace_schema_metadata(complete), tmp_path / FILE_NAME)
+    with pytest.raises(ValueError, match="has the split 'test', expected train or validation"):
         read_run_videos(tmp_path)

@@ -42,6 +42,18 @@ def test_columns_of_targets_may_have_gaps(tmp_path: Path) -> None:
     assert math.isnan(data.get_targets(1)[0])
 
 
+def test_columns_of_any_names_are_targets(tmp_path: Path) -> None:
+    address = write_list(tmp_path, "FileName,EF,ESV,Split", "a.mp4,61,,TRAIN", "b.mp4,35,40,TRAIN", "c.mp4,50,44,TEST")
+    data = open_data(address, task="regression", columns="target_ef=EF,target_esv=ESV")
+    assert data.target_names == ("ef", "esv")
+    assert data.get_targets(1) == (35.0, 40.0)
+    assert "path=FileName,split=Split,target_ef=EF,target_esv=ESV." in data.notes[0]
+    saved = "path=FileName,split=Split,target_ef=EF,target_esv=ESV"  # what a run saves and reads again
+    assert open_data(address, task="regression", columns=saved).target_names == ("ef", "esv")
+    with pytest.raises(ValueError, match=r"expected ROLE=COLUMN with a role among path, .*, target_<name>"):
+        open_data(address, task="regression", columns="target_=EF")
+
+
 def test_all_wrong_cells_are_named(tmp_path: Path) -> None:
     address = write_list(tmp_path, "path,target_ef,split", "a.mp4,high,train", "b.mp4,,train", "c.mp4,inf,train")
     with pytest.raises(

@@ -235,7 +235,7 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path, table: pa.Table, 
     write_unchecked(path, table, {**header.to_json(), "split": "val"})
     refused("split is 'val'")
     write_unchecked(path, table.drop_columns(["labels", "reason"]), header.to_json())
-    refused("lacks the columns labels, reason")
+    refused("the columns labels, reason are missing")
     write_unchecked(path, table.set_column(1, "view", table["view"].cast(pa.string())), header.to_json())
     refused("the column view holds string, expected int32")
     pq.write_table(table.replace_schema_metadata({b"muybridge": b"{"}), path)

@@ -156,6 +156,22 @@ def test_contradictions_are_refused(
         read_video_scores(path)
 
 
+def test_a_score_too_many_for_one_video_does_not_make_up_for_one_too_few(
+    batches: list[pa.RecordBatch], header: ScoresHeader, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.parquet"
+    VideoScoresWriter(path, header).write(batches)
+    table = pq.read_table(path)
+    values = table["probabilities"].to_pylist()
+    one, other = [row for row, value in enumerate(values) if value is not None][:2]
+    values[one], values[other] = values[one][:-1], [*values[other], 0.5]
+    number = table.column_names.index("probabilities")
+    column = pa.array(values, table["probabilities"].type)
+    pq.write_table(table.set_column(number, table.schema.field("probabilities"), column), path)
+    with pytest.raises(ValueError, match="without a finite score for each of the 5 classes"):
+        read_video_scores(path)
+
+
 MANY = """
 import resource, sys
 from dataclasses import replace

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.files.atomic import atomic_write, check_output_file, is_partial, remove_partial_files, write_text
+from muybridge.files.atomic import (
+    atomic_write,
+    check_not_input,
+    check_output_file,
+    is_partial,
+    remove_partial_files,
+    write_text,
+)
 
 
 def test_a_pipe_is_written_and_stays(tmp_path: Path) -> None:
@@ -62,6 +69,27 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is a folder"):
         check_output_file(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_output_has_a_name() -> None:
+    with pytest.raises(ValueError, match="- is not the name of a file; write /dev/stdout"):
+        check_output_file(Path("-"))
+
+
+def test_an_output_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"frames")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    for output, name in (
+        ("a.mp4", "./a.mp4"),
+        ("link.mp4", "a.mp4"),
+        ("a.mp4", "a.mp4#10-20"),
+        ("a.mp4", tmp_path / "a.mp4"),
+    ):
+        with pytest.raises(ValueError, match="is also an input, and would replace it; give it another name"):
+            check_not_input(Path(output), ["b.mp4", None, name])
+    check_not_input(Path("new.mp4"), ["a.mp4", "b.mp4"])
+    check_not_input(Path("/dev/null"), ["a.mp4", "/dev/null"])
 
 
 def test_the_umask_is_respected_and_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

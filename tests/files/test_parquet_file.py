@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muybridge.files.parquet_file import read_parquet, refuse_damaged
+from muybridge.files.parquet_file import read_finite_table, read_parquet, refuse_damaged
 from muybridge.files.parquet_pages import agrees_with_footer
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.limits import TABLE_BYTES
@@ -141,6 +141,25 @@ def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:
             read_parquet(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             assert str(error)
+
+
+def test_a_table_is_of_its_schema_and_its_numbers_are_finite(tmp_path: Path) -> None:
+    path, schema = tmp_path / "t.parquet", pa.schema([("name", pa.string()), ("x", pa.float64())])
+    pq.write_table(pa.table({"x": [1.0, 2.0], "more": [1, 2], "name": ["a", "b"]}), path)
+    assert read_finite_table(path, schema).to_pydict() == {"name": ["a", "b"], "x": [1.0, 2.0]}
+    for table, sentence in (
+        (pa.table({"x": ["1"]}), "the columns name are missing; the column x holds string, expected double"),
+        (
+            pa.table({"x": [1.0, np.nan], "name": ["a", None]}),
+            "1 rows have no name; the column x holds numbers that are not finite",
+        ),
+    ):
+        pq.write_table(table, path)
+        with pytest.raises(ValueError, match=rf"t\.parquet cannot be used: {sentence}"):
+            read_finite_table(path, schema)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"t\.parquet: the file is damaged, or not"):
+        read_finite_table(path, schema)
 
 
 def test_columns_are_those_asked_for_however_much_is_read_at_a_time(

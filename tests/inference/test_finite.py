@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from muybridge.inference.explain import compute_grad_cam
 from muybridge.inference.export import export_weights
 from muybridge.inference.finite import check_finite_clips, check_finite_outputs
 from muybridge.inference.folded import InferenceNetwork, optimize
@@ -125,24 +126,42 @@ def test_a_file_with_such_weights_is_not_loaded(tmp_path: Path, change: Any, sen
 def test_finite_weights_that_overflow_when_folded_are_refused() -> None:
     network = small("r2plus1d")
     with torch.no_grad():
-        network.layer2[0].conv1[1].weight.fill_(3e38)
+        network.layer2[0].conv1[1].weight.fill_(1e15)
         network.layer2[0].conv1[1].running_var.fill_(1e-8)
     for convert in (optimize, convert_to_two_dimensional):
-        with pytest.raises(ValueError, match="not finite once its batch norm is folded"):
+        with pytest.raises(
+            ValueError, match=r"numbers as large as .*, expected at most 1e\+15 once its batch norm is folded"
+        ):
             convert(network)
+
+
+@pytest.mark.parametrize("family", ["r2plus1d", "mc3", "r2d"])
+def test_a_weight_that_overflows_in_its_layer_is_refused_by_name(family: str) -> None:
+    for name in tensors_of_each_kind(small(family)):
+        broken = with_value(small(family), name, -3e38 if name.endswith(("bias", "mean")) else 3e38)
+        for prepare in (optimize, lambda network: NetworkScorer(network, CPU)):
+            with pytest.raises(ValueError, match=rf"{name} holds numbers as large as 3e\+38, expected at most 1e\+15"):
+                prepare(broken)
+    with pytest.raises(ValueError, match=r"the clips hold numbers as large as 1e\+30"):
+        NetworkScorer(small(family), CPU)(clips().fill_(1e30))
 
 
 def test_an_overflow_is_not_an_answer() -> None:
     network = small("r2plus1d")
     with torch.no_grad():
-        network.fc.weight.fill_(3e38)
+        network.fc.weight.fill_(1e15)
+        network.layer4[0].conv2[1].weight.fill_(1e15)
+        network.layer4[0].conv2[1].running_var.fill_(1.0)
+        network.layer4[0].conv1[1].weight.fill_(1e10)
     for scorer in (optimize(network), NetworkScorer(network, CPU)):
         with pytest.raises(ValueError, match="the logits are not finite"):
             scorer(clips() * 10)
-    with torch.no_grad():
-        network.layer4[0].conv2[1].bias.fill_(3e38)
+    with pytest.raises(ValueError, match="the logits are not finite"):
+        compute_grad_cam(network, clips() * 10, torch.tensor([0, 1]))
+    fast = optimize(small("r2plus1d"))
+    fast.blocks[-1].register_forward_hook(lambda _module, _inputs, maps: maps.fill_(math.inf))
     with pytest.raises(ValueError, match="the features are not finite"):
-        optimize(network).features(clips())
+        fast.features(clips())
 
 
 @pytest.mark.skipif(not has_fast_int8(), reason="this processor has no 8-bit dot products")
@@ -155,7 +174,7 @@ def test_eight_bits_do_not_hide_it() -> None:
 
 
 def test_large_numbers_are_finite() -> None:
-    check_finite_clips(torch.full((4, 4), 3e38))
+    check_finite_clips(torch.full((4, 4), 1e15))
     check_finite_clips(torch.full((70000,), 2.0, dtype=torch.float16))
     check_finite_outputs(torch.full((4, 4), 3e38), "logits")
 
@@ -246,6 +265,6 @@ def test_a_folded_network_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> No
     fast = optimize(small("mc3"))
     assert isinstance(fast, InferenceNetwork)
     calls = []
-    monkeypatch.setattr("muybridge.inference.folded.is_finite", calls.append)
+    monkeypatch.setattr("muybridge.inference.folded.describe_extremes", calls.append)
     fast(clips())
     assert calls == []

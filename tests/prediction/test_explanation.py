@@ -66,6 +66,20 @@ def test_what_cannot_be_is_refused(
     assert sentence in told.err
 
 
+@pytest.mark.parametrize("given", ["folder/a.mp4", "folder"])
+def test_the_video_itself_is_not_overwritten(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any], given: str
+) -> None:
+    video = tmp_path / "folder" / "a.mp4"
+    video.parent.mkdir()
+    video.write_bytes((motions / "test" / "left" / "00000.mp4").read_bytes())
+    content = video.read_bytes()
+    told = cli("predict", finished_run, tmp_path / given, "--explain", video)
+    assert told.code == 2
+    assert f"the output {video} is also an input, and would replace it" in told.err
+    assert video.read_bytes() == content
+
+
 def test_several_videos_are_refused(finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("predict", finished_run, motions / "test" / "left", "--explain", tmp_path / "why.mp4")
     assert told.code == 2

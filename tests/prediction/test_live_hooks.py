@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -50,7 +51,7 @@ def test_a_webhook_gets_the_event_by_post() -> None:
 def test_a_hook_that_fails_is_reported_and_the_others_run(tmp_path: Path) -> None:
     problems: list[str] = []
     hooks = {
-        "a": Hook(command=(str(tmp_path / "absent"),)),
+        "a": Hook(command=(sys.executable, "-c", "raise SystemExit(1)")),
         "*": Hook(command=(sys.executable, "-c", f"open({str(tmp_path / 'ran')!r}, 'w')")),
     }
     with HookRunner(hooks, problems.append) as runner:
@@ -58,6 +59,24 @@ def test_a_hook_that_fails_is_reported_and_the_others_run(tmp_path: Path) -> Non
     assert runner.num_failed == 1
     assert "the hook of a failed" in problems[0]
     assert (tmp_path / "ran").exists()
+
+
+def test_a_webhook_that_answers_nonsense_is_reported() -> None:
+    server, problems = socket.create_server(("127.0.0.1", 0)), []
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"nonsense\r\n\r\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with HookRunner({"*": Hook(webhook=f"http://127.0.0.1:{server.getsockname()[1]}/")}, problems.append) as runner:
+        runner.run(LiveEvent("start", "fall", 1.0, 0.9))
+    thread.join()
+    server.close()
+    assert problems == ["the hook of fall failed: nonsense\r\n"]
 
 
 def test_hooks_are_read_from_yaml(tmp_path: Path) -> None:
@@ -75,7 +94,21 @@ def test_hooks_are_read_from_yaml(tmp_path: Path) -> None:
         ("jump:\n  command: [a]\n", "classes that the network does not have: jump"),
         ("fall:\n  command: echo a\n", "command is 'echo a'"),
         ("fall: {}\n", "neither a command nor a webhook"),
-        ("fall:\n  webhook: file:///etc/passwd\n", "begins with http:// or https://"),
+        ("fall:\n  command: [/nowhere/absent]\n", "command is '/nowhere/absent', expected a program that exists"),
+        ("fall:\n  command: ['']\n", "command is '', expected a program"),
+        ('fall:\n  command: [/bin/echo, "a\\0"]\n', "command has an argument with a NUL character"),
+        *(
+            (f"fall:\n  webhook: {address!r}\n", "expected an address such as https://example.org/alarm")
+            for address in (
+                "file:///etc/passwd",
+                "http://",
+                "http://a b/",
+                "http://a:70000/",
+                "http://[::1/",
+                "http://é/",
+            )
+        ),
+        ("1:\n  command: [/bin/echo]\n", "has 1 for a class, .* put it in quotation marks"),
         ("- fall\n", "holds no hooks"),
     ],
 )

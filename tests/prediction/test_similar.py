@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from muybridge.prediction.feature_index import FeatureIndex
+from muybridge.prediction.feature_index import FeatureIndex, spread_labels
 from muybridge.prediction.recognizer import Features
-from muybridge.prediction.similar import read_feature_index
-from muybridge.prediction.tables import FeaturesWriter
+from muybridge.prediction.similar import read_feature_index, read_labeled_segments
+from muybridge.prediction.tables import METADATA_KEY, FeaturesWriter
 from muybridge.records import Preprocessing
 from videos import write_video
 
@@ -85,19 +89,107 @@ def test_similarities_are_cosines(index: FeatureIndex) -> None:
 
 def test_nearest_neighbours_vote_and_none_votes_for_itself(index: FeatureIndex) -> None:
     labels = {0: 0, 1: 0, 3: 1, 4: 1, 6: 1}  # row 6 is mislabelled: its neighbours say otherwise
-    windows = index.vote(labels, 2, num_neighbors=1)
+    windows = dict(index.vote(labels, 2, num_neighbors=1))
     tops = [int(np.argmax(window.probabilities)) for window in windows["x.mp4"]]
     assert tops[:6] == [0, 0, 0, 1, 1, 1]
     assert [int(np.argmax(window.probabilities)) for window in windows["y.mp4"]][3:] == [0, 0, 0]
     with pytest.raises(ValueError, match=r"2 windows are labelled, expected more than the 5"):
-        index.vote({0: 0, 1: 1}, 2, num_neighbors=5)
+        dict(index.vote({0: 0, 1: 1}, 2, num_neighbors=5))
+
+
+def change_table(path: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    table = pq.read_table(path)
+    values = pa.array(change(table[column].to_pylist()), table[column].type)
+    pq.write_table(table.set_column(table.column_names.index(column), pa.field(column, values.type), values), path)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "sentence"),
+    [
+        (
+            "features",
+            lambda rows: [[math.nan, 1.0, 0.0], *rows[1:]],
+            "column features holds numbers that are not finite",
+        ),
+        ("features", lambda rows: [[None, 1.0, 0.0], *rows[1:]], "1 rows have no features"),
+        (
+            "features",
+            lambda rows: [rows[0][:2], [*rows[1], 1.0], *rows[2:]],
+            "features of 2, 4, 3 values, expected one",
+        ),
+        ("features", lambda rows: [[] for _ in rows], "features of 0 values"),
+        ("features", lambda rows: [[0.0, 0.0, 0.0], *rows[1:]], "some features are all 0, which are like nothing"),
+        ("start_seconds", lambda rows: [math.inf, *rows[1:]], "start_seconds holds numbers that are not finite"),
+        ("start_seconds", lambda rows: [1e300, *rows[1:]], "windows at 1e.300 s, expected at most"),
+        ("start_seconds", lambda rows: [None, *rows[1:]], "1 rows have no start_seconds"),
+    ],
+)
+def test_features_that_cannot_be_are_refused(column: str, change: Any, sentence: str, tmp_path: Path) -> None:
+    path = write_index(tmp_path / "f.parquet", {"x.mp4": "aab"})
+    change_table(path, column, change)
+    with pytest.raises(ValueError, match=sentence):
+        read_feature_index(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("format", 2, "has format 2, expected 1"),
+        ("step_frames", 0, "step_frames is 0, expected a number greater than or equal to 1"),
+        ("step_frames", True, "step_frames is True, expected a valid integer"),
+        ("preprocessing", None, "preprocessing is None, expected an object"),
+        ("preprocessing", {}, "preprocessing.clip_length is missing"),
+        ("time_origin", "noon", "time_origin is 'noon'"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(key: str, value: Any, sentence: str, tmp_path: Path) -> None:
+    path = write_index(tmp_path / "f.parquet", {"x.mp4": "aab"})
+    table = pq.read_table(path)
+    settings = json.loads(table.schema.metadata[METADATA_KEY]) | {key: value}
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(settings)}), path)
+    with pytest.raises(ValueError, match=sentence):
+        read_feature_index(path)
+
+
+def test_large_features_have_a_direction_too(tmp_path: Path) -> None:
+    path = write_index(tmp_path / "f.parquet", {"x.mp4": "aab"})
+    change_table(path, "features", lambda rows: [[3e38, 3e38, 0.0], *rows[1:]])
+    assert read_feature_index(path).features_nd[0] == pytest.approx([math.sqrt(0.5), math.sqrt(0.5), 0.0])
+
+
+def test_a_part_that_is_not_there_is_no_query(index: FeatureIndex) -> None:
+    for query, sentence in (
+        ("x.mp4#5-2", "ends before it starts"),
+        ("x.mp4#100-200", "after the last window .* 10.00 s"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            index.find_rows(query)
+
+
+def test_seconds_of_another_clock_are_not_mixed(tmp_path: Path) -> None:
+    index = read_feature_index(write_index(tmp_path / "f.parquet", {"x.mp4": "aab"}))
+    with pytest.raises(ValueError, match="extract the features without --time-origin"):
+        read_labeled_segments(tmp_path / "l.csv", replace(index, time_origin="container"))
+
+
+def test_labels_after_the_end_of_a_video_are_left_out(tmp_path: Path) -> None:
+    video = tmp_path / "x.mp4"
+    index = read_feature_index(write_index(tmp_path / "f.parquet", {str(video): "aab"}))
+    (tmp_path / "l.csv").write_text("path,label,start_seconds,end_seconds\nx.mp4,a,0,4\nx.mp4,b,90,91\n")
+    labeled, notes = read_labeled_segments(tmp_path / "l.csv", index)
+    assert [note for note in notes if "1 segment is after the last window" in note]
+    ((segment,),) = spread_labels(index, labeled, num_neighbors=1).values()
+    assert segment.label == "a"
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no windows along its videos; make it with .* --step 8"):
         read_feature_index(write_index(tmp_path / "uniform.parquet", {"x.mp4": "abc"}, step_frames=None))
     (tmp_path / "text.parquet").write_text("no parquet")
-    with pytest.raises(ValueError, match=r"text.parquet is not a features file"):
+    with pytest.raises(
+        ValueError,
+        match=r"text.parquet: the file is damaged, or not .*; name a features file of",
+    ):
         read_feature_index(tmp_path / "text.parquet")
 
 

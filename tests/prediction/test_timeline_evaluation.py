@@ -73,6 +73,20 @@ def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_pa
     ]
 
 
+def test_labelled_time_after_the_end_of_a_file_is_named_and_not_scored(
+    run: Path, segments: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.timeline.parquet"
+    whole = evaluate_timelines(run, EvaluateSettings(data=str(segments)), path, step_frames=2)
+    rows = segments.read_text().splitlines()
+    end = rows[-1].rpartition(",")[2]
+    rows[-1] = f"{rows[-1].removesuffix(end)}1000"
+    segments.write_text("\n".join([*rows, "t.mp4,left,test,2000,2001", ""]))
+    late = evaluate_timelines(run, EvaluateSettings(data=str(segments)), path, step_frames=2)
+    assert late.scores.scored_seconds == pytest.approx(whole.scores.scored_seconds, abs=0.1)
+    assert late.failures == (("t.mp4", "1 labelled segment after the end of the file"),)
+
+
 def test_a_report_has_the_scores_of_timelines(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
     settings = EvaluateSettings(data=str(segments))
     result = evaluate_timelines(run, settings, run / "scores" / "untrimmed.timeline.parquet", step_frames=2)

@@ -71,7 +71,10 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_choice(tmp_path / "elsewhere") is None
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", 2), ("smoothing_seconds", -1.0), ("smoothing_seconds", "long")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("format", 2), ("smoothing_seconds", -1.0), ("smoothing_seconds", "long"), ("num_videos", -1), ("f1", 2.0)],
+)
 def test_a_damaged_choice_is_refused(tmp_path: Path, key: str, value: object) -> None:
     choice = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
     write_json(tmp_path / "timeline.json", {**asdict(choice), key: value})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import muybridge
 from muybridge.records import Preprocessing
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
-from muybridge.studio.feature_store import FeatureStore
+from muybridge.studio.errors import StudioError
+from muybridge.studio.feature_store import FeatureStore, IndexSettings, VideoFeatures
 from muybridge.studio.index_job import run_index_job
 from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE
 from muybridge.studio.neighbor_job import run_neighbor_job
@@ -126,3 +128,26 @@ def test_a_changed_video_or_network_is_extracted_again(client: StudioClient, tmp
     (client.folder / "net.safetensors").touch()
     _index(client, tmp_path / "third", ["b.mp4"])
     assert store.read_index().videos == ("b.mp4",)
+
+
+def test_a_damaged_index_is_named(client: StudioClient, tmp_path: Path) -> None:
+    copy(client.folder / VIDEOS[0], tmp_path / "a.mp4")
+    store = FeatureStore(tmp_path)
+    store.prepare(IndexSettings("net", "net.safetensors", None, 4, "2026-01-01"))
+    rows = np.arange(3.0)
+
+    def expect(sentence: str) -> None:
+        with pytest.raises((StudioError, ValueError), match=sentence):
+            store.read_index()
+
+    store.write(VideoFeatures("a.mp4", rows, rows + 1, np.ones((3, 2), np.float32)))
+    assert len(store.read_index().features_nd) == 3
+    (file,) = store.folder.glob("*.npz")
+    content = file.read_bytes()
+    store.write(VideoFeatures("a.mp4", rows, rows + 1, np.full((3, 2), np.nan, np.float32)))
+    expect("some features are not finite")
+    np.savez(file, path="a.mp4", starts=rows, ends=rows[:2], features=np.ones((3, 2), np.float32))
+    expect(r"is damaged \(starts, ends and features have the shapes \(3,\), \(2,\), \(3, 2\)")
+    for damaged in (content[: len(content) // 2], b"", b"no numbers"):
+        file.write_bytes(damaged)
+        expect(r"is damaged .*make the index again")

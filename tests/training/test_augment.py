@@ -15,7 +15,7 @@ from torch import nn
 from muybridge.augmentation_settings import AugmentationSettings
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.datasets import TrainingBatch
-from muybridge.training.augment import Pass, WeightAverage, mix_clips, reverse_batch, shrink_clips
+from muybridge.training.augment import Pass, WeightAverage, mix_clips, reverse_batch, seed_dropout, shrink_clips
 from muybridge.training.checkpoint import list_checkpoints, read_checkpoint
 from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.optimizer import build_optimizer
@@ -196,3 +196,13 @@ def test_an_old_run_resumes_without_any_of_it() -> None:
     assert all(
         not getattr(TrainingSettings(), name) for name in vars(AugmentationSettings()) if name != "draws_per_video"
     )
+
+
+def test_dropout_is_drawn_anew_in_every_pass_and_on_every_rank() -> None:
+    seeds = []
+    for step, index, rank in [(step, index, rank) for step in range(60) for index in range(3) for rank in range(2)]:
+        seed_dropout(Pass(7, step, index, 0.0), rank)
+        seeds.append(torch.initial_seed())
+    assert len(set(seeds)) == len(seeds)
+    seed_dropout(Pass(7, 0, 0, 0.5), 0)  # a resumed run draws the same
+    assert torch.initial_seed() == seeds[0]

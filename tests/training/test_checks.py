@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
+from muybridge.settings import ClipSettings, EvaluationSettings, TrainSettings
 from muybridge.training import checks as checks_module
-from muybridge.training.checks import check_clips_fit
+from muybridge.training.checks import check_clips_fit, check_supported
 from videos import write_video
 
 TINY_CLIPS = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
@@ -41,3 +43,25 @@ def test_a_long_list_is_looked_at_here_and_there(motions: Path, monkeypatch: pyt
     monkeypatch.setattr(checks_module, "read_segment_times", noting)
     check_clips_fit(train, TINY_CLIPS)
     assert looked_at == [0, 4, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("model", "scored_length", "is_refused"),
+    [
+        ("r2d_18", None, False),
+        ("r2d_18", 8, False),
+        ("r2d_18", 16, True),
+        ("f_r2d_18", 16, False),
+        ("r3d_18", 16, False),
+    ],
+)
+def test_networks_that_take_frames_as_channels_score_clips_of_their_length_alone(
+    model: str, scored_length: int | None, is_refused: bool
+) -> None:
+    evaluation = EvaluationSettings(clip_length=scored_length)
+    settings = TrainSettings(data="x", model=model, clips=ClipSettings(length=8), evaluation=evaluation)
+    if not is_refused:
+        check_supported(settings, torch.device("cpu"))
+        return
+    with pytest.raises(ValueError, match="has clips of 16 frames, but r2d_18 takes the 8 frames of a clip as channels"):
+        check_supported(settings, torch.device("cpu"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.weights.tensor_checks import check_network, check_usable, format_problems, is_finite
+from muybridge.weights.tensor_checks import check_network, check_usable, describe_extremes, format_problems
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -12,18 +12,20 @@ from muybridge.weights.tensor_checks import check_network, check_usable, format_
 def test_one_number_in_any_place_is_noticed(dtype: torch.dtype, value: float) -> None:
     for place in (0, 500, 999):
         tensor = torch.ones(1000, dtype=dtype)
-        assert is_finite(tensor)
+        assert describe_extremes(tensor) is None
         tensor[place] = value
-        assert not is_finite(tensor)
+        assert describe_extremes(tensor) == "holds numbers that are not finite"
     tensor[:2] = torch.tensor([math.inf, -math.inf])
-    assert not is_finite(tensor)
+    assert describe_extremes(tensor) == "holds numbers that are not finite"
 
 
-def test_a_sum_that_overflows_is_of_finite_numbers() -> None:
-    assert is_finite(torch.full((1000,), torch.finfo(torch.float32).max))
-    assert is_finite(torch.full((1000,), torch.finfo(torch.float16).max, dtype=torch.float16))
-    assert is_finite(torch.empty(0))
-    assert is_finite(torch.arange(3))
+def test_numbers_that_overflow_within_a_layer_are_noticed() -> None:
+    for tensor in (torch.tensor([1.0, -2e15]), torch.full((9,), 3e38), torch.tensor([2e15, 0], dtype=torch.bfloat16)):
+        assert "expected at most 1e+15" in (describe_extremes(tensor) or "")
+    assert describe_extremes(torch.full((1000,), 1e15)) is None
+    assert describe_extremes(torch.full((1000,), torch.finfo(torch.float16).max, dtype=torch.float16)) is None
+    assert describe_extremes(torch.empty(0)) is None
+    assert describe_extremes(torch.arange(3)) is None
 
 
 def test_each_problem_is_said_with_its_name() -> None:

@@ -10,7 +10,7 @@ from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
 from muybridge.cli.output import compute_exit_code, print_json
 from muybridge.distributed.rank import current_rank
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.settings import EvaluateSettings
 from muybridge.terminal import print_line
 from muybridge.text import format_count, format_percent
@@ -75,6 +75,7 @@ def evaluate(
     target = Path(settings.output) if settings.output else None
     if target:
         check_output_file(target, (".parquet", *TEXT_EXTENSIONS))
+        check_not_input(target, [run, settings.data])
     is_text = target is not None and target.suffix.lower() in TEXT_EXTENSIONS
     path = None if is_text else target  # text is written beside a score file of the default name
     device = local_device(resolve_device(settings.device))

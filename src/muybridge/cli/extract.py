@@ -10,7 +10,7 @@ from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
 from muybridge.cli.output import print_notes
 from muybridge.cli.prediction_output import follow_videos
 from muybridge.distributed.stop import stop_on_signals
-from muybridge.files.atomic import check_output_file, is_stream
+from muybridge.files.atomic import check_not_input, check_output_file, is_stream
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_line
 from muybridge.text import format_count
@@ -77,6 +77,7 @@ def extract(
     if step is not None and clips is not None:
         raise ValueError(f"--step {step} and --clips {clips} exclude each other; leave one of them out")
     check_output_file(Path(output), (".parquet", ".csv", ".npz"))
+    check_not_input(Path(output), [run, *videos])
 
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos

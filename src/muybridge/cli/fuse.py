@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from muybridge.bounds import Weight
 from muybridge.cli.output import print_json
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.terminal import print_line
 from muybridge.text import format_percent, sanitize_text
 
@@ -39,6 +39,7 @@ def fuse(
 
     if output:
         check_output_file(Path(output), TEXT_EXTENSIONS)
+        check_not_input(Path(output), scores)
 
     members = [read_any_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)

@@ -17,7 +17,7 @@ from muybridge.cli.output import (
 )
 from muybridge.cli.prediction_output import OutputOptions, PredictionOutput, follow_videos
 from muybridge.cli.prediction_table import TableOptions, write_table
-from muybridge.files.atomic import check_output_file
+from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.records import Checkpoint
 from muybridge.terminal import print_lines
 from muybridge.text import join_names
@@ -146,6 +146,8 @@ def predict(
         muybridge predict runs/first millions.csv --ray auto -o predictions.parquet
     """
     _check_arguments(run, classification, ensemble, timeline, output)
+    for file in filter(None, (output.output, output.explain)):
+        check_not_input(Path(file), [run, ensemble.with_, *videos])
 
     from muybridge.prediction.inputs import list_videos
 
@@ -167,6 +169,8 @@ def predict(
     files = inputs.videos
     if output.explain and len(files) > 1:
         raise ValueError(f"--explain writes a video of one video, not of {len(files)}; name one")
+    if output.explain:
+        check_not_input(Path(output.explain), files)
     where.check_videos(len(files))
     recognizer, *others = (
         load(address, classification.device, classification.precision, time_origin=time_origin)
@@ -293,7 +297,7 @@ def _predict_each(
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
-    from muybridge.prediction.timeline_tuning import read_choice
+    from muybridge.prediction.timeline_tuning import FILE_NAME, read_choice
 
     videos, clips, top = inputs.readable_videos, classification.clips, classification.top
     rates, workers = inputs.get_rates(videos), classification.workers
@@ -304,8 +308,13 @@ def _predict_each(
     options = None
     if timeline.timeline:
         options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
-        if choice := read_choice(run):
+        choice = read_choice(run)
+        if choice and choice.model_sha256 == members[0].card.tensors_sha256:
             options = choice.apply(options)
+        elif choice:
+            print_notes(
+                [f"{Path(run, FILE_NAME)} is not used: it was chosen for other weights; evaluate --timeline anew"]
+            )
         given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
         options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Interval
 
 from muybridge.cli.output import print_json
-from muybridge.files.atomic import check_output_file, write_text
+from muybridge.files.atomic import check_not_input, check_output_file, is_stream, write_text
 from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_count
 
@@ -54,7 +54,8 @@ def similar(
     if neighbors is not None and not labels:
         raise ValueError("--neighbors is for --labels; add it, or leave --neighbors out")
     if output:
-        check_output_file(Path(output))
+        check_output_file(Path(output), (".csv",))
+        check_not_input(Path(output), [features, labels])
 
     from muybridge.evaluation.scores import read_remarks
     from muybridge.prediction.similar import read_feature_index
@@ -82,10 +83,11 @@ def _spread_labels(index: FeatureIndex, labels: str, output: str, neighbors: int
     segments, notes = read_labeled_segments(Path(labels), index)
     print_lines(notes, error=True)
     drafts = spread_labels(index, segments, num_neighbors=neighbors)
-    write_text(Path(output), segments_to_list(drafts, Path(output).parent))
+    write_text(Path(output), segments_to_list(drafts, Path() if is_stream(Path(output)) else Path(output).parent))
     num_segments = sum(map(len, drafts.values()))
     if json:
         print_json({"output": output, "num_segments": num_segments, "num_videos": len(drafts)})
     else:
-        print_line(f"{format_count(num_segments, 'segment')} of {format_count(len(drafts), 'video')}: {output}")
+        summary = f"{format_count(num_segments, 'segment')} of {format_count(len(drafts), 'video')}: {output}"
+        print_line(summary, error=is_stream(Path(output)))
     return 0

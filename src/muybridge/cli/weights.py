@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from muybridge.bounds import ClipLength, Deviation, FrameStep, NormEpsilon, Statistic
+from annotated_types import Interval
+
+from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
+from muybridge.files.atomic import check_not_input
 from muybridge.records import Checkpoint, Task
 from muybridge.terminal import print_line
 from muybridge.text import format_count
@@ -28,9 +31,9 @@ class ImportArguments:
     """With --task regression: the names of the numbers, such as EF."""
     units: list[str] | None = None
     """With --task regression: their units, such as ml."""
-    target_mean: list[Statistic] | None = None
+    target_mean: list[Annotated[float, Interval(ge=-1e8, le=1e8)]] | None = None
     """With --task regression: the means that the outputs are relative to (default: the outputs are the numbers)."""
-    target_std: list[Deviation] | None = None
+    target_std: list[Annotated[float, Interval(gt=0, le=1e8)]] | None = None
     """With --task regression: the deviations that the outputs are relative to."""
     clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""
@@ -84,6 +87,7 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         head=assumptions.head,
         licence=assumptions.licence,
     )
+    check_not_input(Path(output), [file, assumptions.classes])
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
@@ -126,6 +130,7 @@ def export(
     from muybridge.weights.address import select_checkpoint
 
     address = select_checkpoint(run, checkpoint)
+    check_not_input(Path(output), [address])
     exported = export_weights(address, output, export_format=to, two_dimensional=two_dimensional)
     print_line(
         f"{exported.file}: outputs differ from ours by at most {exported.largest_difference:.1e} where the largest is "

@@ -16,6 +16,7 @@ AS_VERSION_0_1 = "as-version-0.1"
 
 # Names are compared in lower case, with `_` for white space and `-`. The key itself takes precedence over its synonyms.
 # fmt: off
+TARGET_PREFIX = "target_"  # of the columns with the targets of a regression, float64 in a manifest; NaN: not measured
 SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "path": (
         "filename", "file", "file_name", "filepath", "file_path", "video", "video_path", "video_name", "video_file",
@@ -48,12 +49,17 @@ class ColumnMapping:
     indices: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        assert set(self.indices) <= set(SYNONYMS), "roles are those of SYNONYMS"
+        roles = {role for role in self.indices if not role.startswith(TARGET_PREFIX)}
+        assert roles <= set(SYNONYMS), "roles are those of SYNONYMS, or targets"
         object.__setattr__(self, "indices", MappingProxyType(dict(self.indices)))
 
     def __str__(self) -> str:
         """`path=filename,label=class`, the argument of `--columns` that gives this mapping."""
-        return ",".join(f"{role}={self.names[self.indices[role]]}" for role in SYNONYMS if role in self.indices)
+        roles = [
+            *(role for role in SYNONYMS if role in self.indices),
+            *(role for role in self.indices if role not in SYNONYMS),
+        ]
+        return ",".join(f"{role}={self.names[self.indices[role]]}" for role in roles)
 
     @property
     def has_synonyms(self) -> bool:
@@ -82,9 +88,10 @@ def _parse_columns(text: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for part in text.split(","):
         role, equals, name = (piece.strip() for piece in part.partition("="))
-        if not equals or not name or role not in SYNONYMS:
+        is_target = role.startswith(TARGET_PREFIX) and role != TARGET_PREFIX
+        if not equals or not name or not (role in SYNONYMS or is_target):
             raise ValueError(
-                f"--columns has {part.strip()!r}, expected ROLE=COLUMN with a role among {', '.join(SYNONYMS)}"
+                f"--columns has {part.strip()!r}, expected ROLE=COLUMN with a role among {', '.join(SYNONYMS)}, target_<name>"
             )
         if role in given:
             raise ValueError(f"--columns gives the column of {role} twice; give it once")

@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from muybridge.datasets.classes import match_classes
+from muybridge.datasets.columns import TARGET_PREFIX
 from muybridge.datasets.rows import VideoRow
 from muybridge.records import SPLITS, STATUSES, TimeOrigin, VideoError
 from muybridge.text import format_count, join_names
 
 FORMAT_VERSION = 1
-TARGET_PREFIX = "target_"  # of the float64 columns with the targets of a regression; NaN: not measured
 SOURCE_RATE_COLUMN = "source_fps"  # float64, only in manifests of frames that are stored without a rate
 
 SCHEMA = pa.schema(

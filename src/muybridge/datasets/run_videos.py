@@ -16,14 +16,23 @@ import pyarrow.parquet as pq
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_parquet, refuse_damaged
-from muybridge.parsing import parse_json_object
+from muybridge.files.parquet_file import read_finite_table
+from muybridge.parsing import parse_json_object, parse_record
 from muybridge.text import format_count, join_names
 
 FILE_NAME = "videos.parquet"
 FORMAT = 1
 METADATA_KEY = b"muybridge"
 SPLITS = ("train", "validation")
+SCHEMA = pa.schema([pa.field("video", pa.string()), pa.field("split", pa.string())])
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Metadata of videos.parquet."""
+
+    format: int
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +78,14 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    with refuse_damaged(f"{path} is damaged; restore it, or start a new run with another -o"):
-        table = read_parquet(path)
-    header = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {header.get('format')}, this version reads format {FORMAT}")
-    classes = header.get("classes")
-    if not isinstance(classes, list) or {"video", "split"} - set(table.column_names):
-        raise ValueError(f"{path} lacks videos, splits or classes; restore it, or start a new run with another -o")
-    return RunVideos(table.replace_schema_metadata(None), tuple(map(str, classes)))
+    try:
+        table = read_finite_table(path, SCHEMA)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore it, or start a new run with another -o") from error
+    values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {values.get('format')}, this version reads format {FORMAT}")
+    header = parse_record(_Header, values, f"the metadata of {path}")
+    if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
+        raise ValueError(f"{path} has the split {min(unknown)!r}, expected {' or '.join(SPLITS)}; restore it")
+    return RunVideos(table.replace_schema_metadata(None), header.classes)

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from muybridge.datasets.classes import match_classes
-from muybridge.datasets.columns import ColumnMapping
-from muybridge.datasets.manifest import TARGET_PREFIX, Manifest
+from muybridge.datasets.columns import TARGET_PREFIX, ColumnMapping
+from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.text_table import TextRow
 from muybridge.records import Task
 from muybridge.text import format_count, join_names
@@ -42,8 +42,9 @@ def parse_target(text: str) -> float | None:
 def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: Task | None) -> dict[str, int]:
     """The indices of the columns of targets, by the name of each target.
 
-    For a regression without columns `target_<name>` it is the column of the label. For task None they are those columns
-    `target_<name>` that hold nothing but numbers. Raises ValueError for a regression without either.
+    Columns that `--columns` names as `target_<name>` come first. For a regression without any it is the column of the label.
+    For task None they are those columns `target_<name>` that hold nothing but numbers. Raises ValueError for a regression
+    without either.
     """
     if task not in (None, "regression"):
         return {}
@@ -52,6 +53,8 @@ def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: T
         for index, name in enumerate(mapping.names)
         if name.strip().lower().startswith(TARGET_PREFIX) and len(name.strip()) > len(TARGET_PREFIX)
     }
+    given = {role[len(TARGET_PREFIX) :]: i for role, i in mapping.indices.items() if role.startswith(TARGET_PREFIX)}
+    columns = {**given, **{name: index for name, index in columns.items() if index not in given.values()}}
     if task is None:
         return {
             name: index

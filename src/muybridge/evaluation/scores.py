@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
-from muybridge.files.parquet_file import read_parquet, refuse_damaged
+from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
 from muybridge.parsing import parse_json_object
 from muybridge.records import STATUSES, PlannedView, Preprocessing, Scorer
 from muybridge.text import format_count
@@ -216,7 +216,8 @@ def read_any_scores(path: Path) -> Scores:
         with refuse_damaged("not a Parquet file, or a damaged one; evaluate again"):
             schema = pq.read_schema(path)
             header = _parse_header(schema)
-            _check_columns(schema, header.schema)
+            if problems := find_column_problems(schema, header.schema):
+                raise ValueError(f"{'; '.join(problems)}; evaluate again")
             names = header.schema.names
             table = read_parquet(path, names).select(names).replace_schema_metadata(None)
             return Scores(table, header)
@@ -236,16 +237,6 @@ def _parse_header(schema: pa.Schema) -> ScoresHeader:
             "the Parquet file holds no scores: it has no muybridge metadata; use a file written by `muybridge evaluate`"
         )
     return ScoresHeader.from_json(parse_json_object(text, "the muybridge metadata"))
-
-
-def _check_columns(schema: pa.Schema, expected: pa.Schema) -> None:
-    missing = [name for name in expected.names if name not in schema.names]
-    if missing:
-        raise ValueError(f"the score file lacks the columns {', '.join(missing)}; evaluate again")
-    for field in expected:
-        stored_type = schema.field(field.name).type
-        if stored_type != field.type:
-            raise ValueError(f"the column {field.name} holds {stored_type}, expected {field.type}; evaluate again")
 
 
 def _check_rows(table: pa.Table, header: ScoresHeader) -> None:

@@ -148,7 +148,8 @@ def _read_video_rows(path: Path) -> VideoScores:
             table = pa.Table.from_batches([batch])
             readable = np.flatnonzero(table["probabilities"].is_valid().to_numpy())
             values = pc.list_flatten(table["probabilities"]).to_numpy()
-            if values.size != len(readable) * len(header.classes) or not np.isfinite(values).all():
+            lengths = pc.unique(pc.list_value_length(table["probabilities"]).drop_null()).to_pylist()
+            if lengths not in ([], [len(header.classes)]) or not np.isfinite(values).all():
                 raise ValueError(
                     f"{path} has videos without a finite score for each of the {len(header.classes)} classes; evaluate again"
                 )

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
     """Raises ValueError where a folder has this name, or where a file would not have one of the extensions (`.parquet`).
 
-    A device or a pipe may have any name.
+    A device or a pipe may have any name; `-`, which is standard output to some commands, is none.
     """
+    if str(path) == "-":
+        raise ValueError("- is not the name of a file; write /dev/stdout for standard output")
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder; name a file to write in it, such as {path / 'output'}{next(iter(extensions), '')}"
@@ -70,6 +72,18 @@ def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
             f"{path} would be called like a file of another kind; give it a name that ends in {expected}, such as "
             f"{path.with_suffix(extensions[0])}"
         )
+
+
+def check_not_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raises ValueError where an output is one of the files that are read, which writing it would destroy.
+
+    A part of a video, `match.mp4#10-20`, is its file.
+    """
+    for name in [str(name) for name in inputs if name is not None]:
+        for file in (Path(name), Path(name.rpartition("#")[0] or name)):
+            with suppress(OSError):  # an input or output that does not exist
+                if path.samefile(file) and not is_stream(path):
+                    raise ValueError(f"the output {path} is also an input, and would replace it; give it another name")
 
 
 def is_stream(path: Path) -> bool:

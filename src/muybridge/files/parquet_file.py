@@ -16,11 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from muybridge.files.limited_child import check_in_child
 from muybridge.files.parquet_pages import agrees_with_footer
 from muybridge.limits import TABLE_BYTES, raise_if_system_is_short
+from muybridge.text import join_names
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
 _MAX_BATCH_ROWS = 65_536
@@ -62,6 +64,44 @@ def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> 
             check_table_size(num_bytes)
             batches.append(batch)
         return pa.Table.from_batches(batches)
+
+
+def read_finite_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` in a file, which may have others too; with the file's own metadata.
+
+    Raises ValueError with all problems: a file that cannot be read, columns that are missing or of another type, rows without
+    a value, also within lists, and numbers that are not finite.
+    """
+    try:
+        with refuse_damaged("the file is damaged, or not a Parquet file"):
+            problems = find_column_problems(pq.read_schema(path), schema)
+            table = None if problems else read_parquet(path, schema.names).select(schema.names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    problems += [] if table is None else filter(None, map(_find_value_problem, schema.names, table.columns))
+    if problems:
+        raise ValueError(f"{path} cannot be used: {join_names(problems, '; ')}")
+    return table
+
+
+def find_column_problems(schema: pa.Schema, expected: pa.Schema) -> list[str]:
+    """Which columns of `expected` a file's schema lacks, or has with another type, a clause each."""
+    missing = [name for name in expected.names if name not in schema.names]
+    wrong = [field for field in expected if field.name not in missing and schema.field(field.name).type != field.type]
+    return [f"the columns {join_names(missing)} are missing"] * bool(missing) + [
+        f"the column {field.name} holds {schema.field(field.name).type}, expected {field.type}" for field in wrong
+    ]
+
+
+def _find_value_problem(name: str, column: pa.ChunkedArray) -> str | None:
+    """Why the values of a column cannot be used, None if they can; those within lists are as those of rows."""
+    if column.null_count:
+        return f"{column.null_count} rows have no {name}"
+    if pa.types.is_list(column.type):
+        return _find_value_problem(name, pc.list_flatten(column))
+    if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+        return f"the column {name} holds numbers that are not finite"
+    return None
 
 
 def check_parquet(source: Path | bytes) -> int:

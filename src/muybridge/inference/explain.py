@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from muybridge.inference.finite import check_finite_outputs
 from muybridge.models.network import VideoResNet
 
 _OPACITY = 0.5  # of the strongest evidence
@@ -24,7 +25,8 @@ def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor
     """Maps float32 (N, T, H, W) of clips (N, C, T, H, W) for the classes `labels_n`, int64 (N,).
 
     Each clip's largest value is 1; a clip in which nothing speaks for its class is 0 everywhere. The network is left as it was.
-    Raises ValueError for a label that is no class, and as the network does for clips of another shape.
+    Raises ValueError for a label that is no class, for logits and maps that are not finite, and as the network does for clips
+    of another shape.
     """
     num_classes = network.specification.num_classes
     if labels_n.shape != clips_ncthw.shape[:1] or bool(((labels_n < 0) | (labels_n >= num_classes)).any()):
@@ -38,6 +40,7 @@ def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor
             # A network whose weights are frozen still has gradients with respect to its input.
             logits = network(clips_ncthw.detach().requires_grad_())
             chosen = logits.gather(1, labels_n[:, None].to(logits.device)).sum()
+            check_finite_outputs(logits, "logits")
             (gradients,) = torch.autograd.grad(chosen, maps[0])
     finally:
         hook.remove()
@@ -45,6 +48,7 @@ def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor
     weights = gradients.mean(dim=(2, 3, 4), keepdim=True)
     evidence = (weights * maps[0].detach()).sum(dim=1, keepdim=True).clamp(min=0).float()
     evidence = functional.interpolate(evidence, size=clips_ncthw.shape[2:], mode="trilinear", align_corners=False)
+    check_finite_outputs(evidence, "maps of evidence")
     largest = evidence.amax(dim=(1, 2, 3, 4), keepdim=True)
     return (evidence / torch.where(largest > 0, largest, 1.0)).squeeze(1)
 

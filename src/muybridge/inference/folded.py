@@ -30,7 +30,7 @@ from muybridge.models.network import (
     check_clips,
     list_convolution_steps,
 )
-from muybridge.weights.tensor_checks import check_network, is_finite
+from muybridge.weights.tensor_checks import check_network, describe_extremes
 
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorizedConvolution
 
@@ -154,7 +154,7 @@ class FoldedConvolution(nn.Module):
 def fold_batch_norm(step: ConvolutionStep) -> tuple[Tensor, Tensor]:
     """Weight (out, in, t, k, k) and bias (out,) of one convolution equal to convolution and batch norm in evaluation mode.
 
-    Computed in float64 and rounded once. ValueError if the results are not finite.
+    Computed in float64 and rounded once. ValueError if the results are not finite, or too large.
     """
     convolution, norm, _ = step
     assert norm.running_var is not None and norm.running_mean is not None, "the norm keeps statistics"
@@ -162,10 +162,10 @@ def fold_batch_norm(step: ConvolutionStep) -> tuple[Tensor, Tensor]:
     weight = convolution.weight.double() * scale[:, None, None, None, None]
     bias = norm.bias.double() - norm.running_mean.double() * scale
     weight, bias = weight.detach().to(convolution.weight.dtype), bias.detach().to(convolution.weight.dtype)
-    if not (is_finite(weight) and is_finite(bias)):
+    if problem := describe_extremes(weight) or describe_extremes(bias):
         raise ValueError(
-            f"a convolution of {tuple(weight.shape)} has weights that are not finite once its batch norm is folded into it; "
-            "the weights are too large, or damaged"
+            f"a convolution of {tuple(weight.shape)} {problem} once its batch norm is folded into it; the weights are too "
+            "large, or damaged"
         )
     return weight, bias
 

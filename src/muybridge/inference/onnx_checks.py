@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.bounds import LARGEST_NUMBER
 from muybridge.files.limited_child import check_in_child
 from muybridge.limits import ONNX_BYTES
 from muybridge.text import join_names
@@ -102,8 +103,12 @@ def _list_weight_problems(onnx: Any, model: Any) -> Iterator[str]:
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             yield f"{name} is damaged ({type(error).__name__}: {error})"
             continue
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        extremes = (values.min(), values.max()) if values.dtype.kind == "f" and values.size else (0.0, 0.0)
+        largest = float(np.abs(extremes).max())
+        if not np.isfinite(largest):
             yield f"{name} holds numbers that are not finite"
+        elif largest > LARGEST_NUMBER:
+            yield f"{name} holds numbers as large as {largest:.0e}, expected at most {LARGEST_NUMBER:.0e}"
         if name in paddings and (np.abs(values) > _MAX_PADDING).any():
             yield f"{name} pads by {values.max()}, expected at most {_MAX_PADDING}"
 

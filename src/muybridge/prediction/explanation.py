@@ -94,9 +94,9 @@ def _iterate_frames(
             failures.append(view)
         else:
             inputs = prepare_network_input(collate_views([view]), preprocessing, recognizer.device)
+            (evidence_thw,) = compute_grad_cam(recognizer.model, inputs, torch.tensor([label])).cpu().numpy()
             with torch.no_grad():
                 probability = float(recognizer.model(inputs).softmax(1)[0, label])
-            (evidence_thw,) = compute_grad_cam(recognizer.model, inputs, torch.tensor([label])).cpu().numpy()
             frames_thwc = read_display_frames(video.source, video.name, clip.ticks, preprocessing)
             ticks = clip.ticks.reshape(preprocessing.clip_length, -1)[:, 0]
             caption = f"{recognizer.classes[label]}  {100 * probability:.0f} %"

@@ -6,7 +6,7 @@ nearest labelled windows. The search is exact: one product of a matrix and a vec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from muybridge.prediction.segments import parse_segment_name
 from muybridge.prediction.timeline import Segment, Window, merge_windows
+from muybridge.records import TimeOrigin
 from muybridge.text import format_count
 
-_BLOCK_ROWS = 4096  # rows compared with all labelled ones at once
+_BLOCK_ROWS = 1024  # rows compared with all labelled ones at once
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,17 @@ class SimilarWindow:
     start_seconds: float
     end_seconds: float
     similarity: float
+
+
+def normalize_features(features_nd: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features (N, D) of length 1. Raises ValueError for numbers that are not finite, and for rows without a direction."""
+    norms = np.linalg.norm(features_nd.astype(np.float64), axis=1, keepdims=True)  # squares of large floats overflow
+    if not np.isfinite(norms).all():
+        raise ValueError("some features are not finite; extract them again")
+    if not norms.all():
+        raise ValueError("some features are all 0, which are like nothing; check the weights")
+    directions: NDArray[np.float32] = (features_nd / norms).astype(np.float32)
+    return directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +53,12 @@ class FeatureIndex:
     start_seconds: NDArray[np.float64]
     end_seconds: NDArray[np.float64]
     features_nd: NDArray[np.float32]
+    time_origin: TimeOrigin = "picture"
 
     def find_rows(self, query: str) -> NDArray[np.int64]:
         """The windows centred in a query, such as `match.mp4#10-12`, or of a whole video; the nearest one if there is none.
 
-        Raises ValueError for a video that is not in the index.
+        Raises ValueError for a video that is not in the index, and a part that ends before it starts.
         """
         if query in self.videos:
             return self._get_rows(query)
@@ -55,12 +68,19 @@ class FeatureIndex:
                 f"{query} is no video of the index, nor a part of one such as {self.videos[0]}#0-2; it was made from "
                 f"{format_count(len(self.videos), 'video')}, whose names are as they were given to `muybridge extract`"
             )
-        video, start, end = name
-        return self.find_rows_between(video, start or 0.0, np.inf if end is None else end)
+        start, end = name[1] or 0.0, np.inf if name[2] is None else name[2]
+        if not start < end:
+            raise ValueError(f"{query} is no part of a video: it ends before it starts")
+        if len(rows := self.find_rows_between(name[0], start, end)) == 0:
+            last = self.end_seconds[self._get_rows(name[0])].max()
+            raise ValueError(f"{query} is after the last window of the index, which ends at {last:.2f} s")
+        return rows
 
     def find_rows_between(self, video: str, start_seconds: float, end_seconds: float) -> NDArray[np.int64]:
-        """The windows of a video centred between two times, or the one nearest to their middle."""
+        """The windows of a video centred between two times, or the one nearest to their middle; none after the last one."""
         rows = self._get_rows(video)
+        if start_seconds >= self.end_seconds[rows].max():
+            return rows[:0]
         centers = (self.start_seconds[rows] + self.end_seconds[rows]) / 2
         inside = rows[(centers >= start_seconds) & (centers <= end_seconds)]
         if len(inside):
@@ -91,8 +111,10 @@ class FeatureIndex:
                 )
         return matches
 
-    def vote(self, label_by_row: Mapping[int, int], num_classes: int, *, num_neighbors: int) -> dict[str, list[Window]]:
-        """For each video its windows with the share of each class among the `num_neighbors` nearest labelled windows.
+    def vote(
+        self, label_by_row: Mapping[int, int], num_classes: int, *, num_neighbors: int
+    ) -> Iterator[tuple[str, list[Window]]]:
+        """Each video with its windows and the share of each class among their `num_neighbors` nearest labelled windows.
 
         A labelled window is not its own neighbour. Raises ValueError where fewer windows are labelled than neighbours wanted.
         """
@@ -104,24 +126,30 @@ class FeatureIndex:
             )
         labeled = np.array(sorted(label_by_row), np.int64)
         labels = np.array([label_by_row[row] for row in labeled.tolist()])
-        shares = np.empty((len(self.features_nd), num_classes))
-        for first in range(0, len(self.features_nd), _BLOCK_ROWS):
-            block = slice(first, first + _BLOCK_ROWS)
-            similarities = self.features_nd[block] @ self.features_nd[labeled].T
-            own = (labeled >= first) & (labeled < first + _BLOCK_ROWS)
-            similarities[labeled[own] - first, np.flatnonzero(own)] = -np.inf
-            nearest = np.argpartition(-similarities, num_neighbors - 1, axis=1)[:, :num_neighbors]
-            shares[block] = (labels[nearest][..., None] == np.arange(num_classes)).mean(axis=1)
-        return {
-            video: [
-                Window(float(self.start_seconds[row]), float(self.end_seconds[row]), tuple(shares[row].tolist()))
-                for row in self._get_rows(video).tolist()
-            ]
-            for video in self.videos
-        }
+        for video in self.videos:
+            rows = self._get_rows(video)
+            windows = []
+            for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
+                shares = np.zeros((len(block), num_classes))
+                nearest = labels[self._find_neighbors(block, labeled, num_neighbors)]
+                np.add.at(shares, (np.arange(len(block))[:, None], nearest), 1)
+                windows += [
+                    Window(float(self.start_seconds[row]), float(self.end_seconds[row]), tuple(share))
+                    for row, share in zip(block.tolist(), (shares / num_neighbors).tolist(), strict=True)
+                ]
+            yield video, windows
+
+    def _find_neighbors(
+        self, rows: NDArray[np.int64], labeled: NDArray[np.int64], num_neighbors: int
+    ) -> NDArray[np.int64]:
+        """For each row the positions in `labeled` of its nearest ones, itself left out: (rows, num_neighbors)."""
+        similarities = self.features_nd[rows] @ self.features_nd[labeled].T
+        similarities[rows[:, None] == labeled] = -np.inf
+        return np.argpartition(-similarities, num_neighbors - 1, axis=1)[:, :num_neighbors]
 
     def _get_rows(self, video: str) -> NDArray[np.int64]:
-        return np.flatnonzero(self.video_indices == self.videos.index(video))
+        index = self.videos.index(video)
+        return np.arange(*np.searchsorted(self.video_indices, [index, index + 1]))
 
     def _overlaps(self, row: int) -> NDArray[np.bool_]:
         overlaps: NDArray[np.bool_] = (
@@ -134,17 +162,18 @@ class FeatureIndex:
 
 @dataclass(frozen=True)
 class NeighborVotes:
-    """For each video its windows, with the share of each class among the nearest labelled windows as probabilities."""
+    """Each video with its windows, one after the other: the share of each class among the nearest labelled windows."""
 
     classes: tuple[str, ...]
-    windows: Mapping[str, Sequence[Window]]
+    windows: Iterator[tuple[str, Sequence[Window]]]
 
 
 def vote_labels(index: FeatureIndex, labeled: Sequence[tuple[str, Segment]], *, num_neighbors: int) -> NeighborVotes:
     """The votes of the nearest labelled windows along every video of the index. Raises ValueError as `FeatureIndex.vote`."""
     classes = tuple(sorted({segment.label for _, segment in labeled}))
+    labels = {label: index for index, label in enumerate(classes)}
     label_by_row = {
-        int(row): classes.index(segment.label)
+        int(row): labels[segment.label]
         for video, segment in labeled
         for row in index.find_rows_between(video, segment.start_seconds, segment.end_seconds)
     }
@@ -156,4 +185,4 @@ def spread_labels(
 ) -> dict[str, tuple[Segment, ...]]:
     """Segments of every video of the index by the votes of nearest labelled windows; a gap where no class has half of them."""
     votes = vote_labels(index, labeled, num_neighbors=num_neighbors)
-    return {video: merge_windows(own, votes.classes, minimum_probability=0.5) for video, own in votes.windows.items()}
+    return {video: merge_windows(own, votes.classes, minimum_probability=0.5) for video, own in votes.windows}

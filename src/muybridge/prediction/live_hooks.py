@@ -14,11 +14,14 @@ threads of their own and never hold up the stream; one that fails or takes too l
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from threading import Semaphore
 
@@ -42,8 +45,23 @@ class Hook:
     def __post_init__(self) -> None:
         if not self.command and not self.webhook:
             raise ValueError("a hook has neither a command nor a webhook")
-        if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError(f"webhook is {self.webhook}, expected an address that begins with http:// or https://")
+        if self.command and any("\0" in argument for argument in self.command):
+            raise ValueError("command has an argument with a NUL character, expected text")
+        if self.command and shutil.which(self.command[0]) is None:
+            raise ValueError(f"command is {self.command[0]!r}, expected a program that exists and may be run")
+        if self.webhook and not _is_web_address(self.webhook):
+            raise ValueError(
+                f"webhook is {self.webhook!r}, expected an address such as https://example.org/alarm, without spaces"
+            )
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        address = urllib.parse.urlsplit(text)
+        is_web = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # a port that is none, brackets that are no address
+        return False
+    return is_web and text.isascii() and text.isprintable() and " " not in text
 
 
 def read_hooks(path: Path, classes: Sequence[str]) -> dict[str, Hook]:
@@ -52,6 +70,11 @@ def read_hooks(path: Path, classes: Sequence[str]) -> dict[str, Hook]:
     values = read_yaml(path)
     if not isinstance(values, dict) or not values:
         raise ValueError(f"{path} holds no hooks, expected classes with a command or a webhook each")
+    numbers = [name for name in values if not isinstance(name, str)]
+    if numbers:
+        raise ValueError(
+            f"{path} has {numbers[0]!r} for a class, which YAML takes for no text; put it in quotation marks"
+        )
     unknown = [name for name in values if name != EVERY_CLASS and name not in classes]
     if unknown:
         raise ValueError(f"{path} names classes that the network does not have: {join_names(unknown)}")
@@ -97,8 +120,8 @@ class HookRunner:
                 request = urllib.request.Request(hook.webhook, body, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
                     pass
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._report(f"the hook of {event.label} failed: {error}")
+        except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
+            self._report(f"the hook of {event.label} failed: {error or type(error).__name__}")
         finally:
             self._free.release()
 

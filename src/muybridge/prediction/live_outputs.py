@@ -82,7 +82,10 @@ class LiveSocket:
         self._token = secrets.token_urlsafe(16)
         self._clients: set[Any] = set()
         self._lock = threading.Lock()
-        self._server = serve(self._handle, "127.0.0.1", port)
+        try:
+            self._server = serve(self._handle, "127.0.0.1", port)
+        except OSError as error:
+            raise ValueError(f"--websocket {port} cannot be used: {error.strerror}; name another port, or 0") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="live-socket", daemon=True)
         self._thread.start()
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from muybridge.records import FrameSource, FrameTimes, YuvClip
 from muybridge.video.sampling import trim_frame_times
 
-_SEGMENT_NAME = re.compile(r"(.+)#(\d[\d.]*(?:e[+-]\d+)?)?-(\d[\d.]*(?:e[+-]\d+)?)?", re.DOTALL)
+_SECONDS = r"\d+\.?\d*(?:e[+-]\d+)?"
+_SEGMENT_NAME = re.compile(rf"(.+)#({_SECONDS})?-({_SECONDS})?", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -9,53 +9,83 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from muybridge.bounds import FramesPerSecond, FrameStep
 from muybridge.datasets.video_list import read_video_list
-from muybridge.files.parquet_file import read_parquet, refuse_damaged
+from muybridge.files.parquet_file import read_finite_table
 from muybridge.parsing import parse_json_object, parse_record
-from muybridge.prediction.feature_index import FeatureIndex
-from muybridge.prediction.tables import FEATURES_SCHEMA, METADATA_KEY
+from muybridge.prediction.feature_index import FeatureIndex, normalize_features
+from muybridge.prediction.tables import FEATURES_SCHEMA, FORMAT, METADATA_KEY
 from muybridge.prediction.timeline import Segment
-from muybridge.records import Preprocessing
-from muybridge.text import format_count
+from muybridge.records import FLOW_FIELDS, Preprocessing, TimeOrigin
+from muybridge.text import format_count, join_names
+
+_MAX_SECONDS = 1e9
+_OPTIONAL_KEYS = ("source_fps", "time_origin", "precision", *FLOW_FIELDS)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Metadata of a features file (`tables.FeaturesWriter`) with a window every `step_frames` frames."""
+
+    format: int
+    model: str
+    preprocessing: Preprocessing
+    clips: None
+    step_frames: FrameStep
+    source_fps: FramesPerSecond | None = None
+    time_origin: TimeOrigin = "picture"
+    precision: str = "fp32"
 
 
 def read_feature_index(path: str | Path) -> FeatureIndex:
     """Read a features file as an index. Raises ValueError for another file, and for one without a window every few frames."""
     path = Path(path)
-    with refuse_damaged(f"{path} is not a features file of `muybridge extract`"):
-        schema = pq.read_schema(path)
-        if not set(FEATURES_SCHEMA.names) <= set(schema.names):
-            columns = ", ".join(schema.names)
-            raise ValueError(f"{path} is not a features file of `muybridge extract` (it has the columns {columns})")
-        metadata = schema.metadata or {}
-        table = read_parquet(path, FEATURES_SCHEMA.names)
-    settings = parse_json_object(metadata.get(METADATA_KEY, b"{}"), f"the metadata of {path}")
-    step_frames = settings.get("step_frames")
-    if not isinstance(step_frames, int) or len(table) == 0:
-        raise ValueError(
-            f"{path} has no windows along its videos; make it with `muybridge extract RUN VIDEOS --step 8 -o {path.name}`"
-        )
-    preprocessing = parse_record(
-        Preprocessing, settings["preprocessing"], f"the preprocessing of {path}", optional=None
-    )
+    try:
+        table = read_finite_table(path, FEATURES_SCHEMA)
+    except ValueError as error:
+        raise ValueError(f"{error}; name a features file of `muybridge extract`") from error
+    header = _read_header(table, path)
     features = table["features"].combine_chunks()
-    features_nd = features.flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
-    if not np.isfinite(features_nd).all():
-        raise ValueError(f"{path} has features that are not finite; extract them again")
-    features_nd /= np.maximum(np.linalg.norm(features_nd, axis=1, keepdims=True), 1e-12)
+    if len(lengths := pc.unique(pc.list_value_length(features))) != 1 or lengths[0].as_py() == 0:
+        raise ValueError(
+            f"{path} has features of {join_names(lengths.to_pylist())} values, expected one number of them"
+        )
+    try:
+        features_nd = normalize_features(features.flatten().to_numpy().reshape(len(table), -1))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     names = table["video"].combine_chunks().dictionary_encode()
     video_indices = names.indices.to_numpy().astype(np.int32)
     starts = table["start_seconds"].to_numpy()
+    if np.abs(starts).max() > _MAX_SECONDS:
+        raise ValueError(
+            f"{path} has windows at {starts[np.abs(starts).argmax()]:g} s, expected at most {_MAX_SECONDS:g} s"
+        )
     order = np.lexsort((starts, video_indices))
     starts, video_indices = starts[order], video_indices[order]
-    spans = _compute_spans(starts, video_indices, preprocessing.clip_span / step_frames)
-    return FeatureIndex(tuple(names.dictionary.to_pylist()), video_indices, starts, starts + spans, features_nd[order])
+    spans = _compute_spans(starts, video_indices, header.preprocessing.clip_span / header.step_frames)
+    videos = tuple(names.dictionary.to_pylist())
+    return FeatureIndex(videos, video_indices, starts, starts + spans, features_nd[order], header.time_origin)
+
+
+def _read_header(table: pa.Table, path: Path) -> _Header:
+    """The metadata of a features file. Raises ValueError for another format, and for features of uniform clips."""
+    values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {values.get('format')!r}, expected {FORMAT}; extract it again")
+    if values.get("step_frames") is None or len(table) == 0:
+        raise ValueError(
+            f"{path} has no windows along its videos; make it with `muybridge extract RUN VIDEOS --step 8 -o {path.name}`"
+        )
+    return parse_record(_Header, values, f"the metadata of {path}", optional=_OPTIONAL_KEYS)
 
 
 def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[str, Segment]], list[str]]:
@@ -63,6 +93,11 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
 
     Raises ValueError for a damaged list, for segments with several labels, and where none is in a video of the index.
     """
+    if index.time_origin != "picture":
+        raise ValueError(
+            "the seconds of the index count by the clock of the container, those of labels from the first picture; extract the "
+            "features without --time-origin"
+        )
     rows = read_video_list(path)
     if rows.problems:
         line_number, problem = rows.problems[0]
@@ -78,12 +113,16 @@ def read_labeled_segments(path: Path, index: FeatureIndex) -> tuple[list[tuple[s
     ]
     if not match:
         raise ValueError(f"no segment of {path} is in a video of the index, such as {index.videos[0]}")
-    num_others = len(rows.rows) - len(match)
+    num_others, num_late = len(rows.rows) - len(match), 0
+    for video, segment in match:
+        num_late += len(index.find_rows_between(video, segment.start_seconds, segment.end_seconds)) == 0
     notes = (
         [f"{format_count(num_others, 'segment', 'is')} in videos of {path} that the index does not have."]
         if num_others
         else []
     )
+    if num_late:
+        notes.append(f"{format_count(num_late, 'segment', 'is')} after the last window of the video, and left out.")
     return match, [*rows.notes, *notes]
 
 
@@ -105,8 +144,7 @@ def _compute_spans(
 ) -> NDArray[np.float64]:
     """The duration of each window: so many steps from one start to the next, by the median step of its video."""
     spans = np.empty(len(starts))
-    for video in np.unique(video_indices):
-        rows = np.flatnonzero(video_indices == video)
+    for rows in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(video_indices)) + 1):
         steps = np.diff(starts[rows])
         spans[rows] = float(np.median(steps)) * steps_per_span if len(steps) else np.nan
     known = np.nanmedian(spans) if np.isfinite(spans).any() else 1.0

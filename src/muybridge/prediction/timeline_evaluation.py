@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
 from muybridge.files.atomic import atomic_write, write_text
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import read_finite_table
 from muybridge.inference.scorer import LoadedScorer, load_scorer, resolve_device
 from muybridge.kernels.precision import describe_execution
 from muybridge.parsing import parse_json_object
@@ -182,10 +183,12 @@ def evaluate_timelines(
 
 def read_segments(path: Path) -> list[Segment]:
     """The segments in a file that `evaluate_timelines` wrote, in order of video and time."""
-    table = read_parquet(path)
+    table = read_finite_table(path, SEGMENTS_SCHEMA)
     metadata = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
-    rows = table.to_pylist()
     classes = parse_json_object(metadata, f"the metadata of {path}").get("classes", [])
+    rows = table.to_pylist()
+    if unknown := [row["label"] for row in rows if not 0 <= row["label"] < len(classes)]:
+        raise ValueError(f"{path} has the label {unknown[0]}, but names {len(classes)} classes")
     return [Segment(classes[row["label"]], row["start_seconds"], row["end_seconds"], row["score"]) for row in rows]
 
 
@@ -239,7 +242,9 @@ def _watch(manifest: Manifest, plan: _Plan) -> list[tuple[LabeledWindows, str]]:
             reason = scored.reason
         except VideoError as error:
             reason = f"{error.status}: {error.reason}"
-        watched.append((LabeledWindows(path, scored, _list_truth(manifest, rows, times)), reason))
+        truth, num_late = _list_truth(manifest, rows, times)
+        late = f"{format_count(num_late, 'labelled segment')} after the end of the file" if num_late else ""
+        watched.append((LabeledWindows(path, scored, truth), "; ".join(filter(None, (reason, late)))))
         plan.on_video()
     return watched
 
@@ -251,16 +256,22 @@ def _open_source(manifest: Manifest, row: int, preprocessing: Preprocessing) -> 
     return MediaFiles(manifest.root, **size, source_fps=rate, time_origin=time_origin)
 
 
-def _list_truth(manifest: Manifest, rows: Sequence[int], times: FrameTimes | None) -> tuple[LabeledSpan, ...]:
-    """The true segments of a file in order of time; a segment without an end reaches to the end of the file."""
-    spans = []
+def _list_truth(
+    manifest: Manifest, rows: Sequence[int], times: FrameTimes | None
+) -> tuple[tuple[LabeledSpan, ...], int]:
+    """The true segments of a file in order of time, cut at its end where that is known, and how many lie after it.
+
+    A segment without an end reaches to the end of the file.
+    """
+    spans, num_late = [], 0
+    file_end = math.inf if times is None else times.lead_seconds + times.duration_seconds
     for row in rows:
         start, end = manifest.get_bounds(row)
-        if end is None and times is not None:
-            end = times.lead_seconds + times.duration_seconds
-        if end is not None and end > (start or 0.0):
+        num_late += (start or 0.0) >= file_end
+        end = min(file_end, math.inf if end is None else end)
+        if math.isfinite(end) and end > (start or 0.0):
             spans += [LabeledSpan(label, start or 0.0, end) for label in manifest.get_labels(row)]
-    return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label)))
+    return tuple(sorted(spans, key=lambda span: (span.start_seconds, span.label))), num_late
 
 
 def _write_and_score(

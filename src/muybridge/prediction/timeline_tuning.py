@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Interval
 
 from muybridge.bounds import Seconds, Share
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline, score_timelines
@@ -37,9 +40,9 @@ class SegmentationChoice:
     minimum_seconds: Seconds
     minimum_probability: Share
     classes_overlap: bool
-    num_videos: int
-    f1: float | None
-    mean_average_precision: float
+    num_videos: Annotated[int, Interval(ge=0, le=2**40)]
+    f1: Share | None
+    mean_average_precision: Share
 
     def format_sentence(self) -> str:
         """The options and what they were chosen on."""

@@ -11,16 +11,18 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.files.atomic import atomic_write, write_json
 from muybridge.parsing import parse_record, read_json_object
-from muybridge.prediction.feature_index import FeatureIndex
+from muybridge.prediction.feature_index import FeatureIndex, normalize_features
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.errors import StudioError
 from muybridge.studio.timelines import read_file_key
+from muybridge.text import join_names
 
 _FORMAT = 1
 _NUM_DIGITS = 24
@@ -46,6 +48,16 @@ class VideoFeatures:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     features: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", str(self.path))  # as stored, an array of one text
+        shapes = [np.shape(array) for array in (self.starts, self.ends, self.features)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1 or len(shapes[2]) != 2 or shapes[2][0] != shapes[0][0]:
+            raise ValueError(
+                f"starts, ends and features have the shapes {join_names(shapes)}, expected (W,), (W,) and (W, D)"
+            )
+        if not (np.isfinite(self.starts).all() and np.isfinite(self.ends).all()):
+            raise ValueError("starts and ends hold numbers that are not finite")
 
 
 class FeatureStore:
@@ -109,8 +121,7 @@ class FeatureStore:
         videos = sorted(self._read_videos(), key=lambda video: video.path)
         if not videos:
             raise StudioError(409, "no video of this project is in the index; make it again")
-        features_nd = np.concatenate([video.features for video in videos])
-        features_nd /= np.maximum(np.linalg.norm(features_nd, axis=1, keepdims=True), 1e-12)
+        features_nd = normalize_features(np.concatenate([video.features for video in videos]))
         return FeatureIndex(
             tuple(video.path for video in videos),
             np.repeat(np.arange(len(videos), dtype=np.int32), [len(video.starts) for video in videos]),
@@ -121,10 +132,13 @@ class FeatureStore:
 
     def _read_videos(self) -> Iterator[VideoFeatures]:
         for file in self.folder.glob("*.npz"):
-            with np.load(file, allow_pickle=False) as arrays:
-                path = str(arrays["path"])
-                if self._find_file(path) == file and len(arrays["starts"]):
-                    yield VideoFeatures(path, arrays["starts"], arrays["ends"], arrays["features"])
+            try:
+                with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                    video = VideoFeatures(*(arrays[name] for name in ("path", "starts", "ends", "features")))
+            except (BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+                raise StudioError(409, f"{file} is damaged ({error}); make the index again") from error
+            if self._find_file(video.path) == file and len(video.starts):
+                yield video
 
     def _find_file(self, path: str) -> Path | None:
         """Where the windows of a video as it is now are stored; None where the video is gone."""

@@ -41,8 +41,8 @@ def run_neighbor_job(folder: Path) -> int:
         )
     votes = vote_labels(index, labeled, num_neighbors=job["neighbors"] or _DEFAULT_NEIGHBORS)
     store = TimelineStore(job["project_id"], project_folder)
-    progress = JobProgress(folder, len(votes.windows))
-    for path, windows in votes.windows.items():
+    progress = JobProgress(folder, len(index.videos))
+    for path, windows in votes.windows:
         if path in progress.done:
             continue
         values = {

@@ -18,7 +18,10 @@ def find_similar(
     index = _read_index(project_folder, store.get_change_time())
     if path not in index.videos:
         raise StudioError(409, f"{path} is not in the index; make it again, which adds what is new")
-    return index.find_similar(index.find_rows_between(path, start_seconds, end_seconds), top=top)
+    rows = index.find_rows_between(path, start_seconds, end_seconds)
+    if len(rows) == 0:
+        raise StudioError(409, f"{path} has no window in the index at {start_seconds:g} s or later")
+    return index.find_similar(rows, top=top)
 
 
 @lru_cache(maxsize=1)

@@ -1,28 +1,36 @@
 """Check that tensors are numbers a network can compute with.
 
-A kernel that applies ReLU itself turns NaN into 0, so a network with one NaN among its weights may give a plausible answer.
-Weights are therefore checked when they are read, and before a network is folded, exported or used to score; clips before they
-enter a folded network; features and logits when they are made (`muybridge.inference`).
+A kernel that applies ReLU itself turns NaN into 0, so a network with one NaN among its weights may give a plausible answer,
+and so may one whose products overflow. Weights are therefore checked when they are read, and before a network is folded,
+exported or used to score; clips before they enter a folded network; features and logits when they are made
+(`muybridge.inference`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from muybridge.bounds import LARGEST_NUMBER
 
 COUNTER = "num_batches_tracked"  # of batch norm; unused at momentum 0.1, absent from some files
 VARIANCE = "running_var"
 _MAX_LISTED_PROBLEMS = 3  # in a message; a wrong network has hundreds
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite. One sum, in which both stay, instead of a mask as large as the tensor."""
-    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
-        return True
-    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
-    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())  # a sum can also overflow
+def describe_extremes(tensor: Tensor) -> str | None:
+    """Why the numbers of a tensor are not finite or too large to compute with, as a clause; None if they are neither."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return None
+    low, high = torch.stack(torch.aminmax(tensor)).tolist()  # NaN stays NaN
+    if low >= -LARGEST_NUMBER and high <= LARGEST_NUMBER:
+        return None
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "holds numbers that are not finite"
+    return f"holds numbers as large as {max(-low, high):.0e}, expected at most {LARGEST_NUMBER:.0e}"
 
 
 def _find_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -39,7 +47,7 @@ def check_usable(owner: object, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_network(network: nn.Module, name: str) -> None:
-    """Raise ValueError for weights and statistics of `network` that are not finite; `name` is the network's."""
+    """Raise ValueError for weights and statistics of `network` that are not finite, or too large; `name` is the network's."""
     floats = {key: tensor for key, tensor in network.state_dict().items() if tensor.is_floating_point()}
     check_usable(name, floats)
 
@@ -50,8 +58,8 @@ def _describe_problem(tensor: Tensor, name: str) -> str | None:
         return f"is stored as {tensor.dtype}, {tensor.layout}, expected a dense tensor of real numbers"
     if tensor.is_floating_point() == name.endswith(COUNTER):
         return f"holds {tensor.dtype}, expected {'integers' if name.endswith(COUNTER) else 'floats'}"
-    if not is_finite(tensor):
-        return "holds numbers that are not finite"
+    if problem := describe_extremes(tensor):
+        return problem
     if name.endswith(VARIANCE) and bool((tensor < 0).any()):
         return "holds negative variances"
     return None

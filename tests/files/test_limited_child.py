@@ -36,7 +36,7 @@ def abort(path: str) -> None:
 
 def wait_forever(path: str) -> None:
     write_process_id(path)
-    time.sleep(600)
+    time.sleep(7200)  # longer than a test may take
 
 
 @pytest.fixture

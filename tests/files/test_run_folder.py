@@ -11,6 +11,7 @@ from muybridge.files.run_folder import (
     describe_unfinished_run,
     read_json_lines,
     read_run_log,
+    read_unfinished,
 )
 
 
@@ -74,3 +75,11 @@ def test_a_run_that_did_not_finish_says_where_it_is(steps: int, phases: list[obj
     assert describe_unfinished_run({"training": {"epochs": 2.0, "phases": phases}}, log) == expected
     assert describe_unfinished_run({}, log) is None
     assert describe_unfinished_run({"training": {"epochs": 2.0}}, []) is None
+
+
+def test_what_a_folder_says_of_its_run(tmp_path: Path) -> None:
+    assert read_unfinished(tmp_path) is None
+    (tmp_path / "settings.yaml").write_text("training:\n  epochs: 2.0\n")
+    assert read_unfinished(tmp_path) is None
+    append_json_line(tmp_path / "log.jsonl", {"kind": "train", "step": 5, "epoch": 5 / 6})
+    assert read_unfinished(tmp_path) == "stopped at epoch 0.8 of 2"

@@ -50,8 +50,9 @@ def list_wrong_numbers(hint: Any) -> list[float]:
     """Numbers outside the bounds, and others that are none."""
     interval = find_interval(hint)
     assert interval is not None
-    low = interval.gt if interval.gt is not None else interval.ge - 1
-    high = interval.lt if interval.lt is not None else interval.le + 1
+    # By a step that a float of this size shows.
+    low = interval.gt if interval.gt is not None else interval.ge - max(1, abs(interval.ge))
+    high = interval.lt if interval.lt is not None else interval.le + max(1, abs(interval.le))
     return [low, -low - 10**9, high, 2**63, 10**400, math.nan, math.inf, -math.inf, 1e308]
 
 

@@ -105,9 +105,9 @@ def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_page_that_does_not_keep_up_is_cut_off(live_page: LivePage) -> None:
-    with _connect(live_page, _get_cookie(live_page), max_queue=1) as connection:
+    with _connect(live_page, _get_cookie(live_page), max_queue=1, close_timeout=0.1) as connection:
         connection.recv(timeout=5)
-        text = os.urandom(200_000).hex()
+        text = os.urandom(50_000).hex()
         for number in range(400):
             live_page.add({"number": number, "text": text})
         wait_until(lambda: not live_page._clients, 10)

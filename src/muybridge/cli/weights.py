@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from muybridge.bounds import ClipLength, Deviation, FrameStep, NormEpsilon, Statistic
+from annotated_types import Interval
+
+from muybridge.bounds import ClipLength, FrameStep, NormEpsilon
 from muybridge.cli.output import print_json
 from muybridge.files.atomic import check_not_input
 from muybridge.records import Checkpoint, Task
@@ -29,9 +31,9 @@ class ImportArguments:
     """With --task regression: the names of the numbers, such as EF."""
     units: list[str] | None = None
     """With --task regression: their units, such as ml."""
-    target_mean: list[Statistic] | None = None
+    target_mean: list[Annotated[float, Interval(ge=-1e8, le=1e8)]] | None = None
     """With --task regression: the means that the outputs are relative to (default: the outputs are the numbers)."""
-    target_std: list[Deviation] | None = None
+    target_std: list[Annotated[float, Interval(gt=0, le=1e8)]] | None = None
     """With --task regression: the deviations that the outputs are relative to."""
     clip_length: ClipLength | None = None
     """Frames in a clip; only the weights of R2D show it."""

@@ -241,7 +241,7 @@ def render(data: DataSet, rows: Sequence[dict[str, Any]], baselines: dict[str, A
     ]
     for name, videos in baselines.items():
         lines.append(f"| {name} | | | | {_share(videos):.1f} | {_list_recalls([videos], classes)} |")
-    not_run: list[str] = []
+    not_run: dict[str, list[str]] = defaultdict(list)
     for frames, start, family in itertools.product(LENGTHS, STARTS, ORDER):
         by_seed = by_cell.get((family, frames, start), {})
         whole = {seed: folds for seed, folds in by_seed.items() if len(folds) == data.num_folds}
@@ -252,13 +252,14 @@ def render(data: DataSet, rows: Sequence[dict[str, Any]], baselines: dict[str, A
         num_runs = sum(len(folds) for folds in by_seed.values())
         progress = f"{num_runs} of {seeds * data.num_folds}"
         if not pooled:
-            not_run.append(f"{family} at {frames} frames from {start}")
+            not_run[f"{frames} frames from {start}"].append(family)
             continue
         estimate = estimate_mean([[100.0 * right for _, right in videos.values()] for videos in pooled])
         assert estimate is not None, "there is a seed"
         recalls = _list_recalls(pooled, classes)
         lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.format()} | {recalls} |")
-    return "\n".join([*lines, "", f"Not run: {', '.join(not_run) or 'nothing'}."])
+    missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
+    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}."])
 
 
 def _share(videos: dict[str, Any]) -> float:

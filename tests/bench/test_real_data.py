@@ -62,7 +62,7 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     assert not (output / "rows.jsonl").exists()
     assert "| majority class | | | | 50.0 |" in table
     assert "| duration and aspect ratio alone | | | | 100.0 | 100 | 100 |" in table
-    assert "Not run: f_r2d at 8 frames from scratch, r3d at 8 frames from scratch" in table
+    assert "Not run: f_r2d, r3d (8 frames from scratch); f_r2d, r3d (8 frames from motions)." in table
 
     run(script, monkeypatch, output, listed)
     rows = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]

@@ -18,7 +18,7 @@ def test_a_bound_makes_a_segment(bounds: tuple[float | None, float | None], name
 
 
 def test_frames_count_from_the_first_picture() -> None:
-    with pytest.raises(ValueError, match="1 rows give frames"):
+    with pytest.raises(ValueError, match="1 row is in frames, which count from the first picture"):
         check_time_origin([VideoRow("a", ("hug",), start_seconds=1.0, bounds_in_frames=True)], "container")
 
 

@@ -127,7 +127,7 @@ def test_times_of_a_player(tmp_path: Path, finished_run: Path, cli: Callable[...
     assert "--time-origin is not used" in cli("predict", finished_run, video, "--time-origin", "container").err
     (tmp_path / "l.csv").write_text("path,start_frame\nlate.mp4,3\n")
     refused = cli("predict", finished_run, tmp_path / "l.csv", "--time-origin", "container")
-    assert (refused.code, "give frames, which count from the first picture" in refused.err) == (2, True)
+    assert (refused.code, "1 row is in frames, which count from the first picture" in refused.err) == (2, True)
 
 
 def test_predict_and_extract_read_segments_of_lists(

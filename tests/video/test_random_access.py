@@ -253,7 +253,7 @@ def test_frames_that_the_decoder_patches_fail_a_clip_and_spare_the_others(tmp_pa
     assert len(files.read(path.name, ticks[:20]).luma_thw) == 20
     assert len(files.read(path.name, ticks[40:]).luma_thw) == 20
     for wanted in (ticks, ticks[26:32], ticks[30:34]):
-        with pytest.raises(VideoError, match=r"damaged: \d+ of \d+ frames damaged, the first at 1\.") as caught:
+        with pytest.raises(VideoError, match=r"damaged: \d+ of \d+ frames are damaged, the first at 1\.") as caught:
             files.read(path.name, wanted)
         assert caught.value.status == "unreadable"
 

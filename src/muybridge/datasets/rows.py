@@ -69,9 +69,8 @@ def check_time_origin(rows: Sequence[VideoRow], time_origin: TimeOrigin) -> list
     num_in_frames = sum(row.bounds_in_frames for row in rows)
     if num_in_frames:
         raise ValueError(
-            f"--time-origin {time_origin} is for segments in seconds, but "
-            f"{format_count(num_in_frames, 'row')} of the list in frames, which count "
-            "from the first picture; leave it out"
+            f"--time-origin {time_origin} is for segments in seconds, but {format_count(num_in_frames, 'row', 'is')} in "
+            "frames, which count from the first picture; leave it out"
         )
     if not all(row.is_whole_file for row in rows):
         return []

@@ -46,7 +46,7 @@ def test_a_stream_is_shown(chromium: Any) -> None:
         page.get_by_text("<i>up</i> begins 0:01.5, 75 %").wait_for()
         page.get_by_text("123 ms").wait_for()
         page.locator("#live-curves canvas").wait_for()
-        page.wait_for_function("document.getElementById('live-picture').naturalWidth === 432")
+        page.wait_for_function("() => document.getElementById('live-picture').naturalWidth === 432")
         for width, scheme in ((1280, "light"), (390, "dark")):
             page.set_viewport_size({"width": width, "height": 844})
             page.emulate_media(color_scheme=scheme)

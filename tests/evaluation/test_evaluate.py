@@ -216,9 +216,7 @@ def test_segments_of_a_list_count_from_the_first_picture_or_as_in_a_player(tmp_p
         found[origin] = evaluate(job, Darkness(), path, device=CPU).accuracy.video_top1.of_all.right
         assert read_scores(path).header.protocol.time_origin == origin
     assert found == {"picture": 1, "container": 2}
-    with pytest.raises(
-        ValueError, match="--time-origin container is for segments in seconds, but 1 row of the list in frames"
-    ):
+    with pytest.raises(ValueError, match="--time-origin container is for segments in seconds, but 1 row is in frames"):
         (tmp_path / "frames.csv").write_text("path,label,split,start_frame\nlate.mp4,a,train,5\nlate.mp4,b,train,\n")
         open_data(str(tmp_path / "frames.csv"), time_origin="container")
     (tmp_path / "whole.csv").write_text("path,label,split\nlate.mp4,a,train\n4.mp4,b,train\n")

@@ -19,27 +19,30 @@ GridShare = Annotated[float, Interval(gt=0, lt=1)]
 class AugmentationSettings:
     """Part of `training_settings.TrainingSettings`, which checks the values. Everything is off by default."""
 
-    weight_average: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Decay, a step, of an exponential average of the weights, which is validated and saved instead of them; 0.999 is usual."""
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Decay per step of an exponential moving average (EMA) of the weights, which is validated and saved in their place; usually
+    0.999."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the classifier's inputs that are set to 0 in training."""
     mixup_alpha: Annotated[float, Interval(ge=0, le=100)] = 0.0
-    """Mix every clip with another of its pass, by a share from a beta distribution of this parameter; 0.2 is usual."""
+    """Mix every clip with another of its batch, by a share from Beta(alpha, alpha); usually 0.2."""
     cutmix_alpha: Annotated[float, Interval(ge=0, le=100)] = 0.0
-    """Replace a run of each clip's frames by those of another; its share is from a beta distribution. With mixup_alpha, each
-    pass draws one of the two."""
-    jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Replace consecutive frames of each clip by those of another; their share is from Beta(alpha, alpha). With mixup_alpha, each
+    batch draws one of the two."""
+    color_jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Vary brightness, contrast and saturation of a clip by up to this share; rgb alone. 0.4 is usual."""
-    draws_per_video: Annotated[int, Interval(ge=1, le=64)] = 1
-    """Clips drawn from a video one after the other, before the next video's; the number of clips of the run stays."""
-    grids: tuple[tuple[GridShare, ClipLength, FrameSize], ...] = ()
+    repeated_augmentation: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Clips drawn from a video in a row, each with its own crop and place in time; the run has as many clips as without."""
+    multigrid: tuple[tuple[GridShare, ClipLength, FrameSize], ...] = ()
     """Share of the run, frames and crop of shorter and smaller clips before the whole ones, such as [[0.5, 8, 80]]."""
 
     def check_augmentation(self, task: Task) -> None:
         """Raise ValueError for settings that do not suit each other or the task."""
         if (self.mixup_alpha or self.cutmix_alpha) and task not in _MIXED_TASKS:
             raise ValueError(
-                f"training.mixup_alpha and training.cutmix_alpha mix classes, which training.task {task} has not; leave them 0"
+                f"training.mixup_alpha and training.cutmix_alpha mix classes, which training.task {task} does not have; leave them 0"
             )
-        if sum(share for share, _, _ in self.grids) >= 1:
-            raise ValueError("the shares of training.grids leave no step for whole clips; their sum must be below 1")
+        if sum(share for share, _, _ in self.multigrid) >= 1:
+            raise ValueError(
+                "the shares of training.multigrid leave no step for whole clips; their sum must be below 1"
+            )

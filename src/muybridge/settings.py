@@ -255,11 +255,14 @@ class TrainSettings:
         # refuses settings of flow for rgb, and crops larger than frames
         self.evaluation.adapt_preprocessing(self.preprocessing)
         _require(
-            not (self.training.jitter and self.modality == "flow"), "training.jitter varies colours; flow has none"
+            not (self.training.color_jitter and self.modality == "flow"),
+            "training.color_jitter varies colours; flow has none",
         )
-        for _, length, crop in self.training.grids:
+        for _, length, crop in self.training.multigrid:
             fits = length <= self.clips.length and crop <= self.clips.crop
-            _require(fits, f"training.grids has clips of {length} frames and {crop} pixels, larger than those of clips")
+            _require(
+                fits, f"training.multigrid has clips of {length} frames and {crop} pixels, larger than those of clips"
+            )
         _require(
             self.training.frozen_stages == 0 or self.init is not None,
             "training.frozen_stages freezes stages of pretrained weights; name weights with --init",

@@ -27,13 +27,13 @@ from muybridge.weights.address import load_weights
 from runs import tiny_run
 
 ALL: dict[str, Any] = {
-    "training.weight_average": 0.8,
+    "training.ema_decay": 0.8,
     "training.dropout": 0.3,
     "training.mixup_alpha": 0.4,
     "training.cutmix_alpha": 1.0,
-    "training.jitter": 0.3,
-    "training.draws_per_video": 2,
-    "training.grids": ((0.25, 2, 16), (0.25, 4, 16)),
+    "training.color_jitter": 0.3,
+    "training.repeated_augmentation": 2,
+    "training.multigrid": ((0.25, 2, 16), (0.25, 4, 16)),
 }
 
 
@@ -42,7 +42,7 @@ def passes(number: int) -> list[Pass]:
 
 
 def test_clips_are_shorter_and_smaller_first() -> None:
-    settings = AugmentationSettings(grids=((0.25, 2, 4), (0.25, 6, 4)))
+    settings = AugmentationSettings(multigrid=((0.25, 2, 4), (0.25, 6, 4)))
     clips = torch.randn(3, 2, 6, 8, 8)
     blocks = clips.numpy().reshape(3, 2, 6, 4, 2, 4, 2).mean((4, 6))
     for progress, frames in ((0.0, 2), (0.249, 2), (0.25, 6), (0.499, 6)):
@@ -179,11 +179,11 @@ def test_a_stopped_run_with_every_part_is_the_uninterrupted_one(
     ("changes", "message"),
     [
         ({"training.task": "regression", "training.mixup_alpha": 0.1}, "mix classes"),
-        ({"training.grids": ((0.6, 4, 16), (0.4, 4, 16))}, "below 1"),
-        ({"training.grids": ((0.5, 5, 16),)}, "5 frames"),
-        ({"training.grids": ((0.5, 4, 29),)}, "29 pixels"),
-        ({"modality": "flow", "training.jitter": 0.1}, "varies colours"),
-        ({"model": "r2d_10", "training.grids": ((0.5, 2, 16),)}, "as channels"),
+        ({"training.multigrid": ((0.6, 4, 16), (0.4, 4, 16))}, "below 1"),
+        ({"training.multigrid": ((0.5, 5, 16),)}, "5 frames"),
+        ({"training.multigrid": ((0.5, 4, 29),)}, "29 pixels"),
+        ({"modality": "flow", "training.color_jitter": 0.1}, "varies colours"),
+        ({"model": "r2d_10", "training.multigrid": ((0.5, 2, 16),)}, "as channels"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str, motions: Path, tmp_path: Path) -> None:
@@ -191,10 +191,12 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str, mot
         job_of(motions, tmp_path / "run", changes)
 
 
-def test_an_old_run_resumes_without_any_of_it() -> None:
-    assert TrainingSettings().grids == ()
+def test_everything_is_off_by_default() -> None:
+    assert TrainingSettings().multigrid == ()
     assert all(
-        not getattr(TrainingSettings(), name) for name in vars(AugmentationSettings()) if name != "draws_per_video"
+        not getattr(TrainingSettings(), name)
+        for name in vars(AugmentationSettings())
+        if name != "repeated_augmentation"
     )
 
 

@@ -114,4 +114,4 @@ def test_a_modern_recipe_differs_from_the_papers_in_training_alone(path: Path) -
     assert (modern.model, modern.clips, modern.evaluation) == (paper.model, paper.clips, paper.evaluation)
     assert modern.training.clips_per_epoch == paper.training.clips_per_epoch
     assert (modern.training.epochs, modern.training.learning_rate) == (45, 0.01)
-    assert modern.training.grids == ((0.5, 8, 80),)
+    assert modern.training.multigrid == ((0.5, 8, 80),)

@@ -125,8 +125,10 @@ class TrainingDataset(VideoDataset[TrainingClip | Failure]):
         self.seed = seed
         self.task = task
         augmentation = augmentation or AugmentationSettings()
-        self.draws = VideoDraws(self.manifest, seed, balanced=balanced, draws_per_video=augmentation.draws_per_video)
-        self.jitter = augmentation.jitter
+        self.draws = VideoDraws(
+            self.manifest, seed, balanced=balanced, draws_per_video=augmentation.repeated_augmentation
+        )
+        self.jitter = augmentation.color_jitter
 
     def find_video_index(self, draw: int) -> int:
         """The manifest's index of the video of draw number `draw`."""

@@ -1,9 +1,9 @@
 """What a step does to its clips against overfitting, and the average of the weights that it leaves.
 
-    grids           multigrid training (Wu et al., CVPR 2020), its long cycle: clips of fewer frames and pixels first
+    multigrid       multigrid training (Wu et al., CVPR 2020), its long cycle: clips of fewer frames and pixels first
     mixup           Zhang et al., ICLR 2018
     cutmix          along time: T-VideoMix (Yun et al., 2020), after CutMix (Yun et al., ICCV 2019)
-    weight_average  Polyak and Juditsky, 1992; as an exponential average Tarvainen and Valpola, NeurIPS 2017
+    ema_decay       Polyak and Juditsky, 1992; as an exponential average Tarvainen and Valpola, NeurIPS 2017
 
 Everything is a function of (seed, step), so that a resumed run repeats it.
 """
@@ -41,9 +41,9 @@ class Pass:
 
 
 def shrink_clips(clips_ncthw: Tensor, settings: AugmentationSettings, progress: float) -> Tensor:
-    """The first frames of each clip, averaged to fewer pixels, where `progress`, 0 to 1, is within one of `grids`."""
+    """The first frames of each clip, averaged to fewer pixels, where `progress`, 0 to 1, is within a phase of `multigrid`."""
     end = 0.0
-    for share, length, crop in settings.grids:
+    for share, length, crop in settings.multigrid:
         end += share
         if progress < end:
             return functional.adaptive_avg_pool3d(clips_ncthw[:, :, :length], (length, crop, crop))

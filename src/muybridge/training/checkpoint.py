@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimizer state and `TrainState`, in a folder that is written atomically.
 
 checkpoints/step-00001234/ contains network.safetensors, optimizer.pt and state.json, which has the SHA-256 of the others and
-of itself; in a run with training.weight_average also average.safetensors, and then it is of format 2. No pickle is executed:
+of itself; in a run with training.ema_decay also average.safetensors, and then it is of format 2. No pickle is executed:
 optimizer.pt is read with weights_only=True. Random draws need no state, since they are functions of the step. A damaged
 checkpoint is renamed, and the one before it is used.
 """
@@ -53,7 +53,7 @@ class Snapshot:
     optimizer_state: Mapping[str, Any]
     train_state: TrainState
     average: Mapping[str, Tensor] = field(default_factory=dict)
-    """The averaged weights of a run with training.weight_average, else empty."""
+    """The averaged weights of a run with training.ema_decay, else empty."""
 
 
 class DamagedCheckpointError(ValueError):

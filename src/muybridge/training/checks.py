@@ -21,10 +21,10 @@ def check_supported(settings: TrainSettings, device: torch.device) -> None:
     """Raises ValueError for what can be refused without reading the data, which may take long."""
     specification = build_specification(settings.model, num_classes=1)  # raises for an unknown name
     scored = settings.evaluation.clip_length or settings.clips.length
-    lengths = {scored, *(length for _, length, _ in settings.training.grids)} - {settings.clips.length}
+    lengths = {scored, *(length for _, length, _ in settings.training.multigrid)} - {settings.clips.length}
     if lengths and specification.stem is ConvolutionKind.TIME_AS_CHANNELS:
         raise ValueError(
-            f"training.grids or evaluation.clip_length has clips of {min(lengths)} frames, but {settings.model} takes the "
+            f"training.multigrid or evaluation.clip_length has clips of {min(lengths)} frames, but {settings.model} takes the "
             f"{settings.clips.length} frames of a clip as channels; leave their length as it is"
         )
     check_precision(settings.training, device)

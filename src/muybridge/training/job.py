@@ -137,7 +137,7 @@ def prepare_job(
 def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> WeightAverage | None:
     """Sets the network's dropout. Returns the average of its weights where the run keeps one."""
     network.dropout = training.dropout
-    return WeightAverage(network, training.weight_average) if training.weight_average else None
+    return WeightAverage(network, training.ema_decay) if training.ema_decay else None
 
 
 def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:

@@ -20,15 +20,15 @@ class AugmentationSettings:
     """Part of `training_settings.TrainingSettings`, which checks the values. Everything is off by default."""
 
     ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Decay per step of an exponential moving average (EMA) of the weights, which is validated and saved in their place; usually
-    0.999."""
+    """Decay per step of an exponential moving average (EMA) of the weights, which is validated and saved in their place;
+    usually 0.999."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Share of the classifier's inputs that are set to 0 in training."""
     mixup_alpha: Annotated[float, Interval(ge=0, le=100)] = 0.0
     """Mix every clip with another of its batch, by a share from Beta(alpha, alpha); usually 0.2."""
     cutmix_alpha: Annotated[float, Interval(ge=0, le=100)] = 0.0
-    """Replace consecutive frames of each clip by those of another; their share is from Beta(alpha, alpha). With mixup_alpha, each
-    batch draws one of the two."""
+    """Replace consecutive frames of each clip by those of another; their share is from Beta(alpha, alpha). With
+    mixup_alpha, each batch draws one of the two."""
     color_jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Vary brightness, contrast and saturation of a clip by up to this share; rgb alone. 0.4 is usual."""
     repeated_augmentation: Annotated[int, Interval(ge=1, le=64)] = 1
@@ -40,7 +40,7 @@ class AugmentationSettings:
         """Raise ValueError for settings that do not suit each other or the task."""
         if (self.mixup_alpha or self.cutmix_alpha) and task not in _MIXED_TASKS:
             raise ValueError(
-                f"training.mixup_alpha and training.cutmix_alpha mix classes, which training.task {task} does not have; leave them 0"
+                f"training.mixup_alpha and training.cutmix_alpha mix classes, which {task} does not have; leave them 0"
             )
         if sum(share for share, _, _ in self.multigrid) >= 1:
             raise ValueError(

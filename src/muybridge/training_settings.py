@@ -78,6 +78,8 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
     rounding_seed: Seed = 0
     """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
+    rounding_parts: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Convolve every batch in so many parts, which changes results by rounding alone; above 1 for such a rerun."""
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from muybridge.kernels.batch_norm import find_fusion_problem
-from muybridge.kernels.convolution import set_execution
+from muybridge.kernels.convolution import set_execution, set_num_parts
 from muybridge.kernels.graphs import GRAPH_DEVICE_TYPES, GraphedNetwork
 from muybridge.kernels.precision import set_tf32
 from muybridge.loading.datasets import TrainingBatch
@@ -26,6 +26,7 @@ def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torc
     """Configures `network`, which must be on `device`, and on a GPU the process. Returns sentences a user should read."""
     training = settings.training
     set_execution(network, "fast" if training.channels_last else "plain")
+    set_num_parts(network, training.rounding_parts)
     network.activation_checkpointing = training.activation_checkpointing
     notes = _set_up_cuda(training, device) if device.type == "cuda" else []
     if training.compile:

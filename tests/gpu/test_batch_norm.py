@@ -6,7 +6,7 @@ import torch
 from muybridge.kernels.batch_norm import find_fusion_problem
 from norm_checks import NETWORK_CASES, NETWORK_TOLERANCE, network_errors
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("needs_fused_norm")]
 
 
 def test_the_kernels_run_here(device: torch.device) -> None:

@@ -36,7 +36,7 @@ def device() -> torch.device:
     return torch.device(os.environ.get("MUYBRIDGE_TEST_DEVICE", "cuda"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def needs_cuda(device: torch.device) -> None:
     """Skip the test where there is no CUDA device."""
     if device.type == "cuda" and not torch.cuda.is_available():

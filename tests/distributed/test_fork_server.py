@@ -41,3 +41,19 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ran", "worked", "0", "True"]  # and processes of others are started as ever
     assert not done.stderr
+
+
+def test_a_worker_of_a_server_that_others_started_has_no_ctrl_c() -> None:
+    program = (
+        "import multiprocessing\n"
+        "from multiprocessing import forkserver\n"
+        "from muybridge.distributed.fork_server import create_fork_server_context\n"
+        "forkserver.ensure_running()\n"  # as the caller's own data loader may
+        "code = 'from muybridge.distributed.fork_server import begin_worker; import signal; begin_worker(); '\n"
+        "code += 'print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)'\n"
+        "process = create_fork_server_context('json').Process(target=exec, args=(code,))\n"
+        "process.start()\n"
+        "process.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

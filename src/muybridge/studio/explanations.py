@@ -1,7 +1,7 @@
 """Explanations of the studio: where and when a network sees a class in a part of a video.
 
-An explanation stands in the folder of the job that made it: explanation.json and maps.png, a tile a frame, which the page draws over the video. The server reads them
-without a network or torch.
+An explanation stands in the folder of the job that made it: explanation.json and maps.png, a tile a frame, which the page
+draws over the video. The server reads them without a network or torch.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def _start_explanation(studio: StudioServices, project: OpenProject, request: _E
     if known is not None:
         return known
     project.jobs.remove_ended("explain", _NUM_KEPT - 1)
-    title = f"why, by {model.name}, at {request.start_seconds:.1f} s of {request.path}"
+    title = (
+        f"why {request.label or 'what it finds'}, by {model.name}, at {request.start_seconds:.1f} s of {request.path}"
+    )
     command = ["muybridge.studio.explain_job", "{job}"]
     return project.jobs.start("explain", title, command, paths=[request.path], values=values)
 

@@ -2,7 +2,7 @@
 
 export const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988"];
 /** Letters that the page uses itself. */
-export const RESERVED_KEYS = "acfrnliozxjk";
+export const RESERVED_KEYS = "acfrnliozxjkw";
 
 export class Classes extends EventTarget {
   constructor() {

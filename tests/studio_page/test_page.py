@@ -192,7 +192,7 @@ def _explain(page: Any) -> None:
     _press(page, "End")
     page.get_by_text("frame 199").wait_for()
     assert page.evaluate(_COUNT_COLOURED) == 0
-    page.get_by_role("button", name="Show: why down").click()  # back to where there is most
+    page.get_by_role("button", name="Show: why first finds down").click()  # back to where there is most
     page.wait_for_function(f"() => ({_COUNT_COLOURED})() > 1000")
     page.locator("#lanes").focus()
     _press(page, "Escape")

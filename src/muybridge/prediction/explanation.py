@@ -23,7 +23,7 @@ from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.prediction.recognizer import Recognizer
 from muybridge.prediction.video_inputs import AnyVideo, VideoInput, resolve_input
 from muybridge.records import ClipTimes, VideoError
-from muybridge.text import sanitize_text
+from muybridge.text import join_names, sanitize_text
 from muybridge.video.display import read_display_frames
 from muybridge.video.sampling import sample_clips_over, sample_dense_clips
 from muybridge.video.views import collate_views, compute_center_corner, prepare_network_input
@@ -134,7 +134,7 @@ def _check_explainable(recognizer: Recognizer, label: str | None) -> None:
         raise ValueError("an .onnx file has no gradients to explain; use the weights it was exported from")
     recognizer.card.check_single_label("an explanation")
     if label is not None and label not in recognizer.classes:
-        raise ValueError(f"the network has no class {label!r}")
+        raise ValueError(f"the network has no class {label!r}; it has {join_names(recognizer.classes)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,9 +47,8 @@ def _start_explanation(studio: StudioServices, project: OpenProject, request: _E
     if known is not None:
         return known
     project.jobs.remove_ended("explain", _NUM_KEPT - 1)
-    title = (
-        f"why {request.label or 'what it finds'}, by {model.name}, at {request.start_seconds:.1f} s of {request.path}"
-    )
+    label = request.label or "what it does"
+    title = f"why {model.name} finds {label} at {request.start_seconds:.1f} s of {request.path}"
     command = ["muybridge.studio.explain_job", "{job}"]
     return project.jobs.start("explain", title, command, paths=[request.path], values=values)
 

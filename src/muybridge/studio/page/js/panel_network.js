@@ -9,7 +9,8 @@ export class NetworkPanel {
 
   constructor(studio) {
     this.studio = studio;
-    this.models = make("select", { disabled: true }, makeLoading());
+    this.models = make("select", { disabled: true, onchange: () => this.drawClasses() }, makeLoading());
+    this.classesOf = new Map(); // by the name of a run
     this.one = makeButton("Run along this video", () => attempt(() => this.predict([studio.video.path])), { className: "primary" });
     this.all = makeButton("Run along all videos", () => attempt(() => this.predict(studio.listUsablePaths())));
     this.none = make("p", { className: "faint", hidden: true }, "There is no trained network yet; train one first.");
@@ -22,7 +23,9 @@ export class NetworkPanel {
   }
 
   async load() {
-    const { weights } = await this.studio.api.get("weights");
+    const { api } = this.studio;
+    const [{ weights }, { runs }] = await Promise.all([api.get("weights"), api.get("runs")]);
+    this.classesOf = new Map(runs.map((run) => [run.name, run.classes]));
     const own = weights.filter((one) => one.kind === "run");
     const before = this.models.value;
     const others = weights.filter((one) => one.kind !== "run" && one.is_local);
@@ -46,9 +49,7 @@ export class NetworkPanel {
     this.chosen.replaceChildren(...prediction.list.map((one) => this.makeItem(one)));
     if (!prediction.list.length) this.chosen.append(make("li", { className: "faint" }, "None yet."));
     if (focus) [...this.chosen.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
-    const labels = prediction.chosen?.classes ?? this.studio.classes.list.map((one) => one.name);
-    const before = this.label.value;
-    this.label.replaceChildren(make("option", { value: "" }, "What the network finds there"), ...labels.map((name) => make("option", { value: name, selected: name === before }, name)));
+    this.drawClasses();
     this.drawWhy();
   }
 
@@ -66,6 +67,14 @@ export class NetworkPanel {
       make("p", { className: "faint" }, "Where in the picture and when the network sees a class (Grad-CAM): as colour over the video, and as a curve below the timeline."),
       makeField("Class", this.label), make("div", { className: "row" }, this.ask, this.hide), this.answer,
     );
+  }
+
+  /** The classes that can be asked about: those of the network that would explain. */
+  drawClasses() {
+    const before = this.label.value;
+    const name = (this.ownNetwork ?? this.models.value).split("/").at(-1);
+    const labels = this.ownNetwork ? this.studio.prediction.chosen.classes : (this.classesOf.get(name) ?? []);
+    this.label.replaceChildren(make("option", { value: "" }, "What the network finds there"), ...labels.map((label) => make("option", { value: label, selected: label === before }, label)));
   }
 
   /** The network of the timeline shown, where it is at hand; labels by nearest neighbours have none. */

@@ -90,11 +90,16 @@ export class Why extends EventTarget {
     return seconds[importance.indexOf(Math.max(...importance))];
   }
 
+  get hasEvidence() {
+    return this.shown.importance.some((share) => share > 0);
+  }
+
   describe() {
     const { label, model, windows, stale } = this.shown;
     const mean = windows.reduce((sum, one) => sum + one.probability, 0) / windows.length;
     const times = `${formatSeconds(windows[0].start_seconds, 1)} – ${formatSeconds(windows.at(-1).end_seconds, 1)}`;
-    return `${label} by ${model}, ${times}: ${Math.round(100 * mean)} %. Most speaks for it at ${formatSeconds(this.peak, 2)}.${stale ? " Out of date: the network or the video changed." : ""}`;
+    const most = this.hasEvidence ? `Most speaks for it at ${formatSeconds(this.peak, 2)}.` : "Nothing in the picture speaks for it.";
+    return `${label} by ${model}, ${times}: ${Math.round(100 * mean)} %. ${most}${stale ? " Out of date: the network or the video changed." : ""}`;
   }
 
   /** The frame of the network that is shown at a time; -1 where it saw none. */

@@ -55,6 +55,9 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     """Round the factors of fp32 products and convolutions to TF32 on a GPU; by default yes."""
     deterministic: bool = True
     """Use only algorithms of cuDNN that give the same bits in every run, so that a resumed run on one GPU is exact."""
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """auto records the forward and backward pass as CUDA graphs, with the same results, in a run of one process on a GPU
+    without compile, activation_checkpointing and profile_steps."""
     compile: bool = False
     """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True
@@ -75,6 +78,8 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     """How many of conv1 to conv5 keep the weights and batch-norm statistics of --init; for fine-tuning."""
     rounding_seed: Seed = 0
     """Above 0: move initial weights by at most a unit in the last place: a rerun that differs by rounding alone."""
+    rounding_parts: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Convolve every batch in so many parts, which changes results by rounding alone; above 1 for such a rerun."""
     phases: tuple[tuple[Epochs, LearningRate], ...] = ()
     """Epochs and learning rate of each phase added after `epochs` by resuming with more epochs."""
 

@@ -24,3 +24,19 @@ def test_a_child_that_cannot_start_says_so_in_one_line() -> None:
     assert done.stderr == (
         "a worker process could not be started (ValueError: invalid literal for int() with base 10: 'no number')\n"
     )
+
+
+def test_a_worker_of_a_server_that_others_started_has_no_ctrl_c() -> None:
+    program = (
+        "import multiprocessing\n"
+        "from multiprocessing import forkserver\n"
+        "from muybridge.distributed.fork_server import create_fork_server_context\n"
+        "forkserver.ensure_running()\n"  # as the caller's own data loader may
+        "code = 'from muybridge.distributed.fork_server import begin_worker; import signal; begin_worker(); '\n"
+        "code += 'print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)'\n"
+        "process = create_fork_server_context('json').Process(target=exec, args=(code,))\n"
+        "process.start()\n"
+        "process.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -101,7 +101,7 @@ def check_watch(run: Path, folder: Path, seconds: float) -> None:
     assert starts == sorted(starts)
     assert seconds - 60 < starts[-1] < seconds  # the clock goes on through every break; starting takes a while
     assert int(str(summary["num_reconnects"])) >= seconds / 40
-    assert float(str(summary["median_delay_seconds"])) < 1
+    assert float(str(summary["median_delay_seconds"])) < 3
     settled = memory[len(memory) // 3]
     assert max(memory[len(memory) // 3 :]) - settled < 64 << 20
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from muybridge.kernels import convolution
-from muybridge.kernels.convolution import Convolution3d, choose_execution_form, set_execution
+from muybridge.kernels.convolution import Convolution3d, choose_execution_form, set_execution, set_num_parts
 from muybridge.models.family import FAMILIES
 from muybridge.models.network import create_model
 
@@ -151,3 +151,22 @@ def test_fast_algorithms_keep_float64_and_leave_autocast_to_torch(monkeypatch, k
         assert not calls
         torch.testing.assert_close(module.double()(clips.double()), plain, rtol=1e-12, atol=1e-13)
         assert all(function.__name__ != "convolve_winograd" for function in calls)  # the temporal one is exact
+
+
+@pytest.mark.parametrize("execution", ["fast", "plain"])
+@pytest.mark.parametrize("family", ["r2plus1d", "r3d"])
+def test_a_batch_in_parts_gives_the_same_network_up_to_rounding(family, execution):
+    torch.manual_seed(0)
+    network = create_model(f"{family}_10", num_classes=3, width=8)
+    set_execution(network, execution)
+    clips = torch.randn(6, 3, 4, 24, 24)
+    results = []
+    for num_parts in (1, 4):  # of 2, 2 and 2 clips
+        set_num_parts(network, num_parts)
+        network.zero_grad()
+        logits = network(clips)
+        logits.square().sum().backward()
+        results.append([logits.detach().clone(), *(parameter.grad.clone() for parameter in network.parameters())])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+    assert any(not torch.equal(whole, parts) for whole, parts in zip(*results, strict=True))

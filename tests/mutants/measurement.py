@@ -107,6 +107,8 @@ class Measurement:
         functions: dict[str, set[str]] = defaultdict(set)
         data = self._coverage.get_data()
         for path in map(Path, data.measured_files()):
+            if path.suffix != ".py":  # a template of reports, whose code Jinja makes
+                continue
             module = ".".join(path.relative_to(self._package).with_suffix("").parts)
             bodies = sorted(list_bodies(ast.parse(path.read_text(encoding="utf-8"))))
             for line, contexts in data.contexts_by_lineno(str(path)).items():

@@ -91,8 +91,8 @@ def test_late_windows_are_skipped_and_counted(frames: Callable[..., Any]) -> Non
     starts = [round(window.window.start_seconds * 25) for window in windows]
     assert all(start % 2 == 0 for start in starts)
     assert starts == sorted(set(starts))
-    # One step, 20 ms, and one inference, 200 ms; the rest is for a busy machine.
-    assert np.median([window.delay_seconds for window in windows]) < 1
+    # One step, 20 ms, and one inference, 200 ms; the rest is for a busy machine. Without skipping it would be seven.
+    assert np.median([window.delay_seconds for window in windows]) < 3
 
 
 def test_errors_of_reading_arrive_after_what_was_read(frames: Callable[..., Any]) -> None:

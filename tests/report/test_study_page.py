@@ -136,3 +136,15 @@ def test_parts_of_the_wrong_shape_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         page_of(**changes)
+
+
+def test_the_noise_floor_and_rows_of_another_version_are_shown(page_of: Callable[..., Page]) -> None:
+    page = page_of(
+        stale=["r3d seed 0"],
+        version="all rows shown are of one version",
+        noise={"sentence": "Noise floor: 1.0 points."},
+    )
+    text = page_text(page)
+    assert "Noise floor: 1.0 points." in text and "All rows shown are of one version" in text
+    assert "so neither shown nor judged, run again, 1: r3d seed 0." in text
+    assert "All planned runs are included." not in text

@@ -31,6 +31,7 @@ training = {
     "device": "cpu",
     "parameters": 7,
     "training_clips": 3000,
+    "threads": os.environ["OMP_NUM_THREADS"],
 }
 (folder / "tests" / "training.json").write_text(json.dumps(training), encoding="utf-8")
 lines = [

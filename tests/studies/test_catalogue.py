@@ -17,6 +17,7 @@ from muybridge.studies.claims import check_within, compare, conclude
 from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.noise import RERUN_KINDS
 from muybridge.studies.paper import TABLE2
 from muybridge.studies.plan import DataSource, FusedRun, PlannedRun, motion_source
 from muybridge.studies.render import format_study, result_to_json
@@ -278,22 +279,29 @@ def test_rows_of_another_version_have_no_verdict(tmp_path: Path) -> None:
 
 def test_differences_below_the_noise_floor_are_undecided(tmp_path: Path) -> None:
     """Reruns that end far apart: the same means over seeds, and nothing left to say of three points."""
-    study = STUDIES["table2"]
+    study, config = STUDIES["table2"], replace(LAPTOP, rerun_kinds=("weights",))
 
     def shaky(settings: TrainSettings, test: Any) -> float:
         return as_in_the_paper(settings, test) + 4.0 * settings.training.rounding_seed
 
-    calm, noisy = (study.summarize(LAPTOP, fake_rows(study, LAPTOP, how), tmp_path) for how in (as_in_the_paper, shaky))
+    calm, noisy = (study.summarize(config, fake_rows(study, config, how), tmp_path) for how in (as_in_the_paper, shaky))
     assert calm.verdict.supported is True and calm.floor is not None and calm.floor.deviations["video_top1"] == 0.0
     assert noisy.floor is not None and noisy.floor.deviations["video_top1"] == pytest.approx(6.3246, abs=1e-3)
     assert noisy.verdict.supported is None
     assert "R(2+1)D above R3D (+3.0 points, 95 % +3.0 to +3.0, rounding 5.2): undecided" in noisy.verdict.text
-    unmeasured = {key: row for key, row in fake_rows(study, LAPTOP, as_in_the_paper).items() if not _is_rerun(row)}
-    assert study.summarize(LAPTOP, unmeasured, tmp_path).verdict.supported is None
+    unmeasured = {key: row for key, row in fake_rows(study, config, as_in_the_paper).items() if not row["rerun"]}
+    assert len(unmeasured) == 24 * LAPTOP.seeds
+    assert study.summarize(config, unmeasured, tmp_path).verdict.supported is None
 
 
-def _is_rerun(row: Mapping[str, Any]) -> bool:
-    return bool(row["settings"]["training"]["rounding_seed"])
+def test_four_kinds_of_rounding_make_the_floor(tmp_path: Path) -> None:
+    study = STUDIES["table2"]
+    rows = fake_rows(study, LAPTOP, as_in_the_paper)
+    kinds = [row["rerun"]["kind"] for row in rows.values() if row["rerun"]]
+    assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(RERUN_KINDS, 4)  # of two networks, two lengths
+    floor = study.summarize(LAPTOP, rows, tmp_path).floor
+    assert floor is not None and floor.kinds == tuple(RERUN_KINDS)
+    assert "moved by a unit in the last place, more threads, torch's convolutions" in floor.format_sentence()
 
 
 def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:
@@ -311,7 +319,7 @@ def test_studies_share_what_they_can() -> None:
     assert names["figure6"] < names["table2"]
     assert len(names["figure3"] & names["table2"]) == len(names["figure3"]) / 2
     assert len(names["decomposition"] & names["table2"]) == 2 * (LAPTOP.seeds + LAPTOP.num_reruns - 1)
-    reruns = {run.name for run in STUDIES["table3"].runs(LAPTOP) if run.settings.training.rounding_seed}
+    reruns = {run.name for run in STUDIES["table3"].runs(LAPTOP) if run.rerun}
     assert names["table3"] & names["figure5"] >= (names["table3"] & names["table2"]) - reruns
 
 

@@ -30,7 +30,7 @@ def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
         for run in study.runs(CONFIG):
             for evaluation in run.evaluations:
                 row = ALL_ROWS.get((run.name, evaluation.key))
-                if row is not None and run.start is None and run.settings.modality == "rgb":
+                if row is not None and run.start is None and run.rerun is None and run.settings.modality == "rgb":
                     picked.setdefault(run.settings.model.rpartition("_")[0], (run, row))
     return picked
 

@@ -18,6 +18,7 @@ from muybridge.files.run_folder import read_json_lines
 from muybridge.settings import settings_to_dict
 from muybridge.studies import execute as execute_module
 from muybridge.studies.execute import execute, main
+from muybridge.studies.noise import plan_reruns
 from muybridge.studies.plan import DataSource, EvaluationSpec, FusedRun, PlannedRun, RunGroup, motion_source
 from muybridge.studies.render import write_study
 from muybridge.studies.rows import read_rows
@@ -91,6 +92,19 @@ def test_a_test_is_added_to_a_run_that_is_finished(motions: Path, tmp_path: Path
     assert (tmp_path / "run" / "tests" / "test-2x4f.json").read_text(encoding="utf-8") == first
     added = json.loads((tmp_path / "run" / "tests" / "validation-1x4f.json").read_text(encoding="utf-8"))
     assert added["num_videos"] == 4
+
+
+def test_reruns_end_with_other_bits(motions: Path, tmp_path: Path) -> None:
+    """The threads of a rerun are those of its process (`test_run.py`)."""
+    group = RunGroup((SHORT,), SHORT.evaluations[0])
+    losses = []
+    for run in (SHORT, *plan_reruns(group, 4, ("weights", "convolution", "batch"))):
+        folder = tmp_path / run.name
+        plan = plan_of(motions, folder, training=run.settings.training)
+        execute(plan | {"tests": []}, Console(quiet=True))
+        losses.append([line["loss"] for line in read_json_lines(folder / "log.jsonl") if line["kind"] == "train"])
+    assert all(values[:3] == pytest.approx(losses[0][:3], rel=1e-3) for values in losses)  # the same run ...
+    assert len({tuple(values) for values in losses}) == 4  # ... but for rounding
 
 
 def test_what_fails_is_a_sentence(motions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

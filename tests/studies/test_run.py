@@ -13,7 +13,8 @@ from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
 from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.laptop import build_laptop_settings
-from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, with_seeds
+from muybridge.studies.noise import RERUN_KINDS, plan_reruns
+from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, RunGroup, with_seeds
 from muybridge.studies.render import merge_machines
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, build_plan, execute_runs, list_missing_evaluations
@@ -25,6 +26,13 @@ SHORT = PlannedRun(build_laptop_settings("r3d_10", 8), SOURCE, (EvaluationSpec(5
 TUNED = PlannedRun(build_laptop_settings("r3d_10", 16), SOURCE, (EvaluationSpec(5, 16),), SHORT)
 OTHER = PlannedRun(build_laptop_settings("mc3_10", 8), SOURCE, (EvaluationSpec(5, 8), EvaluationSpec(9, 8)))
 VERSION = Version({"torch": "2", "device": "cpu"}, dict.fromkeys(list_micro_runs([TUNED, OTHER]), "fp32 0123"))
+VERSION_OF_RERUNS = replace(
+    VERSION,
+    micro_runs=dict.fromkeys(
+        list_micro_runs([SHORT, *plan_reruns(RunGroup((SHORT,), SHORT.evaluations[0]), 4, ("convolution",))]),
+        "fp32 0123",
+    ),
+)
 LATER = replace(VERSION, micro_runs={**VERSION.micro_runs, **dict.fromkeys(list_micro_runs([OTHER]), "fp32 4567")})
 
 
@@ -52,6 +60,19 @@ def test_every_test_of_every_run_is_a_row_that_says_where_it_is_from(tmp_path: P
     assert (point["training_loss"], point["training_clip_error"]) == (1.5, 50.0)
     assert (point["validation_clip_error"], point["validation_video_error"]) == (50.0, 40.0)
     assert point["epoch"] == 1.0
+
+
+def test_reruns_are_rows_that_name_their_kind_and_run_with_their_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    reruns = plan_reruns(RunGroup((SHORT,), SHORT.evaluations[0]), 9, tuple(RERUN_KINDS))
+    runs = [replace(run, evaluations=SHORT.evaluations) for run in (SHORT, *reruns)]
+    assert execute_runs(runs, make_runner(tmp_path), VERSION_OF_RERUNS, lambda: None) == []
+    rows = read_rows(tmp_path)
+    found = [(row["rerun"] and row["rerun"]["kind"], row["training"]["threads"]) for row in rows.values()]
+    once = [("weights", "2"), ("convolution", "2"), ("batch", "2")]
+    assert sorted(found, key=str) == sorted([(None, "2"), ("threads", "4"), ("threads", "6"), *once, *once], key=str)
 
 
 def test_progress_counts_the_runs_that_have_ended(tmp_path: Path) -> None:

@@ -171,12 +171,12 @@ def test_the_command_serves_with_several_workers(tmp_path: Path) -> None:
             assert counted in (_get(f"{address}/api/metrics") or "")
         finally:
             server.send_signal(signal.SIGTERM)
-            assert server.wait(30) in (0, 75, 143, -15)
+            assert server.wait(60) in (0, 75, 143, -15)
 
 
 def _get(address: str) -> str | None:
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, headers=HEADERS), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=HEADERS), timeout=60) as response:
             return str(response.read().decode())
     except (urllib.error.URLError, ConnectionError):
         time.sleep(0.1)

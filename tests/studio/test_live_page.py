@@ -34,7 +34,7 @@ def live_page() -> Iterator[LivePage]:
 def _get(page: LivePage, path: str, cookie: str | None = None) -> http.client.HTTPResponse:
     """The answer, read and closed."""
     port = page.address.partition("/?")[0].rpartition(":")[2]
-    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
     connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
     answer = connection.getresponse()
     answer.read()
@@ -64,13 +64,13 @@ def test_a_page_gets_what_happens_and_what_has_happened(live_page: LivePage) -> 
     live_page.add_picture(_make_frame(), None)  # nobody looks
     live_page.add({"type": "event", "label": "up"})
     with _connect(live_page, cookie) as connection:
-        assert json.loads(connection.recv(timeout=5)) == {"type": "hello", **HELLO}
-        assert json.loads(connection.recv(timeout=5))["type"] == "event"
+        assert json.loads(connection.recv(timeout=60)) == {"type": "hello", **HELLO}
+        assert json.loads(connection.recv(timeout=60))["type"] == "event"
         for _ in range(10):
             live_page.add_picture(_make_frame(), 16 / 9)  # one of them is shown
         live_page.add({"type": "window", "delay_seconds": 0.1})
-        assert connection.recv(timeout=5).startswith(b"\xff\xd8")
-        assert json.loads(connection.recv(timeout=5))["delay_seconds"] == 0.1
+        assert connection.recv(timeout=60).startswith(b"\xff\xd8")
+        assert json.loads(connection.recv(timeout=60))["delay_seconds"] == 0.1
     wait_until(lambda: not live_page._clients, 5)
 
 
@@ -99,14 +99,14 @@ def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatc
         with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\n")
             assert slow.recv(1) == b""
-        websocket.recv(timeout=5)
+        websocket.recv(timeout=60)
         page.add({"type": "event"})
-        assert json.loads(websocket.recv(timeout=5)) == {"type": "event"}
+        assert json.loads(websocket.recv(timeout=60)) == {"type": "event"}
 
 
 def test_a_page_that_does_not_keep_up_is_cut_off(live_page: LivePage) -> None:
     with _connect(live_page, _get_cookie(live_page), max_queue=1, close_timeout=0.1) as connection:
-        connection.recv(timeout=5)
+        connection.recv(timeout=60)
         text = os.urandom(50_000).hex()
         for number in range(400):
             live_page.add({"number": number, "text": text})

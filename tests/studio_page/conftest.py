@@ -17,7 +17,7 @@ from videos import write_video
 pytest.importorskip("fastapi")
 playwright_api = pytest.importorskip("playwright.sync_api")
 
-_TIMEOUT_MILLISECONDS = 20_000
+_TIMEOUT_MILLISECONDS = 60_000
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ _READ_LUMA = """() => {
     const still = document.getElementById('still');
     const source = still.hidden ? document.getElementById('video') : still;
     const [width, height] = [source.videoWidth || source.naturalWidth, source.videoHeight || source.naturalHeight];
+    if (!width) return [0, 0, []];
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext('2d');
     context.drawImage(source, 0, 0);
@@ -28,13 +29,29 @@ _READ_LUMA = """() => {
 }"""
 
 
+_PRESS_AT_ONCE = """keys => {
+    for (const key of keys) {
+        const event = new KeyboardEvent("keydown", { ...key, bubbles: true, cancelable: true });
+        document.getElementById("lanes").dispatchEvent(event);
+    }
+}"""
+
+
 def _read_shown_index(page: Any) -> int:
     page.wait_for_function(
         "() => !document.getElementById('video').seeking && document.getElementById('still').complete"
     )
-    page.wait_for_timeout(200)  # until the frame is painted
     height, width, luma = page.evaluate(_READ_LUMA)
-    return read_index(np.array(luma, np.uint8).reshape(height, width))
+    return read_index(np.array(luma, np.uint8).reshape(height, width)) if height else -1
+
+
+def _wait_until_shown(page: Any, index: int) -> None:
+    """A frame is painted some time after the seek has ended."""
+    for _ in range(100):
+        if _read_shown_index(page) == index:
+            return
+        page.wait_for_timeout(200)
+    assert _read_shown_index(page) == index
 
 
 def _press(page: Any, key: str, times: int = 1) -> None:
@@ -85,7 +102,7 @@ def _mark_by_keys(page: Any, folder: Path) -> None:
         _add_class(page, name)
     _press(page, ".", 30)
     page.get_by_text("frame 30").wait_for()
-    assert _read_shown_index(page) == 30
+    _wait_until_shown(page, 30)
     _press(page, "1")
     page.get_by_role("button", name="End <b>up</b>").wait_for()
     _press(page, ".", 9)
@@ -295,7 +312,34 @@ def test_a_video_that_no_browser_plays_is_stepped_exactly(page: Any) -> None:
     page.locator("#lanes").focus()
     _press(page, "ArrowRight", 7)
     page.get_by_text("frame 7").wait_for()
-    assert _read_shown_index(page) == 7
+    _wait_until_shown(page, 7)
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "d.avi"])
+def test_keys_add_up_before_the_page_has_answered(page: Any, folder: Path, name: str) -> None:
+    """Keys that are pressed faster than frames are found go on from each other, and marks are made where they lead."""
+    _open_video(page, name)
+    page.evaluate(_PRESS_AT_ONCE, [{"key": "ArrowRight"}] * 7)
+    page.get_by_text("frame 7").wait_for()
+    page.evaluate(_PRESS_AT_ONCE, [{"key": "ArrowRight", "shiftKey": True}, {"key": "ArrowLeft"}, {"key": "x"}])
+    page.get_by_text("frame 31").wait_for()
+    _wait_until_shown(page, 31)
+    page.evaluate(_PRESS_AT_ONCE, [{"key": "ArrowRight"}] * 4 + [{"key": "x"}])
+    page.get_by_text("frame 35").wait_for()
+    _wait_until_saved(page)
+    row = next(row for row in _read_rows(folder / "reviewed.csv") if row["path"] == name)
+    assert (float(row["start_seconds"]), float(row["end_seconds"])) == (1.24, 1.44)
+
+
+def test_a_video_that_opens_shows_no_frame_of_the_last_one(page: Any) -> None:
+    """Until the time stamps of its frames are known, no frame is named and no key is taken."""
+    _open_video(page, "b.mp4")
+    page.route("**/frames?*", lambda route: None)  # never answered
+    page.get_by_role("button", name="c.mp4").click()
+    page.get_by_role("heading", name="c.mp4").wait_for()
+    page.get_by_text("Loading…").wait_for()
+    assert page.get_by_text("frame 0").count() == 0
+    assert page.get_by_role("button", name="+1 frame").is_disabled()
 
 
 def test_a_training_is_stopped_and_resumed(page: Any) -> None:

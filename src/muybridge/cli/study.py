@@ -36,6 +36,8 @@ class DataArguments:
     """The split to score (default: test, at paper scale validation)."""
     reruns: Annotated[int, Interval(ge=1, le=1000)] | None = None
     """Runs of one seed that differ by rounding alone (default: 5, at paper scale 1). Fewer than 5 leave claims undecided."""
+    rerun_kinds: list[Literal["weights", "threads", "convolution", "batch"]] | None = None
+    """What differs in reruns, in turn (default: all): the last bit of weights, threads, plain convolutions, split batches."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
         muybridge study table2 --data kinetics --scale paper -o studies --seeds 1 --part 3/12
     """
     from muybridge.studies.catalogue import STUDIES
+    from muybridge.studies.noise import RERUN_KINDS
     from muybridge.studies.plan import select_part
     from muybridge.studies.render import format_study, write_study
     from muybridge.studies.rows import read_rows
@@ -84,15 +87,8 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     asked, others = STUDIES[name], _parse_others(data.others or ())
     _check_execution(execution)
-    config = build_config(
-        asked,
-        scale=data.scale,
-        seeds=data.seeds,
-        data=data.data,
-        others=others,
-        split=data.split,
-        reruns=data.reruns,
-    )
+    config = build_config(asked, scale=data.scale, seeds=data.seeds, data=data.data, others=others, split=data.split)
+    config = replace(config, reruns=data.reruns, rerun_kinds=tuple(data.rerun_kinds or RERUN_KINDS))
     runs, rows_name = asked.runs(config), "rows.jsonl"
     if execution.part:
         part, num_parts = _parse_part(execution.part)

@@ -30,8 +30,11 @@ def create_fork_server_context(module: str) -> BaseContext:
     return context
 
 
-def exit_with_parent() -> None:
-    """Ends this worker when its parent has ended, however it did; a thread waits for that."""
+def begin_worker() -> None:
+    """First in a worker: no Ctrl-C (a server that the caller's own code has started does not block it), and an end
+    when the parent has ended, however it did; a thread waits for that.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
     threading.Thread(target=_wait_for_parent, name="parent", daemon=True).start()
 
 

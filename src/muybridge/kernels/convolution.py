@@ -40,15 +40,21 @@ class Convolution3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.execution: Execution = "fast"
         self.forms: ConvolutionForms | None = None  # None: by the rules of the device
+        self.num_parts = 1  # of a batch, convolved one after the other
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, out_channels, T', H', W'), in channels-last memory unless "plain"."""
-        if self.execution == "plain":
-            return super().forward(clips)
         return self.convolve(clips, self.weight)
 
     def convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
-        """Convolve with another weight of this kernel size, in the fastest form."""
+        """Convolve with another weight of this kernel size."""
+        if self.num_parts == 1:
+            return self._convolve(clips, weight)
+        return torch.cat([self._convolve(part, weight) for part in clips.chunk(self.num_parts)])
+
+    def _convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
+        if self.execution == "plain":
+            return functional.conv3d(clips, weight, None, self.stride, self.padding)
         assert not isinstance(self.padding, str), "padding is three numbers"
         if is_transformed():  # torch.func cannot change the memory format of what it maps
             return functional.conv3d(clips, weight, None, self.stride, self.padding)
@@ -179,6 +185,13 @@ def set_execution(net: nn.Module, execution: Execution) -> None:
     for module in net.modules():
         if isinstance(module, Convolution3d):
             module.execution = execution
+
+
+def set_num_parts(net: nn.Module, num_parts: int) -> None:
+    """Convolve every batch of `net` in this many parts; results differ by rounding alone."""
+    for module in net.modules():
+        if isinstance(module, Convolution3d):
+            module.num_parts = num_parts
 
 
 def set_forms(net: nn.Module, forms: ConvolutionForms | None) -> None:

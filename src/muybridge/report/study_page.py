@@ -19,7 +19,7 @@ from muybridge.report.document import Block, Gallery, GalleryItem, Page, Paragra
 from muybridge.report.sections.training import build_settings_table, flatten_mapping
 from muybridge.report.sources import StudyRecord
 from muybridge.report.tables import Cell, Column, Table, make_columns
-from muybridge.text import format_count
+from muybridge.text import format_count, join_names
 
 VERDICT_SENTENCES = {
     True: "The runs support the claim.",
@@ -28,6 +28,10 @@ VERDICT_SENTENCES = {
 }
 WIDE_IMAGE_RATIO, WIDE_IMAGE_PIXELS = 3, 128  # pictures of a larger width / height, or wider, fill a row
 MAX_MISSING_SHOWN = 6
+UNUSED_RUNS = {
+    "missing": "Not run",
+    "stale": "Run at another version of the code or on another kind of machine, so neither shown nor judged, run again",
+}
 REWRITE = "run `muybridge study` again to rewrite it"
 
 
@@ -55,7 +59,7 @@ def build_study_page(study: StudyRecord) -> Page:
     summary: dict[str, object] = {
         "study": values["name"],
         "verdict": dict(verdict),
-        "missing": _list_missing_runs(values),
+        "missing": _list_runs(values, "missing"),
     }
     lead = [
         Paragraph(f"Claim: {values['claim']}"),
@@ -67,16 +71,21 @@ def build_study_page(study: StudyRecord) -> Page:
 
 
 def _build_scope_blocks(values: Mapping[str, Any]) -> list[Block]:
-    scale = Paragraph(f"Scale: {values.get('scale') or 'not given'}.")
-    missing = _list_missing_runs(values)
-    if not missing:
-        return [scale, Paragraph("All planned runs are included.")]
-    more = f"; and {len(missing) - MAX_MISSING_SHOWN} more" if len(missing) > MAX_MISSING_SHOWN else ""
-    return [scale, Paragraph(f"Not run, {len(missing)}: {'; '.join(missing[:MAX_MISSING_SHOWN])}{more}.", "warning")]
+    blocks: list[Block] = [Paragraph(f"Scale: {values.get('scale') or 'not given'}.")]
+    unused = {name: _list_runs(values, name) for name in UNUSED_RUNS}
+    for name, names in unused.items():
+        if names:
+            text = f"{UNUSED_RUNS[name]}, {len(names)}: {join_names(names, '; ', max_names=MAX_MISSING_SHOWN)}."
+            blocks.append(Paragraph(text, "warning"))
+    if not any(unused.values()):
+        blocks.append(Paragraph("All planned runs are included."))
+    noise = _check_mapping(values.get("noise") or {}, "the noise floor")
+    sentences = [str(values.get("version") or ""), str(noise.get("sentence") or "")]
+    return blocks + [Paragraph(sentence[0].upper() + sentence[1:]) for sentence in sentences if sentence]
 
 
-def _list_missing_runs(values: Mapping[str, Any]) -> list[str]:
-    return [str(name) for name in _check_list(values.get("missing") or [], "the study's missing runs")]
+def _list_runs(values: Mapping[str, Any], name: str) -> list[str]:
+    return [str(run) for run in _check_list(values.get(name) or [], f"the study's {name} runs")]
 
 
 def _build_section(name: str, title: str, blocks: Sequence[Block]) -> Section | None:

@@ -96,6 +96,7 @@ def plan_micro_run(run: PlannedRun) -> PlannedRun:
         validate_every_epochs=0.0,
         frozen_stages=0,
         rounding_seed=0,
+        rounding_parts=1,
     )
     settings = replace(settings, seed=0, fold=None, columns=None, source_fps=None, init=None, training=training)
     return PlannedRun(settings, motion_source(MICRO_MOTIONS), (EvaluationSpec(MICRO_CLIPS, settings.clips.length),))

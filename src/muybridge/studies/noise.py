@@ -1,7 +1,8 @@
 """The noise floor of a study: what rounding alone does to its numbers, and how many seeds its differences need.
 
-Small networks amplify the last bit of their first weights: a rerun of one seed that differs by rounding alone ends several
-points away. A study reruns a few of its cells so (`training.rounding_seed`), and no difference below the floor is called one.
+Small networks amplify the last bit of any of their numbers: a rerun of one seed that differs by rounding alone ends several
+points away. A study reruns a few of its cells so, in the four ways of `RERUN_KINDS`, and no difference below the floor is
+called one.
 
 Input: finished rows. Output: a `NoiseFloor`.
 """
@@ -13,10 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from muybridge.studies.plan import PlannedRun, RunGroup
+from muybridge.studies.plan import PlannedRun, Rerun, RerunKind, RunGroup
+from muybridge.text import join_names
 
 NUM_RERUNS = 5  # of seed 0, the planned run and four more: fewer measure no deviation
 RESOLVED_POINTS = 3.0  # the difference that the number of seeds is quoted for
+RERUN_KINDS: Mapping[RerunKind, str] = {
+    "weights": "initial weights moved by a unit in the last place",
+    "threads": "more threads",
+    "convolution": "torch's convolutions in place of the faster forms",
+    "batch": "batches convolved in parts",
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class NoiseFloor:
     deviations: Mapping[str, float]
     num_cells: int
     num_runs: int
+    kinds: tuple[RerunKind, ...] = ()
 
     def get(self, metric: str) -> float | None:
         """The floor of a metric; None where it was not measured."""
@@ -40,24 +49,35 @@ class NoiseFloor:
                 "by rounding alone (--reruns)."
             )
         cells = "network" if self.num_cells == 1 else f"{self.num_cells} networks"
+        ways = f" ({join_names([RERUN_KINDS[kind] for kind in self.kinds])})" if self.kinds else ""
         return (
-            f"Noise floor: {self.num_runs} runs of one seed that differ by rounding alone have a standard deviation of "
+            f"Noise floor: {self.num_runs} runs of one seed that differ by rounding alone{ways} have a standard deviation of "
             f"{video:.1f} points of video@1 (the largest of {cells}). A difference of means over n seeds whose interval begins "
             f"below {video:.1f} x sqrt(2 / n) is undecided."
         )
 
 
-def plan_reruns(group: RunGroup, num_reruns: int) -> tuple[PlannedRun, ...]:
-    """The further runs of a cell's first seed that differ by rounding alone, `num_reruns` with the first."""
+def plan_reruns(group: RunGroup, num_reruns: int, kinds: Sequence[RerunKind]) -> tuple[PlannedRun, ...]:
+    """Further runs of a cell's first seed that differ by rounding alone, of `kinds` in turn; `num_reruns` with the first."""
     first = group.members[0]
     if not isinstance(first, PlannedRun):
         return ()
-    return tuple(_with_rounding(first, number) for number in range(1, num_reruns))
+    turns = (divmod(index, len(kinds)) for index in range(num_reruns - 1))
+    return tuple(_plan_rerun(first, Rerun(kinds[kind], number + 1)) for number, kind in turns)
 
 
-def _with_rounding(run: PlannedRun, rounding_seed: int) -> PlannedRun:
-    training = replace(run.settings.training, rounding_seed=rounding_seed)
-    return replace(run, settings=replace(run.settings, training=training))
+def _plan_rerun(run: PlannedRun, rerun: Rerun) -> PlannedRun:
+    training = run.settings.training
+    match rerun.kind:
+        case "weights":
+            training = replace(training, rounding_seed=rerun.number)
+        case "convolution":  # there is one plain form: further reruns of it move the weights as well
+            training = replace(training, channels_last=not training.channels_last, rounding_seed=rerun.number - 1)
+        case "batch":
+            training = replace(training, rounding_parts=rerun.number + 1)
+        case "threads":
+            pass  # no setting: the process of the run has more of them
+    return replace(run, settings=replace(run.settings, training=training), rerun=rerun)
 
 
 def measure_floor(
@@ -73,4 +93,6 @@ def measure_floor(
         if complete
         else {}
     )
-    return NoiseFloor(deviations, len(complete), min((len(rows) for rows in complete), default=0))
+    kinds = {row["rerun"]["kind"] for rows in complete for row in rows if row.get("rerun")}
+    known = tuple(kind for kind in RERUN_KINDS if kind in kinds)
+    return NoiseFloor(deviations, len(complete), min((len(rows) for rows in complete), default=0), known)

@@ -17,6 +17,7 @@ from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.given_settings import diff_settings
 
 EvaluatedSplit = Literal["test", "validation"]
+RerunKind = Literal["weights", "threads", "convolution", "batch"]
 RowKey = tuple[str, str]  # name of the run, key of the evaluation
 DIGEST_LENGTH = 10
 # Settings that do not decide the weights, and so are no part of a run's name.
@@ -70,6 +71,19 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True)
+class Rerun:
+    """A repetition of a run that differs by rounding alone: what differs, and its number of this kind, from 1."""
+
+    kind: RerunKind
+    number: int
+
+    @property
+    def thread_factor(self) -> int:
+        """How many times the threads of other runs it has."""
+        return self.number + 1 if self.kind == "threads" else 1
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One training and the evaluations of its last weights (not the best ones: nothing is selected on what is reported).
 
@@ -80,6 +94,12 @@ class PlannedRun:
     source: DataSource
     evaluations: tuple[EvaluationSpec, ...] = ()
     start: PlannedRun | None = None
+    rerun: Rerun | None = None
+
+    @property
+    def thread_factor(self) -> int:
+        """How many times the threads of the study's other runs it has."""
+        return 1 if self.rerun is None else self.rerun.thread_factor
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -94,7 +114,8 @@ class PlannedRun:
             if not name.startswith(UNNAMED_SETTINGS)
         }
         start = None if self.start is None else self.start.name
-        return {"data": self.source.key, "seed": self.settings.seed, "start": start, "settings": changed}
+        threads = {"thread_factor": self.thread_factor} if self.thread_factor > 1 else {}
+        return {"data": self.source.key, "seed": self.settings.seed, "start": start, "settings": changed} | threads
 
     @property
     def name(self) -> str:

@@ -100,6 +100,7 @@ def _shorten_row(row: Row) -> dict[str, Any]:
         "model": row["model"],
         "seed": row["seed"],
         "data": row["data"]["key"],
+        "rerun": row["rerun"]["kind"] if row.get("rerun") else None,  # of its seed, different by rounding alone
         **{name: numbers[name] for name in names},
         "training_seconds": row["training"]["seconds"] if row["training"] else None,
         "commit": row["commit"],

@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def build_row(
         "seed": run.seed,
         "model": first.settings.model,
         "data": first.source.to_json(),
+        "rerun": None if first.rerun is None else asdict(first.rerun),
         "start": None if first.start is None else first.start.name,
         "settings": {name: value for name, value in settings.items() if name not in ("data", "output", "init")},
         "numbers": dict(numbers),

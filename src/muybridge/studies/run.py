@@ -75,7 +75,6 @@ def build_config(
     data: str | None,
     others: Mapping[str, str],
     split: EvaluatedSplit | None,
-    reruns: int | None = None,
 ) -> StudyConfig:
     """The configuration of a study from addresses of data sets. ValueError where a study at paper scale has no data.
 
@@ -89,7 +88,7 @@ def build_config(
         raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
     sources = {name: _open_source(address) for name, address in others.items()}
     split = split or ("validation" if scale == "paper" else "test")
-    return StudyConfig(scale, seeds, source, split, sources, reruns)
+    return StudyConfig(scale, seeds, source, split, sources)
 
 
 def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], runner: RunnerConfig) -> list[str]:
@@ -290,7 +289,7 @@ def _launch(run: PlannedRun, runner: RunnerConfig, version: Version) -> subproce
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": str(_choose_num_threads(runner.jobs))},
+            env={**os.environ, "OMP_NUM_THREADS": str(run.thread_factor * _choose_num_threads(runner.jobs))},
         )
 
 

@@ -27,8 +27,17 @@ from muybridge.studies.intervals import (
     mean_by_seed,
     pool_deviations,
 )
-from muybridge.studies.noise import NUM_RERUNS, NoiseFloor, measure_floor, plan_reruns
-from muybridge.studies.plan import DataSource, EvaluatedSplit, FusedRun, PlannedRun, RowKey, RunGroup, order_runs
+from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, measure_floor, plan_reruns
+from muybridge.studies.plan import (
+    DataSource,
+    EvaluatedSplit,
+    FusedRun,
+    PlannedRun,
+    RerunKind,
+    RowKey,
+    RunGroup,
+    order_runs,
+)
 from muybridge.studies.video_results import VideoResults
 
 Scale = Literal["paper", "laptop"]
@@ -40,7 +49,10 @@ Grid = dict[Hashable, RunGroup]
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Scale, number of seeds and data of a study. `others` are further data sets by name; for `reruns` see `num_reruns`."""
+    """Scale, number of seeds and data of a study. `others` are further data sets by name; for `reruns` see `num_reruns`.
+
+    Reruns are of `rerun_kinds` in turn.
+    """
 
     scale: Scale
     seeds: int
@@ -48,6 +60,7 @@ class StudyConfig:
     split: EvaluatedSplit
     others: Mapping[str, DataSource] = field(default_factory=dict)
     reruns: int | None = None
+    rerun_kinds: tuple[RerunKind, ...] = tuple(RERUN_KINDS)
 
     @property
     def num_reruns(self) -> int:
@@ -138,7 +151,7 @@ class GridResults:
         reruns = []
         for key in self.noisy:
             group = self.grid[key]
-            runs = (group.members[0], *plan_reruns(group, self.config.num_reruns))
+            runs = (group.members[0], *plan_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
             rows = [self.rows.get((run.name, group.evaluation.key)) for run in runs]
             reruns.append([row for row in rows if row is not None])
         return measure_floor(reruns, READERS)
@@ -234,7 +247,8 @@ class Study:
         grid = self.grid(config)
         trained = [run for group in grid.values() for run in group.with_evaluation()]
         for group in (grid[key] for key in self.noisy(grid)):
-            trained += [replace(run, evaluations=(group.evaluation,)) for run in plan_reruns(group, config.num_reruns)]
+            reruns = plan_reruns(group, config.num_reruns, config.rerun_kinds)
+            trained += [replace(run, evaluations=(group.evaluation,)) for run in reruns]
         return order_runs(trained)
 
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:

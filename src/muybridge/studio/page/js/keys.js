@@ -34,8 +34,8 @@ function isTyping(target) {
 export function listenToKeys(studio) {
   const { player, marks, timeline, classes } = studio;
   const actions = {
-    ArrowLeft: (event) => (event.shiftKey ? player.seek(player.seconds - 1) : player.step(-1)),
-    ArrowRight: (event) => (event.shiftKey ? player.seek(player.seconds + 1) : player.step(1)),
+    ArrowLeft: (event) => (event.shiftKey ? player.skip(-1) : player.step(-1)),
+    ArrowRight: (event) => (event.shiftKey ? player.skip(1) : player.step(1)),
     ",": () => player.step(-1),
     ".": () => player.step(1),
     " ": () => player.toggle(),

@@ -15,8 +15,7 @@ export class Player extends EventTarget {
     this.index = 0;
     this.frames = null;
     this.loop = null;
-    this.seekNumber = 0;
-    this.wantsPlay = false;
+    this.goal = null; // where a seek goes that waits for the server
     this.video.onpause = () => this.dispatchEvent(new Event("state"));
     this.video.onplay = () => this.dispatchEvent(new Event("state"));
     this.video.onplaying = () => {
@@ -47,9 +46,12 @@ export class Player extends EventTarget {
     this.info = info;
     this.loop = null;
     this.frames = null;
+    this.goal = null;
     this.streamStart = 0;
     this.still.hidden = true;
     this.note.textContent = "Loading…";
+    [this.seconds, this.index] = [0, 0];
+    this.dispatchEvent(new Event("open")); // nothing can be pressed or reads as shown until the frames are known
     const frames = await new FrameTimes(api, info.path).load();
     if (this.info?.path !== info.path) return;
     this.frames = frames;
@@ -63,6 +65,7 @@ export class Player extends EventTarget {
   close() {
     this.pause();
     this.frames = null;
+    this.goal = null;
     this.info = null;
     this.still.hidden = true;
     this.video.removeAttribute("src");
@@ -106,14 +109,42 @@ export class Player extends EventTarget {
     this.still.hidden = false;
   }
 
-  /** Show the frame at a time; while it plays, go on from there. */
-  async seek(seconds) {
+  /** Show the frame at a time, or so many frames from it; while it plays, go on from there. */
+  async seek(seconds, numFrames = 0) {
     if (!this.frames) return;
-    const number = ++this.seekNumber;
-    const target = Math.min(Math.max(0, seconds), this.frames.duration);
-    const index = await this.frames.indexAt(target);
-    const [start, end] = [await this.frames.secondsOf(index), await this.frames.secondsOf(index + 1)];
-    if (number !== this.seekNumber) return;
+    const goal = { frames: this.frames, seconds: Math.min(Math.max(0, seconds), this.frames.duration), numFrames };
+    this.goal = goal;
+    try {
+      const [index, start, end] = await this.findFrame(goal);
+      if (this.goal === goal) this.show(index, start, end);
+    } finally {
+      if (this.goal === goal) this.goal = null;
+    }
+  }
+
+  /** Keys that come before the server has answered add up: each goes on from where the one before it goes. */
+  async step(numFrames) {
+    this.pause();
+    await this.seek(this.target.seconds, this.target.numFrames + numFrames);
+  }
+
+  async skip(seconds) {
+    await this.seek(this.target.seconds + seconds, this.target.numFrames);
+  }
+
+  /** Where a waiting seek goes, else what is shown. */
+  get target() {
+    return this.goal ?? { frames: this.frames, seconds: this.seconds, numFrames: 0 };
+  }
+
+  /** The index of a frame, and the time stamps of its start and end. */
+  async findFrame({ frames, seconds, numFrames }) {
+    const moved = (await frames.indexAt(seconds)) + numFrames;
+    const index = Math.min(Math.max(0, moved), frames.numFrames - 1);
+    return [index, await frames.secondsOf(index), await frames.secondsOf(index + 1)];
+  }
+
+  show(index, start, end) {
     this.setPosition(start, index);
     if (this.hasRanges && !this.video.error) {
       this.still.hidden = true;
@@ -128,18 +159,9 @@ export class Player extends EventTarget {
     }
   }
 
-  async step(numFrames) {
-    if (!this.frames) return;
-    this.pause();
-    const index = Math.min(Math.max(0, this.index + numFrames), this.frames.numFrames - 1);
-    this.index = index; // held keys add up before the server answers
-    await this.seek(await this.frames.secondsOf(index));
-  }
-
-  /** Time stamps of the shown frame's start and end. */
+  /** Time stamps of the start and end of the shown frame, or of that which a waiting seek goes to. */
   async getFrameBounds() {
-    const index = this.isPlaying ? await this.frames.indexAt(this.seconds) : this.index;
-    return [await this.frames.secondsOf(index), await this.frames.secondsOf(index + 1)];
+    return (await this.findFrame(this.target)).slice(1);
   }
 
   toggle() {

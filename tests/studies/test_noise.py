@@ -1,0 +1,59 @@
+"""Reruns of one seed that differ by rounding alone: how they are planned, and the floor that follows from their rows."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from muybridge.studies.laptop import build_laptop_settings
+from muybridge.studies.noise import RERUN_KINDS, measure_floor, plan_reruns
+from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, Rerun, RerunKind, RunGroup
+
+EVALUATION = EvaluationSpec(5, 8)
+FIRST = PlannedRun(build_laptop_settings("r3d_10", 8), DataSource("d", "/d"))
+GROUP = RunGroup((FIRST,), EVALUATION)
+
+
+def test_kinds_of_reruns_take_turns_and_no_two_runs_are_the_same() -> None:
+    reruns = plan_reruns(GROUP, 10, tuple(RERUN_KINDS))
+    assert [(run.rerun.kind, run.rerun.number) for run in reruns if run.rerun] == [
+        *((kind, 1) for kind in RERUN_KINDS),
+        *((kind, 2) for kind in RERUN_KINDS),
+        ("weights", 3),
+    ]
+    assert len({FIRST.name, *(run.name for run in reruns)}) == 10
+    assert {run.seed for run in reruns} == {0}
+
+
+def test_each_kind_changes_what_it_says() -> None:
+    weights, threads, convolution, batch = plan_reruns(GROUP, 5, tuple(RERUN_KINDS))
+    training = FIRST.settings.training
+    assert weights.settings.training == replace(training, rounding_seed=1)
+    assert convolution.settings.training == replace(training, channels_last=False)
+    assert batch.settings.training == replace(training, rounding_parts=2)
+    assert (threads.settings, threads.thread_factor) == (FIRST.settings, 2)
+    assert threads.name != FIRST.name
+
+
+def test_reruns_by_moved_weights_keep_the_names_of_earlier_rows() -> None:
+    (rerun,) = plan_reruns(GROUP, 2, ("weights",))
+    assert rerun.name == replace(rerun, rerun=None).name
+
+
+def make_row(accuracy: float, kind: RerunKind | None = None) -> dict[str, Any]:
+    return {"accuracy": accuracy, "rerun": None if kind is None else vars(Rerun(kind, 1))}
+
+
+def test_the_floor_is_the_largest_deviation_of_cells_with_all_their_reruns() -> None:
+    def read(row: Any) -> float:
+        return float(row["accuracy"])
+
+    calm = [make_row(50.0), *(make_row(50.0, "weights") for _ in range(4))]
+    shaky = [make_row(50.0), make_row(54.0, "threads"), *(make_row(50.0, "batch") for _ in range(3))]
+    floor = measure_floor([calm, shaky, shaky[:4]], {"video_top1": read})
+    assert floor.get("video_top1") == pytest.approx(1.7889, abs=1e-4)
+    assert (floor.num_cells, floor.num_runs, floor.kinds) == (2, 5, ("weights", "threads", "batch"))
+    unmeasured = measure_floor([shaky[:4]], {"video_top1": read})
+    assert unmeasured.get("video_top1") is None and "not measured" in unmeasured.format_sentence()
+    old = [{"accuracy": 50.0} for _ in range(5)]  # of rows before kinds were stored
+    assert "alone have" in measure_floor([old], {"video_top1": read}).format_sentence()

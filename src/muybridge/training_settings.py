@@ -56,6 +56,9 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     """Round the factors of fp32 products and convolutions to TF32 on a GPU; by default yes."""
     deterministic: bool = True
     """Use only algorithms of cuDNN that give the same bits in every run, so that a resumed run on one GPU is exact."""
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """auto records the forward and backward pass as CUDA graphs, with the same results, in a run of one process on a GPU
+    without compile, activation_checkpointing and profile_steps."""
     compile: bool = False
     """Use torch.compile: minutes at the start, faster steps on a GPU."""
     channels_last: bool = True

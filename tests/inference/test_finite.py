@@ -84,8 +84,28 @@ def test_a_clip_that_is_not_finite_is_refused(family: str) -> None:
             with pytest.raises(ValueError, match="the clips hold numbers that are not finite"):
                 scorer(broken)
         assert scorer(clips()).isfinite().all()
+    split = SplitNetwork(fast)
+    split.compute_logits(split.compute_frame_maps(broken))
+    later = split.compute_logits(
+        split.compute_frame_maps(clips())
+    )  # windows that overlap a bad frame, and all after it
     with pytest.raises(ValueError, match="the clips hold numbers that are not finite"):
-        SplitNetwork(fast).compute_frame_maps(broken)
+        split.fetch(later)
+    split = SplitNetwork(fast)
+    assert split.fetch(split.compute_logits(split.compute_frame_maps(clips()))).isfinite().all()
+
+
+def test_nothing_is_fetched_before_the_logits() -> None:
+    """Reading a number makes the CPU wait for a GPU: once for the logits is enough. On the meta device it is an error."""
+    fast = optimize(small("r2plus1d")).to("meta")
+    features = fast.classifier_weight.shape[1]
+    fast.stem, fast.blocks = nn.Sequential(nn.Conv3d(3, features, 1, device="meta")), nn.Sequential()
+    broken = clips().to("meta")
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        fast(broken)
+    assert fast.score(broken).is_meta
+    split = SplitNetwork(fast)
+    assert split.compute_logits(split.compute_frame_maps(broken)).is_meta
 
 
 def write_file(path: Path, network: VideoResNet, change: Any = None) -> Path:

@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import torch
 from torch import nn
 
 import muybridge
+from graph_stand_in import use_graph_stand_in
 from muybridge.inference.folded import FoldedConvolution, InferenceNetwork, optimize
+from muybridge.inference.scorer import NetworkScorer
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES, build_specification
 from muybridge.models.network import VideoResNet, create_model
@@ -172,3 +175,23 @@ def test_cudnns_kernels_get_what_the_operators_get(monkeypatch):
         summed = layer._run_unfused(view.clone(), residual)
         torch.testing.assert_close(layer._run_cudnn(view, residual), summed, rtol=1e-4, atol=1e-4)
     assert calls == ["relu", "add"] * len(layers)
+
+
+def test_logits_are_the_same_with_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = use_graph_stand_in(monkeypatch)
+    torch.manual_seed(0)
+    net = create_model("r2plus1d_10", num_classes=3, width=4, clip_length=4).eval()
+    plain, fast = optimize(net, cuda_graphs=False), optimize(net)
+    assert plain.graphs is None
+    for seed in range(8):
+        clips = torch.randn(1, 3, 4, 24, 24, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(fast(clips), plain(clips))
+        assert torch.equal(NetworkScorer(fast, clips.device)(clips), plain(clips))
+    with pytest.raises(ValueError, match="the clips hold numbers that are not finite"):
+        fast(clips.fill_(math.nan))
+    assert stand_in.num_captures > 0
+    assert stand_in.num_replays > 8
+    assert torch.equal(copy.deepcopy(fast)(clips.fill_(1.0)), plain(clips))
+    assert fast.graphs is not None and fast.graphs._graphs
+    fast.double()  # replaces the weights that the graphs read
+    assert not fast.graphs._graphs

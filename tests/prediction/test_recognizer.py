@@ -13,6 +13,7 @@ from torch import Tensor
 
 from muybridge.loading.frame_stream import TIMESTEPS_PER_CHUNK
 from muybridge.models.network import VideoResNet, create_model
+from muybridge.prediction import recognizer as recognizer_module
 from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.timeline import TimelineOptions
@@ -277,3 +278,12 @@ def test_a_network_that_sees_flow_gets_flow(tmp_path: Path, new_video: Callable[
 def test_impossible_timelines_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"is -?[01].*, expected a"):
         TimelineOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_on_another_device_bf16_stays_where_that_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = replace(recognizer(None), precision="fp32")
+    rounded = replace(exact, precision="bf16")
+    assert exact.to("cpu").precision == rounded.to("cpu").precision == "fp32"
+    monkeypatch.setattr(recognizer_module, "choose_inference_precision", lambda requested, device: "bf16")
+    moved = rounded.to("cpu")
+    assert (moved.precision, moved.scorer.precision, moved.scorer.network.precision) == ("bf16",) * 3  # type: ignore[attr-defined]

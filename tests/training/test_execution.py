@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from muybridge.kernels.convolution import Convolution3d
+from muybridge.kernels.graphs import GraphedNetwork
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import create_model
 from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.training import execution
-from muybridge.training.execution import move_to_device, prefetch_to_device, set_up_execution
+from muybridge.training.execution import move_to_device, prefetch_to_device, set_up_execution, use_cuda_graphs
 from muybridge.training_settings import TrainingSettings
 from muybridge.video.views import View, collate_views
 
@@ -95,3 +96,12 @@ def test_a_batch_is_copied_while_the_one_before_is_used(monkeypatch):
     notes.extend(f"step {len(one.videos)}" for one in steps)
     expected = "copy 1, copy 2, wait for 1, step 1, copy 3, wait for 2, step 2, wait for 3, step 3"
     assert ", ".join(notes) == expected
+
+
+def test_graphs_are_for_steps_that_a_graph_can_repeat(monkeypatch):
+    net = network()
+    assert use_cuda_graphs(net, TrainingSettings(), print) is net  # on a CPU
+    monkeypatch.setattr(execution, "GRAPH_DEVICE_TYPES", {"cpu"})
+    assert isinstance(use_cuda_graphs(net, TrainingSettings(), print), GraphedNetwork)
+    for unsafe in ({"compile": True}, {"activation_checkpointing": True}, {"profile_steps": 2}, {"cuda_graphs": "off"}):
+        assert use_cuda_graphs(net, TrainingSettings(**unsafe), print) is net

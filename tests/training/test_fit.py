@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import signal
@@ -16,6 +17,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from graph_stand_in import use_graph_stand_in
 from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.aggregate import compute_video_scores
 from muybridge.evaluation.evaluate import EvaluationResult, evaluate
@@ -23,6 +25,7 @@ from muybridge.evaluation.metrics import Rate, Rates, compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import read_json_lines
 from muybridge.loading.datasets import Failure
+from muybridge.training import execution
 from muybridge.training import fit as fit_module
 from muybridge.training import step_batches as step_batches_module
 from muybridge.training import validation as validation_module
@@ -74,6 +77,53 @@ def uninterrupted(motions: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return folders[optimizer]
 
     return whole
+
+
+EVERYTHING = {
+    "training.validate_every_epochs": 0,
+    "training.ema_decay": 0.8,
+    "training.dropout": 0.3,
+    "training.mixup_alpha": 0.4,
+    "training.multigrid": ((0.5, 2, 24),),
+    "training.global_batch": 8,
+    "training.max_gradient_norm": 1.0,
+}
+
+
+def test_checkpoints_are_the_same_with_cuda_graphs(
+    motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = use_graph_stand_in(monkeypatch)
+    monkeypatch.setattr(execution, "GRAPH_DEVICE_TYPES", {"cpu"})
+    console = Console(file=io.StringIO(), width=400)
+    for choice in ("off", "auto"):
+        assert stand_in.num_replays == 0
+        job = prepare_job(tiny_run(motions, tmp_path / choice, {**EVERYTHING, "training.cuda_graphs": choice}))
+        fit_module.fit(job, console)
+    assert console.file.getvalue().count("run as CUDA graphs") == 1  # type: ignore[attr-defined]
+    assert stand_in.num_replays > 10
+    assert learnt(tmp_path / "off") == learnt(tmp_path / "auto")
+    assert losses(tmp_path / "off") == losses(tmp_path / "auto")
+    saved = [(tmp_path / choice / "last.safetensors").read_bytes() for choice in ("off", "auto")]
+    assert saved[0] == saved[1]
+
+
+def test_a_loss_that_is_not_finite_stops_a_run_with_cuda_graphs(
+    motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console
+) -> None:
+    stand_in = use_graph_stand_in(monkeypatch)
+    monkeypatch.setattr(execution, "GRAPH_DEVICE_TYPES", {"cpu"})
+    job = prepare_job(tiny_run(motions, tmp_path / "run"))
+    replay = stand_in.replay
+
+    def spoil(graph: Any) -> None:
+        replay(graph)
+        if stand_in.num_replays == 8:  # two of the comparison, and then two a step
+            graph.outputs[0].fill_(math.nan)
+
+    monkeypatch.setattr(stand_in, "replay", spoil)
+    with pytest.raises(FloatingPointError, match=r"the gradients are not finite \(nan\) in step 6"):
+        fit_module.fit(job, console)
 
 
 def test_it_learns(motions: Path, tmp_path: Path, trained: Trained) -> None:

@@ -1,4 +1,8 @@
-"""The fork server that worker processes come from, and what ends workers with their parent. Imports no torch."""
+"""The fork server that worker processes come from, and what ends workers with their parent. Imports no torch.
+
+Workers do not import the main module, as Python's do: a script that calls this library without `if __name__ == "__main__"`
+would run once more in each of them. Nothing that is sent to a worker is defined there.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.context import BaseContext
+from multiprocessing import forkserver, resource_tracker, spawn
+from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
+from typing import Any
 
 # Ctrl-C and SLURM's warning reach every process of a job; the parent decides when its workers end.
 _BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGUSR1)
@@ -19,7 +24,7 @@ def create_fork_server_context(module: str) -> BaseContext:
 
     The server starts with signals blocked and its workers inherit that, so no worker is interrupted while it starts.
     """
-    context = multiprocessing.get_context("forkserver")
+    context = _WorkerContext()
     context.set_forkserver_preload([_FAILURES_MODULE, module])
     resource_tracker.ensure_running()  # first: starting it unblocks SIGINT
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
@@ -30,8 +35,38 @@ def create_fork_server_context(module: str) -> BaseContext:
     return context
 
 
-def exit_with_parent() -> None:
-    """Ends this worker when its parent has ended, however it did; a thread waits for that."""
+class _WorkerProcess(ForkServerProcess):
+    """A process that does not import the main module before it runs."""
+
+    _start_lock = threading.Lock()
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        thread = threading.get_ident()
+        with _WorkerProcess._start_lock:
+            describe_parent = spawn.get_preparation_data
+
+            def describe_without_main(name: str) -> dict[str, Any]:
+                described = describe_parent(name)
+                is_ours = threading.get_ident() == thread  # another thread may start a process of somebody else
+                return {key: value for key, value in described.items() if not (is_ours and key.startswith("init_main"))}
+
+            spawn.get_preparation_data = describe_without_main
+            try:
+                return ForkServerProcess._Popen(process_obj)
+            finally:
+                spawn.get_preparation_data = describe_parent
+
+
+class _WorkerContext(ForkServerContext):
+    Process = _WorkerProcess
+
+
+def begin_worker() -> None:
+    """First in a worker: no Ctrl-C (a server that the caller's own code has started does not block it), and an end
+    when the parent has ended, however it did; a thread waits for that.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
     threading.Thread(target=_wait_for_parent, name="parent", daemon=True).start()
 
 

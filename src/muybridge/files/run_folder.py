@@ -15,20 +15,28 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from muybridge.parsing import check_text_size, parse_json, read_yaml
+from muybridge.bounds import find_nested_problems
+from muybridge.parsing import MAX_LISTED_PROBLEMS, check_text_size, parse_json, read_yaml
+from muybridge.settings import TrainSettings
+from muybridge.text import join_names
 
 _MAX_FLOAT = sys.float_info.max
 RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged."""
+    """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged, or a value cannot be.
+
+    Settings of another version are left as they are.
+    """
     try:
         settings = read_yaml(path)
     except ValueError as error:
         raise ValueError(f"{error}; restore it, or start a new run with another -o") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} does not contain settings; restore it, or start a new run with another -o")
+    if problems := list(find_nested_problems(settings, TrainSettings)):
+        raise ValueError(f"{path} cannot be used: {join_names(problems, '; ', max_names=MAX_LISTED_PROBLEMS)}")
     return settings
 
 

@@ -10,17 +10,18 @@ On a GPU every convolution runs as conv3d, whose cuDNN kernel applies bias, ReLU
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muybridge.inference.finite import check_finite_clips, check_finite_outputs
+from muybridge.inference.finite import check_finite_clips, check_finite_outputs, find_unusable, invalidate
 from muybridge.kernels import winograd
 from muybridge.kernels.convolution import Triple, choose_execution_form, has_onednn
 from muybridge.kernels.forms import flatten_clips, unflatten_maps
+from muybridge.kernels.graphs import GraphCache
 from muybridge.kernels.precision import Precision
 from muybridge.models.family import Specification
 from muybridge.models.network import (
@@ -222,7 +223,11 @@ class ClipClassifier(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return check_finite_outputs(functional.linear(features, self.classifier_weight, self.classifier_bias), "logits")
+        return check_finite_outputs(self.compute_logits(features), "logits")
+
+    def compute_logits(self, features: Tensor) -> Tensor:
+        """As `classify`, of numbers that need not be finite."""
+        return functional.linear(features, self.classifier_weight, self.classifier_bias)
 
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float32 clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
@@ -241,30 +246,61 @@ class InferenceNetwork(ClipClassifier):
         self.precision = precision
         if precision == "bf16":  # the average over time and space and the classifier stay float32
             self.stem, self.blocks = self.stem.to(torch.bfloat16), self.blocks.to(torch.bfloat16)
+        self.graphs: GraphCache | None = None  # set by `optimize`
         self.eval()
+
+    @torch.no_grad()
+    def forward(self, clips_ncthw: Tensor) -> Tensor:
+        """Normalised float32 clips (N, C, T, H, W) -> logits (N, classes)."""
+        if torch.compiler.is_compiling():
+            return super().forward(clips_ncthw)
+        return check_finite_outputs(self.score(clips_ncthw), "logits", clips_ncthw)
+
+    @torch.no_grad()
+    def score(self, clips_ncthw: Tensor) -> Tensor:
+        """As `forward` without waiting for the device: logits are NaN where `forward` raises an error for the numbers."""
+        check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
+        graphs = self.graphs
+        return self._score(clips_ncthw) if graphs is None else graphs.run(self._score, clips_ncthw)
+
+    def _score(self, clips_ncthw: Tensor) -> Tensor:
+        logits = self.compute_logits(self._compute_features(clips_ncthw))
+        return invalidate(logits, find_unusable(clips_ncthw))
 
     @torch.no_grad()
     def features(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised clips (N, C, T, H, W) -> input of the classifier, (N, F)."""
-        dtype = self.classifier_weight.dtype
-        check_clips(clips_ncthw, self.specification, dtype)
+        check_clips(clips_ncthw, self.specification, self.classifier_weight.dtype)
         check_finite_clips(clips_ncthw)
-        maps = self.blocks(self.stem(self.lay_out(clips_ncthw)))
-        return check_finite_outputs(maps.mean(dim=(2, 3, 4), dtype=dtype), "features")
+        return check_finite_outputs(self._compute_features(clips_ncthw), "features")
+
+    def _compute_features(self, clips_ncthw: Tensor) -> Tensor:
+        maps: Tensor = self.blocks(self.stem(self.lay_out(clips_ncthw)))
+        return maps.mean(dim=(2, 3, 4), dtype=self.classifier_weight.dtype)
 
     def lay_out(self, clips_ncthw: Tensor) -> Tensor:
         """Clips in the precision and the memory format of the first convolution."""
         clips = clips_ncthw if self.precision == "fp32" else clips_ncthw.to(torch.bfloat16)
         return clips.contiguous(memory_format=torch.channels_last_3d)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InferenceNetwork:
+        """Behind `to`, `half` and the like, which replace the weights that graphs read."""
+        if self.graphs is not None:
+            self.graphs.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
-def optimize(net: VideoResNet, *, compile: bool = False, precision: Precision = "fp32") -> InferenceNetwork:
+
+def optimize(
+    net: VideoResNet, *, compile: bool = False, precision: Precision = "fp32", cuda_graphs: bool = True
+) -> InferenceNetwork:
     """Return `net` in evaluation mode, folded and laid out for inference on its current device.
 
     Outputs agree with those of `net` up to rounding; `net` is not changed and shares no memory with the result. `precision`
     "bf16" rounds weights and maps to bfloat16, which GPUs since Ampere compute several times as fast; clips and logits stay
-    float32. `compile` uses torch.compile, which takes a minute at the first clip of every shape. ValueError if `net` is not a
-    VideoResNet, its weights are not finite, or `precision` is "bf16" and they are not float32.
+    float32. `compile` uses torch.compile, which takes a minute at the first clip of every shape. `cuda_graphs` launches the
+    kernels of small batches of a shape together on a GPU from its fourth call on (`kernels.graphs`); hooks do not run then.
+    ValueError if `net` is not a VideoResNet, its weights are not finite, or `precision` is "bf16" and they are not float32.
     """
     if not isinstance(net, VideoResNet):
         raise ValueError(f"only a network as create_model builds it can be optimized, not a {type(net).__name__}")
@@ -277,6 +313,7 @@ def optimize(net: VideoResNet, *, compile: bool = False, precision: Precision = 
         optimized.stem.compile()  # not the whole: its checks of finite numbers read values
         optimized.blocks.compile()
         return optimized
+    optimized.graphs = GraphCache() if cuda_graphs else None
     for module in optimized.modules():
         if isinstance(module, FoldedConvolution):
             module.uses_cudnn = _has_fused_cudnn(module.weight)

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from muybridge.inference.finite import check_finite_clips, check_finite_outputs
-from muybridge.inference.folded import ClipClassifier, InferenceNetwork, optimize
+from muybridge.inference.finite import check_finite_outputs, find_unusable, invalidate
+from muybridge.inference.folded import InferenceNetwork, optimize
 from muybridge.inference.onnx import OnnxScorer
 from muybridge.kernels.precision import Precision, RequestedPrecision, choose_inference_precision, exact_float32
 from muybridge.models.network import VideoResNet
@@ -44,10 +44,13 @@ class NetworkScorer:
     def __call__(self, clips_ncthw: Tensor) -> Tensor:
         """Normalised float clips (N, C, T, H, W) -> logits (N, classes) on the CPU, float32."""
         with eval_mode(self.network), inference_precision(self.network, self.device, self.precision):
-            if not isinstance(self.network, ClipClassifier):  # which checks its clips itself
-                check_finite_clips(clips_ncthw)
-            logits: Tensor = self.network(clips_ncthw.to(self.device))
-        return check_finite_outputs(logits.float().cpu(), "logits")
+            clips = clips_ncthw.to(self.device)
+            if isinstance(self.network, InferenceNetwork):
+                logits = self.network.score(clips)
+            else:
+                logits = invalidate(self.network(clips), find_unusable(clips))
+        # Fetching the logits waits for the GPU, nothing before it does.
+        return check_finite_outputs(logits.float().cpu(), "logits", clips)
 
 
 @contextmanager

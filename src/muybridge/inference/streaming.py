@@ -26,13 +26,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from muybridge.inference.finite import check_finite_clips
+from muybridge.inference.finite import check_finite_outputs, find_unusable, invalidate
 from muybridge.inference.folded import FoldedBlock, FoldedConvolution, InferenceNetwork
 from muybridge.models.family import ConvolutionKind
 
 
 class SplitNetwork:
-    """An optimized network split into the layers that see single frames and the rest; either may be empty."""
+    """An optimized network split into the layers that see single frames and the rest; either may be empty.
+
+    After frames that are not finite all logits are NaN, so that no step waits for the device; `fetch` raises the error.
+    """
 
     def __init__(self, network: InferenceNetwork) -> None:
         layers = [*network.stem, *network.blocks]
@@ -40,11 +43,13 @@ class SplitNetwork:
         self.network = network
         self.frame_layers = nn.Sequential(*layers[:num_frame_layers])
         self.window_layers = nn.Sequential(*layers[num_frame_layers:])
+        self._is_unusable: Tensor | None = None  # bool (): whether any frames so far were
 
     @torch.inference_mode()
     def compute_frame_maps(self, frames_ncthw: Tensor) -> Tensor:
         """Normalised frames (N, C, T, H, W) -> maps (N, C', T, H', W'), each frame by itself."""
-        check_finite_clips(frames_ncthw)
+        is_unusable = find_unusable(frames_ncthw)
+        self._is_unusable = is_unusable if self._is_unusable is None else self._is_unusable | is_unusable
         maps: Tensor = self.frame_layers(self.network.lay_out(frames_ncthw))
         return maps
 
@@ -57,7 +62,17 @@ class SplitNetwork:
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, F) -> logits (N, classes)."""
-        return self.network.classify(features)
+        logits = self.network.compute_logits(features)
+        return logits if self._is_unusable is None else invalidate(logits, self._is_unusable)
+
+    def fetch(self, logits: Tensor) -> Tensor:
+        """Logits as float32 on the CPU. Raises ValueError if they are not finite."""
+        fetched = logits.float().cpu()
+        if not bool(fetched.isfinite().all()) and self._is_unusable is not None and bool(self._is_unusable):
+            raise ValueError(
+                "the clips hold numbers that are not finite or too large, so no answer is given; check their normalisation"
+            )
+        return check_finite_outputs(fetched, "logits")
 
 
 def _is_per_frame(layer: nn.Module) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
+from muybridge.distributed.fork_server import begin_worker, create_fork_server_context
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.loading.datasets import VideoDataset
 from muybridge.memory import declare_reader_process, keep_freed_memory
@@ -147,7 +147,7 @@ def _is_lost_worker_error(error: Exception) -> bool:
 
 def _initialize_worker(worker_id: int) -> None:
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]  # Python's hook
-    exit_with_parent()  # torch watches the system parent, which is the fork server and outlives the training process
+    begin_worker()  # torch watches the system parent, which is the fork server and outlives the training process
     declare_reader_process()
     keep_freed_memory(32 << 20)  # the next clip reuses the memory of the last one: a fifth more clips a second
     worker_info: Any = get_worker_info()  # torch declares no type for its dataset

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muybridge.bounds import FrameStep, NumClips, check_arguments
-from muybridge.inference.finite import check_finite_clips, check_finite_outputs
+from muybridge.inference.finite import check_finite_outputs, find_unusable, invalidate
 from muybridge.inference.folded import optimize
 from muybridge.inference.scorer import NetworkScorer, eval_mode, inference_precision, load_scorer, resolve_device
-from muybridge.kernels.precision import Precision, RequestedPrecision
+from muybridge.kernels.precision import Precision, RequestedPrecision, choose_inference_precision
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import Failure
 from muybridge.models.network import VideoResNet
@@ -124,15 +124,15 @@ class Recognizer:
     def to(self, device: str | torch.device) -> Recognizer:
         """The same recognizer on another device (cpu, cuda, cuda:N); this one stays where it is.
 
-        Raises ValueError for an .onnx file, and for a device that does not exist.
+        bf16 becomes fp32 where that device lacks it. ValueError for an .onnx file, and for a device that does not exist.
         """
         torch_device = resolve_device(str(device))
         if self.model is None:
             raise ValueError("an .onnx file stays on its device; load it again with device=...")
         model = copy.deepcopy(self.model).to(torch_device)
-        return replace(
-            self, model=model, scorer=NetworkScorer(optimize(model), torch_device, self.precision), device=torch_device
-        )
+        precision = choose_inference_precision("fp32" if self.precision == "fp32" else "auto", torch_device)
+        scorer = NetworkScorer(optimize(model, precision=precision), torch_device, precision)
+        return replace(self, model=model, scorer=scorer, device=torch_device, precision=precision)
 
     @overload
     def predict(
@@ -370,8 +370,8 @@ class Recognizer:
         if self.model is None:
             raise ValueError("an .onnx file has no features, only logits; use the weights it was exported from")
         with eval_mode(self.model), inference_precision(self.model, self.device, self.precision):
-            check_finite_clips(clips_ncthw)
-            return check_finite_outputs(self.model.features(clips_ncthw).float(), "features")
+            features = invalidate(self.model.features(clips_ncthw), find_unusable(clips_ncthw))
+        return check_finite_outputs(features.float().cpu(), "features", clips_ncthw)
 
 
 def _make_features(video: VideoInput, clip_times: Sequence[ClipTimes], outputs: ClipOutputs) -> Features:

@@ -69,12 +69,14 @@ class WindowScorer:
         split = None if network is None else SplitNetwork(network)
         if split is None or not split.frame_layers:
             return self._score_each_window(starts, lambda frames: frames, lambda maps: scorer(maps.contiguous()))
-        return self._score_each_window(starts, split.compute_frame_maps, split.compute_logits)
+        return self._score_each_window(
+            starts, split.compute_frame_maps, lambda maps: split.fetch(split.compute_logits(maps))
+        )
 
     def _score_each_window(
         self, starts: NDArray[np.int64], frame_network: _TensorFunction, window_network: _TensorFunction
     ) -> Iterator[WindowLogits]:
-        """Run `frame_network` once on every timestep and `window_network` on each window of its outputs."""
+        """Run `frame_network` once on every timestep, and `window_network`, to CPU logits, on each window of its outputs."""
         span = np.arange(self.preprocessing.clip_length) * self.preprocessing.frame_stride
         used, indices_wl = np.unique(starts[:, None] + span, return_inverse=True)
         indices_wl = indices_wl.reshape(len(starts), -1)  # only NumPy 2.0 returns this shape
@@ -88,7 +90,7 @@ class WindowScorer:
                     break
                 windows = buffer[torch.from_numpy(batch - buffer_start).to(self.device)]  # (N, L, H, W, C)
                 logits = window_network(windows.permute(0, 4, 1, 2, 3))
-                yield list(range(window_index, window_index + len(batch))), logits.float().cpu()
+                yield list(range(window_index, window_index + len(batch))), logits
                 window_index += len(batch)
             needed = indices_wl[window_index, 0] if window_index < len(starts) else buffer_start + len(buffer)
             buffer, buffer_start = buffer[needed - buffer_start :], int(needed)
@@ -146,4 +148,4 @@ def _classify(
 ) -> Iterator[WindowLogits]:
     if features_by_index:
         logits = split.classify(torch.stack([features for _, features in features_by_index]))
-        yield [int(window_indices[index]) for index, _ in features_by_index], logits.float().cpu()
+        yield [int(window_indices[index]) for index, _ in features_by_index], split.fetch(logits)

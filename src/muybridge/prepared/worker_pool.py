@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
-from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
+from muybridge.distributed.fork_server import begin_worker, create_fork_server_context
 from muybridge.distributed.stop import StopFlag, stop_on_signals
 from muybridge.limits import raise_if_system_is_short
 from muybridge.memory import declare_reader_process
@@ -126,7 +126,7 @@ def _close_worker(worker: _Worker) -> None:
 
 def _run_worker(connection: Connection) -> None:
     """The main function of a worker: transcode job after job until the parent closes the connection or exits."""
-    exit_with_parent()
+    begin_worker()
     declare_reader_process()
     while True:
         try:

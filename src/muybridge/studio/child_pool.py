@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
-from muybridge.distributed.fork_server import create_fork_server_context, exit_with_parent
+from muybridge.distributed.fork_server import begin_worker, create_fork_server_context
 from muybridge.records import VideoError
 from muybridge.studio.errors import StudioError
 
@@ -142,7 +142,7 @@ def limit_memory(num_bytes: int) -> None:
 
 def _run_child(connection: Connection, memory_bytes: int) -> None:
     """The main function of a child: call after call until the parent closes the connection or exits."""
-    exit_with_parent()
+    begin_worker()
     limit_memory(memory_bytes)
     while True:
         try:

@@ -29,7 +29,7 @@ from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
 from muybridge.studio.job_runner import JOB_FILE, LOCK_FILE, OUTPUT_FILE, PROGRESS_FILE, RESULTS_FILE, STATE_FILE
 
-JobKind = Literal["train", "predict", "index", "neighbors"]
+JobKind = Literal["train", "predict", "index", "neighbors", "explain"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 LIVE_STATES = ("queued", "running", "stopping")
 MAX_JOBS = 200  # of a project, so that nobody fills the disk
@@ -108,9 +108,25 @@ class JobStore:
         names = sorted((path.name for path in self.folder.iterdir() if (path / JOB_FILE).exists()), reverse=True)
         return [self.get(name) for name in names]
 
+    def find(self, kind: JobKind, paths: Sequence[str], values: Mapping[str, Any]) -> Job | None:
+        """The newest job that was started with the same arguments and did not fail."""
+        wanted = {"kind": kind, "paths": list(paths), **values}
+        for job in self.list_jobs():
+            if job.kind == kind and job.state not in ("failed", "stopped"):
+                description = read_json_object(self.folder / job.id / JOB_FILE)
+                if all(description.get(name) == value for name, value in wanted.items()):
+                    return job
+        return None
+
+    def remove_ended(self, kind: JobKind, num_kept: int) -> None:
+        """Forget all but the newest jobs of a kind; those that run stay."""
+        for job in [job for job in self.list_jobs() if job.kind == kind][num_kept:]:
+            if job.state not in LIVE_STATES:
+                self.remove(job.id)
+
     def get(self, job_id: str) -> Job:
         """A job. Raises StudioError(404) where there is none of this id."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         description, state = read_json_object(folder / JOB_FILE), _read_state(folder)
         name = state.get("state", "queued")
         message = str(state.get("message", ""))
@@ -135,7 +151,7 @@ class JobStore:
 
     def stop(self, job_id: str) -> Job:
         """Ask a job to end: it saves what it has. Raises StudioError(409) for one that has ended."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state not in LIVE_STATES:
             raise StudioError(409, "the job has ended already")
         process_id = _retry(lambda: _read_state(folder).get("process_id"))  # a runner has just been started
@@ -145,7 +161,7 @@ class JobStore:
 
     def resume(self, job_id: str) -> Job:
         """Run a job again that was stopped or failed; it goes on where it was. Raises StudioError(409) for others."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state not in ("stopped", "failed"):
             raise StudioError(409, "only a job that was stopped or failed can be resumed")
         self._launch(folder)
@@ -153,14 +169,14 @@ class JobStore:
 
     def remove(self, job_id: str) -> None:
         """Forget an ended job. Raises StudioError(409) for one that runs."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state in LIVE_STATES:
             raise StudioError(409, "the job is running; stop it first")
         shutil.rmtree(folder)
 
     def read_output(self, job_id: str) -> str:
         """The end of what a job printed."""
-        path = self._find_folder(job_id) / OUTPUT_FILE
+        path = self.find_folder(job_id) / OUTPUT_FILE
         if not path.exists():
             return ""
         with path.open("rb") as file:
@@ -169,11 +185,11 @@ class JobStore:
 
     def read_results(self, job_id: str) -> list[dict[str, Any]]:
         """The results of a batch so far, in order."""
-        return read_json_lines(self._find_folder(job_id) / RESULTS_FILE)
+        return read_json_lines(self.find_folder(job_id) / RESULTS_FILE)
 
     def count_results(self, job_id: str) -> tuple[int, int]:
         """How many results a batch has, and how many of them failed."""
-        progress = _read_progress_file(self._find_folder(job_id))
+        progress = _read_progress_file(self.find_folder(job_id))
         return int(progress.get("num_done", 0)), int(progress.get("num_failed", 0))
 
     def stop_and_remove(self, job_id: str) -> None:
@@ -183,7 +199,8 @@ class JobStore:
             _retry(lambda: self.get(job_id).state not in LIVE_STATES)
         self.remove(job_id)
 
-    def _find_folder(self, job_id: str) -> Path:
+    def find_folder(self, job_id: str) -> Path:
+        """The folder of a job. Raises StudioError(404) where there is none of this id."""
         folder = self.folder / job_id
         if not job_id or "/" in job_id or job_id.startswith(".") or not (folder / JOB_FILE).is_file():
             raise StudioError(404, f"there is no job {job_id!r}")

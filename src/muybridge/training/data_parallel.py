@@ -44,6 +44,6 @@ def wrap_for_training(
     return wrapped
 
 
-def no_sync_if(model: nn.Module, condition: bool) -> AbstractContextManager[None]:
+def no_sync_if(model: object, condition: bool) -> AbstractContextManager[None]:
     """`model.no_sync()` if `condition` and the model is wrapped, so that gradients accumulate on their rank; else nothing."""
     return model.no_sync() if condition and isinstance(model, DistributedDataParallel) else nullcontext()

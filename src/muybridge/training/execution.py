@@ -1,22 +1,25 @@
-"""How a training step is executed: memory layout, activation checkpointing, compilation, kernels, copies to the GPU.
+"""How a training step is executed: memory layout, checkpointing, compilation, CUDA graphs, kernels, copies to the GPU.
 
 Nothing here changes results beyond rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
 
 from muybridge.kernels.batch_norm import find_fusion_problem
 from muybridge.kernels.convolution import set_execution, set_num_parts
+from muybridge.kernels.graphs import GRAPH_DEVICE_TYPES, GraphedNetwork
 from muybridge.kernels.precision import set_tf32
 from muybridge.loading.datasets import TrainingBatch
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
 from muybridge.training_settings import TrainingSettings
+
+_MAX_GRAPH_DIFFERENCE = 0.05  # relative to the largest number of a tensor, where algorithms are not deterministic
 
 
 def set_up_execution(network: VideoResNet, settings: TrainSettings, device: torch.device) -> list[str]:
@@ -38,6 +41,17 @@ def _set_up_cuda(training: TrainingSettings, device: torch.device) -> list[str]:
     if problem and training.channels_last and not training.compile:
         return [f"batch norm and ReLU run as separate operators, which is slower: {problem}"]
     return []
+
+
+def use_cuda_graphs(
+    network: VideoResNet, training: TrainingSettings, report: Callable[[str], object]
+) -> VideoResNet | GraphedNetwork:
+    """`network`, of a run of one rank, to be called with clips: by CUDA graphs where they are safe."""
+    is_plain = not (training.compile or training.activation_checkpointing or training.profile_steps)
+    if training.cuda_graphs == "off" or not is_plain or network.fc.weight.device.type not in GRAPH_DEVICE_TYPES:
+        return network
+    # Without deterministic algorithms two eager steps differ as well.
+    return GraphedNetwork(network, report, max_difference=0.0 if training.deterministic else _MAX_GRAPH_DIFFERENCE)
 
 
 def prefetch_to_device(batches: Iterable[TrainingBatch], device: torch.device) -> Iterator[TrainingBatch]:

@@ -14,14 +14,17 @@ from functools import partial
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.task_metrics import TaskMetrics
+from muybridge.kernels.graphs import GraphedNetwork
 from muybridge.loading.datasets import Failure
 from muybridge.text import format_count
 from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.events import StepDone, TrainingEvent, ValidationDone
+from muybridge.training.execution import use_cuda_graphs
 from muybridge.training.guard import LOADING, TRAINING, guard_run
 from muybridge.training.job import TrainingJob
 from muybridge.training.metrics_log import MetricsLog
@@ -64,11 +67,7 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
     schedule, training = job.schedule, job.settings.training
     optimizer = build_optimizer(job.network, training)
     train_state, validation_metrics = _restore_newest_checkpoint(job, optimizer, console), None
-    examples = make_example_clips(job, 2)
-    model = wrap_for_training(
-        job.network, job.process_group, sync_batch_norm=training.synchronise_norm, example_clips=examples
-    )
-    context = StepContext(job, model, optimizer)
+    context = StepContext(job, _wrap_network(job, console), optimizer)
     with (
         guard_run(job, optimizer, train_state, console) as guard,  # time limits, checkpoints, failures, stop requests
         MetricsLog(job.folder, train_state.step, enabled=job.process_group.is_rank0) as metrics_log,
@@ -110,6 +109,8 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
             )
 
             if is_validation_due(job, train_state):
+                if isinstance(context.model, GraphedNetwork):
+                    context.model.make_room()
                 train_state, validation_metrics = validate(job, train_state, guard, metrics_log, console)
                 progress_bar.finish_validation()
             guard.save_if_due(train_state)  # and stops here if asked to
@@ -118,6 +119,17 @@ def iterate_fit(job: TrainingJob, console: Console) -> Generator[TrainingEvent, 
                 if validation_metrics is not None and train_state.validated_step == train_state.step:
                     yield ValidationDone(train_state.step, epoch, validation_metrics)
     return FitResult(train_state, validation_metrics)
+
+
+def _wrap_network(job: TrainingJob, console: Console) -> nn.Module | GraphedNetwork:
+    """The network as a step calls it: by CUDA graphs, or with gradients averaged over the ranks."""
+    training = job.settings.training
+    if job.process_group.world_size == 1:
+        return use_cuda_graphs(job.network, training, console.print)
+    examples = make_example_clips(job, 2)
+    return wrap_for_training(
+        job.network, job.process_group, sync_batch_norm=training.synchronise_norm, example_clips=examples
+    )
 
 
 def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:

@@ -31,6 +31,7 @@ SETTINGS_CHANGEABLE_ON_RESUME = (
         "training.profile_steps",
         "training.non_finite",
         "training.deterministic",
+        "training.cuda_graphs",
         "training.phases",
     ),
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.distributed.process_group import ProcessGroup
+from muybridge.kernels.graphs import GraphedNetwork
 from muybridge.loading.datasets import Failure, TrainingBatch
 from muybridge.training.augment import Pass, mix_clips, reverse_batch, seed_dropout, shrink_clips
 from muybridge.training.data_parallel import no_sync_if
@@ -27,10 +28,10 @@ INSTABILITY_REMEDY = "lower training.learning_rate or lengthen training.warmup_e
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step updates. `model` is the job's network, wrapped by DistributedDataParallel where there are several ranks."""
+    """What a step updates. `model` runs the job's network: itself, DistributedDataParallel on several ranks, or CUDA graphs."""
 
     job: TrainingJob
-    model: nn.Module
+    model: nn.Module | GraphedNetwork
     optimizer: torch.optim.Optimizer
 
 
@@ -68,20 +69,9 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     for index, micro_batch in enumerate(micro_batches):
         with no_sync_if(model, index + 1 < len(micro_batches)):
             this_pass = Pass(job.settings.seed, step, index, step / job.schedule.num_own_steps)
-            clips = shrink_clips(_prepare_clips(job, micro_batch), training, this_pass.progress)
-            clips, own_share = mix_clips(clips, training, this_pass)
-            micro_batch = move_to_device(micro_batch, job.device)
-            if training.dropout:
-                seed_dropout(this_pass, job.process_group.rank.rank)
-            with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-                logits: Tensor = model(clips)
-            loss = job.task_loss(logits.float(), micro_batch)
-            if own_share < 1:
-                loss = own_share * loss + (1 - own_share) * job.task_loss(logits.float(), reverse_batch(micro_batch))
-            torch.autograd.backward(loss)
-        loss_sum += loss.detach()
-        if training.task == "single_label":
-            num_right += (logits.argmax(1) == micro_batch.labels_n).sum()
+            loss, pass_right = _run_pass(context, micro_batch, this_pass)
+        loss_sum += loss
+        num_right += pass_right
 
     result, rank_losses = _gather_result(job.process_group, micro_batches, float(loss_sum), int(num_right))
     if result.num_clips == 0:
@@ -106,6 +96,27 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     for buffer, value in zip(job.network.buffers(), saved_buffers, strict=True):
         buffer.copy_(value)  # batch norm has updated its statistics in the forward pass
     return replace(result, loss=math.nan, num_right=0, skipped=True)
+
+
+def _run_pass(context: StepContext, micro_batch: TrainingBatch, this_pass: Pass) -> tuple[Tensor, Tensor]:
+    """Forward and backward pass of a micro-batch: the sum of its losses and the number of correct clips, on the device.
+
+    Nothing that holds the autograd graph outlives the pass: memory, and the nodes that a CUDA graph makes anew.
+    """
+    job, training = context.job, context.job.settings.training
+    clips = shrink_clips(_prepare_clips(job, micro_batch), training, this_pass.progress)
+    clips, own_share = mix_clips(clips, training, this_pass)
+    micro_batch = move_to_device(micro_batch, job.device)
+    if training.dropout:
+        seed_dropout(this_pass, job.process_group.rank.rank)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        logits: Tensor = context.model(clips)
+    loss = job.task_loss(logits.float(), micro_batch)
+    if own_share < 1:
+        loss = own_share * loss + (1 - own_share) * job.task_loss(logits.float(), reverse_batch(micro_batch))
+    torch.autograd.backward(loss)
+    is_right = logits.argmax(1) == micro_batch.labels_n if training.task == "single_label" else loss.new_zeros(1)
+    return loss.detach(), is_right.sum()
 
 
 def _prepare_clips(job: TrainingJob, micro_batch: TrainingBatch) -> Tensor:

@@ -22,12 +22,13 @@ export function makeControls(studio) {
   const zoomIn = makeButton("Zoom in", () => timeline.zoom(0.5));
   const zoomOut = makeButton("Zoom out", () => timeline.zoom(2));
   const all = makeButton("Whole video", () => timeline.showAll());
+  const why = makeButton("Why?", () => attempt(() => studio.network.explain()), { title: "Where and when the network sees a class (w)" });
   const range = make("span", { className: "faint" });
-  find("timeline-controls").append(zoomIn, zoomOut, all, make("span", { className: "spacer" }), range);
+  find("timeline-controls").append(zoomIn, zoomOut, all, why, make("span", { className: "spacer" }), range);
 
   const update = () => {
     const isOpen = Boolean(player.frames);
-    for (const button of [play, back, on, zoomIn, zoomOut, all, sound]) button.disabled = !isOpen;
+    for (const button of [play, back, on, zoomIn, zoomOut, all, why, sound]) button.disabled = !isOpen;
     speed.disabled = !isOpen;
     play.textContent = player.isPlaying ? "Pause" : "Play";
     speed.value = String(player.video.playbackRate);

@@ -132,3 +132,12 @@ def test_settings_of_another_version_are_left(tmp_path: Path) -> None:
     values = {"training": {"epochs": 3, "gone": [1]}, "gone": None}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
     assert read_settings(tmp_path / "settings.yaml") == values
+
+
+def test_a_line_after_one_that_a_crash_left_incomplete_is_not_lost(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_json_line(log, {"step": 1})
+    log.write_text(log.read_text() + '{"step": 2, "lo')
+    append_json_line(log, {"step": 3})
+    append_json_line(log, {"step": 4})
+    assert [line["step"] for line in read_json_lines(log)] == [1, 3, 4]

@@ -41,9 +41,13 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one line to a .jsonl file. `read_json_lines` skips a line that a crash left incomplete."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Appends one line to a .jsonl file. A line that a crash left incomplete is ended; `read_json_lines` skips it."""
+    line = json.dumps(record).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

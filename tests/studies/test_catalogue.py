@@ -12,8 +12,8 @@ import pytest
 
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
-from muybridge.studies.catalogue import STUDIES
 from muybridge.studies import claims
+from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.claims import check_within, compare, conclude, judge_figure6
 from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.intervals import Estimate

@@ -21,7 +21,7 @@ from muybridge.records import VideoError
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.explanations import TILE_PIXELS, StoredExplanation, write_explanation
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 
 
 def run_explain_job(folder: Path) -> int:
@@ -36,7 +36,7 @@ def run_explain_job(folder: Path) -> int:
     try:
         part = explain_part(
             recognizer,
-            str(Path(job["cwd"]) / path),
+            str(find_project_folder(folder) / path),
             bounds,
             job["label"],
             on_progress=lambda done, total: progress.write(done / (total + 1), path),

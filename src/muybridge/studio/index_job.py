@@ -21,7 +21,7 @@ from muybridge.studio.annotation_records import current_time
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.feature_store import FeatureStore, IndexSettings, VideoFeatures
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.recognition import find_weights_file
 from muybridge.studio.timelines import read_file_key
 from muybridge.terminal import print_line
@@ -31,7 +31,7 @@ def run_index_job(folder: Path) -> int:
     """Run the job in a folder; returns its exit code: 0, 3 where some videos could not be read, 1 where none could."""
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
-    store = FeatureStore(Path(job["cwd"]))
+    store = FeatureStore(find_project_folder(folder))
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)
     recognizer = load(job["model"])

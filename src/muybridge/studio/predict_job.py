@@ -21,7 +21,7 @@ from muybridge.prediction.video_inputs import resolve_input
 from muybridge.records import VideoError
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.recognition import find_weights_file, make_timeline_options
 from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
 from muybridge.terminal import print_line
@@ -31,7 +31,7 @@ def run_job(folder: Path) -> int:
     """Run the job in a folder; returns its exit code: 0, 3 where some videos could not be read, 1 where none could."""
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
-    project_folder = Path(job["cwd"])
+    project_folder = find_project_folder(folder)
     store = TimelineStore(job["project_id"], project_folder)
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)

@@ -201,15 +201,19 @@ def _is_run(path: Path) -> bool:
 
 def _describe_run(folder: Path, job: Job | None) -> RunInfo:
     settings: dict[str, Any] = {}
-    if (folder / "settings.yaml").is_file():
-        settings = read_settings(folder / "settings.yaml")
+    is_damaged = False
+    try:
+        if (folder / "settings.yaml").is_file():
+            settings = read_settings(folder / "settings.yaml")
+    except ValueError:  # the other runs are listed all the same
+        is_damaged = True
     has_weights = any((folder / name).is_file() for name in RUN_WEIGHTS)
     log = read_run_log(folder)
     validation = next((line for line in reversed(log) if line.get("kind") == "validation"), None)
     unfinished = None if job and job.state in LIVE_STATES else describe_unfinished_run(settings, log)
     return RunInfo(
         name=folder.name,
-        state=_get_state(job, has_weights=has_weights, unfinished=unfinished),
+        state="damaged" if is_damaged else _get_state(job, has_weights=has_weights, unfinished=unfinished),
         unfinished=unfinished,
         model=settings.get("model"),
         init=settings.get("init"),

@@ -22,9 +22,8 @@ SMALL = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
 
 def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The progress of a job along a.mp4, and its prediction."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     job = {
-        "cwd": str(client.folder),
         "memory_bytes": 1 << 50,
         "project_id": client.project.rpartition("/")[2],
         "model": str(run),
@@ -50,11 +49,11 @@ def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClie
     present = load_card(run / "best.safetensors").tensors_sha256
     choice = SegmentationChoice(1, present, "", 0.0, 1e6, 0.0, False, 1, 1.0, 1.0)
     write_json(run / "timeline.json", asdict(choice))
-    progress, prediction = _predict(studio_client, tmp_path / "job", run)
+    progress, prediction = _predict(studio_client, studio_client.folder / ".muybridge" / "jobs" / "first", run)
     assert progress["message"] == ""
     assert prediction["total"] == 0  # no segment is as long as the shortest that was chosen
     write_json(run / "timeline.json", {**asdict(choice), "model_sha256": "of an earlier epoch"})
-    progress, prediction = _predict(studio_client, tmp_path / "again", run)
+    progress, prediction = _predict(studio_client, studio_client.folder / ".muybridge" / "jobs" / "second", run)
     assert "is not used: it was chosen for other weights" in progress["message"]
     assert prediction["total"] > 0
     assert (prediction["stale"], prediction["video_changed"]) == (False, False)

@@ -42,6 +42,8 @@ def test_noisy_windows_are_smoothed_and_right_ones_are_left_alone() -> None:
     _, plain = score_labeled_windows([make_video(0.2)], CLASSES, Background(), TimelineOptions())
     assert plain.f1 is not None
     assert plain.f1["0.50"] < 0.5
+    few = choose_segmentation([make_video(0.05, seed=1)], CLASSES, Background(), **HASHES)
+    assert (few.smoothing_seconds, few.minimum_seconds) == (0, 2)  # the length of a window is one of those tried
     clean = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
     assert (clean.smoothing_seconds, clean.minimum_seconds, clean.f1) == (0, 0, 1)
 

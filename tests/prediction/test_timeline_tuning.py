@@ -12,6 +12,7 @@ from muybridge.prediction.timeline import TimelineOptions, Window
 from muybridge.prediction.timeline_tuning import (
     Background,
     LabeledWindows,
+    apply_choice,
     choose_segmentation,
     read_choice,
     score_labeled_windows,
@@ -68,9 +69,13 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
     choice = choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
     write_choice(tmp_path, choice)
     assert read_choice(tmp_path) == choice
-    options = choice.apply(TimelineOptions(step_frames=3))
+    options, note = apply_choice(tmp_path, HASHES["model_sha256"], TimelineOptions(step_frames=3))
+    assert note == ""
     assert (options.step_frames, options.smoothing_seconds) == (3, choice.smoothing_seconds)
     assert read_choice(tmp_path / "elsewhere") is None
+    options, note = apply_choice(tmp_path, "of weights that were trained further", TimelineOptions())
+    assert options == TimelineOptions()
+    assert "is not used: it was chosen for other weights" in note
 
 
 @pytest.mark.parametrize(

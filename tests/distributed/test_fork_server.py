@@ -57,3 +57,26 @@ def test_a_worker_of_a_server_that_others_started_has_no_ctrl_c() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]
+
+
+def test_no_process_imports_from_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    for name in ("json", "multiprocessing", "pickle", "socket", "torch"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w').close()\n")
+    script = tmp_path / "other" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import os\n"
+        "from muybridge.distributed.fork_server import create_fork_server_context\n"
+        "from muybridge.files.limited_child import check_in_child\n"
+        "from muybridge.limits import VIDEO_BYTES\n"
+        "process = create_fork_server_context('json').Process(target=print, args=('worked',))\n"
+        "process.start()\n"
+        "process.join()\n"
+        "check_in_child(os.path.basename, 'x.mp4', VIDEO_BYTES)\n"
+        "print('PYTHONSAFEPATH' in os.environ)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["worked", "False"]
+    assert not done.stderr
+    assert not (tmp_path / "imported").exists()

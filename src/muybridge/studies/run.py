@@ -62,7 +62,7 @@ class RunnerConfig:
     jobs: int = 1
     rows_name: str = "rows.jsonl"
     launcher: tuple[str, ...] = ()
-    python: tuple[str, ...] = (sys.executable,)
+    python: tuple[str, ...] = (sys.executable, "-P")
     report: Callable[[str], None] = print
     on_progress: Callable[[int, int], object] | None = None
 

@@ -112,7 +112,7 @@ export class NetworkPanel {
     const isChosen = prediction.chosen?.id === one.id;
     const when = new Date(one.created).toLocaleString();
     const button = makeButton("", () => prediction.choose(isChosen ? null : one.id), { className: "item", "aria-pressed": String(isChosen), "data-focus": one.id });
-    const stale = one.stale ? "; out of date: the network or the video changed" : "";
+    const stale = one.stale ? `; out of date: the ${one.video_changed ? "video" : "network"} changed` : "";
     button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${formatCount(one.num_windows, "window")}${stale}`));
     const remove = makeButton("Delete", () => attempt(() => this.remove(one)), { className: "danger", "aria-label": `Delete the timeline of ${one.model}`, "data-focus": `delete ${one.id}` });
     return make("li", {}, make("div", { className: "row" }, make("span", { className: "grow" }, button), remove));

@@ -6,13 +6,16 @@
 
 Depth 18, width 64, clips of 8x112x112 from scratch, on generated motions (made there) and on real clips. Seed by seed the most
 telling networks come first: R3D, R(2+1)D, f-R2D, R2D, MC3, rMC3, then the other six; after the first seed R3D and R(2+1)D run
-four times more with weights moved in the last place, for the noise floor. A row is written as soon as a network is scored, and
-rows that are there are not run again. `--toy --device cpu` rehearses it in a minute.
+four times more with weights moved in the last place, for the noise floor. A row is written as soon as a network is scored. A
+session begins with three steps of every network, whose bits are the version of its rows: rows of the same version and data are
+not run again, and a table is made of one version. No run begins that is expected to end after --minutes; with 8 a call ends
+within 9. `--toy --device cpu` rehearses it in a minute.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -27,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.inference.folded import optimize
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES
@@ -42,11 +46,14 @@ from muybridge.training.network import initialize_network, perturb_rounding
 from muybridge.training.optimizer import build_optimizer, set_learning_rate
 from muybridge.training.schedule import build_schedule
 from muybridge.training_settings import TrainingSettings
+from muybridge.weights.card import compute_tensors_sha256
 
 FIRST = ("r3d", "r2plus1d", "f_r2d", "r2d", "mc3", "rmc3")
 ORDER = (*FIRST, *(family for family in FAMILIES if family not in FIRST))
 NOISY = FIRST[:2]
 NUM_RERUNS = 5
+KIND = ("data", "machine", "torch", "depth", "width", "content", "version")  # what all rows of a table share
+MICRO_BATCH = 4
 MEAN, STD = (np.array(values, np.float32) for values in STATISTICS["rgb"])
 
 
@@ -65,6 +72,7 @@ class Size:
     clips: int = 12_800
     batch: int = 32
     eval_clips: int = 5
+    epochs: int = 5
     motions: MotionSettings = FULL_MOTIONS
 
 
@@ -181,7 +189,7 @@ def train(job: Job, videos: Videos, size: Size, device: torch.device) -> VideoRe
         optimizer="adamw",
         learning_rate=1e-3,
         batch_size=size.batch,
-        epochs=5,
+        epochs=size.epochs,
         warmup_epochs=1.0,
         schedule="cosine",
         clips_per_epoch=size.clips // 5,
@@ -236,18 +244,40 @@ def score(network: VideoResNet, videos: Videos, size: Size, device: torch.device
     return np.concatenate(right)
 
 
+def compute_version(size: Size, device: torch.device) -> str:
+    """SHA-256 of every network's weights and logits after three steps on small motions: equal where the arithmetic is."""
+    torch.backends.cudnn.deterministic = True  # else two runs of one version differ
+    digest, micro = hashlib.sha256(repr(size).encode()), replace(size, clips=3 * 5 * MICRO_BATCH, batch=MICRO_BATCH)
+    videos = load_videos("motions", None, replace(micro, motions=TOY.motions), 0)
+    for family in FAMILIES:
+        network = train(Job("motions", family, 0), videos, replace(micro, epochs=1), device)
+        digest.update(compute_tensors_sha256(network.state_dict()).encode())
+        digest.update(score(network, videos, micro, device).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def describe_data(name: str, clips: Path | None, size: Size) -> str:
+    """What a data set holds, as a short hash."""
+    content = repr(size.motions).encode() if name == "motions" or clips is None else clips.read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def run_jobs(args: argparse.Namespace) -> None:
-    """Runs what has no row yet until the time is over."""
+    """Runs what has no row of this version yet, as long as the time lasts."""
     size, device = TOY if args.toy else Size(), torch.device(args.device)
     deadline = time.monotonic() + 60 * args.minutes
     names = ("motions", *(("real",) if args.clips else ()))
-    done = {row["key"] for row in read_rows(args.output)}
+    contents = {name: describe_data(name, args.clips, size) for name in names}
+    version = compute_version(size, device)
+    own = [row for row in read_rows(args.output) if row.get("version") == version]
+    done = {row["key"] for row in own if row["content"] == contents.get(row["data"])}
+    longest_seconds = max((row["seconds"] for row in own), default=0.0)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     loaded: dict[str, Videos] = {}
     for job in list_jobs(names, args.seeds):
         if job.key in done:
             continue
-        if time.monotonic() > deadline:
+        if time.monotonic() + longest_seconds > deadline:
             print(f"no time left; next is {job.key}")
             return
         if job.data not in loaded:
@@ -257,6 +287,8 @@ def run_jobs(args: argparse.Namespace) -> None:
         row = {
             "key": job.key,
             **vars(job),
+            "version": version,
+            "content": contents[job.data],
             "video_top1": 100 * float(right.mean()),
             "right": np.packbits(right).tobytes().hex(),
             "num_videos": len(right),
@@ -266,28 +298,28 @@ def run_jobs(args: argparse.Namespace) -> None:
             "torch": torch.__version__,
             "machine": machine,
         }
-        with args.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        longest_seconds = max(longest_seconds, row["seconds"])
+        append_json_line(args.output, row)
         print(json.dumps({name: row[name] for name in ("key", "video_top1", "seconds")}), flush=True)
     print("everything is done")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of former sessions."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return read_json_lines(path)
 
 
 def render(rows: list[dict[str, Any]]) -> list[str]:
-    """Accuracy of every network, the noise floor, and differences from R3D beyond it. One machine and size a table."""
+    """Accuracy of every network, the noise floor, and differences from R3D beyond it. One version, machine and size a table."""
     lines = []
-    for kind in sorted({(row["data"], row["machine"], row["torch"], row["depth"], row["width"]) for row in rows}):
-        data, machine, version, depth, width = kind
-        own = [row for row in rows if tuple(row[n] for n in ("data", "machine", "torch", "depth", "width")) == kind]
+    for kind in sorted({tuple(row[name] for name in KIND) for row in rows}):
+        data, machine, version, depth, width, *_ = kind
+        own = [row for row in rows if tuple(row[name] for name in KIND) == kind]
         cells = {family: _collect(own, family) for family in ORDER}
         reruns = [[row["video_top1"] for row in own if row["family"] == f and row["seed"] == 0] for f in NOISY]
         floors = [float(np.std(values, ddof=1)) for values in reruns if len(values) >= NUM_RERUNS]
         floor = max(floors) if floors else None
-        lines += [f"{data}: depth {depth}, width {width}, torch {version}, {machine}"]
+        lines += [f"{data}: depth {depth}, width {width}, torch {version}, {machine}, version {kind[-1]} of the code"]
         lines += [f"  noise floor: {'not measured' if floor is None else f'{floor:.1f} points'}"]
         for family, cell in cells.items():
             estimate, gap = estimate_mean(list(cell.values())), difference(cell, cells["r3d"], floor)

@@ -1,14 +1,17 @@
 """The family on real video: cross-validation on UT-Interaction and the ceiling camera, beside what sees no motion.
 
 Input: the folder of real video in MUYBRIDGE_REAL_VIDEO, or --data NAME=LIST.csv with a column `group`. Output: a row for each
-fold, seed and network in rows.jsonl, and tables made from them (--render). What is not run is said to be so. Groups are never
-on both sides: of the ceiling camera each of two rooms is held out once, of UT-Interaction each fifth of the sequences.
+fold, seed and network in rows.jsonl, with its fingerprint; the counts of baselines in baselines.json; and tables of both
+(--render, which needs no video; --docs writes them into a page). A table is of one version of the code; rows of others are run
+again. What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out
+once, of UT-Interaction each fifth of the sequences.
 
 Beside the networks stand the majority class, the nearest neighbour by duration and aspect ratio alone, and f-R2D, which is
 blind to the order of frames. Networks have the width and the recipe of the laptop studies, from random weights and
 (--pretrained, a folder of `muybridge study table2`) from generated motions.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --minutes 60
+    python benchmarks/real_data.py -o benchmarks/results/real_data --render --docs docs/reproduction.md
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import csv
 import itertools
 import json
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,19 +30,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from docs_block import replace_block
 from harness import describe_environment
 from muybridge.cli.main import main as run_command
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
 from muybridge.evaluation.video_scores import read_video_scores
+from muybridge.files.atomic import write_json
+from muybridge.files.run_folder import read_json_lines
 from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES
+from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.studies.fingerprint import Version
 from muybridge.studies.intervals import estimate_mean
 from muybridge.studies.laptop import build_laptop_settings
-from muybridge.studies.plan import digest
+from muybridge.studies.plan import DataSource, PlannedRun, digest
+from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
@@ -66,7 +77,7 @@ def list_data_sets(given: Sequence[str]) -> list[DataSet]:
     if given:
         pairs = [argument.partition("=") for argument in given]
         return [DataSet(name, Path(path), 2, "groups") for name, _, path in pairs]
-    root = Path(os.environ["MUYBRIDGE_REAL_VIDEO"])
+    root = Path(os.environ.get("MUYBRIDGE_REAL_VIDEO", ""))
     return [
         DataSet("ceiling_camera", root / "ceiling_camera" / "segments.csv", 2, "rooms", "split"),
         DataSet("ut_interaction", root / "ut_interaction" / "manifest.csv", 5, "sequences"),
@@ -156,7 +167,7 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
     )
 
 
-def execute(run: Run, settings: TrainSettings) -> dict[str, Any]:
+def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, Any]:
     """Trains and scores; the row, with a hash in place of each video's name."""
     start_seconds = time.process_time()
     train(settings)
@@ -186,7 +197,19 @@ def execute(run: Run, settings: TrainSettings) -> dict[str, Any]:
         "processor_seconds": round(time.process_time() - start_seconds, 1),
         "environment": describe_environment(),
         "date": time.strftime("%Y-%m-%d"),
+        "fingerprint": version.get_fingerprint(_as_planned(settings)),
     }
+
+
+def _as_planned(settings: TrainSettings) -> PlannedRun:
+    """The run as fingerprints are made of it."""
+    return PlannedRun(settings, DataSource("real", address=settings.data))
+
+
+def select_version(rows: Sequence[dict[str, Any]], versions: Sequence[Version]) -> list[dict[str, Any]]:
+    """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
+    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
+    return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
 
 
 def measure_baselines(data: DataSet, listed: Path) -> dict[str, dict[str, list[Any]]]:
@@ -230,9 +253,8 @@ def _read_shapes(data: DataSet) -> dict[tuple[str, float], NDArray[np.float64]]:
 
 def render(data: DataSet, rows: Sequence[dict[str, Any]], baselines: dict[str, Any], seeds: int) -> str:
     """Two tables in Markdown: accuracy with intervals over videos and seeds, and recall by class."""
-    own = [row for row in rows if row["data"] == data.name]
     by_cell: dict[tuple[str, int, str], dict[int, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for row in own:
+    for row in rows:
         by_cell[row["family"], row["frames"], row["start"]][row["seed"]][row["fold"]] = row["videos"]
     classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
     lines = [
@@ -240,7 +262,7 @@ def render(data: DataSet, rows: Sequence[dict[str, Any]], baselines: dict[str, A
         "|---" * (5 + len(classes)) + "|",
     ]
     for name, videos in baselines.items():
-        lines.append(f"| {name} | | | | {_share(videos):.1f} | {_list_recalls([videos], classes)} |")
+        lines.append(f"| {name} | - | - | - | {_share(videos):.1f} | {_list_recalls([videos], classes)} |")
     not_run: dict[str, list[str]] = defaultdict(list)
     for frames, start, family in itertools.product(LENGTHS, STARTS, ORDER):
         by_seed = by_cell.get((family, frames, start), {})
@@ -275,6 +297,61 @@ def _list_recalls(results: Sequence[dict[str, Any]], classes: Sequence[str]) -> 
     return " | ".join(f"{100 * float(np.mean(found[name])):.0f}" for name in classes)
 
 
+def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]]]:
+    """The baselines of a data set, measured where its list is there, else as baselines.json has them."""
+    path = output / "baselines.json"
+    stored: dict[str, dict[str, dict[str, list[int]]]] = read_json_object(path) if path.exists() else {}
+    if data.path.exists():
+        listed = write_list(data, output / "work" / f"{data.name}.csv")
+        stored[data.name] = {name: _count_right(videos) for name, videos in measure_baselines(data, listed).items()}
+        write_json(path, stored)
+    if data.name not in stored:
+        raise ValueError(f"{data.path} does not exist; set MUYBRIDGE_REAL_VIDEO to the folder of real video")
+    return {
+        name: {
+            f"{label}/{index}": [label, index < right] for label, (right, num) in counts.items() for index in range(num)
+        }
+        for name, counts in stored[data.name].items()
+    }
+
+
+def _count_right(videos: dict[str, list[Any]]) -> dict[str, list[int]]:
+    """class -> how many of its videos are right, and how many there are."""
+    counts = {label: [0, 0] for label in sorted({label for label, _ in videos.values()})}
+    for label, is_right in videos.values():
+        counts[label][0] += bool(is_right)
+        counts[label][1] += 1
+    return counts
+
+
+def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, Any]], deadline: float) -> None:
+    """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl."""
+    prepared = prepare(data, args.output / "work")
+    planned: dict[str, tuple[Run, TrainSettings]] = {}
+    for run in plan_runs(data, args.families, args.seeds):
+        init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
+        if run.start == "scratch" or init is not None:
+            name = "-".join(str(value) for value in asdict(run).values())
+            folder = args.output / "work" / "runs" / name
+            planned[name] = run, build_settings(run, prepared, folder, data.num_folds, init)
+    version = compute_version(
+        [_as_planned(settings) for _, settings in planned.values()],
+        args.output,
+        num_threads=torch.get_num_threads(),
+        python=(sys.executable,),
+        record=True,
+    )
+    own = [row for row in rows if version.matches(row.get("fingerprint"))]
+    done = {tuple(row[field.name] for field in fields(Run)) for row in own}
+    for name, (run, settings) in planned.items():
+        if tuple(asdict(run).values()) in done or time.monotonic() > deadline:
+            continue
+        rows.append(execute(run, settings, version))
+        with (args.output / "rows.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(name, rows[-1]["video_top1"], flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -283,32 +360,22 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=list(TELLING))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60, help="start no run after so many")
-    parser.add_argument(
-        "--render", action="store_true", help="print the tables of the rows that are there, and run nothing"
-    )
+    parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
+    parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    work, rows_file = args.output / "work", args.output / "rows.jsonl"
-    rows = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
+    (args.output / "work").mkdir(parents=True, exist_ok=True)
+    rows = read_json_lines(args.output / "rows.jsonl")
     deadline = time.monotonic() + 60 * args.minutes
     for data in list_data_sets(args.data):
-        work.mkdir(exist_ok=True)
-        listed = write_list(data, work / f"{data.name}.csv")
-        done = {tuple(row[field.name] for field in fields(Run)) for row in rows}
-        for run in [] if args.render else plan_runs(data, args.families, args.seeds):
-            init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
-            is_ready = run.start == "scratch" or init is not None
-            if tuple(asdict(run).values()) in done or not is_ready or time.monotonic() > deadline:
-                continue
-            name = "-".join(str(value) for value in asdict(run).values())
-            settings = build_settings(run, prepare(data, work), work / "runs" / name, data.num_folds, init)
-            rows.append(execute(run, settings))
-            with rows_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(name, rows[-1]["video_top1"], flush=True)
-        baselines = measure_baselines(data, listed)
+        if not args.render:
+            run_missing(data, args, rows, deadline)
+        own = [row for row in rows if row["data"] == data.name]
+        shown = select_version(own, read_versions(args.output))
+        table = render(data, shown, load_baselines(data, args.output), args.seeds)
         print(f"\n{data.name}: {data.num_folds} folds of {data.held_out}, video@1 and recall by class in percent\n")
-        print(render(data, rows, baselines, args.seeds), flush=True)
+        print(table, flush=True)
+        if args.docs:
+            replace_block(args.docs, f"real_data {data.name}", table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 from functools import cache, wraps
@@ -76,6 +76,19 @@ def check_fields(record: Any, group: str = "") -> None:
     ]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def find_nested_problems(values: Mapping[str, Any], owner: type, group: str = "") -> Iterator[str]:
+    """What is wrong with values by the annotations of a dataclass and those in it. Names that it does not have are left out."""
+    hints = _get_hints(owner)
+    for name, value in values.items():
+        hint = hints.get(name)
+        if not (isinstance(hint, type) and is_dataclass(hint)):
+            yield from find_problems(f"{group}{name}", value, hint)
+        elif isinstance(value, Mapping):
+            yield from find_nested_problems(value, hint, f"{group}{name}.")
+        else:
+            yield f"{group}{name} is {show_value(value)}, expected an object with named values"
 
 
 def check_values(values: Mapping[str, Any], owner: type) -> None:

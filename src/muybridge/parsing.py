@@ -103,17 +103,14 @@ def parse_record(
         # As JSON text: pydantic's strict mode then takes lists for tuples, and nothing for what it is not.
         record = model.model_validate_json(json.dumps({RECORD_FIELD: values}, default=str))
     except ValidationError as error:
-        problems += [
-            _describe_problem(entry, name)
-            for entry in error.errors(include_url=False)
-            if optional is None or entry["type"] not in ("missing", "missing_argument")
-        ]
+        problems += [_describe_problem(entry, name) for entry in error.errors(include_url=False)]
     except (RecursionError, ValueError) as error:
         problems.append(f"it is nested too deeply, or refers to itself ({error})")
     else:
         if not problems:
             result: RecordType = getattr(record, RECORD_FIELD)
             return result
+    problems = list(dict.fromkeys(problems))
     raise ValueError(f"{name} cannot be used: {join_names(problems, '; ', max_names=MAX_LISTED_PROBLEMS)}")
 
 
@@ -147,6 +144,8 @@ def _describe_problem(problem: Any, name: str) -> str:
     match kind:
         case "value_error":
             return str(problem["ctx"]["error"])
+        case "missing" | "missing_argument":
+            return f"{key} is missing"
         case "unexpected_keyword_argument":
             return f"{key} is not known"
         case "json_invalid":

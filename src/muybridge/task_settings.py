@@ -30,7 +30,7 @@ class TaskSettings:
     """Task and loss; part of `training_settings.TrainingSettings`, which checks their values."""
 
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Share of the target spread over all classes; none in the paper."""
+    """Share of the target spread over all classes; none in the paper (Szegedy et al., 2016)."""
     task: Task = "single_label"
     """What the network predicts: one class, several or none of the classes (multi_label), numbers (regression), or levels that
     have an order (ordinal). docs/tasks.md"""

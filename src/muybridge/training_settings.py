@@ -43,11 +43,12 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1
     """Factor of the rate at each of decay_epochs."""
     schedule: Literal["steps", "cosine"] = "steps"
-    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine."""
+    """How the rate falls after warm-up: divided at decay_epochs, as in the paper, or to 0 along half a cosine (Loshchilov
+    and Hutter, 2017)."""
     clips_per_epoch: Annotated[int, Interval(ge=1, le=10**12)] | None = None
     """Clips in an epoch; by default four per training video (the paper: 1M for Kinetics' 240k)."""
     max_gradient_norm: Annotated[float, Interval(gt=0, le=1_000_000)] | None = None
-    """Scale gradients with a larger norm down to it; by default not, as in the paper."""
+    """Scale gradients with a larger norm down to it; by default not, as in the paper (Pascanu et al., 2013)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs the network under autocast, on a GPU or a processor that has bf16 instructions. auto is bf16 on a GPU that
     has them and whose gradients agree with those in fp32, else fp32."""

@@ -212,6 +212,12 @@ def test_nothing_is_swallowed() -> None:
     assert not [f"{name}:{node.lineno} catches everything" for name, node in handlers if node.type is None]
 
 
+def test_no_python_process_imports_from_the_working_folder() -> None:
+    """A folder of videos that somebody else made may hold a `json.py`: `-P` keeps it out."""
+    starts = re.compile(r'\bsys\.executable\b(?!, "-P"|, "-m", \*)')  # the latter is stored, and run by the job runner
+    assert not [path.name for path in PACKAGE.rglob("*.py") if starts.search(path.read_text(encoding="utf-8"))]
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [name for name in NAMES if not ast.get_docstring(tree(name))]
     assert not silent

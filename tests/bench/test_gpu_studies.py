@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
+from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES
 from scripts import BENCHMARKS, load_script
 from videos import write_video
@@ -61,8 +64,13 @@ def test_the_most_telling_networks_come_first_and_all_twelve_come(studies: Modul
 
 
 def test_a_session_writes_rows_and_the_next_goes_on(
-    studies: ModuleType, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    studies: ModuleType,
+    clips: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(studies, "compute_version", lambda *_: "v")
     output = tmp_path / "rows.jsonl"
     words = ["-o", str(output), "--clips", str(clips), *TOY]
     studies.main([*words, "--minutes", "0"])
@@ -71,10 +79,10 @@ def test_a_session_writes_rows_and_the_next_goes_on(
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert len(rows) == 2 * (12 + 8) and {row["num_videos"] for row in rows} == {6, 2}
     assert "everything is done" in capsys.readouterr().out
-    first = output.read_text()
-    output.write_text("".join(first.splitlines(keepends=True)[:-3]))
+    first = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(first[:-3]) + first[-3][:50])  # the session was killed while it wrote a row
     studies.main([*words, "--minutes", "10"])
-    again = [json.loads(line) for line in output.read_text().splitlines()]
+    again = studies.read_rows(output)
     assert [row["right"] for row in again] == [row["right"] for row in rows]  # and the same bits
     shown = capsys.readouterr().out
     assert (
@@ -82,12 +90,49 @@ def test_a_session_writes_rows_and_the_next_goes_on(
     )
 
 
+def test_rows_of_another_version_or_other_clips_are_run_again(
+    studies: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(studies, "list_jobs", lambda data, seeds: iter([studies.Job("motions", "f_r2d", 0)]))
+    for version in ("one", "one", "another"):
+        monkeypatch.setattr(studies, "compute_version", lambda *_, version=version: version)
+        studies.main(["-o", str(output), *TOY])
+    assert [row["version"] for row in studies.read_rows(output)] == ["one", "another"]
+    other = replace(studies.TOY, motions=replace(studies.TOY.motions, noise=1.0))
+    monkeypatch.setattr(studies, "TOY", other)
+    studies.main(["-o", str(output), *TOY])
+    assert len(studies.read_rows(output)) == 3
+
+
+def test_no_run_begins_that_is_expected_to_end_too_late(
+    studies: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(studies, "compute_version", lambda *_: "v")
+    content = studies.describe_data("motions", None, studies.TOY)
+    slow = {"key": "k", "data": "motions", "content": content, "version": "v", "seconds": 600.0}
+    output.write_text(json.dumps(slow) + "\n")
+    monkeypatch.setattr(studies, "render", lambda rows: [])
+    studies.main(["-o", str(output), *TOY, "--minutes", "8"])
+    assert "no time left; next is motions r3d" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_arithmetic(studies: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "FAMILIES", ("r2plus1d",))
+    first = studies.compute_version(studies.TOY, torch.device("cpu"))
+    assert studies.compute_version(studies.TOY, torch.device("cpu")) == first
+    monkeypatch.setattr(studies, "set_execution", lambda network, execution: set_execution(network, "plain"))
+    assert studies.compute_version(studies.TOY, torch.device("cpu")) != first
+
+
 def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
-    def row(family: str, seed: int, right: list[int], rounding: int = 0) -> dict[str, object]:
+    def row(family: str, seed: int, right: list[int], rounding: int = 0, version: str = "v") -> dict[str, object]:
         packed = np.packbits(np.array(right, np.bool_)).tobytes().hex()
         values = {"key": f"{family}{seed}{rounding}", "data": "motions", "family": family, "seed": seed}
         accuracy = 100 * sum(right) / len(right)
         kind = {"machine": "m", "torch": "2", "depth": 18, "width": 64, "num_videos": len(right)}
+        kind |= {"content": "c", "version": version}
         return {**values, "rounding": rounding, "right": packed, "video_top1": accuracy, **kind}
 
     half, most = [1] * 500 + [0] * 500, [1] * 900 + [0] * 100
@@ -98,6 +143,8 @@ def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
     ]
     text = "\n".join(studies.render(rows))
     assert "noise floor: 0.0 points" in text and "from R3D 40.0" in text and text.rstrip().endswith("above")
+    swapped = [{**values, "version": "w"} if values["family"] == "r2plus1d" else values for values in rows]
+    assert "from R3D" not in "\n".join(studies.render(swapped))  # rows of two versions are not compared
 
 
 def test_it_runs_where_av_is_not_installed(clips: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Cross-validation on real video, rehearsed on generated files at toy size: folds apart, baselines, resumable rows, a table."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,9 +10,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from muybridge.studies.fingerprint import Version
 from muybridge.studies.plan import digest
 from scripts import load_script
 from videos import write_video
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +64,8 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     run(script, monkeypatch, output, listed, "--minutes", "0")
     table = capsys.readouterr().out
     assert not (output / "rows.jsonl").exists()
-    assert "| majority class | | | | 50.0 |" in table
-    assert "| duration and aspect ratio alone | | | | 100.0 | 100 | 100 |" in table
+    assert "| majority class | - | - | - | 50.0 |" in table
+    assert "| duration and aspect ratio alone | - | - | - | 100.0 | 100 | 100 |" in table
     assert "Not run: f_r2d, r3d (8 frames from scratch); f_r2d, r3d (8 frames from motions)." in table
 
     run(script, monkeypatch, output, listed)
@@ -82,3 +86,30 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
 
     run(script, monkeypatch, output, listed)  # what is there is not run again
     assert len((output / "rows.jsonl").read_text().splitlines()) == 2
+
+    listed_elsewhere = listed.with_name("gone.csv")
+    run(script, monkeypatch, output, listed_elsewhere, "--render")  # needs rows and baselines.json alone
+    assert "| f_r2d | 8 | scratch | 2 of 2 |" in capsys.readouterr().out
+
+
+def test_a_table_is_of_one_version(script: ModuleType) -> None:
+    versions = [Version({"device": "cpu"}, {"a": bits}) for bits in ("fp32 1", "fp32 2")]
+    fingerprints = [{"environment": {"device": "cpu"}, "micro_runs": dict(version.micro_runs)} for version in versions]
+    rows = [{"seed": seed, "fingerprint": fingerprints[seed % 2]} for seed in range(5)]
+    assert [row["seed"] for row in script.select_version(rows, versions)] == [0, 2, 4]
+    assert script.select_version([*rows, *({"seed": -1},) * 4], versions) == [{"seed": -1}] * 4
+    assert script.select_version([], []) == []
+
+
+def test_the_page_shows_the_committed_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """python benchmarks/real_data.py -o benchmarks/results/real_data --render --docs docs/reproduction.md"""
+    page = tmp_path / "page.md"
+    shutil.copy(ROOT / "docs" / "reproduction.md", page)
+    shutil.copytree(ROOT / "benchmarks" / "results" / "real_data", tmp_path / "rows", ignore=lambda *_: ["work"])
+    monkeypatch.delenv("MUYBRIDGE_REAL_VIDEO", raising=False)
+    argv = ["real_data", "-o", str(tmp_path / "rows"), "--render", "--docs", str(page)]
+    monkeypatch.setattr(sys, "argv", argv)
+    load_script("real_data").main()
+    assert page.read_text() == (ROOT / "docs" / "reproduction.md").read_text()

@@ -1,9 +1,15 @@
 """Files of a run folder are whole or as they were."""
 
+import math
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+import yaml
 
+from muybridge.bounds import find_problems
 from muybridge.files.atomic import atomic_write, write_json, write_text
 from muybridge.files.run_folder import (
     append_json_line,
@@ -11,8 +17,10 @@ from muybridge.files.run_folder import (
     describe_unfinished_run,
     read_json_lines,
     read_run_log,
+    read_settings,
     read_unfinished,
 )
+from muybridge.settings import TrainSettings, settings_to_dict
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -83,3 +91,53 @@ def test_what_a_folder_says_of_its_run(tmp_path: Path) -> None:
     assert read_unfinished(tmp_path) is None
     append_json_line(tmp_path / "log.jsonl", {"kind": "train", "step": 5, "epoch": 5 / 6})
     assert read_unfinished(tmp_path) == "stopped at epoch 0.8 of 2"
+
+
+WRONG_VALUES = (None, [1, [2]], "x", True, -1, 1.5, math.inf, math.nan, 10**400, {"y": 1})
+
+
+def list_setting_keys() -> list[tuple[str, ...]]:
+    """Every setting of a run and every group of them, as saved in settings.yaml."""
+    values = settings_to_dict(TrainSettings())
+    return [
+        *((name,) for name in values),
+        *((group, name) for group, inner in values.items() if isinstance(inner, dict) for name in inner),
+    ]
+
+
+@pytest.mark.parametrize("key", list_setting_keys(), ids=".".join)
+def test_settings_of_a_run_have_their_types(key: tuple[str, ...], tmp_path: Path) -> None:
+    """A value that cannot be is refused with its key; what is taken is what the settings themselves take."""
+    file, num_refused = tmp_path / "settings.yaml", 0
+    hint = get_type_hints(TrainSettings, include_extras=True)[key[0]]
+    if len(key) == 2:
+        hint = get_type_hints(hint, include_extras=True)[key[1]]
+    for value in WRONG_VALUES:
+        values = settings_to_dict(TrainSettings())
+        group = values if len(key) == 1 else values[key[0]]
+        group[key[-1]] = value
+        file.write_text(yaml.safe_dump(values))
+        if not is_dataclass(hint) and not find_problems("x", value, hint):
+            read_settings(file)
+            continue
+        if is_dataclass(hint) and isinstance(value, dict):
+            continue  # a group of names that another version may have
+        num_refused += 1
+        with pytest.raises(ValueError, match=rf"settings\.yaml cannot be used: {re.escape('.'.join(key))}[ \[]"):
+            read_settings(file)
+    assert num_refused >= 5
+
+
+def test_settings_of_another_version_are_left(tmp_path: Path) -> None:
+    values = {"training": {"epochs": 3, "gone": [1]}, "gone": None}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
+    assert read_settings(tmp_path / "settings.yaml") == values
+
+
+def test_a_line_after_one_that_a_crash_left_incomplete_is_not_lost(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_json_line(log, {"step": 1})
+    log.write_text(log.read_text() + '{"step": 2, "lo')
+    append_json_line(log, {"step": 3})
+    append_json_line(log, {"step": 4})
+    assert [line["step"] for line in read_json_lines(log)] == [1, 3, 4]

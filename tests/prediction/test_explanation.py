@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
-from muybridge.prediction.explanation import explain_video
+from muybridge.prediction.explanation import explain_part, explain_video
 from muybridge.prediction.recognizer import load
 from muybridge.records import VideoError
 
@@ -37,6 +38,27 @@ def test_the_video_shows_the_networks_frames_at_their_times(finished_run: Path, 
     assert len(times) == num_clips * recognizer.card.preprocessing.clip_length
     assert times[:4] == pytest.approx([0, 1 / 24, 2 / 24, 3 / 24], abs=2e-3)
     assert times == sorted(times)
+
+
+def test_the_evidence_of_a_part_is_that_of_the_clips_over_it(finished_run: Path, motions: Path) -> None:
+    recognizer = load(finished_run)
+    preprocessing = recognizer.card.preprocessing
+    video = motions / "test" / "left" / "00000.mp4"
+    whole = explain_part(recognizer, video, (0.0, 13 / 24), "left")
+    span = preprocessing.clip_span
+    assert len(whole.clips) == len(whole.probabilities) == -(-13 // span)
+    assert whole.seconds.tolist() == sorted(set(whole.seconds.tolist()))
+    assert whole.evidence.shape == (len(whole.seconds), preprocessing.crop, preprocessing.crop)
+    assert 0 <= whole.evidence.min() < whole.evidence.max() <= 1
+    assert whole.box[2] * preprocessing.scale_width == preprocessing.crop
+    point = explain_part(recognizer, video, (0.25, 0.25))
+    (clip,) = point.clips
+    assert clip.start_seconds <= 0.25 < clip.end_seconds
+    assert len(point.seconds) == preprocessing.clip_length
+    # The class that is taken is the one that `predict` finds in the same frames.
+    others = [explain_part(recognizer, video, (0.25, 0.25), name).probabilities[0] for name in recognizer.classes]
+    assert point.label == recognizer.classes[int(np.argmax(others))]
+    assert sum(others) == pytest.approx(1)
 
 
 def test_the_command_names_the_class_and_the_file(

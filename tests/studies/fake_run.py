@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from muybridge.studies.plan import EvaluationSpec
+
 plan = json.loads(Path(sys.argv[-1]).read_text(encoding="utf-8"))
 if "micro_runs" in plan:
     Path(plan["output"]).write_text(json.dumps(dict.fromkeys(plan["micro_runs"], "fp32 0123")), encoding="utf-8")
@@ -52,5 +54,5 @@ for test in plan["tests"]:
         "seconds": 1.0,
         "processor_seconds": 1.0,
     }
-    path = folder / "tests" / f"{test['split']}-{test['clips']}x{test['length']}f.json"
+    path = folder / "tests" / f"{EvaluationSpec(**test).key}.json"
     path.write_text(json.dumps(numbers), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -183,12 +184,50 @@ def _is_zombie(process_id: int) -> bool:
 
 def test_a_killed_job_is_recognized(tmp_path: Path) -> None:
     store = JobStore(tmp_path, tmp_path / "queues")
-    job = store.start("predict", "sleep", ["timeit", "-n1", "-r1", "import time; time.sleep(5)"])
-    folder = tmp_path / ".muybridge" / "jobs" / job.id
-    wait_until(lambda: store.get(job.id).state == "running")
-    os.kill(read_json_object(folder / "state.json")["process_id"], signal.SIGKILL)
-    ended = wait_until(lambda: (found := store.get(job.id)).state == "failed" and found, 10)
+    (tmp_path / "queues").mkdir()
+    with (tmp_path / "queues" / "predict.queue").open("a") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)  # so that the job waits
+        job = store.start("predict", "waits", ["muybridge.studio.predict_job", "{job}"])
+        state = tmp_path / ".muybridge" / "jobs" / job.id / "state.json"
+        wait_until(lambda: "process_id" in read_json_object(state))
+        os.kill(read_json_object(state)["process_id"], signal.SIGKILL)
+        ended = wait_until(lambda: (found := store.get(job.id)).state == "failed" and found, 10)
     assert "ended from outside" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("command", ["/bin/sh", "-c", "touch ran"], "command is none of a job of the studio"),
+        ("command", ["python", "-m", "muybridge", "study", "--launcher", "touch ran"], "none of a job"),
+        ("command", ["python", "-c", "open('ran', 'w')"], "none of a job"),
+        ("run", "../../outside", "run is not the name of a run"),
+        ("kind", "shell", "kind is 'shell', expected"),
+        ("paths", 5, "paths is 5, expected"),
+    ],
+)
+def test_a_job_of_somebody_else_runs_nothing(tmp_path: Path, key: str, value: object, sentence: str) -> None:
+    folder = tmp_path / ".muybridge" / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    description = {
+        "kind": "predict",
+        "title": "t",
+        "command": ["python", "-m", "muybridge.studio.predict_job", str(folder)],
+        "created": "2026-01-01T00:00:00+00:00",
+        "run": None,
+        "paths": [],
+    }
+    (folder / "job.json").write_text(json.dumps(description | {key: value}))
+    (folder / "state.json").write_text('{"state": "stopped"}')
+    store = JobStore(tmp_path, tmp_path / "queues")
+    (job,) = store.list_jobs()
+    assert (job.state, job.title) == ("failed", "damaged")
+    assert sentence in job.message
+    with pytest.raises(ValueError, match=sentence):
+        store.resume(job.id)
+    assert not (tmp_path / "ran").exists()
+    store.remove(job.id)
+    assert store.list_jobs() == []
 
 
 def test_failures_are_sentences(tmp_path: Path) -> None:
@@ -201,9 +240,9 @@ def test_failures_are_sentences(tmp_path: Path) -> None:
 
 def test_a_job_of_unreadable_videos_fails(tmp_path: Path, finished_run: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"none")
-    (tmp_path / "job").mkdir()
+    folder = tmp_path / ".muybridge" / "jobs" / "job"
+    folder.mkdir(parents=True)
     description = {
-        "cwd": str(tmp_path),
         "paths": ["x.mp4"],
         "model": str(finished_run),
         "model_name": "run",
@@ -214,9 +253,9 @@ def test_a_job_of_unreadable_videos_fails(tmp_path: Path, finished_run: Path) ->
         "mode": "windows",
         "memory_bytes": 64 << 30,
     }
-    (tmp_path / "job" / "job.json").write_text(json.dumps(description))
-    assert run_job(tmp_path / "job") == 1
-    assert "1 of 1" in read_json_object(tmp_path / "job" / "progress.json")["message"]
+    (folder / "job.json").write_text(json.dumps(description))
+    assert run_job(folder) == 1
+    assert "1 of 1" in read_json_object(folder / "progress.json")["message"]
 
 
 def test_every_field_is_an_option_of_train(tmp_path: Path) -> None:

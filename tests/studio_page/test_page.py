@@ -89,6 +89,7 @@ def _wait_until_saved(page: Any) -> None:
 def test_frames_marks_and_training(page: Any, folder: Path) -> None:
     _mark_by_keys(page, folder)
     _train_and_correct(page, folder)
+    _explain(page)
     _find_similar(page, folder)
     _delete_timeline(page)
 
@@ -173,6 +174,47 @@ def _train_and_correct(page: Any, folder: Path) -> None:
     origins = [row["origin"] for row in rows]
     assert (origins.count("accepted"), origins.count("changed")) == (1, 1)
     assert _read_rows(folder / "rejected.csv")
+
+
+_COUNT_COLOURED = """() => {
+    const canvas = document.getElementById('evidence');
+    if (canvas.hidden) return 0;
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let number = 0;
+    for (let place = 3; place < data.length; place += 4) number += data[place] > 0;
+    return number;
+}"""
+
+
+def _explain(page: Any) -> None:
+    """Why, by its key: colour over the frames that the network saw and a curve of them, until it is hidden."""
+    _open_video(page, "c.mp4")
+    page.locator("#lanes").focus()
+    _press(page, "Escape")
+    _press(page, ".", 20)
+    page.get_by_text("frame 20").wait_for()
+    _open_tab(page, "Network")
+    page.locator(
+        "[role=tabpanel]:not([hidden]) .item[aria-pressed=true]"
+    ).click()  # no timeline: the window at the frame
+    page.get_by_role("button", name="Why this frame? (w)").wait_for()
+    page.get_by_label("Class", exact=True).select_option("down")
+    page.locator("#lanes").focus()
+    _press(page, "w")
+    page.get_by_text("down by first, ").wait_for(timeout=120_000)
+    page.get_by_role("img", name="Evidence along time: down by first").wait_for()
+    assert page.evaluate(_COUNT_COLOURED) > 1000
+    results = axe.Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    _press(page, "End")
+    page.get_by_text("frame 199").wait_for()
+    assert page.evaluate(_COUNT_COLOURED) == 0
+    page.get_by_role("button", name="Show: why first finds down").click()  # back to where there is most
+    page.wait_for_function(f"() => ({_COUNT_COLOURED})() > 1000")
+    page.locator("#lanes").focus()
+    _press(page, "Escape")
+    page.get_by_role("img", name="Evidence along time").wait_for(state="detached")
+    assert page.evaluate(_COUNT_COLOURED) == 0
 
 
 def _find_similar(page: Any, folder: Path) -> None:

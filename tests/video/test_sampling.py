@@ -15,6 +15,7 @@ from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, FrameTimes, Prepro
 from muybridge.video.sampling import (
     compute_sampling_grid,
     sample_center_clip,
+    sample_clips_over,
     sample_dense_clips,
     sample_random_clip,
     sample_uniform_clips,
@@ -77,6 +78,34 @@ def test_uniform_clips_as_drawn(num_frames: int, length: int, stride: int, num_c
 def test_dense_clips_as_drawn(num_frames: int, step: int, pictures: list[str]) -> None:
     times = regular(num_frames)
     assert [picture(clip, times) for clip in sample_dense_clips(times, shape(3), step)] == pictures
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "pictures"),
+    [
+        (2, 5, ["xfffxxxxx", "xxxxfffxx"]),
+        (4, 4, ["xxxfffxxx"]),
+        (0, 0, ["fffxxxxxx"]),
+        (8, 8, ["xxxxxxfff"]),
+        (6, 8, ["xxxxxxfff"]),
+        (5, 8, ["xxxxfffxx", "xxxxxxfff"]),
+        (0, 8, ["fffxxxxxx", "xxxxxxfff"]),  # two at most: the one between them is left out
+    ],
+)
+@pytest.mark.parametrize("rate", [None, 10])
+def test_clips_over_a_part_as_drawn(first: int, last: int, pictures: list[str], rate: float | None) -> None:
+    times = regular(9, start=70)
+    end_seconds = times.to_seconds(times.ticks[0] + 10 * (last + 1))
+    clips = sample_clips_over(times, shape(3, 1, rate), times.to_seconds(times.ticks[first]), end_seconds, 2)
+    assert [picture(clip, times) for clip in clips] == pictures
+    assert [clip.start_seconds for clip in clips] == [drawn.index("f") / 10 for drawn in pictures]
+
+
+def test_the_clip_at_a_point_is_centred_on_its_frame() -> None:
+    times = regular(9)
+    for seconds, start in ((0.4, 3), (0.49, 3), (-1.0, 0), (50.0, 6)):
+        (clip,) = sample_clips_over(times, shape(3), seconds, seconds, 2)
+        assert indices(clip, times) == [start, start + 1, start + 2]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +293,7 @@ def test_flow_needs_frames_beyond_the_clip(preprocessing: Preprocessing, span: i
 def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
     assert indices(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
     assert indices(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert indices(sample_center_clip(regular(2), flow_shape(2)), regular(2)) == [0, 1, 0, 1]
     assert indices(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]
 
 

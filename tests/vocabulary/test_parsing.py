@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,24 @@ def test_all_problems_are_named_at_once() -> None:
         "extra is not known",
     ):
         assert clause in str(refused.value)
+
+
+@dataclass(frozen=True)
+class Shard:
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Description:
+    shards: tuple[Shard, ...]
+    names: tuple[str, ...]
+
+
+def test_what_a_record_in_a_list_lacks_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^it cannot be used: shards\.0\.num_bytes is missing$"):
+        parse_record(Description, {"shards": [{}], "names": []}, "it")
+    with pytest.raises(ValueError, match=r"^it cannot be used: names is missing; shards\.0\.num_bytes is missing$"):
+        parse_record(Description, {"shards": [{}]}, "it")
 
 
 def test_nested_settings_are_read_with_their_keys() -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import torch
 
+from muybridge.distributed.fork_server import safe_import_path
 from muybridge.files.run_folder import get_processor_name
 
 TimedFunction = Callable[[], object]
@@ -77,7 +78,7 @@ def measure_peak_bytes(function: TimedFunction, device: torch.device) -> int:
 
 def run_in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
     """Return `function(*arguments)`, computed in a newly started process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with safe_import_path(), multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
+from muybridge.distributed.fork_server import safe_import_path
 from muybridge.terminal import print_line
 
 
@@ -83,18 +84,19 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
     print_line("Ctrl-C ends the server; trainings go on.")
     if not server.no_browser:
         _open_browser_soon(address)
-    uvicorn.run(
-        "muybridge.studio.app:create_app_from_environment",
-        factory=True,
-        host=server.host,
-        port=port,
-        workers=server.workers,
-        http=TimedProtocol,
-        log_level="warning",
-        access_log=False,  # it would hold the token
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
+    with safe_import_path():  # of the server's processes, and theirs
+        uvicorn.run(
+            "muybridge.studio.app:create_app_from_environment",
+            factory=True,
+            host=server.host,
+            port=port,
+            workers=server.workers,
+            http=TimedProtocol,
+            log_level="warning",
+            access_log=False,  # it would hold the token
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
     return 0
 
 

@@ -5,7 +5,6 @@ Input: a file. Output: a `ListTable` whose rows are numbered as the entries of t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from muybridge.datasets.columns import ColumnMapping
 from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
+from muybridge.parsing import parse_json
 from muybridge.text import format_count
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
@@ -23,10 +23,7 @@ _NUM_SHOWN_CHARACTERS = 40  # of an entry that is no object
 def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = True) -> ListTable:
     """The rows of a JSON list. Raises ValueError for JSON that is none of the three layouts."""
     text = "".join(read_text_lines(path))
-    try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from error
+    content = parse_json(text, str(path))
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
         return _read_activitynet(path, content["database"])
     objects = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []

@@ -32,7 +32,7 @@ def check_in_child(check: Callable[[str], object], path: str, limit: Limit) -> N
     """
     arguments = json.dumps([sys.path, check.__module__, check.__qualname__, path, limit.value])
     with subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, arguments],
+        [sys.executable, "-P", "-c", _PROGRAM, arguments],
         stdin=subprocess.PIPE,  # closed by the end of this process, however it ends
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -15,27 +15,39 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from muybridge.parsing import check_text_size, parse_json, read_yaml
+from muybridge.bounds import find_nested_problems
+from muybridge.parsing import MAX_LISTED_PROBLEMS, check_text_size, parse_json, read_yaml
+from muybridge.settings import TrainSettings
+from muybridge.text import join_names
 
 _MAX_FLOAT = sys.float_info.max
 RECORDED_PACKAGES = ("muybridge", "torch", "numpy", "av", "pyarrow", "safetensors")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged."""
+    """The settings.yaml of a run folder, as nested dicts. Raises ValueError where it is damaged, or a value cannot be.
+
+    Settings of another version are left as they are.
+    """
     try:
         settings = read_yaml(path)
     except ValueError as error:
         raise ValueError(f"{error}; restore it, or start a new run with another -o") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} does not contain settings; restore it, or start a new run with another -o")
+    if problems := list(find_nested_problems(settings, TrainSettings)):
+        raise ValueError(f"{path} cannot be used: {join_names(problems, '; ', max_names=MAX_LISTED_PROBLEMS)}")
     return settings
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one line to a .jsonl file. `read_json_lines` skips a line that a crash left incomplete."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Appends one line to a .jsonl file. A line that a crash left incomplete is ended; `read_json_lines` skips it."""
+    line = json.dumps(record).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -24,9 +24,23 @@ _OPACITY = 0.5  # of the strongest evidence
 def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor) -> Tensor:
     """Maps float32 (N, T, H, W) of clips (N, C, T, H, W) for the classes `labels_n`, int64 (N,).
 
-    Each clip's largest value is 1; a clip in which nothing speaks for its class is 0 everywhere. The network is left as it was.
-    Raises ValueError for a label that is no class, for logits and maps that are not finite, and as the network does for clips
-    of another shape.
+    Each clip's largest value is 1; a clip in which nothing speaks for its class is 0 everywhere. Raises as `compute_evidence`.
+    """
+    evidence, _ = compute_evidence(network, clips_ncthw, labels_n)
+    return normalize_evidence(evidence)
+
+
+def normalize_evidence(evidence_nthw: Tensor) -> Tensor:
+    """The evidence of each clip relative to its largest."""
+    largest = evidence_nthw.amax(dim=(1, 2, 3), keepdim=True)
+    return evidence_nthw / torch.where(largest > 0, largest, 1.0)
+
+
+def compute_evidence(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps of `compute_grad_cam` before they are made relative, so that those of clips can be compared, and the logits.
+
+    The network is left as it was. Raises ValueError for a label that is no class, for logits and maps that are not finite,
+    and as the network does for clips of another shape.
     """
     num_classes = network.specification.num_classes
     if labels_n.shape != clips_ncthw.shape[:1] or bool(((labels_n < 0) | (labels_n >= num_classes)).any()):
@@ -49,13 +63,20 @@ def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor
     evidence = (weights * maps[0].detach()).sum(dim=1, keepdim=True).clamp(min=0).float()
     evidence = functional.interpolate(evidence, size=clips_ncthw.shape[2:], mode="trilinear", align_corners=False)
     check_finite_outputs(evidence, "maps of evidence")
-    largest = evidence.amax(dim=(1, 2, 3, 4), keepdim=True)
-    return (evidence / torch.where(largest > 0, largest, 1.0)).squeeze(1)
+    return evidence.squeeze(1), logits.detach()
+
+
+def color_evidence(evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Evidence (...) from 0 to 1 as colours with an opacity (..., 4): the more, the more opaque."""
+    layer = mpl.colormaps["inferno"](evidence)
+    layer[..., 3] = _OPACITY * evidence
+    colors: NDArray[np.uint8] = np.rint(layer * 255).astype(np.uint8)
+    return colors
 
 
 def draw_evidence(frames_thwc: NDArray[np.uint8], evidence_thw: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Frames (T, H, W, 3) with evidence (T, H, W) from 0 to 1 as colour over them: the more, the more opaque."""
-    colors = mpl.colormaps["inferno"](evidence_thw)[..., :3] * 255
-    opacity = _OPACITY * evidence_thw[..., None]
+    layer = color_evidence(evidence_thw)
+    colors, opacity = layer[..., :3], layer[..., 3:] / np.float32(255)
     mixed: NDArray[np.uint8] = np.rint(frames_thwc * (1 - opacity) + colors * opacity).astype(np.uint8)
     return mixed

@@ -64,7 +64,7 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
     if not (folder / TRAINED).exists():
         _execute_training(settings, plan, console)
     for test in plan["tests"]:
-        evaluation = EvaluationSpec(test["clips"], test["length"], test["split"])
+        evaluation = EvaluationSpec(**test)
         path = folder / "tests" / f"{evaluation.key}.json"
         if not path.exists():
             stopwatch = Stopwatch()
@@ -118,9 +118,18 @@ def _evaluate_run(settings: TrainSettings, evaluation: EvaluationSpec) -> dict[s
         data=settings.data,
         split=evaluation.split,
         fold=settings.fold,
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by,
+        validation=settings.validation,
         device=settings.device,
         seed=settings.seed,
-        evaluation=replace(settings.evaluation, clips=evaluation.clips, clip_length=evaluation.length),
+        evaluation=replace(
+            settings.evaluation,
+            clips=evaluation.clips,
+            clip_length=evaluation.length,
+            crops=evaluation.crops,
+            crop_size=evaluation.crop_size,
+        ),
         loading=settings.loading,
         timeouts=settings.timeouts,
     )

@@ -98,7 +98,9 @@ def plan_micro_run(run: PlannedRun) -> PlannedRun:
         rounding_seed=0,
         rounding_parts=1,
     )
-    settings = replace(settings, seed=0, fold=None, columns=None, source_fps=None, init=None, training=training)
+    settings = replace(
+        settings, seed=0, fold=None, num_folds=None, columns=None, source_fps=None, init=None, training=training
+    )
     return PlannedRun(settings, motion_source(MICRO_MOTIONS), (EvaluationSpec(MICRO_CLIPS, settings.clips.length),))
 
 

@@ -9,10 +9,12 @@ Input: finished rows. Output: a `NoiseFloor`.
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from muybridge.studies.plan import PlannedRun, Rerun, RerunKind, RunGroup
 from muybridge.text import join_names
@@ -88,11 +90,13 @@ def measure_floor(
     `metrics` reads a number in percent from a row.
     """
     complete = [rows for rows in reruns_by_cell if len(rows) >= NUM_RERUNS]
-    deviations = (
-        {name: max(statistics.stdev(read(row) for row in rows) for rows in complete) for name, read in metrics.items()}
-        if complete
-        else {}
-    )
+    deviations = {
+        name: max(float(np.std([read(row) for row in rows], ddof=1)) for rows in complete)
+        for name, read in (metrics.items() if complete else ())
+    }
+    deviations = {
+        name: value for name, value in deviations.items() if math.isfinite(value)
+    }  # of runs without validation
     kinds = {row["rerun"]["kind"] for rows in complete for row in rows if row.get("rerun")}
     known = tuple(kind for kind in RERUN_KINDS if kind in kinds)
     return NoiseFloor(deviations, len(complete), min((len(rows) for rows in complete), default=0), known)

@@ -58,16 +58,25 @@ def motion_source(motions: MotionSettings) -> DataSource:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """One evaluation of a run: `clips` uniform clips a video of `length` frames each, on the videos of `split`."""
+    """One evaluation of a run: `clips` uniform clips a video of `length` frames each, on the videos of `split`.
+
+    `crops` and `crop_size` are those of `EvaluationSettings`; None is the run's own crop.
+    """
 
     clips: int
     length: int
     split: EvaluatedSplit = "test"
+    crops: Literal[1, 3] = 1
+    crop_size: int | None = None
 
     @property
     def key(self) -> str:
-        """The name within a run: `test-5x16f`."""
-        return f"{self.split}-{self.clips}x{self.length}f"
+        """The name within a run: `test-5x16f`, or `test-5x16f-3x48px` with three crops of 48 pixels."""
+        is_usual = self.crops == 1 and self.crop_size is None
+        return f"{self.split}-{self.clips}x{self.length}f" + ("" if is_usual else self._format_crops())
+
+    def _format_crops(self) -> str:
+        return f"-{self.crops}x{self.crop_size}px" if self.crop_size else f"-{self.crops}crops"
 
 
 @dataclass(frozen=True)

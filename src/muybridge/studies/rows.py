@@ -78,12 +78,7 @@ def build_row(
     return {
         "format": 1,
         "run": run.name,
-        "test": {
-            "key": evaluation.key,
-            "clips": evaluation.clips,
-            "length": evaluation.length,
-            "split": evaluation.split,
-        },
+        "test": {"key": evaluation.key, **asdict(evaluation)},
         "seed": run.seed,
         "model": first.settings.model,
         "data": first.source.to_json(),

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class RunnerConfig:
     jobs: int = 1
     rows_name: str = "rows.jsonl"
     launcher: tuple[str, ...] = ()
-    python: tuple[str, ...] = (sys.executable,)
+    python: tuple[str, ...] = (sys.executable, "-P")
     report: Callable[[str], None] = print
     on_progress: Callable[[int, int], object] | None = None
 
@@ -298,11 +298,7 @@ def build_plan(run: PlannedRun, folder: Path) -> dict[str, Any]:
     start = None if run.start is None else str(folder / "runs" / run.start.name / WEIGHTS)
     output = str(folder / "runs" / run.name)
     settings = replace(run.settings, data=_locate_data(run.source, folder), output=output, init=start)
-    tests = [
-        {"clips": evaluation.clips, "length": evaluation.length, "split": evaluation.split}
-        for evaluation in run.evaluations
-    ]
-    return {"settings": settings_to_dict(settings), "tests": tests}
+    return {"settings": settings_to_dict(settings), "tests": [asdict(evaluation) for evaluation in run.evaluations]}
 
 
 def _locate_data(source: DataSource, folder: Path) -> str:

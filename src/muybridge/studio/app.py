@@ -28,6 +28,7 @@ from muybridge.studio.routes import (
     classes,
     events,
     exchange,
+    explanations,
     integration,
     jobs,
     predictions,
@@ -54,6 +55,7 @@ _ROUTERS = (
     events.router,
     jobs.router,
     predictions.router,
+    explanations.router,
     similar.router,
     training.router,
 )

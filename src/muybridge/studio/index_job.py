@@ -21,7 +21,7 @@ from muybridge.studio.annotation_records import current_time
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.feature_store import FeatureStore, IndexSettings, VideoFeatures
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.recognition import find_weights_file
 from muybridge.studio.timelines import read_file_key
 from muybridge.terminal import print_line
@@ -31,7 +31,7 @@ def run_index_job(folder: Path) -> int:
     """Run the job in a folder; returns its exit code: 0, 3 where some videos could not be read, 1 where none could."""
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
-    store = FeatureStore(Path(job["cwd"]))
+    store = FeatureStore(find_project_folder(folder))
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)
     recognizer = load(job["model"])
@@ -57,6 +57,7 @@ def _index_video(store: FeatureStore, recognizer: Recognizer, path: str, step_fr
     if store.has(path):
         return ""
     file = str(store.project_folder / path)
+    key = read_file_key(Path(file))
     (features,) = recognizer.features_each([file], step_frames=step_frames)
     if isinstance(features, Failure):
         print_line(f"{path}: {features.reason}", error=True)
@@ -65,6 +66,9 @@ def _index_video(store: FeatureStore, recognizer: Recognizer, path: str, step_fr
     video = resolve_input(file, preprocessing, recognizer.source)
     clips = ClipPlan(1, step_frames).place_clips(video.source.read_frame_times(video.name), preprocessing)
     ends = np.array([clips[view].end_seconds for view in features.views.tolist()]) + video.compute_offset()
+    if read_file_key(Path(file)) != key:
+        print_line(f"{path}: the file changed while it was read; make the index again", error=True)
+        return None
     store.write(VideoFeatures(path, features.start_seconds, ends, features.features))
     return ""
 

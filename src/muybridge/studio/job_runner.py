@@ -1,7 +1,9 @@
-"""Runs one job of the studio apart from the server: `python -m muybridge.studio.job_runner FOLDER LOCK_DESCRIPTOR`.
+"""Runs one job of the studio apart from the server: `python -m muybridge.studio.job_runner FOLDER LOCK_DESCRIPTOR QUEUE`.
 
 It leaves the server's session, waits until no other job of its kind runs, runs the command, and writes state.json at every
 change. SIGTERM is handed on to the command, whose exit code decides the state: 0 and 3 done, 75 stopped, others failed.
+
+A job's folder lies in the project, which somebody else may have made: job.json names a job of the studio, never a program.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from muybridge.files.atomic import write_json
-from muybridge.parsing import read_json_object
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.text import sanitize_text, shorten
 
 JOB_FILE, STATE_FILE, OUTPUT_FILE = "job.json", "state.json", "output.txt"
@@ -28,14 +31,48 @@ _MAX_MESSAGE_CHARACTERS = 500
 _NUM_MESSAGE_BYTES = 4096
 
 
+JobKind = Literal["train", "predict", "index", "neighbors", "explain"]
+_MODULES = ("predict_job", "batch_job", "index_job", "neighbor_job", "explain_job")
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """What job.json says of every job; more stands in it for the module that runs it."""
+
+    kind: JobKind
+    title: str
+    command: tuple[str, ...]
+    created: str
+    run: str | None
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        job_commands = [["-m", f"muybridge.studio.{module}"] for module in _MODULES]
+        if list(self.command[1:3]) not in job_commands and self.command[1:4] != ("-m", "muybridge", "train"):
+            raise ValueError("command is none of a job of the studio")
+        if self.run is not None and (Path(self.run).name != self.run or self.run.startswith(".")):
+            raise ValueError("run is not the name of a run")
+
+
+def read_job(folder: Path) -> JobDescription:
+    """The description of the job in a folder. Raises ValueError for one that is damaged, or runs anything but a job."""
+    values = read_json_object(folder / JOB_FILE)
+    named = {field.name: values[field.name] for field in fields(JobDescription) if field.name in values}
+    return parse_record(JobDescription, named, str(folder / JOB_FILE))
+
+
+def find_project_folder(folder: Path) -> Path:
+    """The project of the job in a folder."""
+    return folder.parents[2]
+
+
 class _StopRequested(BaseException):
     """SIGTERM arrived while the job waited in the queue."""
 
 
 class _Runner:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.description = read_json_object(folder / JOB_FILE)
+    def __init__(self, folder: Path, queue: Path) -> None:
+        self.folder, self.queue = folder, queue
         self.process: subprocess.Popen[bytes] | None = None
         self.state: dict[str, Any] = {"process_id": os.getpid()}
 
@@ -44,20 +81,23 @@ class _Runner:
         signal.signal(signal.SIGTERM, self._handle_stop)
         try:
             self._write("queued")  # names this process, which may be asked to stop from here on
-            with Path(self.description["queue"]).open("a") as queue:
+            with self.queue.open("a") as queue:
                 fcntl.flock(queue, fcntl.LOCK_EX)
                 self._run_command()
         except _StopRequested:
             self._write("stopped", ended=_now(), message="stopped before it began")
         except OSError as error:
             self._write("failed", ended=_now(), message=f"it could not be run: {error.strerror}")
+        except ValueError as error:
+            self._write("failed", ended=_now(), message=str(error))
 
     def _run_command(self) -> None:
         output_path = self.folder / OUTPUT_FILE
+        command = [sys.executable, "-P", *read_job(self.folder).command[1:]]
         with output_path.open("ab") as output:
             self.process = subprocess.Popen(
-                self.description["command"],
-                cwd=self.description["cwd"],
+                command,
+                cwd=find_project_folder(self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -95,12 +135,12 @@ def _now() -> str:
 
 def _main(arguments: list[str]) -> int:
     """Detach from the server, which waits for this only, and run the job; its lock ends with this process."""
-    folder, descriptor = Path(arguments[0]), int(arguments[1])
+    folder, descriptor, queue = Path(arguments[0]), int(arguments[1]), Path(arguments[2])
     os.set_inheritable(descriptor, False)
     if os.fork() > 0:
         return 0
     os.setsid()
-    _Runner(folder).run()
+    _Runner(folder, queue).run()
     return 0
 
 

@@ -8,6 +8,7 @@ was killed is recognized whenever the folder is read.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +28,19 @@ from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
-from muybridge.studio.job_runner import JOB_FILE, LOCK_FILE, OUTPUT_FILE, PROGRESS_FILE, RESULTS_FILE, STATE_FILE
+from muybridge.studio.job_runner import (
+    JOB_FILE,
+    LOCK_FILE,
+    OUTPUT_FILE,
+    PROGRESS_FILE,
+    RESULTS_FILE,
+    STATE_FILE,
+    JobDescription,
+    JobKind,
+    read_job,
+)
+from muybridge.text import sanitize_text
 
-JobKind = Literal["train", "predict", "index", "neighbors"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 LIVE_STATES = ("queued", "running", "stopping")
 MAX_JOBS = 200  # of a project, so that nobody fills the disk
@@ -47,13 +58,13 @@ class Job(StudioRecord):
     state: JobState
     title: str
     created: datetime
-    started: datetime | None
-    ended: datetime | None
-    progress: float | None
+    started: datetime | None = None
+    ended: datetime | None = None
+    progress: float | None = None
     message: str
-    run: str | None
-    paths: tuple[str, ...]
-    predictions: tuple[str, ...]
+    run: str | None = None
+    paths: tuple[str, ...] = ()
+    predictions: tuple[str, ...] = ()
 
 
 class JobStore:
@@ -83,15 +94,12 @@ class JobStore:
         job_id = f"{current_time():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         folder = self.folder / job_id
         folder.mkdir(parents=True)
-        queue = self.queue_folder / f"{kind}.queue"
-        self.queue_folder.mkdir(parents=True, exist_ok=True)
         description = {
             "format": _FORMAT,
             "kind": kind,
             "title": title,
             "command": [sys.executable, "-m", *(part.replace("{job}", str(folder)) for part in command)],
             "cwd": str(self.project_folder),
-            "queue": str(queue),
             "created": current_time().isoformat(),
             "run": run,
             "paths": list(paths),
@@ -108,34 +116,57 @@ class JobStore:
         names = sorted((path.name for path in self.folder.iterdir() if (path / JOB_FILE).exists()), reverse=True)
         return [self.get(name) for name in names]
 
+    def find(self, kind: JobKind, paths: Sequence[str], values: Mapping[str, Any]) -> Job | None:
+        """The newest job that was started with the same arguments and did not fail."""
+        wanted = json.loads(json.dumps({"kind": kind, "paths": paths, **values}))  # as they are in job.json
+        for job in self.list_jobs():
+            if job.kind == kind and job.state not in ("failed", "stopped"):
+                description = read_json_object(self.folder / job.id / JOB_FILE)
+                if all(description.get(name) == value for name, value in wanted.items()):
+                    return job
+        return None
+
+    def remove_ended(self, kind: JobKind, num_kept: int) -> None:
+        """Forget all but the newest jobs of a kind; those that run stay."""
+        for job in [job for job in self.list_jobs() if job.kind == kind][num_kept:]:
+            if job.state not in LIVE_STATES:
+                self.remove(job.id)
+
     def get(self, job_id: str) -> Job:
-        """A job. Raises StudioError(404) where there is none of this id."""
-        folder = self._find_folder(job_id)
-        description, state = read_json_object(folder / JOB_FILE), _read_state(folder)
+        """A job; one whose files are damaged has failed. Raises StudioError(404) where there is none of this id."""
+        folder = self.find_folder(job_id)
+        try:
+            return self._describe(job_id, folder, read_job(folder), _read_state(folder))
+        except ValueError as error:
+            message = sanitize_text(" ".join(str(error).split()))
+            created = datetime.fromtimestamp((folder / JOB_FILE).stat().st_mtime, UTC)
+            return Job(id=job_id, kind="predict", state="failed", title="damaged", created=created, message=message)
+
+    def _describe(self, job_id: str, folder: Path, description: JobDescription, state: Mapping[str, Any]) -> Job:
         name = state.get("state", "queued")
         message = str(state.get("message", ""))
         if name in LIVE_STATES and not _is_locked(folder):
-            name = "stopped" if description["kind"] == "train" else "failed"
+            name = "stopped" if description.kind == "train" else "failed"
             message = "its process was ended from outside; it can be resumed"
         progress = 1.0 if name == "done" else self._read_progress(folder, description)
         return Job(
             id=job_id,
-            kind=description["kind"],
+            kind=description.kind,
             state=name,
-            title=description["title"],
-            created=description["created"],
+            title=description.title,
+            created=datetime.fromisoformat(description.created),
             started=state.get("started"),
             ended=state.get("ended"),
             progress=progress,
             message=message or _read_progress_file(folder).get("message", ""),
-            run=description["run"],
-            paths=description["paths"],
+            run=description.run,
+            paths=description.paths,
             predictions=_read_progress_file(folder).get("predictions", ()),
         )
 
     def stop(self, job_id: str) -> Job:
         """Ask a job to end: it saves what it has. Raises StudioError(409) for one that has ended."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state not in LIVE_STATES:
             raise StudioError(409, "the job has ended already")
         process_id = _retry(lambda: _read_state(folder).get("process_id"))  # a runner has just been started
@@ -145,7 +176,7 @@ class JobStore:
 
     def resume(self, job_id: str) -> Job:
         """Run a job again that was stopped or failed; it goes on where it was. Raises StudioError(409) for others."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state not in ("stopped", "failed"):
             raise StudioError(409, "only a job that was stopped or failed can be resumed")
         self._launch(folder)
@@ -153,14 +184,14 @@ class JobStore:
 
     def remove(self, job_id: str) -> None:
         """Forget an ended job. Raises StudioError(409) for one that runs."""
-        folder = self._find_folder(job_id)
+        folder = self.find_folder(job_id)
         if self.get(job_id).state in LIVE_STATES:
             raise StudioError(409, "the job is running; stop it first")
         shutil.rmtree(folder)
 
     def read_output(self, job_id: str) -> str:
         """The end of what a job printed."""
-        path = self._find_folder(job_id) / OUTPUT_FILE
+        path = self.find_folder(job_id) / OUTPUT_FILE
         if not path.exists():
             return ""
         with path.open("rb") as file:
@@ -169,11 +200,11 @@ class JobStore:
 
     def read_results(self, job_id: str) -> list[dict[str, Any]]:
         """The results of a batch so far, in order."""
-        return read_json_lines(self._find_folder(job_id) / RESULTS_FILE)
+        return read_json_lines(self.find_folder(job_id) / RESULTS_FILE)
 
     def count_results(self, job_id: str) -> tuple[int, int]:
         """How many results a batch has, and how many of them failed."""
-        progress = _read_progress_file(self._find_folder(job_id))
+        progress = _read_progress_file(self.find_folder(job_id))
         return int(progress.get("num_done", 0)), int(progress.get("num_failed", 0))
 
     def stop_and_remove(self, job_id: str) -> None:
@@ -183,7 +214,8 @@ class JobStore:
             _retry(lambda: self.get(job_id).state not in LIVE_STATES)
         self.remove(job_id)
 
-    def _find_folder(self, job_id: str) -> Path:
+    def find_folder(self, job_id: str) -> Path:
+        """The folder of a job. Raises StudioError(404) where there is none of this id."""
         folder = self.folder / job_id
         if not job_id or "/" in job_id or job_id.startswith(".") or not (folder / JOB_FILE).is_file():
             raise StudioError(404, f"there is no job {job_id!r}")
@@ -191,6 +223,8 @@ class JobStore:
 
     def _launch(self, folder: Path) -> None:
         """Start the runner. It is handed the lock, so that there is no time in which nobody holds it."""
+        queue = self.queue_folder / f"{read_job(folder).kind}.queue"
+        self.queue_folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             if not _retry(lambda: _try_lock(descriptor)):  # a runner writes its last state just before it ends
@@ -198,7 +232,7 @@ class JobStore:
             write_json(folder / STATE_FILE, {"state": "queued"})
             environment = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
             subprocess.run(
-                [sys.executable, "-m", "muybridge.studio.job_runner", str(folder), str(descriptor)],
+                [sys.executable, "-P", "-m", "muybridge.studio.job_runner", str(folder), str(descriptor), str(queue)],
                 pass_fds=(descriptor,),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -212,9 +246,9 @@ class JobStore:
         finally:
             os.close(descriptor)
 
-    def _read_progress(self, folder: Path, description: Mapping[str, Any]) -> float | None:
-        if description["kind"] == "train":
-            return _read_training_progress(self.project_folder / "runs" / str(description["run"]))
+    def _read_progress(self, folder: Path, description: JobDescription) -> float | None:
+        if description.kind == "train":
+            return _read_training_progress(self.project_folder / "runs" / str(description.run))
         progress = _read_progress_file(folder).get("progress")
         return float(progress) if is_finite_number(progress) else None
 

@@ -144,7 +144,7 @@ class MediaCache:
 
 
 def _build_command(file: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "muybridge.studio.browser_video", str(file), *options]
+    return [sys.executable, "-P", "-m", "muybridge.studio.browser_video", str(file), *options]
 
 
 def _read_progress(path: Path) -> float:

@@ -12,6 +12,7 @@ from muybridge.studio.folders import AllowedFolders
 RUNS_FOLDER = "runs"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _CATALOGUE_NAME = re.compile(r"[a-z0-9_]+-[A-Za-z0-9_-]+")
+RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 _WEIGHTS_SUFFIXES = (".safetensors", ".onnx")
 
 
@@ -39,6 +40,13 @@ def resolve_model(text: str, folders: AllowedFolders, project_folder: Path | Non
     if path.is_file() and path.suffix not in _WEIGHTS_SUFFIXES:
         raise StudioError(400, f"{text!r} is no weights file; expected a run folder, .safetensors or .onnx")
     return ModelAddress(str(path), path.name)
+
+
+def read_change_time(address: str) -> int:
+    """What differs when the network of an address was trained further or replaced; 0 for a name of the catalogue."""
+    path = Path(address)
+    candidates = [path / name for name in RUN_WEIGHTS] if path.is_dir() else [path]
+    return max((candidate.stat().st_mtime_ns for candidate in candidates if candidate.exists()), default=0)
 
 
 def check_run_name(name: str) -> str:

@@ -20,7 +20,7 @@ from muybridge.studio.annotation_records import VideoMarks
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.feature_store import FeatureStore
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
 
 _DEFAULT_NEIGHBORS = 5
@@ -31,7 +31,7 @@ def run_neighbor_job(folder: Path) -> int:
     """Run the job in a folder; returns its exit code."""
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
-    project_folder = Path(job["cwd"])
+    project_folder = find_project_folder(folder)
     features = FeatureStore(project_folder)
     index = features.read_index()
     labeled = _list_labeled(index, read_annotation_files(project_folder))

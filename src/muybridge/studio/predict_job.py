@@ -21,7 +21,7 @@ from muybridge.prediction.video_inputs import resolve_input
 from muybridge.records import VideoError
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.job_command import JobProgress, run_command
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.recognition import find_weights_file, make_timeline_options
 from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
 from muybridge.terminal import print_line
@@ -31,20 +31,24 @@ def run_job(folder: Path) -> int:
     """Run the job in a folder; returns its exit code: 0, 3 where some videos could not be read, 1 where none could."""
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
-    project_folder = Path(job["cwd"])
+    project_folder = find_project_folder(folder)
     store = TimelineStore(job["project_id"], project_folder)
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)
+    weights = find_weights_file(job["model"])
+    weights_key = read_file_key(weights)  # before they are read, so that a later change is noticed
     recognizer = load(job["model"])
     recognizer.card.check_classifier()
     check_has_classes(recognizer.card.head)
-    weights = find_weights_file(job["model"])
     names = ("step_frames", "minimum_probability", "minimum_seconds", "mode")
-    options = make_timeline_options(job["model"], **{name: job[name] for name in names})
+    options, progress.note = make_timeline_options(job["model"], recognizer.card, **{name: job[name] for name in names})
+    if progress.note:
+        print_line(progress.note)
     for path in job["paths"]:
         if path in progress.done:
             continue
         file = project_folder / path
+        video_key = read_file_key(file)
         try:
             scored = _predict(recognizer, str(file), options, progress, path)
         except VideoError as error:
@@ -57,8 +61,8 @@ def run_job(folder: Path) -> int:
             "classes": recognizer.classes,
             "duration_seconds": scored.windows[-1].end_seconds,
             "weights": str(weights),
-            "weights_key": read_file_key(weights),
-            "video_key": read_file_key(file),
+            "weights_key": weights_key,
+            "video_key": video_key,
         }
         progress.done[path] = store.write(
             values,

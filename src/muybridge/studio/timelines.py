@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from muybridge.files.atomic import write_json
-from muybridge.parsing import parse_json, read_json_object
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.prediction.timeline import Segment, Window
 from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
@@ -45,6 +45,7 @@ class TimelineInfo(StudioRecord):
     num_windows: int
     duration_seconds: float
     stale: bool = Field(description="The network was trained further, or the video changed")
+    video_changed: bool = Field(description="Its times are of another version of the video: nothing is suggested by it")
 
 
 class CurveSeries(StudioRecord):
@@ -107,6 +108,12 @@ class TimelineArrays:
 
 
 @dataclass(frozen=True)
+class _StoredSegments:
+    gaps: tuple[int, ...]
+    segments: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True)
 class StoredTimeline:
     """A prediction on disk. `weights` and `video` are paths with time of change and size, to see that they changed."""
 
@@ -118,8 +125,8 @@ class StoredTimeline:
     num_windows: int
     duration_seconds: float
     weights: str
-    weights_key: _FileKey
-    video_key: _FileKey
+    weights_key: _FileKey | None
+    video_key: _FileKey | None
     format: int = _FORMAT
 
 
@@ -180,7 +187,7 @@ class TimelineStore:
         folder = self._find_folder(timeline_id)
         starts, ends = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("starts", "ends"))
         probabilities = np.load(folder / "probabilities.npy", mmap_mode="r", allow_pickle=False)
-        return TimelineArrays(starts, ends, probabilities, tuple(_read_segments(folder)["gaps"]))
+        return TimelineArrays(starts, ends, probabilities, _read_segments(folder).gaps)
 
     def read_curves(
         self, timeline_id: str, start_seconds: float, end_seconds: float | None, points: int, labels: Sequence[str]
@@ -214,16 +221,17 @@ class TimelineStore:
         self, timeline_id: str, start_seconds: float = 0.0, end_seconds: float | None = None
     ) -> list[SegmentInfo]:
         """The merged segments that overlap a part of the video, in order of time."""
-        segments = [
-            SegmentInfo.model_validate(values) for values in _read_segments(self._find_folder(timeline_id))["segments"]
-        ]
+        segments = _read_segments(self._find_folder(timeline_id)).segments
         end = float("inf") if end_seconds is None else end_seconds
         return [one for one in segments if one.start_seconds < end and one.end_seconds > start_seconds]
 
     def _describe(self, stored: StoredTimeline) -> TimelineInfo:
-        video_key = read_file_key(self.project_folder / stored.path)
-        is_stale = video_key != tuple(stored.video_key) or read_file_key(Path(stored.weights)) != tuple(
-            stored.weights_key
+        video_changed, network_changed = (
+            read_file_key(path) != key
+            for path, key in (
+                (self.project_folder / stored.path, stored.video_key),
+                (Path(stored.weights), stored.weights_key),
+            )
         )
         return TimelineInfo(
             id=stored.id,
@@ -233,7 +241,8 @@ class TimelineStore:
             classes=stored.classes,
             num_windows=stored.num_windows,
             duration_seconds=stored.duration_seconds,
-            stale=is_stale,
+            stale=video_changed or network_changed,
+            video_changed=video_changed,
         )
 
     def _read_all(self) -> list[StoredTimeline]:
@@ -263,13 +272,11 @@ def _read_stored(folder: Path) -> StoredTimeline:
         raise ValueError(
             f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"
         )
-    values["classes"] = tuple(values["classes"])
-    return StoredTimeline(**values)
+    return parse_record(StoredTimeline, values, str(folder / "prediction.json"))
 
 
-def _read_segments(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = parse_json((folder / "segments.json").read_bytes(), str(folder / "segments.json"))
-    return values
+def _read_segments(folder: Path) -> _StoredSegments:
+    return parse_record(_StoredSegments, read_json_object(folder / "segments.json"), str(folder / "segments.json"))
 
 
 def _choose_classes(classes: Sequence[str], labels: Sequence[str], part: NDArray[np.float32]) -> list[int]:

@@ -21,14 +21,13 @@ from muybridge.settings import RecipeName
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.jobs import LIVE_STATES, Job, read_run_epochs
-from muybridge.studio.model_address import RUNS_FOLDER, check_run_name
+from muybridge.studio.model_address import RUN_WEIGHTS, RUNS_FOLDER, check_run_name
 from muybridge.text import format_percent
 
 MAX_LOG_LINES = 1000
 FEW_SEGMENTS = 10  # of a class, below which the page warns
 FEW_WITHOUT_INIT = 3000  # training videos, below which random weights stay near chance
 DEFAULT_MODEL = "r2plus1d_18"
-_WEIGHTS_FILES = ("best.safetensors", "last.safetensors")
 # Fields of a request -> options of `muybridge train`.
 _OPTIONS = {
     "model": "--model",
@@ -196,21 +195,25 @@ def list_runs(folder: Path, jobs: list[Job]) -> list[RunInfo]:
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() and (
-        (path / "settings.yaml").is_file() or any((path / name).is_file() for name in _WEIGHTS_FILES)
+        (path / "settings.yaml").is_file() or any((path / name).is_file() for name in RUN_WEIGHTS)
     )
 
 
 def _describe_run(folder: Path, job: Job | None) -> RunInfo:
     settings: dict[str, Any] = {}
-    if (folder / "settings.yaml").is_file():
-        settings = read_settings(folder / "settings.yaml")
-    has_weights = any((folder / name).is_file() for name in _WEIGHTS_FILES)
+    is_damaged = False
+    try:
+        if (folder / "settings.yaml").is_file():
+            settings = read_settings(folder / "settings.yaml")
+    except ValueError:  # the other runs are listed all the same
+        is_damaged = True
+    has_weights = any((folder / name).is_file() for name in RUN_WEIGHTS)
     log = read_run_log(folder)
     validation = next((line for line in reversed(log) if line.get("kind") == "validation"), None)
     unfinished = None if job and job.state in LIVE_STATES else describe_unfinished_run(settings, log)
     return RunInfo(
         name=folder.name,
-        state=_get_state(job, has_weights=has_weights, unfinished=unfinished),
+        state="damaged" if is_damaged else _get_state(job, has_weights=has_weights, unfinished=unfinished),
         unfinished=unfinished,
         model=settings.get("model"),
         init=settings.get("init"),

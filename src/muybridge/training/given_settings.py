@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from muybridge.bounds import find_problems, show_value
+from muybridge.bounds import find_nested_problems, show_value
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.files.run_folder import read_settings
 from muybridge.settings import TrainSettings, settings_to_dict
@@ -23,7 +23,7 @@ class GivenSettings:
     values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        problems = list(_find_problems(self.values, TrainSettings))
+        problems = list(find_nested_problems(self.values, TrainSettings))
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -32,17 +32,6 @@ class GivenSettings:
         group, _, setting = name.rpartition(".")
         values = self.values.get(group) or {} if group else self.values
         return values.get(setting)
-
-
-def _find_problems(values: Mapping[str, Any], settings: type, group: str = "") -> Iterator[str]:
-    """What is out of the bounds of `settings`; what several settings are together is checked when they are built."""
-    hints = get_type_hints(settings, include_extras=True)
-    for name, value in values.items():
-        hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            yield from _find_problems(value, hint, f"{name}.")
-        else:
-            yield from find_problems(f"{group}{name}", _convert_lists(value), hint)
 
 
 def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:

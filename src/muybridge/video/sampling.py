@@ -49,6 +49,14 @@ class _SamplingGrid:
         shown = np.searchsorted(self.times.ticks, self._compute_starts(indices, self.step), side="right") - 1
         return self.times.ticks[shown]
 
+    def find_index(self, tick: int) -> int:
+        """The frame shown at a tick: the first one before the video, the last one after it."""
+        if self.step is None:
+            index = int(np.searchsorted(self.times.ticks, tick, side="right")) - 1
+        else:
+            index = int((tick - int(self.times.ticks[0])) // self.step)
+        return min(max(0, index), self.num_timesteps - 1)
+
     def compute_edge(self, index: int) -> int:
         """The tick at which frame `index` begins; that of the number of frames is the end of the video."""
         if index == self.num_timesteps:
@@ -155,6 +163,33 @@ def sample_dense_clips(
     grid = _build_sampling_grid(times, preprocessing.frames_per_second)
     starts = _compute_dense_starts(grid, preprocessing, step_frames)
     return [_build_clip_times(times, grid, preprocessing, start, origin_tick) for start in starts]
+
+
+def sample_clips_over(
+    times: FrameTimes, preprocessing: Preprocessing, start_seconds: float, end_seconds: float, max_clips: int
+) -> list[ClipTimes]:
+    """Clips one after another over a part of a video, centred on it; of more than `max_clips`, evenly spaced ones.
+
+    Clip length 3, stride 1, the part from frame 2 to frame 5 of nine, and a part of frame 4 alone:
+
+        xfffxxxxx
+        xxxxfffxx
+
+        xxxfffxxx
+
+    Seconds count from `times.lead_seconds` before the first frame.
+    """
+    grid = _build_sampling_grid(times, preprocessing.frames_per_second)
+    origin = int(times.ticks[0]) - round(Fraction(times.lead_seconds) / times.tick_seconds)
+    start, end = (origin + round(Fraction(seconds) / times.tick_seconds) for seconds in (start_seconds, end_seconds))
+    first, last = grid.find_index(start), grid.find_index(max(start, end - 1))
+    span = preprocessing.clip_span
+    num_clips = -(-(last - first + 1) // span)
+    before_first = first - (num_clips * span - (last - first + 1)) // 2
+    last_start = _compute_last_start(grid, preprocessing)
+    indices = np.unique(np.linspace(0, num_clips - 1, min(num_clips, max_clips)).round().astype(np.int64))
+    starts = np.unique(np.clip(before_first + indices * span, 0, last_start))
+    return [_build_clip_times(times, grid, preprocessing, start, origin) for start in starts.tolist()]
 
 
 def compute_dense_starts(times: FrameTimes, preprocessing: Preprocessing, step_frames: int) -> NDArray[np.int64]:

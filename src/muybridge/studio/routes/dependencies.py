@@ -39,6 +39,7 @@ VideoPath = Annotated[
 OptionalVideoPath = Annotated[
     str | None, Query(min_length=1, max_length=MAX_PATH_CHARACTERS, description="One video, else all of the project")
 ]
+JobId = Annotated[str, Path(max_length=64)]
 AnySeconds = Annotated[float, Query(ge=0, le=1e9, allow_inf_nan=False)]
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.jobs import Job
-from muybridge.studio.routes.dependencies import ERRORS, OpenProject
+from muybridge.studio.routes.dependencies import ERRORS, JobId, OpenProject
 
 router = APIRouter(tags=["jobs"], responses=ERRORS, prefix="/projects/{project}/jobs")
-_JobId = Annotated[str, Path(max_length=64)]
 
 
 class _JobList(StudioRecord):
@@ -26,31 +23,31 @@ def _list_jobs(project: OpenProject) -> _JobList:
 
 
 @router.get("/{job}")
-def _get_job(project: OpenProject, job: _JobId) -> Job:
+def _get_job(project: OpenProject, job: JobId) -> Job:
     """A job."""
     return project.jobs.get(job)
 
 
 @router.post("/{job}/stop")
-def _stop_job(project: OpenProject, job: _JobId) -> Job:
+def _stop_job(project: OpenProject, job: JobId) -> Job:
     """Ask a job to end. A training saves a checkpoint first, and can be resumed."""
     return project.jobs.stop(job)
 
 
 @router.post("/{job}/resume")
-def _resume_job(project: OpenProject, job: _JobId) -> Job:
+def _resume_job(project: OpenProject, job: JobId) -> Job:
     """Run a job on that was stopped or failed."""
     return project.jobs.resume(job)
 
 
 @router.delete("/{job}", status_code=204)
-def _remove_job(project: OpenProject, job: _JobId) -> Response:
+def _remove_job(project: OpenProject, job: JobId) -> Response:
     """Forget an ended job. A run folder stays."""
     project.jobs.remove(job)
     return Response(status_code=204)
 
 
 @router.get("/{job}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def _get_output(project: OpenProject, job: _JobId) -> Response:
+def _get_output(project: OpenProject, job: JobId) -> Response:
     """The end of what the job printed."""
     return PlainTextResponse(project.jobs.read_output(job))

@@ -1,17 +1,19 @@
 /** The classes of a project: names, colours, keys. */
 
-export const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988"];
+export const PALETTE = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#cc3311", "#33bbee", "#997700", "#bbbbbb"];
 /** Letters that the page uses itself. */
-export const RESERVED_KEYS = "acfrnliozxjk";
+export const RESERVED_KEYS = "acfrnliozxjkw";
 
 export class Classes extends EventTarget {
   constructor() {
     super();
     this.list = [];
     this.revision = null;
+    this.others = new Map(); // colours of classes that are only the network's
   }
 
   async load(api) {
+    if (api !== this.api) this.others.clear();
     this.api = api;
     this.adopt(await api.get("classes"));
   }
@@ -30,13 +32,15 @@ export class Classes extends EventTarget {
     return this.list.find((one) => one.key === key);
   }
 
-  /** The colour of a class; one that is only the network's has a fixed one of the palette. */
+  /** The colour of a class; one that is only the network's gets the first of the palette that no other has. */
   colorOf(name) {
     const known = this.find(name);
     if (known) return known.color;
-    let sum = 0;
-    for (const character of name) sum = (sum * 31 + character.codePointAt(0)) % 9973;
-    return PALETTE[sum % PALETTE.length];
+    if (!this.others.has(name)) {
+      const used = [...this.list.map((one) => one.color), ...this.others.values()];
+      this.others.set(name, PALETTE.find((color) => !used.includes(color)) ?? PALETTE[used.length % PALETTE.length]);
+    }
+    return this.others.get(name);
   }
 
   async store(list) {

@@ -22,12 +22,13 @@ export function makeControls(studio) {
   const zoomIn = makeButton("Zoom in", () => timeline.zoom(0.5));
   const zoomOut = makeButton("Zoom out", () => timeline.zoom(2));
   const all = makeButton("Whole video", () => timeline.showAll());
+  const why = makeButton("Why?", () => attempt(() => studio.network.explain()), { title: "Where and when the network sees a class (w)" });
   const range = make("span", { className: "faint" });
-  find("timeline-controls").append(zoomIn, zoomOut, all, make("span", { className: "spacer" }), range);
+  find("timeline-controls").append(zoomIn, zoomOut, all, why, make("span", { className: "spacer" }), range);
 
   const update = () => {
     const isOpen = Boolean(player.frames);
-    for (const button of [play, back, on, zoomIn, zoomOut, all, sound]) button.disabled = !isOpen;
+    for (const button of [play, back, on, zoomIn, zoomOut, all, why, sound]) button.disabled = !isOpen;
     speed.disabled = !isOpen;
     play.textContent = player.isPlaying ? "Pause" : "Play";
     speed.value = String(player.video.playbackRate);
@@ -35,7 +36,8 @@ export function makeControls(studio) {
     loop.setAttribute("aria-pressed", String(Boolean(player.loop)));
     sound.setAttribute("aria-pressed", String(!player.video.muted));
     const { start, end } = timeline.view;
-    range.textContent = isOpen ? `${formatSeconds(start)} – ${formatSeconds(end)}` : "";
+    const stale = studio.prediction.chosen?.stale ? " · the network’s timeline is out of date" : "";
+    range.textContent = isOpen ? `${formatSeconds(start)} – ${formatSeconds(end)}${stale}` : "";
     showPosition();
   };
   const showPosition = () => {
@@ -44,7 +46,7 @@ export function makeControls(studio) {
   player.addEventListener("position", showPosition);
   for (const name of ["state", "open"]) player.addEventListener(name, update);
   timeline.addEventListener("view", update);
-  studio.marks.addEventListener("change", update);
+  for (const source of [studio.marks, studio.prediction]) source.addEventListener("change", update);
   update();
   return update;
 }

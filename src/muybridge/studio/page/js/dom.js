@@ -21,6 +21,11 @@ export function makeSwatch(color) {
   return swatch;
 }
 
+/** Set a text where it differs: what stays is neither drawn nor announced again. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 let numFields = 0;
 
 /** A field with its title above it. */

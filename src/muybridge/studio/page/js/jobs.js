@@ -47,13 +47,14 @@ export class Jobs extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The jobs of some kinds under a heading, an element that stays the same; hidden while there are none. */
-  makeSection(kinds) {
+  /** The jobs of some kinds under a heading, an element that stays the same; hidden while there are none.
+   * `show` shows the explanation that a job made. */
+  makeSection(kinds, show = null) {
     const list = make("ul", { className: "list" });
     const section = make("div", { hidden: true }, make("h3", {}, "Jobs"), list);
     const draw = () => {
       const focus = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-      list.replaceChildren(...this.list.filter((job) => kinds.includes(job.kind)).map((job) => this.makeRow(job)));
+      list.replaceChildren(...this.list.filter((job) => kinds.includes(job.kind)).map((job) => this.makeRow(job, show)));
       section.hidden = !list.children.length;
       if (focus) [...list.querySelectorAll("button")].find((one) => one.dataset.focus === focus)?.focus();
     };
@@ -61,13 +62,14 @@ export class Jobs extends EventTarget {
     return section;
   }
 
-  makeRow(job) {
+  makeRow(job, show) {
     const isLive = LIVE.includes(job.state);
     const act = (text, action, className = "") => makeButton(text, () => attempt(action), { className, "aria-label": `${text}: ${job.title}`, "data-focus": `${text} ${job.id}` });
     const row = make("div", { className: "row" });
     if (isLive) row.append(act("Stop", () => this.act(job, "stop"), "danger"));
     else {
       if (["stopped", "failed"].includes(job.state)) row.append(act("Resume", () => this.act(job, "resume")));
+      if (job.kind === "explain" && job.state === "done") row.append(act("Show", () => show(job)));
       row.append(act("Forget", () => this.forget(job)));
     }
     const isOpen = this.logs.has(job.id);

@@ -18,9 +18,10 @@ const TABLE = [
   ["i o", "Start, end of the selected segment to this frame"],
   ["l", "Loop the selected segment"],
   ["Delete", "Delete the selected mark"],
-  ["Escape", "Drop a segment without end; select nothing"],
+  ["Escape", "Drop a segment without end; select nothing; hide the evidence"],
   ["Ctrl Z, Ctrl Shift Z", "Undo, redo"],
   ["f", "Find more like the selected segment, or this frame"],
+  ["w", "Why: where and when the network sees a class"],
   ["n", "Next suggestion"],
   ["a c r", "Accept, change (its class or bounds), reject the suggestion"],
 ];
@@ -54,8 +55,12 @@ export function listenToKeys(studio) {
     l: () => studio.toggleLoop(),
     Delete: () => marks.deleteSelected(),
     Backspace: () => marks.deleteSelected(),
-    Escape: () => marks.cancelOpen(),
+    Escape: () => {
+      marks.cancelOpen();
+      studio.why.clear();
+    },
     f: () => studio.similar.search(),
+    w: () => studio.network.explain(),
     n: () => studio.review.next(),
     a: () => studio.review.decide("accept"),
     c: () => studio.review.decide("change"),

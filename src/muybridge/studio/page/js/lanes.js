@@ -43,7 +43,7 @@ export function findMark(labels, marks, y, seconds, tolerance) {
 const boundsOf = (mark) => (mark.time_seconds === undefined ? [mark.start_seconds, mark.end_seconds] : [mark.time_seconds, mark.time_seconds]);
 
 /** The context of a canvas at the screen's resolution, cleared, and its size in CSS pixels. */
-function prepare(canvas) {
+export function prepareCanvas(canvas) {
   const scale = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   canvas.width = Math.round(width * scale);
@@ -63,7 +63,7 @@ export function readColors() {
 }
 
 export function drawLanes(canvas, timeline, labels) {
-  const { context, width, height } = prepare(canvas);
+  const { context, width, height } = prepareCanvas(canvas);
   const colors = readColors();
   const gutter = gutterOf(width);
   const { start, end } = timeline.view;
@@ -190,23 +190,25 @@ function drawReviewed(context, timeline, height, xOf, colors) {
   }
 }
 
+/** A text in the gutter, cut to its width. */
+export function drawName(context, text, x, y, gutter, color) {
+  context.fillStyle = color;
+  let shown = text;
+  while (shown.length > 1 && context.measureText(shown).width > gutter - x - 4) shown = `${shown.slice(0, -2).trimEnd()}…`;
+  context.fillText(shown, x, y);
+}
+
 function drawNames(context, timeline, labels, gutter, height, colors) {
   context.fillStyle = colors.panel;
   context.fillRect(0, 0, gutter, height);
-  const draw = (text, x, y, color) => {
-    context.fillStyle = color;
-    let shown = text;
-    while (shown.length > 1 && context.measureText(shown).width > gutter - x - 4) shown = `${shown.slice(0, -2).trimEnd()}…`;
-    context.fillText(shown, x, y);
-  };
   labels.forEach((label, lane) => {
     const top = RULER_HEIGHT + lane * LANE_HEIGHT;
     context.fillStyle = timeline.classes.colorOf(label);
     context.fillRect(6, top + LANE_HEIGHT / 2 - 5, 10, 10);
-    draw(label, 21, top + LANE_HEIGHT / 2, colors.text);
+    drawName(context, label, 21, top + LANE_HEIGHT / 2, gutter, colors.text);
   });
-  if (!labels.length) draw("no classes", 6, RULER_HEIGHT + LANE_HEIGHT / 2, colors.faint);
-  draw("watched", 21, height - REVIEW_HEIGHT / 2, colors.faint);
+  if (!labels.length) drawName(context, "no classes", 6, RULER_HEIGHT + LANE_HEIGHT / 2, gutter, colors.faint);
+  drawName(context, "watched", 21, height - REVIEW_HEIGHT / 2, gutter, colors.faint);
   context.strokeStyle = colors.line;
   context.beginPath();
   context.moveTo(gutter - 0.5, 0);
@@ -215,7 +217,7 @@ function drawNames(context, timeline, labels, gutter, height, colors) {
 }
 
 export function drawOverview(canvas, timeline, labels) {
-  const { context, width, height } = prepare(canvas);
+  const { context, width, height } = prepareCanvas(canvas);
   const colors = readColors();
   const gutter = gutterOf(width);
   context.fillStyle = colors.back;

@@ -20,6 +20,7 @@ import { Player } from "./player.js";
 import { Prediction } from "./prediction.js";
 import { makeTabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
+import { Why } from "./why.js";
 
 const ANNOTATOR_KEY = "muybridge.annotator";
 
@@ -37,6 +38,7 @@ class Studio {
     this.review = new ReviewPanel(this);
     this.timeline.review = this.review;
     this.train = new TrainPanel(this);
+    this.why = new Why(this);
     this.network = new NetworkPanel(this);
     this.similar = new SimilarPanel(this);
     const panels = [this.videos, new MarksPanel(this), this.similar, this.train, this.network, this.review, new FilesPanel(this)];
@@ -141,14 +143,17 @@ class Studio {
     return undefined;
   }
 
+  /** Counts of classes; what would be trained on only where it is shown, since opening its panel reads it. */
   refreshData() {
     clearTimeout(this.refreshTimer);
-    this.refreshTimer = setTimeout(() => attempt(() => Promise.all([this.classes.load(this.api), this.train.loadData()])), 300);
+    const refresh = () => Promise.all([this.classes.load(this.api), this.train.isShown && this.train.loadData()]);
+    this.refreshTimer = setTimeout(() => attempt(refresh), 300);
   }
 
   async updateJob(job) {
     this.jobs.update(job);
     if (job.kind === "train") await this.train.follow(job);
+    if (job.kind === "explain") await this.why.follow(job);
     if (job.state !== "done") return;
     if (job.kind === "index") await this.similar.load();
     if (job.kind === "train") await this.network.load();

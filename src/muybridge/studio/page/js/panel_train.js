@@ -60,6 +60,10 @@ export class TrainPanel {
     this.isLoaded = false;
   }
 
+  get isShown() {
+    return !this.element.closest("[hidden]");
+  }
+
   async load() {
     await Promise.all([this.loadWeights(), this.loadData(), this.loadRuns()]);
   }
@@ -125,7 +129,7 @@ export class TrainPanel {
     const name = this.runs.value;
     if (!name) return this.plots.replaceChildren();
     const metrics = await this.studio.api.get(`runs/${encodeURIComponent(name)}/metrics`).catch(() => null);
-    if (!metrics || this.runs.value !== name || this.element.closest("[hidden]")) return;
+    if (!metrics || this.runs.value !== name || !this.isShown) return;
     drawProgress(this.plots, metrics);
     if (!this.plots.children.length) this.plots.append(make("p", { className: "faint" }, "Nothing is measured yet."));
   }

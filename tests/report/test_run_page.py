@@ -111,7 +111,7 @@ def test_scores_of_which_everything_failed(tmp_path: Path) -> None:
     page = build([str(path)], None)
     assert "video@1 0.0 %" in page_text(page)
     assert "there is no confusion matrix" in page_text(page)
-    assert table(page, "accuracy").rows[1][-2:] == (None, 0)
+    assert table(page, "accuracy").rows[1][-4:] == (None, 0, 50.0, 50.0)
 
 
 def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Accuracy after n corrections: what the studio suggests looking at next, against random choices, on the ceiling camera.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/corrections.py NETWORK -o RESULTS.json [--seeds 16] [--jobs 2]
+    python benchmarks/corrections.py --render RESULTS.json -o CURVE.svg
 
 NETWORK is a run folder or weights file, such as `demo/r2plus1d_10`, which `muybridge demo` trains on generated motions. Its
 features of every window, frozen, feed a linear classifier, which is what changes. For each seed seven of the 21 recordings,
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import statistics
 import tempfile
@@ -39,7 +41,10 @@ from scipy import stats
 
 import muybridge
 from harness import report_results
+from muybridge.files.atomic import write_text
 from muybridge.prediction.timeline import Window, merge_windows, smooth_windows
+from muybridge.report.charts import LineChart, Series
+from muybridge.report.drawing import render_files
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, VideoMarks
 from muybridge.studio.suggestions import PredictedVideo, Suggestion, suggest
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
@@ -52,6 +57,11 @@ STEP_FRAMES, FRAME_STRIDE = 16, 6  # a window of 1.7 s every 0.64 s
 SMOOTHING_SECONDS = MINIMUM_SECONDS = 1.0
 PENALTY, NUM_ITERATIONS = 1e-2, 60
 PERSON = "person"
+DRAWN: dict[Strategy, str] = {
+    "doubt": "most doubtful first",
+    "random": "random of the network",
+    "browse": "random labelled ones",
+}
 Marks = dict[str, VideoMarks]
 
 
@@ -256,13 +266,33 @@ def simulate(videos: Mapping[str, Video], truths: Sequence[Truth], seed: int) ->
     return {strategy: simulation.run(strategy) for strategy in STRATEGIES}
 
 
+def draw_curves(results: Mapping[str, Any]) -> str:
+    """Accuracy after n corrections with its intervals as SVG, on white."""
+    series = []
+    for strategy, label in DRAWN.items():
+        curve = results["curves"][strategy]["accuracy"]
+        steps = sorted(curve, key=int)
+        y, low, high = (tuple(100 * curve[step][key] for step in steps) for key in ("mean", "low", "high"))
+        series.append(Series(label, tuple(map(float, steps)), y, low, high))
+    labels = ("corrections", "segments whose class is right (%)")
+    chart = LineChart("corrections", "Accuracy after n corrections", *labels, tuple(series), alt="")
+    head, _, body = render_files(chart)["svg"].decode().partition("<defs>")
+    return f'{head}<rect width="100%" height="100%" fill="white"/>\n <defs>{body}'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network")
+    parser.add_argument("network", nargs="?")
+    parser.add_argument("--render", metavar="RESULTS", help="draw the curves of these results")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output")
     args = parser.parse_args()
+    if args.render:
+        write_text(Path(args.output), draw_curves(json.loads(Path(args.render).read_text())["results"]))
+        return
+    if not args.network:
+        parser.error("expected a network, or --render with results")
     folder = Path(os.environ["MUYBRIDGE_REAL_VIDEO"], "ceiling_camera")
     truths = read_truths(folder / "segments.csv")
     videos = extract_features(args.network, folder, sorted({truth.path for truth in truths}))

@@ -2,11 +2,12 @@
 
     python benchmarks/studio.py -o RESULTS.json [--minutes 120] [--requests 20]
 
-Each video has a server of its own. The video is H.264 of 640x360 pixels at 25 frames a second with a key frame every 250
-frames; the long one repeats the packets of a minute, so that it decodes as any other. Measured are the first opening, the
-time stamps of frames, single frames at random positions and at neighbouring ones, curves of nine classes at every zoom, and
-the memory of all processes of the server (proportional set size, so that shared pages count once). Beside each wall time
-are the processor milliseconds of the server's processes, which a busy machine does not change much.
+Each video has a server of its own. The video is H.264 of 640x360 pixels at 25 frames a second with a key frame every
+250 frames; the long one repeats the packets of a minute, so that it decodes as any other. Measured are the first
+opening, the time stamps of frames, single frames at random positions and at neighbouring ones, curves of nine classes
+at every zoom, saving one mark among 3,000 and the suggestions beside them, and the memory of all processes of the
+server (proportional set size, so that shared pages count once). Beside each wall time are the processor milliseconds of
+the server's processes, which a busy machine does not change much.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ FRAMES_PER_SECOND, GOP, HEIGHT, WIDTH = 25, 250, 360, 640
 CLASSES = tuple(f"class {number}" for number in range(9))
 STEP_SECONDS = 4 / FRAMES_PER_SECOND
 MAX_POINTS = 4000
+NUM_MARKS = 3000
 TOKEN = "benchmark-0123456789"
 
 
@@ -157,13 +160,21 @@ class Meter:
 
     def measure(self, name: str, addresses: list[tuple[str, dict[str, Any]]]) -> list[httpx2.Response]:
         """All requests, one after another, in a row of this name."""
+        return self._measure(name, [partial(self.client.get, address, params=params) for address, params in addresses])
+
+    def measure_saving(self, name: str, address: str, documents: list[dict[str, Any]]) -> list[httpx2.Response]:
+        """All documents, one after another; the first is not measured."""
+        self.client.put(address, json=documents[0]).raise_for_status()
+        return self._measure(name, [partial(self.client.put, address, json=document) for document in documents[1:]])
+
+    def _measure(self, name: str, requests: list[Callable[[], httpx2.Response]]) -> list[httpx2.Response]:
         walls, answers = [], []
         before = read_processor_seconds(self.server)
-        for address, params in addresses:
+        for request in requests:
             start = time.perf_counter()
-            answers.append(self.client.get(address, params=params).raise_for_status())
+            answers.append(request().raise_for_status())
             walls.append(1000 * (time.perf_counter() - start))
-        processor = 1000 * (read_processor_seconds(self.server) - before) / len(addresses)
+        processor = 1000 * (read_processor_seconds(self.server) - before) / len(requests)
         self.rows[name] = {
             "wall_ms_median": round(statistics.median(walls), 1),
             "wall_ms_max": round(max(walls), 1),
@@ -203,9 +214,22 @@ def measure_video(folder: Path, seconds: float, num_requests: int) -> dict[str, 
             assert all(len(answer.json()["seconds"]) <= MAX_POINTS for answer in answers)
         part = [{"start_seconds": position, "end_seconds": position + 60} for position in positions]
         meter.measure("segments of a minute", [(f"/api/predictions/{prediction}/segments", params) for params in part])
+        measure_marks(meter, address, seconds, num_requests)
         ranges = client.get(f"{address}/media", params=video, headers={"Range": "bytes=1000000-1999999"})
         assert ranges.status_code == 206
         return {"rows": meter.rows, "memory_mib": read_memory_mib(server)}
+
+
+def measure_marks(meter: Meter, address: str, seconds: float, num_requests: int) -> None:
+    """Saving a mark among NUM_MARKS, each time another one, and what is suggested beside them."""
+    starts = np.linspace(0, seconds - 1, NUM_MARKS).round(3)
+    segments = [
+        {"label": CLASSES[number % 9], "start_seconds": start, "end_seconds": start + 0.5, "annotator": "kim"}
+        for number, start in enumerate(starts.tolist())
+    ]
+    documents = [{"path": "video.mp4", "segments": segments[:-number]} for number in range(1, num_requests + 1)]
+    meter.measure_saving("save one mark among 3,000", f"{address}/annotations?path=video.mp4", documents)
+    meter.measure("suggestions beside 3,000 marks", [(f"{address}/suggestions", {}) for _ in range(num_requests)])
 
 
 def measure_reopening(folder: Path) -> dict[str, dict[str, float]]:

@@ -50,7 +50,8 @@ def test_a_run_tells_what_it_does_and_what_came_of_it(motions: Path, tmp_path: P
     assert [line.partition(":")[0] for line in validations] == ["epoch 1.0", "epoch 2.0"]
     first, second, third = told.out.splitlines()
     assert first == f"trained r2plus1d_10 for 12 steps; the run is in {tmp_path / 'run'}"
-    assert second == validations[-1].replace("epoch 2.0", "validation")
+    chosen_by = " (not a test result: these videos chose the best weights)"
+    assert second == validations[-1].replace("epoch 2.0", "validation") + chosen_by
     assert third.startswith("validation: always predicting left gives 50.0 %, guessing 50.0 %")
     saved = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     resolved = {"training.global_batch": 4, "training.precision": "fp32", "training.tf32": saved["training"]["tf32"]}

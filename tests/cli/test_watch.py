@@ -77,6 +77,12 @@ def test_a_stream_is_watched_with_hooks(finished_run: Path, tmp_path: Path, cli:
     assert len((tmp_path / "hooked.jsonl").read_text().splitlines()) == len(events) > 0
 
 
+def test_a_rate_that_is_not_used_is_said(finished_run: Path, video: Path, cli: Callable[..., Any]) -> None:
+    told = cli("watch", video, "--model", finished_run, "--drop", "none", "--source-fps", 5)
+    assert told.code == 0
+    assert "--source-fps is not used" in told.err
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [

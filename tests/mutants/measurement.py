@@ -17,7 +17,8 @@ from typing import Any
 import coverage
 import pytest
 
-MAX_SECONDS = 60.0  # of the tests of one mutant, as measured
+# Of the tests of one mutant, as measured: of those that run first, and of those that run where these notice nothing.
+QUICK_SECONDS, MAX_SECONDS = 60.0, 600.0
 
 
 def list_bodies(tree: ast.AST, scope: tuple[str, ...] = ()) -> Iterator[tuple[int, int, str]]:
@@ -151,8 +152,8 @@ class TestMap:
                 self._seconds[test] = seconds
                 self._reached[test] = {measured["functions"][number] for number in numbers}
 
-    def choose(self, module: str, scope: str) -> list[str]:
-        """Those that run the function, the module's mirror first, then the quick ones of near modules.
+    def choose(self, module: str, scope: str) -> tuple[list[str], list[str]]:
+        """Those that run the function: the module's mirror and quick ones of near modules, and the others.
 
         What is computed at import, or only in a child process, is left to the tests of the whole mirror and to those that run
         anything of the module.
@@ -170,14 +171,21 @@ class TestMap:
         def rank(test: str) -> tuple[bool, bool, float, str]:
             return (test not in own, not test.startswith(folder), self._seconds[test], test)
 
-        chosen, total = [], 0.0
+        quick: list[str] = []
+        others: list[str] = []
+        total = 0.0
         for test in sorted(own | touching, key=rank):
             total += self._seconds[test]
-            if chosen and total > MAX_SECONDS and test not in own:
-                break
-            chosen.append(test)
-        order = {name: index for index, name in reversed(list(enumerate(map(get_file, chosen))))}
-        return sorted(chosen, key=lambda test: (order[get_file(test)], test not in touching, self._seconds[test]))
+            if test in own or total <= QUICK_SECONDS:
+                quick.append(test)
+            elif total <= MAX_SECONDS:
+                others.append(test)
+        return self._sort(quick, touching), self._sort(others, touching)
+
+    def _sort(self, tests: list[str], touching: set[str]) -> list[str]:
+        """Tests of a file one after another, since they share fixtures."""
+        order = {name: index for index, name in reversed(list(enumerate(map(get_file, tests))))}
+        return sorted(tests, key=lambda test: (order[get_file(test)], test not in touching, self._seconds[test]))
 
     def sum_seconds(self, tests: list[str]) -> float:
         """The seconds of tests, each with its fixtures."""

@@ -28,12 +28,13 @@ def test_the_mirror_and_then_quick_tests_that_run_the_function() -> None:
         cli__test_slow=(90.0, ["video.views:crop"]),
         cli__test_train=(0.1, ["training.fit:fit"]),
     )
-    chosen = test_map.choose("video.views", "crop")
+    chosen, others = test_map.choose("video.views", "crop")
     names = ["video/test_views", "video/test_flow", "cli/test_main", "loading/test_loader"]
     assert chosen == [f"tests/{name}.py::test" for name in names]
+    assert others == ["tests/cli/test_slow.py::test"]  # where the quick ones notice nothing
     assert test_map.sum_seconds(chosen) == 8.5
-    assert test_map.choose("training.fit", "module") == ["tests/cli/test_train.py::test"]
-    assert test_map.choose("training.job", "module") == []
+    assert test_map.choose("training.fit", "module") == (["tests/cli/test_train.py::test"], [])
+    assert test_map.choose("training.job", "module") == ([], [])
 
 
 def test_lines_of_functions_leave_out_what_runs_at_import() -> None:

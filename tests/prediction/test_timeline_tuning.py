@@ -12,6 +12,7 @@ from muybridge.prediction.timeline import TimelineOptions, Window
 from muybridge.prediction.timeline_tuning import (
     Background,
     LabeledWindows,
+    apply_choice,
     choose_segmentation,
     read_choice,
     score_labeled_windows,
@@ -41,6 +42,8 @@ def test_noisy_windows_are_smoothed_and_right_ones_are_left_alone() -> None:
     _, plain = score_labeled_windows([make_video(0.2)], CLASSES, Background(), TimelineOptions())
     assert plain.f1 is not None
     assert plain.f1["0.50"] < 0.5
+    few = choose_segmentation([make_video(0.05, seed=1)], CLASSES, Background(), **HASHES)
+    assert (few.smoothing_seconds, few.minimum_seconds) == (0, 2)  # the length of a window is one of those tried
     clean = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
     assert (clean.smoothing_seconds, clean.minimum_seconds, clean.f1) == (0, 0, 1)
 
@@ -66,9 +69,13 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
     choice = choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
     write_choice(tmp_path, choice)
     assert read_choice(tmp_path) == choice
-    options = choice.apply(TimelineOptions(step_frames=3))
+    options, note = apply_choice(tmp_path, HASHES["model_sha256"], TimelineOptions(step_frames=3))
+    assert note == ""
     assert (options.step_frames, options.smoothing_seconds) == (3, choice.smoothing_seconds)
     assert read_choice(tmp_path / "elsewhere") is None
+    options, note = apply_choice(tmp_path, "of weights that were trained further", TimelineOptions())
+    assert options == TimelineOptions()
+    assert "is not used: it was chosen for other weights" in note
 
 
 @pytest.mark.parametrize(

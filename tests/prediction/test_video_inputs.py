@@ -214,3 +214,21 @@ def test_features_of_what_cannot_be_read(recognizer: Recognizer, tmp_path: Path)
     with pytest.raises(VideoError):
         recognizer.features(tmp_path / "absent.mp4")
     assert isinstance(recognizer.predict(tmp_path / "absent.mp4"), Prediction)
+
+
+def test_features_are_those_of_ten_clips_by_default(recognizer: Recognizer) -> None:
+    expected = recognizer.features(FRAMES, clips=10).features
+    (features,) = recognizer.features_each([FRAMES], workers=0)
+    assert isinstance(features, Features)
+    assert np.array_equal(features.features, expected)
+    assert np.array_equal(recognizer.features(FRAMES).features, expected)
+
+
+def test_a_segment_is_named_behind_its_file(
+    recognizer: Recognizer, tmp_path: Path, new_video: Callable[..., Path]
+) -> None:
+    path = new_video(tmp_path / "video.mp4", 30)
+    frames = recognizer.predict(f"{path}#0.4-0.8", clips=1, timeline=TimelineOptions(step_frames=1)).windows
+    whole = recognizer.predict(path, clips=1, timeline=TimelineOptions(step_frames=1)).windows
+    within = [window for window in whole if window.start_seconds >= 0.4 and window.end_seconds <= 0.8]
+    assert [window.probabilities for window in frames] == [window.probabilities for window in within]

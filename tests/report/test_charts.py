@@ -110,6 +110,18 @@ def test_a_matrix_of_two_classes_is_of_moderate_size_with_upright_labels() -> No
     assert text.count("rotate(-90") < str(render_inline_svg(matrix(12))).count("rotate(-90") - 10
 
 
+def test_drawings_in_a_page_have_the_height_of_their_contents() -> None:
+    heights = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', str(render_inline_svg(matrix(2))))
+    assert list(map(float, heights)) == [170 + 2 * 90, 120 + 2 * 45]
+
+
+def test_ticks_have_no_offset() -> None:
+    chart = LineChart("l", "title", "step", "loss", (Series("a", (1.0, 2.0), (1_000_001.0, 1_000_002.0)),), "words")
+    ticks = re.findall(r">([^<>]+)</text>", str(render_inline_svg(chart)))
+    assert {"1.0000010", "1e6"} <= set(ticks)
+    assert not any(tick.startswith("+") for tick in ticks)
+
+
 def test_cells_show_shares_and_not_counts() -> None:
     text = str(render_inline_svg(matrix(4)))
     picture = re.search(r'data:image/png;base64,([^"]+)"', text)

@@ -6,11 +6,13 @@ from shutil import copytree
 
 import pytest
 
+from muybridge.evaluation.timeline_metrics import TimelineScores
 from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.document import Gallery, Page, Paragraph
-from muybridge.report.run_page import build_run_page
+from muybridge.report.run_page import build_details, build_run_page
 from muybridge.report.sections.mistakes import find_clips
+from muybridge.report.sections.timelines import TimelineRecord
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
 from scored import certain, write_score_file
@@ -54,6 +56,15 @@ def test_everything_about_a_run_is_there(mistaken_run: Path) -> None:
     assert ("training.batch_size", "4") in table(page, "settings").rows
     assert "Nothing failed" in page_text(page)
     assert page.summary["run"] == "run"
+
+
+def test_timelines_have_their_section(mistaken_run: Path) -> None:
+    run = read_run(mistaken_run, "run")
+    scores = TimelineScores(2, 5, 6, 60.0, 0.75, 0.5, 0.8, {"0.50": 0.6}, {"0.50": 0.4}, 0.4)
+    timelines = (TimelineRecord("test", "test", scores, None, (("gone.mp4", "cut"),), gaps_are_scored=True),)
+    sections = build_details(replace(run, timelines=timelines))
+    assert [section.name for section in sections][:2] == ["timelines", "training"]
+    assert "timelines" not in [section.name for section in build_details(run)]
 
 
 def test_mistakes_are_shown_as_they_move(mistaken_run: Path, motions: Path) -> None:
@@ -100,7 +111,7 @@ def test_scores_of_which_everything_failed(tmp_path: Path) -> None:
     page = build([str(path)], None)
     assert "video@1 0.0 %" in page_text(page)
     assert "there is no confusion matrix" in page_text(page)
-    assert table(page, "accuracy").rows[1][-2:] == (None, 0)
+    assert table(page, "accuracy").rows[1][-4:] == (None, 0, 50.0, 50.0)
 
 
 def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> None:

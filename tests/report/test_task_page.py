@@ -41,6 +41,7 @@ def test_a_number_has_its_agreement(tmp_path: Path) -> None:
     page = build_page([address])
     scatter, agreement = (chart for chart in page.charts if isinstance(chart, LineChart))
     assert scatter.series[0].y == pytest.approx((50, 60, 40))
+    assert scatter.series[1].x == scatter.series[1].y == pytest.approx((38, 60))  # equality, over all that is drawn
     assert agreement.series[0].x == pytest.approx((51, 60, 39))
     assert agreement.series[0].y == pytest.approx((-2, 0, 2))
     assert [series.y[0] for series in agreement.series[1:]] == pytest.approx([0, -3.92, 3.92], abs=0.01)

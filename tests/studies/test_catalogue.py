@@ -12,8 +12,9 @@ import pytest
 
 from muybridge.models.family import FAMILIES
 from muybridge.settings import TrainSettings
+from muybridge.studies import claims
 from muybridge.studies.catalogue import STUDIES
-from muybridge.studies.claims import check_within, compare, conclude
+from muybridge.studies.claims import check_within, compare, conclude, judge_figure6
 from muybridge.studies.fingerprint import Version, list_micro_runs
 from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
@@ -365,3 +366,12 @@ def test_a_gap_is_within_bounds_where_its_interval_is(
     assert check_within("close", Estimate(1.5, low, high, 3, margin), 2.0)[1] is expected
     assert check_within("close", Estimate(1.5, None, None, 1), 2.0) == ("close (behind by 1.5)", None)
     assert check_within("close", None, 2.0) == ("close (not run)", None)
+
+
+@pytest.mark.parametrize(("low", "supported"), [(0.2, True), (-0.1, None)])
+def test_rounding_has_no_say_in_filters(low: float, supported: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of change is read from weights, so any interval above that of random filters decides."""
+    random = 100 * claims.RANDOM_CHANGE_SHARE
+    share = Estimate(random + 0.5, random + low, random + 0.8, 3)
+    monkeypatch.setattr(claims, "estimate_change_share", lambda results: share)
+    assert judge_figure6(Any).supported is supported  # type: ignore[arg-type]

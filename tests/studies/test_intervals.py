@@ -66,6 +66,12 @@ def test_the_variance_is_that_of_means_over_drawn_seeds_and_videos() -> None:
     assert np.mean([compute_clustered_variance(sample) for sample in samples]) == pytest.approx(true_variance, rel=0.1)
 
 
+def test_the_variance_of_two_seeds_and_two_videos() -> None:
+    """Residuals -1, 0, 0, 1: by seed 0.25, by video 0.25, single values 2 / (4 * 3)."""
+    values = np.array([[0.0, 1.0], [1.0, 2.0]])
+    assert compute_clustered_variance(values) == pytest.approx(0.25 + 0.25 - 1 / 6)
+
+
 def test_a_side_of_zero_beyond_the_margin_is_a_decision() -> None:
     assert Estimate(1.0, 0.5, 1.5, 3, 0.0).is_positive is True
     assert Estimate(-1.0, -1.5, -0.5, 3, 0.4).is_positive is False

@@ -100,8 +100,10 @@ def test_timelines_are_replaced_and_become_stale(tmp_path: Path) -> None:
     assert [info.id for info in store.list_timelines("x.mp4")] == [second]
     assert store.count() == {"x.mp4": 1}
     assert not store.get(second).stale
+    (tmp_path / "w.safetensors").write_bytes(b"trained further")
+    assert (store.get(second).stale, store.get(second).video_changed) == (True, False)
     (tmp_path / "x.mp4").write_bytes(b"another video")
-    assert store.get(second).stale
+    assert (store.get(second).stale, store.get(second).video_changed) == (True, True)
     assert [one.label for one in store.read_segments(second, 1.5)] == ["b"]
     with pytest.raises(StudioError, match="no class"):
         store.read_curves(second, 0, None, 10, ("c",))

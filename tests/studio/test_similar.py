@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 import muybridge
 from muybridge.records import Preprocessing
+from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
 from muybridge.studio.errors import StudioError
@@ -47,9 +48,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioClient]:
         yield StudioClient(test_client, folder)
 
 
+def _find_job_folder(folder: Path, project_folder: Path) -> Path:
+    return project_folder / STUDIO_FOLDER / "jobs" / f"{folder.parent.name}-{folder.name}"
+
+
 def _write_job(folder: Path, project_folder: Path, **values: Any) -> Path:
-    folder.mkdir()
-    job = {"cwd": str(project_folder), "memory_bytes": 1 << 50, "project_id": "0" * 12, **values}
+    """The folder of a job in the project; `folder` names it."""
+    folder = _find_job_folder(folder, project_folder)
+    folder.mkdir(parents=True)
+    job = {"memory_bytes": 1 << 50, "project_id": "0" * 12, **values}
     (folder / JOB_FILE).write_text(json.dumps(job))
     return folder
 
@@ -66,7 +73,9 @@ def test_windows_like_a_part_of_a_video(client: StudioClient, tmp_path: Path) ->
     assert "no index" in client.get("similar", 409, **part)["detail"]
     (client.folder / "broken.mp4").write_bytes(b"no video")
     assert _index(client, tmp_path / "job", ["a.mp4", "broken.mp4"]) == 3
-    assert json.loads((tmp_path / "job" / PROGRESS_FILE).read_text())["progress"] == 1.0
+    assert (
+        json.loads((_find_job_folder(tmp_path / "job", client.folder) / PROGRESS_FILE).read_text())["progress"] == 1.0
+    )
     assert _index(client, tmp_path / "again", VIDEOS) == 0
     (client.folder / "broken.mp4").unlink()
     index = client.get("index")["index"]

@@ -127,6 +127,26 @@ def test_damaged_frames_and_those_after_them_are_left_out(tmp_path: Path) -> Non
     assert indices == sorted(indices)
 
 
+def test_the_first_whole_picture_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who joins amid a group of pictures waits; that is no damage, and is said once."""
+    monkeypatch.setattr("muybridge.video.live_source._KEY_FRAME_SECONDS", -1.0)
+    write_video(tmp_path / "a.ts", 36, gop=12, container="mpegts", options={"tune": "zerolatency"})
+    content = (tmp_path / "a.ts").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    late = content[len(content) // 10 // 188 * 188 :]
+    thread = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(late), daemon=True)
+    thread.start()
+    damage, sentences = DamageCount(), list[str]()
+    frames = read_live_frames(str(tmp_path / "pipe"), **SIZE, damage=damage, on_wait=sentences.append)
+    indices = [read_index(frame.planes.luma_thw[0]) for frame in frames]
+    thread.join(5)
+    assert 3 < indices[0] <= 12  # FFmpeg knows some pictures to be whole before the next key frame
+    assert indices == list(range(indices[0], 36))
+    assert damage.num_frames == 0
+    assert len(sentences) == 1
+    assert "no picture yet" in sentences[0]
+
+
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="the stream cannot be opened"):
         next(read_live_frames(f"tcp://127.0.0.1:{find_free_port()}", **SIZE, damage=DamageCount()))

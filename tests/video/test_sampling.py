@@ -293,6 +293,7 @@ def test_flow_needs_frames_beyond_the_clip(preprocessing: Preprocessing, span: i
 def test_no_flow_leads_from_the_end_of_a_loop_to_its_beginning() -> None:
     assert indices(sample_center_clip(regular(3), flow_shape(4)), regular(3)) == [0, 1, 1, 2, 0, 1, 1, 2]
     assert indices(sample_center_clip(regular(4), flow_shape(3, 2, 2, True)), regular(4)) == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert indices(sample_center_clip(regular(2), flow_shape(2)), regular(2)) == [0, 1, 0, 1]
     assert indices(sample_center_clip(regular(1), flow_shape(2)), regular(1)) == [0, 0, 0, 0]
 
 

@@ -297,7 +297,7 @@ def _predict_each(
 ) -> Iterator[Prediction]:
     from muybridge.prediction.ensemble import create_ensemble
     from muybridge.prediction.timeline import TimelineOptions
-    from muybridge.prediction.timeline_tuning import FILE_NAME, read_choice
+    from muybridge.prediction.timeline_tuning import apply_choice
 
     videos, clips, top = inputs.readable_videos, classification.clips, classification.top
     rates, workers = inputs.get_rates(videos), classification.workers
@@ -308,13 +308,8 @@ def _predict_each(
     options = None
     if timeline.timeline:
         options = TimelineOptions(timeline.step, mode=timeline.timeline_mode)
-        choice = read_choice(run)
-        if choice and choice.model_sha256 == members[0].card.tensors_sha256:
-            options = choice.apply(options)
-        elif choice:
-            print_notes(
-                [f"{Path(run, FILE_NAME)} is not used: it was chosen for other weights; evaluate --timeline anew"]
-            )
+        options, note = apply_choice(run, members[0].card.tensors_sha256, options)
+        print_notes([note] if note else [])
         given = {name: getattr(timeline, name) for name in SEGMENTATION_OPTIONS}
         options = replace(options, **{name: value for name, value in given.items() if value is not None})
     yield from members[0].predict_each(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Interval
 
 from muybridge.bounds import FramesPerSecond, FrameStep, Share
+from muybridge.cli.output import print_notes
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_output_file
 from muybridge.records import VideoError
@@ -173,6 +174,7 @@ def _open_source(
     source: str, recognizer: Recognizer, windows: WindowArguments, printer: _Printer, should_stop: Callable[[], bool]
 ) -> Iterator[Timestep]:
     """The timesteps of the source, which the page shows as they are read."""
+    from muybridge.datasets.source_rates import describe_rates
     from muybridge.prediction.live import iterate_file, iterate_stream
     from muybridge.prediction.video_inputs import resolve_input
     from muybridge.video.live_source import is_live_address
@@ -189,6 +191,7 @@ def _open_source(
     video = resolve_input(source, preprocessing, recognizer.source, windows.source_fps)
     if video.error:
         raise video.error
+    print_notes(describe_rates([source], windows.source_fps))
     metadata = probe_media(video.name, windows.source_fps) if printer.page else None
     aspect = metadata.width / metadata.height if metadata else None
     is_paced = windows.drop == "late"
@@ -240,7 +243,7 @@ class _Printer:
             self._add_event(event)
 
     def add_break(self, sentence: str) -> None:
-        """The stream broke off."""
+        """The stream broke off, or has no picture yet."""
         with self.lock:
             print_line(sentence, error=True)
             self._write({"type": "connection", "detail": sentence})

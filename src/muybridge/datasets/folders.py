@@ -130,6 +130,12 @@ def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], lis
     splits = {name: SPLIT_ALIASES.get(name.lower()) for name in folders}
     notes = _describe_loose_videos(root)
     class_folders: list[tuple[str, str, Split | None]] = [(name, name, None) for name in folders]  # path, label, split
+    is_without_train = None not in splits.values() and "train" not in splits.values()
+    if is_without_train and (with_classes := [name for name in folders if _list_subfolders(root / name)]):
+        raise ValueError(
+            f"{root} has split folders ({join_names(folders)}) and no train; add {root}/train/CLASS/video.mp4, or name the "
+            f"folder of the classes, {root}/{with_classes[0]}"
+        )
     if "train" in splits.values() and None not in splits.values():
         class_folders = [
             (f"{name}/{label}", label, split)

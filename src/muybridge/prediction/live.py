@@ -94,7 +94,7 @@ def iterate_stream(
     """The timesteps of a stream, which is connected to again, with growing waits, whenever it breaks off.
 
     Seconds count from the first frame; after a break, on by the clock. A pipe that ends is not opened again. `on_event` is
-    called with a sentence about each break. Raises VideoError where the first connection fails.
+    called with a sentence about each break, and where no picture comes. Raises VideoError where the first connection fails.
     """
     begin: float | None = None
     end_seconds = 0.0
@@ -108,6 +108,7 @@ def iterate_stream(
                 scale_height=preprocessing.scale_height,
                 scale_width=preprocessing.scale_width,
                 damage=counts.damage,
+                on_wait=on_event,
             ):
                 begin = frame.arrival if begin is None else begin
                 grid = grid or _TimestepGrid(preprocessing.frames_per_second, max(end_seconds, frame.arrival - begin))

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from threading import Semaphore
+from threading import Lock, Semaphore
 
 from muybridge.parsing import parse_record, read_yaml
 from muybridge.prediction.live_events import LiveEvent
@@ -92,6 +92,7 @@ class HookRunner:
         self._hooks, self._on_problem = hooks, on_problem
         self._pool = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="live-hook")
         self._free = Semaphore(_MAX_WAITING)
+        self._lock = Lock()
         self.num_failed = 0
 
     def __enter__(self) -> HookRunner:
@@ -126,5 +127,6 @@ class HookRunner:
             self._free.release()
 
     def _report(self, problem: str) -> None:
-        self.num_failed += 1
+        with self._lock:  # of several threads
+            self.num_failed += 1
         self._on_problem(problem)

@@ -147,6 +147,22 @@ def read_choice(address: str | Path) -> SegmentationChoice | None:
     return parse_record(SegmentationChoice, values, str(path))
 
 
+def apply_choice(
+    address: str | Path, model_sha256: str | None, options: TimelineOptions
+) -> tuple[TimelineOptions, str]:
+    """The options as chosen in timeline.json of a run folder, if there is one for these weights.
+
+    Beside them a note, empty unless the file is of other weights and is not used. Raises as `read_choice`.
+    """
+    choice = read_choice(address)
+    if choice is None:
+        return options, ""
+    if choice.model_sha256 != model_sha256:
+        path = Path(address) / FILE_NAME
+        return options, f"{path} is not used: it was chosen for other weights; evaluate --timeline anew"
+    return choice.apply(options), ""
+
+
 def _rank(scores: TimelineScores) -> float:
     return scores.f1["0.50"] if scores.f1 else scores.average_mean_average_precision
 

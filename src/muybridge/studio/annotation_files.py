@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +36,17 @@ COLUMNS = {
 UNKNOWN_ANNOTATOR = "unknown"
 _OPTIONAL = ("split", "group", "annotator", "created", "origin")
 _PARALLEL = ("label", "annotator", "created", "origin")
-Row = dict[str, str]
+_MARK_COLUMNS = {
+    mark_type: COLUMNS[name][1:]
+    for mark_type, name in (
+        (SegmentMark, "annotations.csv"),
+        (EventMark, "events.csv"),
+        (ReviewedRange, "reviewed.csv"),
+        (RejectedMark, "rejected.csv"),
+    )
+}
+_MAX_FORMATTED = 1 << 15  # 20 MB
+Cells = tuple[str, ...]
 _AnyMark = SegmentMark | EventMark | ReviewedRange | RejectedMark
 Mark = TypeVar("Mark", SegmentMark, EventMark, ReviewedRange, RejectedMark)
 
@@ -59,14 +71,25 @@ def read_annotation_files(folder: Path) -> dict[str, VideoMarks]:
 
 def format_annotation_files(marks_by_path: Mapping[str, VideoMarks]) -> dict[str, str]:
     """The text of each file, by name; rows are in order of path and time."""
-    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
-    for path in sorted(marks_by_path):
-        marks = marks_by_path[path]
-        rows["annotations.csv"] += _join_segments(path, marks.segments)
-        rows["events.csv"] += [_make_row(path, event) for event in sorted(marks.events, key=_sort_key)]
-        rows["reviewed.csv"] += [_make_row(path, part) for part in sorted(marks.reviewed, key=_sort_key)]
-        rows["rejected.csv"] += [_make_row(path, mark) for mark in sorted(marks.rejected, key=_sort_key)]
-    return {name: _format_rows(COLUMNS[name], rows[name]) for name in COLUMNS}
+    texts = [format_video(path, marks_by_path[path]) for path in sorted(marks_by_path)]
+    return {name: join_file(name, (text[name] for text in texts)) for name in COLUMNS}
+
+
+def join_file(name: str, texts: Iterable[str]) -> str:
+    """A file of the rows of several videos."""
+    return "".join([_format_rows([COLUMNS[name]]), *texts])
+
+
+def format_video(path: str, marks: VideoMarks) -> dict[str, str]:
+    """The rows of one video in each file, by name, in order of time."""
+    safe_path = path if escape_csv_cell(path) == path else f"./{path}"
+    cells: dict[str, Iterable[Cells]] = {
+        "annotations.csv": _join_segments(marks.segments),
+        "events.csv": map(_format_cells, sorted(marks.events, key=_sort_key)),
+        "reviewed.csv": map(_format_cells, sorted(marks.reviewed, key=_sort_key)),
+        "rejected.csv": map(_format_cells, sorted(marks.rejected, key=_sort_key)),
+    }
+    return {name: _format_rows((safe_path, *row) for row in cells[name]) for name in COLUMNS}
 
 
 def check_columns(folder: Path) -> None:
@@ -172,29 +195,25 @@ def _describe(error: ValidationError | ValueError) -> str:
     return str(error)
 
 
-def _join_segments(path: str, segments: Iterable[SegmentMark]) -> list[Row]:
+def _join_segments(segments: Iterable[SegmentMark]) -> Iterator[Cells]:
     """A row for each pair of bounds."""
-    groups: dict[tuple[float, float], list[SegmentMark]] = {}
-    for segment in sorted(segments, key=_sort_key):
-        groups.setdefault((segment.start_seconds, segment.end_seconds), []).append(segment)
-    rows = []
-    for group in groups.values():
-        parts = [_make_row(path, segment) for segment in group]
-        row = dict(parts[0])
-        for name in _PARALLEL:
-            values = [part[name] for part in parts]
-            row[name] = values[0] if name != "label" and len(set(values)) == 1 else "|".join(values)
-        rows.append(row)
-    return rows
+    for _, same in groupby(sorted(segments, key=_sort_key), key=lambda segment: segment.bounds):
+        parts = [_format_cells(segment) for segment in same]
+        yield tuple(
+            "|".join(values) if name in _PARALLEL and (name == "label" or len(set(values)) > 1) else values[0]
+            for name, values in zip(_MARK_COLUMNS[SegmentMark], zip(*parts, strict=True), strict=True)
+        )
 
 
 def _sort_key(mark: Any) -> tuple[float, float, str, str, str]:
-    return *mark.bounds, getattr(mark, "label", ""), mark.annotator, _format_cell(getattr(mark, "created", None))
+    created = getattr(mark, "created", None)
+    return *mark.bounds, getattr(mark, "label", ""), mark.annotator, _format_time(created) if created else ""
 
 
-def _make_row(path: str, mark: _AnyMark) -> Row:
-    safe_path = path if escape_csv_cell(path) == path else f"./{path}"
-    return {"path": safe_path, **{name: _format_cell(value) for name, value in mark}}
+@lru_cache(maxsize=_MAX_FORMATTED)
+def _format_cells(mark: _AnyMark) -> Cells:
+    """The cells of a mark after the path. Marks are kept: of a video with thousands, a change is of one."""
+    return tuple(_format_cell(getattr(mark, name)) for name in _MARK_COLUMNS[type(mark)])
 
 
 def _format_cell(value: Any) -> str:
@@ -209,14 +228,13 @@ def _format_cell(value: Any) -> str:
             return str(value)
 
 
+@lru_cache(maxsize=_MAX_FORMATTED)
 def _format_time(time: datetime) -> str:
     """ISO 8601 in UTC, such as 2026-11-27T09:15:00Z."""
     return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _format_rows(columns: Sequence[str], rows: Iterable[Row]) -> str:
+def _format_rows(rows: Iterable[Cells]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -20,7 +20,8 @@ from muybridge.files.lock import hold_lock
 from muybridge.studio.annotation_files import (
     COLUMNS,
     check_columns,
-    format_annotation_files,
+    format_video,
+    join_file,
     read_annotation_files,
 )
 from muybridge.studio.annotation_records import (
@@ -51,6 +52,7 @@ class AnnotationStore:
         self._mutex = threading.Lock()
         self._key: _FilesKey | None = None
         self._marks: dict[str, VideoMarks] = {}
+        self._texts: dict[str, tuple[VideoMarks, dict[str, str]]] = {}  # of the marks that were formatted last
 
     def read_all(self) -> Mapping[str, VideoMarks]:
         """The marks of all videos that have any, by path. Raises ValueError for files that cannot be read."""
@@ -63,23 +65,23 @@ class AnnotationStore:
 
     def read(self, path: str) -> Annotations:
         """The marks of one video."""
-        return _make_annotations(path, self.read_all().get(path, _EMPTY))
+        return self._make_annotations(path, self.read_all().get(path, _EMPTY))
 
     def read_revisions(self) -> dict[str, str]:
         """The revision of each video that has marks."""
-        return {path: _compute_revision(marks) for path, marks in self.read_all().items()}
+        return {path: self._compute_revision(path, marks) for path, marks in self.read_all().items()}
 
     def replace(self, path: str, marks: VideoMarks, revision: str | None) -> Annotations:
         """Replace the marks of a video. Raises StudioError(409) where `revision` is given and is not the present one."""
         stamped = _stamp(marks)
 
         def change(current: dict[str, VideoMarks]) -> None:
-            present = _compute_revision(current.get(path, _EMPTY))
+            present = self._compute_revision(path, current.get(path, _EMPTY))
             if revision is not None and revision != present:
                 raise StudioError(409, "the annotations of this video changed meanwhile; load them again")
             current[path] = stamped
 
-        return _make_annotations(path, self.change(change).get(path, _EMPTY))
+        return self._make_annotations(path, self.change(change).get(path, _EMPTY))
 
     def change(self, change: Callable[[dict[str, VideoMarks]], None]) -> Mapping[str, VideoMarks]:
         """Apply `change` to the marks of all videos, and write the files that differ. It may raise to change nothing.
@@ -87,28 +89,45 @@ class AnnotationStore:
         Returns what is stored then.
         """
         with wait_for_lock(self.folder / STUDIO_FOLDER, _LOCK_NAME):
+            before = self._format(self.read_all())
             current = dict(self.read_all())
-            before = format_annotation_files(current)
             change(current)
-            current = _complete_splits({path: marks for path, marks in current.items() if marks != _EMPTY})
-            after = format_annotation_files(current)
-            changed = [name for name in COLUMNS if after[name] != before[name]]
+            current = _complete_splits({path: current[path] for path in sorted(current) if current[path] != _EMPTY})
+            after = self._format(current)
+            changed = [name for name in COLUMNS if _join_texts(before, name) != _join_texts(after, name)]
             if changed:
                 check_columns(self.folder)
             for name in changed:
-                write_text(self.folder / name, after[name])
+                write_text(self.folder / name, join_file(name, [_join_texts(after, name)]))
             with self._mutex:
-                self._key, self._marks = self._read_key(), dict(sorted(current.items()))
+                self._key, self._marks = self._read_key(), current
             return current
+
+    def _format(self, marks_by_path: Mapping[str, VideoMarks]) -> dict[str, dict[str, str]]:
+        """The rows of each video in each file."""
+        return {path: self._format_video(path, marks) for path, marks in marks_by_path.items()}
+
+    def _format_video(self, path: str, marks: VideoMarks) -> dict[str, str]:
+        known = self._texts.get(path)
+        if known is None or known[0] is not marks:
+            known = self._texts[path] = (marks, format_video(path, marks))
+        return known[1]
+
+    def _compute_revision(self, path: str, marks: VideoMarks) -> str:
+        """A name for a state of a video's marks: equal marks have equal ones, in whatever order they are."""
+        text = "\0".join(self._format_video(path, marks).values())
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _make_annotations(self, path: str, marks: VideoMarks) -> Annotations:
+        return Annotations(path=path, revision=self._compute_revision(path, marks), **dict(marks))
 
     def _read_key(self) -> _FilesKey:
         return tuple(_read_file_identity(self.folder / name) for name in COLUMNS)
 
 
-def _compute_revision(marks: VideoMarks) -> str:
-    """A name for a state of a video's marks: equal marks have equal ones, in whatever order they are."""
-    text = "\0".join(format_annotation_files({"": marks}).values())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _join_texts(texts_by_path: Mapping[str, Mapping[str, str]], name: str) -> str:
+    """All rows of a file."""
+    return "".join(texts[name] for texts in texts_by_path.values())
 
 
 @contextmanager
@@ -133,10 +152,6 @@ def _read_file_identity(path: Path) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _make_annotations(path: str, marks: VideoMarks) -> Annotations:
-    return Annotations(path=path, revision=_compute_revision(marks), **dict(marks))
-
-
 def _complete_splits(marks_by_path: Mapping[str, VideoMarks]) -> dict[str, VideoMarks]:
     """Marks in which segments without split and group have those of their video, else the split train where others have one.
 
@@ -148,10 +163,13 @@ def _complete_splits(marks_by_path: Mapping[str, VideoMarks]) -> dict[str, Video
     for path, marks in marks_by_path.items():
         split = next((one.split for one in marks.segments if one.split), fallback)
         group = next((one.group for one in marks.segments if one.group), None)
-        segments = (
-            one.model_copy(update={"split": one.split or split, "group": one.group or group}) for one in marks.segments
-        )
-        completed[path] = marks.model_copy(update={"segments": tuple(segments)})
+        if any((one.split, one.group) != (one.split or split, one.group or group) for one in marks.segments):
+            segments = (
+                one.model_copy(update={"split": one.split or split, "group": one.group or group})
+                for one in marks.segments
+            )
+            marks = marks.model_copy(update={"segments": tuple(segments)})
+        completed[path] = marks
     return completed
 
 

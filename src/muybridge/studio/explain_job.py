@@ -7,7 +7,9 @@ Output: the explanation in the folder of the job.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,19 +45,24 @@ def run_explain_job(folder: Path) -> int:
         )
     except VideoError as error:
         raise ValueError(f"{path}: {error.reason}") from error
-    _write(folder, part, is_predicted=job["label"] is None)
+    _write(folder, job, part)
     progress.done[path] = ""
     return progress.finish()
 
 
-def _write(folder: Path, part: PartEvidence, *, is_predicted: bool) -> None:
+def _write(folder: Path, job: Mapping[str, Any], part: PartEvidence) -> None:
     evidence = torch.from_numpy(part.evidence)
     tiles = functional.adaptive_avg_pool2d(evidence, TILE_PIXELS).numpy()
     importance = part.evidence.mean(axis=(1, 2), dtype=np.float64)
     importance /= importance.max() or 1.0
     stored = StoredExplanation(
+        job["paths"][0],
+        job["model_name"],
+        job["model"],
+        job["model_change_time"],
+        None if job["video_key"] is None else tuple(job["video_key"]),
         part.label,
-        is_predicted,
+        job["label"] is None,
         tuple(
             (round(clip.start_seconds, 6), round(clip.end_seconds, 6), round(probability, 5))
             for clip, probability in zip(part.clips, part.probabilities, strict=True)

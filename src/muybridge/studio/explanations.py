@@ -19,7 +19,7 @@ from muybridge.files.atomic import atomic_write, write_json
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.errors import StudioError
-from muybridge.studio.job_runner import JOB_FILE
+from muybridge.studio.job_runner import find_project_folder
 from muybridge.studio.model_address import read_change_time
 from muybridge.studio.timelines import read_file_key
 
@@ -64,8 +64,16 @@ class Explanation(StudioRecord):
 
 @dataclass(frozen=True)
 class StoredExplanation:
-    """The contents of explanation.json, as the fields of `Explanation`; `windows` are (start, end, probability)."""
+    """The contents of explanation.json, as the fields of `Explanation`; `windows` are (start, end, probability).
 
+    `model_address`, `model_change_time` and `video_key` are of the network and the video that it was made of.
+    """
+
+    path: str
+    model: str
+    model_address: str
+    model_change_time: int
+    video_key: tuple[int, int] | None
     label: str
     is_predicted: bool
     windows: tuple[tuple[float, float, float], ...]
@@ -77,8 +85,7 @@ class StoredExplanation:
 
 def describe_inputs(model_address: str, file: Path) -> dict[str, Any]:
     """What an explanation depends on beside its request: the network and the video as they are now."""
-    key = read_file_key(file)
-    return {"model_change_time": read_change_time(model_address), "video_key": None if key is None else list(key)}
+    return {"model_change_time": read_change_time(model_address), "video_key": read_file_key(file)}
 
 
 def write_explanation(folder: Path, stored: StoredExplanation, tiles: NDArray[np.uint8]) -> None:
@@ -98,17 +105,17 @@ def read_explanation(folder: Path) -> Explanation:
     path = folder / _EXPLANATION_FILE
     if not path.is_file():
         raise StudioError(409, "the job has no explanation yet; wait until it is done")
-    job, values = read_json_object(folder / JOB_FILE), read_json_object(path)
+    values = read_json_object(path)
     if values.get("format") != _FORMAT:
         raise ValueError(f"{path} has the format {values.get('format')!r}, expected {_FORMAT}; explain it again")
     stored = parse_record(StoredExplanation, values, str(path))
-    inputs = describe_inputs(job["model"], Path(job["cwd"], job["paths"][0]))
+    made_of = {"model_change_time": stored.model_change_time, "video_key": stored.video_key}
     return Explanation(
-        path=job["paths"][0],
-        model=job["model_name"],
+        path=stored.path,
+        model=stored.model,
         label=stored.label,
         is_predicted=stored.is_predicted,
-        stale=any(job[name] != value for name, value in inputs.items()),
+        stale=describe_inputs(stored.model_address, find_project_folder(folder) / stored.path) != made_of,
         windows=tuple(
             ExplainedWindow(start_seconds=start, end_seconds=end, probability=probability)
             for start, end, probability in stored.windows

@@ -57,6 +57,7 @@ def _index_video(store: FeatureStore, recognizer: Recognizer, path: str, step_fr
     if store.has(path):
         return ""
     file = str(store.project_folder / path)
+    key = read_file_key(Path(file))
     (features,) = recognizer.features_each([file], step_frames=step_frames)
     if isinstance(features, Failure):
         print_line(f"{path}: {features.reason}", error=True)
@@ -65,6 +66,9 @@ def _index_video(store: FeatureStore, recognizer: Recognizer, path: str, step_fr
     video = resolve_input(file, preprocessing, recognizer.source)
     clips = ClipPlan(1, step_frames).place_clips(video.source.read_frame_times(video.name), preprocessing)
     ends = np.array([clips[view].end_seconds for view in features.views.tolist()]) + video.compute_offset()
+    if read_file_key(Path(file)) != key:
+        print_line(f"{path}: the file changed while it was read; make the index again", error=True)
+        return None
     store.write(VideoFeatures(path, features.start_seconds, ends, features.features))
     return ""
 

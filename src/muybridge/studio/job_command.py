@@ -26,6 +26,8 @@ class JobProgress:
         self.num_videos = num_videos
         values = read_json_object(self.file) if self.file.exists() else {}
         self.done: dict[str, str | None] = values.get("done", {})
+        self.note = ""
+        """What a person should know of the results; it is printed, and the message of a job that is done."""
         self._written = 0.0
 
     def write(self, share_of_video: float = 0.0, message: str = "", *, force: bool = False) -> None:
@@ -43,8 +45,8 @@ class JobProgress:
     def finish(self) -> int:
         """Write what failed; returns the exit code: 0, 3 where some videos could not be read, 1 where none could."""
         num_failed = sum(name is None for name in self.done.values())
-        message = f"{num_failed} of {format_count(self.num_videos, 'video')} could not be read" if num_failed else ""
-        self.write(message=message, force=True)
+        failed = f"{num_failed} of {format_count(self.num_videos, 'video')} could not be read" if num_failed else ""
+        self.write(message="; ".join(filter(None, (failed, self.note))), force=True)
         return 1 if num_failed == self.num_videos else 3 if num_failed else 0
 
 

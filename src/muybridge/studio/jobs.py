@@ -8,6 +8,7 @@ was killed is recognized whenever the folder is read.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -117,7 +118,7 @@ class JobStore:
 
     def find(self, kind: JobKind, paths: Sequence[str], values: Mapping[str, Any]) -> Job | None:
         """The newest job that was started with the same arguments and did not fail."""
-        wanted = {"kind": kind, "paths": list(paths), **values}
+        wanted = json.loads(json.dumps({"kind": kind, "paths": paths, **values}))  # as they are in job.json
         for job in self.list_jobs():
             if job.kind == kind and job.state not in ("failed", "stopped"):
                 description = read_json_object(self.folder / job.id / JOB_FILE)

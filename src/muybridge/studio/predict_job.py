@@ -35,16 +35,20 @@ def run_job(folder: Path) -> int:
     store = TimelineStore(job["project_id"], project_folder)
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)
+    weights = find_weights_file(job["model"])
+    weights_key = read_file_key(weights)  # before they are read, so that a later change is noticed
     recognizer = load(job["model"])
     recognizer.card.check_classifier()
     check_has_classes(recognizer.card.head)
-    weights = find_weights_file(job["model"])
     names = ("step_frames", "minimum_probability", "minimum_seconds", "mode")
-    options = make_timeline_options(job["model"], **{name: job[name] for name in names})
+    options, progress.note = make_timeline_options(job["model"], recognizer.card, **{name: job[name] for name in names})
+    if progress.note:
+        print_line(progress.note)
     for path in job["paths"]:
         if path in progress.done:
             continue
         file = project_folder / path
+        video_key = read_file_key(file)
         try:
             scored = _predict(recognizer, str(file), options, progress, path)
         except VideoError as error:
@@ -57,8 +61,8 @@ def run_job(folder: Path) -> int:
             "classes": recognizer.classes,
             "duration_seconds": scored.windows[-1].end_seconds,
             "weights": str(weights),
-            "weights_key": read_file_key(weights),
-            "video_key": read_file_key(file),
+            "weights_key": weights_key,
+            "video_key": video_key,
         }
         progress.done[path] = store.write(
             values,

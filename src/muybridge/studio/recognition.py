@@ -12,10 +12,10 @@ from typing import Any
 
 from muybridge.prediction.recognizer import Recognizer, load
 from muybridge.prediction.timeline import TimelineMode, TimelineOptions
-from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.prediction.timeline_tuning import apply_choice
 from muybridge.studio.model_address import RUN_WEIGHTS, read_change_time
 from muybridge.weights.address import resolve_weights_file
-from muybridge.weights.card import load_card
+from muybridge.weights.card import Card, load_card
 from muybridge.weights.catalogue import ENTRIES
 from muybridge.weights.download import resolve_cached_path
 
@@ -28,7 +28,7 @@ def predict_file(model: str, file: str, top: int, clips: int, timeline: dict[str
     `timeline` holds the arguments of `make_timeline_options`; None: the classes only. Raises ValueError for the network.
     """
     recognizer = _load_recognizer(model, read_change_time(model))
-    options = None if timeline is None else make_timeline_options(model, **timeline)
+    options = None if timeline is None else make_timeline_options(model, recognizer.card, **timeline)[0]
     prediction = recognizer.predict(file, clips=clips, top=top, timeline=options)
     values = prediction.to_json()
     if options is not None:
@@ -38,20 +38,22 @@ def predict_file(model: str, file: str, top: int, clips: int, timeline: dict[str
 
 def make_timeline_options(
     model: str,
+    card: Card,
     step_frames: int | None,
     minimum_probability: float | None,
     minimum_seconds: float | None,
     mode: TimelineMode = "windows",
-) -> TimelineOptions:
-    """The given options; those that are None as chosen on the run's validation videos, else the defaults."""
-    options = TimelineOptions(step_frames, mode=mode)
-    if choice := read_choice(model):
-        options = choice.apply(options)
+) -> tuple[TimelineOptions, str]:
+    """The given options; those that are None as chosen on the run's validation videos, else the defaults.
+
+    Beside them a note, empty unless the choice is of other weights and is not used.
+    """
+    options, note = apply_choice(model, card.tensors_sha256, TimelineOptions(step_frames, mode=mode))
     if minimum_probability is not None:
         options = replace(options, minimum_probability=minimum_probability)
     if minimum_seconds is not None:
         options = replace(options, minimum_seconds=minimum_seconds)
-    return options
+    return options, note
 
 
 def list_catalogue() -> list[dict[str, Any]]:

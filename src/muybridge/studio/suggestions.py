@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from muybridge.randomness import hash_to_fraction
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, StudioRecord, TimeRange, VideoMarks
@@ -64,6 +66,34 @@ class PredictedVideo:
     segments: tuple[SegmentInfo, ...]
     marks: VideoMarks
 
+    def list_marks(self, segment: SegmentInfo) -> tuple[list[SegmentMark], list[RejectedMark]]:
+        """The marks and the rejected suggestions that overlap a segment; at once, also among thousands."""
+        marked, rejected = (
+            np.flatnonzero((bounds[0] < segment.end_seconds) & (bounds[1] > segment.start_seconds))
+            for bounds in self._bounds
+        )
+        return [self.marks.segments[place] for place in marked], [self.marks.rejected[place] for place in rejected]
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Starts and ends of the marks and of what was rejected, float64 (2, N)."""
+        marked, rejected = (
+            np.array([one.bounds for one in marks], np.float64).reshape(-1, 2).T
+            for marks in (self.marks.segments, self.marks.rejected)
+        )
+        return marked, rejected
+
+    def find_windows(self, segment: SegmentInfo) -> tuple[slice, slice]:
+        """The windows that overlap a segment, and those centred in it."""
+        start, end = segment.start_seconds, segment.end_seconds
+        over = slice(int(np.searchsorted(self.arrays.ends, start, "right")), int(self.arrays.starts.searchsorted(end)))
+        centers = self._centers
+        return over, slice(int(centers.searchsorted(start)), int(centers.searchsorted(end, "right")))
+
+    @cached_property
+    def _centers(self) -> NDArray[np.float64]:
+        return self.arrays.centers
+
 
 def suggest(
     videos: Sequence[PredictedVideo], num_marks: Mapping[str, int], strategy: Strategy, limit: int
@@ -74,11 +104,13 @@ def suggest(
     suggests only segments that disagree with marks.
     """
     suggestions = [
-        (strategy != "marks" and _measure_covered(segment, video.marks.segments) >= _DECIDED_SHARE, suggestion)
+        (strategy != "marks" and _measure_covered(segment, marked) >= _DECIDED_SHARE, suggestion)
         for video in videos
         for segment in video.segments
-        if segment.label.lower() != BACKGROUND and not _is_decided(segment, video.marks)
-        for suggestion in (_describe(video, segment, num_marks),)
+        if segment.label.lower() != BACKGROUND
+        for marked, rejected in (video.list_marks(segment),)
+        if not _is_decided(segment, [*marked, *rejected])
+        for suggestion in (_describe(video, segment, marked, num_marks),)
         if strategy != "marks" or suggestion.mark_disagreement > 0
     ]
     scored = [
@@ -88,11 +120,9 @@ def suggest(
     return [one for _, one in scored[:limit]]
 
 
-def _is_decided(segment: SegmentInfo, marks: VideoMarks) -> bool:
+def _is_decided(segment: SegmentInfo, marks: Sequence[SegmentMark | RejectedMark]) -> bool:
     """Whether at least half of a segment is marked as its class, or was rejected as that: also a part of a longer mark."""
-    marked: list[SegmentMark | RejectedMark] = [*marks.segments, *marks.rejected]
-    decided = [mark for mark in marked if mark.label == segment.label]
-    return _measure_covered(segment, decided) >= _DECIDED_SHARE
+    return _measure_covered(segment, [mark for mark in marks if mark.label == segment.label]) >= _DECIDED_SHARE
 
 
 def _measure_covered(segment: SegmentInfo, ranges: Sequence[TimeRange]) -> float:
@@ -104,21 +134,20 @@ def _measure_covered(segment: SegmentInfo, ranges: Sequence[TimeRange]) -> float
     return covered / (segment.end_seconds - segment.start_seconds)
 
 
-def _describe(video: PredictedVideo, segment: SegmentInfo, num_marks: Mapping[str, int]) -> Suggestion:
-    arrays = video.arrays
+def _describe(
+    video: PredictedVideo, segment: SegmentInfo, marked: Sequence[SegmentMark], num_marks: Mapping[str, int]
+) -> Suggestion:
     index = video.classes.index(segment.label)
-    over = np.flatnonzero((arrays.starts < segment.end_seconds) & (arrays.ends > segment.start_seconds))
-    inside = np.flatnonzero((arrays.centers >= segment.start_seconds) & (arrays.centers <= segment.end_seconds))
-    means = np.asarray(arrays.probabilities[:, inside if len(inside) else over]).mean(axis=1)
+    over, inside = video.find_windows(segment)
+    overlapping, centered = (np.asarray(video.arrays.probabilities[:, windows]) for windows in (over, inside))
+    means = (centered if centered.shape[1] else overlapping).mean(axis=1)
     second = int(np.argmax(np.where(np.arange(len(means)) == index, -1.0, means))) if len(means) > 1 else None
     second_probability = float(means[second]) if second is not None else 0.0
     most = max(num_marks.values(), default=0)
     doubts = {
         "margin": 1.0 - abs(float(means[index]) - second_probability),
-        "window_disagreement": float(np.mean(arrays.probabilities[:, over].argmax(axis=0) != index))
-        if len(over)
-        else 0.0,
-        "mark_disagreement": _measure_disagreement(segment, video.marks.segments),
+        "window_disagreement": float(np.mean(overlapping.argmax(axis=0) != index)) if overlapping.shape[1] else 0.0,
+        "mark_disagreement": _measure_disagreement(segment, marked),
         "rarity": 1.0 - num_marks.get(segment.label, 0) / most if most else 0.0,
     }
     return Suggestion(

@@ -45,6 +45,7 @@ class TimelineInfo(StudioRecord):
     num_windows: int
     duration_seconds: float
     stale: bool = Field(description="The network was trained further, or the video changed")
+    video_changed: bool = Field(description="Its times are of another version of the video: nothing is suggested by it")
 
 
 class CurveSeries(StudioRecord):
@@ -225,8 +226,13 @@ class TimelineStore:
         return [one for one in segments if one.start_seconds < end and one.end_seconds > start_seconds]
 
     def _describe(self, stored: StoredTimeline) -> TimelineInfo:
-        video_key = read_file_key(self.project_folder / stored.path)
-        is_stale = video_key != stored.video_key or read_file_key(Path(stored.weights)) != stored.weights_key
+        video_changed, network_changed = (
+            read_file_key(path) != key
+            for path, key in (
+                (self.project_folder / stored.path, stored.video_key),
+                (Path(stored.weights), stored.weights_key),
+            )
+        )
         return TimelineInfo(
             id=stored.id,
             path=stored.path,
@@ -235,7 +241,8 @@ class TimelineStore:
             classes=stored.classes,
             num_windows=stored.num_windows,
             duration_seconds=stored.duration_seconds,
-            stale=is_stale,
+            stale=video_changed or network_changed,
+            video_changed=video_changed,
         )
 
     def _read_all(self) -> list[StoredTimeline]:

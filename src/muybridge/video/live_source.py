@@ -7,9 +7,10 @@ get here. Damaged frames, and those that refer to them, are left out and counted
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ from muybridge.video.planes import YuvClipBuilder
 _NETWORK_PROTOCOLS = "crypto,http,https,httpproxy,hls,rtp,rtmp,rtmps,rtsp,srt,srtp,tcp,tls,udp"
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "srt", "udp", "tcp", "rtmp", "rtmps", "rtp")
 _OPEN_SECONDS, _READ_SECONDS = 15.0, 10.0
+_KEY_FRAME_SECONDS = 2.0
+_WAITING = (
+    "no picture yet: a stream shows one from its next key frame on, of which its encoder should send one a second"
+)
 _MAX_DECODE_ERRORS = 250  # in a row: ten seconds of a stream that cannot be decoded
 STANDARD_INPUT = "-"
 _RECEIVERS = {"srt": ": `srt-live-transmit srt://HOST:PORT file://con | muybridge watch - --model RUN`"}
@@ -46,7 +51,7 @@ class LiveFrame:
 
 @dataclass
 class DamageCount:
-    """Frames left out since they are damaged, or refer to one that is."""
+    """Frames left out since they are damaged, or refer to one that is; those before the first picture are not counted."""
 
     num_frames: int = field(default=0)
 
@@ -68,9 +73,17 @@ def hide_credentials(address: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def read_live_frames(address: str, *, scale_height: int, scale_width: int, damage: DamageCount) -> Iterator[LiveFrame]:
+def read_live_frames(
+    address: str,
+    *,
+    scale_height: int,
+    scale_width: int,
+    damage: DamageCount,
+    on_wait: Callable[[str], object] | None = None,
+) -> Iterator[LiveFrame]:
     """The frames of one connection, until the stream ends.
 
+    The first picture comes with the next key frame, which may take ten seconds: after two, `on_wait` is called with a sentence.
     Raises VideoError where the address cannot be opened, no data comes for ten seconds, or nothing can be decoded;
     ValueError for an address of another kind.
     """
@@ -80,22 +93,29 @@ def read_live_frames(address: str, *, scale_height: int, scale_width: int, damag
             raise VideoError("no_video", "the stream holds no video that this FFmpeg can decode")
         stream.codec_context.options = {"max_pixels": str(PICTURE_PIXELS.value), "flags": "low_delay"}
         stream.codec_context.thread_count = 1  # more threads hold frames back
-        is_damaged = False
-        for frame in _decode(container, stream):
+        is_damaged = has_begun = False
+        for frame in _decode(container, stream, on_wait):
             is_damaged = frame is None or frame.is_corrupt or (is_damaged and not frame.key_frame)
             if is_damaged or frame is None or frame.time is None:
-                damage.num_frames += 1
+                damage.num_frames += has_begun
                 continue
+            has_begun = True
             builder = YuvClipBuilder(1, scale_height, scale_width)
             builder.write_frame(0, frame)
             planes = builder.build_clip(np.zeros(1, np.int64))
             yield LiveFrame(planes, float(frame.time), time.monotonic(), frame.width / frame.height)
 
 
-def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | None]:
+def _decode(
+    container: InputContainer, stream: av.VideoStream, on_wait: Callable[[str], object] | None
+) -> Iterator[av.VideoFrame | None]:
     """Frames as they are decoded; None where data was lost before the next one."""
     num_errors = 0
+    deadline = time.monotonic() + _KEY_FRAME_SECONDS if on_wait else math.inf
     for packet in container.demux(stream):
+        if on_wait and time.monotonic() > deadline:
+            on_wait(_WAITING)
+            deadline = math.inf
         if packet.is_corrupt:
             yield None
         try:
@@ -107,6 +127,8 @@ def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Vi
             yield None
             continue
         num_errors = 0
+        if frames:
+            deadline = math.inf
         yield from frames
     yield from stream.decode(None)
 

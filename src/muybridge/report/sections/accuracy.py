@@ -71,15 +71,27 @@ def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], nam
             of_all, readable = rates.of_all, rates.of_readable
             interval = (100 * of_all.low, 100 * of_all.high)
             shares = [100 * rate.share if rate.of else None for rate in (of_all, readable)]
-            rows.append((label, title, shares[0], *interval, of_all.right, of_all.of, shares[1], readable.of))
+            compared = _list_baselines(accuracy, title)
+            rows.append(
+                (label, title, shares[0], *interval, of_all.right, of_all.of, shares[1], readable.of, *compared)
+            )
     columns = (
         *make_columns("scores", "figure"),
         *make_columns("of all, %", "low", "high", decimals=1),
         *make_columns("right", "all"),
         *make_columns("of readable, %", decimals=1),
         *make_columns("readable"),
+        *make_columns("most frequent class, %", "guessing, %", decimals=1),
     )
     return Table(name, "Accuracy", columns, tuple(rows), note=INTERVALS_NOTE)
+
+
+def _list_baselines(accuracy: Accuracy, figure: str) -> tuple[Cell, Cell]:
+    """A figure of always predicting the most frequent class, in percent, and of guessing; video@5 has the second alone."""
+    chance = 100 * accuracy.baseline.chance
+    if figure == "video@5":
+        return None, 5 * chance
+    return 100 * accuracy.baseline.majority.share, chance
 
 
 def _build_accuracy_chart(evaluations: Sequence[EvaluationRecord]) -> IntervalChart:

@@ -185,9 +185,11 @@ def _find_timelines(studio: Studio, prediction: str) -> TimelineStore:
 
 
 def _select_newest(project: Project, path: str | None) -> list[TimelineInfo]:
+    """The newest prediction of each video as it is now."""
     newest: dict[str, TimelineInfo] = {}
     for info in project.timelines.list_timelines(path):
-        newest.setdefault(info.path, info)
+        if not info.video_changed:
+            newest.setdefault(info.path, info)
     return list(newest.values())
 
 

@@ -36,7 +36,8 @@ export function makeControls(studio) {
     loop.setAttribute("aria-pressed", String(Boolean(player.loop)));
     sound.setAttribute("aria-pressed", String(!player.video.muted));
     const { start, end } = timeline.view;
-    range.textContent = isOpen ? `${formatSeconds(start)} – ${formatSeconds(end)}` : "";
+    const stale = studio.prediction.chosen?.stale ? " · the network’s timeline is out of date" : "";
+    range.textContent = isOpen ? `${formatSeconds(start)} – ${formatSeconds(end)}${stale}` : "";
     showPosition();
   };
   const showPosition = () => {
@@ -45,7 +46,7 @@ export function makeControls(studio) {
   player.addEventListener("position", showPosition);
   for (const name of ["state", "open"]) player.addEventListener(name, update);
   timeline.addEventListener("view", update);
-  studio.marks.addEventListener("change", update);
+  for (const source of [studio.marks, studio.prediction]) source.addEventListener("change", update);
   update();
   return update;
 }

@@ -143,9 +143,11 @@ class Studio {
     return undefined;
   }
 
+  /** Counts of classes; what would be trained on only where it is shown, since opening its panel reads it. */
   refreshData() {
     clearTimeout(this.refreshTimer);
-    this.refreshTimer = setTimeout(() => attempt(() => Promise.all([this.classes.load(this.api), this.train.loadData()])), 300);
+    const refresh = () => Promise.all([this.classes.load(this.api), this.train.isShown && this.train.loadData()]);
+    this.refreshTimer = setTimeout(() => attempt(refresh), 300);
   }
 
   async updateJob(job) {

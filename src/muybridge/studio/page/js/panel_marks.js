@@ -2,7 +2,7 @@
 
 import { attempt, formatCount, formatSeconds, make, makeButton, makeField, makeSwatch } from "./dom.js";
 
-const MAX_SHOWN = 500;
+const MAX_SHOWN = 200;
 
 export class MarksPanel {
   title = "Mark";
@@ -47,7 +47,13 @@ export class MarksPanel {
     this.name.value = "";
   }
 
+  load() {
+    this.draw();
+  }
+
+  /** Rows of marks are made where they are seen only: with thousands of marks they take longer than all else. */
   draw() {
+    if (this.element.closest("[hidden]")) return;
     const { marks, classes, video } = this.studio;
     this.annotator.value = marks.annotator;
     const focus = document.activeElement?.dataset?.focus;

@@ -24,7 +24,7 @@ export class NetworkPanel {
 
   async load() {
     const { api } = this.studio;
-    const [{ weights }, { runs }] = await Promise.all([api.get("weights"), api.get("runs")]);
+    const [{ weights }, { runs }] = await Promise.all([api.getShared("weights"), api.getShared("runs")]);
     this.classesOf = new Map(runs.map((run) => [run.name, run.classes]));
     const own = weights.filter((one) => one.kind === "run");
     const before = this.models.value;
@@ -88,6 +88,7 @@ export class NetworkPanel {
     const { studio } = this;
     studio.openPanel(this);
     if (!studio.video) return;
+    if (this.models.disabled) await this.load(); // the key was pressed before the networks were known
     const network = this.ownNetwork ?? this.models.value;
     if (!network) {
       showNotice("There is no trained network yet; train one first.");
@@ -112,7 +113,7 @@ export class NetworkPanel {
     const isChosen = prediction.chosen?.id === one.id;
     const when = new Date(one.created).toLocaleString();
     const button = makeButton("", () => prediction.choose(isChosen ? null : one.id), { className: "item", "aria-pressed": String(isChosen), "data-focus": one.id });
-    const stale = one.stale ? "; out of date: the network or the video changed" : "";
+    const stale = one.stale ? `; out of date: the ${one.video_changed ? "video" : "network"} changed` : "";
     button.append(make("div", {}, one.model), make("div", { className: "faint" }, `${when}, ${formatCount(one.num_windows, "window")}${stale}`));
     const remove = makeButton("Delete", () => attempt(() => this.remove(one)), { className: "danger", "aria-label": `Delete the timeline of ${one.model}`, "data-focus": `delete ${one.id}` });
     return make("li", {}, make("div", { className: "row" }, make("span", { className: "grow" }, button), remove));

@@ -60,12 +60,16 @@ export class TrainPanel {
     this.isLoaded = false;
   }
 
+  get isShown() {
+    return !this.element.closest("[hidden]");
+  }
+
   async load() {
     await Promise.all([this.loadWeights(), this.loadData(), this.loadRuns()]);
   }
 
   async loadWeights() {
-    const { weights } = await this.studio.api.get("weights");
+    const { weights } = await this.studio.api.getShared("weights");
     this.list = weights;
     const before = this.isLoaded ? this.weights.value : null; // "" is a choice as well
     this.isLoaded = true;
@@ -106,7 +110,7 @@ export class TrainPanel {
   }
 
   async loadRuns() {
-    const { runs } = await this.studio.api.get("runs");
+    const { runs } = await this.studio.api.getShared("runs");
     const before = this.runs.value;
     this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;
@@ -125,7 +129,7 @@ export class TrainPanel {
     const name = this.runs.value;
     if (!name) return this.plots.replaceChildren();
     const metrics = await this.studio.api.get(`runs/${encodeURIComponent(name)}/metrics`).catch(() => null);
-    if (!metrics || this.runs.value !== name || this.element.closest("[hidden]")) return;
+    if (!metrics || this.runs.value !== name || !this.isShown) return;
     drawProgress(this.plots, metrics);
     if (!this.plots.children.length) this.plots.append(make("p", { className: "faint" }, "Nothing is measured yet."));
   }

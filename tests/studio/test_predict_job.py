@@ -1,0 +1,68 @@
+"""A network along a video, and when what it said is out of date."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import muybridge
+from muybridge.files.atomic import write_json
+from muybridge.prediction.timeline_tuning import SegmentationChoice
+from muybridge.records import Preprocessing
+from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE
+from muybridge.studio.predict_job import run_job
+from muybridge.weights.card import load_card
+from studio_client import StudioClient
+from videos import write_video
+
+SMALL = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
+
+
+def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The progress of a job along a.mp4, and its prediction."""
+    folder.mkdir(parents=True)
+    job = {
+        "memory_bytes": 1 << 50,
+        "project_id": client.project.rpartition("/")[2],
+        "model": str(run),
+        "model_name": run.name,
+        "paths": ["a.mp4"],
+        "step_frames": 4,
+        "minimum_probability": None,
+        "minimum_seconds": None,
+        "mode": "windows",
+    }
+    (folder / JOB_FILE).write_text(json.dumps(job))
+    assert run_job(folder) == 0
+    (prediction,) = client.get("predictions", path="a.mp4")["predictions"]
+    segments = client.call("GET", f"/api/predictions/{prediction['id']}/segments")
+    return json.loads((folder / PROGRESS_FILE).read_text()), {**prediction, **segments}
+
+
+def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClient, tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    run.mkdir()
+    net = muybridge.create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
+    muybridge.save(net, run / "best.safetensors", classes=["x", "y"], preprocessing=SMALL)
+    present = load_card(run / "best.safetensors").tensors_sha256
+    choice = SegmentationChoice(1, present, "", 0.0, 1e6, 0.0, False, 1, 1.0, 1.0)
+    write_json(run / "timeline.json", asdict(choice))
+    progress, prediction = _predict(studio_client, studio_client.folder / ".muybridge" / "jobs" / "first", run)
+    assert progress["message"] == ""
+    assert prediction["total"] == 0  # no segment is as long as the shortest that was chosen
+    write_json(run / "timeline.json", {**asdict(choice), "model_sha256": "of an earlier epoch"})
+    progress, prediction = _predict(studio_client, studio_client.folder / ".muybridge" / "jobs" / "second", run)
+    assert "is not used: it was chosen for other weights" in progress["message"]
+    assert prediction["total"] > 0
+    assert (prediction["stale"], prediction["video_changed"]) == (False, False)
+    assert studio_client.get("suggestions", path="a.mp4")["suggestions"]
+
+    video = studio_client.folder / "a.mp4"
+    content = video.read_bytes()
+    write_video(video, 20)
+    (prediction,) = studio_client.get("predictions", path="a.mp4")["predictions"]
+    assert (prediction["stale"], prediction["video_changed"]) == (True, True)
+    assert studio_client.get("suggestions", path="a.mp4")["suggestions"] == []
+    video.write_bytes(content)

@@ -73,12 +73,28 @@ def test_fp32_and_bf16_learn_alike(device: torch.device) -> None:
     assert abs(exact[0] - rounded[0]) < 0.05 * exact[0]
 
 
+@pytest.mark.usefixtures("deterministic")
 def test_a_step_is_the_same_in_every_run(device: torch.device) -> None:
-    torch.backends.cudnn.deterministic = True
-    try:
-        assert losses_of(device, bf16=True)[:20] == losses_of(device, bf16=True)[:20]
-    finally:
-        torch.backends.cudnn.deterministic = False
+    assert losses_of(device, bf16=True)[:20] == losses_of(device, bf16=True)[:20]
+
+
+def test_the_cache_of_autocast_neither_keeps_old_weights_nor_loses_gradients(device: torch.device) -> None:
+    """Within one context, as a caller may write it: a pass without gradients, one with them, a changed weight, another pass."""
+    net, clips = network_of().to(device), torch.randn(4, 3, 4, 32, 32).to(device)
+    convolutions = {name: value for name, value in net.named_parameters() if value.dim() == 5}
+    with torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad():
+            net(clips)
+        net(clips).float().square().sum().backward()
+        assert all(value.grad is not None for value in convolutions.values())
+        with torch.no_grad():
+            for value in convolutions.values():
+                value.copy_(value.flip(0))
+        together = net(clips).detach()
+    with torch.autocast(device.type, torch.bfloat16):
+        apart = net(clips).detach()
+    if device.type == "cuda":  # where the convolutions convert their weights themselves
+        assert torch.equal(together, apart)
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if name.endswith(("_18", "_50"))])

@@ -197,7 +197,8 @@ class GraphedNetwork:
         self._network, self._report, self._max_difference = network, report, max_difference
         self._graphs: _PassGraphs | None = None
         self._last_call: _Call | None = None
-        self._num_calls = self._num_captures = 0
+        self._num_in_a_row = self._num_captures = 0
+        self._counts: Counter[_Call] = Counter()
 
     @property
     def num_bytes(self) -> int:
@@ -210,10 +211,7 @@ class GraphedNetwork:
             logits: Tensor = self._network(clips)
             return logits
         call = _describe_call(clips)
-        self._num_calls = self._num_calls + 1 if call == self._last_call else 1
-        self._last_call = call
-        is_due = self._num_calls > NUM_EAGER_CALLS and self._num_captures < _MAX_CAPTURES
-        if is_due and (self._graphs is None or self._graphs.call != call):
+        if self._is_capture_due(call):
             self._replace_graphs(clips, call)
         if self._graphs is not None and self._graphs.call == call:
             logits = _ReplayPass.apply(self._graphs, clips, *self._graphs.parameters)  # type: ignore[no-untyped-call]
@@ -221,6 +219,16 @@ class GraphedNetwork:
             self.make_room()
             logits = self._network(clips)
         return logits
+
+    def _is_capture_due(self, call: _Call) -> bool:
+        """Count a call. Graphs are replaced where as many calls in a row had another shape, such as of a phase of multigrid."""
+        self._counts[call] += 1
+        self._num_in_a_row = self._num_in_a_row + 1 if call == self._last_call else 1
+        self._last_call = call
+        if self._graphs is not None and self._graphs.call == call:
+            return False
+        number = self._counts[call] if self._graphs is None else self._num_in_a_row
+        return number > NUM_EAGER_CALLS and self._num_captures < _MAX_CAPTURES
 
     def make_room(self) -> None:
         """Drop the graphs unless as much memory as they hold is free for what follows. They are captured again."""

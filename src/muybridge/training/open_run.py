@@ -184,7 +184,9 @@ def compare_execution(folder: Path, execution: Mapping[str, Any]) -> list[str]:
     if not isinstance(saved, dict):  # of an older version
         return []
     changed = [
-        f"{name} {value}, before {saved.get(name)}" for name, value in execution.items() if saved.get(name) != value
+        f"{name} {value}, before {saved[name]}"
+        for name, value in execution.items()
+        if name in saved and saved[name] != value
     ]
     if not changed:
         return []

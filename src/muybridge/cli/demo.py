@@ -112,4 +112,5 @@ def _format_span(segment: Mapping[str, Any]) -> str:
 
 
 def _report_progress(line: str) -> None:
-    print_lines(line.splitlines(), error=True)
+    """Print a line, after an empty one where it begins with a line break; other line breaks are of a name."""
+    print_lines(["", line[1:]] if line.startswith("\n") else [line], error=True)

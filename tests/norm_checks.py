@@ -1,7 +1,8 @@
 """Fused batch norm beside float64 autograd. Run as a program it uses Triton's interpreter on the CPU.
 
 `python norm_checks.py` prints one JSON object for every case: the case, and the largest error of output and gradients relative
-to the largest expected value. `python norm_checks.py network` does so for whole networks and ways of training.
+to the largest expected value. `python norm_checks.py network` does so for whole networks and ways of training, `python
+norm_checks.py family` for the batch norms of all networks.
 """
 
 from __future__ import annotations
@@ -75,6 +76,47 @@ def errors_of(case: dict[str, Any], device: str) -> dict[str, float]:
         name: float((ours.double().cpu() - theirs).abs().max() / theirs.abs().max().clamp_min(1e-3))
         for name, (ours, theirs) in pairs.items()
     }
+
+
+def family_channels() -> list[int]:
+    """The channels of every batch norm of every network, as stored and as padded for tensor cores."""
+    from muybridge.models.family import list_models
+    from muybridge.models.network import create_model
+
+    sizes = set()
+    for name in list_models():
+        if name.endswith(("_18", "_50")):  # other depths repeat their blocks
+            with torch.device("meta"):
+                modules = create_model(name).modules()
+            sizes |= {module.num_features for module in modules if isinstance(module, torch.nn.BatchNorm3d)}
+    return sorted(sizes | {number + -number % 8 for number in sizes})
+
+
+def family_error(channels: int, device: str) -> float:
+    """The largest relative error of `apply_norm` on maps that are a view with strides of their own, with gradients."""
+    from muybridge.kernels import batch_norm
+
+    draw = torch.Generator().manual_seed(channels)
+    whole = torch.randn(2, 2 * channels, 3, 3, 4, generator=draw)
+    residual, gradient = (torch.randn(2, channels, 1, 3, 2, generator=draw) for _ in range(2))
+    results = []
+    for fused in (True, False):
+        kind = {"device": device} if fused else {"dtype": torch.float64}
+        norm = torch.nn.BatchNorm3d(channels).to(**kind).train()
+        leaves = [tensor.to(**kind).requires_grad_() for tensor in (whole, residual)]
+        maps = leaves[0][:, ::2, 1:2, :, ::2]  # every other channel and pixel of a frame in the middle
+        if fused:
+            batch_norm.FUSED_DEVICE_TYPES.add(device)
+            out = batch_norm.apply_norm(norm, maps, relu=True, residual=leaves[1])
+            batch_norm.FUSED_DEVICE_TYPES.discard("cpu")
+            assert "NormAddRelu" in str(out.grad_fn), "torch's operators ran"
+        else:
+            out = functional.relu(norm(maps) + leaves[1])
+        parameters = (norm.weight, norm.bias)
+        gradients = torch.autograd.grad(out, (*leaves, *parameters), gradient.to(**kind))
+        results.append([out.detach(), *gradients, norm.running_mean, norm.running_var])
+    pairs = zip(*results, strict=True)
+    return max(float((ours.double().cpu() - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
 
 
 def keeps_nan(device: str) -> bool:
@@ -155,6 +197,10 @@ def step_of(net: Any, clips: Tensor, case: str) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
+    if "family" in sys.argv[1:]:
+        for channels in family_channels():
+            print(json.dumps({"channels": channels, "error": family_error(channels, "cpu")}), flush=True)
+        raise SystemExit
     if "network" in sys.argv[1:]:
         for case in sys.argv[2:] or NETWORK_CASES:
             print(json.dumps({"case": case, **network_errors(case, "cpu")}), flush=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib import metadata, util
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import pytest
 import torch
+
+from muybridge.bench import machine
 
 
 def test_a_line_a_finding(cli: Callable[..., Any]) -> None:
@@ -32,6 +35,21 @@ def test_a_missing_gpu_is_explained_and_is_no_failure(cli: Callable[..., Any]) -
     found = {row["what"]: row for row in json.loads(cli("doctor", "--json").out)}
     assert not found["cuda"]["works"]
     assert found["cuda"]["detail"].endswith("networks run on the CPU")
+
+
+@pytest.mark.parametrize(("problem", "row"), [(None, "bf16"), ("it is old", "fp32, since it is old")])
+def test_a_gpu_is_described_by_what_runs_on_it(
+    problem: str | None, row: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    properties = SimpleNamespace(name="a GPU", total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    for name in ("find_bf16_problem", "find_fusion_problem"):
+        monkeypatch.setattr(machine, name, lambda device: problem)
+    found = {line["what"]: line for line in json.loads(cli("doctor", "--json").out)}
+    assert found["cuda:0"]["detail"] == f"a GPU, 80 GiB, {row}"
+    assert found["fused batch norm"]["works"] == (problem is None)
 
 
 def test_a_missing_option_brings_its_remedy(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

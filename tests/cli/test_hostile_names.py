@@ -50,9 +50,9 @@ def test_every_verb_that_prints_names(hostile: tuple[Path, Path], tmp_path: Path
     data, run = hostile
     videos = [data / "test" / CLASS / name for name in (FILE, f"broken {FILE}", f"absent {FILE}")]
     small = ("--loading.workers=0", "--evaluation.clips=2")
-    scores = run / "scores" / "test.parquet"
+    scores = tmp_path / f"scores{ESCAPE}.parquet"
     lines: list[tuple[object, ...]] = [
-        ("evaluate", run, "--data", data, *small),
+        ("evaluate", run, "--data", data, *small, "-o", scores),
         ("evaluate", run, "--data", data, *small, "--json"),
         ("predict", run, videos[0], "--clips", 2, "--timeline"),
         ("predict", run, videos[0], "--clips", 2, "--timeline", "json"),
@@ -74,6 +74,26 @@ def test_every_verb_that_prints_names(hostile: tuple[Path, Path], tmp_path: Path
         ("study", f"{CLASS}", "-o", tmp_path / "s"),
         ("evaluate", f"{run}{ESCAPE}", "--data", data),
         ("bench", "decode", videos[1]),
+        ("watch", videos[0], "--model", run, "--drop", "none"),
+        ("watch", videos[0], "--model", run, "--drop", "none", "--json", "-o", tmp_path / f"w{ESCAPE}.csv"),
+        ("watch", videos[1], "--model", run, "--drop", "none"),
+        ("watch", f"rtsp://{ESCAPE}", "--model", f"{run}{BIDI}"),
+        ("extract", run, videos[0], data / "test" / "right", "--step", 2, "-o", tmp_path / "windows.parquet"),
+        ("similar", tmp_path / "windows.parquet", videos[0]),
+        ("similar", tmp_path / "windows.parquet", videos[0], "--json"),
+        ("similar", tmp_path / "windows.parquet", videos[2]),
+        ("folds", "--data", data, "--num-folds", 2, "-o", tmp_path / f"folds{ESCAPE}", "--model", f"x{ESCAPE}"),
+        ("evaluate", run, "--data", data, "--timeline", *small, "-o", tmp_path / f"t{ESCAPE}.parquet"),
+        ("predict", run, videos[0], "--with", f"{run}{ESCAPE}"),
+        ("weights", "import", f"{videos[1]}.pth", "-o", tmp_path / f"i{ESCAPE}.safetensors"),
+        ("weights", "export", run, "--to", "state-dict", "-o", tmp_path / f"e{ESCAPE}.pth"),
+        ("weights", "show", f"{CLASS}"),
+        ("models", f"{CLASS}"),
+        ("report", run, scores, "-o", tmp_path / f"c{BIDI}.html"),
+        ("report", scores, f"{CLASS}.parquet", "-o", tmp_path / "c.html"),
+        ("demo", "-o", videos[0]),
+        ("doctor", f"{CLASS}"),
+        ("studio", f"{data}{ESCAPE}"),
     ]
     for words in lines:
         told = cli(*words)
@@ -81,7 +101,8 @@ def test_every_verb_that_prints_names(hostile: tuple[Path, Path], tmp_path: Path
         assert_harmless(told.err)
         assert told.out or told.err, words
         if "--json" in words:
-            json.loads(told.out)
+            for line in told.out.splitlines() if words[0] == "watch" else [told.out]:
+                json.loads(line)
 
 
 def test_a_console_takes_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

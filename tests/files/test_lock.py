@@ -98,3 +98,15 @@ def test_a_file_system_without_locks_is_named(
         f"muybridge: {tmp_path} is not locked, since its file system has no locks (No locks available); let only one process "
         "write there\n"
     )
+
+
+def test_a_link_to_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    with (
+        pytest.raises(ValueError, match="link is a link to gone, which does not exist"),
+        lock_folder(tmp_path / "link"),
+    ):
+        pass
+    (tmp_path / "gone").mkdir()
+    with lock_folder(tmp_path / "link"):
+        assert (tmp_path / "gone" / ".lock").exists()

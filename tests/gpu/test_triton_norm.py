@@ -6,7 +6,7 @@ import pytest
 
 from norm_checks import TOLERANCES, cases, errors_of, keeps_nan
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("needs_fused_norm")]
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)

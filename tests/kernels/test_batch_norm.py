@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from muybridge.kernels import batch_norm
 from muybridge.kernels.batch_norm import apply_layers, apply_norm, find_fusion_problem
-from norm_checks import NETWORK_CASES, NETWORK_TOLERANCE
+from norm_checks import NETWORK_CASES, NETWORK_TOLERANCE, TOLERANCES, family_channels
 
 TESTS = Path(__file__).parents[1]
 
@@ -196,20 +196,32 @@ def test_what_the_kernels_cannot_do_is_left_to_torch(
     assert stand_in.calls == 2
 
 
-@pytest.mark.skipif(
+needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install 'muybridge[triton]'"
 )
+
+
+def run_checks(*arguments: str) -> list[dict[str, Any]]:
+    """The lines of `norm_checks.py`, which runs the kernels in Triton's interpreter, in a process of its own."""
+    command = [sys.executable, str(TESTS / "norm_checks.py"), *arguments]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+@needs_triton
+@pytest.mark.long
+def test_every_batch_norm_of_the_family_is_that_of_float64_also_for_views() -> None:
+    results = run_checks("family")
+    assert [result["channels"] for result in results] == family_channels()
+    assert {45, 48, 230, 921, 2048} < set(family_channels())
+    assert max(result["error"] for result in results) < TOLERANCES["float32"]
+
+
+@needs_triton
 @pytest.mark.long
 def test_networks_with_fused_kernels_train_as_in_float64() -> None:
     """Padding, frozen stages, activation checkpointing, gradient accumulation, bottlenecks, evaluation mode."""
-    printed = subprocess.run(
-        [sys.executable, str(TESTS / "norm_checks.py"), "network"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    ).stdout
-    results = [json.loads(line) for line in printed.splitlines()]
+    results = run_checks("network")
     assert [result["case"] for result in results] == list(NETWORK_CASES)
     for result in results:
         assert result["worst"] < NETWORK_TOLERANCE, result

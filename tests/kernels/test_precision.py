@@ -39,6 +39,16 @@ def test_inference_takes_bf16_on_gpus_that_have_it(monkeypatch):
     assert choose_inference_precision("auto", CPU) == "fp32"
 
 
+def test_the_environment_decides_where_nothing_was_asked_for(monkeypatch):
+    pretend_gpu(monkeypatch)
+    monkeypatch.setenv(precision.PRECISION_VARIABLE, "fp32")
+    assert choose_inference_precision("auto", CUDA) == "fp32"
+    assert choose_inference_precision("bf16", CUDA) == "bf16"
+    monkeypatch.setenv(precision.PRECISION_VARIABLE, "half")
+    with pytest.raises(ValueError, match="MUYBRIDGE_PRECISION is 'half', expected auto, fp32 or bf16"):
+        choose_inference_precision("auto", CUDA)
+
+
 @pytest.mark.parametrize(
     ("gpu", "reason"), [({"bf16": False}, "no bf16 instructions"), ({"cudnn": 91000}, "9.15 is the first")]
 )

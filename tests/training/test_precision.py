@@ -137,6 +137,16 @@ def test_a_precision_that_was_asked_for_stays(monkeypatch):
     assert (resolved.training.precision, resolved.training.tf32, notes) == ("fp32", False, [])
 
 
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_products_are_never_silent(monkeypatch, tf32):
+    monkeypatch.setattr(precision, "find_bf16_problem", lambda device: "no bf16")
+    monkeypatch.setattr(precision, "get_device_name", lambda device: "a GPU")
+    gpu = torch.device("cuda")
+    for asked in ("fp32", "auto"):
+        _, notes = resolve_precision(settings(precision=asked, tf32=tf32), network(), gpu, ProcessGroup())
+        assert ["TF32 products (training.tf32 false" in note for note in notes] == [tf32] * (tf32 or asked == "auto")
+
+
 def test_a_run_keeps_the_precision_it_started_with(motions: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     save_job(prepare_job(tiny_run(motions, folder)))
@@ -145,6 +155,7 @@ def test_a_run_keeps_the_precision_it_started_with(motions: Path, tmp_path: Path
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["execution"]["precision"] == "fp32"
     assert environment["execution"]["torch"] == torch.__version__
+    assert environment["execution"]["fused_batch_norm"] is False
 
     # A run of an older version knew neither of the three settings: fp32 without TF32.
     for name in ("precision", "tf32", "deterministic"):

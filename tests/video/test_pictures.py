@@ -133,6 +133,58 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, ob
         open_pictures(tmp_path / "a.npz")
 
 
+def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    shape = (10**12, 32, 32, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("frames.npy", header.getvalue() + bytes(3072))
+    with pytest.raises(
+        VideoError, match=r"the shape \(1000000000000, 32, 32, 3\) of frames\.npy is not that of 3,200 bytes"
+    ):
+        open_pictures(tmp_path / "a.npz")
+
+
+def test_what_takes_more_memory_than_it_may_is_refused_with_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "a.npz", frames=np.zeros((4, 40, 50, 3), np.uint8))
+    picture, padded = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (50, 40)).save(picture, "png")
+    Image.new("RGB", (8, 8)).save(padded, "png")
+    contents = {"0.png": picture.getvalue(), "1.png": padded.getvalue() + bytes(20_000)}
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        tarfile.open(tmp_path / "a.tar", "w") as tar,
+    ):
+        for name, content in contents.items():
+            archive.writestr(name, content)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    Image.new("RGB", (50, 40)).save(
+        tmp_path / "a.webp", save_all=True, append_images=[Image.new("RGB", (50, 40), "red")]
+    )
+    assert len([*open_pictures(tmp_path / "a.zip").read_pictures([0, 1])]) == 2
+    monkeypatch.setenv("MUYBRIDGE_MAX_VIDEO_BYTES", "20000")
+    with pytest.raises(
+        VideoError, match=r"its arrays take 24,128 bytes .* above the limit of 20,000; set MUYBRIDGE_MAX_VIDEO_BYTES"
+    ):
+        open_pictures(tmp_path / "a.npz")
+    monkeypatch.setenv("MUYBRIDGE_MAX_PICTURE_PIXELS", "1999")
+    limit = "more than the limit of 1,999 pixels; set MUYBRIDGE_MAX_PICTURE_PIXELS to raise it"
+    for name in ("a.zip", "a.tar"):
+        stored = open_pictures(tmp_path / name)
+        for index, reason in ((0, "a picture has"), (1, "its 20,0.. bytes are those of")):
+            with pytest.raises(VideoError, match=rf"the frame {index}\.png cannot be read \({reason} {limit}\)"):
+                [*stored.read_pictures([index])]
+    with pytest.raises(VideoError, match=rf"a picture has {limit}"):
+        open_pictures(tmp_path / "a.webp")
+    monkeypatch.delenv("MUYBRIDGE_MAX_PICTURE_PIXELS")
+    assert len([*open_pictures(tmp_path / "a.webp").read_pictures([1])]) == 1
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485  # of others in this process
+
+
 def test_an_archive_that_is_none(tmp_path: Path) -> None:
     for name in ("a.zip", "a.tar", "a.npz", "a.npy"):
         (tmp_path / name).write_bytes(b"not an archive" * 100)

@@ -10,6 +10,8 @@ import torch
 
 from muybridge.distributed.rank import resolve_num_workers
 from muybridge.files.run_folder import get_processor_name
+from muybridge.kernels.batch_norm import find_fusion_problem
+from muybridge.kernels.precision import find_bf16_problem
 from muybridge.text import format_count
 
 REQUIRED_PACKAGES = ("torch", "av", "numpy", "pyarrow", "safetensors")
@@ -57,8 +59,14 @@ def _check_devices() -> list[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = f"{properties.total_memory / 2**30:.0f} GiB"
-        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+        device = torch.device("cuda", index)
+        problem = find_bf16_problem(device)
+        bf16 = f"fp32, since {problem}" if problem else "bf16"
         findings.append(Finding(f"cuda:{index}", True, f"{properties.name}, {memory}, {bf16}"))
+        problem = find_fusion_problem(device)
+        findings.append(
+            Finding("fused batch norm", problem is None, problem or f"Triton's kernels run on cuda:{index}")
+        )
     return findings
 
 

@@ -55,7 +55,8 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
     _report_progress(f"\n5. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
     _report_progress(
-        f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}   (in the browser; needs muybridge[studio])"
+        f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}   (in the browser; needs muybridge[studio]; "
+        f"Network, Run along this video: the timeline of {demo_study.MODELS[-1]} below the true one)"
     )
     _report_progress(
         "next: muybridge train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"
@@ -111,4 +112,5 @@ def _format_span(segment: Mapping[str, Any]) -> str:
 
 
 def _report_progress(line: str) -> None:
-    print_lines(line.splitlines(), error=True)
+    """Print a line, after an empty one where it begins with a line break; other line breaks are of a name."""
+    print_lines(["", line[1:]] if line.startswith("\n") else [line], error=True)

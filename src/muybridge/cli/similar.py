@@ -66,6 +66,8 @@ def similar(
         return _spread_labels(index, labels, output, neighbors or 5, json=json)
     assert query is not None
     matches = index.find_similar(index.find_rows(query), top=top or 20)
+    if not matches:
+        print_line(f"the index has no windows but those of {query}", error=True)
     if json:
         print_json([asdict(match) for match in matches])
     else:

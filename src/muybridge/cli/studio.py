@@ -9,7 +9,7 @@ import threading
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Interval
 
@@ -37,6 +37,8 @@ class ServerArguments:
     """Size of an upload."""
     no_browser: bool = False
     """Print the address only, and open no browser."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of predictions; auto is bf16 on a GPU that computes it in hardware, else fp32."""
 
 
 def studio(folder: str = ".", *, server: ServerArguments, model: str | None = None) -> int:
@@ -54,6 +56,7 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
     try:
         import uvicorn
 
+        from muybridge.kernels.precision import PRECISION_VARIABLE
         from muybridge.studio.body_limits import TimedProtocol
         from muybridge.studio.config import StudioConfig, create_token
         from muybridge.studio.server_metrics import prepare_for_workers
@@ -73,6 +76,8 @@ def studio(folder: str = ".", *, server: ServerArguments, model: str | None = No
     if server.workers > 1:
         prepare_for_workers(config.state_path / "metrics")
     config.export()
+    if server.precision != "auto":
+        os.environ[PRECISION_VARIABLE] = server.precision  # of workers and jobs
     address = f"http://{_format_host(server.host)}:{port}/?token={config.token}"
     print_line(f"Muybridge Studio serves {folders[0]} at")
     print_line(f"  {address}")

@@ -37,11 +37,20 @@ def lock_folder(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = N
         yield
 
 
+def find_folder_problem(folder: Path) -> str | None:
+    """A sentence where a path to be written into is neither a folder nor free to become one."""
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file; name a folder with -o"
+    if folder.is_symlink() and not folder.exists():
+        return f"{folder} is a link to {folder.readlink()}, which does not exist; create it, or name another folder with -o"
+    return None
+
+
 @contextmanager
 def hold_lock(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = None) -> Iterator[str]:
     """As `lock_folder`, but yields a sentence where the folder cannot be locked, else an empty string."""
-    if folder.exists() and not folder.is_dir():
-        yield f"{folder} is a file; name a folder with -o"
+    if problem := find_folder_problem(folder):
+        yield problem
         return
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

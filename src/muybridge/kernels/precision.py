@@ -6,6 +6,7 @@ whose factors are rounded to 11 bits, on NVIDIA GPUs since Ampere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from muybridge.files.run_folder import get_processor_name
 
 Precision = Literal["fp32", "bf16"]
 RequestedPrecision = Literal["auto", "fp32", "bf16"]
+PRECISION_VARIABLE = "MUYBRIDGE_PRECISION"  # environment variable: what `auto` is in inference, also in child processes
 # cuDNN 9.8 to 9.14 with 3-D convolutions in bf16: wrong results (pytorch/pytorch#163539), or a path around them that is
 # four times slower and takes several times the memory (#166122, #166643). Fixed in 9.15.
 _BAD_CUDNN_FROM, _BAD_CUDNN_BEFORE = 90800, 91500
@@ -61,10 +63,12 @@ def find_bf16_problem(device: torch.device) -> str | None:
 
 
 def choose_inference_precision(requested: RequestedPrecision, device: torch.device) -> Precision:
-    """Resolve `auto`: bf16 on a GPU that computes it in hardware, else fp32.
+    """Resolve `auto`: what MUYBRIDGE_PRECISION says; else bf16 on a GPU that computes it in hardware, and fp32 elsewhere.
 
     Raises ValueError for bf16 on a device without instructions for it.
     """
+    if requested == "auto":
+        requested = _read_default_precision()
     if requested == "auto":
         return "bf16" if find_bf16_problem(device) is None else "fp32"
     if requested == "bf16" and not has_fast_bf16(device):
@@ -73,6 +77,14 @@ def choose_inference_precision(requested: RequestedPrecision, device: torch.devi
             "or a GPU or a processor with AVX-512 BF16 or AMX"
         )
     return requested
+
+
+def _read_default_precision() -> RequestedPrecision:
+    match os.environ.get(PRECISION_VARIABLE) or "auto":
+        case "auto" | "fp32" | "bf16" as precision:
+            return precision
+        case other:
+            raise ValueError(f"the environment variable {PRECISION_VARIABLE} is {other!r}, expected auto, fp32 or bf16")
 
 
 def set_tf32(enabled: bool) -> None:

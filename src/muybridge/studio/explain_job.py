@@ -24,6 +24,7 @@ from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.explanations import TILE_PIXELS, StoredExplanation, write_explanation
 from muybridge.studio.job_command import JobProgress, run_command
 from muybridge.studio.job_runner import JOB_FILE, find_project_folder
+from muybridge.text import format_percent
 
 
 def run_explain_job(folder: Path) -> int:
@@ -46,6 +47,7 @@ def run_explain_job(folder: Path) -> int:
     except VideoError as error:
         raise ValueError(f"{path}: {error.reason}") from error
     _write(folder, job, part)
+    progress.note = f"{part.label}: {format_percent(float(np.mean(part.probabilities)))}"
     progress.done[path] = ""
     return progress.finish()
 

@@ -22,7 +22,7 @@ from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.jobs import LIVE_STATES, Job, read_run_epochs
 from muybridge.studio.model_address import RUN_WEIGHTS, RUNS_FOLDER, check_run_name
-from muybridge.text import format_percent
+from muybridge.text import format_count, format_percent
 
 MAX_LOG_LINES = 1000
 FEW_SEGMENTS = 10  # of a class, below which the page warns
@@ -171,7 +171,8 @@ def _find_problems(project_folder: Path, num_segments: Counter[str], background:
     if background and not (project_folder / "reviewed.csv").exists():
         return ["no part is marked as reviewed, so it is not known what is background; mark what you watched"], []
     if len(num_segments) + background < 2:
-        return [f"training needs segments of at least two classes, and there are {len(num_segments)}; mark more"], []
+        marked = format_count(len(num_segments), "class", "is")
+        return [f"training needs segments of at least two classes, and {marked} marked; mark more"], []
     try:
         _, rows, _ = read_video_rows(str(path))
         rows, notes = assign_splits(rows, ValidationSplit(0))

@@ -16,6 +16,7 @@ from muybridge.datasets.splits import ValidationSplit
 from muybridge.datasets.targets import describe_missing_targets
 from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.inference.scorer import resolve_device
+from muybridge.kernels.batch_norm import find_fusion_problem
 from muybridge.kernels.precision import describe_execution
 from muybridge.loading.open_data import open_data
 from muybridge.models.heads import Head
@@ -102,6 +103,7 @@ def prepare_job(
     network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
     settings, precision_notes = resolve_precision(settings, network.to(device), device, process_group)
     execution = describe_execution(device, settings.training.precision, tf32=bool(settings.training.tf32))
+    execution["fused_batch_norm"] = find_fusion_problem(device) is None
     resume_notes = (
         compare_execution(Path(settings.output), execution) if run.specification and process_group.is_rank0 else []
     )

@@ -14,7 +14,7 @@ from muybridge.datasets.folders import resolve_columns
 from muybridge.datasets.run_videos import RunVideos, read_run_videos
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
-from muybridge.files.lock import LOCK_NAME, hold_lock
+from muybridge.files.lock import LOCK_NAME, find_folder_problem, hold_lock
 from muybridge.files.run_folder import collect_environment
 from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
@@ -138,8 +138,8 @@ def _check_run_folder(
     folder: Path, settings: TrainSettings, saved: dict[str, Any] | None, *, has_checkpoint: bool, resume: bool
 ) -> None:
     """Raises ValueError for a folder of something else, and for a run that would be overwritten or mixed with another."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; name a folder for the run with -o")
+    if problem := find_folder_problem(folder):
+        raise ValueError(problem)
     has_files = folder.exists() and any(path.name != LOCK_NAME for path in folder.iterdir())
     if has_files and not (folder / "settings.yaml").exists():
         raise ValueError(f"{folder} contains something other than a run; name another folder with -o")
@@ -184,7 +184,9 @@ def compare_execution(folder: Path, execution: Mapping[str, Any]) -> list[str]:
     if not isinstance(saved, dict):  # of an older version
         return []
     changed = [
-        f"{name} {value}, before {saved.get(name)}" for name, value in execution.items() if saved.get(name) != value
+        f"{name} {value}, before {saved[name]}"
+        for name, value in execution.items()
+        if name in saved and saved[name] != value
     ]
     if not changed:
         return []

@@ -26,6 +26,7 @@ from muybridge.training_settings import TrainingSettings
 
 # bf16 keeps 8 bits: the direction of a gradient changes by a few degrees, with a wrong kernel by far more.
 _MIN_COSINE = 0.9
+_TF32_PRODUCTS = "with TF32 products (training.tf32 false for IEEE ones)"
 
 
 def check_precision(training: TrainingSettings, device: torch.device) -> None:
@@ -53,15 +54,15 @@ def resolve_precision(
             return settings, []
         comparison = _check_bf16(settings, network, device)
         return settings, list_cudnn_warnings(get_cudnn_version()) + comparison.list_warnings()
+    products = f" {_TF32_PRODUCTS}" if device.type == "cuda" and settings.training.tf32 else ""
     if training.precision == "fp32":
-        return settings, []
+        return settings, [f"training in fp32{products}, as training.precision says"] if products else []
     choice = _choose_precision(settings, network, device) if process_group.is_rank0 else None
     choice = process_group.broadcast_from_rank0(choice)
     assert choice is not None, "rank 0 has chosen"
     precision, reason = choice
     settings = replace(settings, training=replace(settings.training, precision=precision))
-    products = " with TF32 products" if precision == "fp32" and device.type == "cuda" and settings.training.tf32 else ""
-    return settings, [f"training in {precision}{products}: {reason}"]
+    return settings, [f"training in {precision}{products if precision == 'fp32' else ''}: {reason}"]
 
 
 def _choose_precision(settings: TrainSettings, network: VideoResNet, device: torch.device) -> tuple[Precision, str]:

@@ -8,6 +8,7 @@ of optical flow beside the frames (`flow_x_00001.jpg`) are no frames; `video.flo
 from __future__ import annotations
 
 import lzma
+import math
 import os
 import re
 import struct
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from muybridge.limits import raise_if_system_is_short
+from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, raise_if_system_is_short
 from muybridge.records import FrameTimes, VideoError
 from muybridge.text import format_count
 
@@ -39,7 +40,7 @@ STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that
 FLOW_NAME = re.compile(r"((?:^|.*/))flow_([xy])(?=[^/]*$)")  # of pictures of optical flow (`flow_pictures`)
 _NUM_CHECKED_NAMES = 64
 _NUM_CHECKED_CHUNKS = 64  # of a PNG file, before its pixels
-_MAX_ARRAY_BYTES = 8 << 30  # of decoded frames: about an hour at 128x171
+_MAX_PIXEL_BYTES = 8  # of a picture that is stored without compression: 16 bits of red, green, blue and opacity
 _DEFAULT_ANIMATION_MILLISECONDS = 100  # what browsers take where an animated picture gives none
 # What reading a damaged archive, array or picture raises besides OSError and ValueError. RuntimeError: a member has a password.
 _ARCHIVE_ERRORS = (
@@ -47,7 +48,6 @@ _ARCHIVE_ERRORS = (
     *(SyntaxError, tokenize.TokenError, TypeError),  # the header of an array is a Python literal
     *(EOFError, NotImplementedError, RuntimeError, LookupError, OverflowError, struct.error),
 )
-_PICTURE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Picture: TypeAlias = "NDArray[np.uint8]"  # (H, W, 3)
 _Opener: TypeAlias = Callable[[str], "IO[bytes]"]
@@ -130,7 +130,7 @@ def open_pictures(path: str | Path) -> PictureSequence:
         if (stored := StoredPictures.open(path)) is not None:
             return _make_picture_sequence(stored)
         return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
-    except (*_ARCHIVE_ERRORS, *_PICTURE_ERRORS, OSError, ValueError) as error:
+    except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
 
@@ -174,10 +174,7 @@ def _open_array_file(path: Path) -> PictureSequence:
     """A .npy file of frames, or a .npz file with `frames` (or one array of any name) and optionally `fps`. No pickle."""
     if path.suffix.lower() == ".npy":
         return open_frames(np.load(path, mmap_mode="r", allow_pickle=False))
-    with zipfile.ZipFile(path) as archive:
-        num_bytes = sum(member.file_size for member in archive.infolist())
-    if num_bytes > _MAX_ARRAY_BYTES:
-        raise ValueError(f"its arrays take {num_bytes} bytes, more than {_MAX_ARRAY_BYTES}; split it")
+    _check_arrays(path)
     with np.load(path, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if name != "fps"]
         name = "frames" if "frames" in names else names[0] if len(names) == 1 else None
@@ -188,6 +185,26 @@ def _open_array_file(path: Path) -> PictureSequence:
     if rate is not None and not 0 < rate < 1e6:
         raise ValueError(f"its fps is {rate}, expected a positive number")
     return _make_array_sequence(frames, rate)
+
+
+def _check_arrays(path: Path) -> None:
+    """Raise ValueError for arrays that take more memory than a video may, or than they have bytes."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if problem := VIDEO_BYTES.exceed(sum(member.file_size for member in members)):
+            raise ValueError(f"its arrays take {problem}, or split it")
+        for member in (member for member in members if member.filename.endswith(".npy")):
+            with archive.open(member) as file:
+                is_first = np.lib.format.read_magic(file) == (1, 0)
+                read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read_header(file)
+                num_bytes = file.tell() + math.prod(shape) * dtype.itemsize
+                if (
+                    num_bytes != member.file_size and not dtype.hasobject
+                ):  # of objects, which are refused when they are read
+                    raise ValueError(
+                        f"the shape {shape} of {member.filename} is not that of {member.file_size:,} bytes"
+                    )
 
 
 @dataclass(frozen=True)
@@ -237,6 +254,7 @@ def _list_zip(path: Path) -> StoredPictures:
 
     def open_member(name: str) -> IO[bytes]:
         with zipfile.ZipFile(path) as archive:
+            _check_picture_bytes(archive.getinfo(name).file_size)
             return BytesIO(archive.read(name))
 
     return StoredPictures(names, open_member, "archive")
@@ -256,11 +274,17 @@ def _list_tar(path: Path) -> StoredPictures:
 
     def open_member(name: str) -> IO[bytes]:
         offset, num_bytes = members[name]
+        _check_picture_bytes(num_bytes)
         with path.open("rb") as file:
             file.seek(offset)
             return BytesIO(file.read(num_bytes))
 
     return StoredPictures(list(members), open_member, "archive")
+
+
+def _check_picture_bytes(num_bytes: int) -> None:
+    if num_bytes > PICTURE_PIXELS.value * _MAX_PIXEL_BYTES:
+        raise ValueError(f"its {num_bytes:,} bytes are those of {PICTURE_PIXELS.describe_excess()}")
 
 
 def _is_visible(name: str) -> bool:
@@ -313,17 +337,30 @@ def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
 def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Image]:
     """Open one picture of a folder or an archive. Raises VideoError where it cannot be read."""
     try:
-        with open_picture(name) as file, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                yield image
-    except (*_ARCHIVE_ERRORS, *_PICTURE_ERRORS, OSError, ValueError) as error:
+        with open_picture(name) as file, _open_image(file) as image:
+            yield image
+    except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
 
 
+@contextmanager
+def _open_image(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Open a picture. Raises ValueError for one of more pixels than allowed, which Pillow compares as it decodes."""
+    previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, PICTURE_PIXELS.value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"a picture has {PICTURE_PIXELS.describe_excess()}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = previous
+
+
 def _open_animation(path: Path) -> PictureSequence:
-    with Image.open(path) as image:
+    with _open_image(path) as image:
         num_frames = int(getattr(image, "n_frames", 1))
         durations = []
         for index in range(num_frames):
@@ -335,7 +372,7 @@ def _open_animation(path: Path) -> PictureSequence:
     ticks = np.array([0, *accumulate(durations)], np.int64)
 
     def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
-        with Image.open(path) as image:
+        with read_stored_picture(path.name, lambda _: path.open("rb")) as image:
             for index in indices:
                 image.seek(index)
                 yield np.asarray(image.convert("RGB"))

@@ -56,6 +56,13 @@ export function upload(target, file, report) {
 export class ProjectApi {
   constructor(id) {
     this.prefix = `projects/${encodeURIComponent(id)}`;
+    this.shared = new Map(); // slow answers that are waited for, by name
+  }
+
+  /** What several panels want at once is asked for once: a browser has six connections, and the video needs one of them. */
+  getShared(name) {
+    if (!this.shared.has(name)) this.shared.set(name, this.get(name).finally(() => this.shared.delete(name)));
+    return this.shared.get(name);
   }
 
   get(name, query, signal) {

@@ -24,7 +24,7 @@ export class NetworkPanel {
 
   async load() {
     const { api } = this.studio;
-    const [{ weights }, { runs }] = await Promise.all([api.get("weights"), api.get("runs")]);
+    const [{ weights }, { runs }] = await Promise.all([api.getShared("weights"), api.getShared("runs")]);
     this.classesOf = new Map(runs.map((run) => [run.name, run.classes]));
     const own = weights.filter((one) => one.kind === "run");
     const before = this.models.value;
@@ -88,6 +88,7 @@ export class NetworkPanel {
     const { studio } = this;
     studio.openPanel(this);
     if (!studio.video) return;
+    if (this.models.disabled) await this.load(); // the key was pressed before the networks were known
     const network = this.ownNetwork ?? this.models.value;
     if (!network) {
       showNotice("There is no trained network yet; train one first.");

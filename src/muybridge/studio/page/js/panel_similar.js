@@ -36,7 +36,7 @@ export class SimilarPanel {
 
   async load() {
     const { api } = this.studio;
-    const [{ index }, { weights }] = await Promise.all([api.get("index"), api.get("weights")]);
+    const [{ index }, { weights }] = await Promise.all([api.get("index"), api.getShared("weights")]);
     const before = this.models.value;
     this.models.disabled = false;
     this.models.replaceChildren(...weights.map((one) => make("option", { value: one.address, title: describeWeights(one) }, one.is_local ? one.title : `${one.title} (downloaded first)`)));

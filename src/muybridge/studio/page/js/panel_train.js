@@ -69,7 +69,7 @@ export class TrainPanel {
   }
 
   async loadWeights() {
-    const { weights } = await this.studio.api.get("weights");
+    const { weights } = await this.studio.api.getShared("weights");
     this.list = weights;
     const before = this.isLoaded ? this.weights.value : null; // "" is a choice as well
     this.isLoaded = true;
@@ -110,7 +110,7 @@ export class TrainPanel {
   }
 
   async loadRuns() {
-    const { runs } = await this.studio.api.get("runs");
+    const { runs } = await this.studio.api.getShared("runs");
     const before = this.runs.value;
     this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;

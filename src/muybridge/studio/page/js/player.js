@@ -16,11 +16,16 @@ export class Player extends EventTarget {
     this.frames = null;
     this.loop = null;
     this.goal = null; // where a seek goes that waits for the server
+    this.isLoaded = false; // whether the browser has a picture of the source; until then the server's is shown
     this.video.onpause = () => this.dispatchEvent(new Event("state"));
     this.video.onplay = () => this.dispatchEvent(new Event("state"));
     this.video.onplaying = () => {
       this.still.hidden = true;
       this.note.textContent = "";
+    };
+    this.video.onloadeddata = () => {
+      this.isLoaded = true;
+      if (this.hasRanges) this.still.hidden = true;
     };
     this.video.onended = () => this.seek(this.frames?.duration ?? 0);
     this.video.onerror = () => this.showFailure();
@@ -87,6 +92,7 @@ export class Player extends EventTarget {
   }
 
   setSource(startSeconds) {
+    this.isLoaded = false;
     this.streamStart = startSeconds;
     this.isStream = !this.hasRanges;
     const query = { path: this.info.path, start_seconds: this.hasRanges ? null : startSeconds };
@@ -147,8 +153,9 @@ export class Player extends EventTarget {
   show(index, start, end) {
     this.setPosition(start, index);
     if (this.hasRanges && !this.video.error) {
-      this.still.hidden = true;
       if (this.isStream || !this.video.getAttribute("src")) this.setSource(0);
+      if (this.isLoaded) this.still.hidden = true;
+      else this.showStill(start);
       this.video.currentTime = (start + end) / 2 + this.offset;
     } else if (this.isPlaying) {
       this.setSource(start);

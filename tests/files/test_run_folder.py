@@ -141,3 +141,6 @@ def test_a_line_after_one_that_a_crash_left_incomplete_is_not_lost(tmp_path: Pat
     append_json_line(log, {"step": 3})
     append_json_line(log, {"step": 4})
     assert [line["step"] for line in read_json_lines(log)] == [1, 3, 4]
+    position = log.stat().st_size
+    append_json_line(log, {"step": 5})
+    assert [line["step"] for line in read_json_lines(log, position)] == [5]

@@ -106,6 +106,7 @@ def test_a_failed_capture_is_one_sentence(error: Exception, stand_in: type[Rerun
     learn(plain, plain, STEPS)
     learn(GraphedNetwork(graphed, reports.append), graphed, STEPS)
     assert all(torch.equal(*pair) for pair in zip(graphed.parameters(), plain.parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(graphed.buffers(), plain.buffers(), strict=True))
     text = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     assert reports == [
         f"training runs without CUDA graphs, which is slower for small batches: capturing failed ({text})"

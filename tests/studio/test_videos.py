@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from muybridge.files.run_folder import append_json_line
 from muybridge.records import VideoError
 from muybridge.studio.child_pool import ChildPool
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.videos import VideoCatalogue
 from studio_client import StudioClient, wait_until
 from videos import read_index, write_video
 
@@ -31,6 +34,39 @@ def test_videos_are_listed_and_examined_in_the_background(studio_client: StudioC
     assert videos["broken.mp4"]["reason"]
     assert videos["sub/b.avi"]["codec"] == "mpeg4"
     assert (studio_client.folder / ".muybridge" / "videos.jsonl").exists()
+
+
+def test_what_other_processes_learn_is_read_as_it_comes(studio_client: StudioClient) -> None:
+    folders = AllowedFolders([studio_client.folder])
+    others, ours = (VideoCatalogue(studio_client.folder, folders, _NoPool(), 1.0) for _ in range(2))  # type: ignore[arg-type]
+    assert ours.get_known("new.mp4") is None
+    log = studio_client.folder / ".muybridge" / "videos.jsonl"
+    content = log.read_bytes()
+    for number in (1, 2):
+        write_video(studio_client.folder / "new.mp4", 10 * number)
+        status = (studio_client.folder / "new.mp4").stat()
+        append_json_line(
+            log,
+            {
+                "path": "new.mp4",
+                "change_time": status.st_mtime_ns,
+                "num_bytes": status.st_size,
+                "status": "unreadable",
+                "reason": f"number {number}",
+                "properties": None,
+            },
+        )
+        for catalogue in (ours, others):
+            known = catalogue.get_known("new.mp4")
+            assert known is not None
+            assert known.reason == f"number {number}"
+    log.write_bytes(content)  # begun anew, shorter
+    assert ours.get_known("a.mp4") is not None
+    (studio_client.folder / "new.mp4").unlink()
+
+
+class _NoPool:
+    """Nothing is examined."""
 
 
 def test_the_file_is_played_with_ranges(studio_client: StudioClient) -> None:

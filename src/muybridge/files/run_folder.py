@@ -50,13 +50,16 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
         file.write(line)
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a .jsonl file; an empty list where the file is absent."""
+def read_json_lines(path: Path, offset: int = 0) -> list[dict[str, Any]]:
+    """The complete lines of a .jsonl file, from a byte on; an empty list where the file is absent."""
     if not path.exists():
         return []
     check_text_size(path)
     records = []
-    for line in path.read_bytes().splitlines():
+    with path.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().splitlines()
+    for line in lines:
         try:
             record = parse_json(line, str(path))
         except ValueError:

@@ -11,8 +11,7 @@ finite numbers, optimizer and collectives run as without graphs. Why it is safe:
 - A new graph is compared with an eager run on the clips at hand. Where capture fails or the results differ, everything runs
   eagerly, and one line says so.
 - Capture is strict about calls of its own thread alone ("thread_local"): others, such as that of pinned memory, may go on.
-
-A graph keeps the memory of one pass for itself, about as much as an eager pass allocates.
+- A graph keeps the memory of one pass for itself, about as much as an eager pass allocates.
 """
 
 from __future__ import annotations
@@ -53,8 +52,10 @@ class CapturedFunction:
                 with capture:
                     self.outputs = function()
             except BaseException:
-                with suppress(RuntimeError):  # a failed capture leaves the allocator waiting for its end
+                # A failed capture leaves the allocator waiting for its end, and its pool in use.
+                with suppress(RuntimeError, AttributeError):
                     torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+                    torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
                 raise
             finally:
                 torch.cuda.set_stream(before)  # which a failed capture does not restore
@@ -247,24 +248,27 @@ class GraphedNetwork:
     def _replace_graphs(self, clips: Tensor, call: _Call) -> None:
         self._release()
         is_first, self._num_captures = self._num_captures == 0, self._num_captures + 1
-        graphs = _PassGraphs(self._network, clips, call)
+        graphs, difference, failure = _PassGraphs(self._network, clips, call), None, ""
         try:
             difference = _compare_with_eager(graphs, self._network)
         except RuntimeError as error:  # torch's and CUDA's errors, out of memory among them
-            self._give_up(_describe_failure(error))
-            return
-        if difference is None:  # not a step to judge by
+            failure = _describe_failure(error)
+        if difference is not None and difference > self._max_difference:
+            failure = f"results differ from those of an eager step by {difference:.1e}"
+        if failure:
+            del graphs
+            self._give_up(failure)
+        elif difference is None:  # not a step to judge by
             self._num_captures -= 1
-        elif difference > self._max_difference:
-            self._give_up(f"results differ from those of an eager step by {difference:.1e}")
         else:
             self._graphs = graphs
             if is_first:
-                size = f"{graphs.num_bytes / 2**30:.1f} GiB"
-                self._report(f"passes over {len(clips)} clips run as CUDA graphs, which hold {size}")
+                size = graphs.num_bytes / 2**30
+                self._report(f"passes over {len(clips)} clips run as CUDA graphs, which hold {size:.1f} GiB")
 
     def _give_up(self, reason: str) -> None:
         self._num_captures = _MAX_CAPTURES
+        torch.cuda.empty_cache()  # of what was captured; without effect where CUDA is not used
         self._report(f"training runs without CUDA graphs, which is slower for small batches: {reason}")
 
 
@@ -283,12 +287,13 @@ def _compare_with_eager(graphs: _PassGraphs, network: nn.Module) -> float | None
 
     def run(function: Callable[[], _Results | None]) -> _Results:
         device = graphs.call.device
-        with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
-            results = function() or []
-        results = [*results, *(buffer.clone() for buffer in buffers)]
-        for buffer, value in zip(buffers, saved, strict=True):
-            buffer.copy_(value)
-        return results
+        try:
+            with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
+                results = function() or []
+            return [*results, *(buffer.clone() for buffer in buffers)]
+        finally:
+            for buffer, value in zip(buffers, saved, strict=True):
+                buffer.copy_(value)
 
     def replay() -> _Results:
         logits = graphs.run_forward(graphs._clips)
@@ -346,15 +351,14 @@ class GraphCache:
 
     def run(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """`function(values)`; it must be the same function each time. A thread that finds another one here runs eagerly."""
-        is_small = values.numel() <= MAX_VALUES
-        if not (self._is_enabled and is_small and _can_capture(values)) or not self._lock.acquire(blocking=False):
+        can_capture = self._is_enabled and values.numel() <= MAX_VALUES and _can_capture(values)
+        if not can_capture or not self._lock.acquire(blocking=False):
             return function(values)
         try:
             call = _describe_call(values)
             self._num_calls[call] += 1
-            if call not in self._graphs and self._num_calls[call] <= NUM_EAGER_CALLS:
-                return function(values)
-            if call not in self._graphs and not self._add_graph(function, values, call):
+            is_early = self._num_calls[call] <= NUM_EAGER_CALLS
+            if call not in self._graphs and (is_early or not self._add_graph(function, values, call)):
                 return function(values)
             self._graphs.move_to_end(call)
             return _replay_function(*self._graphs[call], values).clone()

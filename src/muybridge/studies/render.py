@@ -128,6 +128,8 @@ def format_study(values: Mapping[str, Any]) -> str:
         lines = [table["title"], *_align_columns([table["columns"], *table["rows"]])]
         parts.append("\n".join([*lines, _wrap(table["note"])] if table["note"] else lines))
     parts += [_wrap(f"{label}: {_shorten(values[key])}") for key, label in _LISTED_ROWS.items() if values.get(key)]
+    if values.get("version"):
+        parts.append(_wrap(f"Version: {values['version']}."))
     if values.get("noise"):
         parts.append(_wrap(values["noise"]["sentence"]))
     verdict = values["verdict"]

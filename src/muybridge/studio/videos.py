@@ -55,7 +55,7 @@ class VideoCatalogue:
         self._paths: tuple[float, list[str]] = (-_LISTING_SECONDS, [])
         self._mutex = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._log_bytes = -1
+        self._log_bytes = 0
         self._changes: list[str] = []
 
     def list_paths(self) -> list[str]:
@@ -169,8 +169,10 @@ class VideoCatalogue:
         with self._mutex:
             if num_bytes == self._log_bytes:
                 return
+            # Only what is new: while thousands of videos are examined, the log grows and is looked at every second.
+            position = self._log_bytes if self._log_bytes <= num_bytes else 0
             self._log_bytes = num_bytes
-            for line in read_json_lines(self._log_path):
+            for line in read_json_lines(self._log_path, position):
                 path = line.pop("path", None)
                 try:
                     examined = parse_record(ExaminedVideo, line, str(self._log_path), optional=None)

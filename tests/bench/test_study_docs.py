@@ -1,0 +1,26 @@
+"""The page of reproduction shows the committed rows, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+from scripts import load_script
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
+    """python benchmarks/study_docs.py benchmarks/results/studies --docs docs/reproduction.md"""
+    page, rows = tmp_path / "page.md", tmp_path / "rows"
+    rows.mkdir()
+    for path in (ROOT / "benchmarks" / "results" / "studies").glob("*.jsonl"):
+        shutil.copy(path, rows)
+    shutil.copy(ROOT / "docs" / "reproduction.md", page)
+    load_script("study_docs").main([str(rows), "--docs", str(page)])
+    assert page.read_text() == (ROOT / "docs" / "reproduction.md").read_text()
+
+
+def test_without_rows_the_page_says_so(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- studies -->\n\n<!-- end of studies -->\n")
+    load_script("study_docs").main([str(tmp_path), "--docs", str(page)])
+    assert "No study has run yet." in page.read_text()

@@ -141,3 +141,4 @@ def test_what_cannot_be_is_refused(client: StudioClient, tmp_path: Path) -> None
     (maps.parent / "explanation.json").unlink()
     assert "no explanation yet" in client.get(f"explanations/{job['id']}", 409)["detail"]
     client.get("explanations/none", 404)
+    assert _explain(client)["id"] != job["id"]  # what is damaged is computed again

@@ -100,6 +100,15 @@ def write_explanation(folder: Path, stored: StoredExplanation, tiles: NDArray[np
     write_json(folder / _EXPLANATION_FILE, asdict(stored))  # last: without it there is none
 
 
+def has_explanation(folder: Path) -> bool:
+    """Whether the folder of a job holds an explanation that can be read."""
+    try:
+        read_explanation(folder)
+    except (StudioError, ValueError):
+        return False
+    return True
+
+
 def read_explanation(folder: Path) -> Explanation:
     """The explanation in the folder of a job. Raises StudioError(409) where there is none yet."""
     path = folder / _EXPLANATION_FILE

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.errors import StudioError
-from muybridge.studio.explanations import MAPS_FILE, Explanation, describe_inputs, read_explanation
+from muybridge.studio.explanations import MAPS_FILE, Explanation, describe_inputs, has_explanation, read_explanation
 from muybridge.studio.folders import MAX_PATH_CHARACTERS
-from muybridge.studio.jobs import Job
+from muybridge.studio.jobs import LIVE_STATES, Job
 from muybridge.studio.model_address import resolve_model
 from muybridge.studio.routes.dependencies import ERRORS, JobId, OpenProject, StudioServices
 
@@ -44,7 +44,7 @@ def _start_explanation(studio: StudioServices, project: OpenProject, request: _E
         **describe_inputs(model.address, file),
     }
     known = project.jobs.find("explain", [request.path], values)
-    if known is not None:
+    if known is not None and (known.state in LIVE_STATES or has_explanation(project.jobs.find_folder(known.id))):
         return known
     project.jobs.remove_ended("explain", _NUM_KEPT - 1)
     label = request.label or "what it does"

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from muybridge.datasets.rows import VideoRow
 from muybridge.text import format_count
-from muybridge.video.pictures import ASSUMED_RATE, STORED_FRAMES_EXTENSIONS
+from muybridge.video.picture_sequence import ASSUMED_RATE
+from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS
 
 UNUSED_RATE_NOTE = "--source-fps is not used: every video is a file with a rate of its own, or has one in the list."
 

@@ -22,7 +22,7 @@ from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import Preprocessing
 from muybridge.video.media import PictureFrames
-from muybridge.video.pictures import ASSUMED_RATE, Picture, open_frames
+from muybridge.video.picture_sequence import ASSUMED_RATE, Picture, open_frames
 from muybridge.video.sampling import sample_uniform_clips
 
 

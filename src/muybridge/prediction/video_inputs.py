@@ -25,7 +25,7 @@ from muybridge.prediction.prepared_videos import find_prepared_video
 from muybridge.prediction.segments import SegmentSource, find_segment
 from muybridge.records import FrameSource, Preprocessing, TimeOrigin, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
-from muybridge.video.pictures import open_frames
+from muybridge.video.picture_sequence import open_frames
 
 AnyVideo: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Tensor
 AnyFrame: TypeAlias = NDArray[np.uint8] | Tensor

@@ -108,6 +108,8 @@ def index_frames(path: str) -> FrameIndex:
             raise VideoError("unreadable", f"indexing the file takes {VIDEO_BYTES.describe_excess()}") from error
         if isinstance(error, VideoError):
             raise
+        if isinstance(error, FileNotFoundError):
+            raise VideoError("missing", "the file does not exist") from error
         reason = f"the file cannot be indexed ({type(error).__name__}: {error})"
         raise VideoError("unreadable", reason) from error
 

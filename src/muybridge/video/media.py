@@ -15,10 +15,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.limits import raise_if_system_is_short
 from muybridge.records import FrameTimes, TimeOrigin, VideoError, YuvClip
 from muybridge.video.decode import VideoFiles, VideoMetadata, probe
 from muybridge.video.flow_pictures import FlowPictures, open_flow_pictures
-from muybridge.video.pictures import PictureSequence, is_stored_frames, open_pictures
+from muybridge.video.picture_sequence import PictureSequence
+from muybridge.video.pictures import is_stored_frames, open_pictures
 from muybridge.video.planes import YuvClipBuilder
 
 Opened = TypeVar("Opened")
@@ -83,7 +85,10 @@ class MediaFiles:
 
     def read(self, video: str, ticks: NDArray[np.int64]) -> YuvClip:
         """The frames at `ticks` (L,) of `read_frame_times(video)`, in that order, repeats included, scaled and upright."""
-        return self._select_source(video).read(video, ticks)
+        source = self._select_source(video)
+        return (
+            source.read(video, ticks) if isinstance(source, VideoFiles) else self._read_pictures(source, video, ticks)
+        )
 
     def read_in_order(self, video: str, ticks: NDArray[np.int64], frames_per_clip: int) -> Iterator[YuvClip]:
         """As `VideoFiles.read_in_order`."""
@@ -92,7 +97,16 @@ class MediaFiles:
             yield from source.read_in_order(video, ticks, frames_per_clip)
             return
         for first in range(0, len(ticks), frames_per_clip):
-            yield source.read(video, ticks[first : first + frames_per_clip])
+            yield self._read_pictures(source, video, ticks[first : first + frames_per_clip])
+
+    def _read_pictures(self, source: PictureFrames, video: str, ticks: NDArray[np.int64]) -> YuvClip:
+        """A clip of pictures. Raises VideoError where the file or folder changed meanwhile."""
+        path = Path(self.files.root, video)
+        before = _read_change_time(path)
+        clip = source.read(video, ticks)
+        if _read_change_time(path) != before:
+            raise VideoError("unreadable", f"the {'folder' if path.is_dir() else 'file'} changed while it was read")
+        return clip
 
     def open_flow(self, video: str) -> FlowPictures | None:
         """The optical flow that is stored as pictures with a video, None if there is none. Raises VideoError."""
@@ -116,13 +130,21 @@ class MediaFiles:
 
 def _open_cached(path: Path, open_path: Callable[[Path], Opened], cache: dict[tuple[str, int], Opened]) -> Opened:
     """What `open_path` makes of a path, which is kept until it changes or others need the place."""
-    key = (str(path), path.stat().st_mtime_ns)
+    key = (str(path), _read_change_time(path))
     if key not in cache:
         opened = open_path(path)
         if len(cache) >= _MAX_CACHED_SEQUENCES:
             cache.pop(next(iter(cache)), None)
         cache[key] = opened
     return cache[key]
+
+
+def _read_change_time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise_if_system_is_short(error)
+        raise VideoError("missing", "the file does not exist") from error
 
 
 def set_source_rate(times: FrameTimes, frames_per_second: float | None) -> FrameTimes:

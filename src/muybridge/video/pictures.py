@@ -8,7 +8,6 @@ of optical flow beside the frames (`flow_x_00001.jpg`) are no frames; `video.flo
 from __future__ import annotations
 
 import lzma
-import math
 import os
 import re
 import struct
@@ -24,17 +23,17 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, Literal, TypeAlias
+from typing import IO, BinaryIO, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, raise_if_system_is_short
+from muybridge.limits import PICTURE_PIXELS, raise_if_system_is_short
 from muybridge.records import FrameTimes, VideoError
 from muybridge.text import format_count
+from muybridge.video.array_files import open_array_file
+from muybridge.video.picture_sequence import Picture, PictureSequence, make_uniform_times
 
-ASSUMED_RATE = 25.0  # frames a second where neither the frames nor the user give a rate
 IMAGE_EXTENSIONS = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"))
 STORED_FRAMES_EXTENSIONS = frozenset(("npy", "npz", "zip", "tar"))  # files that hold the frames of one video
 FLOW_NAME = re.compile(r"((?:^|.*/))flow_([xy])(?=[^/]*$)")  # of pictures of optical flow (`flow_pictures`)
@@ -49,21 +48,7 @@ _ARCHIVE_ERRORS = (
     *(EOFError, NotImplementedError, RuntimeError, LookupError, OverflowError, struct.error),
 )
 
-Picture: TypeAlias = "NDArray[np.uint8]"  # (H, W, 3)
 _Opener: TypeAlias = Callable[[str], "IO[bytes]"]
-
-
-@dataclass(frozen=True)
-class PictureSequence:
-    """The frames of a video. `read_pictures` reads the frames of these indices, in their order, as uint8 (H, W, 3).
-
-    It raises VideoError where a frame cannot be read. `has_assumed_rate` of the times is set where nothing gives their rate.
-    Without frames only the flow from one to the next is stored.
-    """
-
-    times: FrameTimes
-    read_pictures: Callable[[Sequence[int]], Iterator[Picture]]
-    has_frames: bool = True
 
 
 def is_picture_name(name: str) -> bool:
@@ -129,82 +114,10 @@ def open_pictures(path: str | Path) -> PictureSequence:
     try:
         if (stored := StoredPictures.open(path)) is not None:
             return _make_picture_sequence(stored)
-        return _open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
+        return open_array_file(path) if path.suffix.lower() in (".npy", ".npz") else _open_animation(path)
     except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the file is damaged or no video ({error})") from error
-
-
-def _make_uniform_times(num_frames: int, frames_per_second: float | None) -> FrameTimes:
-    """The times of frames at a constant rate, one tick each; None: ASSUMED_RATE, which a user may replace."""
-    rate = Fraction(frames_per_second or ASSUMED_RATE).limit_denominator(1_000_000)
-    ticks = np.arange(num_frames, dtype=np.int64)
-    return FrameTimes(ticks, 1 / rate, num_frames, has_assumed_rate=frames_per_second is None)
-
-
-def open_frames(frames_thwc: Any, frames_per_second: float | None = None) -> PictureSequence:
-    """Frames in memory: uint8 (T, H, W, 3), or (T, H, W, 1) and (T, H, W) in gray, at a constant rate."""
-    return _make_array_sequence(_check_frames(frames_thwc), frames_per_second)
-
-
-def _check_frames(frames_thwc: Any) -> NDArray[np.uint8]:
-    shape, dtype = tuple(frames_thwc.shape), frames_thwc.dtype
-    is_gray = len(shape) == 3
-    if dtype != np.uint8 or not (is_gray or (len(shape) == 4 and shape[3] in (1, 3))):
-        raise ValueError(
-            f"frames are {dtype} of shape {shape}, expected uint8 of shape (frames, height, width, 3) in RGB, or "
-            "(frames, height, width) in gray"
-        )
-    if 0 in shape:
-        raise VideoError("no_video", f"the array has the shape {shape}: no frames")
-    checked: NDArray[np.uint8] = frames_thwc[..., None] if is_gray else frames_thwc
-    return checked
-
-
-def _make_array_sequence(frames_thwc: NDArray[np.uint8], frames_per_second: float | None) -> PictureSequence:
-    def read_pictures(indices: Sequence[int]) -> Iterator[Picture]:
-        for index in indices:
-            frame = np.asarray(frames_thwc[index])
-            yield np.ascontiguousarray(frame if frame.shape[2] == 3 else np.repeat(frame, 3, axis=2))
-
-    return PictureSequence(_make_uniform_times(len(frames_thwc), frames_per_second), read_pictures)
-
-
-def _open_array_file(path: Path) -> PictureSequence:
-    """A .npy file of frames, or a .npz file with `frames` (or one array of any name) and optionally `fps`. No pickle."""
-    if path.suffix.lower() == ".npy":
-        return open_frames(np.load(path, mmap_mode="r", allow_pickle=False))
-    _check_arrays(path)
-    with np.load(path, allow_pickle=False) as arrays:
-        names = [name for name in arrays.files if name != "fps"]
-        name = "frames" if "frames" in names else names[0] if len(names) == 1 else None
-        if name is None:
-            raise ValueError(f"it holds the arrays {', '.join(arrays.files) or 'none'}, expected frames")
-        frames = _check_frames(arrays[name])
-        rate = float(arrays["fps"]) if "fps" in arrays.files else None
-    if rate is not None and not 0 < rate < 1e6:
-        raise ValueError(f"its fps is {rate}, expected a positive number")
-    return _make_array_sequence(frames, rate)
-
-
-def _check_arrays(path: Path) -> None:
-    """Raise ValueError for arrays that take more memory than a video may, or than they have bytes."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if problem := VIDEO_BYTES.exceed(sum(member.file_size for member in members)):
-            raise ValueError(f"its arrays take {problem}, or split it")
-        for member in (member for member in members if member.filename.endswith(".npy")):
-            with archive.open(member) as file:
-                is_first = np.lib.format.read_magic(file) == (1, 0)
-                read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read_header(file)
-                num_bytes = file.tell() + math.prod(shape) * dtype.itemsize
-                if (
-                    num_bytes != member.file_size and not dtype.hasobject
-                ):  # of objects, which are refused when they are read
-                    raise ValueError(
-                        f"the shape {shape} of {member.filename} is not that of {member.file_size:,} bytes"
-                    )
 
 
 @dataclass(frozen=True)
@@ -312,7 +225,7 @@ def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
             with read_stored_picture(pictures[index], stored.open_picture) as image:
                 yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
-    return PictureSequence(_make_uniform_times(len(pictures), None), read_pictures)
+    return PictureSequence(make_uniform_times(len(pictures), None), read_pictures)
 
 
 def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
@@ -324,7 +237,7 @@ def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
             f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
         )
 
-    return PictureSequence(_make_uniform_times(num_steps + 1, None), refuse, has_frames=False)
+    return PictureSequence(make_uniform_times(num_steps + 1, None), refuse, has_frames=False)
 
 
 def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:

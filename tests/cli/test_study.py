@@ -65,6 +65,19 @@ def test_hours_at_paper_scale_are_in_proportion_to_the_papers(cli: Cli, tmp_path
     assert budget["hours"] == pytest.approx(11.8 * (1 + 4 + 4 / 3), rel=1e-3)
 
 
+def test_reruns_are_of_the_kinds_asked_for(cli: Cli, tmp_path: Path, motions: Path) -> None:
+    def list_names(*options: str) -> set[str]:
+        argv = ("study", "figure3", "-o", tmp_path, "--dry-run", "--json", "--seeds", "1", *options)
+        return set(json.loads(cli(*argv).out)["missing"])
+
+    usual, moved = list_names(), list_names("--rerun-kinds", "weights")
+    assert len(usual) == len(moved) == 4 + 4 * 4
+    assert len(usual & moved) == 4 + 4  # the first rerun by moved weights is the same
+    assert list_names("--rerun-kinds", "weights", "threads", "convolution", "batch") == usual
+    paper = ("--scale", "paper", "--data", str(motions), "--reruns", "4")
+    assert list_names(*paper) == list_names(*paper, "--rerun-kinds", "weights", "convolution", "batch")
+
+
 def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> None:
     config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
     first = STUDIES["table2"].runs(config)[0]

@@ -170,3 +170,21 @@ def test_a_batch_in_parts_gives_the_same_network_up_to_rounding(family, executio
     for whole, parts in zip(*results, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
     assert any(not torch.equal(whole, parts) for whole, parts in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("execution", ["fast", "plain"])
+def test_gradients_in_bf16_on_a_cpu_are_numbers_that_were_computed(execution):
+    """oneDNN's, for two frames and three taps, are whatever the memory held."""
+    torch.manual_seed(0)
+    convolution = Convolution3d(16, 16, kernel_size=(3, 3, 3), padding=(1, 1, 1))
+    convolution.execution = execution
+    clips = torch.randn(2, 16, 2, 6, 6)
+    expected = torch.autograd.grad(convolution.double()(clips.double()).square().sum(), [convolution.weight])[0]
+    convolution.float()
+    for _ in range(3):
+        torch.full((1 << 20,), 1e30)  # what freed memory may hold
+        with torch.autocast("cpu", torch.bfloat16):
+            out = convolution(clips)
+        assert out.dtype == torch.bfloat16
+        (gradient,) = torch.autograd.grad(out.float().square().sum(), [convolution.weight])
+        assert (gradient - expected).abs().max() < 0.02 * expected.abs().max()

@@ -54,7 +54,7 @@ class Convolution3d(nn.Conv3d):
 
     def _convolve(self, clips: Tensor, weight: Tensor) -> Tensor:
         if self.execution == "plain":
-            return functional.conv3d(clips, weight, None, self.stride, self.padding)
+            return _convolve_3d(clips, weight, self.stride, self.padding)
         assert not isinstance(self.padding, str), "padding is three numbers"
         if is_transformed():  # torch.func cannot change the memory format of what it maps
             return functional.conv3d(clips, weight, None, self.stride, self.padding)
@@ -71,7 +71,7 @@ class Convolution3d(nn.Conv3d):
             case "conv3d" if _should_use_winograd(clips, weight, self.stride, self.padding):
                 return winograd.convolve_winograd(clips, weight, stride=self.stride[0], padding=self.padding[0])
             case "conv3d":
-                return functional.conv3d(clips, weight, None, self.stride, self.padding)
+                return _convolve_3d(clips, weight, self.stride, self.padding)
 
 
 def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntTuple) -> ExecutionForm:
@@ -81,6 +81,19 @@ def choose_execution_form(kernel_size: IntTuple, stride: IntTuple, padding: IntT
     if per_frame == per_pixel:  # neither: full 3-D or a strided shortcut; both: 1 x 1 x 1
         return "conv3d"
     return "frames" if per_frame else "pixels"
+
+
+def _convolve_3d(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTuple | str) -> Tensor:
+    """torch's conv3d; under autocast on a CPU in float32 for two frames and several taps along time.
+
+    There oneDNN's gradient of the weight is memory that nothing wrote (torch 2.13): conv5 of clips of 16 frames, in bf16.
+    """
+    has_fault = clips.device.type == "cpu" and clips.shape[2] == 2 and weight.shape[2] > 1
+    if not (has_fault and torch.is_autocast_enabled("cpu")):
+        return functional.conv3d(clips, weight, None, stride, padding)
+    dtype = torch.get_autocast_dtype("cpu")
+    with torch.autocast("cpu", enabled=False):
+        return functional.conv3d(clips.float(), weight.float(), None, stride, padding).to(dtype)
 
 
 def _convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:

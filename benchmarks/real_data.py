@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import os
 import sys
 import time
@@ -36,11 +35,12 @@ from numpy.typing import NDArray
 from docs_block import replace_block
 from harness import describe_environment
 from muybridge.cli.main import main as run_command
+from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
 from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import read_json_lines
+from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import read_json_object
@@ -168,9 +168,9 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
 
 
 def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, Any]:
-    """Trains and scores; the row, with a hash in place of each video's name."""
+    """Trains, from where a stopped run ended, and scores; the row, with a hash in place of each video's name."""
     start_seconds = time.process_time()
-    train(settings)
+    train(settings, resume=True)
     scoring = EvaluateSettings(
         data=settings.data,
         num_folds=settings.num_folds,
@@ -332,8 +332,7 @@ def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, An
         init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
         if run.start == "scratch" or init is not None:
             name = "-".join(str(value) for value in asdict(run).values())
-            folder = args.output / "work" / "runs" / name
-            planned[name] = run, build_settings(run, prepared, folder, data.num_folds, init)
+            planned[name] = run, build_settings(run, prepared, Path(name), data.num_folds, init)
     version = compute_version(
         [_as_planned(settings) for _, settings in planned.values()],
         args.output,
@@ -346,9 +345,15 @@ def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, An
     for name, (run, settings) in planned.items():
         if tuple(asdict(run).values()) in done or time.monotonic() > deadline:
             continue
-        rows.append(execute(run, settings, version))
-        with (args.output / "rows.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        # What another version has trained lies in another folder.
+        folder = f"{name}-{digest(version.get_fingerprint(_as_planned(settings)))}"
+        settings = replace(settings, output=str(args.output / "work" / "runs" / folder))
+        try:
+            rows.append(execute(run, settings, version))
+        except StopRequested as stopped:
+            print(f"{stopped}; the same command goes on", flush=True)
+            sys.exit(stopped.exit_code)
+        append_json_line(args.output / "rows.jsonl", rows[-1])
         print(name, rows[-1]["video_top1"], flush=True)
 
 

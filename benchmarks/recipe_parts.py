@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_block import replace_block
+from muybridge.distributed.stop import StopRequested
 from muybridge.loading.open_data import open_data
 from muybridge.settings import TrainSettings
 from muybridge.studies.claims import compare, conclude
@@ -261,6 +262,15 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
     parser.add_argument("--render", action="store_true", help="run nothing: print the tables of the rows")
     parser.add_argument("--docs", type=Path, help="a page whose block `recipe_parts` is replaced by the tables")
     args = parser.parse_args(argv)
+    try:
+        return run_and_render(args, python)
+    except StopRequested as stopped:
+        print(f"{stopped}; the same command goes on", flush=True)
+        return stopped.exit_code
+
+
+def run_and_render(args: argparse.Namespace, python: Sequence[str]) -> int:
+    """Runs what is missing and renders what there is; the exit code."""
     failures, blocks = [], []
     for data in list_parts_data(args.data, args.output / "work"):
         study, source = build_study(data, args.families), motion_source(STUDY_MOTIONS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from muybridge.distributed.stop import StopRequested
+from muybridge.files.run_folder import read_json_lines
 from muybridge.studies.fingerprint import Version
 from muybridge.studies.plan import digest
 from scripts import load_script
@@ -68,7 +71,18 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     assert "| duration and aspect ratio alone | - | - | - | 100.0 | 100 | 100 |" in table
     assert "Not run: f_r2d, r3d (8 frames from scratch); f_r2d, r3d (8 frames from motions)." in table
 
+    def stop(*_: object) -> None:
+        raise StopRequested(signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+        patched.setattr(script, "evaluate_split", stop)
+        run(script, patched, output, listed)
+    assert stopped.value.code == 75 and not (output / "rows.jsonl").exists()
+
     run(script, monkeypatch, output, listed)
+    logs = list((output / "work" / "runs").glob("*/log.jsonl"))
+    steps = [[line["step"] for line in read_json_lines(log) if line["kind"] == "train"] for log in logs]
+    assert len(logs) == 2 and all(len(set(each)) == len(each) > 0 for each in steps)  # trained once
     rows = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
     assert [(row["family"], row["fold"], row["start"]) for row in rows] == [
         ("f_r2d", 1, "scratch"),

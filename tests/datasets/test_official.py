@@ -143,6 +143,13 @@ def test_folders_without_lists(tmp_path: Path, source_format: str, sentence: str
         read_source(str(tmp_path / "nowhere"), source_format)
 
 
+@pytest.mark.parametrize("start", ["", "x", "inf", "1e999", "1_0", "9" * 400])
+def test_kinetics_seconds_are_numbers(tmp_path: Path, start: str) -> None:
+    files = {"all.csv": f"label,youtube_id,time_start,time_end,split\na,aaaaaaaaaa1,{start},15,train\n"}
+    with pytest.raises(ValueError, match=r"all\.csv has the video aaaaaaaaaa1 from .* to '15', expected seconds"):
+        read_source(write(tmp_path, files), "kinetics")
+
+
 def test_kinetics_clips_of_any_length(tmp_path: Path) -> None:
     """Clips at the end of a video are shorter than ten seconds, and two may begin at the same second."""
     rows = ("a,aaaaaaaaaa1,5,12", "b,aaaaaaaaaa1,5,15", "c,aaaaaaaaaa2,3,7")

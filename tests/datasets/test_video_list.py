@@ -82,6 +82,9 @@ def test_json_lists(folder: Path) -> None:
         (b"c.mp4," + b"x" * 200_000, "has a field of more than 131,072 characters"),
         (b"c,d.mp4,right", "has 3 columns, expected 2"),
         (b",right", "has no path"),
+        (b"c" * 256 + b".mp4,right", "has a path of 260 characters, more than a file system takes"),
+        (b"c/" * 2100 + b"c.mp4,right", "has a path of 4,205 characters, more than a file system takes"),
+        ("\u00e9".encode() * 200 + b",right", "has a path of 200 characters"),
     ],
 )
 def test_a_bad_row_is_named_and_leaves_the_others(folder: Path, row: bytes, problem: str) -> None:
@@ -171,6 +174,25 @@ def test_one_bad_entry_of_a_json_list_is_one_problem(folder: Path) -> None:
         assert videos.problems == tuple(zip(numbers, words, strict=True))
         with pytest.raises(ValueError, match=r"list\.json cannot be used: line 2"):
             open_data(str(folder / "list.json"))
+
+
+@pytest.mark.parametrize("cell", ["1_0", "\u0661", "nan", "inf", "1e309", "0x10", "-1", "9" * 400])
+def test_what_only_python_takes_for_a_number_is_none(folder: Path, cell: str) -> None:
+    (folder / "list.csv").write_text(
+        f"path,label,start_seconds,end_seconds\na.mp4,x,{cell},99\nb.mp4,y,1e-1,2\n", "utf-8"
+    )
+    videos = read_video_list(folder / "list.csv")
+    assert [(row.path, row.start_seconds) for row in videos.rows] == [("b.mp4", 0.1)]
+    assert videos.problems == ((2, f"has the start_seconds {cell!r}, expected seconds"),)
+
+
+@pytest.mark.parametrize("bound", ["1" * 400, "1e999", "NaN", '"x"', "null", "{}"])
+def test_one_bad_segment_of_activity_net_is_one_problem(folder: Path, bound: str) -> None:
+    entry = '{"subset": "training", "annotations": [{"label": "x", "segment": [%s, 4]}]}'
+    (folder / "net.json").write_text(f'{{"database": {{"abc": {entry % bound}, "def": {entry % 1}}}}}')
+    videos = read_video_list(folder / "net.json")
+    assert [row.path for row in videos.rows] == ["v_def.mp4" if (folder / "v_def.mp4").exists() else "v_def"]
+    assert len(videos.problems) == 1
 
 
 def test_columns_that_only_training_reads_need_not_be_clear_to_predict(folder: Path) -> None:

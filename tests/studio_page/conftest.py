@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """The address that `muybridge studio` prints."""
-    command = [sys.executable, "-m", "muybridge", "studio", str(folder), "--no-browser", "--port", "0"]
+    with serve(folder) as address:
+        yield address
+
+
+@contextmanager
+def serve(folder: Path, port: int = 0, token: str = "") -> Iterator[str]:
+    """A server in a process of its own; yields the address that it prints."""
+    command = [sys.executable, "-m", "muybridge", "studio", str(folder), "--no-browser", "--port", str(port)]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder.parent / "state"), "HOME": str(folder.parent)}
+    if token:
+        environment["MUYBRIDGE_STUDIO_TOKEN"] = token
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -69,7 +79,7 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: problems.append(request.url) if not _is_local(request.url, origin) else None)
     page.on("dialog", lambda dialog: dialog.accept())
-    _open_when_ready(page, address)
+    open_when_ready(page, address)
     yield page
     context.close()
     assert problems == []
@@ -79,7 +89,7 @@ def _is_local(url: str, origin: str) -> bool:
     return url.startswith((f"{origin}/", "blob:", "data:"))
 
 
-def _open_when_ready(page: Any, address: str) -> None:
+def open_when_ready(page: Any, address: str) -> None:
     """The address is printed shortly before the server listens."""
     for attempt in range(40):
         try:

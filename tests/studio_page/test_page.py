@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from live_streams import find_free_port
+from studio_page.conftest import open_when_ready, serve
 from videos import read_index, write_video
 
 pytestmark = pytest.mark.long
@@ -363,6 +365,24 @@ def test_an_exported_file_is_imported_again(page: Any, tmp_path: Path) -> None:
     download.value.save_as(path)
     page.get_by_label("Import a file").set_input_files(path)
     page.get_by_text("Imported: 0 segments, 0 events.").wait_for()  # all are there already
+
+
+def test_what_happened_while_the_server_was_away_is_read(chromium: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "a.mp4", 50, height=96, width=128)
+    page = chromium.new_context().new_page()
+    token, port = "0123456789abcdef0123", find_free_port()
+    with serve(folder, port, token) as address:
+        open_when_ready(page, address)
+        _open_tab(page, "Mark")
+        _add_class(page, "first")
+    row = "a.mp4,second,0.2,0.8,kim\n"
+    (folder / "annotations.csv").write_text(f"path,label,start_seconds,end_seconds,annotator\n{row}")
+    with serve(folder, port, token):
+        page.get_by_role("button", name="second 0:00.200 – 0:00.800").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Start second").wait_for()
+    page.context.close()
 
 
 def test_videos_are_added(page: Any, folder: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
             ]
             if any(len(segment) != 3 for segment in segments):
                 raise ValueError("a segment has two bounds")
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             rows.append(TextRow(number, (), f"({name}) is no entry of ActivityNet: it lacks subset, label or segment"))
             continue
         file = name if (path.parent / name).is_file() else f"v_{name}"

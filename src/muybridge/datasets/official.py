@@ -12,7 +12,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from muybridge.bounds import show_value
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
+from muybridge.datasets.text_table import parse_number
 from muybridge.datasets.video_files import iterate_videos
 from muybridge.records import Split
 
@@ -36,7 +38,11 @@ def read_kinetics(root: Path) -> list[VideoRow]:
     rows_by_key: dict[tuple[str, int, int, str], VideoRow] = {}
     for listing in _find_list_files(root, ".csv"):
         for line in _read_kinetics_lines(listing):
-            key = line["youtube_id"], round(float(line["time_start"])), round(float(line["time_end"]))
+            start, end = (parse_number(line[name] or "") for name in ("time_start", "time_end"))
+            if start is None or end is None:
+                bounds = f"{show_value(line['time_start'])} to {show_value(line['time_end'])}"
+                raise ValueError(f"{listing} has the video {line['youtube_id']} from {bounds}, expected seconds")
+            key = line["youtube_id"], round(start), round(end)
             split = SPLIT_ALIASES.get((line.get("split") or listing.stem.split("_")[-1]).strip().lower())
             if split is None:
                 raise ValueError(f"{listing} names the split {line.get('split')!r}, expected train, validate or test")

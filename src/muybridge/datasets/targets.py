@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from muybridge.datasets.classes import match_classes
 from muybridge.datasets.columns import TARGET_PREFIX, ColumnMapping
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.text_table import TextRow
+from muybridge.datasets.text_table import TextRow, parse_number
 from muybridge.records import Task
 from muybridge.text import format_count, join_names
 
@@ -32,11 +32,8 @@ def parse_target(text: str) -> float | None:
     """The number in a cell, NaN for an empty one; None where it is none."""
     if text.strip().lower() in _MISSING:
         return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and abs(value) < 1e30 else None
+    value = parse_number(text)
+    return value if value is not None and abs(value) < 1e30 else None
 
 
 def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: Task | None) -> dict[str, int]:

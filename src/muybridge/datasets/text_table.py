@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,17 @@ def _split_loosely(line: str, delimiter: Delimiter) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
+
+
+def parse_number(text: str) -> float | None:
+    """The finite number in a cell, else None; also for what only Python takes for one: `1_0`, and digits of other scripts."""
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _find_character_problem(text: str) -> str:

@@ -11,7 +11,6 @@ refuses a list with problems, prediction reports each as a failed input.
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,15 @@ from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.datasets.source_rates import may_lack_rate
 from muybridge.datasets.targets import find_target_columns, parse_target
-from muybridge.datasets.text_table import TextRow
+from muybridge.datasets.text_table import TextRow, parse_number
 from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split, Task
 from muybridge.text import format_count, join_names
+
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = (
+    255,
+    4095,
+)  # of Linux; a longer path ends in an error of the system, not in "no such file"
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
 
@@ -88,8 +92,12 @@ class _RowParser:
         num_columns = len(self.mapping.names)
         if any(row.cells[num_columns:]):
             problems.append(f"has {format_count(len(row.cells), 'column')}, expected {num_columns}")
-        if not self._get(row, "path"):
+        path = self._get(row, "path")
+        if not path:
             problems.append("has no path")
+        too_long = any(_count_bytes(name) > _MAX_NAME_BYTES for name in path.split("/"))
+        if too_long or _count_bytes(str(self.finder.root / path)) > _MAX_PATH_BYTES:
+            problems.append(f"has a path of {len(path):,} characters, more than a file system takes")
         used = [role for role in self.mapping.indices if "\n" in self._get(row, role) or "\r" in self._get(row, role)]
         problems += [f"has a line break in its {role}" for role in used]
         return problems
@@ -149,13 +157,14 @@ class _RowParser:
         text = self._get(row, role)
         if not text:
             return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 <= value < math.inf or (role.endswith("_frame") and value != int(value)):
+        value = parse_number(text)
+        if value is None or value < 0 or (role.endswith("_frame") and value != int(value)):
             problems.append(f"has the {role} {text!r}, expected {expected}")
         return value
+
+
+def _count_bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogatepass"))
 
 
 def is_video_list(path: Path) -> bool:

@@ -117,7 +117,7 @@ def parse_seconds(value: Any) -> float | None:
         return None
     try:
         parts = [float(value)] if isinstance(value, int | float) else [float(part) for part in str(value).split(":")]
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if len(parts) > 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
         return None

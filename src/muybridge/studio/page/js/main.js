@@ -123,13 +123,33 @@ class Studio {
   listen() {
     this.events?.close();
     this.events = new EventSource(this.api.link("events"));
+    let isFirst = true;
+    this.events.onerror = () => this.events.readyState === EventSource.CLOSED && showNotice("The server was started anew; open the address that it printed.");
     const on = (name, act) => this.events.addEventListener(name, (event) => attempt(async () => act(JSON.parse(event.data))));
     on("video", (video) => this.updateVideo(video));
     on("annotations", ({ path, revision }) => path === this.marks.path && this.marks.reload(revision));
     on("annotations", () => this.refreshData());
     on("classes", () => this.classes.load(this.api));
     on("job", (job) => this.updateJob(job));
+    on("hello", () => {
+      if (!isFirst) return this.catchUp();
+      isFirst = false;
+      return undefined;
+    });
     on("problem", ({ detail }) => showNotice(detail));
+  }
+
+  /** The connection was lost for a while: read again what its events would have said. */
+  async catchUp() {
+    const { api } = this;
+    await Promise.all([this.jobs.load(api), this.videos.load(), this.classes.load(api), this.train.load(), this.network.load(), this.similar.load()]);
+    for (const job of this.jobs.list) await this.why.follow(job);
+    if (!this.review.current) await this.review.load();
+    const path = this.video?.path;
+    if (!path) return;
+    const [{ revision }, { predictions }] = await Promise.all([api.get("annotations", { path }), api.get("predictions", { path })]);
+    await this.marks.reload(revision);
+    if (predictions[0]?.id !== this.prediction.list[0]?.id) await this.prediction.load(api, path);
   }
 
   updateVideo(video) {

@@ -28,10 +28,13 @@ LIBRARIES = (
 )
 
 
-def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: str | None) -> tuple[str, float]:
+def run_forked(
+    tests: list[str], folder: str, limit_seconds: float, limit_of_test: float, measured: str | None
+) -> tuple[str, float]:
     """`passed`, `failed`, `timed out` or `empty`, and processor seconds. What the tests started ends with them.
 
-    What loops ends by its processor time, which other programs do not use up; what only waits, after a multiple of it.
+    What loops ends by its processor time, which other programs do not use up; a test that only waits fails after a multiple
+    of its limit, and all of them end after a multiple of theirs.
     """
     before = sum(os.times()[2:4])
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
@@ -39,7 +42,7 @@ def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: st
     pid = os.fork()
     if pid == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit_seconds), math.ceil(limit_seconds)))
-        _run_tests(tests, folder, measured)
+        _run_tests(tests, folder, WAIT_FACTOR * crowd * limit_of_test, measured)
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended or time.monotonic() > stop_at:
@@ -55,7 +58,7 @@ def run_forked(tests: list[str], folder: str, limit_seconds: float, measured: st
     return outcome, sum(os.times()[2:4]) - before
 
 
-def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
+def _run_tests(tests: list[str], folder: str, wait_seconds: float, measured: str | None) -> None:
     os.setsid()
     output = os.open(Path(folder, "output.txt"), os.O_WRONLY | os.O_CREAT)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -66,6 +69,7 @@ def _run_tests(tests: list[str], folder: str, measured: str | None) -> None:
     from measurement import Choice, Measurement
 
     options = ["-q", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", str(Path(folder, "base"))]
+    options += ["--timeout", str(math.ceil(wait_seconds))]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported already
     code = 1
     try:

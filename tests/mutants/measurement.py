@@ -187,9 +187,10 @@ class TestMap:
         order = {name: index for index, name in reversed(list(enumerate(map(get_file, tests))))}
         return sorted(tests, key=lambda test: (order[get_file(test)], test not in touching, self._seconds[test]))
 
-    def sum_seconds(self, tests: list[str]) -> float:
-        """The seconds of tests, each with its fixtures."""
-        return sum(self._seconds[test] for test in tests)
+    def get_sum_and_slowest(self, tests: list[str]) -> tuple[float, float]:
+        """The seconds of tests, each with its fixtures, in all and of the slowest."""
+        seconds = [self._seconds[test] for test in tests]
+        return sum(seconds), max(seconds, default=0.0)
 
 
 def _get_mirror(module: str) -> str:

@@ -134,7 +134,9 @@ class Tree:
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES)),
         )
 
-    def run_tests(self, tests: list[str], limit_seconds: float, measured: Path | None = None) -> tuple[str, float]:
+    def run_tests(
+        self, tests: list[str], limit_seconds: float, limit_of_test: float, measured: Path | None = None
+    ) -> tuple[str, float]:
         """`passed`, `failed`, `timed out` or `empty`, and the seconds that it took."""
         if not tests:
             return "empty", 0.0
@@ -143,7 +145,7 @@ class Tree:
         temporary = self.folder / "tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        request = [tests, str(temporary), limit_seconds, measured and str(measured)]
+        request = [tests, str(temporary), limit_seconds, limit_of_test, measured and str(measured)]
         print(json.dumps(request), file=self._server.stdin, flush=True)
         outcome, seconds = json.loads(self._server.stdout.readline())
         return outcome, seconds
@@ -152,7 +154,7 @@ class Tree:
         """Of each test module its tests, their seconds and the functions that they run; see `measurement`."""
         measured = self.folder / "measured.json"
         measured.unlink(missing_ok=True)
-        outcome, _ = self.run_tests(names, 3600, measured)
+        outcome, _ = self.run_tests(names, 3600, 600, measured)
         if not measured.exists():
             raise RuntimeError(f"{' '.join(names)} {outcome} without a mutant:\n{self.read_output()}")
         return dict(json.loads(measured.read_text(encoding="utf-8")))
@@ -243,7 +245,8 @@ def judge(
     try:
         with tree.hold_mutant(task.mutant, path):
             for tests in rounds:
-                outcome, taken = tree.run_tests(tests, 3 * test_map.sum_seconds(tests) + 20)
+                limits = [3 * one + 20 for one in test_map.get_sum_and_slowest(tests)]
+                outcome, taken = tree.run_tests(tests, *limits)
                 seconds += taken
                 if outcome not in ("passed", "empty"):
                     return Verdict("died", outcome, seconds)

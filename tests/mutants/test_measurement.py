@@ -32,7 +32,7 @@ def test_the_mirror_and_then_quick_tests_that_run_the_function() -> None:
     names = ["video/test_views", "video/test_flow", "cli/test_main", "loading/test_loader"]
     assert chosen == [f"tests/{name}.py::test" for name in names]
     assert others == ["tests/cli/test_slow.py::test"]  # where the quick ones notice nothing
-    assert test_map.sum_seconds(chosen) == 8.5
+    assert test_map.get_sum_and_slowest(chosen) == (8.5, 5.0)
     assert test_map.choose("training.fit", "module") == (["tests/cli/test_train.py::test"], [])
     assert test_map.choose("training.job", "module") == ([], [])
 

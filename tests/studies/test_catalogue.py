@@ -303,6 +303,11 @@ def test_four_kinds_of_rounding_make_the_floor(tmp_path: Path) -> None:
     floor = study.summarize(LAPTOP, rows, tmp_path).floor
     assert floor is not None and floor.kinds == tuple(RERUN_KINDS)
     assert "moved by a unit in the last place, more threads, torch's convolutions" in floor.format_sentence()
+    moved = replace(LAPTOP, rerun_kinds=("weights",))
+    older = fake_rows(study, moved, as_in_the_paper)  # their floor is measured although others are planned now
+    assert set(study.find_row_keys(LAPTOP, older)) == set(older)
+    floor = study.summarize(LAPTOP, older, tmp_path).floor
+    assert floor is not None and floor.kinds == ("weights",) and floor.num_runs == 5
 
 
 def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:

@@ -22,6 +22,13 @@ RUN = PlannedRun(build_laptop_settings("r2plus1d_10", 8), DataSource("d", "/d"),
 SETTINGS = plan_micro_run(RUN).settings
 
 
+def test_runs_of_one_network_share_a_micro_run_however_their_data_are_read() -> None:
+    other = replace(
+        RUN.settings, seed=3, fold=1, num_folds=5, columns="path=a,label=b", source_fps=10.0, init="w.safetensors"
+    )
+    assert plan_micro_run(replace(RUN, settings=other)) == plan_micro_run(RUN)
+
+
 @pytest.fixture(scope="module")
 def micro_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("micro") / "data"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from muybridge.studies.laptop import build_laptop_settings
-from muybridge.studies.noise import RERUN_KINDS, measure_floor, plan_reruns
+from muybridge.studies.noise import RERUN_KINDS, list_reruns, measure_floor, plan_reruns
 from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, Rerun, RerunKind, RunGroup
 
 EVALUATION = EvaluationSpec(5, 8)
@@ -38,6 +38,14 @@ def test_each_kind_changes_what_it_says() -> None:
 def test_reruns_by_moved_weights_keep_the_names_of_earlier_rows() -> None:
     (rerun,) = plan_reruns(GROUP, 2, ("weights",))
     assert rerun.name == replace(rerun, rerun=None).name
+
+
+def test_reruns_of_one_kind_count_where_they_have_run() -> None:
+    runs = list_reruns(GROUP, 5, tuple(RERUN_KINDS))
+    assert runs[:4] == plan_reruns(GROUP, 5, tuple(RERUN_KINDS))
+    kinds = [run.rerun.kind for run in runs if run.rerun]
+    assert {kind: kinds.count(kind) for kind in RERUN_KINDS} == dict.fromkeys(RERUN_KINDS, 4)
+    assert len({run.name for run in runs}) == len(runs) == 16
 
 
 def make_row(accuracy: float, kind: RerunKind | None = None) -> dict[str, Any]:

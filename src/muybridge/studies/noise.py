@@ -68,6 +68,13 @@ def plan_reruns(group: RunGroup, num_reruns: int, kinds: Sequence[RerunKind]) ->
     return tuple(_plan_rerun(first, Rerun(kinds[kind], number + 1)) for number, kind in turns)
 
 
+def list_reruns(group: RunGroup, num_reruns: int, kinds: Sequence[RerunKind]) -> tuple[PlannedRun, ...]:
+    """The planned reruns of a cell, and those of every kind by itself, which count where they have run."""
+    choices = (tuple(kinds), *((kind,) for kind in RERUN_KINDS))
+    runs = (run for choice in choices for run in plan_reruns(group, num_reruns, choice))
+    return tuple({run.name: run for run in runs}.values())
+
+
 def _plan_rerun(run: PlannedRun, rerun: Rerun) -> PlannedRun:
     training = run.settings.training
     match rerun.kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ def write_study(
     `current` is the version of this code on this machine (`versions.select_rows`); None does not compare with it.
     """
     keys = study.row_keys(config)
-    selection = select_rows({key: rows[key] for key in keys if key in rows}, read_versions(folder), current)
+    usable = {key: rows[key] for key in study.find_row_keys(config, rows)}
+    selection = select_rows(usable, read_versions(folder), current)
+    selection = replace(selection, stale=tuple(key for key in selection.stale if key in keys))
     result = study.summarize(config, selection.rows, folder / "runs", selection.stale)
     values = result_to_json(study, config, result, selection, [key for key in keys if key not in rows])
     write_json(folder / study.name / "study.json", values)

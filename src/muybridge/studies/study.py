@@ -27,7 +27,7 @@ from muybridge.studies.intervals import (
     mean_by_seed,
     pool_deviations,
 )
-from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, measure_floor, plan_reruns
+from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, list_reruns, measure_floor, plan_reruns
 from muybridge.studies.plan import (
     DataSource,
     EvaluatedSplit,
@@ -151,7 +151,7 @@ class GridResults:
         reruns = []
         for key in self.noisy:
             group = self.grid[key]
-            runs = (group.members[0], *plan_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
+            runs = (group.members[0], *list_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
             rows = [self.rows.get((run.name, group.evaluation.key)) for run in runs]
             reruns.append([row for row in rows if row is not None])
         return measure_floor(reruns, READERS)
@@ -259,6 +259,17 @@ class Study:
         """The keys of all rows that the study needs."""
         trained = [(run.name, evaluation.key) for run in self.runs(config) for evaluation in run.evaluations]
         return trained + [(fused.name, fused.evaluation.key) for fused in self.fused_runs(config)]
+
+    def find_row_keys(self, config: StudyConfig, rows: Container[RowKey]) -> list[RowKey]:
+        """The keys of the rows that the study can use: those it needs, and further reruns for the noise floor."""
+        grid = self.grid(config)
+        groups = [grid[key] for key in self.noisy(grid)]
+        reruns = [
+            (run.name, group.evaluation.key)
+            for group in groups
+            for run in list_reruns(group, config.num_reruns, config.rerun_kinds)
+        ]
+        return [key for key in dict.fromkeys([*self.row_keys(config), *reruns]) if key in rows]
 
     def summarize(
         self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path, stale: Container[RowKey] = ()

@@ -41,6 +41,9 @@ def test_a_new_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     with lock_folder(tmp_path / "new"):
         assert (tmp_path / "new" / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
+    with lock_folder(tmp_path / "deep" / "er" / "new"):
+        pass
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "old").mkdir()
     with lock_folder(tmp_path / "old"):
         pass

@@ -102,6 +102,11 @@ def test_graphs_are_for_steps_that_a_graph_can_repeat(monkeypatch):
     net = network()
     assert use_cuda_graphs(net, TrainingSettings(), print) is net  # on a CPU
     monkeypatch.setattr(execution, "GRAPH_DEVICE_TYPES", {"cpu"})
-    assert isinstance(use_cuda_graphs(net, TrainingSettings(), print), GraphedNetwork)
+    graphed = use_cuda_graphs(net, TrainingSettings(), print)
+    assert isinstance(graphed, GraphedNetwork)
+    assert graphed._max_difference == 0.0
+    assert use_cuda_graphs(net, TrainingSettings(deterministic=False), print)._max_difference > 0
+    pooled = create_model("r2plus1d_10", width=4, num_classes=3, clip_length=4, stem_pool=True)
+    assert use_cuda_graphs(pooled, TrainingSettings(), print)._max_difference > 0
     for unsafe in ({"compile": True}, {"activation_checkpointing": True}, {"profile_steps": 2}, {"cuda_graphs": "off"}):
         assert use_cuda_graphs(net, TrainingSettings(**unsafe), print) is net

@@ -28,7 +28,7 @@ def lock_folder(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = N
     """Locks a folder for the duration of the block, and creates it where it is missing.
 
     Raises ValueError where another process holds the lock, or where `folder` is a file; the sentence names `subject`, by
-    default the folder. A folder that was created here and is empty at the end is removed. Child processes do not inherit
+    default the folder. Folders that were created here and are empty at the end are removed. Child processes do not inherit
     the lock.
     """
     with hold_lock(folder, name=name, subject=subject) as problem:
@@ -52,7 +52,7 @@ def hold_lock(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = Non
     if problem := find_folder_problem(folder):
         yield problem
         return
-    is_new = not folder.exists()
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     descriptor = _open_locked(path)
@@ -66,9 +66,9 @@ def hold_lock(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = Non
             if _is_same_file(path, descriptor):
                 path.unlink(missing_ok=True)
             _close(descriptor)
-            if is_new:
-                with suppress(OSError):
-                    folder.rmdir()  # succeeds where it is empty
+            with suppress(OSError):
+                for new_folder in new_folders:
+                    new_folder.rmdir()  # succeeds where it is empty
 
 
 def _open_locked(path: Path) -> int | None:

@@ -105,6 +105,7 @@ def test_what_cannot_be_is_refused(
 def test_the_web_socket_sends_to_those_who_know_the_token() -> None:
     client = pytest.importorskip("websockets.sync.client", reason="websockets is in the extra studio")
     with LiveSocket(0) as server, client.connect(server.address) as connection:
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "live-socket")
         for _ in range(50):
             server.add({"type": "window", "start_seconds": 1.0})
             time.sleep(0.02)

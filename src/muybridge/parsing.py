@@ -75,7 +75,7 @@ class _BoundedLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*name), expected the value itself")
         if self._depth == MAX_DEPTH:
-            line = self.peek_event().start_mark.line + 1
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # PyYAML
             raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} levels deep in line {line}")
         self._depth += 1
         node = super().compose_node(parent, index)

@@ -93,7 +93,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "reason"),
     [
         (ALIASES, "it has an alias"),
-        ("a: " + "[" * 10_000, "nested more than 64 levels"),
+        ("a: 1\nb: " + "[" * 10_000, "nested more than 64 levels deep in line 2"),
         ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),
         ("[1", "expected"),
         ("\udcff", "utf-8"),

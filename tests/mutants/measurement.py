@@ -153,30 +153,28 @@ class TestMap:
                 self._reached[test] = {measured["functions"][number] for number in numbers}
 
     def choose(self, module: str, scope: str) -> tuple[list[str], list[str]]:
-        """Those that run the function: the module's mirror and quick ones of near modules, and the others.
+        """Those that run the function, the module's mirror and quick ones of near modules, and the others.
 
         What is computed at import, or only in a child process, is left to the tests of the whole mirror and to those that run
-        anything of the module.
+        anything of the module. These are among the others for every function: it may have got its name since the measurement.
         """
         mirror = _get_mirror(module)
         own = {test for test in self._seconds if test.startswith(f"{mirror}::")}
         touching = {test for test, reached in self._reached.items() if f"{module}:{scope}" in reached}
-        if not touching:
-            prefix = f"{module}:"
-            touching = {
-                test for test, reached in self._reached.items() if any(name.startswith(prefix) for name in reached)
-            }
+        prefix = f"{module}:"
+        near = {test for test, reached in self._reached.items() if any(name.startswith(prefix) for name in reached)}
+        touching = touching or near
         folder = mirror.rpartition("/")[0] + "/"
 
-        def rank(test: str) -> tuple[bool, bool, float, str]:
-            return (test not in own, not test.startswith(folder), self._seconds[test], test)
+        def rank(test: str) -> tuple[bool, bool, bool, float, str]:
+            return (test not in own, test not in touching, not test.startswith(folder), self._seconds[test], test)
 
         quick: list[str] = []
         others: list[str] = []
         total = 0.0
-        for test in sorted(own | touching, key=rank):
+        for test in sorted(own | near, key=rank):
             total += self._seconds[test]
-            if test in own or total <= QUICK_SECONDS:
+            if test in own or (test in touching and total <= QUICK_SECONDS):
                 quick.append(test)
             elif total <= MAX_SECONDS:
                 others.append(test)

@@ -24,6 +24,7 @@ def test_the_mirror_and_then_quick_tests_that_run_the_function() -> None:
         video__test_views=(2.0, ["video.views:other"]),
         video__test_flow=(5.0, ["video.views:crop"]),
         loading__test_loader=(1.0, ["video.views:crop"]),
+        video__test_clips=(1.0, ["video.views:rotate"]),
         cli__test_main=(0.5, ["video.views:crop"]),
         cli__test_slow=(90.0, ["video.views:crop"]),
         cli__test_train=(0.1, ["training.fit:fit"]),
@@ -31,7 +32,8 @@ def test_the_mirror_and_then_quick_tests_that_run_the_function() -> None:
     chosen, others = test_map.choose("video.views", "crop")
     names = ["video/test_views", "video/test_flow", "cli/test_main", "loading/test_loader"]
     assert chosen == [f"tests/{name}.py::test" for name in names]
-    assert others == ["tests/cli/test_slow.py::test"]  # where the quick ones notice nothing
+    # Where these notice nothing: slow ones, and those that run other functions of the module.
+    assert others == ["tests/cli/test_slow.py::test", "tests/video/test_clips.py::test"]
     assert test_map.get_sum_and_slowest(chosen) == (8.5, 5.0)
     assert test_map.choose("training.fit", "module") == (["tests/cli/test_train.py::test"], [])
     assert test_map.choose("training.job", "module") == ([], [])

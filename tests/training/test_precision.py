@@ -54,6 +54,17 @@ def test_bf16_needs_instructions_for_it(monkeypatch, found, fast):
             check_precision(TrainingSettings(precision="bf16"), CPU)
 
 
+@pytest.mark.parametrize("chosen", ["fp32", "bf16"])
+def test_products_in_tf32_are_said_of_fp32_alone(monkeypatch, chosen):
+    monkeypatch.setattr(precision, "_choose_precision", lambda *_: (chosen, "so it was measured"))
+    resolved, (sentence,) = resolve_precision(
+        settings(precision="auto"), network(), torch.device("cuda"), ProcessGroup()
+    )
+    assert (resolved.training.precision, resolved.training.tf32) == (chosen, True)
+    assert sentence.startswith(f"training in {chosen}")
+    assert ("TF32" in sentence) == (chosen == "fp32")
+
+
 def test_bf16_is_compared_with_fp32_without_touching_the_network():
     net = network()
     before = {name: value.clone() for name, value in net.state_dict().items()}

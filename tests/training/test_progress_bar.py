@@ -67,6 +67,14 @@ def test_in_a_file_there_is_a_line_now_and_then_with_the_time_left() -> None:
     ]
 
 
+@pytest.mark.parametrize(("first_step", "is_drawn"), [(12, True), (0, False)])
+def test_the_bar_of_a_run_that_goes_on_begins_where_it_stopped(first_step: int, is_drawn: bool) -> None:
+    file = io.StringIO()
+    with make_bar(file, first_step, lambda: 0.0, width=60, force_terminal=True, color_system=None):
+        pass
+    assert ("━" in file.getvalue()) == is_drawn
+
+
 def test_the_time_of_a_run_is_said_once_and_on_a_terminal_there_is_a_bar() -> None:
     now = 0.0
     file = io.StringIO()

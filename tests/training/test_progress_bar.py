@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from muybridge.training.progress_bar import ProgressBar, StepMetrics

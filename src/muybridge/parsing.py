@@ -33,10 +33,13 @@ _BOUND_ERRORS = ("less_than", "less_than_equal", "greater_than", "greater_than_e
 
 
 def parse_json(text: str | bytes, name: str) -> Any:
-    """The value of a JSON text. Raises ValueError with `name` where it is no JSON, too large or nested too deeply."""
+    """The value of a JSON text. Raises ValueError with `name` where it is no JSON, too large or nested too deeply.
+
+    Bytes that are not UTF-8 are no JSON, also as a text in which lone surrogates stand for them.
+    """
     _check_size(len(text), name)
     try:
-        return pydantic_core.from_json(text)
+        return pydantic_core.from_json(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON, or damaged ({error})") from error
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from muybridge.datasets.video_files import SkippedFiles, iterate_videos
+from muybridge.datasets.video_files import SkippedFiles, VideoFinder, iterate_videos, path_exists
 from muybridge.loading.open_data import open_data
 from muybridge.video.media import MediaFiles
 
@@ -101,3 +101,9 @@ def test_a_tree_of_frames_is_opened_without_a_scan_of_every_frame(
     monkeypatch.setattr(os, "scandir", lambda path: CountedEntries(scandir(path)))
     assert len(open_data(str(tmp_path))) == num_folders
     assert num_folders < num_read < num_folders * num_frames / 4
+
+
+@pytest.mark.parametrize("name", ["é" * 300, "a\0é", "é/" * 3000], ids=["long", "NUL", "deep"])
+def test_a_path_that_no_file_system_takes_is_not_found(name: str, tmp_path: Path) -> None:
+    assert VideoFinder(tmp_path).find(name) is None
+    assert not path_exists(tmp_path / name)

@@ -67,8 +67,10 @@ def test_nested_settings_are_read_with_their_keys() -> None:
         )
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "{", "", "nope", "1" * 10_000])
-def test_what_is_no_json_is_a_sentence(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "{", "", "nope", "1" * 10_000, '"\udcff"', '"\ud800"', b'"\xff"']
+)
+def test_what_is_no_json_is_a_sentence(text: str | bytes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.json is not JSON, or damaged") as refused:
         parse_json(text, "x.json")
     assert len(str(refused.value)) < 200

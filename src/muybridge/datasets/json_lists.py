@@ -12,6 +12,7 @@ from typing import Any
 from muybridge.datasets.columns import ColumnMapping
 from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
+from muybridge.datasets.video_files import path_exists
 from muybridge.parsing import parse_json
 from muybridge.text import format_count
 
@@ -85,7 +86,7 @@ def _read_activitynet(path: Path, database: Mapping[str, Any]) -> ListTable:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             rows.append(TextRow(number, (), f"({name}) is no entry of ActivityNet: it lacks subset, label or segment"))
             continue
-        file = name if (path.parent / name).is_file() else f"v_{name}"
+        file = name if path_exists(path.parent / name) else f"v_{name}"
         rows += [TextRow(number, (file, label, split, name, *bounds)) for label, *bounds in segments]
         num_without += not segments
     notes = (f"{format_count(num_without, 'video')} of {path} without annotations, left out.",) if num_without else ()

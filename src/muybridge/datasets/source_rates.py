@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.video_files import path_exists
 from muybridge.text import format_count
 from muybridge.video.picture_sequence import ASSUMED_RATE
 from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS
@@ -35,7 +36,7 @@ def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tupl
 
 def describe_rates(paths_without_rate: Sequence[str], source_fps: float | None) -> list[str]:
     """A note where the rate of some files and folders of frames is assumed, or where `source_fps` is that of none."""
-    num_lacking = sum(may_lack_rate(path) and Path(path).exists() for path in paths_without_rate)
+    num_lacking = sum(may_lack_rate(path) and path_exists(Path(path)) for path in paths_without_rate)
     if source_fps is None:
         return [_format_assumed_rate(num_lacking)] if num_lacking else []
     return [] if num_lacking else [UNUSED_RATE_NOTE]

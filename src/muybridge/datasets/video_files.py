@@ -38,6 +38,11 @@ def has_video_extension(name: str) -> bool:
     return bool(dot) and suffix.lower() in VIDEO_EXTENSIONS | STORED_FRAMES_EXTENSIONS
 
 
+def path_exists(path: Path) -> bool:
+    """Whether a file or folder is there; not where no file system takes the path: too long for a name, or with a NUL."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for these up to Python 3.11
+
+
 def normalize_unicode(name: str) -> str:
     """A name in Unicode's form NFC: folders from a Mac spell accents in two characters."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
@@ -150,10 +155,7 @@ class VideoFinder:
         return candidates[0] if len(candidates) == 1 else None
 
     def _exists(self, path: str) -> bool:
-        try:
-            return bool(path) and (self.root / path).exists()
-        except (OSError, ValueError):  # too long for a name; with a NUL
-            return False
+        return bool(path) and path_exists(self.root / path)
 
     def _find_normalized(self, path: str) -> str | None:
         folder = Path("/") if path.startswith("/") else self.root
@@ -161,7 +163,7 @@ class VideoFinder:
         for part in PurePosixPath(path).parts:
             if part == "/":
                 continue
-            name = part if (folder / part).exists() else self._list_names(folder).get(normalize_unicode(part))
+            name = part if path_exists(folder / part) else self._list_names(folder).get(normalize_unicode(part))
             if name is None:
                 return None
             names.append(name)

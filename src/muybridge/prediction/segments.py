@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.datasets.video_files import path_exists
 from muybridge.records import FrameSource, FrameTimes, YuvClip
 from muybridge.video.sampling import trim_frame_times
 
@@ -51,7 +52,7 @@ def get_file_source(source: FrameSource) -> FrameSource:
 def get_file_name(video: str) -> str:
     """The name of the file of a segment, or of any other video."""
     match = _SEGMENT_NAME.fullmatch(video)
-    return video if match is None or Path(video).exists() else match[1]
+    return video if match is None or path_exists(Path(video)) else match[1]
 
 
 def parse_segment_name(video: str) -> tuple[str, float | None, float | None] | None:
@@ -66,6 +67,6 @@ def parse_segment_name(video: str) -> tuple[str, float | None, float | None] | N
 def find_segment(video: str, source: FrameSource) -> tuple[SegmentSource, str] | None:
     """The source of a segment and the name of its file; None if `video` is a file or not the name of a segment."""
     segment = parse_segment_name(video)
-    if segment is None or Path(video).exists():
+    if segment is None or path_exists(Path(video)):
         return None
     return SegmentSource(source, segment[1], segment[2]), segment[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -135,7 +136,7 @@ class FeatureStore:
             try:
                 with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                     video = VideoFeatures(*(arrays[name] for name in ("path", "starts", "ends", "features")))
-            except (BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+            except (BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError) as error:
                 raise StudioError(409, f"{file} is damaged ({error}); make the index again") from error
             if self._find_file(video.path) == file and len(video.starts):
                 yield video

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_torch_file(file: Path) -> TorchFile:
         ) from error
     except (_ClaimError, PickleLimitError) as error:
         raise ValueError(f"{file} is not read: {error}") from error
-    except (*PICKLE_ERRORS, OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (*PICKLE_ERRORS, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{file} is damaged, or not a state dict written by torch.save; download it again") from error
 
 

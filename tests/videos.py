@@ -53,6 +53,11 @@ def needs_encoder(name: str) -> None:
         pytest.skip(f"this FFmpeg has no encoder {name}")
 
 
+def write_uniform_video(path: Path, num_frames: int, level: int) -> Path:
+    """A video of one gray level, for a network that learns in seconds."""
+    return write_video(path, num_frames, height=48, width=64, paint=lambda _: np.full((48, 64, 3), level, np.uint8))
+
+
 def write_video(
     path: Path,
     num_frames: int,

@@ -16,7 +16,7 @@ from muybridge.files.run_folder import read_json_lines
 from muybridge.studies.fingerprint import Version
 from muybridge.studies.plan import digest
 from scripts import load_script
-from videos import write_video
+from videos import write_uniform_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,13 +29,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         is_bright = number % 2
         frames = 12 * (1 + is_bright)
-        write_video(
-            folder / f"{number}.mp4",
-            frames,
-            height=48,
-            width=64,
-            paint=lambda _, level=60 + 120 * is_bright: np.full((48, 64, 3), level, np.uint8),
-        )
+        write_uniform_video(folder / f"{number}.mp4", frames, 60 + 120 * is_bright)
         rows.append(f"{number}.mp4,{('dark', 'bright')[is_bright]},train,g{number // 4},64,48,25.0,{frames}")
     (folder / "data.csv").write_text("\n".join(rows) + "\n")
     return folder / "data.csv"

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from muybridge.studies.run import build_config, build_plan
 from muybridge.training_settings import TrainingSettings
 from runs import MOTIONS
 from scripts import load_script
-from videos import write_video
+from videos import write_uniform_video
 
 FAKE = (sys.executable, str(Path(__file__).parents[1] / "studies" / "fake_run.py"))
 
@@ -27,14 +26,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     rows = ["path,label,group"]
     for number in range(8):
-        level = 60 + 120 * (number % 2)
-        write_video(
-            folder / f"{number}.mp4",
-            20,
-            height=48,
-            width=64,
-            paint=lambda _, level=level: np.full((48, 64, 3), level, np.uint8),
-        )
+        write_uniform_video(folder / f"{number}.mp4", 20, 60 + 120 * (number % 2))
         rows.append(f"{number}.mp4,{('dark', 'bright')[number % 2]},g{number // 2}")
     (folder / "data.csv").write_text("\n".join(rows) + "\n")
     return folder / "data.csv"

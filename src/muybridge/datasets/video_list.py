@@ -28,11 +28,8 @@ from muybridge.datasets.video_files import VideoFinder
 from muybridge.records import Split, Task
 from muybridge.text import format_count, join_names
 
-_MAX_NAME_BYTES, _MAX_PATH_BYTES = (
-    255,
-    4095,
-)  # of Linux; a longer path ends in an error of the system, not in "no such file"
-
+# Of Linux: a longer path ends in an error of the system, not in "no such file".
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
 
 

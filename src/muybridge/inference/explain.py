@@ -24,7 +24,7 @@ _OPACITY = 0.5  # of the strongest evidence
 def compute_grad_cam(network: VideoResNet, clips_ncthw: Tensor, labels_n: Tensor) -> Tensor:
     """Maps float32 (N, T, H, W) of clips (N, C, T, H, W) for the classes `labels_n`, int64 (N,).
 
-    Each clip's largest value is 1; a clip in which nothing speaks for its class is 0 everywhere. Raises as `compute_evidence`.
+    Each clip's largest value is 1; a clip without evidence for its class is 0 everywhere. Raises as `compute_evidence`.
     """
     evidence, _ = compute_evidence(network, clips_ncthw, labels_n)
     return normalize_evidence(evidence)

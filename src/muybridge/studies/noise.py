@@ -101,9 +101,8 @@ def measure_floor(
         name: max(float(np.std([read(row) for row in rows], ddof=1)) for rows in complete)
         for name, read in (metrics.items() if complete else ())
     }
-    deviations = {
-        name: value for name, value in deviations.items() if math.isfinite(value)
-    }  # of runs without validation
+    # Runs without validation have no accuracy on it.
+    deviations = {name: value for name, value in deviations.items() if math.isfinite(value)}
     kinds = {row["rerun"]["kind"] for rows in complete for row in rows if row.get("rerun")}
     known = tuple(kind for kind in RERUN_KINDS if kind in kinds)
     return NoiseFloor(deviations, len(complete), min((len(rows) for rows in complete), default=0), known)

@@ -99,7 +99,6 @@ class JobStore:
             "kind": kind,
             "title": title,
             "command": [sys.executable, "-m", *(part.replace("{job}", str(folder)) for part in command)],
-            "cwd": str(self.project_folder),
             "created": current_time().isoformat(),
             "run": run,
             "paths": list(paths),

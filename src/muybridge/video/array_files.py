@@ -1,7 +1,7 @@
 """Videos that are stored as arrays of NumPy: .npy and .npz files. No pickle.
 
-Input: a path. Output: a `PictureSequence`. What a header claims is compared with the bytes and the
-limits before it is believed.
+Input: a path. Output: a `PictureSequence`. What a header claims is compared with the file's bytes and the limits before it is
+used.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def _check_arrays(path: Path) -> None:
                 read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read_header(file)
                 num_bytes = file.tell() + math.prod(shape) * dtype.itemsize
-                if (
-                    num_bytes != member.file_size and not dtype.hasobject
-                ):  # of objects, which are refused when they are read
+                if num_bytes != member.file_size and not dtype.hasobject:  # objects are refused when they are read
                     raise ValueError(
                         f"the shape {shape} of {member.filename} is not that of {member.file_size:,} bytes"
                     )

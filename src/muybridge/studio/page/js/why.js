@@ -98,7 +98,7 @@ export class Why extends EventTarget {
     const { label, model, windows, stale } = this.shown;
     const mean = windows.reduce((sum, one) => sum + one.probability, 0) / windows.length;
     const times = `${formatSeconds(windows[0].start_seconds, 1)} – ${formatSeconds(windows.at(-1).end_seconds, 1)}`;
-    const most = this.hasEvidence ? `Most speaks for it at ${formatSeconds(this.peak, 2)}.` : "Nothing in the picture speaks for it.";
+    const most = this.hasEvidence ? `The evidence is strongest at ${formatSeconds(this.peak, 2)}.` : "No evidence for this class was found.";
     return `${label} by ${model}, ${times}: ${Math.round(100 * mean)} %. ${most}${stale ? " Out of date: the network or the video changed." : ""}`;
   }
 

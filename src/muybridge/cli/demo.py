@@ -54,9 +54,10 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
         _print_segments(untrimmed)
     _report_progress(f"\n5. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
+    _report_progress(f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}")
     _report_progress(
-        f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}   (in the browser; needs muybridge[studio]; "
-        f"Network, Run along this video: the timeline of {demo_study.MODELS[-1]} below the true one)"
+        "      (in the browser, with muybridge[studio] installed; Run along this video, under Network, draws the timeline of "
+        f"{demo_study.MODELS[-1]} below the true one)"
     )
     _report_progress(
         "next: muybridge train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"

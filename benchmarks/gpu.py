@@ -360,7 +360,7 @@ def measure_run(session: Session, batch: int) -> dict[str, Any]:
 def run_command(session: Session, *arguments: object) -> str:
     """What a command of muybridge prints on standard error. Raises RuntimeError with its last line where it fails."""
     command = [sys.executable, "-m", "muybridge", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
     done = subprocess.run(
         command, env=environment, timeout=session.seconds_left, capture_output=True, text=True, check=False
     )

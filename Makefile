@@ -67,7 +67,7 @@ test-mutants: .venv/.dev  ## 400 small changes to the code, each of which some t
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
 test-gpu:  ## tests that need CUDA, with PYTHON as it is: installs nothing, and names what it skips
-	PYTHONPATH=src $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m pytest --confcutdir tests/gpu -o filterwarnings=default -m gpu -rs tests/gpu
 
 # The lower bounds of pyproject.toml, but for torch and what only long tests, documentation, notebooks and releases need.
 build/oldest.txt: pyproject.toml

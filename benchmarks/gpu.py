@@ -43,11 +43,10 @@ from muybridge.kernels.precision import (
     choose_inference_precision,
     exact_float32,
     get_cudnn_version,
-    list_cudnn_warnings,
     set_tf32,
 )
 from muybridge.records import Preprocessing
-from muybridge.training.precision import compare_bf16_to_fp32
+from muybridge.training.precision import compare_bf16_to_fp32, list_bf16_warnings
 from muybridge.video.views import View, collate_views, prepare_network_input
 
 PARTS = ("train", "inference", "loader", "run", "tests")
@@ -202,7 +201,7 @@ def list_timings(
 def describe(session: Session) -> dict[str, Any]:
     """Describe the machine, its GEMM rate, and the agreement of bf16 with fp32."""
     net, clips = create_network_and_clips(session.network, (2, *session.clip), session.device)
-    check = compare_bf16_to_fp32(net, clips)
+    cosine = compare_bf16_to_fp32(net, clips)
     return {
         "machine": describe_machine(session.device),
         "cudnn": get_cudnn_version(),
@@ -210,10 +209,7 @@ def describe(session: Session) -> dict[str, Any]:
         "network": session.network,
         "clip": session.clip,
         "bf16_gemm_gflops": measure_gemm_gflops(session.device, torch.bfloat16),
-        "bf16_check": {
-            "cosine": check.cosine,
-            "warnings": check.list_warnings() + list_cudnn_warnings(get_cudnn_version()),
-        },
+        "bf16_check": {"cosine": cosine, "warnings": list_bf16_warnings(cosine)},
     }
 
 
@@ -364,7 +360,7 @@ def measure_run(session: Session, batch: int) -> dict[str, Any]:
 def run_command(session: Session, *arguments: object) -> str:
     """What a command of muybridge prints on standard error. Raises RuntimeError with its last line where it fails."""
     command = [sys.executable, "-m", "muybridge", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
     done = subprocess.run(
         command, env=environment, timeout=session.seconds_left, capture_output=True, text=True, check=False
     )

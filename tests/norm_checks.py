@@ -42,7 +42,7 @@ def expected(maps: Tensor, residual: Tensor | None, norm: dict[str, Tensor], *, 
 
 def errors_of(case: dict[str, Any], device: str) -> dict[str, float]:
     """The largest relative error of the output and of each gradient."""
-    from muybridge.kernels.triton_norm import NormAddRelu, compute_statistics
+    from muybridge.kernels.triton_norm import NormAddRelu, RunningStatistics
 
     draw = torch.Generator().manual_seed(0)
     shape, dtype, channels = case["shape"], TYPES[case["dtype"]], case["shape"][1]
@@ -59,17 +59,12 @@ def errors_of(case: dict[str, Any], device: str) -> dict[str, float]:
     leaves = {name: tensor.requires_grad_() for name, tensor in leaves.items() if tensor is not None}
     doubles = {name: tensor.detach().double().cpu().requires_grad_() for name, tensor in leaves.items()}
 
-    moments = (
-        compute_statistics(maps.detach())
-        if case["is_batch_statistics"]
-        else [value.double().to(device) for value in running]
-    )
-    out = NormAddRelu.apply(
-        maps, residual, norm["weight"], norm["bias"], *moments, 1e-3, case["relu"], case["is_batch_statistics"]
-    )
+    is_batch = case["is_batch_statistics"]
+    statistics = None if is_batch else RunningStatistics(*(value.to(device) for value in running), None)
+    out = NormAddRelu.apply(maps, residual, norm["weight"], norm["bias"], statistics, 1e-3, case["relu"], is_batch)
     out.backward(gradient)
-    statistics = (None, None) if case["is_batch_statistics"] else [value.double() for value in running]
-    reference = expected(doubles["maps"], doubles.get("residual"), doubles, relu=case["relu"], statistics=statistics)
+    moments = (None, None) if is_batch else [value.double() for value in running]
+    reference = expected(doubles["maps"], doubles.get("residual"), doubles, relu=case["relu"], statistics=moments)
     reference.backward(gradient.double().cpu())
     pairs = {"output": (out, reference), **{name: (leaves[name].grad, doubles[name].grad) for name in leaves}}
     return {
@@ -121,12 +116,12 @@ def family_error(channels: int, device: str) -> float:
 
 def keeps_nan(device: str) -> bool:
     """Whether a value that is not a number leaves ReLU as such: `maximum(x, 0)` would make it 0."""
-    from muybridge.kernels.triton_norm import NormAddRelu
+    from muybridge.kernels.triton_norm import NormAddRelu, RunningStatistics
 
     maps = torch.ones(1, 2, 1, 2, 2, device=device).contiguous(memory_format=torch.channels_last_3d)
     maps[0, 1, 0, 0, 0] = torch.nan
     one, zero = torch.ones(2, device=device), torch.zeros(2, device=device)
-    out = NormAddRelu.apply(maps, None, one, zero, zero.double(), one.double(), 0.0, True, False)
+    out = NormAddRelu.apply(maps, None, one, zero, RunningStatistics(zero, one, None), 0.0, True, False)
     return bool(out.isnan().sum() == 1)
 
 

@@ -1,11 +1,19 @@
-"""Loads a script of benchmarks/ as a module."""
+"""Loads a script of benchmarks/ as a module; environments of Python processes that tests start."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def make_environment(*folders: Path | str, **variables: str) -> dict[str, str]:
+    """The environment of a process that imports from `folders` first, then from where this process was told to look."""
+    given = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, folders), *([given] if given else [])]), **variables}
 
 
 def load_script(name: str) -> ModuleType:

@@ -15,8 +15,9 @@ from torch import nn
 
 from graph_stand_in import use_graph_stand_in
 from muybridge.bench import train
+from scripts import BENCHMARKS, ROOT, make_environment
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+SCRIPT = BENCHMARKS / "gpu.py"
 TOY = ("--device=cpu", "--network=r2plus1d_10", "--batches=2", "--repeats=1")
 TOY += ("--others", "r3d_10", "--clip", "3", "4", "32", "32")
 
@@ -156,3 +157,28 @@ def test_the_tests_are_a_row(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gpu.subprocess, "run", run)
     assert gpu.run_tests(session) == {"exit_code": 1, "output": ["3 passed, 1 failed"]}
     assert commands == [["make", "test-gpu", f"PYTHON={sys.executable}"]]
+
+
+@pytest.mark.parametrize("given", ["/carried/packages", None])
+def test_children_find_packages_that_the_caller_carries(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if given:
+        monkeypatch.setenv("PYTHONPATH", given)
+    expected = [str(ROOT / "src"), *([given] if given else [])]
+    assert make_environment(ROOT / "src")["PYTHONPATH"].split(":") == expected
+    made = subprocess.run(
+        ["make", "-s", "test-gpu", "PYTHON=printenv PYTHONPATH #"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout.strip().split(":") == ["src", *expected[1:]]
+    session = gpu.Session(torch.device("cpu"), "r2plus1d_10", (3, 4, 32, 32), float("inf"), None, 1)
+    environments = []
+
+    def run(command: list[str], *, env: dict[str, str], **options: object) -> subprocess.CompletedProcess[str]:
+        environments.append(env["PYTHONPATH"].split(":"))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    gpu.run_command(session, "train")
+    assert environments == [expected]

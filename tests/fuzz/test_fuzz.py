@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fuzz_readers import READERS, make_corpus, read_input
+from scripts import ROOT, make_environment
 
-ROOT = Path(__file__).parents[2]
 NUM_MUTATIONS = 20  # of each seed, in every run of the tests
 
 
@@ -49,9 +48,10 @@ def test_the_corpus_is_read_and_its_mutations_are_answered(name: str, tmp_path: 
 def fuzz(name: str, seconds: int, folder: Path) -> None:
     """Run the fuzzer in a process of its own, which libFuzzer ends."""
     pytest.importorskip("atheris", reason="the fuzzer is installed by `make test-long`")
-    environment = dict(os.environ, PYTHONPATH=str(ROOT / "src"))
     line = [sys.executable, str(Path(__file__).with_name("fuzz.py")), name, str(seconds), str(folder)]
-    ended = subprocess.run(line, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    ended = subprocess.run(
+        line, env=make_environment(ROOT / "src"), capture_output=True, text=True, errors="replace", check=False
+    )
     inputs = [path for path in folder.glob("*-*") if path.is_file()]
     assert ended.returncode == 0, f"{' '.join(map(str, inputs))}\n{ended.stdout[-1000:]}\n{ended.stderr[-6000:]}"
 

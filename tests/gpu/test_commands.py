@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,10 +15,10 @@ import pytest
 import torch
 
 from muybridge.kernels.precision import get_device_name
+from scripts import ROOT, make_environment
 
 PACKAGES = ("av", "pyarrow", "safetensors", "jsonargparse", "docstring_parser", "rich", "tensorboard", "matplotlib")
 pytestmark = pytest.mark.gpu
-SOURCE = Path(__file__).parents[2] / "src"
 CLIP = ("--network.width=4", "--clips.length=4", "--clips.scale=[32,32]", "--clips.crop=28", "--evaluation.clips=2")
 RECIPE = ("--training.batch_size=4", "--training.clips_per_epoch=48", "--training.epochs=4", "--loading.workers=0")
 
@@ -38,7 +37,7 @@ def run(*arguments: object) -> str:
 def start(*arguments: object) -> subprocess.Popen[bytes]:
     """A command in a process of its own, which can be killed."""
     command = [sys.executable, "-m", "muybridge", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    environment = make_environment(ROOT / "src", OMP_NUM_THREADS="1")
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -1,7 +1,6 @@
 """A wheel of the package works outside the checkout: recipes, templates and other package data are in it."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from scripts import ROOT, make_environment
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, cwd: Path, *argv: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(installed)}
+    environment = make_environment(installed)
     return subprocess.run(
         [sys.executable, *argv], cwd=cwd, env=environment, check=True, capture_output=True, text=True
     ).stdout

@@ -84,22 +84,25 @@ class StandIn:
         self.checked: list[tuple[torch.Tensor, ...]] = []
         self.NormAddRelu = self
 
-    def compute_statistics(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return maps.double().mean((0, 2, 3, 4)), maps.double().var((0, 2, 3, 4), unbiased=False)
+    def RunningStatistics(self, mean: torch.Tensor, variance: torch.Tensor, momentum: float | None) -> Any:
+        return mean, variance, momentum
 
     def apply(
-        self, maps: Any, residual: Any, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any
+        self, maps: Any, residual: Any, weight: Any, bias: Any, running: Any, epsilon: float, relu: bool, is_batch: bool
     ) -> torch.Tensor:
-        epsilon, relu, is_batch = rest
         for tensor in (maps, residual):
             assert tensor is None or tensor.is_contiguous(memory_format=torch.channels_last_3d)
-        assert len(weight) == len(bias) == len(mean) == len(variance) == maps.shape[1]
+        mean, variance, momentum = running or (None, None, None)
+        assert len(weight) == len(bias) <= maps.shape[1]
         self.calls += 1
         self.checked.append(
             tuple(tensor.detach().clone() for tensor in (maps, residual, weight, bias) if tensor is not None)
         )
-        statistics = (None, None) if is_batch else (mean.float(), variance.float())
-        out = functional.batch_norm(maps, *statistics, weight * self.scale, bias, is_batch, 0.0, epsilon)
+        if is_batch and momentum is None:
+            mean = variance = None
+        own, others = maps[:, : len(weight)], maps[:, len(weight) :]
+        out = functional.batch_norm(own, mean, variance, weight * self.scale, bias, is_batch, momentum or 0.0, epsilon)
+        out = torch.cat([out, others], 1)
         out = out if residual is None else out + residual
         return functional.relu(out) if relu else out
 

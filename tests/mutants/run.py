@@ -120,7 +120,8 @@ class Tree:
         shutil.copytree(ROOT, self.folder / "tree", ignore=ignored, symlinks=True)
         environment = dict(
             os.environ,
-            PYTHONPATH=f"{self.folder}/tree/src:{self.folder}/tree",  # workers that tests start import tests
+            # Workers that tests start import tests.
+            PYTHONPATH=f"{self.folder}/tree/src:{self.folder}/tree:{os.environ.get('PYTHONPATH', '')}".rstrip(":"),
             PYTHONDONTWRITEBYTECODE="1",
             OMP_NUM_THREADS="1",
         )

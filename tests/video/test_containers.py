@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from muybridge.records import VideoError
-from muybridge.video.containers import _build_open_options, open_video_stream
+from muybridge.video import containers
+from muybridge.video.containers import _build_open_options, demux_streams, open_video_stream
 from muybridge.video.decode import VideoFiles
 from muybridge.video.frame_index import index_frames
 from videos import index_picture, needs_encoder, read_index, read_indices, write_picture, write_silence, write_video
@@ -33,6 +36,31 @@ def test_the_first_stream_of_moving_pictures_is_chosen(tmp_path: Path) -> None:
     with open_video_stream(str(tmp_path / "a.mp4")) as (container, stream):
         assert read_index(next(container.decode(stream)).to_ndarray(format="gray")) == 0
     assert len(index_frames(str(tmp_path / "a.mp4")).times) == 5
+
+
+class LateStreams:
+    """A container as PyAV's is after streams have appeared: IndexError behind the last packet."""
+
+    def demux(self, streams: list[object]) -> Iterator[str]:
+        yield from (f"{stream} {number}" for number in range(3) for stream in streams)
+        raise IndexError("list index out of range")
+
+
+def test_packets_end_at_streams_that_begin_late() -> None:
+    container: Any = LateStreams()
+    assert list(demux_streams(container, ("a", "b"))) == ["a 0", "b 0", "a 1", "b 1", "a 2", "b 2"]
+
+
+def test_an_index_error_of_ours_is_not_taken_for_the_end() -> None:
+    container: Any = LateStreams()
+    with pytest.raises(IndexError, match="string index"):
+        [packet[9] for packet in demux_streams(container, ["a"])]
+
+
+def test_every_reader_of_packets_ends_there() -> None:
+    source = Path(containers.__file__).parents[1]
+    users = [path.name for path in source.rglob("*.py") if ".demux(" in path.read_text(encoding="utf-8")]
+    assert users == ["containers.py"]
 
 
 def test_a_cover_is_no_video(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from muybridge.records import VideoError
 from muybridge.video.containers import open_video_stream
+from muybridge.video.decode import VideoFiles
 from muybridge.video.frame_index import index_frames, parse_vop_types
-from videos import write_video
+from videos import read_indices, rewrite, write_video
 
 STORED: dict[str, dict[str, Any]] = {
     "h264.mp4": {"gop": 250},
@@ -121,3 +125,35 @@ def test_a_single_frame_lasts_as_long_as_its_rate_says(tmp_path: Path) -> None:
     for name, options in (("a.mp4", {}), ("a.avi", {"codec": "mpeg4"}), ("a.h264", {"container": "h264"})):
         times = index_frames(str(write_video(tmp_path / name, 1, frames_per_second=10, **options))).times
         assert times.duration_seconds == pytest.approx(0.1), name
+
+
+def write_late_sound(path: Path, promised_seconds: float) -> Path:
+    """Twenty frames in 0.8 s, then sound up to 3.0 s, of which the head says nothing but how long it lasts."""
+    plain = write_video(path.with_name("plain.flv"), 20, codec="flv", gop=5)
+    rewrite(plain, path, lambda _, packet: bytes(packet) + bytes(300_000))  # FFmpeg looks for streams in the first 5 MB
+    head, key, rest = path.read_bytes().partition(b"\0\x08duration\0")
+    tags = b"".join(
+        (tag := b"\x08" + struct.pack(">I", 1001)[1:] + stamp.to_bytes(3) + bytes(4) + b"\x3e" + bytes(1000))
+        + struct.pack(">I", len(tag))
+        for stamp in range(800, 3001, 100)
+    )
+    path.write_bytes(head + key + struct.pack(">d", promised_seconds) + rest[8:] + tags)
+    return path
+
+
+def test_a_stream_that_begins_late_changes_nothing(tmp_path: Path) -> None:
+    late = write_late_sound(tmp_path / "late.flv", 3.0)
+    with av.open(str(late)) as container:
+        assert len(container.streams) == 1
+        with pytest.raises(IndexError):  # by chance where fewer streams are chosen
+            list(container.demux())
+    source = VideoFiles(str(tmp_path), scale_height=48, scale_width=64)
+    times, plain = (source.read_frame_times(name) for name in ("late.flv", "plain.flv"))
+    assert np.array_equal(times.ticks, plain.ticks)
+    assert times.duration_seconds == plain.duration_seconds == pytest.approx(0.8)
+    assert read_indices(source.read("late.flv", times.ticks).luma_thw) == list(range(20))
+
+
+def test_a_file_cut_before_the_end_of_its_late_stream_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"ends at 3\.00 s; its head says 4\.00 s"):
+        index_frames(str(write_late_sound(tmp_path / "late.flv", 4.0)))

@@ -105,37 +105,23 @@ def _uses_batch_statistics(norm: nn.BatchNorm3d) -> bool:
 def _apply_fused(
     norm: nn.BatchNorm3d, maps: Tensor, *, relu: bool, residual: Tensor | None, extra_channels: int
 ) -> Tensor:
+    """The last `extra_channels` channels are those beyond the norm's; the kernels keep them zero."""
+    assert maps.shape[1] == norm.num_features + extra_channels, "the channels of the norm, and the extra ones"
     kernels = importlib.import_module("muybridge.kernels.triton_norm")
-    weight: Tensor = norm.weight
-    bias: Tensor = norm.bias
-    if extra_channels:
-        weight, bias = functional.pad(weight, (0, extra_channels)), functional.pad(bias, (0, extra_channels))
     # Copies only after a convolution that leaves channels-last memory, as some 1 x 1 x 1 ones do.
     maps = maps.contiguous(memory_format=torch.channels_last_3d)
     residual = None if residual is None else residual.contiguous(memory_format=torch.channels_last_3d)
-    uses_batch = _uses_batch_statistics(norm)
-    if uses_batch:
-        mean, variance = kernels.compute_statistics(maps.detach())
-        if norm.training and norm.track_running_stats:
-            _update_running_statistics(norm, mean, variance, maps.numel() // maps.shape[1])
-    else:
-        assert norm.running_mean is not None and norm.running_var is not None, "the norm keeps statistics"
-        mean, variance = (
-            functional.pad(running.double(), (0, extra_channels)) for running in (norm.running_mean, norm.running_var)
-        )
-    out: Tensor = kernels.NormAddRelu.apply(maps, residual, weight, bias, mean, variance, norm.eps, relu, uses_batch)
+    running = None
+    if norm.running_mean is not None:
+        assert norm.running_var is not None, "the norm keeps both statistics"
+        updates = norm.training and norm.track_running_stats
+        running = kernels.RunningStatistics(norm.running_mean, norm.running_var, norm.momentum if updates else None)
+        if updates and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+    out: Tensor = kernels.NormAddRelu.apply(
+        maps, residual, norm.weight, norm.bias, running, norm.eps, relu, _uses_batch_statistics(norm)
+    )
     return out
-
-
-@torch.no_grad()
-def _update_running_statistics(norm: nn.BatchNorm3d, mean: Tensor, variance: Tensor, num_values: int) -> None:
-    """As torch does: moving averages, of the unbiased variance. A tensor operation each, so that CUDA graphs record them."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-    unbiased = variance * (num_values / (num_values - 1))
-    norm.running_mean.lerp_(mean[: norm.num_features].to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_(unbiased[: norm.num_features].to(norm.running_var.dtype), norm.momentum)
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
 
 
 def _apply_padded(norm: nn.BatchNorm3d, maps: Tensor, extra_channels: int) -> Tensor:
@@ -171,8 +157,7 @@ def _measure_fused_error(kernels: Any, device: torch.device) -> float:
         for fused in (True, False):
             leaves = [tensor.clone().requires_grad_() for tensor in (maps, residual, weight, bias)]
             if fused:
-                statistics = kernels.compute_statistics(maps)
-                out = kernels.NormAddRelu.apply(*leaves, *statistics, 1e-3, True, True)
+                out = kernels.NormAddRelu.apply(*leaves, None, 1e-3, True, True)
             else:
                 normal = functional.batch_norm(leaves[0], None, None, leaves[2], leaves[3], True, 0.1, 1e-3)
                 out = functional.relu(normal + leaves[1])

@@ -6,202 +6,342 @@ With per-channel mean and inverse deviation i of the batch (or of the running st
     forward    scale = w i,  shift = b - mean scale,  y = relu(x scale + shift + residual)
     backward   g = dy where the input of the ReLU is positive, else 0;   x^ = (x - mean) i
                db = sum g,  dw = sum g x^
-               dx = scale g - scale/M (db + x^ dw)  =  g_factor g + x_factor x + constant      (per channel)
+               dx = scale g - scale/M (db + x^ dw)  =  scale g + x_factor x + constant          (per channel)
                d residual = g
 
-Four kernels: sums (statistics), apply, backward sums, backward apply. Arithmetic on C numbers is torch's, in float64. Only
-the input is kept for the backward pass; with a residual the output is kept too, since the sign of the sum decides the ReLU's
-gradient.
+Six kernels, three in each direction: partial sums over the maps, the arithmetic on C numbers (in float64; forward it updates
+the running statistics too), and a pass that applies the result. Only the input is kept for the backward pass; with a residual
+the output is kept too, since the sign of the sum decides the ReLU's gradient.
+
+How the maps are split: BLOCK consecutive elements have the channels of the block `phases` blocks later, where `phases` is the
+least number for which phases * BLOCK is a multiple of C. A program keeps one phase: its lanes keep their channels, so that
+factors are loaded and sums accumulated in registers while it reads memory in whole lines, whatever C is.
 
 Every kernel converts to float32 when it loads and back when it stores, since Triton's interpreter computes bfloat16
-arithmetic wrongly. ReLU is `where(y < 0, 0, y)`, which keeps NaN. Sums use a fixed number of programs and no atomics, so they
-are the same in every run. Sizes follow rates measured on an H100 (docs/performance.md): flat blocks of 4096 elements run at
-2.6 to 2.85 TB/s, tiles of rows x channels with one sum at the end at 1.7 to 2.0 TB/s.
+arithmetic wrongly. ReLU is `where(y < 0, 0, y)`, which keeps NaN. The split depends on the size of the maps alone and nothing
+is added by atomics, so that sums are the same in every run. Rates on an H100 are in docs/performance.md.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from math import gcd
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK_ELEMENTS = 4096  # of the flat array, for each program of an element-wise kernel
-TILE_ROWS, TILE_CHANNELS = 16, 128
-NUM_PROGRAMS = 1024  # of a reduction, over rows and blocks of channels
+BLOCK, NUM_WARPS = 2048, 8  # elements of a block; 16 bytes a thread in bf16
+SUM_PROGRAMS, SUM_BLOCKS = 528, 4  # programs of a reduction, and blocks that each reads at once
+APPLY_PROGRAMS, APPLY_BLOCKS = 2112, 2  # of an element-wise pass
+_FINISH_ROWS, _FINISH_CHANNELS = 256, 16  # a tile of partial sums
+_SCALE, _SHIFT, _MEAN, _INVERSE = range(4)  # rows of the factors
 
 
 @triton.jit
-def _sum_kernel(x_ptr, sums_ptr, num_rows, num_channels, TILE_ROWS: tl.constexpr, TILE_CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Sums of x - k and (x - k)^2 for the rows of one program, where k is the first row: no cancellation for large means."""
-    channels = tl.program_id(1) * TILE_CHANNELS + tl.arange(0, TILE_CHANNELS)
-    is_channel = channels < num_channels
-    origin = tl.load(x_ptr + channels, mask=is_channel, other=0.0).to(tl.float32)
-    total = tl.zeros((TILE_ROWS, TILE_CHANNELS), tl.float32)
-    square = tl.zeros((TILE_ROWS, TILE_CHANNELS), tl.float32)
-    for start in range(tl.program_id(0) * TILE_ROWS, num_rows, tl.num_programs(0) * TILE_ROWS):
-        rows = start + tl.arange(0, TILE_ROWS)
-        mask = (rows < num_rows)[:, None] & is_channel[None, :]
-        places = rows.to(tl.int64)[:, None] * num_channels + channels[None, :]
-        x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
-        centered = tl.where(mask, x - origin[None, :], 0.0)
-        total += centered
-        square += centered * centered
-    target = sums_ptr + tl.program_id(0) * 2 * num_channels + channels
-    tl.store(target, tl.sum(total, 0), mask=is_channel)
-    tl.store(target + num_channels, tl.sum(square, 0), mask=is_channel)
+def _sum_kernel(  # type: ignore[no-untyped-def]
+    x_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
+    WIDTH: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sums of x - k and (x - k)^2 for the blocks of one program, where k is the first row: no cancellation for large means."""
+    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    origin = tl.load(x_ptr + lanes % num_channels).to(tl.float32)
+    period = tl.num_programs(0).to(tl.int64) * BLOCK
+    first, stride = tl.program_id(1) * period, tl.num_programs(1) * period
+    total = tl.zeros((BLOCK,), tl.float32)
+    square = tl.zeros((BLOCK,), tl.float32)
+    for _ in range(num_rounds):
+        for block in tl.static_range(BLOCKS):
+            places = first + block * stride + lanes
+            mask = places < num_elements
+            x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            centered = tl.where(mask, x - origin, 0.0)
+            total += centered
+            square += centered * centered
+        first += BLOCKS * stride
+    target = sums_ptr + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * WIDTH + tl.arange(0, WIDTH)
+    tl.store(target, tl.sum(tl.reshape(total, (BLOCK // WIDTH, WIDTH)), 0))
+    tl.store(target + sums_size, tl.sum(tl.reshape(square, (BLOCK // WIDTH, WIDTH)), 0))
+
+
+@triton.jit
+def _add_partial_sums(sums_ptr, num_sums, channels, num_channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Sums over the rows of an array (num_sums, num_channels) for some channels, in float64."""
+    total = tl.zeros((ROWS, CHANNELS), tl.float64)
+    for start in range(0, num_sums, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        mask = (rows < num_sums)[:, None] & (channels < num_channels)[None, :]
+        total += tl.load(sums_ptr + rows[:, None] * num_channels + channels[None, :], mask=mask, other=0.0).to(
+            tl.float64
+        )
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def _factors_kernel(  # type: ignore[no-untyped-def]
+    x_ptr, sums_ptr, weight_ptr, bias_ptr, running_mean_ptr, running_var_ptr, factors_ptr,
+    num_sums, num_rows, num_channels, num_own_channels, epsilon, momentum,
+    IS_BATCH: tl.constexpr, UPDATES: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Scale, shift, mean and inverse deviation, from sums or running statistics, which are updated."""
+    channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    is_channel, is_own = channels < num_channels, channels < num_own_channels
+    if IS_BATCH:
+        origin = tl.load(x_ptr + channels, mask=is_channel, other=0.0).to(tl.float32).to(tl.float64)
+        sums_size = num_sums * num_channels
+        offset = _add_partial_sums(sums_ptr, num_sums, channels, num_channels, ROWS, CHANNELS) / num_rows
+        square = _add_partial_sums(sums_ptr + sums_size, num_sums, channels, num_channels, ROWS, CHANNELS) / num_rows
+        mean, variance = origin + offset, square - offset * offset
+        variance = tl.where(variance < 0, 0.0, variance)
+        if UPDATES:
+            old_mean = tl.load(running_mean_ptr + channels, mask=is_own, other=0.0).to(tl.float64)
+            old_var = tl.load(running_var_ptr + channels, mask=is_own, other=0.0).to(tl.float64)
+            unbiased = variance * num_rows / (num_rows - 1)
+            new_mean, new_var = old_mean + momentum * (mean - old_mean), old_var + momentum * (unbiased - old_var)
+            tl.store(running_mean_ptr + channels, new_mean.to(running_mean_ptr.dtype.element_ty), mask=is_own)
+            tl.store(running_var_ptr + channels, new_var.to(running_var_ptr.dtype.element_ty), mask=is_own)
+    else:
+        mean = tl.load(running_mean_ptr + channels, mask=is_own, other=0.0).to(tl.float64)
+        variance = tl.load(running_var_ptr + channels, mask=is_own, other=1.0).to(tl.float64)
+    inverse = 1.0 / tl.sqrt(variance + epsilon)
+    scale = tl.load(weight_ptr + channels, mask=is_own, other=0.0) * inverse
+    shift = tl.load(bias_ptr + channels, mask=is_own, other=0.0) - mean * scale
+    tl.store(factors_ptr + channels, scale.to(tl.float32), mask=is_channel)
+    tl.store(factors_ptr + num_channels + channels, shift.to(tl.float32), mask=is_channel)
+    tl.store(factors_ptr + 2 * num_channels + channels, mean.to(tl.float32), mask=is_channel)
+    tl.store(factors_ptr + 3 * num_channels + channels, inverse.to(tl.float32), mask=is_channel)
 
 
 @triton.jit
 def _apply_kernel(  # type: ignore[no-untyped-def]
-    x_ptr, residual_ptr, scale_ptr, shift_ptr, y_ptr, num_elements, num_channels,
-    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, residual_ptr, factors_ptr, y_ptr, num_elements, num_channels, num_rounds,
+    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """y = relu(x scale + shift + residual)."""
-    first = tl.program_id(0).to(tl.int64) * BLOCK
-    lane = tl.arange(0, BLOCK)
-    mask = lane < num_elements - first
-    channels = ((first % num_channels).to(tl.int32) + lane) % num_channels
-    x = tl.load(x_ptr + first + lane, mask=mask, other=0.0).to(tl.float32)
-    y = x * tl.load(scale_ptr + channels) + tl.load(shift_ptr + channels)
-    if HAS_RESIDUAL:
-        y += tl.load(residual_ptr + first + lane, mask=mask, other=0.0).to(tl.float32)
-    if RELU:
-        y = tl.where(y < 0, 0.0, y)
-    tl.store(y_ptr + first + lane, y.to(y_ptr.dtype.element_ty), mask=mask)
+    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    factors = factors_ptr + lanes % num_channels
+    scale, shift = tl.load(factors), tl.load(factors + num_channels)
+    period = tl.num_programs(0).to(tl.int64) * BLOCK
+    first, stride = tl.program_id(1) * period, tl.num_programs(1) * period
+    for _ in range(num_rounds):
+        for block in tl.static_range(BLOCKS):
+            places = first + block * stride + lanes
+            mask = places < num_elements
+            y = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32) * scale + shift
+            if HAS_RESIDUAL:
+                y += tl.load(residual_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            if RELU:
+                y = tl.where(y < 0, 0.0, y)
+            tl.store(y_ptr + places, y.to(y_ptr.dtype.element_ty), mask=mask)
+        first += BLOCKS * stride
 
 
 @triton.jit
 def _backward_sum_kernel(  # type: ignore[no-untyped-def]
-    dy_ptr, x_ptr, y_ptr, scale_ptr, shift_ptr, mean_ptr, inverse_ptr, sums_ptr, num_rows, num_channels,
-    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_CHANNELS: tl.constexpr,
+    dy_ptr, x_ptr, y_ptr, factors_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
+    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, WIDTH: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Sums of g and g x^ for the rows of one program."""
-    channels = tl.program_id(1) * TILE_CHANNELS + tl.arange(0, TILE_CHANNELS)
-    is_channel = channels < num_channels
-    scale = tl.load(scale_ptr + channels, mask=is_channel, other=0.0)[None, :]
-    shift = tl.load(shift_ptr + channels, mask=is_channel, other=0.0)[None, :]
-    mean = tl.load(mean_ptr + channels, mask=is_channel, other=0.0)[None, :]
-    inverse = tl.load(inverse_ptr + channels, mask=is_channel, other=0.0)[None, :]
-    bias_sum = tl.zeros((TILE_ROWS, TILE_CHANNELS), tl.float32)
-    weight_sum = tl.zeros((TILE_ROWS, TILE_CHANNELS), tl.float32)
-    for start in range(tl.program_id(0) * TILE_ROWS, num_rows, tl.num_programs(0) * TILE_ROWS):
-        rows = start + tl.arange(0, TILE_ROWS)
-        mask = (rows < num_rows)[:, None] & is_channel[None, :]
-        places = rows.to(tl.int64)[:, None] * num_channels + channels[None, :]
-        gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
-        x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
-        if RELU:
-            if HAS_RESIDUAL:
-                y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
-            else:
-                y = x * scale + shift
-            gradient = tl.where(y > 0, gradient, 0.0)
-        bias_sum += gradient
-        weight_sum += tl.where(mask, gradient * (x - mean) * inverse, 0.0)
-    target = sums_ptr + tl.program_id(0) * 2 * num_channels + channels
-    tl.store(target, tl.sum(bias_sum, 0), mask=is_channel)
-    tl.store(target + num_channels, tl.sum(weight_sum, 0), mask=is_channel)
+    """Sums of g and g (x - mean) for the blocks of one program."""
+    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    factors = factors_ptr + lanes % num_channels
+    scale, shift, mean = tl.load(factors), tl.load(factors + num_channels), tl.load(factors + 2 * num_channels)
+    period = tl.num_programs(0).to(tl.int64) * BLOCK
+    first, stride = tl.program_id(1) * period, tl.num_programs(1) * period
+    bias_sum = tl.zeros((BLOCK,), tl.float32)
+    weight_sum = tl.zeros((BLOCK,), tl.float32)
+    for _ in range(num_rounds):
+        for block in tl.static_range(BLOCKS):
+            places = first + block * stride + lanes
+            mask = places < num_elements
+            gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            if RELU:
+                if HAS_RESIDUAL:
+                    y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
+                else:
+                    y = x * scale + shift
+                gradient = tl.where(y > 0, gradient, 0.0)
+            bias_sum += gradient
+            weight_sum += gradient * (x - mean)  # 0 beyond the end, where the gradient is 0
+        first += BLOCKS * stride
+    target = sums_ptr + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * WIDTH + tl.arange(0, WIDTH)
+    tl.store(target, tl.sum(tl.reshape(bias_sum, (BLOCK // WIDTH, WIDTH)), 0))
+    tl.store(target + sums_size, tl.sum(tl.reshape(weight_sum, (BLOCK // WIDTH, WIDTH)), 0))
+
+
+@triton.jit
+def _backward_factors_kernel(  # type: ignore[no-untyped-def]
+    sums_ptr, factors_ptr, weight_gradient_ptr, bias_gradient_ptr, x_factors_ptr,
+    num_sums, num_rows, num_channels, num_own_channels,
+    IS_BATCH: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """dw and db, and x_factor and constant, which are 0 with running statistics."""
+    channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    is_channel, is_own = channels < num_channels, channels < num_own_channels
+    scale = tl.load(factors_ptr + channels, mask=is_channel, other=0.0).to(tl.float64)
+    mean = tl.load(factors_ptr + 2 * num_channels + channels, mask=is_channel, other=0.0).to(tl.float64)
+    inverse = tl.load(factors_ptr + 3 * num_channels + channels, mask=is_channel, other=0.0).to(tl.float64)
+    sums_size = num_sums * num_channels
+    bias_gradient = _add_partial_sums(sums_ptr, num_sums, channels, num_channels, ROWS, CHANNELS)
+    weight_gradient = (
+        _add_partial_sums(sums_ptr + sums_size, num_sums, channels, num_channels, ROWS, CHANNELS) * inverse
+    )
+    tl.store(bias_gradient_ptr + channels, bias_gradient.to(tl.float32), mask=is_own)
+    tl.store(weight_gradient_ptr + channels, weight_gradient.to(tl.float32), mask=is_own)
+    x_factor = tl.zeros((CHANNELS,), tl.float64)
+    constant = tl.zeros((CHANNELS,), tl.float64)
+    if IS_BATCH:
+        x_factor = -scale / num_rows * weight_gradient * inverse
+        constant = -scale / num_rows * bias_gradient - x_factor * mean
+    tl.store(x_factors_ptr + channels, x_factor.to(tl.float32), mask=is_channel)
+    tl.store(x_factors_ptr + num_channels + channels, constant.to(tl.float32), mask=is_channel)
 
 
 @triton.jit
 def _backward_apply_kernel(  # type: ignore[no-untyped-def]
-    dy_ptr, x_ptr, y_ptr, scale_ptr, shift_ptr, x_factor_ptr, constant_ptr, dx_ptr, dresidual_ptr, num_elements, num_channels,
-    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    dy_ptr, x_ptr, y_ptr, factors_ptr, x_factors_ptr, dx_ptr, dresidual_ptr, num_elements, num_channels, num_rounds,
+    HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """dx = scale g + x_factor x + constant, and g as the gradient of the residual."""
-    first = tl.program_id(0).to(tl.int64) * BLOCK
-    lane = tl.arange(0, BLOCK)
-    mask = lane < num_elements - first
-    channels = ((first % num_channels).to(tl.int32) + lane) % num_channels
-    scale = tl.load(scale_ptr + channels)
-    gradient = tl.load(dy_ptr + first + lane, mask=mask, other=0.0).to(tl.float32)
-    x = tl.load(x_ptr + first + lane, mask=mask, other=0.0).to(tl.float32)
-    if RELU:
-        if HAS_RESIDUAL:
-            y = tl.load(y_ptr + first + lane, mask=mask, other=0.0).to(tl.float32)
-        else:
-            y = x * scale + tl.load(shift_ptr + channels)
-        gradient = tl.where(y > 0, gradient, 0.0)
-    dx = scale * gradient + tl.load(x_factor_ptr + channels) * x + tl.load(constant_ptr + channels)
-    tl.store(dx_ptr + first + lane, dx.to(dx_ptr.dtype.element_ty), mask=mask)
-    if HAS_RESIDUAL:
-        tl.store(dresidual_ptr + first + lane, gradient.to(dresidual_ptr.dtype.element_ty), mask=mask)
+    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    channels = lanes % num_channels
+    scale, shift = tl.load(factors_ptr + channels), tl.load(factors_ptr + num_channels + channels)
+    x_factor, constant = tl.load(x_factors_ptr + channels), tl.load(x_factors_ptr + num_channels + channels)
+    period = tl.num_programs(0).to(tl.int64) * BLOCK
+    first, stride = tl.program_id(1) * period, tl.num_programs(1) * period
+    for _ in range(num_rounds):
+        for block in tl.static_range(BLOCKS):
+            places = first + block * stride + lanes
+            mask = places < num_elements
+            gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
+            if RELU:
+                if HAS_RESIDUAL:
+                    y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
+                else:
+                    y = x * scale + shift
+                gradient = tl.where(y > 0, gradient, 0.0)
+            dx = scale * gradient + x_factor * x + constant
+            tl.store(dx_ptr + places, dx.to(dx_ptr.dtype.element_ty), mask=mask)
+            if HAS_RESIDUAL:
+                tl.store(dresidual_ptr + places, gradient.to(dresidual_ptr.dtype.element_ty), mask=mask)
+        first += BLOCKS * stride
 
 
-def compute_statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, float64 (C,), of channels-last maps (N, C, T, H, W) with at least one value a channel."""
-    num_rows, num_channels = maps.numel() // maps.shape[1], maps.shape[1]
-    sums, grid = _allocate_sums(maps, num_rows)
-    _sum_kernel[grid](maps, sums, num_rows, num_channels, TILE_ROWS, TILE_CHANNELS)
-    total, square = sums.double().sum(0)
-    shift = total / num_rows
-    origin = maps[0, :, 0, 0, 0].double()
-    return origin + shift, (square / num_rows - shift.square()).clamp_min(0)
+class RunningStatistics(NamedTuple):
+    """Mean and variance (C,) of a norm, and how fast they follow a batch; `momentum` None leaves them as they are."""
+
+    mean: Tensor
+    variance: Tensor
+    momentum: float | None
 
 
 class NormAddRelu(torch.autograd.Function):
-    """relu(batch_norm(maps) + residual) of channels-last maps; `mean` and `variance` are the batch's or constants."""
+    """relu(batch_norm(maps) + residual) of channels-last maps with at least one value a channel."""
 
     @staticmethod
     def forward(
         ctx: Any, maps: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor,
-        mean: Tensor, variance: Tensor, epsilon: float, relu: bool, is_batch_statistics: bool,
+        running: RunningStatistics | None, epsilon: float, relu: bool, is_batch: bool,
     ) -> Tensor:  # fmt: skip
-        """(N, C, T, H, W), weight and bias float32 (C,), mean and variance float64 (C,) -> maps of the same type."""
-        inverse = (variance + epsilon).rsqrt()
-        scale = weight.double() * inverse
-        shift = (bias.double() - mean * scale).float()
-        inverse, scale, mean = inverse.float(), scale.float(), mean.float()
+        """(N, C, T, H, W) -> maps of the same type, by statistics of the batch or running ones.
+
+        `weight`, `bias` (float32) and `running` have at most C channels; maps of the others are zero and stay zero.
+        """
+        sums, num_sums = maps, 0
+        if is_batch:
+            split = _split(maps, SUM_PROGRAMS, SUM_BLOCKS)
+            sums, num_sums = split.allocate_sums(maps)
+            _sum_kernel[split.grid](
+                maps, sums, *split.sizes, sums[0].numel(), split.width, SUM_BLOCKS, BLOCK, num_warps=NUM_WARPS
+            )
+        updates = is_batch and running is not None and running.momentum is not None
+        factors = maps.new_empty(4, maps.shape[1], dtype=torch.float32)
+        mean, variance = (running.mean, running.variance) if running else (factors, factors)
+        _factors_kernel[_finish_grid(maps)](
+            maps, sums, weight, bias, mean, variance, factors, num_sums, maps.numel() // maps.shape[1], maps.shape[1],
+            len(weight), epsilon, running.momentum if running and updates else 0.0,
+            is_batch, updates, _FINISH_ROWS, _FINISH_CHANNELS,
+        )  # fmt: skip
         out = torch.empty_like(maps)
-        added = maps if residual is None else residual
-        grid = (triton.cdiv(maps.numel(), BLOCK_ELEMENTS),)
-        _apply_kernel[grid](
-            maps, added, scale, shift, out, maps.numel(), maps.shape[1], residual is not None, relu, BLOCK_ELEMENTS
-        )
-        ctx.save_for_backward(maps, out if residual is not None and relu else None, scale, shift, mean, inverse)
-        ctx.has_residual, ctx.relu, ctx.is_batch_statistics = residual is not None, relu, is_batch_statistics
+        split = _split(maps, APPLY_PROGRAMS, APPLY_BLOCKS)
+        _apply_kernel[split.grid](
+            maps, maps if residual is None else residual, factors, out, *split.sizes,
+            residual is not None, relu, APPLY_BLOCKS, BLOCK, num_warps=NUM_WARPS,
+        )  # fmt: skip
+        ctx.save_for_backward(maps, out if residual is not None and relu else None, factors)
+        ctx.num_own_channels = len(weight)
+        ctx.has_residual, ctx.relu, ctx.is_batch = residual is not None, relu, is_batch
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of maps, residual, weight and bias."""
-        maps, out, scale, shift, mean, inverse = ctx.saved_tensors
+        maps, out, factors = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-        num_rows, num_channels = maps.numel() // maps.shape[1], maps.shape[1]
         needs_mask = ctx.relu and ctx.has_residual
         output = out if needs_mask else maps
-        sums, grid = _allocate_sums(maps, num_rows)
-        _backward_sum_kernel[grid](
-            gradient, maps, output, scale, shift, mean, inverse, sums, num_rows, num_channels,
-            needs_mask, ctx.relu, TILE_ROWS, TILE_CHANNELS,
+        split = _split(maps, SUM_PROGRAMS, SUM_BLOCKS)
+        sums, num_sums = split.allocate_sums(maps)
+        _backward_sum_kernel[split.grid](
+            gradient, maps, output, factors, sums, *split.sizes, sums[0].numel(),
+            needs_mask, ctx.relu, split.width, SUM_BLOCKS, BLOCK, num_warps=NUM_WARPS,
         )  # fmt: skip
-        bias_gradient, weight_gradient = sums.double().sum(0)
-        x_factor = constant = torch.zeros_like(scale)
-        if ctx.is_batch_statistics:
-            wide = scale.double() / num_rows
-            x_factor = -wide * weight_gradient * inverse
-            constant = (-wide * bias_gradient - x_factor * mean).float()
-            x_factor = x_factor.float()
+        weight_gradient, bias_gradient = factors.new_empty(2, ctx.num_own_channels)
+        x_factors = torch.empty_like(factors[:2])
+        _backward_factors_kernel[_finish_grid(maps)](
+            sums, factors, weight_gradient, bias_gradient, x_factors,
+            num_sums, maps.numel() // maps.shape[1], maps.shape[1], ctx.num_own_channels,
+            ctx.is_batch, _FINISH_ROWS, _FINISH_CHANNELS,
+        )  # fmt: skip
         maps_gradient = torch.empty_like(maps)
         masked_gradient = torch.empty_like(maps) if needs_mask else gradient
-        blocks = (triton.cdiv(maps.numel(), BLOCK_ELEMENTS),)
-        _backward_apply_kernel[blocks](
-            gradient, maps, output, scale, shift, x_factor, constant, maps_gradient, masked_gradient,
-            maps.numel(), num_channels, needs_mask, ctx.relu, BLOCK_ELEMENTS,
+        split = _split(maps, APPLY_PROGRAMS, APPLY_BLOCKS)
+        _backward_apply_kernel[split.grid](
+            gradient, maps, output, factors, x_factors, maps_gradient, masked_gradient, *split.sizes,
+            needs_mask, ctx.relu, APPLY_BLOCKS, BLOCK, num_warps=NUM_WARPS,
         )  # fmt: skip
         residual_gradient = masked_gradient if ctx.has_residual else None
-        return (
-            maps_gradient, residual_gradient, weight_gradient.float(), bias_gradient.float(), None, None, None, None, None
-        )  # fmt: skip
+        return maps_gradient, residual_gradient, weight_gradient, bias_gradient, None, None, None, None
 
 
-def _allocate_sums(maps: Tensor, num_rows: int) -> tuple[Tensor, tuple[int, int]]:
-    """Partial sums float32 (programs, 2, C), and the grid of a reduction: it depends on the size of `maps` alone."""
-    num_blocks = triton.cdiv(maps.shape[1], TILE_CHANNELS)
-    num_programs = min(triton.cdiv(num_rows, TILE_ROWS), max(1, NUM_PROGRAMS // num_blocks))
-    sums = torch.empty(num_programs, 2, maps.shape[1], dtype=torch.float32, device=maps.device)
-    return sums, (num_programs, num_blocks)
+class _Split(NamedTuple):
+    """How maps are divided between programs: (phases, groups), each with `num_rounds` rounds of some blocks."""
+
+    num_elements: int
+    num_channels: int
+    num_phases: int
+    num_groups: int
+    num_rounds: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.num_phases, self.num_groups
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.num_elements, self.num_channels, self.num_rounds
+
+    @property
+    def width(self) -> int:
+        """Partial sums that a program leaves: one for each channel where they divide a block, else for each lane."""
+        return self.num_channels if self.num_phases == 1 else BLOCK
+
+    def allocate_sums(self, maps: Tensor) -> tuple[Tensor, int]:
+        """An array float32 (2, rows * C) for two partial sums, and its number of rows."""
+        size = self.num_phases * self.num_groups * self.width
+        return maps.new_empty(2, size, dtype=torch.float32), size // self.num_channels
+
+
+def _split(maps: Tensor, num_programs: int, num_blocks: int) -> _Split:
+    num_channels = maps.shape[1]
+    num_phases = num_channels // gcd(num_channels, BLOCK)
+    num_periods = triton.cdiv(maps.numel(), num_phases * BLOCK)
+    num_groups = max(1, min(num_periods, num_programs // num_phases))
+    return _Split(maps.numel(), num_channels, num_phases, num_groups, triton.cdiv(num_periods, num_groups * num_blocks))
+
+
+def _finish_grid(maps: Tensor) -> tuple[int]:
+    return (triton.cdiv(maps.shape[1], _FINISH_CHANNELS),)

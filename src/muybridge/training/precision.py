@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -52,8 +51,7 @@ def resolve_precision(
     if training.precision == "bf16":
         if device.type != "cuda":
             return settings, []
-        comparison = _check_bf16(settings, network, device)
-        return settings, list_cudnn_warnings(get_cudnn_version()) + comparison.list_warnings()
+        return settings, list_bf16_warnings(_check_bf16(settings, network, device))
     products = f" {_TF32_PRODUCTS}" if device.type == "cuda" and settings.training.tf32 else ""
     if training.precision == "fp32":
         return settings, [f"training in fp32{products}, as training.precision says"] if products else []
@@ -69,38 +67,28 @@ def _choose_precision(settings: TrainSettings, network: VideoResNet, device: tor
     """What `auto` is on this device, and why. Speed is not asked: with two clips launches decide it, not arithmetic."""
     if problem := find_bf16_problem(device):
         return "fp32", problem
-    cosine = _check_bf16(settings, network, device).cosine
+    cosine = _check_bf16(settings, network, device)
     name = get_device_name(device)
     if not cosine >= _MIN_COSINE:
         return "fp32", f"on {name} the gradients of a step in bf16 and in fp32 have a cosine of only {cosine:.2f}"
     return "bf16", f"{name} has bf16 instructions, and the gradients of a step agree with fp32 (cosine {cosine:.3f})"
 
 
-@dataclass(frozen=True)
-class PrecisionComparison:
-    """A step in bf16 and the same step in fp32: cosine between their gradients, and the seconds each took."""
+def list_bf16_warnings(cosine: float) -> list[str]:
+    """Warnings where bf16 is wrong on this device, by `compare_bf16_to_fp32`, or its cuDNN is known for that.
 
-    cosine: float
-    fp32_seconds: float
-    bf16_seconds: float
-
-    def list_warnings(self) -> list[str]:
-        """Warnings where bf16 is wrong or slower than fp32."""
-        messages = []
-        if not self.cosine >= _MIN_COSINE:
-            messages.append(
-                f"the gradients of a step in bf16 and in fp32 have a cosine of {self.cosine:.2f}, expected at least "
-                f"{_MIN_COSINE}: this torch and its libraries compute bf16 wrongly on this device; use training.precision fp32"
-            )
-        if self.bf16_seconds > self.fp32_seconds:
-            messages.append(
-                f"a step in bf16 takes {self.bf16_seconds / self.fp32_seconds:.1f} times as long as in fp32 on this device; "
-                "use training.precision fp32, or other versions of torch and cuDNN"
-            )
-        return messages
+    Speed is not asked, as for `auto`: a device without a fast path for bf16 is refused (`check_precision`).
+    """
+    messages = list_cudnn_warnings(get_cudnn_version())
+    if not cosine >= _MIN_COSINE:
+        messages.append(
+            f"the gradients of a step in bf16 and in fp32 have a cosine of {cosine:.2f}, expected at least "
+            f"{_MIN_COSINE}: this torch and its libraries compute bf16 wrongly on this device; use training.precision fp32"
+        )
+    return messages
 
 
-def _check_bf16(settings: TrainSettings, network: VideoResNet, device: torch.device) -> PrecisionComparison:
+def _check_bf16(settings: TrainSettings, network: VideoResNet, device: torch.device) -> float:
     """Compares the precisions on two random clips of the size of training."""
     set_execution(network, "fast" if settings.training.channels_last else "plain")
     preprocessing = settings.preprocessing
@@ -109,35 +97,23 @@ def _check_bf16(settings: TrainSettings, network: VideoResNet, device: torch.dev
     return compare_bf16_to_fp32(network, torch.randn(size, device=device, generator=generator))
 
 
-def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> PrecisionComparison:
-    """Runs a step in each precision on copies of `network`, with `clips_ncthw` of the size that training will use.
+def compare_bf16_to_fp32(network: VideoResNet, clips_ncthw: Tensor) -> float:
+    """The cosine between the gradients of a step in each precision, with `clips_ncthw` of the size that training will use.
 
-    Batch norm uses its running statistics: those of a batch of two clips amplify rounding (the gradients of a correct network
-    had a cosine of 0.5), and what is to be tested are the convolutions.
+    The steps run on copies of `network`. Batch norm uses its running statistics: those of a batch of two clips amplify
+    rounding (the gradients of a correct network had a cosine of 0.5), and what is to be tested are the convolutions.
     """
-    gradients, seconds = [], []
+    gradients = []
     for enabled in (False, True):
         network_copy = copy.deepcopy(network).eval()
-        for _ in range(2):  # the first one includes set-up
-            network_copy.zero_grad(set_to_none=True)
-            _synchronize(clips_ncthw.device)
-            start = time.perf_counter()
-            with torch.autocast(clips_ncthw.device.type, torch.bfloat16, enabled=enabled):
-                logits = network_copy(clips_ncthw)
-            targets = torch.arange(len(clips_ncthw), device=logits.device) % logits.shape[1]
-            torch.autograd.backward(functional.cross_entropy(logits.float(), targets))
-            _synchronize(clips_ncthw.device)
-            elapsed = time.perf_counter() - start
+        network_copy.zero_grad(set_to_none=True)
+        with torch.autocast(clips_ncthw.device.type, torch.bfloat16, enabled=enabled):
+            logits = network_copy(clips_ncthw)
+        targets = torch.arange(len(clips_ncthw), device=logits.device) % logits.shape[1]
+        torch.autograd.backward(functional.cross_entropy(logits.float(), targets))
         gradients.append(
             torch.cat(
                 [parameter.grad.flatten() for parameter in network_copy.parameters() if parameter.grad is not None]
             )
         )
-        seconds.append(elapsed)
-    cosine = functional.cosine_similarity(gradients[0].double(), gradients[1].double(), dim=0).item()
-    return PrecisionComparison(cosine, seconds[0], seconds[1])
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return functional.cosine_similarity(gradients[0].double(), gradients[1].double(), dim=0).item()

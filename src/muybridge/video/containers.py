@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -105,9 +106,24 @@ def describe_stream_choice(container: InputContainer, path: str) -> str | None:
     return _choose_video_stream(path, streams)[1] if len(streams) > 1 else None
 
 
+def demux_streams(container: InputContainer, streams: Sequence[av.stream.Stream]) -> Iterator[av.Packet[Any]]:
+    """Packets of streams known at opening, from the container's current position; the last ones may be empty.
+
+    Streams of FLV, MPEG-PS and MPEG-TS may begin later. PyAV gives no packets of those, and may raise IndexError for them
+    after the last packet, by chance: it looks for their choice beyond its list of choices.
+    """
+    packets = container.demux(list(streams))
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
+
+
 def demux_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets from the container's current position, as stored."""
-    for packet in container.demux(stream):
+    for packet in demux_streams(container, [stream]):
         if packet.size:  # AVI repeats a frame by an empty packet, which would end the decoder's stream
             yield packet
 
@@ -210,7 +226,8 @@ def _open_container(path: str) -> Iterator[InputContainer]:
 
 def _count_packets(path: str) -> Counter[int]:
     with _open_container(path) as container:
-        return Counter(packet.stream.index for packet in container.demux(container.streams.video) if packet.size)
+        packets = demux_streams(container, container.streams.video)
+        return Counter(packet.stream_index for packet in packets if packet.size)
 
 
 @cache

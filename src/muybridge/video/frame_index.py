@@ -24,9 +24,15 @@ from muybridge.memory import bounded_memory, is_reader_process
 from muybridge.records import FrameTimes, VideoError
 from muybridge.text import format_count
 from muybridge.video.bitstream import BitstreamParser
-from muybridge.video.containers import decode_frames, demux_packets, describe_stream_choice, open_video_stream
+from muybridge.video.containers import (
+    decode_frames,
+    demux_packets,
+    demux_streams,
+    describe_stream_choice,
+    open_video_stream,
+)
 from muybridge.video.stamps import MAX_FRAME_SECONDS, has_step_back, interpolate_stamps, join_stamps
-from muybridge.video.truncation import find_missing_end, is_too_short, read_promised_seconds
+from muybridge.video.truncation import find_missing_end, is_too_short, read_last_seconds, read_promised_seconds
 
 _START_CODE, _VOP_START_CODE = b"\0\0\1", b"\0\0\1\xb6"  # of any part of an MPEG stream; of a picture (VOP) in MPEG-4
 _MIN_LEAD_SECONDS = 0.1  # encoders start sound a few hundredths of a second earlier
@@ -176,7 +182,7 @@ def _read_stream(container: InputContainer, stream: av.VideoStream, path: str) -
     end_ticks: dict[int, int] = {}
     is_cut = False
     sound_starts = [_to_seconds(sound.start_time, sound.time_base) for sound in container.streams.audio if is_mov]
-    for packet in container.demux(stream) if is_mov else container.demux():
+    for packet in demux_streams(container, [stream] if is_mov else container.streams.get()):
         stamp = packet.dts if packet.pts is None else packet.pts
         stream_index = packet.stream_index
         if stamp is not None:
@@ -253,6 +259,7 @@ def _check_head(format_name: str, path: str, end_seconds: float, frame_seconds: 
     if missing := find_missing_end(path, format_name):
         raise VideoError("truncated", missing)
     promised = promised or read_promised_seconds(path, format_name)
+    end_seconds = max(end_seconds, read_last_seconds(path, format_name))
     if promised is not None and is_too_short(promised, end_seconds, frame_seconds):
         raise VideoError("truncated", f"the file ends at {end_seconds:.2f} s; its head says {promised:.2f} s")
 

@@ -22,6 +22,7 @@ from av.container import InputContainer
 
 from muybridge.limits import PICTURE_PIXELS
 from muybridge.records import VideoError, YuvClip
+from muybridge.video.containers import demux_streams
 from muybridge.video.planes import YuvClipBuilder
 
 _NETWORK_PROTOCOLS = "crypto,http,https,httpproxy,hls,rtp,rtmp,rtmps,rtsp,srt,srtp,tcp,tls,udp"
@@ -112,7 +113,7 @@ def _decode(
     """Frames as they are decoded; None where data was lost before the next one."""
     num_errors = 0
     deadline = time.monotonic() + _KEY_FRAME_SECONDS if on_wait else math.inf
-    for packet in container.demux(stream):
+    for packet in demux_streams(container, [stream]):
         if on_wait and time.monotonic() > deadline:
             on_wait(_WAITING)
             deadline = math.inf

@@ -46,6 +46,15 @@ def read_promised_seconds(path: str, format_name: str) -> float | None:
     return _read_asf_seconds(head) if format_name == "asf" else None
 
 
+def read_last_seconds(path: str, format_name: str) -> float:
+    """When the last packet of a FLV file is shown, also of a stream that FFmpeg does not list; 0 if unknown. Raises OSError."""
+    if format_name != "flv":
+        return 0.0
+    with Path(path).open("rb") as file:
+        tag = _read_last_flv_tag(file, os.fstat(file.fileno()).st_size)
+    return int.from_bytes(tag[7:8] + tag[4:7]) / 1000
+
+
 def is_too_short(promised_seconds: float, actual_seconds: float, frame_seconds: float) -> bool:
     """Whether a file lasts less long than its head states."""
     return actual_seconds < promised_seconds - max(_MIN_TOLERANCE_SECONDS, 3 * frame_seconds)
@@ -121,17 +130,21 @@ def _check_asf(file: BinaryIO, num_bytes: int) -> str | None:
 
 
 def _check_flv(file: BinaryIO, num_bytes: int) -> str | None:
-    """Each tag is followed by its size; a file ends with that of its last tag."""
-    if num_bytes < 28:
+    if num_bytes < 28 or _read_last_flv_tag(file, num_bytes):
         return None
-    file.seek(num_bytes - 4)
-    tag_size = int.from_bytes(file.read(4))
-    if 11 <= tag_size <= num_bytes - 13:
-        file.seek(num_bytes - 4 - tag_size)
-        tag = file.read(4)
-        if tag[0] & 31 in (8, 9, 18) and int.from_bytes(tag[1:4]) + 11 == tag_size:
-            return None
     return "the last tag of the file is incomplete"
+
+
+def _read_last_flv_tag(file: BinaryIO, num_bytes: int) -> bytes:
+    """The head of the last tag, or nothing if it is incomplete: each tag is followed by its size."""
+    file.seek(max(0, num_bytes - 4))
+    tag_size = int.from_bytes(file.read(4))
+    if not 11 <= tag_size <= num_bytes - 13:
+        return b""
+    file.seek(num_bytes - 4 - tag_size)
+    tag = file.read(11)
+    is_whole = tag[0] & 31 in (8, 9, 18) and int.from_bytes(tag[1:4]) + 11 == tag_size
+    return tag if is_whole else b""
 
 
 def _check_ogg(file: BinaryIO, num_bytes: int) -> str | None:

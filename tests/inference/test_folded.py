@@ -118,7 +118,7 @@ def test_the_stem_over_blocks_of_pixels_changes_nothing(
     name: str, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folded, "_BLOCK_DEVICE_TYPES", {"cpu"})
-    net, clips = used(name, input_channels=channels), torch.randn(2, channels, 4, 33, 20)
+    net, clips = used(name, input_channels=channels), torch.randn(2, channels, 5, 33, 20)
     fast = optimize(net)
     assert fast.stem[0].takes_blocks
     torch.testing.assert_close(fast(clips).double(), expected_of(net, clips)[0], rtol=1e-4, atol=1e-4)

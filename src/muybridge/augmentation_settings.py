@@ -30,7 +30,7 @@ class AugmentationSettings:
     """Replace consecutive frames of each clip by those of another; their share is from Beta(alpha, alpha). With
     mixup_alpha, each batch draws one of the two (VideoMix: Yun et al., 2020)."""
     color_jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Vary brightness, contrast and saturation of a clip by up to this share; rgb alone. 0.4 is usual
+    """Multiply brightness, contrast and saturation of a clip by 1 +- up to this share; rgb alone. 0.4 is usual
     (Krizhevsky et al., 2012)."""
     repeated_augmentation: Annotated[int, Interval(ge=1, le=64)] = 1
     """Clips drawn from a video in a row, each with its own crop and place in time; the run has as many clips as without

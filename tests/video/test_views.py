@@ -121,9 +121,12 @@ def test_mirroring_can_be_switched_off() -> None:
     assert not any(view.mirror for view in views)
 
 
-def test_jitter_varies_rgb_as_it_says() -> None:
-    """Full range, colours far from black and white, so that nothing is clamped: brightness and contrast of RGB itself."""
-    clip = random_clip(2, 16, 16, full_range=True)
+@pytest.mark.parametrize("full_range", [True, False])
+def test_jitter_varies_rgb_as_it_says(full_range: bool) -> None:
+    """Colours far from black and white, so that nothing is clamped: brightness and contrast of RGB itself, as elsewhere in the
+    field. A share of white that is added, not multiplied, is twice as strong at mid-grey.
+    """
+    clip = random_clip(2, 16, 16, full_range=full_range)
     clip = replace(clip, luma_thw=clip.luma_thw // 4 + 96, chroma_cthw=clip.chroma_cthw // 8 + 112)
     preprocessing = Preprocessing(scale_height=16, scale_width=16, crop=16, clip_length=2, **UNNORMALISED)
     view = make_evaluation_view(clip, 16)
@@ -133,15 +136,16 @@ def test_jitter_varies_rgb_as_it_says() -> None:
         return prepare_network_input(batch, preprocessing, torch.device("cpu"))[0].numpy().astype(float)
 
     plain = convert(None)
-    assert np.abs(convert(Jitter(0.1, 0.8, 1.0)) - (0.8 * (plain - 128) + 128 + 25.5)).max() < 1e-3
+    assert np.abs(convert(Jitter(0.7, 1.0, 1.0)) - 0.7 * plain).max() < 1e-3
+    assert np.abs(convert(Jitter(1.1, 0.8, 1.0)) - (0.8 * (1.1 * plain - 128) + 128)).max() < 1e-3
     gray = np.tensordot([0.299, 0.587, 0.114], plain, 1)
-    assert np.abs(convert(Jitter(0.0, 1.0, 0.5)) - (gray + 0.5 * (plain - gray))).max() < 0.05
+    assert np.abs(convert(Jitter(1.0, 1.0, 0.5)) - (gray + 0.5 * (plain - gray))).max() < 0.05
 
 
 def test_jitter_is_drawn_within_its_strength() -> None:
     view = make_evaluation_view(random_clip(2, 16, 16), 16)
     drawn = [jitter_view(view, 0.3, make_generator(0, "jitter", draw)).jitter for draw in range(300)]
-    values = np.array([(jitter.brightness, jitter.contrast - 1, jitter.saturation - 1) for jitter in drawn])
+    values = np.array([(jitter.brightness, jitter.contrast, jitter.saturation) for jitter in drawn]) - 1
     assert np.abs(values).max() < 0.3
     assert (values.max(0) > 0.28).all() and (values.min(0) < -0.28).all()
     flow = FlowView(np.zeros((2, 2, 16, 16), np.float32))

@@ -39,36 +39,37 @@ class View:
 
 @dataclass(frozen=True)
 class Jitter:
-    """How training varies the colours of a clip: brightness is added, as a share of white; the others multiply."""
+    """How training varies the colours of a clip: factors of brightness, contrast (about medium grey) and saturation."""
 
     brightness: float
     contrast: float
     saturation: float
 
-    def make_matrix(self) -> NDArray[np.float64]:
-        """The matrix (4, 4) from (Y, Cb, Cr, 1) to the same planes of a varied clip; contrast is about medium grey."""
-        luma_offset = 128 * (1 - self.contrast) + 255 * self.brightness
-        chroma_gain = self.contrast * self.saturation
-        chroma_offset = 128 * (1 - chroma_gain)
-        return np.array(
+    def apply(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The matrix (3, 4) from (Y, Cb, Cr, 1) to RGB of a varied clip; `matrix` is that of the clip itself."""
+        chroma_offset = 128 * (1 - self.saturation)
+        saturate = np.array(
             [
-                [self.contrast, 0, 0, luma_offset],
-                [0, chroma_gain, 0, chroma_offset],
-                [0, 0, chroma_gain, chroma_offset],
+                [1, 0, 0, 0],
+                [0, self.saturation, 0, chroma_offset],
+                [0, 0, self.saturation, chroma_offset],
                 [0, 0, 0, 1],
             ]
         )
+        varied: NDArray[np.float64] = self.contrast * self.brightness * (matrix @ saturate)
+        varied[:, 3] += 128 * (1 - self.contrast)
+        return varied
 
 
 def jitter_view(view: AnyView, strength: float, generator: np.random.Generator) -> AnyView:
-    """The view with random colours: brightness, contrast and saturation within +-`strength` of their own. Flow stays as it is.
+    """The view with random colours: brightness, contrast and saturation times 1 +- `strength`. Flow stays as it is.
 
     The colour conversion applies them (`collate_views`), so they cost nothing a pixel.
     """
     if isinstance(view, FlowView):
         return view
-    brightness, contrast, saturation = generator.uniform(-strength, strength, 3)
-    return replace(view, jitter=Jitter(float(brightness), 1 + float(contrast), 1 + float(saturation)))
+    brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, 3)
+    return replace(view, jitter=Jitter(float(brightness), float(contrast), float(saturation)))
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _collate_yuv_views(views: Sequence[View]) -> ViewBatch:
 
 def _compute_color_matrix(view: View) -> NDArray[np.float32]:
     matrix = compute_yuv_to_rgb_matrix(view.matrix, view.full_range)
-    return matrix if view.jitter is None else (matrix @ view.jitter.make_matrix()).astype(np.float32)
+    return matrix if view.jitter is None else view.jitter.apply(matrix.astype(np.float64)).astype(np.float32)
 
 
 def prepare_network_input(batch: AnyBatch, preprocessing: Preprocessing, device: torch.device) -> Tensor:

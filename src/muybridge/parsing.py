@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import pydantic_core
 import yaml
@@ -87,12 +87,17 @@ class _BoundedLoader(yaml.SafeLoader):
 
 
 def parse_record(
-    record_type: type[RecordType], values: Mapping[str, Any], name: str, *, optional: Collection[str] | None = ()
+    record_type: type[RecordType],
+    values: Mapping[str, Any],
+    name: str,
+    *,
+    optional: Collection[str] | None = (),
+    unknown: Literal["forbid", "ignore"] = "forbid",
 ) -> RecordType:
     """A dataclass from JSON values, its nested dataclasses too.
 
     `name` says in messages what it is, such as "the card"; keys of `optional` may be absent at any level,
-    None: all that have a default.
+    None: all that have a default. Keys that the record does not have are an error, or ignored at every level.
 
     Raises:
         ValueError: All problems in one sentence: missing and unknown keys, wrong types, numbers that are not finite or out of
@@ -102,7 +107,7 @@ def parse_record(
         raise ValueError(f"{name} is {show_value(values)}, expected an object with named values")
     problems = [] if optional is None else _find_missing_keys(record_type, values, set(optional))
     untyped: Any = record_type
-    model = _make_model(untyped)
+    model = _make_model(untyped, unknown)
     try:
         # As JSON text: pydantic's strict mode then takes lists for tuples, and nothing for what it is not.
         record = model.model_validate_json(json.dumps({RECORD_FIELD: values}, default=str))
@@ -119,9 +124,9 @@ def parse_record(
 
 
 @cache
-def _make_model(record_type: Any) -> type[BaseModel]:
+def _make_model(record_type: Any, unknown: Literal["forbid", "ignore"]) -> type[BaseModel]:
     """A model with one field, the record: its strict configuration holds for all dataclasses within."""
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    config = ConfigDict(strict=True, extra=unknown, allow_inf_nan=False)
     field: Any = {RECORD_FIELD: (record_type, ...)}
     model: type[BaseModel] = create_model(f"Strict{record_type.__name__}", __config__=config, **field)
     return model

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from muybridge.cli.failures import describe_shortage
@@ -30,6 +31,11 @@ from muybridge.cli.failures import describe_shortage
         (SystemError("error return without exception set"), "the memory ran out"),
         (RuntimeError("could not create a primitive"), "the memory ran out"),
         (RuntimeError("can't start new thread"), "the system starts no more processes or threads"),
+        (
+            pa.ArrowInvalid("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+            "the system",
+        ),
+        (pa.ArrowException("IOError: Error writing bytes to file. No space left on device"), "the disk is full"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "the file is larger than the system allows"),
     ],
 )

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.gpu
 NUM_STEPS = 200
 FORMS = (
     None,
-    *(ConvolutionForms(*forms) for forms in (("conv3d", "conv3d"), ("frames", "frames"), ("pixels", "pixels"))),
-    *(ConvolutionForms(*forms) for forms in (("conv3d", "frames"), ("pixels", "conv3d"))),
+    *(ConvolutionForms(form, form, form) for form in ("conv3d", "frames", "pixels")),
+    *(ConvolutionForms(*forms) for forms in (("conv3d", "frames", "conv3d"), ("pixels", "conv3d", "pixels"))),
 )
 
 

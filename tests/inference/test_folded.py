@@ -9,6 +9,7 @@ from torch import nn
 
 import muybridge
 from graph_stand_in import use_graph_stand_in
+from muybridge.inference import folded
 from muybridge.inference.folded import FoldedConvolution, InferenceNetwork, optimize
 from muybridge.inference.scorer import NetworkScorer
 from muybridge.kernels.convolution import set_execution
@@ -109,6 +110,18 @@ def test_padding_for_tensor_cores_changes_nothing():
     fast = InferenceNetwork(net, channel_multiple=8)
     assert {module.weight.shape[0] % 8 for block in fast.blocks for module in block.convolutions[:-1:2]} == {0}
     torch.testing.assert_close(fast(clips), expected_of(net, clips)[0], rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_10", "r3d_10", "r2d_10"])
+@pytest.mark.parametrize("channels", [3, 2])
+def test_the_stem_over_blocks_of_pixels_changes_nothing(
+    name: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folded, "_BLOCK_DEVICE_TYPES", {"cpu"})
+    net, clips = used(name, input_channels=channels), torch.randn(2, channels, 5, 33, 20)
+    fast = optimize(net)
+    assert fast.stem[0].takes_blocks
+    torch.testing.assert_close(fast(clips).double(), expected_of(net, clips)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_network_stays_as_it_was_and_shares_nothing():

@@ -1,6 +1,7 @@
 """Forms of execution on CUDA: the rule, and two forms in one convolution, which a CPU can run as well."""
 
 import logging
+from itertools import product
 
 import pytest
 import torch
@@ -9,8 +10,12 @@ from muybridge.kernels.convolution import Convolution3d, set_forms
 from muybridge.kernels.cuda import ConvolutionForms, ConvolutionGeometry, choose_cuda_forms
 from muybridge.models.network import create_model
 
-STEM = ConvolutionGeometry((48, 3, 1, 7, 7), (1, 2, 2), (0, 3, 3))
 SPATIAL = ConvolutionGeometry((144, 64, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+STRIDED_SPATIAL = ConvolutionGeometry((232, 64, 1, 3, 3), (1, 2, 2), (0, 1, 1))
+SECOND_SPATIAL = ConvolutionGeometry((288, 128, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+THIRD_SPATIAL = ConvolutionGeometry((576, 256, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+LAST_SPATIAL = ConvolutionGeometry((1152, 512, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+STEM_TEMPORAL = ConvolutionGeometry((64, 48, 3, 1, 1), (1, 1, 1), (1, 0, 0))
 TEMPORAL = ConvolutionGeometry((64, 144, 3, 1, 1), (1, 1, 1), (1, 0, 0))
 DEEP_TEMPORAL = ConvolutionGeometry((128, 288, 3, 1, 1), (1, 1, 1), (1, 0, 0))
 FULL = ConvolutionGeometry((64, 64, 3, 3, 3), (1, 1, 1), (1, 1, 1))
@@ -20,12 +25,16 @@ POINTWISE = ConvolutionGeometry((256, 64, 1, 1, 1), (1, 1, 1), (0, 0, 0))
 @pytest.mark.parametrize(
     ("geometry", "forms"),
     [
-        (STEM, ("conv3d", "frames")),
-        (SPATIAL, ("conv3d", "conv3d")),
-        (TEMPORAL, ("pixels", "conv3d")),
-        (DEEP_TEMPORAL, ("conv3d", "conv3d")),
-        (FULL, ("conv3d", "conv3d")),
-        (POINTWISE, ("conv3d", "conv3d")),
+        (SPATIAL, ("conv3d", "frames", "conv3d")),
+        (STRIDED_SPATIAL, ("conv3d", "conv3d", "frames")),
+        (SECOND_SPATIAL, ("conv3d", "conv3d", "frames")),
+        (THIRD_SPATIAL, ("conv3d", "conv3d", "conv3d")),
+        (LAST_SPATIAL, ("frames", "conv3d", "frames")),
+        (STEM_TEMPORAL, ("pixels", "pixels", "conv3d")),
+        (TEMPORAL, ("pixels", "conv3d", "pixels")),
+        (DEEP_TEMPORAL, ("conv3d", "conv3d", "conv3d")),
+        (FULL, ("conv3d", "conv3d", "conv3d")),
+        (POINTWISE, ("conv3d", "conv3d", "conv3d")),
     ],
 )
 def test_the_rule_is_that_of_the_measurements(geometry: ConvolutionGeometry, forms: tuple[str, str]) -> None:
@@ -36,15 +45,15 @@ def test_forms_are_logged_on_request(caplog: pytest.LogCaptureFixture) -> None:
     choose_cuda_forms.cache_clear()
     with caplog.at_level(logging.INFO, "muybridge.kernels.cuda"):
         for _ in range(3):
-            choose_cuda_forms(STEM)
+            choose_cuda_forms(SPATIAL)
     (record,) = caplog.records
-    assert "forward as conv3d, backward as frames" in record.getMessage()
+    assert "forward: conv3d, input_gradient: frames, weight_gradient: conv3d" in record.getMessage()
 
 
 FORMS = [
-    ConvolutionForms(forward, backward)  # type: ignore[arg-type]
+    ConvolutionForms(*directions)
     for other in ("frames", "pixels")
-    for forward, backward in ((other, "conv3d"), ("conv3d", other), (other, other), ("conv3d", "conv3d"))
+    for directions in product((other, "conv3d"), repeat=3)
 ]
 
 
@@ -70,7 +79,7 @@ def test_every_form_gives_the_same_step(forms: ConvolutionForms) -> None:
 
 def test_gradients_that_nobody_needs_are_left_out() -> None:
     convolution = Convolution3d(2, 3, kernel_size=(1, 3, 3), padding=(0, 1, 1))
-    set_forms(convolution, ConvolutionForms("conv3d", "frames"))
+    set_forms(convolution, ConvolutionForms("conv3d", "frames", "conv3d"))
     clips = torch.randn(1, 2, 2, 5, 5)
     convolution(clips).sum().backward()
     assert clips.grad is None and convolution.weight.grad is not None
@@ -80,7 +89,7 @@ def test_gradients_that_nobody_needs_are_left_out() -> None:
 
 def test_autocast_reaches_both_directions() -> None:
     convolution = Convolution3d(2, 3, kernel_size=(1, 3, 3), padding=(0, 1, 1))
-    set_forms(convolution, ConvolutionForms("conv3d", "frames"))
+    set_forms(convolution, ConvolutionForms("conv3d", "frames", "conv3d"))
     with torch.autocast("cpu", torch.bfloat16):
         maps = convolution(torch.randn(1, 2, 2, 5, 5))
     assert maps.dtype == torch.bfloat16

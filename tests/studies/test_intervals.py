@@ -132,3 +132,11 @@ def test_the_number_of_seeds_is_the_smallest_whose_interval_is_narrow_enough() -
     # By hand: t(4) 2.776 x 2 x sqrt(2 / 5) is 3.51, t(5) 2.571 x 2 x sqrt(2 / 6) is 2.97.
     assert num == 6
     assert count_seeds(100.0, 0.1, max_seeds=50) is None
+
+
+def test_runs_scored_on_other_videos_are_not_compared() -> None:
+    first, second = {0: np.array([100.0, 0.0])}, {0: np.array([100.0, 0.0, 0.0])}
+    with pytest.raises(ValueError, match="results of 2, 3 videos, expected the same test videos"):
+        difference(first, second, None)
+    with pytest.raises(ValueError, match="results of 2, 3 videos"):
+        estimate_mean([first[0], second[0]])

@@ -4,7 +4,8 @@ Input: a `VideoResNet`. Output: a module with the same logits and features up to
 convolution before it (its scale into the filters, its shift into a bias), and weights are stored in the layout of their form
 of execution (`muybridge.kernels.convolution`). On a CPU, the convolution kernel also applies ReLU and the sum of a block
 while its output is in the cache, and 3x3 filters run by Winograd's algorithm (`muybridge.kernels.winograd`) where it pays.
-On a GPU every convolution runs as conv3d, whose cuDNN kernel applies bias, ReLU and sum.
+On a GPU every convolution runs as conv3d, whose cuDNN kernel applies bias, ReLU and sum, and the stem over blocks of pixels
+(`muybridge.kernels.space_to_depth`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from muybridge.kernels.convolution import Triple, choose_execution_form, has_one
 from muybridge.kernels.forms import flatten_clips, unflatten_maps
 from muybridge.kernels.graphs import GraphCache
 from muybridge.kernels.precision import Precision
+from muybridge.kernels.space_to_depth import has_blocks, to_block_filters, to_blocks
 from muybridge.models.family import Specification
 from muybridge.models.network import (
     ConvolutionStep,
@@ -33,6 +35,7 @@ from muybridge.models.network import (
 )
 from muybridge.weights.tensor_checks import check_network, describe_extremes
 
+_BLOCK_DEVICE_TYPES = {"cuda"}  # tests add "cpu"
 TENSOR_CORE_CHANNELS = 8  # bf16 tensor cores work on multiples of it; see FactorizedConvolution
 
 
@@ -49,21 +52,27 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         convolution = step.convolution
         assert not isinstance(convolution.padding, str), "padding is three numbers"
-        geometry = (convolution.kernel_size, convolution.stride, convolution.padding)
-        self.form = "conv3d" if convolution.weight.is_cuda else choose_execution_form(*geometry)
-        self.temporal_geometry: Triple = (convolution.kernel_size[0], convolution.stride[0], convolution.padding[0])
+        stride, padding = convolution.stride, convolution.padding
+        self.temporal_geometry: Triple = (convolution.kernel_size[0], stride[0], padding[0])
         self.relu = step.relu
         weight, bias = fold_batch_norm(step)
         weight = functional.pad(weight, (0, 0) * 3 + (0, extra_in) + (0, extra_out))
-        self.is_winograd_applicable = winograd.is_applicable(weight, convolution.stride, convolution.padding)
+        self.takes_blocks = weight.device.type in _BLOCK_DEVICE_TYPES and has_blocks(
+            tuple(weight.shape), stride, padding
+        )
+        if self.takes_blocks:
+            weight, stride, padding = to_block_filters(weight), (stride[0], 1, 1), (padding[0], 0, 0)
+        form = choose_execution_form(tuple(weight.shape[2:]), stride, padding)
+        self.form = form if self.takes_blocks or not weight.is_cuda else "conv3d"
+        self.is_winograd_applicable = winograd.is_applicable(weight, stride, padding)
         axes = {"frames": (1, 2), "pixels": (0,), "conv3d": (0, 1, 2)}[self.form]
         if self.form == "conv3d":
             weight = weight.contiguous(memory_format=torch.channels_last_3d)
         else:
             weight = weight.squeeze(2 if self.form == "frames" else 4)
             weight = weight.contiguous(memory_format=torch.channels_last)
-        self.stride = [convolution.stride[axis] for axis in axes] + [1] * (self.form == "pixels")
-        self.padding = [convolution.padding[axis] for axis in axes] + [0] * (self.form == "pixels")
+        self.stride = [stride[axis] for axis in axes] + [1] * (self.form == "pixels")
+        self.padding = [padding[axis] for axis in axes] + [0] * (self.form == "pixels")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", functional.pad(bias, (0, extra_out)))
         # Set by `optimize`: ReLU and sum inside oneDNN's kernel, or Winograd's algorithm; or inside cuDNN's kernel.
@@ -75,6 +84,8 @@ class FoldedConvolution(nn.Module):
         """Channels-last (N, C, T, H, W) -> (N, C', T', H', W'); `residual` is added before ReLU and may be overwritten."""
         if self.is_fused and self.is_winograd_applicable and winograd.is_worthwhile(clips):
             return self._run_winograd(clips, residual)
+        if self.takes_blocks:
+            clips = to_blocks(clips, self.weight.dtype)
         view = flatten_clips(clips, self.form)
         residual_view = None if residual is None else flatten_clips(residual, self.form)
         if self.uses_cudnn and self.relu and view.is_cuda and view.numel():
@@ -279,7 +290,9 @@ class InferenceNetwork(ClipClassifier):
         return maps.mean(dim=(2, 3, 4), dtype=self.classifier_weight.dtype)
 
     def lay_out(self, clips_ncthw: Tensor) -> Tensor:
-        """Clips in the precision and the memory format of the first convolution."""
+        """Clips in the precision and the memory format of the first convolution, unless it takes them as they are."""
+        if getattr(self.stem[0], "takes_blocks", False):
+            return clips_ncthw
         clips = clips_ncthw if self.precision == "fp32" else clips_ncthw.to(torch.bfloat16)
         return clips.contiguous(memory_format=torch.channels_last_3d)
 

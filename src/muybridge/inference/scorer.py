@@ -99,14 +99,15 @@ def load_scorer(address: str | Path, device: torch.device, precision: RequestedP
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
     """Context manager for evaluation mode without gradients; the mode of every module is restored afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    training = [module for module in network.modules() if module.training]
+    if training:
+        network.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def resolve_device(name: str) -> torch.device:

@@ -4,7 +4,7 @@ Input: clips (N, C, T, H, W) and the 5-D weight of a bias-free `nn.Conv3d`. Outp
 rounding. In channels-last memory (N, T, H, W, C) a 1 x k x k convolution is a 2-D one on a view of the frames and a t x 1 x 1
 convolution a 2-D one on a view of the pixels, and torch's 2-D kernels are faster than its 3-D ones for such filters.
 On a CPU `choose_execution_form` selects the form, and Winograd's algorithm is used for 3x3 filters; on a
-GPU `kernels.cuda` selects it.
+GPU `kernels.cuda` selects one for each direction.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from muybridge.kernels.batch_norm import apply_layers, apply_norm
 from muybridge.kernels.cuda import (
     ConvolutionForms,
     ConvolutionGeometry,
-    choose_cuda_forms,
     convolve_in_forms,
+    convolve_on_cuda,
 )
 from muybridge.kernels.forms import ExecutionForm, IntTuple, flatten_clips, unflatten_maps
 from muybridge.kernels.temporal import convolve_temporal
@@ -58,11 +58,13 @@ class Convolution3d(nn.Conv3d):
         assert not isinstance(self.padding, str), "padding is three numbers"
         if is_transformed():  # torch.func cannot change the memory format of what it maps
             return functional.conv3d(clips, weight, None, self.stride, self.padding)
+        geometry = ConvolutionGeometry(tuple(weight.shape), self.stride, self.padding)
+        if clips.is_cuda and not self.forms:
+            return convolve_on_cuda(clips, weight, geometry)
         # Copies only in the first convolution; batch norm, ReLU and sums keep the memory format through the network.
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
-        if self.forms or clips.is_cuda:
-            geometry = ConvolutionGeometry(tuple(weight.shape), self.stride, self.padding)
-            return convolve_in_forms(clips, weight, geometry, self.forms or choose_cuda_forms(geometry))
+        if self.forms:
+            return convolve_in_forms(clips, weight, geometry, self.forms)
         match choose_execution_form(self.kernel_size, self.stride, self.padding):
             case "frames":
                 return _convolve_frames(clips, weight, stride=self.stride, padding=self.padding)

@@ -1,8 +1,8 @@
 """Forms of execution of convolutions on CUDA, by a rule from measurements on an H100 (docs/performance.md).
 
-cuDNN's 3-D kernels in channels_last_3d are the fastest form of nearly every convolution, unlike on CPUs. Two are exceptions:
-the gradients of the stem's 1 x 7 x 7 filters over a few input channels, and the forward pass of t x 1 x 1 filters from many
-channels to at most 64. A rule and no timing at the first step: it is the same on all ranks and in a resumed run.
+cuDNN's 3-D kernels in channels_last_3d are the fastest form of most convolutions, unlike on CPUs; the exceptions are few, and
+differ between the forward pass and the two gradients. The stem runs over blocks of pixels
+(`muybridge.kernels.space_to_depth`). A rule and no timing at the first step: it is the same on all ranks and in a resumed run.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from muybridge.kernels.forms import ExecutionForm, IntTuple, flatten_clips, unflatten_maps
+from muybridge.kernels.space_to_depth import has_blocks, to_block_filters, to_blocks
 
-_FEW_INPUT_CHANNELS, _MANY_INPUT_CHANNELS, _FEW_OUTPUT_CHANNELS = 8, 128, 64
 _logger = logging.getLogger(__name__)
 
 
 class ConvolutionForms(NamedTuple):
-    """The forms of the forward pass and of the two gradients of one convolution."""
+    """The forms of the forward pass, the gradient of the input and that of the weight of one convolution."""
 
     forward: ExecutionForm
-    backward: ExecutionForm
+    input_gradient: ExecutionForm
+    weight_gradient: ExecutionForm
 
 
 class ConvolutionGeometry(NamedTuple):
@@ -51,38 +52,70 @@ class ConvolutionGeometry(NamedTuple):
 def choose_cuda_forms(geometry: ConvolutionGeometry) -> ConvolutionForms:
     """The fastest forms on CUDA. Logged once for each geometry, at level INFO of this module's logger."""
     out_channels, in_channels = geometry.weight_shape[:2]
-    forms = ConvolutionForms("conv3d", "conv3d")
-    if geometry.is_per_frame and in_channels <= _FEW_INPUT_CHANNELS:
-        forms = ConvolutionForms("conv3d", "frames")
-    elif geometry.is_per_pixel and in_channels >= _MANY_INPUT_CHANNELS and out_channels <= _FEW_OUTPUT_CHANNELS:
-        forms = ConvolutionForms("pixels", "conv3d")
-    _logger.info("convolution %s runs forward as %s, backward as %s", tuple(geometry), forms.forward, forms.backward)
+    forward: ExecutionForm = "conv3d"
+    input_gradient: ExecutionForm = "conv3d"
+    weight_gradient: ExecutionForm = "conv3d"
+    if geometry.is_per_frame:
+        has_stride = geometry.stride[1:] != (1, 1)
+        if in_channels <= 64 and not has_stride:
+            input_gradient = "frames"
+        if (in_channels == 64 and has_stride) or 128 <= in_channels < 256 or in_channels >= 512:
+            weight_gradient = "frames"
+        if in_channels >= 512:
+            forward = "frames"
+    elif geometry.is_per_pixel and out_channels <= 64:
+        if in_channels >= 128:
+            forward = weight_gradient = "pixels"
+        else:
+            forward = input_gradient = "pixels"
+    forms = ConvolutionForms(forward, input_gradient, weight_gradient)
+    _logger.info(
+        "convolution %s runs as %s", tuple(geometry), ", ".join(f"{k}: {v}" for k, v in forms._asdict().items())
+    )
     return forms
+
+
+def convolve_on_cuda(clips: Tensor, weight: Tensor, geometry: ConvolutionGeometry) -> Tensor:
+    """Convolve clips (N, C, T, H, W) of any memory format with a 5-D weight -> channels-last maps, by the rule."""
+    if has_blocks(*geometry) and not clips.requires_grad:
+        return convolve_blocks(clips, weight, geometry)
+    clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    return convolve_in_forms(clips, weight, geometry, choose_cuda_forms(geometry))
+
+
+def convolve_blocks(clips: Tensor, weight: Tensor, geometry: ConvolutionGeometry) -> Tensor:
+    """The stem over blocks of pixels; clips get no gradient."""
+    kind = clips.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    blocks, filters = to_blocks(clips, dtype), to_block_filters(weight).to(dtype)
+    time_stride, time_padding = geometry.stride[0], geometry.padding[0]
+    over_blocks = ConvolutionGeometry(tuple(filters.shape), (time_stride, 1, 1), (time_padding, 0, 0))
+    return _convolve(blocks, filters, over_blocks, "frames" if over_blocks.is_per_frame else "conv3d")
 
 
 def convolve_in_forms(clips: Tensor, weight: Tensor, geometry: ConvolutionGeometry, forms: ConvolutionForms) -> Tensor:
     """Convolve channels-last clips (N, C, T, H, W) with a 5-D weight, with a form for each direction.
 
-    Under a compiler, which differentiates by itself, both directions run in the form of the forward pass.
+    Under a compiler, which differentiates by itself, all directions run in the form of the forward pass.
     """
     if torch.is_autocast_enabled(clips.device.type):
         dtype = torch.get_autocast_dtype(clips.device.type)
         clips, weight = clips.to(dtype), weight.to(dtype)
-    if forms.forward == forms.backward or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if len(set(forms)) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _convolve(clips, weight, geometry, forms.forward)
-    out: Tensor = _TwoFormConvolution.apply(clips, weight, geometry, forms)  # type: ignore[no-untyped-call]
+    out: Tensor = _ConvolutionInForms.apply(clips, weight, geometry, forms)  # type: ignore[no-untyped-call]
     return out
 
 
-class _TwoFormConvolution(torch.autograd.Function):
-    """A convolution whose gradients are computed in another form than its output."""
+class _ConvolutionInForms(torch.autograd.Function):
+    """A convolution whose gradients are computed in other forms than its output."""
 
     @staticmethod
     def forward(
         ctx: Any, clips: Tensor, weight: Tensor, geometry: ConvolutionGeometry, forms: ConvolutionForms
     ) -> Tensor:
         ctx.save_for_backward(clips, weight)
-        ctx.geometry, ctx.form = geometry, forms.backward
+        ctx.geometry, ctx.forms = geometry, forms
         return _convolve(clips, weight, geometry, forms.forward)
 
     @staticmethod
@@ -91,18 +124,34 @@ class _TwoFormConvolution(torch.autograd.Function):
         """Gradients of clips and weight."""
         clips, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-        stride, padding, filters = _to_form(ctx.geometry, weight, ctx.form)
-        views = [flatten_clips(maps, ctx.form) for maps in (gradient, clips)]
-        ones, zeros = [1] * len(stride), [0] * len(stride)
-        needs = [*ctx.needs_input_grad[:2], False]
-        clips_gradient, filters_gradient, _ = torch.ops.aten.convolution_backward(
-            *views, filters, None, stride, padding, ones, False, zeros, 1, needs
-        )
-        if clips_gradient is not None:
-            clips_gradient = unflatten_maps(clips_gradient, clips, ctx.form)
-        if filters_gradient is not None:
-            filters_gradient = filters_gradient.reshape(weight.shape)
-        return clips_gradient, filters_gradient, None, None
+        clips_gradient = weight_gradient = None
+        if ctx.needs_input_grad[0]:
+            form = ctx.forms.input_gradient
+            view, _ = _differentiate(gradient, clips, weight, ctx.geometry, form, (True, False))
+            clips_gradient = unflatten_maps(view, clips, form)
+        if ctx.needs_input_grad[1]:
+            form = ctx.forms.weight_gradient
+            _, filters = _differentiate(gradient, clips, weight, ctx.geometry, form, (False, True))
+            weight_gradient = filters.reshape(weight.shape)
+        return clips_gradient, weight_gradient, None, None
+
+
+def _differentiate(
+    gradient: Tensor,
+    clips: Tensor,
+    weight: Tensor,
+    geometry: ConvolutionGeometry,
+    form: ExecutionForm,
+    needs: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the view of the clips and of the filters of a form; what is not needed is undefined."""
+    stride, padding, filters = _to_form(geometry, weight, form)
+    views = [flatten_clips(maps, form) for maps in (gradient, clips)]
+    ones, zeros = [1] * len(stride), [0] * len(stride)
+    view, filters_gradient, _ = torch.ops.aten.convolution_backward(
+        *views, filters, None, stride, padding, ones, False, zeros, 1, [*needs, False]
+    )
+    return view, filters_gradient
 
 
 def _convolve(clips: Tensor, weight: Tensor, geometry: ConvolutionGeometry, form: ExecutionForm) -> Tensor:

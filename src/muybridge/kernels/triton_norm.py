@@ -36,6 +36,7 @@ BLOCK, NUM_WARPS = 2048, 8  # elements of a block; 16 bytes a thread in bf16
 SUM_PROGRAMS, SUM_BLOCKS = 528, 4  # programs of a reduction, and blocks that each reads at once
 APPLY_PROGRAMS, APPLY_BLOCKS = 2112, 2  # of an element-wise pass
 _FINISH_ROWS, _FINISH_CHANNELS = 256, 16  # a tile of partial sums
+_MIN_WIDTH = 64
 _SCALE, _SHIFT, _MEAN, _INVERSE = range(4)  # rows of the factors
 
 
@@ -326,8 +327,8 @@ class _Split(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Partial sums that a program leaves: one for each channel where they divide a block, else for each lane."""
-        return self.num_channels if self.num_phases == 1 else BLOCK
+        """Partial sums that a program leaves: one for each channel where many divide a block, else for each lane."""
+        return self.num_channels if self.num_phases == 1 and self.num_channels >= _MIN_WIDTH else BLOCK
 
     def allocate_sums(self, maps: Tensor) -> tuple[Tensor, int]:
         """An array float32 (2, rows * C) for two partial sums, and its number of rows."""

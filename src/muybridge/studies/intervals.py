@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from muybridge.text import join_names
+
 Values = NDArray[np.float64]
 BySeed = dict[int, Values]
 """Seed -> values (V,) in percent, one for each test video; V is 1 where only the mean is known."""
@@ -64,12 +66,23 @@ def estimate_mean(values: Sequence[ArrayLike]) -> Estimate | None:
     """The mean of the values (V,) of every seed; None without seeds."""
     if not values:
         return None
-    values_sv = np.stack([np.atleast_1d(np.asarray(row, np.float64)) for row in values])
+    rows = [np.atleast_1d(np.asarray(row, np.float64)) for row in values]
+    _check_equal_videos(rows)
+    values_sv = np.stack(rows)
     mean, num_seeds = float(values_sv.mean()), len(values_sv)
     if num_seeds == 1:
         return Estimate(mean, None, None, 1)
     half_width = float(stats.t.ppf(0.975, num_seeds - 1)) * math.sqrt(compute_clustered_variance(values_sv))
     return Estimate(mean, mean - half_width, mean + half_width, num_seeds)
+
+
+def _check_equal_videos(rows: Sequence[Values]) -> None:
+    """Raise ValueError where runs to compare were scored on different numbers of videos."""
+    if len(nums := sorted({len(row) for row in rows})) > 1:
+        raise ValueError(
+            f"runs to compare have results of {join_names(nums)} videos, expected the same test videos in all: "
+            "the data set has changed since; take away the older rows, or begin in another folder"
+        )
 
 
 def compute_clustered_variance(values_sv: Values) -> float:
@@ -95,6 +108,8 @@ def difference(first: BySeed, second: BySeed, floor: float | None) -> Estimate |
     sqrt(2 / n) of it.
     """
     seeds = sorted(first.keys() & second.keys())
+    for seed in seeds:
+        _check_equal_videos([first[seed], second[seed]])
     estimate = estimate_mean([first[seed] - second[seed] for seed in seeds])
     if estimate is None or floor is None:
         return estimate

@@ -8,26 +8,106 @@ one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval
+
+from muybridge.bounds import Epochs, Seconds, Seed, Statistic
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
-from muybridge.parsing import read_json_object
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
 from muybridge.studies.fingerprint import Version, describe_commit
-from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, RowKey, row_key
+from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, RerunKind, RowKey, row_key
 from muybridge.studies.study import Row
-from muybridge.studies.video_results import collect_video_results
+from muybridge.studies.video_results import StoredVideoResults, collect_video_results
+
+Percent = Annotated[float, Interval(ge=0, le=100)]
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    key: str
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    clip_top1: Percent
+    video_top1: Percent
+    video_top5: Percent
+    num_videos: int
+    num_failed_videos: int
+    videos: StoredVideoResults | None = None
+
+
+@dataclass(frozen=True)
+class _Point:
+    epoch: Epochs
+    training_clip_error: Statistic
+    validation_clip_error: Statistic
+
+
+@dataclass(frozen=True)
+class _Training:
+    seconds: Seconds
+    processor_seconds: Seconds
+    device: str
+    parameters: int
+    goes_on: bool = False
+
+
+@dataclass(frozen=True)
+class _Machine:
+    processor: str
+    packages: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class _Rerun:
+    kind: RerunKind
+
+
+@dataclass(frozen=True)
+class _Fingerprint:
+    environment: dict[str, Any]
+    micro_runs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The values of a row that tables and verdicts are made from."""
+
+    run: str
+    test: _Keyed
+    seed: Seed
+    model: str
+    data: _Keyed
+    numbers: _Numbers
+    training: _Training | None
+    history: tuple[_Point, ...]
+    commit: str | None
+    date: str
+    machine: _Machine
+    rerun: _Rerun | None = None
+    fingerprint: _Fingerprint | None = None
 
 
 def read_rows(folder: Path) -> dict[RowKey, Row]:
-    """All rows of the folder's rows*.jsonl by key; of two with the same key the later one."""
-    return {row_key(row): row for path in sorted(folder.glob("rows*.jsonl")) for row in read_json_lines(path)}
+    """All rows of the folder's rows*.jsonl by key; of two with the same key the later one.
+
+    Raises ValueError for a row that has not the values which tables are made from.
+    """
+    rows: dict[RowKey, Row] = {}
+    for path in sorted(folder.glob("rows*.jsonl")):
+        for number, row in enumerate(read_json_lines(path), 1):
+            parse_record(_Row, row, f"row {number} of {path}", optional=None, unknown="ignore")
+            rows[row_key(row)] = row
+    return rows
 
 
 def has_row(

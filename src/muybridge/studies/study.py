@@ -201,7 +201,8 @@ class GridResults:
 def _read_values(row: Row, metric: Metric) -> Values:
     """A metric of a row in percent, by video where the row has it so."""
     numbers = row["numbers"]
-    values = VideoResults.from_json(numbers["videos"]).get_values(metric) if "videos" in numbers else None
+    videos = numbers.get("videos")
+    values = None if videos is None else VideoResults.from_json(videos).get_values(metric)
     return np.array([float(numbers[metric])]) if values is None else values
 
 

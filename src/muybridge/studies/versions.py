@@ -10,14 +10,14 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
-from muybridge.parsing import read_json_object
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.fingerprint import (
     FAILED,
@@ -44,14 +44,29 @@ class RowSelection:
     note: str
 
 
-def read_versions(folder: Path) -> list[Version]:
-    """The versions that ran in a folder, oldest first."""
-    lines = read_json_lines(folder / FILE_NAME)
+@dataclass(frozen=True)
+class _Line:
+    """A version as versions.jsonl has it."""
+
+    source_sha256: str
+    environment: dict[str, Any]
+    micro_runs: dict[str, str]
+    packages: dict[str, str | None] = field(default_factory=dict)
+
+
+def _read_lines(folder: Path) -> list[_Line]:
+    """Raises ValueError for a line of this format that is no version."""
+    path = folder / FILE_NAME
     return [
-        Version(line["environment"], line["micro_runs"], line["source_sha256"])
-        for line in lines
+        parse_record(_Line, line, f"line {number} of {path}", optional=None, unknown="ignore")
+        for number, line in enumerate(read_json_lines(path), 1)
         if line.get("format") == FORMAT
     ]
+
+
+def read_versions(folder: Path) -> list[Version]:
+    """The versions that ran in a folder, oldest first. Raises ValueError for a line that is none."""
+    return [Version(line.environment, line.micro_runs, line.source_sha256) for line in _read_lines(folder)]
 
 
 def select_rows(rows: Rows, versions: Sequence[Version], current: Version | None) -> RowSelection:
@@ -99,15 +114,12 @@ def compute_version(
     added to it. `report` gets a line before micro-runs begin. Raises RuntimeError where one fails.
     """
     devices = {run.settings.device for run in runs if isinstance(run, PlannedRun)} or {"cpu"}
-    header = {
-        "source_sha256": hash_source(),
-        "packages": collect_environment()["packages"],
-        "environment": describe_environment(sorted(devices)[0], num_threads),
-    }
+    source, packages = hash_source(), collect_environment()["packages"]
+    environment = describe_environment(sorted(devices)[0], num_threads)
     known: dict[str, str] = {}
-    for line in read_json_lines(folder / FILE_NAME):
-        if all(line.get(name) == value for name, value in header.items()):
-            known |= line["micro_runs"]
+    for line in _read_lines(folder):
+        if (line.source_sha256, line.packages, line.environment) == (source, packages, environment):
+            known |= line.micro_runs
     wanted = list_micro_runs(runs)
     missing = {name: settings_to_dict(settings) for name, settings in wanted.items() if name not in known}
     if missing:
@@ -115,11 +127,12 @@ def compute_version(
         known |= _execute_micro_runs(missing, num_threads, python)
     failed = {name: known[name].removeprefix(FAILED) for name in wanted if known[name].startswith(FAILED)}
     hashes = {name: known[name] for name in wanted if name not in failed}
-    version = Version(header["environment"], hashes, header["source_sha256"], failed)
+    version = Version(environment, hashes, source, failed)
     if missing.keys() - failed.keys() and record:
-        line = {"format": FORMAT, **header, "micro_runs": dict(version.micro_runs)}
+        new = _Line(source, environment, dict(version.micro_runs), packages)
+        date = datetime.now(UTC).date().isoformat()
         append_json_line(
-            folder / FILE_NAME, {**line, "commit": describe_commit(), "date": datetime.now(UTC).date().isoformat()}
+            folder / FILE_NAME, {"format": FORMAT, **asdict(new), "commit": describe_commit(), "date": date}
         )
     return version
 

@@ -9,9 +9,10 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores
@@ -53,6 +54,22 @@ class VideoResults:
         """The inverse of `to_json`."""
         right = np.unpackbits(_decode(values["right"]), count=values["num"]).astype(np.bool_)
         return cls(values["sha256"], right, _decode(values["right_views"]).view("<u2"), values["views"])
+
+
+@dataclass(frozen=True)
+class StoredVideoResults:
+    """The values of `VideoResults.to_json`. ValueError where the texts are not of as many videos."""
+
+    sha256: str
+    num: Annotated[int, Interval(ge=1, le=1_000_000_000)]
+    views: Annotated[int, Interval(ge=1, le=65_535)]
+    right: str
+    right_views: str
+
+    def __post_init__(self) -> None:
+        num_bits, num_views = (8 * len(_decode(self.right)), len(_decode(self.right_views)) // 2)
+        if not (self.num <= num_bits < self.num + 8 and self.num == num_views):
+            raise ValueError(f"the results of {self.num} videos have {num_bits} bits and {num_views} counts of views")
 
 
 def collect_video_results(scores: VideoScores) -> VideoResults:

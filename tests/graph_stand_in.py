@@ -6,7 +6,7 @@ Graphs share memory: where one runs, the results of the others are no longer the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class RerunFunction:
     """As `CapturedFunction`. `num_captures` and `num_replays` count all of them; `error` makes the next capture fail."""
 
     num_captures = num_replays = 0
-    captured: list[RerunFunction] = []
+    captured: ClassVar[list[RerunFunction]] = []
     error: Exception | None = None
     wrong_by = 0.0  # added to the results of a replay
 

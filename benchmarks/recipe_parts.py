@@ -36,6 +36,7 @@ from muybridge.studies.run import RunnerConfig, build_config, find_current_versi
 from muybridge.studies.study import Grid, GridResults, Study, StudyConfig, StudyTable, Verdict
 from muybridge.studies.tables import METRICS
 from muybridge.training.recipes import build_train_settings, read_training_recipe
+from muybridge.training.schedule import build_schedule
 from real_data import CROP, SIZE, list_data_sets, prepare
 
 FAMILIES = ("r2plus1d", "r3d")
@@ -171,6 +172,7 @@ def make_tables(data: PartsData, families: Sequence[str], results: GridResults) 
     columns = (
         "recipe",
         "source",
+        "seeds",
         METRICS["video_top1"],
         "from the paper's recipe",
         "decided",
@@ -188,9 +190,11 @@ def make_tables(data: PartsData, families: Sequence[str], results: GridResults) 
             gap = None if name == PAPER.name else _compare(results, data, family, name)
             verdict = {True: "better", False: "worse", None: "undecided"}[gap.is_positive] if gap else None
             cost = f"{_count_cost(evaluations[name]):.1f} times" if name in evaluations else "1"
-            cells = ("not run" if estimate is None else estimate.format(), gap and gap.format(), verdict, cost)
-            rows.append((name, source, *cells))
-        title = f"{data.name}: {family}_10, {data.clips} clips of training"
+            numbers = (0, "not run") if estimate is None else (estimate.num, estimate.format())
+            rows.append((name, source, *numbers, gap and gap.format(), verdict, cost))
+        paper = build_settings(data, family, PAPER, data.folds[0]).training
+        num_clips = build_schedule(paper, num_videos=1).num_clips  # whole steps in each of 45 epochs
+        title = f"{data.name}: {family}_10, {num_clips} clips of training"
         tables.append(StudyTable(title, columns, tuple(rows), "mean over seeds [95 % interval]"))
     return tuple(tables)
 
@@ -217,9 +221,9 @@ def build_study(data: PartsData, families: Sequence[str]) -> Study:
     )
 
 
-def list_parts_data(given: Sequence[str], work: Path) -> list[PartsData]:
-    """Generated motions, and the real sets there are: of --data, else of MUYBRIDGE_REAL_VIDEO."""
-    sets = [PartsData("motions")]
+def list_parts_data(given: Sequence[str], work: Path, clips: int) -> list[PartsData]:
+    """Generated motions, `clips` a run, and the real sets there are: of --data, else of MUYBRIDGE_REAL_VIDEO."""
+    sets = [PartsData("motions", clips=clips)]
     if not given and "MUYBRIDGE_REAL_VIDEO" not in os.environ:
         return sets
     for data in list_data_sets(given):
@@ -234,7 +238,7 @@ def format_markdown(values: Mapping[str, Any]) -> str:
     """The rows of a study's tables that have run, as tables in Markdown, with the noise floor."""
     lines = []
     for table in values["tables"]:
-        finished = [row for row in table["rows"] if row[2] != "not run"]
+        finished = [row for row in table["rows"] if row[2]]
         if not finished:
             lines += [f"**{table['title']}**: not run.", ""]
             continue
@@ -245,7 +249,7 @@ def format_markdown(values: Mapping[str, Any]) -> str:
             "|---" * len(table["columns"]) + "|",
         ]
         lines += [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in finished]
-        missing = [row[0] for row in table["rows"] if row[2] == "not run"]
+        missing = [row[0] for row in table["rows"] if not row[2]]
         lines += ["", f"Not run: {', '.join(missing) or 'nothing'}.", ""]
     return "\n".join([*lines, values["noise"]["sentence"]] if values["rows"] else lines).strip()
 
@@ -258,6 +262,7 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
     )
     parser.add_argument("--families", nargs="+", default=list(FAMILIES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=PartsData.clips, help="clips of a run on motions")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--render", action="store_true", help="run nothing: print the tables of the rows")
     parser.add_argument("--docs", type=Path, help="a page whose block `recipe_parts` is replaced by the tables")
@@ -272,7 +277,7 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
 def run_and_render(args: argparse.Namespace, python: Sequence[str]) -> int:
     """Runs what is missing and renders what there is; the exit code."""
     failures, blocks = [], []
-    for data in list_parts_data(args.data, args.output / "work"):
+    for data in list_parts_data(args.data, args.output / "work", args.clips):
         study, source = build_study(data, args.families), motion_source(STUDY_MOTIONS)
         config = build_config(study, scale="laptop", seeds=args.seeds, data=data.address, others={}, split="test")
         config = config if data.address else replace(config, source=source)

@@ -156,6 +156,7 @@ def network_errors(case: str, device: str) -> dict[str, float]:
     "calls" is how many times the fused kernels ran for each batch norm.
     """
     from muybridge.kernels import batch_norm, triton_norm
+    from muybridge.kernels.precision import exact_float32
 
     fused = network_of(case).to(device)
     reference = copy.deepcopy(fused).double().cpu()
@@ -165,9 +166,11 @@ def network_errors(case: str, device: str) -> dict[str, float]:
     batch_norm.FUSED_DEVICE_TYPES.add(device)
     triton_norm.NormAddRelu.apply = lambda *values: (calls.append(1), apply(*values))[1]
     try:
-        assert batch_norm.find_fusion_problem(torch.device(device)) is None
+        clips_there = clips.to(device)
+        assert batch_norm.find_fusion_problem(clips_there.device) is None  # "cuda" is another device than "cuda:0"
         calls.clear()
-        own = step_of(fused, clips.to(device), case)
+        with exact_float32(clips_there.device):
+            own = step_of(fused, clips_there, case)
     finally:
         triton_norm.NormAddRelu.apply = apply
         batch_norm.FUSED_DEVICE_TYPES.discard("cpu")

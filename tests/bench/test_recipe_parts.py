@@ -66,8 +66,8 @@ def test_rows_are_resumed_and_tables_go_to_a_page(
     page.write_text("before\n<!-- recipe_parts -->\n\n<!-- end of recipe_parts -->\nafter\n")
     argv = ["-o", str(output), "--data", f"toy={listed}", "--families", "r3d", "--seeds", "1", "--jobs", "2"]
     assert script.main([*argv, "--render", "--docs", str(page)]) == 0
-    assert "**motions: r3d_10, 9000 clips of training**: not run." in page.read_text()
-    assert "**toy: r3d_10, 80 clips of training**: not run." in page.read_text()
+    assert "**motions: r3d_10, 8640 clips of training**: not run." in page.read_text()
+    assert "**toy: r3d_10, 360 clips of training**: not run." in page.read_text()
     assert "The runs do not decide." in capsys.readouterr().out
 
     assert script.main(argv, FAKE) == 0
@@ -80,8 +80,8 @@ def test_rows_are_resumed_and_tables_go_to_a_page(
     assert len((output / "rows.jsonl").read_text().splitlines()) == len(rows)
     shown = page.read_text()
     assert shown.startswith("before\n") and shown.endswith("after\n")
-    assert "| modern | all of these, as modern_kinetics400_* | 8.0 | 0.0 | undecided | 1 |" in shown
-    assert "| dense prediction | a test of the paper's recipe | 16.0 | 8.0 | undecided | 8.6 times |" in shown
+    assert "| modern | all of these, as modern_kinetics400_* | 1 | 8.0 | 0.0 | undecided | 1 |" in shown
+    assert "| dense prediction | a test of the paper's recipe | 1 | 16.0 | 8.0 | undecided | 8.6 times |" in shown
     assert "Not run: nothing." in shown and "Noise floor: 5 runs" in shown
 
 
@@ -89,7 +89,7 @@ def test_rows_are_resumed_and_tables_go_to_a_page(
 def test_all_parts_at_once_train_and_the_paper_is_scored_in_other_ways(
     script: ModuleType, listed: Path, tmp_path: Path
 ) -> None:
-    data = replace(script.list_parts_data([f"toy={listed}"], tmp_path / "work")[1], clips=90, batch=4)
+    data = replace(script.list_parts_data([f"toy={listed}"], tmp_path / "work", 90)[1], clips=90, batch=4)
     study = script.build_study(data, ("r2plus1d",))
     config = build_config(study, scale="laptop", seeds=1, data=data.address, others={}, split="test")
     grid = study.grid(config)

@@ -84,6 +84,16 @@ def test_progress_counts_the_runs_that_have_ended(tmp_path: Path) -> None:
     assert (1, 2) in counts
 
 
+def test_a_run_is_looked_up_when_it_can_start_and_not_at_every_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(Version, "find_problem", lambda _, run: names.append(run.name))
+    runs = with_seeds(OTHER, 3)
+    assert execute_runs(runs, make_runner(tmp_path, jobs=1), VERSION, lambda: None) == []
+    assert names == [run.name for run in runs]
+
+
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     execute_runs([OTHER], make_runner(tmp_path), VERSION, lambda: None)
     before = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")

@@ -131,6 +131,7 @@ class _PassGraphs:
     def run_forward(self, clips: Tensor) -> Tensor:
         """Clips (N, C, T, H, W) -> logits (N, classes)."""
         self.num_forwards += 1
+        self._keep_gradients()
         self._clips.copy_(clips)
         self._forward_graph.replay()
         (logits,) = self._forward_graph.outputs
@@ -139,14 +140,16 @@ class _PassGraphs:
 
     def run_backward(self, logits_gradient: Tensor) -> _Results:
         """The gradients of `parameters` for those of the latest logits."""
-        gradients = self._backward_graph.outputs
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            own = parameter.grad
-            if own is not None and gradient is not None and own.data_ptr() == gradient.data_ptr():
-                parameter.grad = own.clone()  # of an earlier pass of the step, which the replay would overwrite
         self._logits_gradient.copy_(logits_gradient)
         self._backward_graph.replay()
-        return [None if gradient is None else gradient.detach() for gradient in gradients]
+        return [None if gradient is None else gradient.detach() for gradient in self._backward_graph.outputs]
+
+    def _keep_gradients(self) -> None:
+        """Copy the gradients of an earlier pass of the step: they are in the pool, which the forward pass writes to as well."""
+        for parameter, gradient in zip(self.parameters, self._backward_graph.outputs, strict=True):
+            own = parameter.grad
+            if own is not None and gradient is not None and own.data_ptr() == gradient.data_ptr():
+                parameter.grad = own.clone()
 
     def _forward(self) -> _Results:
         kind, dtype = self._clips.device.type, self.call.autocast

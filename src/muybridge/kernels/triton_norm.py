@@ -36,11 +36,13 @@ BLOCK, NUM_WARPS = 2048, 8  # elements of a block; 16 bytes a thread in bf16
 SUM_PROGRAMS, SUM_BLOCKS = 528, 4  # programs of a reduction, and blocks that each reads at once
 APPLY_PROGRAMS, APPLY_BLOCKS = 2112, 2  # of an element-wise pass
 _FINISH_ROWS, _FINISH_CHANNELS = 256, 16  # a tile of partial sums
-_MIN_WIDTH = 64
+_MIN_WIDTH = 64  # channels for which a program adds up the lanes of each
+# Arguments for whose values a kernel is not compiled anew: only the alignment of maps decides how they are read.
+_SIZES = ("num_rounds", "sums_size", "num_sums", "num_rows", "num_own_channels")
 _SCALE, _SHIFT, _MEAN, _INVERSE = range(4)  # rows of the factors
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _sum_kernel(  # type: ignore[no-untyped-def]
     x_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
     WIDTH: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
@@ -79,7 +81,7 @@ def _add_partial_sums(sums_ptr, num_sums, channels, num_channels, ROWS: tl.const
     return tl.sum(total, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _factors_kernel(  # type: ignore[no-untyped-def]
     x_ptr, sums_ptr, weight_ptr, bias_ptr, running_mean_ptr, running_var_ptr, factors_ptr,
     num_sums, num_rows, num_channels, num_own_channels, epsilon, momentum,
@@ -114,7 +116,7 @@ def _factors_kernel(  # type: ignore[no-untyped-def]
     tl.store(factors_ptr + 3 * num_channels + channels, inverse.to(tl.float32), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _apply_kernel(  # type: ignore[no-untyped-def]
     x_ptr, residual_ptr, factors_ptr, y_ptr, num_elements, num_channels, num_rounds,
     HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
@@ -138,7 +140,7 @@ def _apply_kernel(  # type: ignore[no-untyped-def]
         first += BLOCKS * stride
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_sum_kernel(  # type: ignore[no-untyped-def]
     dy_ptr, x_ptr, y_ptr, factors_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
     HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, WIDTH: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
@@ -171,7 +173,7 @@ def _backward_sum_kernel(  # type: ignore[no-untyped-def]
     tl.store(target + sums_size, tl.sum(tl.reshape(weight_sum, (BLOCK // WIDTH, WIDTH)), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_factors_kernel(  # type: ignore[no-untyped-def]
     sums_ptr, factors_ptr, weight_gradient_ptr, bias_gradient_ptr, x_factors_ptr,
     num_sums, num_rows, num_channels, num_own_channels,
@@ -199,7 +201,7 @@ def _backward_factors_kernel(  # type: ignore[no-untyped-def]
     tl.store(x_factors_ptr + num_channels + channels, constant.to(tl.float32), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_apply_kernel(  # type: ignore[no-untyped-def]
     dy_ptr, x_ptr, y_ptr, factors_ptr, x_factors_ptr, dx_ptr, dresidual_ptr, num_elements, num_channels, num_rounds,
     HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,

@@ -7,7 +7,7 @@ more than half of them right (`CEILING`; tests/journey proves it).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,8 @@ def render_dataset(folder: Path, on_progress: Callable[[int, int], None]) -> Non
 
 def train_and_test(model: str, data: Path, output: Path, epochs: float) -> NetworkResult:
     """Train a small network, or resume its run in `output`, and score the test videos."""
-    train(motion_run(model, str(data), str(output), epochs=epochs), resume=True)
+    settings = motion_run(model, str(data), str(output), epochs=epochs)
+    train(replace(settings, device="auto"), resume=True)
     accuracy = evaluate_split(
         str(output), EvaluateSettings(data=str(data)), output / "scores" / "test.parquet"
     ).accuracy

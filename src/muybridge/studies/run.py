@@ -231,6 +231,8 @@ class _RunQueue:
     def launch_ready(self) -> None:
         """Launches waiting runs while fewer than `jobs` run, each once the one it starts from has ended."""
         for run in list(self.waiting):
+            if len(self.running) >= self.runner.jobs:
+                return  # at every poll; to look up the fingerprints of all that wait took a quarter of a core
             start = None if run.start is None else run.start.name
             if problem := self.version.find_problem(run):
                 self.waiting.remove(run)
@@ -239,7 +241,7 @@ class _RunQueue:
             elif start in self.failures:
                 self.waiting.remove(run)
                 self.failures[run.name] = f"{run.name} starts from a run that failed"
-            elif len(self.running) < self.runner.jobs and not self._is_pending(start):
+            elif not self._is_pending(start):
                 self.waiting.remove(run)
                 self.runner.report(f"{run.name} ({len(self.waiting)} waiting)")
                 self.running[run.name] = run, _launch(run, self.runner, self.version)

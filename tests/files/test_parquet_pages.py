@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from muybridge.files.parquet_pages import agrees_with_footer
+from muybridge.files.parquet_pages import ColumnChunk, agrees_with_footer, read_column_chunks
 
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 12
 
 
 def encode_varint(number: int) -> bytes:
@@ -33,6 +32,16 @@ def encode_value(kind: int, value: Any) -> bytes:
         return struct.pack("<d", value)
     if kind == BINARY:
         return encode_varint(len(value)) + value
+    if kind == LIST:
+        element = value[0][0] if value else BYTE
+        head = (
+            bytes([len(value) << 4 | element])
+            if len(value) < 15
+            else bytes([240 | element]) + encode_varint(len(value))
+        )
+        return head + b"".join(
+            bytes([entry]) if kind in (TRUE, FALSE) else encode_value(kind, entry) for kind, entry in value
+        )
     return encode_struct(value)
 
 
@@ -58,16 +67,25 @@ def make_page(
 def agrees(pages: list[bytes], num_values: int, *, num_bytes: int | None = None, dictionary: int = 0) -> bool:
     content = b"PAR1" + b"".join(pages)
     uncompressed = sum(len(page) - 24 + 40 for page in pages) if num_bytes is None else num_bytes
-    column = SimpleNamespace(
-        dictionary_page_offset=4 if dictionary else None,
-        data_page_offset=4 + sum(map(len, pages[:dictionary])),
-        total_compressed_size=len(content) - 4,
-        num_values=num_values,
-        total_uncompressed_size=uncompressed,
-    )
-    group = SimpleNamespace(num_columns=1, column=lambda _: column)
-    metadata: Any = SimpleNamespace(num_row_groups=1, row_group=lambda _: group)
-    return agrees_with_footer(io.BytesIO(content), metadata)
+    column = {
+        1: (I32, 6),
+        5: (I64, num_values),
+        6: (I64, uncompressed),
+        7: (I64, len(content) - 4),
+        9: (I64, 4 + sum(map(len, pages[:dictionary]))),
+        **({11: (I64, 4)} if dictionary else {}),
+    }
+    file = io.BytesIO(content + make_footer(column))
+    return agrees_with_footer(file, read_column_chunks(file))
+
+
+def make_footer(column: dict[int, tuple[int, Any]], *, num_groups: int = 1, **wrong: Any) -> bytes:
+    """The footer of a file with one column in each of its groups of rows."""
+    chunk = {2: (I64, 4), 3: (STRUCT, column), **wrong.get("chunk", {})}
+    group = {1: (LIST, [(STRUCT, chunk)]), 2: (I64, 10)}
+    schema = [(STRUCT, {4: (BINARY, b"root"), 5: (I32, 1)}), (STRUCT, {1: (I32, 6), 4: (BINARY, b"a")})]
+    encoded = encode_struct({1: (I32, 2), 2: (LIST, schema), 3: (I64, 10), 4: (LIST, num_groups * [(STRUCT, group)])})
+    return encoded + struct.pack("<I", len(encoded)) + b"PAR1"
 
 
 def nest(depth: int) -> tuple[int, Any]:
@@ -84,6 +102,9 @@ EXTRAS = {
     15: (BINARY, b"the smallest value" * 20),
     40: (I32, 7),
     41: nest(8),
+    42: (LIST, [(I32, number) for number in range(40)]),
+    43: (LIST, [(TRUE, 1), (TRUE, 2)]),
+    44: (LIST, []),
 }
 
 
@@ -106,7 +127,7 @@ def test_a_dictionary_is_no_data_page_and_counts_by_its_bytes() -> None:
     "pages",
     [
         [make_page(-5), make_page(15)],
-        [make_page(10, size=-40)],
+        [make_page(5, size=200), make_page(5, size=-40)],
         [encode_struct({2: (I32, 40), 3: (I32, -24), 5: (STRUCT, {1: (I32, 10)})}) + bytes(24)],
         [encode_struct({2: (I32, 40), 5: (STRUCT, {1: (I32, 10)})}) + bytes(24)],
         [encode_struct({2: (I32, 40), 3: (I32, 24), 5: (I32, 10)}) + bytes(24)],
@@ -117,5 +138,56 @@ def test_a_dictionary_is_no_data_page_and_counts_by_its_bytes() -> None:
 )
 def test_what_no_honest_file_has_is_not_believed(pages: list[bytes]) -> None:
     uncompressed = sum(len(page) - 24 + 40 for page in pages)
-    for num_bytes in (uncompressed, uncompressed - 80):
+    for num_bytes in (uncompressed, abs(uncompressed - 80), uncompressed + 80):
         assert not agrees(pages, 10, num_bytes=num_bytes)
+
+
+COLUMN = {1: (I32, 6), 5: (I64, 10), 6: (I64, 50), 7: (I64, 30), 9: (I64, 20), 11: (I64, 4)}
+
+
+def test_a_footer_lists_the_columns_of_all_groups_of_rows() -> None:
+    chunk = ColumnChunk(holds_text=True, num_values=10, num_bytes=50, num_compressed_bytes=30, start=4)
+    assert read_column_chunks(io.BytesIO(b"PAR1" + make_footer(COLUMN, num_groups=20))) == 20 * [chunk]
+    numbers = {**COLUMN, 1: (I32, 2)}
+    del numbers[11]
+    (chunk,) = read_column_chunks(io.BytesIO(b"PAR1" + make_footer(numbers)))
+    assert (chunk.holds_text, chunk.start) == (False, 20)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 4, 5, 6, 7])
+def test_byte_arrays_of_a_fixed_length_are_as_long_as_they_like(kind: int) -> None:
+    (chunk,) = read_column_chunks(io.BytesIO(b"PAR1" + make_footer({**COLUMN, 1: (I32, kind)})))
+    assert chunk.holds_text == (kind in (6, 7))
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [
+        ({**COLUMN, 5: (I64, -1)}, {}),
+        ({**COLUMN, 9: (I64, -20)}, {}),
+        ({**COLUMN, 5: (I32, 10)}, {}),  # Arrow passes over a field of another type
+        ({**COLUMN, 1: (I32, 6 + (1 << 33))}, {}),  # ... and keeps the lower half of a number that is too large
+        ({**COLUMN, 5: (I64, 1 << 70)}, {}),
+        ({1: COLUMN[1], 5: COLUMN[5]}, {}),
+        ({**COLUMN, 65541: (I64, 3)}, {}),  # ... and takes the number of a field modulo 65,536
+        (COLUMN, {"chunk": {3: (I32, 1)}}),  # encrypted: the column's description stands elsewhere
+        (COLUMN, {"chunk": {8: (13, {})}}),
+    ],
+)
+def test_a_footer_that_may_be_taken_in_two_ways_is_refused(column: dict[int, Any], wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="its footer is damaged"):
+        read_column_chunks(io.BytesIO(b"PAR1" + make_footer(column, **wrong)))
+
+
+def test_a_field_that_stands_twice_is_refused() -> None:
+    column = encode_struct(COLUMN)[:-1] + bytes([0 << 4 | I64, *encode_value(I16, 5), *encode_value(I64, 3), 0])
+    footer = make_footer(COLUMN)
+    content = footer[:-8].replace(encode_struct(COLUMN), column)
+    with pytest.raises(ValueError, match="its footer is damaged"):
+        read_column_chunks(io.BytesIO(b"PAR1" + content + struct.pack("<I", len(content)) + b"PAR1"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(4) + b"PAR1", b"\xff\xff\xff\x7fPAR1"])
+def test_a_file_without_a_footer_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="its footer is damaged"):
+        read_column_chunks(io.BytesIO(content))

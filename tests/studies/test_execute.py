@@ -114,6 +114,24 @@ def test_what_fails_is_a_sentence(motions: Path, tmp_path: Path, capsys: pytest.
     assert "r3d_11" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ("{}", "settings is missing; tests is missing"),
+        ('{"settings": 3, "tests": [{"clips": "x", "length": 4}], "launcher": []}', "tests.0.clips is 'x'"),
+        ('{"settings": {"zzz": 1}, "tests": [], "launcher": []}', "zzz is not known"),
+    ],
+)
+def test_a_plan_that_is_none_is_a_sentence(
+    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.json").write_text(text, encoding="utf-8")
+    assert main([str(tmp_path / "plan.json")]) == 1
+    assert words in capsys.readouterr().err
+
+
 def test_a_launcher_trains_in_processes_of_its_own(
     motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

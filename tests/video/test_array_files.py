@@ -4,6 +4,7 @@ import io
 import os
 import zipfile
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pytest
@@ -45,3 +46,14 @@ def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> Non
         ValueError, match=r"the shape \(1000000000000, 32, 32, 3\) of frames\.npy is not that of 3,200 bytes"
     ):
         open_array_file(tmp_path / "a.npz")
+
+
+def test_an_archive_named_as_an_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", frames=FRAMES)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match=r"does not begin like an array; .* ends in \.npz"):
+        open_array_file(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", FRAMES)
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    with pytest.raises(BadZipFile):  # one of the errors that `open_pictures` names
+        open_array_file(tmp_path / "b.npz")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from muybridge.files.limited_child import check_in_child
-from muybridge.files.parquet_pages import agrees_with_footer
+from muybridge.files.parquet_pages import agrees_with_footer, read_column_chunks
 from muybridge.limits import TABLE_BYTES, raise_if_system_is_short
 from muybridge.text import join_names
 
@@ -108,22 +108,23 @@ def check_parquet(source: Path | bytes) -> int:
     """How many rows of a file can be read at a time within the limit. Raises as `read_parquet`."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
         metadata = pq.read_metadata(opened)
-        groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-        num_bytes = sum(max(chunk.num_values * BYTES_OF_A_VALUE, chunk.total_uncompressed_size) for chunk in chunks)
+        chunks = read_column_chunks(opened)
+        if len(chunks) != metadata.num_row_groups * metadata.num_columns:
+            raise pa.ArrowInvalid("its footer is ambiguous")
+        num_bytes = sum(max(chunk.num_values * BYTES_OF_A_VALUE, chunk.num_bytes) for chunk in chunks)
         check_table_size(num_bytes)
-        texts = [chunk for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+        texts = [chunk for chunk in chunks if chunk.holds_text]
         # No string is longer than all strings of its column in its group of rows.
-        longest = max((chunk.total_uncompressed_size for chunk in texts), default=0)
-        if sum(chunk.num_values * chunk.total_uncompressed_size for chunk in texts) <= TABLE_BYTES.value - num_bytes:
+        longest = max((chunk.num_bytes for chunk in texts), default=0)
+        if sum(chunk.num_values * chunk.num_bytes for chunk in texts) <= TABLE_BYTES.value - num_bytes:
             num_rows = int(metadata.num_rows)
         else:
             num_rows = min(_MAX_BATCH_ROWS, TABLE_BYTES.value // int(longest))
         has_lists_of_text = any(
-            column.max_repetition_level and column.physical_type == "BYTE_ARRAY"
+            column.max_repetition_level and column.physical_type.endswith("BYTE_ARRAY")
             for column in map(metadata.schema.column, range(metadata.num_columns))
         )
-        if has_lists_of_text or not agrees_with_footer(opened, metadata):
+        if has_lists_of_text or not agrees_with_footer(opened, chunks):
             _try_in_child(source)
     return max(1, num_rows)
 
@@ -143,7 +144,7 @@ def _read_in_batches(path: str) -> None:
 
     Damage is left to the caller, who meets it when it reads the file itself.
     """
-    with suppress(pa.ArrowInvalid, OSError), pq.ParquetFile(path) as file:
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError), pq.ParquetFile(path) as file:
         num_bytes = 0
         for batch in file.iter_batches(_MAX_BATCH_ROWS):
             num_bytes += batch.nbytes

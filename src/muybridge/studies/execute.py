@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
 from muybridge.files.run_folder import read_run_log, read_settings
-from muybridge.parsing import read_json_object
+from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.fingerprint import hash_source
 from muybridge.studies.plan import EvaluationSpec
@@ -57,14 +57,24 @@ class Stopwatch:
         }
 
 
-def execute(plan: Mapping[str, Any], console: Console) -> None:
-    """Trains to the end, then runs every evaluation of the plan. Raises `StopRequested` after saving."""
-    settings = build_train_settings(plan["settings"])
+@dataclass(frozen=True)
+class _Plan:
+    """What `run.py` writes for one run; the settings are checked by themselves."""
+
+    settings: dict[str, Any]
+    tests: tuple[EvaluationSpec, ...]
+    launcher: tuple[str, ...]
+    settings_file: str = ""
+
+
+def execute(values: Mapping[str, Any], console: Console) -> None:
+    """Trains to the end, then runs every evaluation of a plan. Raises `StopRequested` after saving, ValueError for no plan."""
+    plan = parse_record(_Plan, values, "the plan", optional=None, unknown="ignore")
+    settings = build_train_settings(plan.settings)
     folder = Path(settings.output)
     if not (folder / TRAINED).exists():
         _execute_training(settings, plan, console)
-    for test in plan["tests"]:
-        evaluation = EvaluationSpec(**test)
+    for evaluation in plan.tests:
         path = folder / "tests" / f"{evaluation.key}.json"
         if not path.exists():
             stopwatch = Stopwatch()
@@ -72,12 +82,12 @@ def execute(plan: Mapping[str, Any], console: Console) -> None:
             write_json(path, numbers | stopwatch.read())
 
 
-def _execute_training(settings: TrainSettings, plan: Mapping[str, Any], console: Console) -> None:
+def _execute_training(settings: TrainSettings, plan: _Plan, console: Console) -> None:
     """Trains, in this process or by the plan's launcher, and writes training.json."""
     stopwatch, folder = Stopwatch(), Path(settings.output)
     was_interrupted = bool(list_checkpoints(folder / "checkpoints"))
-    if plan["launcher"]:
-        _train_with_launcher(plan["launcher"], Path(plan["settings_file"]))
+    if plan.launcher:
+        _train_with_launcher(plan.launcher, Path(plan.settings_file))
         # The command names the recipe that would fill in open settings; a plan leaves none open.
         settings = replace(settings, recipe=read_settings(folder / "settings.yaml").get("recipe"))
     with lock_run(settings.output, ProcessGroup()):
@@ -185,8 +195,8 @@ def _sort_by_step(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 def main(argv: Sequence[str]) -> int:
     """Executes the plan in a file; returns the exit code, 75 or 130 after a request to stop."""
     stop_with_parent()
-    plan = read_json_object(Path(argv[0]))
     try:
+        plan = read_json_object(Path(argv[0]))
         if plan.get("source_sha256") not in (None, hash_source()):
             raise ValueError("the source of muybridge changed while the study was running; start the study again")
         with exit_on_signals(str):

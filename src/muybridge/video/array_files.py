@@ -27,6 +27,10 @@ from muybridge.video.picture_sequence import (
 
 def _open_npy(path: Path) -> PictureSequence:
     """Frames are read, not mapped: a file that is cut short while it is mapped would end the process by a signal."""
+    with path.open("rb") as file:
+        magic = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if magic != np.lib.format.MAGIC_PREFIX:  # np.load would take it for an archive of arrays, or a pickle
+        raise ValueError("it does not begin like an array; give an archive of arrays a name that ends in .npz")
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     frames_thwc = check_frames(mapped)
     if not frames_thwc.flags.c_contiguous:  # in the order of Fortran a frame lies all over the file

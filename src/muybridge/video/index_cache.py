@@ -59,7 +59,7 @@ def read_stored_index(folder: Path, path: str, key: _FileKey) -> FrameIndex | No
             ticks, stamps, key_frame_stamps = (stored[name] for name in _ARRAYS)
             headers = stored["headers"].tobytes()
             header = parse_record(_Header, parse_json_object(stored["header"].tobytes(), str(target)), str(target))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     borders = [0, *accumulate(header.header_lengths)]
     return FrameIndex(

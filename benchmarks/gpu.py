@@ -103,6 +103,8 @@ class Session:
             try:
                 self.rows.append({"what": name, **run()})
                 print(json.dumps(self.rows[-1]), flush=True)
+            except subprocess.TimeoutExpired:
+                self.not_measured.append(f"{name}: no time left")
             except torch.OutOfMemoryError:
                 self.not_measured.append(f"{name}: out of memory")
             except (RuntimeError, ImportError, subprocess.SubprocessError) as error:  # the next row may work

@@ -182,3 +182,20 @@ def test_children_find_packages_that_the_caller_carries(
     monkeypatch.setattr(gpu.subprocess, "run", run)
     gpu.run_command(session, "train")
     assert environments == [expected]
+
+
+def test_kernels_are_measured_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("gpu_kernels", BENCHMARKS / "gpu_kernels.py")
+    assert spec and spec.loader
+    kernels = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernels)
+    before = torch.backends.cudnn.deterministic
+    kernels.main(["--device=cpu", "--batch=1", "--divide=14", "-o", str(tmp_path / "r.json")])
+    torch.backends.cudnn.deterministic = before
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    convolutions = [row for row in rows if row["what"] == "convolution"]
+    assert len(convolutions) == 2 * (1 + len(kernels.PER_FRAME) + len(kernels.PER_PIXEL))
+    chosen = [direction for row in convolutions for direction in row["chosen_for"]]
+    assert all(chosen.count(direction) == len(convolutions) // 2 for direction in set(chosen))
+    assert all(milliseconds > 0 for row in rows for milliseconds in row["milliseconds"].values())
+    assert rows[0]["what"] == "stem over blocks"

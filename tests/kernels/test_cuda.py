@@ -27,7 +27,7 @@ POINTWISE = ConvolutionGeometry((256, 64, 1, 1, 1), (1, 1, 1), (0, 0, 0))
     [
         (SPATIAL, ("conv3d", "frames", "conv3d")),
         (STRIDED_SPATIAL, ("conv3d", "conv3d", "frames")),
-        (SECOND_SPATIAL, ("conv3d", "conv3d", "frames")),
+        (SECOND_SPATIAL, ("frames", "conv3d", "frames")),
         (THIRD_SPATIAL, ("conv3d", "conv3d", "conv3d")),
         (LAST_SPATIAL, ("frames", "conv3d", "frames")),
         (STEM_TEMPORAL, ("pixels", "pixels", "conv3d")),

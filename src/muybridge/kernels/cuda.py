@@ -59,10 +59,10 @@ def choose_cuda_forms(geometry: ConvolutionGeometry) -> ConvolutionForms:
         has_stride = geometry.stride[1:] != (1, 1)
         if in_channels <= 64 and not has_stride:
             input_gradient = "frames"
-        if (in_channels == 64 and has_stride) or 128 <= in_channels < 256 or in_channels >= 512:
+        if 128 <= in_channels < 256 or in_channels >= 512:
+            forward = weight_gradient = "frames"
+        elif in_channels == 64 and has_stride:
             weight_gradient = "frames"
-        if in_channels >= 512:
-            forward = "frames"
     elif geometry.is_per_pixel and out_channels <= 64:
         if in_channels >= 128:
             forward = weight_gradient = "pixels"

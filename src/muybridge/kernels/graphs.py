@@ -244,9 +244,8 @@ class GraphedNetwork:
             self._release()
 
     def _release(self) -> None:
-        if self._graphs is not None:
-            self._graphs = None
-            torch.cuda.empty_cache()
+        self._graphs = None
+        torch.cuda.empty_cache()  # without effect where CUDA is not used
 
     def _replace_graphs(self, clips: Tensor, call: _Call) -> None:
         self._release()
@@ -271,7 +270,7 @@ class GraphedNetwork:
 
     def _give_up(self, reason: str) -> None:
         self._num_captures = _MAX_CAPTURES
-        torch.cuda.empty_cache()  # of what was captured; without effect where CUDA is not used
+        self._release()
         self._report(f"training runs without CUDA graphs, which is slower for small batches: {reason}")
 
 
@@ -322,10 +321,8 @@ def _measure_difference(actual: Sequence[Tensor | None], expected: Sequence[Tens
 
 
 def _count_reserved_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 0
     torch.cuda.empty_cache()
-    return torch.cuda.memory_reserved(device)
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
 
 
 class GraphCache:

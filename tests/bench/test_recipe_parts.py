@@ -1,6 +1,7 @@
 """The parts of the later recipe, rehearsed at toy size: runs that differ by one part, resumable rows, tables, a page."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from rich.console import Console
 
 from muybridge.studies.execute import execute
 from muybridge.studies.plan import PlannedRun
+from muybridge.studies.render import write_study
+from muybridge.studies.rows import read_rows
 from muybridge.studies.run import build_config, build_plan
 from muybridge.training_settings import TrainingSettings
 from runs import MOTIONS
 from scripts import load_script
 from videos import write_uniform_video
 
+ROOT = Path(__file__).parents[2]
 FAKE = (sys.executable, str(Path(__file__).parents[1] / "studies" / "fake_run.py"))
 
 
@@ -83,6 +87,17 @@ def test_rows_are_resumed_and_tables_go_to_a_page(
     assert "| modern | all of these, as modern_kinetics400_* | 1 | 8.0 | 0.0 | undecided | 1 |" in shown
     assert "| dense prediction | a test of the paper's recipe | 1 | 16.0 | 8.0 | undecided | 8.6 times |" in shown
     assert "Not run: nothing." in shown and "Noise floor: 5 runs" in shown
+
+
+def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
+    """python benchmarks/recipe_parts.py -o benchmarks/results/recipe_parts --render --docs docs/training.md"""
+    module = load_script("recipe_parts")
+    shutil.copytree(ROOT / "benchmarks" / "results" / "recipe_parts", tmp_path / "rows")
+    study = module.build_study(module.PartsData("motions"), module.FAMILIES)
+    config = build_config(study, scale="laptop", seeds=3, data=None, others={}, split="test")
+    values = write_study(study, config, read_rows(tmp_path / "rows"), tmp_path / "rows")
+    assert values["rows"]
+    assert module.format_markdown(values) in (ROOT / "docs" / "training.md").read_text()
 
 
 @pytest.mark.long

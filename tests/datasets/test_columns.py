@@ -14,6 +14,16 @@ def test_synonyms_are_found_and_the_role_itself_comes_first() -> None:
     assert not map_columns(["path", "label"], None).has_synonyms
 
 
+def test_weak_synonyms_count_where_nothing_else_is_meant() -> None:
+    assert dict(map_columns(["video_id", "label_name"], None).indices) == {"path": 0, "label": 1}
+    assert dict(map_columns(["id", "filename", "class_id", "class"], None).indices) == {"path": 1, "label": 3}
+    with pytest.raises(ValueError, match="id and name may both be the path; say --columns path=id or"):
+        map_columns(["id", "name", "label"], None)
+    assert is_header(["video_id", "label"], None)
+    assert not is_header(["video_id", "label"], AS_VERSION_0_1)
+    assert "path" not in map_columns(["id", "label"], AS_VERSION_0_1).indices
+
+
 def test_a_cell_that_a_short_row_lacks_is_empty() -> None:
     mapping = map_columns(["path", "label"], None)
     assert [mapping.get(["a.mp4", "hug"], role) for role in ("path", "label", "split")] == ["a.mp4", "hug", ""]

@@ -197,3 +197,13 @@ def test_a_row_of_bytes_of_a_fixed_length_counts_as_long_as_it_is(
     monkeypatch.setenv(TABLE_BYTES.variable, "50000000")
     with pytest.raises(ValueError, match="above the limit of 50,000,000"):
         read_parquet(path)
+
+
+def test_more_columns_than_any_table_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array([], pa.int8())] * 10_001, [str(n) for n in range(10_001)]), path)
+    with (
+        pytest.raises(ValueError, match=r"damaged \(it has 10,001 columns, expected at most 10,000\)"),
+        refuse_damaged("damaged"),
+    ):
+        read_parquet(path)

@@ -62,3 +62,31 @@ def test_a_file_that_fails_its_verification_does_not_appear(tmp_path: Path) -> N
         table.write_file({}, tables=(part.slice(1) for part in table.iterate_tables()), verify=refuse)
     assert not (tmp_path / "table.parquet").exists()
     assert table.read_column("video") == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no numbers", "other columns", "cut"])
+def test_a_damaged_part_is_named(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "table.parquet"
+    with open_table(path) as table:
+        table.add(make_batch(["a", "b"]))
+        (part,) = table.folder.glob("*.parquet")
+        whole = part.read_bytes()
+        settings = pq.read_schema(part).metadata
+        if content == "other columns":
+            pq.write_table(pa.table({"video": [1]}).replace_schema_metadata(settings), part)
+        else:
+            part.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+        with pytest.raises(
+            ValueError, match=r"000000\.parquet is damaged; delete the folder .*\.table\.parquet\.parts and run"
+        ):
+            table.read_column("video")
+        with pytest.raises(ValueError, match="is damaged; delete the folder"):
+            table.write_file({})
+        part.unlink()
+    assert not path.exists()
+
+
+def test_a_part_without_settings_is_of_other_settings(tmp_path: Path) -> None:
+    with open_table(tmp_path / "table.parquet") as table:
+        pq.write_table(pa.table({"video": ["a"]}), table.folder / "000000.parquet")
+        assert not table.has_same_settings

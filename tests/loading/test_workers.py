@@ -1,6 +1,7 @@
 """Workers that are lost: at any moment, the reader hears of it and of what they read."""
 
 import os
+import resource
 import signal
 import time
 
@@ -66,8 +67,21 @@ class Unsendable:
 
 
 @pytest.mark.timeout(300)
-def test_a_batch_that_cannot_be_handed_over_ends_its_worker() -> None:
+@pytest.mark.parametrize(
+    ("num_bytes", "cause"),
+    [
+        (resource.RLIM_INFINITY, "because memory ran out; lower"),
+        (
+            1 << 40,
+            "because memory ran out, or a batch takes more than the 1,099,511,627,776 bytes that a file may have",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_handed_over_ends_its_worker(
+    num_bytes: int, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (num_bytes, num_bytes))
     sampler = BatchSampler(SequentialSampler(range(6)), 1, drop_last=False)
     batches = load_batches(UnsendableItems(-1), sampler, list, LoadingSettings(workers=1), pin_memory=False)
-    with pytest.raises(WorkerKilled, match="a data worker was killed"):
+    with pytest.raises(WorkerKilled, match=f"a data worker was killed.* {cause}"):
         next(batches)

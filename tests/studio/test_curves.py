@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from muybridge.prediction.timeline import Segment
 from muybridge.studio.curves import reduce_curves, select_windows
@@ -112,3 +113,37 @@ def test_timelines_are_replaced_and_become_stale(tmp_path: Path) -> None:
             store.get(wrong)
     store.remove(second)
     assert store.list_timelines() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "sentence"),
+    [
+        ("starts", np.arange(49.0), r"have the shapes \(49,\), \(50,\), \(2, 50\)"),
+        ("ends", np.full(50, np.nan), "not finite"),
+        ("starts", np.array(["0.1"] * 50), "no arrays of numbers"),
+        ("probabilities", np.zeros(50, np.float32), "no arrays of numbers"),
+        ("probabilities", np.zeros((3, 50), np.float32), r"its probabilities have the shape \(3, 50\)"),
+        ("probabilities", None, "is damaged"),
+    ],
+)
+def test_a_damaged_prediction_is_named(
+    tmp_path: Path, name: str, array: NDArray[np.float64] | None, sentence: str
+) -> None:
+    store, timeline_id = _store(tmp_path, 50, ("a", "b"))
+    (file,) = tmp_path.rglob(f"{name}.npy")
+    if array is None:
+        np.savez(tmp_path / "archive.npz", probabilities=np.zeros((2, 50), np.float32))
+        (tmp_path / "archive.npz").rename(file)
+    else:
+        np.save(file, array)
+    with pytest.raises(StudioError, match=rf"is damaged \(.*{sentence}|{sentence}") as caught:
+        store.read_curves(timeline_id, 0.0, None, 10, ())
+    assert caught.value.status == 409
+
+
+def test_probabilities_that_are_not_finite_are_gaps(tmp_path: Path) -> None:
+    store, timeline_id = _store(tmp_path, 4, ("a", "b"))
+    (file,) = tmp_path.rglob("probabilities.npy")
+    np.save(file, np.array([[0.5, np.nan, np.inf, 0.25], [0.5, 0.5, -np.inf, 0.75]], np.float32))
+    curves = store.read_curves(timeline_id, 0.0, None, 10, ("a", "b")).curves
+    assert [curve.probabilities for curve in curves] == [(0.5, None, None, 0.25), (0.5, 0.5, None, 0.75)]

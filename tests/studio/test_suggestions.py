@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, VideoMarks
+from muybridge.studio.errors import StudioError
 from muybridge.studio.suggestions import PredictedVideo, Strategy, suggest
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
@@ -92,3 +95,11 @@ def test_disagreement_of_windows() -> None:
     arrays = TimelineArrays(video.arrays.starts, video.arrays.ends, probabilities)
     changed = PredictedVideo("x.mp4", "p", CLASSES, arrays, video.segments, VideoMarks())
     assert suggest([changed], {}, "windows", 1)[0].window_disagreement == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_suggested_by_numbers_that_are_not_finite(value: float) -> None:
+    video = _video()
+    video.arrays.probabilities[1, 2] = value
+    with pytest.raises(StudioError, match=r"the prediction of x\.mp4 holds numbers that are not finite"):
+        replace(video)

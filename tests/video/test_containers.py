@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import pytest
+from PIL import Image
 
 from muybridge.records import VideoError
 from muybridge.video import containers
@@ -149,6 +150,15 @@ def test_animated_pictures_are_read_or_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="animated WebP, which FFmpeg cannot decode; convert it") as caught:
         source.read_frame_times("a.webp")
     assert caught.value.status == "unreadable"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.png", "a.webp", "a.bmp", "a.mp4"])
+def test_a_still_picture_is_named_as_one(tmp_path: Path, name: str) -> None:
+    file_format = {"jpg": "jpeg", "mp4": "jpeg"}.get(name[2:], name[2:])
+    Image.new("RGB", (40, 30)).save(tmp_path / name, format=file_format)
+    with pytest.raises(VideoError, match=rf"the file is a picture \({file_format}\), not a video") as caught:
+        VideoFiles(str(tmp_path), scale_height=32, scale_width=43).read_frame_times(name)
+    assert caught.value.status == "no_video"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,13 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "end_frame": ("frame_end", "stop_frame"),
     "frames_per_second": ("fps", "frame_rate", "framerate", "source_fps"),
 })
+# Names that mean a role only where no column has one of the names above: beside `filename`, `id` is something else.
+_WEAK_SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "path": ("video_id", "videoid", "id", "name", "folder", "frames", "frames_path", "frames_folder", "image_path"),
+    "label": (
+        "label_name", "category_name", "action_name", "activity_name", "class_label", "gesture", "label_id", "class_id",
+    ),
+})
 # fmt: on
 _ROLES_OF_TRAINING = ("label", "split", "group")
 _ROLES_OF_VERSION_0_1 = ("path", "label", "split", "group", "start_seconds", "end_seconds")
@@ -104,7 +111,7 @@ def is_header(cells: Sequence[str], columns: str | None) -> bool:
     names = {_normalize_column_name(cell) for cell in cells}
     if columns and columns != AS_VERSION_0_1:
         return any(_normalize_column_name(name) in names for name in _parse_columns(columns).values())
-    return bool(names & {"path", *(SYNONYMS["path"] if columns is None else ())})
+    return bool(names & {"path", *((*SYNONYMS["path"], *_WEAK_SYNONYMS["path"]) if columns is None else ())})
 
 
 def map_columns(names: Sequence[str], columns: str | None, *, needs_labels: bool = True) -> ColumnMapping:
@@ -127,8 +134,9 @@ def map_columns(names: Sequence[str], columns: str | None, *, needs_labels: bool
         if role in given or (columns == AS_VERSION_0_1 and role not in _ROLES_OF_VERSION_0_1):
             continue
         exact = [index for index, name in enumerate(normalized) if name == role and index not in taken]
-        accepted = synonyms if columns != AS_VERSION_0_1 else ()
-        candidates = exact or [i for i, name in enumerate(normalized) if name in accepted and i not in taken]
+        tiers = (synonyms, _WEAK_SYNONYMS.get(role, ())) if columns != AS_VERSION_0_1 else ()
+        guesses = ([i for i, name in enumerate(normalized) if name in tier and i not in taken] for tier in tiers)
+        candidates = exact or next(filter(None, guesses), [])
         if len(candidates) > 1 and not needs_labels and role in _ROLES_OF_TRAINING:
             continue
         if len({normalized[index] for index in candidates}) < len(candidates):

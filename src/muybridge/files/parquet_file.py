@@ -25,7 +25,7 @@ from muybridge.limits import TABLE_BYTES, raise_if_system_is_short
 from muybridge.text import join_names
 
 BYTES_OF_A_VALUE = 8  # of the widest type of fixed size that our files hold
-_MAX_BATCH_ROWS = 65_536
+_MAX_BATCH_ROWS, _MAX_COLUMNS = 65_536, 10_000  # pyarrow takes minutes for 100,000 columns
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for a damaged file: OSError also without a fault of the system, the last for names that are no text."""
 _NO_THREAD = "Resource temporarily unavailable"
@@ -108,6 +108,8 @@ def check_parquet(source: Path | bytes) -> int:
     """How many rows of a file can be read at a time within the limit. Raises as `read_parquet`."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
         metadata = pq.read_metadata(opened)
+        if metadata.num_columns > _MAX_COLUMNS:
+            raise pa.ArrowInvalid(f"it has {metadata.num_columns:,} columns, expected at most {_MAX_COLUMNS:,}")
         chunks = read_column_chunks(opened)
         if len(chunks) != metadata.num_row_groups * metadata.num_columns:
             raise pa.ArrowInvalid("its footer is ambiguous")

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from muybridge.files.atomic import atomic_write, check_output_file, is_stream, remove_partial_files
 from muybridge.files.lock import lock_folder
-from muybridge.files.parquet_file import read_parquet
+from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
+from muybridge.text import join_names
 
 SETTINGS_KEY = b"muybridge_parts"
 
@@ -66,9 +67,7 @@ class ResumableTable:
     @property
     def has_same_settings(self) -> bool:
         """Whether the parts on disk, if any, were made with the same settings."""
-        return all(
-            pq.read_schema(part).metadata.get(SETTINGS_KEY) == self._settings for part in self._list_part_paths()
-        )
+        return all(read_part_settings(part) == self._settings for part in self._list_part_paths())
 
     def check_settings(self) -> None:
         """Raises ValueError where the parts on disk were made with other settings."""
@@ -80,7 +79,7 @@ class ResumableTable:
 
     def read_column(self, name: str) -> list[Any]:
         """The values of a column in the parts on disk."""
-        return [value for part in self._list_part_paths() for value in read_parquet(part, [name])[name].to_pylist()]
+        return [value for part in self._list_part_paths() for value in self._read_part(part, [name])[name].to_pylist()]
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Adds rows. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
@@ -101,7 +100,15 @@ class ResumableTable:
     def iterate_tables(self) -> Iterator[pa.Table]:
         """The parts on disk, in the order they were written."""
         for part in self._list_part_paths():
-            yield read_parquet(part).replace_schema_metadata(None)
+            yield self._read_part(part, self._schema.names).replace_schema_metadata(None)
+
+    def _read_part(self, part: Path, columns: list[str]) -> pa.Table:
+        with refuse_damaged(_describe_damage(part)):
+            table = read_parquet(part, columns)
+        expected = pa.schema([self._schema.field(name) for name in columns])
+        if problems := find_column_problems(table.schema, expected):
+            raise ValueError(f"{_describe_damage(part)} ({join_names(problems, '; ')})")
+        return table
 
     def write_file(
         self,
@@ -140,3 +147,14 @@ class ResumableTable:
 
     def _list_part_paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.parquet"))
+
+
+def read_part_settings(part: Path) -> bytes | None:
+    """The settings that a part was made with; None for a file without them. Raises ValueError for one that is damaged."""
+    with refuse_damaged(_describe_damage(part)):
+        settings: bytes | None = (pq.read_schema(part).metadata or {}).get(SETTINGS_KEY)
+        return settings
+
+
+def _describe_damage(part: Path) -> str:
+    return f"{part} is damaged; delete the folder {part.parent} and run the same command again"

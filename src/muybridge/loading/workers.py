@@ -9,6 +9,7 @@ import multiprocessing.connection
 import multiprocessing.queues
 import os
 import re
+import resource
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -85,10 +86,18 @@ def load_batches(
         lost_processes = lost_processes or list(map(int, re.findall(r"\d+", str(error))))
         raise WorkerKilled(
             f"a data worker was killed{tracked_dataset.describe_videos_in_progress(lost_processes)}, most "
-            f"often because memory ran out; lower loading.workers, "
+            f"often because {_describe_likely_cause()}; lower loading.workers, "
             f"loading.prefetch or training.batch_size ({type(error).__name__}: {str(error).partition('. ')[0]})",
             tracked_dataset.find_items_in_progress(lost_processes),
         ) from error
+
+
+def _describe_likely_cause() -> str:
+    """Batches are handed over in shared memory, whose files are limited as any others."""
+    num_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if num_bytes == resource.RLIM_INFINITY:
+        return "memory ran out"
+    return f"memory ran out, or a batch takes more than the {num_bytes:,} bytes that a file may have (`ulimit -f`)"
 
 
 def _watch_workers(batches: Any, lost_processes: list[int]) -> None:

@@ -18,11 +18,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from muybridge.evaluation.scores import make_remarks_metadata
 from muybridge.files.atomic import atomic_write
-from muybridge.files.resumable_table import SETTINGS_KEY, ResumableTable
+from muybridge.files.resumable_table import ResumableTable, read_part_settings
 from muybridge.models.heads import Head
 from muybridge.prediction.recognizer import Features, Prediction
 from muybridge.text import escape_csv_cell, format_count, sanitize_text
@@ -336,4 +335,4 @@ def _check_complete(videos: Set[str], views: Sequence[tuple[str, int]], parts: R
 
 def _has_parts_of_version_0_1(folder: Path) -> bool:
     """Whether the parts of a features file have no settings of `ResumableTable`; they cannot be resumed."""
-    return any(SETTINGS_KEY not in (pq.read_schema(part).metadata or {}) for part in folder.glob("[0-9]*.parquet"))
+    return any(read_part_settings(part) is None for part in folder.glob("[0-9]*.parquet"))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from muybridge.randomness import hash_to_fraction
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, StudioRecord, TimeRange, VideoMarks
+from muybridge.studio.errors import StudioError
 from muybridge.studio.timelines import SegmentInfo, TimelineArrays
 
 Strategy = Literal["doubt", "margin", "windows", "marks", "rare", "random"]
@@ -65,6 +66,10 @@ class PredictedVideo:
     arrays: TimelineArrays
     segments: tuple[SegmentInfo, ...]
     marks: VideoMarks
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.arrays.probabilities).all():
+            raise StudioError(409, f"the prediction of {self.path} holds numbers that are not finite; predict again")
 
     def list_marks(self, segment: SegmentInfo) -> tuple[list[SegmentMark], list[RejectedMark]]:
         """The marks and the rejected suggestions that overlap a segment; at once, also among thousands."""

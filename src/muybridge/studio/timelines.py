@@ -7,6 +7,7 @@ server's memory does not grow with the video. Nothing here needs a network or to
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -26,6 +28,7 @@ from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.curves import reduce_curves, select_windows
 from muybridge.studio.errors import StudioError
+from muybridge.text import join_names
 
 MAX_POINTS = 4000
 MAX_SEGMENTS = 4000
@@ -90,6 +93,18 @@ class TimelineArrays:
     ends: NDArray[np.float64]
     probabilities: NDArray[np.float32]
     gaps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        arrays = (self.starts, self.ends, self.probabilities)
+        shapes = [array.shape for array in arrays]
+        if any(array.dtype.kind != "f" for array in arrays) or [len(shape) for shape in shapes] != [1, 1, 2]:
+            raise ValueError("starts, ends and probabilities are no arrays of numbers")
+        if not shapes[0] == shapes[1] == shapes[2][1:]:
+            raise ValueError(
+                f"starts, ends and probabilities have the shapes {join_names(shapes)}, expected (W,), (W,) and (C, W)"
+            )
+        if not (np.isfinite(self.starts).all() and np.isfinite(self.ends).all()):
+            raise ValueError("starts and ends hold numbers that are not finite")
 
     @classmethod
     def from_windows(cls, windows: Sequence[Window], gaps: tuple[int, ...] = ()) -> TimelineArrays:
@@ -185,9 +200,18 @@ class TimelineStore:
     def read_arrays(self, timeline_id: str) -> TimelineArrays:
         """The windows of a prediction; probabilities are memory-mapped."""
         folder = self._find_folder(timeline_id)
-        starts, ends = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("starts", "ends"))
-        probabilities = np.load(folder / "probabilities.npy", mmap_mode="r", allow_pickle=False)
-        return TimelineArrays(starts, ends, probabilities, _read_segments(folder).gaps)
+        stored, gaps = _read_stored(folder), _read_segments(folder).gaps
+        try:
+            names = ("starts", "ends", "probabilities")
+            starts, ends, probabilities = (open_memmap(folder / f"{name}.npy", mode="r") for name in names)
+            arrays = TimelineArrays(starts, ends, probabilities, gaps)
+            if probabilities.shape != (len(stored.classes), stored.num_windows):
+                raise ValueError(f"its probabilities have the shape {probabilities.shape}")
+            return arrays
+        except ValueError as error:
+            raise StudioError(
+                409, f"{folder} is damaged ({error}); remove this prediction and predict again"
+            ) from error
 
     def read_curves(
         self, timeline_id: str, start_seconds: float, end_seconds: float | None, points: int, labels: Sequence[str]
@@ -295,4 +319,4 @@ def _choose_classes(classes: Sequence[str], labels: Sequence[str], part: NDArray
 
 def _to_json(values: NDArray[np.float32]) -> tuple[float | None, ...]:
     rounded = values.astype(np.float64).round(5).tolist()
-    return tuple(None if value != value else value for value in rounded)
+    return tuple(value if math.isfinite(value) else None for value in rounded)

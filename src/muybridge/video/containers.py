@@ -210,6 +210,8 @@ def _open_container(path: str) -> Iterator[InputContainer]:
     try:
         container = av.open(path, container_options=_build_open_options(), metadata_errors="replace")
     except av.error.ArgumentError as error:
+        if _is_jpeg(path):  # its name makes FFmpeg choose the demuxer of numbered pictures, which is refused
+            raise VideoError("no_video", "the file is a picture (jpeg), not a video") from error
         raise VideoError(
             "unreadable", "the file is no video (playlists that point to other files are refused)"
         ) from error
@@ -222,6 +224,11 @@ def _open_container(path: str) -> Iterator[InputContainer]:
         except av.error.FFmpegError as error:
             raise_if_system_is_short(error)
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
+
+
+def _is_jpeg(path: str) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
 
 
 def _count_packets(path: str) -> Counter[int]:

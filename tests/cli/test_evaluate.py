@@ -39,6 +39,22 @@ def test_json_is_the_accuracy_of_the_file(
     assert (found["num_videos"], found["num_views"], found["split"]) == (6, 60, "test")
 
 
+@pytest.mark.parametrize("timeline", [(), ("--timeline",)])
+def test_what_is_not_read_of_the_data_is_said(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any], timeline: tuple[str, ...]
+) -> None:
+    """On standard error, so that JSON stays alone on standard output."""
+    videos = [(f"{motions}/test/{label}/00000.mp4", label) for label in ("left", "right")]
+    rows = "".join(f"{video},{label},0.0,0.4,happy,test\n" for video, label in videos)
+    (tmp_path / "l.csv").write_text(f"path,label,start_seconds,end_seconds,mood,split\n{rows}")
+    line = ("--data", tmp_path / "l.csv", "--source-fps", 5, *timeline, "-o", tmp_path / "s.parquet", "--json")
+    told = cli("evaluate", finished_run, *line, *(() if timeline else ("--loading.workers", 0)))
+    assert told.code == 0
+    assert told.err.count("l.csv that are not read: mood.") == 1
+    assert told.err.count("--source-fps is not used") == 1
+    assert json.loads(told.out)
+
+
 def test_people_read_the_protocol_and_both_denominators(
     finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from muybridge.bounds import FrameStep
 from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
-from muybridge.cli.output import compute_exit_code, print_json
+from muybridge.cli.output import compute_exit_code, print_json, print_notes
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.settings import EvaluateSettings
@@ -98,6 +98,7 @@ def evaluate(
     if not current_rank().is_rank0:
         return 0
     metrics = result.metrics
+    print_notes(result.notes)
     if target and is_text:
         write_scores_text(target, read_any_video_scores(result.path), result.to_json())
     if json:

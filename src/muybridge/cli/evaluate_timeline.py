@@ -42,6 +42,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
             step_frames=step,
             on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
         )
+    print_notes(result.notes)
     if json:
         print_json(result.to_json())
     else:

@@ -123,6 +123,8 @@ class EvaluationResult:
     remarks: tuple[str, ...] = ()
     """Sentences that belong beside the metrics: training videos among the scored ones, weights chosen by them, a run that has
     not finished."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the data was read: columns that are not, files left out, splits drawn, options not used."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values. `overlap` is null for weights that are not of a run."""
@@ -191,7 +193,8 @@ def evaluate_split(
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
     cost = job.make_header().protocol.compute_cost(default_protocol)
-    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=job.remarks)
+    notes = job.manifest.notes
+    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=job.remarks, notes=notes)
 
 
 def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:

@@ -94,13 +94,17 @@ class TimelineFiles:
 
 @dataclass(frozen=True)
 class TimelineResult:
-    """Scores of timelines, how segments were made, and the videos that could not be read, each with the reason."""
+    """Scores of timelines, how segments were made, and the videos that could not be read, each with the reason.
+
+    `notes` are sentences on how the data was read.
+    """
 
     scores: TimelineScores
     choice: SegmentationChoice | None
     failures: tuple[tuple[str, str], ...]
     gaps_are_background: bool
     files: TimelineFiles
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -286,7 +290,7 @@ def _write_and_score(
     videos = [video for video, _ in watched]
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
     failures = tuple((video.video, reason) for video, reason in watched if reason)
-    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files)
+    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files, manifest.notes)
     header = {
         "format": FORMAT,
         "classes": list(plan.classes),

@@ -181,6 +181,7 @@ def test_plain_options_are_refused_in_the_same_manner(cli: Callable[..., Any]) -
     )
     assert "--output must be given" in cli("extract", "run", "a.mp4").err
     assert "did you mean --top?" in cli("predict", "run", "a.mp4", "--topp", "3").err
+    assert "there is no option --lr; muybridge demo --help" in cli("demo", "--lr", "3").err
     assert "top is x, expected a whole number" in cli("predict", "run", "a.mp4", "--top", "x").err
     assert (
         "split is tests, expected train or validation or test"

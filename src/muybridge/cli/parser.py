@@ -168,7 +168,9 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     same_end = [option for option in known if option.removeprefix("--") == bare or option.endswith(f".{bare}")]
     if len(same_end) > 1 and f"--training.{bare}" in same_end:
         same_end = [f"--training.{bare}"]
-    near = same_end if len(same_end) == 1 else difflib.get_close_matches(name, known, n=1)
+    names = {option.removeprefix("--"): option for option in known if option != "--help"}
+    close = [names[key] for key in difflib.get_close_matches(name.removeprefix("--"), names, n=1)]
+    near = same_end if len(same_end) == 1 else close
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -72,6 +72,18 @@ def test_gradients_of_every_clip_are_those_of_clips_alone(name: str) -> None:
             torch.testing.assert_close(together[key][index], parameter.grad, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.*:DeprecationWarning")  # torch's own rules of jvp are scripted
+@pytest.mark.parametrize("name", ["r2plus1d_10", "r3d_10"])
+def test_derivatives_forward_and_backward_agree(name: str) -> None:
+    torch.manual_seed(0)
+    net = create_model(name, num_classes=2, width=8, clip_length=4).eval()
+    clip, direction = torch.randn(2, 1, 3, 4, 32, 32)
+    jacobian = torch.func.jacrev(lambda clip: net(clip)[0])(clip)
+    logits, slopes = torch.func.jvp(lambda clip: net(clip)[0], (clip,), (direction,))
+    torch.testing.assert_close(logits, net(clip)[0])
+    torch.testing.assert_close(slopes, jacobian.flatten(1) @ direction.flatten(), atol=1e-4, rtol=1e-3)
+
+
 def test_grad_cam_by_hooks() -> None:
     """As the usual packages do it: a hook on the last stage keeps its maps and their gradient."""
     torch.manual_seed(0)

@@ -221,6 +221,10 @@ def overrun(what: str, num_bytes: int, needed: int) -> str:
         ("mpeg", PACK_2 + b"\0\0\1\x00" + bytes(2), None),  # a picture: damage, not an end
         ("mpeg", pes(3)[:-1], None),
         ("mpeg", b"x" * (1 << 18) + PACK_1 + pes(5)[:-1], "the last packet of the file lacks 1 byte"),
+        ("mpeg", PACK_2 + pes(3) + bytes(4096), "the file ends in 4,096 bytes of zeros"),
+        ("mpeg", PACK_2 + pes(3) + bytes(1 << 19), "the file ends in at least 262,144 bytes of zeros"),
+        ("mpeg", PACK_2 + pes(3) + bytes(4095), None),  # padding
+        ("mpeg", PACK_2 + pes(3) + b"\0\0\1\xb9" + bytes(8192), None),
         ("asf", asf(122), None),
         ("asf", asf(2000), overrun("file", 122, 2000)),
         ("asf", asf(2000, flags=1), None),
@@ -240,6 +244,8 @@ def overrun(what: str, num_bytes: int, needed: int) -> str:
         ("ogg", OGG + OGG[:26], SHORT_OGG),
         ("ogg", b"OggS\0" + bytes(22), None),  # a page without a segment
         ("ogg", bytes(100), SHORT_OGG),
+        ("ogg", OGG[:-260] + b"x" * 260 + bytes(4095), None),
+        ("ogg", OGG[:-260] + b"x" * 260 + bytes(4096), "the file ends in 4,096 bytes of zeros"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 30), None),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 30)[:-4], "the last fragment of the file lacks 4 bytes"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 5000)[:8], "the last fragment of the file lacks 5,000 bytes"),

@@ -23,6 +23,7 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST = 1
 _TS_SYNC, _TS_PACKET_SIZES = 0x47, (188, 192, 204)
 _PS_PACK, _PS_SYSTEM, _PS_END = 0xBA, 0xBB, 0xB9
+_MIN_ZERO_BYTES = 4096  # at the end of a file; fewer may be padding, as up to the sector of a disc
 _MIN_TOLERANCE_SECONDS = 0.25  # of a promised duration; muxers round it, or count the last frame or not
 
 
@@ -97,6 +98,8 @@ def _check_mpeg_program(file: BinaryIO, num_bytes: int) -> str | None:
     file.seek(tail_start)
     tail = file.read(_TAIL_BYTES)
     position = tail.find(b"\0\0\1\xba")
+    if b"\0\0\1\xb9" not in tail and (zeros := _describe_zeros(tail)):
+        return zeros
     while 0 <= position <= len(tail) - 4 and tail[position : position + 3] == b"\0\0\1":
         code = tail[position + 3]
         if code == _PS_END:
@@ -151,6 +154,8 @@ def _check_ogg(file: BinaryIO, num_bytes: int) -> str | None:
     tail_start = max(0, num_bytes - _TAIL_BYTES)
     file.seek(tail_start)
     tail = file.read(_TAIL_BYTES)
+    if zeros := _describe_zeros(tail):
+        return zeros
     at = tail.rfind(b"OggS\0")
     if at < 0 or at + 27 > len(tail):
         return "the last page of the file is incomplete"
@@ -200,6 +205,13 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
     "gif": _check_gif,
     "apng": _check_apng,
 }
+
+
+def _describe_zeros(tail: bytes) -> str | None:
+    """What a download that reserved its room, or a disk that lost power, leaves at the end of a file."""
+    num_zeros = len(tail) - len(tail.rstrip(b"\0"))
+    at_least = "at least " if num_zeros == _TAIL_BYTES else ""
+    return f"the file ends in {at_least}{num_zeros:,} bytes of zeros" if num_zeros >= _MIN_ZERO_BYTES else None
 
 
 def _describe_overrun(what: str, start: int, size: int | None, num_bytes: int) -> str | None:

@@ -109,6 +109,7 @@ def test_an_unknown_verb_brings_the_nearest(cli: Callable[..., Any]) -> None:
         (MemoryError(), 1, "muybridge: the memory ran out; lower loading.workers"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "muybridge: the memory ran out; lower"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 1, "muybridge: the system starts no more"),
+        (ConnectionError("http://a could not be downloaded"), 1, "muybridge: http://a could not be downloaded\n"),
         (OSError("strange"), 1, "muybridge: the system refused to read or write a file: strange\n"),
         (ImportError("No module named 'cv2'"), 1, "muybridge: No module named 'cv2'; `muybridge doctor` says"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 1, "muybridge: the GPU's memory is too small; lower"),

@@ -39,6 +39,13 @@ def test_hyphens_and_underscores_are_the_same() -> None:
     assert (hyphens.data, hyphens.clips.flow_gap) == ("my-data", 2)
 
 
+@pytest.mark.parametrize("text", ["[%, px/frame]", '["%", "px/frame"]'])
+def test_a_list_of_texts_needs_no_quotes(text: str) -> None:
+    for argv in (["--training.units", text], [f"--training.units={text}"]):
+        settings = parsed("--data", "d", "--training.task", "regression", *argv)
+        assert settings.training.units == ("%", "px/frame")
+
+
 def test_a_value_may_look_like_an_option() -> None:
     assert parsed("--data=--my_data", "-o=--out_put").data == "--my_data"
 
@@ -174,6 +181,7 @@ def test_plain_options_are_refused_in_the_same_manner(cli: Callable[..., Any]) -
     )
     assert "--output must be given" in cli("extract", "run", "a.mp4").err
     assert "did you mean --top?" in cli("predict", "run", "a.mp4", "--topp", "3").err
+    assert "there is no option --lr; muybridge demo --help" in cli("demo", "--lr", "3").err
     assert "top is x, expected a whole number" in cli("predict", "run", "a.mp4", "--top", "x").err
     assert (
         "split is tests, expected train or validation or test"

@@ -47,7 +47,7 @@ def test_a_run_keeps_its_order_splits_and_classes_where_the_data_changes(tmp_pat
 
 def test_missing_videos_and_other_classes_are_named() -> None:
     videos = RunVideos.from_manifest(FIRST)
-    with pytest.raises(ValueError, match=r"2 videos of the run are not in /later \(c, b\)"):
+    with pytest.raises(ValueError, match=r"/later lacks 2 videos of the run \(c, b\)"):
         videos.select_from(LATER.replace_table(LATER.table.take([0, 2])))
     with pytest.raises(ValueError, match="hug"):
         RunVideos(videos.table, ("kick", "wave")).select_from(LATER)

@@ -48,13 +48,18 @@ def test_a_timeline_that_was_ended_early_says_so() -> None:
 @pytest.mark.parametrize(
     ("video", "videos", "expected"),
     [
-        ("x/a.mp4", ["x/a.mp4"], "out"),
+        ("x/a.mp4", ["x/a.mp4"], "out/a.mp4.srt"),
         ("x/a.mp4", ["x/a.mp4", "x/b.mp4"], "out/a.mp4.srt"),
         ("x/y/a.mp4", ["x/y/a.mp4", "x/z/a.mp4"], "out/y/a.mp4.srt"),
     ],
 )
-def test_timelines_of_several_videos_are_told_apart(video: str, videos: list[str], expected: str) -> None:
+def test_a_name_without_an_extension_is_a_folder(video: str, videos: list[str], expected: str) -> None:
     assert resolve_timeline_path(video, videos, "srt", Path("out")) == Path(expected)
+
+
+@pytest.mark.parametrize("name", ["out.srt", "/dev/null"])
+def test_a_name_with_an_extension_is_the_file_of_a_single_video(name: str) -> None:
+    assert resolve_timeline_path("x/a.mp4", ["x/a.mp4"], "srt", Path(name)) == Path(name)
 
 
 def test_a_folder_takes_the_timeline_of_a_single_video_too(tmp_path: Path) -> None:

@@ -113,8 +113,12 @@ def test_resume_alone_and_with_moved_data(
     (tmp_path / "moved" / "train" / "left" / "00003.mp4").unlink()
     told = cli("train", "-o", run, "--resume", "--data", tmp_path / "moved")
     assert told.code == 2
-    assert "1 video of the run are not in" in told.err
+    assert "lacks 1 video of the run" in told.err
     assert "train/left/00003.mp4" in told.err
+    (tmp_path / "moved").rename(tmp_path / "elsewhere")
+    told = cli("train", "-o", run, "--resume")
+    assert (told.code, told.out) == (2, "")
+    assert "moved, the data of the run, is not there; if it has moved, add --data with its new place" in told.err
 
 
 def test_resume_without_a_run_says_what_is_missing(tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -105,6 +105,15 @@ def test_a_mixed_folder_is_named_and_not_read_in_part(tmp_path: Path) -> None:
     assert caught.value.status == "unreadable"
 
 
+def test_a_folder_of_videos_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    with pytest.raises(
+        VideoError, match=r"holds no pictures.*: give the files in it instead, such as a\.mp4"
+    ) as caught:
+        open_pictures(tmp_path)
+    assert caught.value.status == "no_video"
+
+
 def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames")
     (folder / "img_3.jpg").write_bytes((folder / "img_3.jpg").read_bytes()[:200])

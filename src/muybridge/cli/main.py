@@ -130,6 +130,8 @@ def exit_code(error: BaseException, verb: str = "") -> int:
 
 def _describe_os_error(error: OSError) -> str:
     """What the operating system refused. For a temporary file, which no user named, its folder is named."""
+    if isinstance(error, ConnectionError) and not error.errno:
+        return str(error)  # a sentence about an address
     if not error.filename:
         return f"the system refused to read or write a file: {error.strerror or error}"
     path = Path(os.fsdecode(error.filename))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
@@ -77,14 +78,20 @@ class VerbParser(ArgumentParser):
         )
 
     def normalize(self, argv: Sequence[str]) -> list[str]:
-        """The arguments with option names as the parser has them: underscores, and no short options."""
+        """The arguments with option names as the parser has them: underscores, no short options, lists of texts quoted."""
+        lists = {
+            f"--{action.dest}" for action in self._actions if getattr(action, "_typehint", None) == tuple[str, ...]
+        }
         normalized: list[str] = []
         for index, word in enumerate(argv):
             if word == "--":
                 return [*normalized, *argv[index:]]
-            if word.startswith("--"):
+            if normalized and normalized[-1] in lists:
+                word = _quote_texts(word)
+            elif word.startswith("--"):
                 name, equals, value = word[2:].partition("=")
-                word = f"--{name.replace('-', '_')}{equals}{value}"
+                name = f"--{name.replace('-', '_')}"
+                word = f"{name}{equals}{_quote_texts(value) if name in lists and equals else value}"
             else:
                 word = _expand_short_option(word)
             normalized.append(word)
@@ -161,7 +168,9 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     same_end = [option for option in known if option.removeprefix("--") == bare or option.endswith(f".{bare}")]
     if len(same_end) > 1 and f"--training.{bare}" in same_end:
         same_end = [f"--training.{bare}"]
-    near = same_end if len(same_end) == 1 else difflib.get_close_matches(name, known, n=1)
+    names = {option.removeprefix("--"): option for option in known if option != "--help"}
+    close = [names[key] for key in difflib.get_close_matches(name.removeprefix("--"), names, n=1)]
+    near = same_end if len(same_end) == 1 else close
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -178,3 +187,9 @@ def _describe_wrong_value(message: str) -> str | None:
     if not key or not value or not expected:
         return None
     return f"{key[1]} is {shorten(value[1], MAX_SHOWN_CHARACTERS) or 'empty'}, expected {expected}"
+
+
+def _quote_texts(value: str) -> str:
+    """`[%,ml]` -> `["%", "ml"]`, since YAML refuses texts that begin with a sign; as it is where there are quotes."""
+    match = re.fullmatch(r"\[([^\[\]\"']*)\]", value.strip())
+    return json.dumps([part.strip() for part in match[1].split(",") if part.strip()]) if match else value

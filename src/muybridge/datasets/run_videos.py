@@ -58,7 +58,7 @@ class RunVideos:
         missing = [video for video in videos if video not in rows_by_video]
         if missing:
             raise ValueError(
-                f"{format_count(len(missing), 'video')} of the run are not in {data.root} ({join_names(missing)}); name the "
+                f"{data.root} lacks {format_count(len(missing), 'video')} of the run ({join_names(missing)}); name the "
                 "data of the run with --data, or start a new run with another -o"
             )
         rows = data.table.take(pa.array(np.array([rows_by_video[video] for video in videos], np.int64)))

@@ -68,9 +68,9 @@ def check_output_file(path: Path, extensions: Sequence[str] = ()) -> None:
         )
     if extensions and path.suffix.lower() not in extensions and not is_stream(path):
         expected = " or ".join(extensions)
+        fault = "would be called like a file of another kind" if path.suffix else "has no extension"
         raise ValueError(
-            f"{path} would be called like a file of another kind; give it a name that ends in {expected}, such as "
-            f"{path.with_suffix(extensions[0])}"
+            f"{path} {fault}; give it a name that ends in {expected}, such as {path.with_suffix(extensions[0])}"
         )
 
 

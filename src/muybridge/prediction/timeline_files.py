@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muybridge.files.atomic import atomic_write
+from muybridge.files.atomic import atomic_write, is_stream
 from muybridge.prediction.recognizer import Prediction
 from muybridge.prediction.timeline import timeline_to_json, to_csv, to_srt
 from muybridge.text import sanitize_text
@@ -75,11 +75,11 @@ def write_segments_table(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def resolve_timeline_path(video: str, videos: Sequence[str], timeline_format: str, output: Path) -> Path:
-    """The path of a video's timeline: `output` itself for a single video, else a file in the folder `output`.
+    """The path of a video's timeline: `output` itself for a single video if it has an extension, else a file in this folder.
 
     In the folder, videos keep their paths below their common folder, so that videos of one name do not overwrite each other.
     """
-    if len(videos) == 1 and not output.is_dir():
+    if len(videos) == 1 and not output.is_dir() and (output.suffix or is_stream(output)):
         return output
     common_folder = os.path.commonpath([Path(name).absolute().parent for name in videos])
     relative = Path(video).absolute().relative_to(common_folder)

@@ -162,6 +162,9 @@ def _read_saved_settings(given: GivenSettings) -> dict[str, Any] | None:
 
 def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> ResolvedSettings:
     """Saved settings, with what is given; a higher number of epochs adds a phase."""
+    data = str(saved.get("data", ""))
+    if not given.find("data") and "://" not in data and not Path(data).exists():
+        raise ValueError(f"{data}, the data of the run, is not there; if it has moved, add --data with its new place")
     training = dict(given.values.get("training") or {})
     saved_settings = build_train_settings(saved)
     saved = settings_to_dict(saved_settings)

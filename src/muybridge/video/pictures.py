@@ -212,7 +212,10 @@ def _make_picture_sequence(stored: StoredPictures) -> PictureSequence:
     if not pictures and not others and (num_steps := len(stored.list_flow("x"))):
         return _make_flow_sequence(num_steps, kind)
     if not pictures:
-        raise VideoError("no_video", f"the {kind} holds no pictures such as img_00001.jpg")
+        reason = f"the {kind} holds no pictures such as img_00001.jpg"
+        if others:
+            reason += f"; a {kind} is one video, made of pictures: give the files in it instead, such as {others[0]}"
+        raise VideoError("no_video", reason)
     if others:
         reason = (
             f"the {kind} holds {format_count(len(pictures), 'picture')} and "

@@ -131,7 +131,7 @@ def _download(entry: CatalogueEntry, manual_path: Path, console: Console) -> Pat
     except (OSError, HTTPException) as error:  # urllib's URLError and time-outs are OSErrors
         partial.unlink(missing_ok=True)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise OSError(
+        raise ConnectionError(
             f"{entry.url} could not be downloaded ({reason}); download it by hand, on any machine, to {manual_path}, "
             "then run the same command again"
         ) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from muybridge.bounds import FrameStep
 from muybridge.cli.evaluate_timeline import evaluate_timeline
 from muybridge.cli.options import ShownFirst
-from muybridge.cli.output import compute_exit_code, print_json, print_notes
+from muybridge.cli.output import compute_exit_code, print_json, print_notes, resolve_output
 from muybridge.distributed.rank import current_rank
 from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.settings import EvaluateSettings
@@ -51,7 +50,7 @@ def evaluate(
         muybridge evaluate runs/first --data my_videos
         muybridge evaluate runs/first --data my_videos --split validation --json
         muybridge evaluate best.safetensors --data ucf101.csv --evaluation.clips 20 -o scores.parquet
-        muybridge evaluate first.onnx --data my_videos
+        muybridge evaluate first.onnx --data my_videos -o -
         muybridge evaluate runs/first --data segments.csv --timeline
     """
     if timeline:
@@ -61,22 +60,21 @@ def evaluate(
     if step is not None:
         raise ValueError("--step is for --timeline; add it, or leave --step out")
 
-    from muybridge.cli.task_output import print_task_metrics
     from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
     from muybridge.evaluation.overlap import OverlapError
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
-    from muybridge.evaluation.task_metrics import TaskMetrics
     from muybridge.evaluation.video_scores import read_any_video_scores
     from muybridge.inference.scorer import resolve_device
     from muybridge.weights.address import download_once_per_node
 
-    target = Path(settings.output) if settings.output else None
+    target = resolve_output(settings.output, prints_json=json) if settings.output else None
+    prints_table = settings.output == "-"
     if target:
         check_output_file(target, (".parquet", *TEXT_EXTENSIONS))
         check_not_input(target, [run, settings.data])
-    is_text = target is not None and target.suffix.lower() in TEXT_EXTENSIONS
+    is_text = prints_table or (target is not None and target.suffix.lower() in TEXT_EXTENSIONS)
     path = None if is_text else target  # text is written beside a score file of the default name
     device = local_device(resolve_device(settings.device))
     with join_process_group(device, settings.timeouts.start_minutes) as ranks:
@@ -103,20 +101,24 @@ def evaluate(
         write_scores_text(target, read_any_video_scores(result.path), result.to_json())
     if json:
         print_json(result.to_json())
-    elif isinstance(metrics, TaskMetrics):
-        print_task_metrics(metrics)
-        for remark in result.remarks:
-            print_line(remark)
-        print_line(f"scores: {result.path}")
-    else:
+    elif not prints_table:  # it stands there alone
         _print(result)
-    if target and is_text and not json:
-        print_line(f"wrote {target}")
+        if target and is_text:
+            print_line(f"wrote {target}")
     # A video with some unreadable views counts as read, but what failed is recorded all the same.
     return compute_exit_code(metrics.num_failed_videos, metrics.num_videos) or (3 if metrics.num_failed_views else 0)
 
 
 def _print(result: EvaluationResult) -> None:
+    from muybridge.cli.task_output import print_task_metrics
+    from muybridge.evaluation.task_metrics import TaskMetrics
+
+    if isinstance(result.metrics, TaskMetrics):
+        print_task_metrics(result.metrics)
+        for remark in result.remarks:
+            print_line(remark)
+        print_line(f"scores: {result.path}")
+        return
     accuracy = result.accuracy
     cost = "" if result.cost == 1 else f", {result.cost:.2g} times the default's multiply-adds"
     print_line(f"{accuracy.protocol.format_sentence()}{cost}; split {accuracy.split}")

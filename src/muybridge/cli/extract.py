@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from muybridge.bounds import FramesPerSecond, FrameStep, NumClips, NumWorkers
-from muybridge.cli.output import print_notes
+from muybridge.cli.output import print_notes, resolve_output
 from muybridge.cli.prediction_output import follow_videos
 from muybridge.distributed.stop import stop_on_signals
 from muybridge.files.atomic import check_not_input, check_output_file, is_stream
@@ -63,7 +62,7 @@ def extract(
     Args:
         run: A run folder, a .safetensors file, or a catalogue name.
         videos: Video files, segments such as match.mp4#10-20 (in seconds), folders, and lists (CSV, TSV, JSON).
-        output: The file to write: .parquet, .csv, or .npz for NumPy.
+        output: The file to write: .parquet, .csv, or .npz for NumPy; - prints CSV.
         clips: Clips for each video, uniformly spaced (default: 10).
         step: One clip every so many frames, instead of --clips.
 
@@ -76,8 +75,9 @@ def extract(
     """
     if step is not None and clips is not None:
         raise ValueError(f"--step {step} and --clips {clips} exclude each other; leave one of them out")
-    check_output_file(Path(output), (".parquet", ".csv", ".npz"))
-    check_not_input(Path(output), [run, *videos])
+    target = resolve_output(output)
+    check_output_file(target, (".parquet", ".csv", ".npz"))
+    check_not_input(target, [run, *videos])
 
     from muybridge.loading.datasets import Failure
     from muybridge.prediction.inputs import list_videos
@@ -103,7 +103,9 @@ def extract(
     for video, reason in inputs.problems.items():
         print_line(f"{video}: unreadable: {reason}", error=True)
     unit = "batch of clips" if step else "video"
-    with stop_on_signals(unit) as stop, FeaturesWriter(output, settings, remarks=remarks) as writer:
+    extension = ".csv" if output == "-" else None
+    table = FeaturesWriter(target, settings, remarks=remarks, extension=extension)
+    with stop_on_signals(unit) as stop, table as writer:
         pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
         with follow_videos(len(pending), unit) as progress:
             following = replace(recognizer, on_progress=progress.update_share_or_stop)
@@ -125,11 +127,9 @@ def extract(
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
-    # Standard output may be the file: -o /dev/stdout.
-    summary = (
-        f"{format_count(num_rows, 'clip')} of {format_count(len(files) - len(failed_videos), 'video')} in {output}"
-    )
-    print_line(summary, error=is_stream(Path(output)))
+    # Standard output may be the file.
+    num_videos = format_count(len(files) - len(failed_videos), "video")
+    print_line(f"{format_count(num_rows, 'clip')} of {num_videos} in {output}", error=is_stream(target))
     return 3 if failed_videos else 0
 
 

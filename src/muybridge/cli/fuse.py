@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.bounds import Weight
-from muybridge.cli.output import print_json
+from muybridge.cli.output import print_json, resolve_output
 from muybridge.files.atomic import check_not_input, check_output_file
 from muybridge.terminal import print_line
 from muybridge.text import format_percent, sanitize_text
@@ -23,7 +23,7 @@ def fuse(
     Args:
         scores: Score files written by `muybridge evaluate`.
         weights: One weight for each file (default: all equal).
-        output: Also write the average to this .csv or .json file, with a row for each video.
+        output: Also write the average to this .csv or .json file, with a row for each video; - prints the table alone.
         json: Print JSON.
 
     Returns:
@@ -37,17 +37,18 @@ def fuse(
     from muybridge.evaluation.scores import read_any_scores
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
 
-    if output:
-        check_output_file(Path(output), TEXT_EXTENSIONS)
-        check_not_input(Path(output), scores)
+    target = resolve_output(output, prints_json=json) if output else None
+    if target:
+        check_output_file(target, TEXT_EXTENSIONS)
+        check_not_input(target, scores)
 
     members = [read_any_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
-    if output:
-        write_scores_text(Path(output), fusion.videos, fusion.to_json())
+    if target:
+        write_scores_text(target, fusion.videos, fusion.to_json())
     if json:
         print_json(fusion.to_json())
-    else:
+    elif output != "-":
         _print(fusion)
         if output:
             print_line(f"wrote {output}")

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from muybridge.terminal import print_lines
+
+_STANDARD_OUTPUT = Path("/dev/stdout")
+
+
+def resolve_output(name: str, *, prints_json: bool = False) -> Path:
+    """The file of -o, where `-` is standard output. ValueError where JSON is to be printed there as well."""
+    if name != "-":
+        return Path(name)
+    if prints_json:
+        raise ValueError("-o - and --json both write to standard output; leave one of them out")
+    return _STANDARD_OUTPUT
 
 
 def print_json(value: Any) -> None:

@@ -107,10 +107,21 @@ class _TableWriter:
 
 
 class FeaturesWriter(_TableWriter):
-    """Writes features.parquet, .csv or .npz, a row a clip: call `add` for each video, then `finish`."""
+    """Writes features.parquet, .csv or .npz, a row a clip: call `add` for each video, then `finish`.
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, remarks: Sequence[str] = ()) -> None:
+    `extension` is that of the format, where the path has another one or none.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        remarks: Sequence[str] = (),
+        extension: str | None = None,
+    ) -> None:
         super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART, remarks=remarks)
+        self._extension = extension or self._parts.path.suffix.lower()
 
     def add(self, features: Features) -> None:
         """Add the features of one video, which must not have been added before."""
@@ -140,7 +151,7 @@ class FeaturesWriter(_TableWriter):
         tables = (
             table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
         )
-        match self._parts.path.suffix.lower():
+        match self._extension:
             case ".csv":
                 num_rows = _write_features_csv(self._parts.path, tables)
             case ".npz":

@@ -50,11 +50,11 @@ class NoiseFloor:
                 f"Noise floor: not measured, so differences stay undecided; it takes {NUM_RERUNS} runs of one seed that differ "
                 "by rounding alone (--reruns)."
             )
-        cells = "network" if self.num_cells == 1 else f"{self.num_cells} networks"
+        cells = "one network" if self.num_cells == 1 else f"the largest of {self.num_cells} networks"
         ways = f" ({join_names([RERUN_KINDS[kind] for kind in self.kinds])})" if self.kinds else ""
         return (
             f"Noise floor: {self.num_runs} runs of one seed that differ by rounding alone{ways} have a standard deviation of "
-            f"{video:.1f} points of video@1 (the largest of {cells}). A difference of means over n seeds whose interval begins "
+            f"{video:.1f} points of video@1 ({cells}). A difference of means over n seeds whose interval begins "
             f"below {video:.1f} x sqrt(2 / n) is undecided."
         )
 

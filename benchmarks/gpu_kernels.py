@@ -31,6 +31,7 @@ from muybridge.kernels.cuda import (
     convolve_in_forms,
 )
 from muybridge.kernels.precision import get_cudnn_version
+from muybridge.kernels.space_to_depth import has_blocks
 
 # Output and input channels, taps, strides along time and space, frames and pixels of the input.
 PER_FRAME = (
@@ -108,7 +109,7 @@ def measure_forms(geometry: ConvolutionGeometry, maps: Tensor) -> Iterator[dict[
             "input_gradient": partial(differentiate, clips),
             "weight_gradient": partial(differentiate, weight),
         }
-        chosen = choose_cuda_forms(geometry)._asdict()
+        chosen = {} if has_blocks(*geometry) else choose_cuda_forms(geometry)._asdict()
         yield {
             "what": "convolution",
             "weight": geometry.weight_shape,

@@ -130,12 +130,8 @@ def test_kernels_are_checked_with_numbers_that_tell(use_stand_in: Callable[..., 
     assert [len(tensors[0][0]) for tensors in once] == [12, 64]  # channels that do not divide a block, and some that do
     for tensors, same in zip(once, again, strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors, same, strict=True))  # the same numbers in every process
-        *_, weight, bias = tensors
-        assert all(
-            (tensor < 0).any() and (tensor > 0).any()
-            for tensor in (tensors[0], tensors[1], bias)
-            if tensor is not weight
-        )
+        maps, *residual, weight, bias = tensors
+        assert all((tensor < 0).any() and (tensor > 0).any() for tensor in (maps, *residual, bias))
         assert weight.unique().numel() == len(weight)
     for scale in (1.01, -1.0, float("nan")):
         use_stand_in(scale)

@@ -73,9 +73,8 @@ def describe_shortage(error: Exception) -> str | None:
         return _MEMORY_FULL
     if isinstance(error, OSError) and error.errno:
         return _SENTENCE_BY_ERRNO.get(error.errno)
-    is_of_library = isinstance(
-        error, ImportError | RuntimeError | OSError | SystemError
-    )  # a worker's OSError has no number
+    # An OSError of a worker comes without its number.
+    is_of_library = isinstance(error, ImportError | RuntimeError | OSError | SystemError)
     if is_of_library or type(error).__module__ == "pyarrow.lib":
         return next((sentence for phrase, sentence in _SENTENCE_BY_PHRASE.items() if phrase in f"{error}\n"), None)
     return None

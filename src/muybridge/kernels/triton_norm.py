@@ -42,6 +42,14 @@ _SIZES = ("num_rounds", "sums_size", "num_sums", "num_rows", "num_own_channels")
 _SCALE, _SHIFT, _MEAN, _INVERSE = range(4)  # rows of the factors
 
 
+@triton.jit
+def _store_sums(sums_ptr, first, second, sums_size, WIDTH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Store two partial sums of one program, for each channel or lane."""
+    target = sums_ptr + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * WIDTH + tl.arange(0, WIDTH)
+    tl.store(target, tl.sum(tl.reshape(first, (BLOCK // WIDTH, WIDTH)), 0))
+    tl.store(target + sums_size, tl.sum(tl.reshape(second, (BLOCK // WIDTH, WIDTH)), 0))
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def _sum_kernel(  # type: ignore[no-untyped-def]
     x_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
@@ -63,9 +71,7 @@ def _sum_kernel(  # type: ignore[no-untyped-def]
             total += centered
             square += centered * centered
         first += BLOCKS * stride
-    target = sums_ptr + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * WIDTH + tl.arange(0, WIDTH)
-    tl.store(target, tl.sum(tl.reshape(total, (BLOCK // WIDTH, WIDTH)), 0))
-    tl.store(target + sums_size, tl.sum(tl.reshape(square, (BLOCK // WIDTH, WIDTH)), 0))
+    _store_sums(sums_ptr, total, square, sums_size, WIDTH, BLOCK)
 
 
 @triton.jit
@@ -140,6 +146,22 @@ def _apply_kernel(  # type: ignore[no-untyped-def]
         first += BLOCKS * stride
 
 
+@triton.jit
+def _load_gradient(  # type: ignore[no-untyped-def]
+    dy_ptr, x_ptr, y_ptr, places, mask, scale, shift, HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr
+):  # fmt: skip
+    """g and x; both are 0 where `mask` is false."""
+    gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
+    if RELU:
+        if HAS_RESIDUAL:
+            y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
+        else:
+            y = x * scale + shift
+        gradient = tl.where(y > 0, gradient, 0.0)
+    return gradient, x
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def _backward_sum_kernel(  # type: ignore[no-untyped-def]
     dy_ptr, x_ptr, y_ptr, factors_ptr, sums_ptr, num_elements, num_channels, num_rounds, sums_size,
@@ -157,20 +179,11 @@ def _backward_sum_kernel(  # type: ignore[no-untyped-def]
         for block in tl.static_range(BLOCKS):
             places = first + block * stride + lanes
             mask = places < num_elements
-            gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
-            x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
-            if RELU:
-                if HAS_RESIDUAL:
-                    y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
-                else:
-                    y = x * scale + shift
-                gradient = tl.where(y > 0, gradient, 0.0)
+            gradient, x = _load_gradient(dy_ptr, x_ptr, y_ptr, places, mask, scale, shift, HAS_RESIDUAL, RELU)
             bias_sum += gradient
             weight_sum += gradient * (x - mean)  # 0 beyond the end, where the gradient is 0
         first += BLOCKS * stride
-    target = sums_ptr + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * WIDTH + tl.arange(0, WIDTH)
-    tl.store(target, tl.sum(tl.reshape(bias_sum, (BLOCK // WIDTH, WIDTH)), 0))
-    tl.store(target + sums_size, tl.sum(tl.reshape(weight_sum, (BLOCK // WIDTH, WIDTH)), 0))
+    _store_sums(sums_ptr, bias_sum, weight_sum, sums_size, WIDTH, BLOCK)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -217,14 +230,7 @@ def _backward_apply_kernel(  # type: ignore[no-untyped-def]
         for block in tl.static_range(BLOCKS):
             places = first + block * stride + lanes
             mask = places < num_elements
-            gradient = tl.load(dy_ptr + places, mask=mask, other=0.0).to(tl.float32)
-            x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
-            if RELU:
-                if HAS_RESIDUAL:
-                    y = tl.load(y_ptr + places, mask=mask, other=0.0).to(tl.float32)
-                else:
-                    y = x * scale + shift
-                gradient = tl.where(y > 0, gradient, 0.0)
+            gradient, x = _load_gradient(dy_ptr, x_ptr, y_ptr, places, mask, scale, shift, HAS_RESIDUAL, RELU)
             dx = scale * gradient + x_factor * x + constant
             tl.store(dx_ptr + places, dx.to(dx_ptr.dtype.element_ty), mask=mask)
             if HAS_RESIDUAL:

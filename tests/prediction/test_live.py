@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,40 @@ def test_errors_of_reading_arrive_after_what_was_read(frames: Callable[..., Any]
     scorer = LiveScorer(ClipRunner(score_means, PREPROCESSING, torch.device("cpu")), 4, LiveCounts())
     with pytest.raises(OSError, match="the cable is out"):
         starts += [window.window.start_seconds for window in scorer.score(broken(), drop=False)]
+
+
+def test_a_silent_source_does_not_keep_those_who_stop(frames: Callable[..., Any]) -> None:
+    silence = threading.Event()
+
+    def read() -> Iterator[Timestep]:
+        yield from make_timesteps(frames, 9)
+        assert silence.wait(60)
+
+    scorer = LiveScorer(ClipRunner(score_means, PREPROCESSING, torch.device("cpu")), 4, LiveCounts())
+    stopped = threading.Event()
+    starts = []
+    for window in scorer.score(read(), drop=False, should_stop=stopped.is_set):
+        starts.append(window.window.start_seconds * 25)
+        stopped.set()
+    assert not silence.is_set()
+    assert starts[0] == 0
+    silence.set()
+
+
+def test_no_thread_is_left_inside_torch(frames: Callable[..., Any]) -> None:
+    """A process aborts whose interpreter ends while a thread is there."""
+
+    def read() -> Iterator[Timestep]:
+        while True:
+            for timestep in make_timesteps(frames, 20):
+                torch.ones(500, 500) @ torch.ones(500, 500)
+                yield timestep
+
+    scorer = LiveScorer(ClipRunner(score_means, PREPROCESSING, torch.device("cpu")), 4, LiveCounts())
+    with closing(scorer.score(read(), drop=True)) as windows:
+        next(windows)
+        assert any(thread.name == "live-reader" for thread in threading.enumerate())
+    assert not any(thread.name == "live-reader" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("frames_per_second", [None, 15.0, 40.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -128,12 +128,16 @@ def watch(
         runner = stack.enter_context(HookRunner(hooks, lambda problem: print_line(problem, error=True)))
         detector = EventDetector(recognizer.classes, hysteresis)
         printer = _Printer(detector, recognizer, counts, windows.top, output.json, file, socket, page, runner)
-        timesteps = _open_source(source, recognizer, windows, printer, lambda: stop.signal_number is not None)
+
+        def should_stop() -> bool:
+            return stop.signal_number is not None
+
+        timesteps = _open_source(source, recognizer, windows, printer, should_stop)
         step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
+        scorer = LiveScorer(recognizer.clip_runner, step, counts)
+        scored = scorer.score(timesteps, drop=windows.drop == "late", should_stop=should_stop)
         try:
-            for window in LiveScorer(recognizer.clip_runner, step, counts).score(
-                timesteps, drop=windows.drop == "late"
-            ):
+            for window in stack.enter_context(closing(scored)):
                 delays.append(window.delay_seconds)
                 printer.add_window(window)
                 stop.raise_if_requested()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -31,6 +31,7 @@ from muybridge.video.sampling import compute_timestep_edges, sample_uniform_clip
 _MAX_PAUSE_SECONDS = 1.0  # after a longer one, windows begin anew: none lies across it
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 30.0  # between attempts to connect; doubled each time
 _MAX_QUEUED = 512  # timesteps that wait for the scorer, some 17 MB
+_MAX_FRAME_SECONDS = 1.0  # that closing waits for the frame that is being read
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,15 @@ class LiveScorer:
         self._step = step
         self._counts = counts
 
-    def score(self, timesteps: Iterator[Timestep], *, drop: bool) -> Iterator[LiveWindow]:
+    def score(
+        self, timesteps: Iterator[Timestep], *, drop: bool, should_stop: Callable[[], bool] = lambda: False
+    ) -> Generator[LiveWindow, None, None]:
         """The windows of the timesteps, read by a thread of their own. With `drop` only the newest of those that wait.
 
         At the end of every stretch the last window is scored too, as `predict --timeline` does, unless windows are dropped.
-        Raises what reading raises.
+        Ends soon after `should_stop` returns True, silent as the source may be. Raises what reading raises.
         """
-        queue = _TimestepQueue(timesteps, self._counts, drop=drop)
+        queue = _TimestepQueue(timesteps, self._counts, drop=drop, should_stop=should_stop)
         stretch: list[Timestep] = []
         next_start = num_forgotten = 0  # in timesteps of the stretch; `stretch` begins at num_forgotten
         try:
@@ -261,8 +264,10 @@ class _TimestepGrid:
 class _TimestepQueue:
     """Timesteps read by a thread. With `drop` the oldest give way when too many wait; else reading waits."""
 
-    def __init__(self, timesteps: Iterator[Timestep], counts: LiveCounts, *, drop: bool) -> None:
-        self._timesteps, self._counts, self._drop = timesteps, counts, drop
+    def __init__(
+        self, timesteps: Iterator[Timestep], counts: LiveCounts, *, drop: bool, should_stop: Callable[[], bool]
+    ) -> None:
+        self._timesteps, self._counts, self._drop, self._should_stop = timesteps, counts, drop, should_stop
         self._waiting: deque[Timestep] = deque()
         self._condition = threading.Condition()
         self._is_done = self._is_closed = False
@@ -273,7 +278,7 @@ class _TimestepQueue:
     def take(self) -> list[Timestep]:
         """All timesteps that wait, at least one; empty at the end. Raises what reading raised, after the last of them."""
         with self._condition:
-            while not (self._waiting or self._is_done):
+            while not (self._waiting or self._is_done or self._should_stop()):
                 self._condition.wait(0.2)  # returns to Python, so that a signal is handled
             batch = list(self._waiting)
             self._waiting.clear()
@@ -283,10 +288,14 @@ class _TimestepQueue:
         return batch
 
     def close(self) -> None:
-        """Lets the thread end."""
+        """Ends the thread, which may be in the middle of a frame; one that waits for a silent camera is left behind.
+
+        A thread that is inside torch when the interpreter ends would abort the process.
+        """
         with self._condition:
             self._is_closed = True
             self._condition.notify_all()
+        self._thread.join(_MAX_FRAME_SECONDS)
 
     def _read(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Rows of one version: which are kept, which are listed to be run again, and what is computed only once."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,18 @@ def test_rows_without_a_fingerprint_are_of_no_version() -> None:
     rows = make_rows((FIRST, None), (SECOND, None))
     selection = select_rows(rows, [], HERE)
     assert not selection.rows and len(selection.stale) == 2
+
+
+def test_rows_of_other_test_videos_are_refused_by_name() -> None:
+    """As many videos, other ones: a data set whose test videos were renamed or exchanged."""
+    rows = make_rows((FIRST, HERE), (SECOND, HERE))
+    for (name, _), row in rows.items():
+        row["numbers"] = {**NUMBERS, "videos": {"sha256": "aa" if name == FIRST.name else "bb"}}
+    sentence = f"{FIRST.name} and {SECOND.name} were scored on different test videos of d: the data set has changed"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        select_rows(rows, [HERE], HERE)
+    rows[SECOND.name, EVALUATION.key]["settings"] |= {"fold": 2}  # another fold has other test videos
+    assert len(select_rows(rows, [HERE], HERE).rows) == 2
 
 
 def test_a_study_shows_rows_of_another_version_as_not_run(tmp_path: Path) -> None:

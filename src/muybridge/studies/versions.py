@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,14 +74,31 @@ def select_rows(rows: Rows, versions: Sequence[Version], current: Version | None
 
     That is the `current` one where a row is of its kind of machine, so that a row which this code would not repeat is never
     shown. On other machines it is the version with the most rows, of equal ones the latest. Rows without a fingerprint, of
-    version 0.1, are of no version.
+    version 0.1, are of no version. Raises ValueError where rows of one data set were scored on different videos.
     """
     fingerprints = [row.get("fingerprint") for row in rows.values()]
     version, note = _choose_version(fingerprints, versions, current)
     if version is None:
         return RowSelection({}, tuple(rows), "no row is of a version that is known" if rows else "")
     kept = {key: row for key, row in rows.items() if version.matches(row.get("fingerprint"))}
+    _check_equal_videos(kept.values())
     return RowSelection(kept, tuple(key for key in rows if key not in kept), note)
+
+
+def _check_equal_videos(rows: Iterable[Row]) -> None:
+    """Differences are taken video by video, so rows of one split of one data set must be of the same videos."""
+    first_rows: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        settings, videos = row["settings"], row["numbers"].get("videos")
+        if videos is None:
+            continue
+        data, split = row["data"]["key"], row["test"]["split"]
+        first = first_rows.setdefault((data, split, settings.get("fold"), repr(settings.get("columns"))), row)
+        if first["numbers"]["videos"]["sha256"] != videos["sha256"]:
+            raise ValueError(
+                f"the rows {first['run']} and {row['run']} were scored on different {split} videos of {data}: "
+                "the data set has changed since; take away the older rows, or begin in another folder"
+            )
 
 
 def _choose_version(

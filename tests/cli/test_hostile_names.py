@@ -62,6 +62,7 @@ def test_every_verb_that_prints_names(hostile: tuple[Path, Path], tmp_path: Path
         ("predict", run, videos[2]),
         ("extract", run, videos[0], videos[1], "--clips", 2, "-o", tmp_path / "f.parquet"),
         ("fuse", scores, scores),
+        ("fuse", scores, tmp_path / f"absent{ESCAPE}.parquet"),
         ("report", run, "-o", tmp_path / "r.html"),
         ("report", run, "-o", tmp_path / "r.html", "--json"),
         ("weights", "show", run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_tables_are_printed_alone(
     scores = tmp_path / "scores.parquet"
     data = ("--data", motions, "--evaluation.clips", 2)
     assert main(["evaluate", str(finished_run), *map(str, data), "-o", str(scores)]) == 0
-    fused = read_table("fuse", scores, scores, "-o", "-")
+    other = shutil.copy(scores, tmp_path / "other.parquet")
+    fused = read_table("fuse", scores, other, "-o", "-")
     evaluated = read_table("evaluate", finished_run, *data, "-o", "-")
     assert [row["video"] for row in fused] == [row["video"] for row in evaluated]
     assert len(evaluated) == 6

@@ -111,9 +111,12 @@ def shortened(path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_download_that_stopped_before_the_table_of_contents(tmp_path: Path, share: float) -> None:
-    shortened(write_video(tmp_path / "a.mp4", 40), share)
-    assert fault(tmp_path, "a.mp4")[0] == "unreadable"
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_a_file_that_was_cut_before_the_end_of_its_table(tmp_path: Path, name: str, share: float) -> None:
+    shortened(write_video(tmp_path / name, 50), share)
+    status, reason = fault(tmp_path, name)
+    assert status == "truncated"
+    assert reason.startswith("the file ends before its table of frames (moov) does")
 
 
 @pytest.mark.parametrize("share", [0.75, 0.8, 0.85, 0.9, 0.95, 0.99])

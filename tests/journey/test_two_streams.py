@@ -95,6 +95,13 @@ def test_fuse_says_what_differs(folder: Path, capsys: Any) -> None:
     assert "has split test" in capsys.readouterr().err
     assert main(["fuse", scores(folder)[0]]) == 2
     assert "fusion needs at least two members, not 1" in capsys.readouterr().err
+    assert (
+        main(
+            ["fuse", scores(folder)[0], scores(folder)[1], f"{folder}/./{Path(scores(folder)[0]).relative_to(folder)}"]
+        )
+        == 2
+    )
+    assert "is given twice; name each score file once" in capsys.readouterr().err
 
 
 def test_other_numbers_of_clips_are_fused_by_video(folder: Path, capsys: Any) -> None:

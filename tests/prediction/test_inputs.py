@@ -32,7 +32,9 @@ def test_folders_become_the_videos_below_them(tmp_path: Path) -> None:
 def test_files_stay_as_given_whatever_they_are(tmp_path: Path) -> None:
     touch(tmp_path / "odd.name", tmp_path / "clips" / "a.mp4")
     given = [tmp_path / "odd.name", tmp_path / "absent.mp4", tmp_path / "clips", str(tmp_path / "clips" / "a.mp4")]
-    assert list_videos(given).videos == (str(given[0]), str(given[1]), str(given[3]))
+    inputs = list_videos(given)
+    assert inputs.videos == (str(given[0]), str(given[1]), str(given[3]))
+    assert inputs.notes == ("1 name given again; each video or segment is read once",)
 
 
 def test_a_hidden_folder_may_be_named_itself(tmp_path: Path) -> None:

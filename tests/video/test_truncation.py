@@ -172,6 +172,7 @@ SYSTEM = b"\0\0\1\xbb\0\4" + bytes(4)
 TS = b"\x47" + bytes(187)
 OGG = b"OggS\0" + bytes(21) + b"\2\xff\x05" + bytes(260)
 FRAGMENTS = box(b"ftyp", 8) + box(b"moov", 20) + box(b"moof", 12)
+NO_TABLE = "the file ends before its table of frames (moov) does, as a recording or a download that was cut off"
 SHORT_TS = "the file ends in the middle of a transport packet"
 SHORT_FLV, SHORT_OGG = "the last tag of the file is incomplete", "the last page of the file is incomplete"
 
@@ -252,7 +253,16 @@ def overrun(what: str, num_bytes: int, needed: int) -> str:
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 30, wide=True)[:-4], "the last fragment of the file lacks 4 bytes"),
         ("mov,mp4,m4a", FRAGMENTS[:-1], "the last fragment of the file lacks 1 byte"),
         ("mov,mp4,m4a", FRAGMENTS + box(b"mdat", 0) + box(b"free", 9)[:-1], None),
-        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"mdat", 30)[:-4], None),  # judged by its table
+        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"moov", 9) + box(b"mdat", 30)[:-4], None),  # judged by its table
+        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"mdat", 30)[:-4], NO_TABLE),
+        (
+            "mov,mp4,m4a",
+            box(b"ftyp", 8) + box(b"free", 0) + bytes(4) + b"mdat" + bytes(99),
+            NO_TABLE,
+        ),  # a recorder died
+        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"mdat", 30) + box(b"moov", 9)[:5], NO_TABLE),
+        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"moov", 90)[:-1], NO_TABLE),
+        ("mov,mp4,m4a", box(b"ftyp", 8) + box(b"free", 90), None),
         ("mov,mp4,m4a", FRAGMENTS + bytes(8) + box(b"mdat", 30)[:-4], None),  # a box to the end of the file
         ("gif", b"x" * 90 + b"\0;", None),
         ("gif", b"x" * 90 + b"\0;" + b"\0" * 62, None),

@@ -42,6 +42,7 @@ def fuse(
         check_output_file(target, TEXT_EXTENSIONS)
         check_not_input(target, scores)
 
+    _check_different(scores)
     members = [read_any_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
     if target:
@@ -55,6 +56,15 @@ def fuse(
     for problem in fusion.problems:
         print_line(problem, error=True)
     return 3 if fusion.problems or fusion.metrics.num_failed_views else 0
+
+
+def _check_different(scores: list[str]) -> None:
+    """Raises ValueError for a file that is given twice: the average would be that of fewer networks than it says."""
+    files: set[Path] = set()
+    for name in scores:
+        if (file := Path(name).resolve()) in files:
+            raise ValueError(f"{name} is given twice; name each score file once, and weigh it with --weights")
+        files.add(file)
 
 
 def _print(fusion: Fusion) -> None:

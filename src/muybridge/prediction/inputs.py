@@ -19,6 +19,7 @@ from muybridge.prediction.recognizer import Prediction
 from muybridge.prediction.segments import get_file_name
 from muybridge.prediction.video_inputs import ADDRESS
 from muybridge.records import TimeOrigin
+from muybridge.text import format_count
 from muybridge.video.pictures import is_frame_folder
 
 
@@ -110,11 +111,14 @@ def list_videos(
         raise ValueError("no video was given; name files or folders")
     if columns is not None and not any(is_video_list(Path(path)) for path in paths):
         raise ValueError("--columns is for lists, but no list was given; leave it out")
-    without_rate = [video for video in dict.fromkeys(videos) if video not in rates and video not in problems]
+    different = tuple(dict.fromkeys(videos))
+    if num_repeats := len(videos) - len(different):
+        notes.append(f"{format_count(num_repeats, 'name')} given again; each video or segment is read once")
+    without_rate = [video for video in different if video not in rates and video not in problems]
     notes += describe_rates(list(dict.fromkeys(map(get_file_name, without_rate))), source_fps)
     if source_fps is not None:
         rates |= dict.fromkeys(without_rate, source_fps)
-    return VideoInputs(tuple(dict.fromkeys(videos)), problems, tuple(notes), rates)
+    return VideoInputs(different, problems, tuple(notes), rates)
 
 
 def _list_videos_in_folder(folder: Path) -> VideoInputs:

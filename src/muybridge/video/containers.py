@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -24,7 +24,8 @@ from muybridge.limits import PICTURE_PIXELS, VIDEO_BYTES, VIDEO_FRAMES, raise_if
 from muybridge.memory import is_reader_process
 from muybridge.records import VideoError
 from muybridge.text import format_count
-from muybridge.video.index_claims import may_list_more_than_it_has
+from muybridge.video.index_claims import MP4_STARTS, may_list_more_than_it_has
+from muybridge.video.truncation import find_missing_end
 
 # Demuxers of formats that refer to other files or addresses, which a data set must not make us open.
 _REFERENCING_DEMUXERS = frozenset(
@@ -217,6 +218,8 @@ def _open_container(path: str) -> Iterator[InputContainer]:
         ) from error
     except (av.error.FFmpegError, OSError) as error:
         raise_if_system_is_short(error)
+        if missing := _find_missing_table(path):
+            raise VideoError("truncated", missing) from error
         raise VideoError("unreadable", f"the file is damaged or no video ({_format_error(error)})") from error
     with container:
         try:
@@ -224,6 +227,13 @@ def _open_container(path: str) -> Iterator[InputContainer]:
         except av.error.FFmpegError as error:
             raise_if_system_is_short(error)
             raise VideoError("unreadable", f"the file cannot be read ({_format_error(error)})") from error
+
+
+def _find_missing_table(path: str) -> str | None:
+    """Why FFmpeg cannot open an MP4 or QuickTime file that was cut before the table at its end; None for other files."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        return find_missing_end(path, "mp4") if file.read(8)[4:] in MP4_STARTS else None
+    return None
 
 
 def _is_jpeg(path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 _CONTAINER_BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"))
 _TRACK_BOXES = (b"trak", b"traf")
-_MP4_STARTS = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof", b"styp"))
+MP4_STARTS = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof", b"styp"))
 # Matroska, Ogg, FLV, GIF, PNG, ASF, MPEG: an entry of their lists takes bytes in the file, or they have no list.
 _LISTING_NO_MORE = (
     *(b"\x1aE\xdf\xa3", b"OggS", b"FLV", b"GIF8", b"\x89PNG", b"0&\xb2u", b"\0\0\1", b"\0\0\0\1", b"G", b"\xff\xd8"),
@@ -34,7 +34,7 @@ def may_list_more_than_it_has(path: str) -> bool:
         if head[:4] == b"RIFF" and head[8:] == b"AVI ":
             max_entries = _MAX_SUPER_INDEX_ENTRIES + num_bytes // _SUPER_INDEX_BYTES
             return _count_super_index_entries(file, 12, num_bytes) > max_entries
-        if head[4:8] in _MP4_STARTS:
+        if head[4:8] in MP4_STARTS:
             return _count_mp4_frames(file, num_bytes) > num_bytes
         return not head.startswith(_LISTING_NO_MORE)
 

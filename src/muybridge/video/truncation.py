@@ -2,7 +2,8 @@
 
 Input: a path and FFmpeg's name of the format. Output: a sentence about what is missing, or None. Only heads and the last
 kilobytes are read. Cut exactly between two packets, MPEG streams and bare elementary streams look whole (docs/data.md).
-References: RFC 8794 and 9559 (Matroska), ISO 13818-1 (MPEG), ASF specification 3.2, RFC 3533 (Ogg), Adobe FLV 10.1.
+References: RFC 8794 and 9559 (Matroska), ISO 14496-12 (MP4), ISO 13818-1 (MPEG), ASF specification 3.2, RFC 3533 (Ogg),
+Adobe FLV 10.1.
 """
 
 from __future__ import annotations
@@ -165,8 +166,8 @@ def _check_ogg(file: BinaryIO, num_bytes: int) -> str | None:
 
 
 def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
-    """Boxes of a fragmented file; a file with one table of all frames is judged by that table."""
-    position, is_fragmented = 0, False
+    """Boxes of a fragmented file, or the lack of a table of all frames; a file that has one is judged by it."""
+    position, is_fragmented, has_frames, has_table = 0, False, False, False
     while position + 8 <= num_bytes:
         file.seek(position)
         head = file.read(16)
@@ -174,11 +175,15 @@ def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
         if size == 1:
             size = int.from_bytes(head[8:16])
         is_fragmented |= kind == b"moof"
-        if size < 8:
-            return None
+        has_frames |= kind in (b"mdat", b"moov")
+        has_table |= kind == b"moov" and position + size <= num_bytes
+        if size < 8:  # to the end of the file
+            break
         if is_fragmented and kind in (b"moof", b"mdat") and position + size > num_bytes:
             return f"the last fragment of the file lacks {format_count(position + size - num_bytes, 'byte')}"
         position += size
+    if has_frames and not (has_table or is_fragmented):
+        return "the file ends before its table of frames (moov) does, as a recording or a download that was cut off"
     return None
 
 

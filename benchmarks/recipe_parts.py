@@ -66,7 +66,7 @@ MODERN = Part(
         "repeated_augmentation": 2,
         **_SHRUNK,
     },
-    "all of these, as modern_kinetics400_*",
+    "all of these but the longer warm-up, as modern_kinetics400_*",
 )
 PARTS = (
     PAPER,

@@ -11,7 +11,7 @@ session begins with three steps of every network, whose bits are the version of 
 not run again, and a table is made of one version. No run begins that is expected to end after --minutes; with 8 a call ends
 within 9. `--toy --device cpu` rehearses it in a minute.
 
-It needs torch, numpy, scipy, safetensors, annotated-types, PyYAML and rich, and `src` in PYTHONPATH; no av, pyarrow or jsonargparse.
+It needs torch, numpy, scipy, safetensors, annotated-types, PyYAML and rich, and `src` in PYTHONPATH; no av, no pyarrow.
 """
 
 from __future__ import annotations

@@ -20,14 +20,13 @@ it was stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ from numpy.typing import NDArray
 
 from docs_block import replace_block
 from harness import describe_environment
-from muybridge.cli.main import main as run_command
 from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
@@ -55,41 +53,16 @@ from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
+from real_data_sets import SIZE, DataSet, describe_missing, list_data_sets, prepare, read_list, write_list
 from real_data_tables import NOISY, Grid, describe_version, render, select_version
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
 ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
 LENGTHS = (8, 16)
 STARTS = ("scratch", "motions")
-SIZE, CROP = (48, 64), 40
+CROP = 40  # of frames of SIZE
 EPOCHS, BATCH = 20.0, 8  # passes over the training videos, one clip each
 RATES = {"scratch": 2.7e-3, "motions": 1.35e-3}  # as the laptop studies train and fine-tune
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A list of videos or segments with groups, and into how many folds the groups go. `held_out` names them in tables."""
-
-    name: str
-    path: Path
-    num_folds: int
-    held_out: str
-    group_column: str = "group"
-
-
-def list_data_sets(given: Sequence[str]) -> list[DataSet]:
-    """Those of --data, else the two of MUYBRIDGE_REAL_VIDEO."""
-    if given:
-        pairs = [argument.partition("=") for argument in given]
-        for name, equals, path in pairs:
-            if not (name and equals and path):
-                raise ValueError(f"--data is {name}{equals}{path}, expected NAME=LIST.csv")
-        return [DataSet(name, Path(path), 2, "groups") for name, _, path in pairs]
-    root = Path(os.environ.get("MUYBRIDGE_REAL_VIDEO", ""))
-    return [
-        DataSet("ceiling_camera", root / "ceiling_camera" / "segments.csv", 2, "rooms", "split"),
-        DataSet("ut_interaction", root / "ut_interaction" / "manifest.csv", 5, "sequences"),
-    ]
 
 
 @dataclass(frozen=True)
@@ -123,41 +96,6 @@ def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Ru
                 yield Run(data.name, family, LENGTHS[0], STARTS[0], 0, fold, rounding=number)
 
 
-def read_list(data: DataSet) -> list[dict[str, str]]:
-    """The rows of the list. ValueError for a list without the columns that are needed."""
-    with data.path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name in ("path", "label", data.group_column) if not rows or name not in rows[0]]
-    if missing:
-        raise ValueError(f"{data.path} has no column {', '.join(missing)}; videos of a group are held out together")
-    return rows
-
-
-def write_list(data: DataSet, path: Path) -> Path:
-    """The list without its split, with absolute paths, `group` being what is held out."""
-    rows = []
-    for row in read_list(data):
-        kept = {name: row[name] for name in ("label", "start_seconds", "end_seconds") if name in row}
-        rows.append({"path": str(data.path.parent.resolve() / row["path"]), **kept, "group": row[data.group_column]})
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def prepare(data: DataSet, folder: Path) -> Path:
-    """The videos at 15 frames a second and the size of the studies, prepared once."""
-    target = folder / "data" / data.name
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        listed = write_list(data, folder / f"{data.name}.csv")
-        options = ["--fps", "15", "--scale", str(SIZE[0]), str(SIZE[1]), "--workers", "1"]
-        if run_command(["prepare", str(listed), "-o", str(target), *options]) not in (0, 3):
-            raise RuntimeError(f"{data.path} cannot be prepared")
-    return target
-
-
 def find_pretrained(folder: Path | None, run: Run) -> Path | None:
     """The weights of Table 2's run of the same network, length and seed, not of a rerun; None where it has not run."""
     if folder is None:
@@ -170,14 +108,13 @@ def find_pretrained(folder: Path | None, run: Run) -> Path | None:
 def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Path | None) -> TrainSettings:
     """The laptop studies' network and recipe, in smaller batches, for so many passes over the training folds."""
     settings = build_laptop_settings(f"{run.family}_10", run.frames)
-    train_videos = len(open_data(str(data), num_folds=num_folds, fold=run.fold).select_split("train"))
     training = replace(
         settings.training,
         learning_rate=RATES[run.start],
         batch_size=BATCH,
         epochs=EPOCHS,
         warmup_epochs=EPOCHS / 5 if init is None else 0.0,
-        clips_per_epoch=train_videos,
+        clips_per_epoch=_count_training_videos(data, num_folds, run.fold),
         validate_every_epochs=0.0,
         rounding_seed=run.rounding,
     )
@@ -193,6 +130,11 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
         clips=replace(settings.clips, scale=SIZE, crop=CROP, frames_per_second=15.0, mirror=True),
         training=training,
     )
+
+
+@cache
+def _count_training_videos(data: Path, num_folds: int, fold: int) -> int:
+    return len(open_data(str(data), num_folds=num_folds, fold=fold).select_split("train"))
 
 
 def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, Any]:
@@ -290,17 +232,13 @@ def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]
         stored[data.name] = {name: _count_right(videos) for name, videos in measure_baselines(data, listed).items()}
         write_json(path, stored)
     if data.name not in stored:
-        raise ValueError(f"{output / 'baselines.json'} has no {data.name}, and its list {_name_missing(data)}")
+        raise ValueError(f"{output / 'baselines.json'} has no {data.name}, and its list {describe_missing(data)}")
     return {
         name: {
             f"{label}/{index}": [label, index < right] for label, (right, num) in counts.items() for index in range(num)
         }
         for name, counts in stored[data.name].items()
     }
-
-
-def _name_missing(data: DataSet) -> str:
-    return f"{data.path} does not exist; set MUYBRIDGE_REAL_VIDEO to the folder of real video, or give --data NAME=LIST.csv"
 
 
 def _count_right(videos: dict[str, list[Any]]) -> dict[str, list[int]]:
@@ -312,24 +250,31 @@ def _count_right(videos: dict[str, list[Any]]) -> dict[str, list[int]]:
     return counts
 
 
-def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, Any]], deadline: float) -> None:
+def plan_all(sets: Sequence[DataSet], args: argparse.Namespace) -> list[tuple[Run, TrainSettings]]:
+    """The runs of all data sets whose weights to start from are there; the most telling networks of every set come first."""
+    planned = []
+    for data in sets:
+        prepared, num_waiting = prepare(data, args.output / "work"), 0
+        for run in plan_runs(data, args.families, args.seeds):
+            init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
+            if run.start == "scratch" or init is not None:
+                planned.append((run, build_settings(run, prepared, Path(run.name), data.num_folds, init)))
+            else:
+                num_waiting += 1
+        if num_waiting:
+            reason = (
+                f"{args.pretrained} has not their weights" if args.pretrained else "--pretrained names their weights"
+            )
+            print(f"{data.name}: {num_waiting} runs from motions left out: {reason}", flush=True)
+    return sorted(planned, key=lambda item: item[0].family not in TELLING)
+
+
+def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl."""
-    if not data.path.is_file():
-        raise ValueError(_name_missing(data))
-    prepared = prepare(data, args.output / "work")
-    planned: dict[Run, TrainSettings] = {}
-    num_waiting = 0
-    for run in plan_runs(data, args.families, args.seeds):
-        init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
-        if run.start == "scratch" or init is not None:
-            planned[run] = build_settings(run, prepared, Path(run.name), data.num_folds, init)
-        else:
-            num_waiting += 1
-    if num_waiting:
-        lacking = f"--pretrained {args.pretrained} has not" if args.pretrained else "need --pretrained"
-        print(f"{data.name}: left out {num_waiting} runs from motions, whose weights {lacking}", flush=True)
+    deadline = time.monotonic() + 60 * args.minutes
+    planned = plan_all(sets, args)
     version = compute_version(
-        [_as_planned(settings) for settings in planned.values()],
+        [_as_planned(settings) for _, settings in planned],
         args.output,
         num_threads=torch.get_num_threads(),
         python=(sys.executable,),
@@ -340,7 +285,7 @@ def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, An
         (Run(**{field.name: row[field.name] for field in fields(Run) if field.name in row}), row.get("start_sha256"))
         for row in own
     }
-    for run, settings in planned.items():
+    for run, settings in planned:
         start_sha256 = _hash_start(settings)
         if (run, start_sha256) in done or time.monotonic() > deadline:
             continue
@@ -351,7 +296,7 @@ def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, An
             rows.append(execute(run, settings, version))
         except StopRequested as stopped:
             print(f"{stopped}; the same command goes on", flush=True)
-            sys.exit(stopped.exit_code)
+            raise SystemExit(stopped.exit_code) from None
         append_json_line(args.output / "rows.jsonl", rows[-1])
         print(run.name, rows[-1]["video_top1"], flush=True)
 
@@ -378,11 +323,10 @@ def main(argv: list[str] | None = None) -> None:
 def run_and_render(args: argparse.Namespace) -> None:
     """Runs what is missing of each data set, and prints its tables."""
     (args.output / "work").mkdir(parents=True, exist_ok=True)
-    rows = read_json_lines(args.output / "rows.jsonl")
-    deadline = time.monotonic() + 60 * args.minutes
-    for data in list_data_sets(args.data):
-        if not args.render:
-            run_missing(data, args, rows, deadline)
+    rows, sets = read_json_lines(args.output / "rows.jsonl"), list_data_sets(args.data)
+    if not args.render:
+        run_missing(sets, args, rows)
+    for data in sets:
         own = [row for row in rows if row["data"] == data.name]
         shown = select_version(own, read_versions(args.output))
         grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)

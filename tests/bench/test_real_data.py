@@ -150,7 +150,7 @@ def test_runs_start_from_the_weights_of_the_same_seed_and_not_from_a_rerun(
     rows = read_json_lines(output / "rows.jsonl")
     assert [(row["start"], row["fold"]) for row in rows] == [("motions", 1), ("motions", 2)]
     assert {row["start_sha256"] for row in rows} == {load_card(folder / "last.safetensors").tensors_sha256}
-    assert "toy: left out 2 runs from motions" in capsys.readouterr().out
+    assert "toy: 2 runs from motions left out: " in capsys.readouterr().out
 
 
 def test_what_cannot_be_run_is_said_in_a_sentence(

@@ -1,7 +1,7 @@
 """The paper's networks at full size on one GPU, in several short sessions:
 
     python benchmarks/pack_clips.py --data ut_interaction.csv -o clips.npz           # here, with av: real clips as planes
-    python benchmarks/gpu_studies.py -o rows.jsonl --clips clips.npz --minutes 8     # there: torch, numpy and scipy are enough
+    python benchmarks/gpu_studies.py -o rows.jsonl --clips clips.npz --minutes 8     # there, without av
     python benchmarks/gpu_studies.py -o rows.jsonl --render                          # a table with paired differences
 
 Depth 18, width 64, clips of 8x112x112 from scratch, on generated motions (made there) and on real clips. Seed by seed the most
@@ -10,6 +10,8 @@ four times more with weights moved in the last place, for the noise floor. A row
 session begins with three steps of every network, whose bits are the version of its rows: rows of the same version and data are
 not run again, and a table is made of one version. No run begins that is expected to end after --minutes; with 8 a call ends
 within 9. `--toy --device cpu` rehearses it in a minute.
+
+It needs torch, numpy, scipy, safetensors, annotated-types, PyYAML and rich, and `src` in PYTHONPATH; no av, no pyarrow.
 """
 
 from __future__ import annotations
@@ -361,8 +363,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--render", action="store_true", help="run nothing: print the table of the rows")
     args = parser.parse_args(argv)
     if not args.render:
+        if args.clips and not args.clips.is_file():
+            parser.error(f"there is no file {args.clips}; benchmarks/pack_clips.py writes it")
+        if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+            parser.error("torch finds no GPU here; --toy --device cpu rehearses the session")
         run_jobs(args)
-    print("\n".join(render(read_rows(args.output))))
+    print("\n".join(render(read_rows(args.output))) or f"{args.output} has no rows yet")
 
 
 if __name__ == "__main__":

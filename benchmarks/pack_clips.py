@@ -60,7 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args(argv)
-    pack_clips(args.data, args.output)
+    try:
+        pack_clips(args.data, args.output)
+    except (ValueError, OSError, VideoError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -2,29 +2,31 @@
 
 Input: the folder of real video in MUYBRIDGE_REAL_VIDEO, or --data NAME=LIST.csv with a column `group`. Output: a row for each
 fold, seed and network in rows.jsonl, with its fingerprint; the counts of baselines in baselines.json; and tables of both
-(--render, which needs no video; --docs writes them into a page). A table is of one version of the code; rows of others are run
-again. What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out
-once, of UT-Interaction each fifth of the sequences.
+(--render, which needs no video; --docs writes them into a page). A table is of one version of the code, the one with the most
+rows. Rows of other versions and rows without a fingerprint are run again, and until then the table says what it is made of.
+What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out once, of
+UT-Interaction each fifth of the sequences.
 
 Beside the networks stand the majority class, the nearest neighbour by duration and aspect ratio alone, and f-R2D, which is
 blind to the order of frames. Networks have the width and the recipe of the laptop studies, from random weights and
-(--pretrained, a folder of `muybridge study table2`) from generated motions.
+(--pretrained, a folder of `muybridge study table2`) from generated motions; clips have 8 and 16 frames. R(2+1)D, R3D, R2D and
+f-R2D come first, then reruns of two of them for the noise floor, then the other eight networks. The same command goes on where
+it was stopped.
 
-    MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --minutes 60
+    MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --pretrained STUDIES --minutes 60
     python benchmarks/real_data.py -o benchmarks/results/real_data --render --docs docs/reproduction.md
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import os
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,6 @@ from numpy.typing import NDArray
 
 from docs_block import replace_block
 from harness import describe_environment
-from muybridge.cli.main import main as run_command
 from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
@@ -46,47 +47,27 @@ from muybridge.models.family import FAMILIES
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.intervals import estimate_mean
-from muybridge.studies.laptop import build_laptop_settings
-from muybridge.studies.plan import DataSource, PlannedRun, digest
+from muybridge.studies.laptop import STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.noise import NUM_RERUNS
+from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
+from muybridge.weights.card import load_card
+from real_data_sets import SIZE, DataSet, describe_missing, list_data_sets, prepare, read_list, write_list
+from real_data_tables import NOISY, Grid, describe_version, render, select_version
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
 ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
 LENGTHS = (8, 16)
 STARTS = ("scratch", "motions")
-SIZE, CROP = (48, 64), 40
+CROP = 40  # of frames of SIZE
 EPOCHS, BATCH = 20.0, 8  # passes over the training videos, one clip each
 RATES = {"scratch": 2.7e-3, "motions": 1.35e-3}  # as the laptop studies train and fine-tune
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """A list of videos or segments with groups, and into how many folds the groups go. `held_out` names them in tables."""
-
-    name: str
-    path: Path
-    num_folds: int
-    held_out: str
-    group_column: str = "group"
-
-
-def list_data_sets(given: Sequence[str]) -> list[DataSet]:
-    """Those of --data, else the two of MUYBRIDGE_REAL_VIDEO."""
-    if given:
-        pairs = [argument.partition("=") for argument in given]
-        return [DataSet(name, Path(path), 2, "groups") for name, _, path in pairs]
-    root = Path(os.environ.get("MUYBRIDGE_REAL_VIDEO", ""))
-    return [
-        DataSet("ceiling_camera", root / "ceiling_camera" / "segments.csv", 2, "rooms", "split"),
-        DataSet("ut_interaction", root / "ut_interaction" / "manifest.csv", 5, "sequences"),
-    ]
-
-
-@dataclass(frozen=True)
 class Run:
-    """One row: a network trained on all folds but one, and scored on that one."""
+    """One row: a network trained on all folds but one, and scored on that one. `rounding` numbers reruns, from 1."""
 
     data: str
     family: str
@@ -94,64 +75,48 @@ class Run:
     start: str
     seed: int
     fold: int
+    rounding: int = 0
+
+    @property
+    def name(self) -> str:
+        values = [self.data, self.family, self.frames, self.start, self.seed, self.fold]
+        return "-".join(map(str, [*values, f"rounding{self.rounding}"] if self.rounding else values))
 
 
 def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Run]:
-    """All runs of a data set, the most telling first."""
-    cells = itertools.product(LENGTHS, STARTS, range(seeds), families, range(1, data.num_folds + 1))
-    for frames, start, seed, family, fold in cells:
-        yield Run(data.name, family, frames, start, seed, fold)
-
-
-def read_list(data: DataSet) -> list[dict[str, str]]:
-    """The rows of the list."""
-    with data.path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_list(data: DataSet, path: Path) -> Path:
-    """The list without its split, with absolute paths, `group` being what is held out."""
-    rows = []
-    for row in read_list(data):
-        kept = {name: row[name] for name in ("label", "start_seconds", "end_seconds") if name in row}
-        rows.append({"path": str(data.path.parent.resolve() / row["path"]), **kept, "group": row[data.group_column]})
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def prepare(data: DataSet, folder: Path) -> Path:
-    """The videos at 15 frames a second and the size of the studies, prepared once."""
-    target = folder / "data" / data.name
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        listed = write_list(data, folder / f"{data.name}.csv")
-        options = ["--fps", "15", "--scale", str(SIZE[0]), str(SIZE[1]), "--workers", "1"]
-        if run_command(["prepare", str(listed), "-o", str(target), *options]) not in (0, 3):
-            raise RuntimeError(f"{data.path} cannot be prepared")
-    return target
+    """All runs of a data set: the most telling networks, reruns for the noise floor, the other networks."""
+    folds = range(1, data.num_folds + 1)
+    telling = [family for family in families if family in TELLING]
+    for chosen in (telling, [family for family in families if family not in TELLING]):
+        for frames, start, seed, family, fold in itertools.product(LENGTHS, STARTS, range(seeds), chosen, folds):
+            yield Run(data.name, family, frames, start, seed, fold)
+        if chosen is telling:
+            noisy = [family for family in telling if family in NOISY]
+            for number, family, fold in itertools.product(range(1, NUM_RERUNS), noisy, folds):
+                yield Run(data.name, family, LENGTHS[0], STARTS[0], 0, fold, rounding=number)
 
 
 def find_pretrained(folder: Path | None, run: Run) -> Path | None:
-    """The weights of the study's run of the same network, length and seed; None where it has not run."""
-    pattern = f"runs/{run.family}_10-{run.frames}f-seed{run.seed}-*/last.safetensors"
-    return next(iter(sorted(folder.glob(pattern))), None) if folder else None
+    """The weights of Table 2's run of the same network, length and seed, not of a rerun; None where it has not run."""
+    if folder is None:
+        return None
+    settings = replace(build_laptop_settings(f"{run.family}_10", run.frames), seed=run.seed)
+    path = folder / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name / "last.safetensors"
+    return path if path.is_file() else None
 
 
 def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Path | None) -> TrainSettings:
     """The laptop studies' network and recipe, in smaller batches, for so many passes over the training folds."""
     settings = build_laptop_settings(f"{run.family}_10", run.frames)
-    train_videos = len(open_data(str(data), num_folds=num_folds, fold=run.fold).select_split("train"))
     training = replace(
         settings.training,
         learning_rate=RATES[run.start],
         batch_size=BATCH,
         epochs=EPOCHS,
         warmup_epochs=EPOCHS / 5 if init is None else 0.0,
-        clips_per_epoch=train_videos,
+        clips_per_epoch=_count_training_videos(data, num_folds, run.fold),
         validate_every_epochs=0.0,
+        rounding_seed=run.rounding,
     )
     return replace(
         settings,
@@ -165,6 +130,11 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
         clips=replace(settings.clips, scale=SIZE, crop=CROP, frames_per_second=15.0, mirror=True),
         training=training,
     )
+
+
+@cache
+def _count_training_videos(data: Path, num_folds: int, fold: int) -> int:
+    return len(open_data(str(data), num_folds=num_folds, fold=fold).select_split("train"))
 
 
 def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, Any]:
@@ -190,6 +160,8 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
         digest(Path(video).name): [classes[labels[0]], bool(rank < 1)]
         for video, labels, rank in zip(scores.videos, scores.labels, ranks, strict=True)
     }
+    if len(right) < len(scores.videos):
+        raise ValueError(f"videos of {run.data} have the same file name; give each its own")
     return {
         **asdict(run),
         "video_top1": round(100 * result.accuracy.video_top1.of_all.share, 2),
@@ -198,18 +170,18 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
         "environment": describe_environment(),
         "date": time.strftime("%Y-%m-%d"),
         "fingerprint": version.get_fingerprint(_as_planned(settings)),
+        "start_sha256": _hash_start(settings),
     }
+
+
+def _hash_start(settings: TrainSettings) -> str | None:
+    """The hash of the weights that a run starts from; None from scratch."""
+    return load_card(settings.init).tensors_sha256 if settings.init else None
 
 
 def _as_planned(settings: TrainSettings) -> PlannedRun:
     """The run as fingerprints are made of it."""
     return PlannedRun(settings, DataSource("real", address=settings.data))
-
-
-def select_version(rows: Sequence[dict[str, Any]], versions: Sequence[Version]) -> list[dict[str, Any]]:
-    """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
-    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
-    return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
 
 
 def measure_baselines(data: DataSet, listed: Path) -> dict[str, dict[str, list[Any]]]:
@@ -251,52 +223,6 @@ def _read_shapes(data: DataSet) -> dict[tuple[str, float], NDArray[np.float64]]:
     return shapes
 
 
-def render(data: DataSet, rows: Sequence[dict[str, Any]], baselines: dict[str, Any], seeds: int) -> str:
-    """Two tables in Markdown: accuracy with intervals over videos and seeds, and recall by class."""
-    by_cell: dict[tuple[str, int, str], dict[int, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        by_cell[row["family"], row["frames"], row["start"]][row["seed"]][row["fold"]] = row["videos"]
-    classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
-    lines = [
-        f"| network | frames | start | runs | video@1 | {' | '.join(classes)} |",
-        "|---" * (5 + len(classes)) + "|",
-    ]
-    for name, videos in baselines.items():
-        lines.append(f"| {name} | - | - | - | {_share(videos):.1f} | {_list_recalls([videos], classes)} |")
-    not_run: dict[str, list[str]] = defaultdict(list)
-    for frames, start, family in itertools.product(LENGTHS, STARTS, ORDER):
-        by_seed = by_cell.get((family, frames, start), {})
-        whole = {seed: folds for seed, folds in by_seed.items() if len(folds) == data.num_folds}
-        pooled = [
-            {f"{fold}/{video}": result for fold in sorted(folds) for video, result in folds[fold].items()}
-            for _, folds in sorted(whole.items())
-        ]
-        num_runs = sum(len(folds) for folds in by_seed.values())
-        progress = f"{num_runs} of {seeds * data.num_folds}"
-        if not pooled:
-            not_run[f"{frames} frames from {start}"].append(family)
-            continue
-        estimate = estimate_mean([[100.0 * right for _, right in videos.values()] for videos in pooled])
-        assert estimate is not None, "there is a seed"
-        recalls = _list_recalls(pooled, classes)
-        lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.format()} | {recalls} |")
-    missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
-    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}."])
-
-
-def _share(videos: dict[str, Any]) -> float:
-    return 100 * float(np.mean([right for _, right in videos.values()]))
-
-
-def _list_recalls(results: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
-    """The share that is right of each class, in percent, over all seeds."""
-    found: dict[str, list[bool]] = defaultdict(list)
-    for videos in results:
-        for name, right in videos.values():
-            found[name].append(right)
-    return " | ".join(f"{100 * float(np.mean(found[name])):.0f}" for name in classes)
-
-
 def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]]]:
     """The baselines of a data set, measured where its list is there, else as baselines.json has them."""
     path = output / "baselines.json"
@@ -306,7 +232,7 @@ def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]
         stored[data.name] = {name: _count_right(videos) for name, videos in measure_baselines(data, listed).items()}
         write_json(path, stored)
     if data.name not in stored:
-        raise ValueError(f"{data.path} does not exist; set MUYBRIDGE_REAL_VIDEO to the folder of real video")
+        raise ValueError(f"{output / 'baselines.json'} has no {data.name}, and its list {describe_missing(data)}")
     return {
         name: {
             f"{label}/{index}": [label, index < right] for label, (right, num) in counts.items() for index in range(num)
@@ -324,63 +250,93 @@ def _count_right(videos: dict[str, list[Any]]) -> dict[str, list[int]]:
     return counts
 
 
-def run_missing(data: DataSet, args: argparse.Namespace, rows: list[dict[str, Any]], deadline: float) -> None:
+def plan_all(sets: Sequence[DataSet], args: argparse.Namespace) -> list[tuple[Run, TrainSettings]]:
+    """The runs of all data sets whose weights to start from are there; the most telling networks of every set come first."""
+    planned = []
+    for data in sets:
+        prepared, num_waiting = prepare(data, args.output / "work"), 0
+        for run in plan_runs(data, args.families, args.seeds):
+            init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
+            if run.start == "scratch" or init is not None:
+                planned.append((run, build_settings(run, prepared, Path(run.name), data.num_folds, init)))
+            else:
+                num_waiting += 1
+        if num_waiting:
+            reason = (
+                f"{args.pretrained} has not their weights" if args.pretrained else "--pretrained names their weights"
+            )
+            print(f"{data.name}: {num_waiting} runs from motions left out: {reason}", flush=True)
+    return sorted(planned, key=lambda item: item[0].family not in TELLING)
+
+
+def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl."""
-    prepared = prepare(data, args.output / "work")
-    planned: dict[str, tuple[Run, TrainSettings]] = {}
-    for run in plan_runs(data, args.families, args.seeds):
-        init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
-        if run.start == "scratch" or init is not None:
-            name = "-".join(str(value) for value in asdict(run).values())
-            planned[name] = run, build_settings(run, prepared, Path(name), data.num_folds, init)
+    deadline = time.monotonic() + 60 * args.minutes
+    planned = plan_all(sets, args)
     version = compute_version(
-        [_as_planned(settings) for _, settings in planned.values()],
+        [_as_planned(settings) for _, settings in planned],
         args.output,
         num_threads=torch.get_num_threads(),
         python=(sys.executable,),
         record=True,
     )
     own = [row for row in rows if version.matches(row.get("fingerprint"))]
-    done = {tuple(row[field.name] for field in fields(Run)) for row in own}
-    for name, (run, settings) in planned.items():
-        if tuple(asdict(run).values()) in done or time.monotonic() > deadline:
+    done = {
+        (Run(**{field.name: row[field.name] for field in fields(Run) if field.name in row}), row.get("start_sha256"))
+        for row in own
+    }
+    for run, settings in planned:
+        start_sha256 = _hash_start(settings)
+        if (run, start_sha256) in done or time.monotonic() > deadline:
             continue
-        # What another version has trained lies in another folder.
-        folder = f"{name}-{digest(version.get_fingerprint(_as_planned(settings)))}"
+        # What another version has trained, or from other weights, lies in another folder.
+        folder = f"{run.name}-{digest([version.get_fingerprint(_as_planned(settings)), start_sha256])}"
         settings = replace(settings, output=str(args.output / "work" / "runs" / folder))
         try:
             rows.append(execute(run, settings, version))
         except StopRequested as stopped:
             print(f"{stopped}; the same command goes on", flush=True)
-            sys.exit(stopped.exit_code)
+            raise SystemExit(stopped.exit_code) from None
         append_json_line(args.output / "rows.jsonl", rows[-1])
-        print(name, rows[-1]["video_top1"], flush=True)
+        print(run.name, rows[-1]["video_top1"], flush=True)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--data", action="append", default=[], metavar="NAME=LIST.csv")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder of rows, baselines and runs")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
+    )
     parser.add_argument("--pretrained", type=Path, help="the folder of a study, for runs that start from motions")
-    parser.add_argument("--families", nargs="+", default=list(TELLING))
+    parser.add_argument("--families", nargs="+", default=list(ORDER), choices=list(FAMILIES), metavar="FAMILY")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60, help="start no run after so many")
     parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
     parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    try:
+        run_and_render(args)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def run_and_render(args: argparse.Namespace) -> None:
+    """Runs what is missing of each data set, and prints its tables."""
     (args.output / "work").mkdir(parents=True, exist_ok=True)
-    rows = read_json_lines(args.output / "rows.jsonl")
-    deadline = time.monotonic() + 60 * args.minutes
-    for data in list_data_sets(args.data):
-        if not args.render:
-            run_missing(data, args, rows, deadline)
+    rows, sets = read_json_lines(args.output / "rows.jsonl"), list_data_sets(args.data)
+    if not args.render:
+        run_missing(sets, args, rows)
+    for data in sets:
         own = [row for row in rows if row["data"] == data.name]
         shown = select_version(own, read_versions(args.output))
-        table = render(data, shown, load_baselines(data, args.output), args.seeds)
+        grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)
+        tables = render(shown, load_baselines(data, args.output), grid)
+        note = describe_version(shown, own)
+        text = f"{tables}\n\n{note}" if note else tables
         print(f"\n{data.name}: {data.num_folds} folds of {data.held_out}, video@1 and recall by class in percent\n")
-        print(table, flush=True)
+        print(text, flush=True)
         if args.docs:
-            replace_block(args.docs, f"real_data {data.name}", table)
+            replace_block(args.docs, f"real_data {data.name}", text)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 from docs_block import replace_block
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.open_data import open_data
+from muybridge.models.family import FAMILIES as ALL_FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.studies.claims import compare, conclude
 from muybridge.studies.laptop import STUDY_CLIPS, STUDY_MOTIONS, build_laptop_settings
@@ -37,7 +38,8 @@ from muybridge.studies.study import Grid, GridResults, Study, StudyConfig, Study
 from muybridge.studies.tables import METRICS
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.training.schedule import build_schedule
-from real_data import CROP, SIZE, list_data_sets, prepare
+from real_data import CROP
+from real_data_sets import SIZE, list_data_sets, prepare
 
 FAMILIES = ("r2plus1d", "r3d")
 LENGTH, LONG = 8, 16
@@ -66,7 +68,7 @@ MODERN = Part(
         "repeated_augmentation": 2,
         **_SHRUNK,
     },
-    "all of these, as modern_kinetics400_*",
+    "all of these but the longer warm-up, as modern_kinetics400_*",
 )
 PARTS = (
     PAPER,
@@ -260,7 +262,7 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
     )
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(ALL_FAMILIES), metavar="FAMILY")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=PartsData.clips, help="clips of a run on motions")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
@@ -269,6 +271,8 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
     args = parser.parse_args(argv)
     try:
         return run_and_render(args, python)
+    except ValueError as error:
+        parser.error(str(error))
     except StopRequested as stopped:
         print(f"{stopped}; the same command goes on", flush=True)
         return stopped.exit_code

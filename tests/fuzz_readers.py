@@ -240,6 +240,8 @@ def _make_lists(folder: Path) -> dict[str, bytes]:
         "a.tsv": b"video\tclass\na.mp4\trun\n",
         "a.json": json.dumps({"database": {"abc": video}}).encode(),
         "b.json": json.dumps(entries).encode(),
+        "a.jsonl": b'{"path": "a.mp4", "label": "run", "start": 0.5}\n\n{"path": 7}\n[]\n',
+        "c.csv": b"sep=;\r\npath;label\r\na.mp4;run\r\n",
     }
 
 
@@ -263,7 +265,7 @@ READERS: dict[str, Reader] = {
     "tables": Reader(("a.parquet",), _read_tables, _make_tables),
     "prepared": Reader((DESCRIPTION, MANIFEST), _read_prepared, _make_prepared),
     "settings": Reader(("settings.yaml", "log.jsonl"), _read_settings, _make_settings),
-    "lists": Reader(("a.csv", "a.txt", "a.tsv", "a.json"), read_video_list, _make_lists),
+    "lists": Reader(("a.csv", "a.txt", "a.tsv", "a.json", "a.jsonl"), read_video_list, _make_lists),
     "onnx": Reader(("a.onnx",), check_onnx_file, _make_onnx),
 }
 

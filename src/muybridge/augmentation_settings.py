@@ -43,7 +43,7 @@ class AugmentationSettings:
         """Raise ValueError for settings that do not suit each other or the task."""
         if (self.mixup_alpha or self.cutmix_alpha) and task not in _MIXED_TASKS:
             raise ValueError(
-                f"training.mixup_alpha and training.cutmix_alpha mix classes, which {task} does not have; leave them 0"
+                f"training.mixup_alpha and training.cutmix_alpha mix classes, which {task} does not have; set them to 0"
             )
         if sum(share for share, _, _ in self.multigrid) >= 1:
             raise ValueError(

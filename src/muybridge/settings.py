@@ -119,11 +119,13 @@ class EvaluationSettings:
     clips: NumClips = 10
     """Clips per video, uniformly spaced."""
     crops: Literal[1, 3] = 1
-    """Crops of each clip: the centre; or three, at both ends of the longer side too."""
+    """Crops of each clip: the centre; or three, at both ends of the longer side too (Feichtenhofer et al., 2019)."""
     clip_length: ClipLength | None = None
-    """Frames in a clip; by default the network's own. It averages over time, so it takes longer ones, but for R2D."""
+    """Frames in a clip; by default the network's own. It averages over time, so it takes longer ones, but for R2D (Table 4 of
+    the paper)."""
     crop_size: FrameSize | None = None
-    """Height and width of a crop; by default the network's own. It averages over places, so it takes larger ones."""
+    """Height and width of a crop; by default the network's own. It averages over places, so it takes larger ones (Touvron et
+    al., 2019)."""
     batch_size: BatchSize = 40
     """About how many clips are in one forward pass; always whole videos."""
     average: Literal["softmax", "logits"] = "softmax"
@@ -256,7 +258,7 @@ class TrainSettings:
         self.evaluation.adapt_preprocessing(self.preprocessing)
         _require(
             not (self.training.color_jitter and self.modality == "flow"),
-            "training.color_jitter varies colours; flow has none",
+            "training.color_jitter varies colours, which flow does not have; set it to 0",
         )
         for _, length, crop in self.training.multigrid:
             fits = length <= self.clips.length and crop <= self.clips.crop

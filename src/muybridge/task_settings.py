@@ -48,7 +48,9 @@ class TaskSettings:
     def check_task(self) -> None:
         """Raise ValueError for settings that are not of the task."""
         for name, tasks in _TASKS_BY_SETTING.items():
-            if getattr(self, name) != getattr(TaskSettings, name) and self.task not in tasks:
+            default = getattr(TaskSettings, name)
+            if getattr(self, name) != default and self.task not in tasks:
+                remedy = "leave it out" if default == () else f"set it to {default}"  # a recipe may have set it
                 raise ValueError(
-                    f"training.{name} is for {join_names(tasks)}, not for training.task {self.task}; leave it out"
+                    f"training.{name} is for {join_names(tasks)}, not for training.task {self.task}; {remedy}"
                 )

@@ -37,7 +37,7 @@ class TrainingSettings(AugmentationSettings, TaskSettings):
     epochs: Epochs = PAPER_EPOCHS
     """Length of the run; warm-up and decay scale with it unless given."""
     warmup_epochs: Annotated[float, Interval(ge=0, le=1_000_000)] | None = None
-    """Linear warm-up of the rate, step by step; by default 10/45 of the epochs."""
+    """Linear warm-up of the rate, step by step (Goyal et al., 2017); by default 10/45 of the epochs, as in the paper."""
     decay_epochs: tuple[Annotated[float, Interval(ge=0, le=1_000_000)], ...] | None = None
     """Epochs at which the rate is multiplied by decay_factor; by default 20/45, 30/45 and 40/45 of the epochs."""
     decay_factor: Annotated[float, Interval(gt=0, le=1000)] = 0.1

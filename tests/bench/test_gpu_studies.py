@@ -1,6 +1,7 @@
 """The full-size studies for a GPU, rehearsed on a CPU at toy size: resumable rows, real clips as planes, a table with floor."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -150,7 +151,7 @@ def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
 def test_it_runs_where_av_is_not_installed(clips: Path, tmp_path: Path) -> None:
     script = (
         "import sys, runpy\n"
-        "sys.modules['av'] = None; sys.modules['pyarrow'] = None\n"
+        "sys.modules |= dict.fromkeys(('av', 'pyarrow', 'jsonargparse', 'fsspec', 'jinja2', 'matplotlib', 'tensorboard'))\n"
         f"sys.argv = ['gpu_studies', '-o', {str(tmp_path / 'rows.jsonl')!r}, '--clips', {str(clips)!r}, '--minutes', '0', "
         "'--toy', '--device', 'cpu', '--workers', '0']\n"
         f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
@@ -158,3 +159,27 @@ def test_it_runs_where_av_is_not_installed(clips: Path, tmp_path: Path) -> None:
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "no time left" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--toy", "--device", "cpu", "--clips", "none.npz"], r"there is no file none\.npz"),
+        (["--toy"], "torch finds no GPU here; --toy --device cpu rehearses"),
+    ],
+)
+def test_what_is_not_there_is_said_in_a_sentence(
+    studies: ModuleType,
+    argv: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stopped:
+        studies.main(["-o", str(tmp_path / "rows.jsonl"), *argv])
+    assert stopped.value.code == 2
+    assert re.search(sentence, capsys.readouterr().err)
+    studies.main(["-o", str(tmp_path / "rows.jsonl"), "--render"])
+    assert "rows.jsonl has no rows yet" in capsys.readouterr().out

@@ -4,17 +4,22 @@ import json
 import shutil
 import signal
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
+from muybridge.models.network import create_model
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.plan import digest
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.plan import PlannedRun, digest, motion_source
+from muybridge.weights.card import load_card, save
 from scripts import load_script
 from videos import write_uniform_video
 
@@ -98,6 +103,123 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     listed_elsewhere = listed.with_name("gone.csv")
     run(script, monkeypatch, output, listed_elsewhere, "--render")  # needs rows and baselines.json alone
     assert "| f_r2d | 8 | scratch | 2 of 2 |" in capsys.readouterr().out
+
+
+def test_the_most_telling_networks_come_first_then_the_reruns_then_the_others() -> None:
+    module = load_script("real_data")
+    runs = list(module.plan_runs(module.DataSet("d", Path("d.csv"), 2, "rooms"), module.ORDER, 3))
+    telling = [run for run in runs if not run.rounding and run.family in module.TELLING]
+    reruns = [run for run in runs if run.rounding]
+    assert runs[: len(telling)] == telling
+    assert runs[len(telling) : len(telling) + len(reruns)] == reruns
+    assert {(run.family, run.rounding, run.fold) for run in reruns} == {
+        (family, number, fold) for family in ("r2plus1d", "r3d") for number in (1, 2, 3, 4) for fold in (1, 2)
+    }
+    cells = {(run.family, run.frames, run.start, run.seed, run.fold) for run in runs if not run.rounding}
+    assert len(cells) == len(runs) - len(reruns) == 12 * 2 * 2 * 3 * 2
+    assert len({run.name for run in runs}) == len(runs)
+
+
+def test_runs_start_from_the_weights_of_the_same_seed_and_not_from_a_rerun(
+    script: ModuleType,
+    listed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study, output = tmp_path / "study", tmp_path / "out"
+    for rounding in (1, 0):
+        settings = script.build_laptop_settings("f_r2d_10", 8)
+        settings = replace(settings, training=replace(settings.training, rounding_seed=rounding))
+        folder = study / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name
+        folder.mkdir(parents=True)
+        network = create_model("f_r2d_10", num_classes=12, width=8, clip_length=8)
+        save(
+            network,
+            folder / "last.safetensors",
+            classes=STUDY_MOTIONS.class_names,
+            preprocessing=settings.preprocessing,
+        )
+    wanted = script.Run("toy", "f_r2d", 8, "motions", 0, 1)
+    assert script.find_pretrained(study, wanted) == folder / "last.safetensors"
+    assert script.find_pretrained(study, replace(wanted, seed=1)) is None
+    assert script.find_pretrained(None, wanted) is None
+    monkeypatch.setattr(script, "STARTS", ("motions",))
+    monkeypatch.setattr(script, "compute_version", lambda *_, **__: Version({"device": "cpu"}, defaultdict(str)))
+    run(script, monkeypatch, output, listed, "--pretrained", str(study), "--seeds", "2")
+    rows = read_json_lines(output / "rows.jsonl")
+    assert [(row["start"], row["fold"]) for row in rows] == [("motions", 1), ("motions", 2)]
+    assert {row["start_sha256"] for row in rows} == {load_card(folder / "last.safetensors").tensors_sha256}
+    assert "toy: 2 runs from motions left out: " in capsys.readouterr().out
+
+
+def test_what_cannot_be_run_is_said_in_a_sentence(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MUYBRIDGE_REAL_VIDEO", raising=False)
+    (tmp_path / "bare.csv").write_text("path,label\na.mp4,a\n")
+    for options, sentence in (
+        ([], "segments.csv does not exist; set MUYBRIDGE_REAL_VIDEO"),
+        (["--render"], "baselines.json has no ceiling_camera"),
+        (["--data", "x"], "--data is x, expected NAME=LIST.csv"),
+        (["--data", f"x={tmp_path / 'bare.csv'}"], "bare.csv has no column group"),
+        (["--families", "r4d"], "invalid choice: 'r4d'"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            script.main(["-o", str(tmp_path / "out"), *options])
+        assert stopped.value.code == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_claims_are_judged_beyond_the_noise_floor() -> None:
+    tables = load_script("real_data_tables")
+    grid = tables.Grid(2, 3, ("r2plus1d", "r3d", "f_r2d"), (8,), ("scratch", "motions"))
+
+    def make_rows(family: str, share: int, start: str = "scratch", rounding: int = 0) -> list[dict[str, Any]]:
+        return [
+            {
+                "family": family,
+                "frames": 8,
+                "start": start,
+                "seed": seed,
+                "fold": fold,
+                "rounding": rounding,
+                "videos": {str(video): ["a", video < share] for video in range(100)},
+            }
+            for seed in ((0,) if rounding else range(3))
+            for fold in (1, 2)
+        ]
+
+    rows = [
+        *make_rows("r3d", 50),
+        *make_rows("r2plus1d", 80),
+        *make_rows("f_r2d", 90),
+        *make_rows("r3d", 55, "motions"),
+    ]
+    baselines = {"majority class": {"0": ["a", True]}}
+    text = tables.render(rows, baselines, grid)
+    assert "noise floor: not measured, so nothing is decided" in text
+    assert text.count("| undecided |") == 3
+    reruns = [row for number in range(1, 5) for row in make_rows("r3d", 50 + 10 * (number % 2), rounding=number)]
+    text = tables.render([*rows, *reruns], baselines, grid)
+    assert tables.measure_floor([*rows, *reruns], grid) == pytest.approx(np.std([50, 60, 50, 60, 50], ddof=1))
+    assert "noise floor: 5.5 points" in text
+    assert "| r2plus1d above r3d: factorized convolutions help | 8 | scratch | 3 | 30.0 [" in text
+    verdicts = [line.rpartition(" | ")[2] for line in text.splitlines() if " above " in line]
+    assert verdicts == [
+        "contradicted |",
+        "supported |",
+        "undecided |",
+    ]  # the last: 5 points with a floor of 5.5 x sqrt(2 / 3)
+    assert "| r3d | 8 | scratch | 6 of 6 |" in text  # reruns are no further seeds
+
+
+def test_rows_of_no_or_another_version_are_named() -> None:
+    tables = load_script("real_data_tables")
+    unknown, known = [{"seed": 0}, {"seed": 1}], [{"seed": 2, "fingerprint": {}}]
+    assert tables.describe_version(unknown, unknown).startswith("Rows shown without a fingerprint: 2. ")
+    assert tables.describe_version(known, known) == ""
+    assert tables.describe_version(known, [*unknown, *known]) == "Not shown, since another version made them: 2 rows."
 
 
 def test_a_table_is_of_one_version(script: ModuleType) -> None:

@@ -35,6 +35,8 @@ EXPECTED = [("a b.mp4", ("left",)), ("c.mp4", ("right",)), ("d.mp4", ("left",))]
     [
         "path,label\na b.mp4,left\nc.mp4,right\nd.mp4,left\n",
         "\ufeff Path ; Class Name \r\n a b.mp4 ; left\r\nc.mp4;right\r\nd.mp4;left\r\n",
+        "sep=;\r\npath;label\r\na b.mp4;left\r\nc.mp4;right\r\nd.mp4;left\r\n",
+        '"sep=\t"\npath\tlabel\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n',
         "filename\taction\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n",
         "a b.mp4 left\nc.mp4  right\nd.mp4 left\n",
         "a b.mp4 16 left\nc.mp4 20 right\nd.mp4 3 left\n",
@@ -47,6 +49,32 @@ EXPECTED = [("a b.mp4", ("left",)), ("c.mp4", ("right",)), ("d.mp4", ("left",))]
 )
 def test_one_list_in_many_layouts(folder: Path, text: str | bytes) -> None:
     assert pairs(folder, text) == EXPECTED
+
+
+def test_the_line_for_excel_counts_as_a_line(folder: Path) -> None:
+    (folder / "list.csv").write_text("sep=,\npath,label\nc.mp4,right\nd.mp4\n")
+    videos = read_video_list(folder / "list.csv")
+    assert videos.line_numbers == (3,)
+    assert videos.problems == ((4, "has no label"),)
+
+
+def test_json_lines(folder: Path) -> None:
+    lines = [json.dumps({"path": path, "label": label}) for path, (label,) in EXPECTED]
+    assert pairs(folder, "\n\n".join(lines), "list.jsonl") == EXPECTED
+    (folder / "list.jsonl").write_text("\n".join([lines[0], "", '{"path": "c.mp4"', "7", '{"path": "d.mp4"}']))
+    videos = read_video_list(folder / "list.jsonl")
+    assert videos.line_numbers == (1,)
+    assert videos.problems == (
+        (3, 'is \'{"path": "c.mp4"\', expected an object with a path'),
+        (4, "is '7', expected an object with a path"),
+        (5, "has no label"),
+    )
+    with pytest.raises(ValueError, match=r"list\.jsonl cannot be used: line 3 is"):
+        open_data(str(folder / "list.jsonl"))
+    for text in ("", "[]\n7\n", json.dumps([{"path": "c.mp4", "label": "a"}])):
+        (folder / "list.jsonl").write_text(text)
+        with pytest.raises(ValueError, match="expected a JSON object with a path on each line"):
+            read_video_list(folder / "list.jsonl")
 
 
 def test_json_lists(folder: Path) -> None:

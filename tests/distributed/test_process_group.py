@@ -126,14 +126,28 @@ def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_
 
 
 def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) -> None:
-    run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", {"training.batch_size": 2}))
-    settings = tiny_run(motions, tmp_path / "run", {"training.batch_size": 2})
+    """With every part of the later recipe that draws at random, and averaged weights."""
+    changes = {
+        "training.batch_size": 2,
+        "training.schedule": "cosine",
+        "training.ema_decay": 0.8,
+        "training.dropout": 0.3,
+        "training.mixup_alpha": 0.4,
+        "training.cutmix_alpha": 1.0,
+        "training.color_jitter": 0.3,
+        "training.repeated_augmentation": 2,
+        "training.multigrid": ((0.5, 2, 16),),
+    }
+    run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", changes))
+    settings = tiny_run(motions, tmp_path / "run", changes)
     run_ranks(2, rank_work.train_with_fault, settings, 0, 4, "is asked to stop")
     run_ranks(2, rank_work.train, settings, True)
     ours, theirs = (read_checkpoint(list_checkpoints(tmp_path / run / "checkpoints")[-1]) for run in ("run", "whole"))
     assert ours.train_state == theirs.train_state
+    assert theirs.average.keys() == theirs.weights.keys()
     for name, tensor in theirs.weights.items():
         assert torch.equal(ours.weights[name], tensor), name
+        assert torch.equal(ours.average[name], theirs.average[name]), name
 
 
 @pytest.mark.parametrize("how", ["dies", "fails"])

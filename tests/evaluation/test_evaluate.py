@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from muybridge.evaluation.evaluate import (
 )
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
+from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.weights.address import load_weights
@@ -151,6 +153,46 @@ def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, mo
     np.testing.assert_allclose(three.reshape(-1, 3, center.shape[1])[:, 1], center, atol=1e-4)
     assert np.abs(three.reshape(-1, 3, center.shape[1])[:, 0] - center).max() > 1e-3
     assert np.abs(larger - center).max() > 1e-3
+
+
+def test_dense_scores_are_those_of_a_plain_computation(tmp_path: Path) -> None:
+    """The planes converted by the standard's formula, cut by hand, and the classifier applied at every place of the maps."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (20, 8, 12, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    video = write_video(tmp_path / "0.mp4", 20, height=32, width=48, paint=lambda number: pictures[number])
+    (tmp_path / "data.csv").write_text("path,label,split\n0.mp4,a,test\n")
+    preprocessing = Preprocessing(clip_length=4, scale_height=32, scale_width=48, crop=28)
+    network = create_model("r2plus1d_10", num_classes=2, width=4, clip_length=4)
+    save(network, tmp_path / "net.safetensors", classes=("a", "b"), preprocessing=preprocessing)
+    settings = EvaluateSettings(
+        data=str(tmp_path / "data.csv"),
+        device="cpu",
+        evaluation=EvaluationSettings(clips=3, crops=3, clip_length=8, crop_size=32),
+        loading=LoadingSettings(workers=0),
+    )
+    evaluate_split(tmp_path / "net.safetensors", settings, tmp_path / "s.parquet")
+
+    with av.open(str(video)) as container:
+        planes = [frame.to_ndarray(format="yuv420p").astype(float) for frame in container.decode(video=0)]
+    luma = np.stack([each[:32] for each in planes])
+    blue, red = (
+        np.stack([each[rows].reshape(16, 24).repeat(2, 0).repeat(2, 1) for each in planes]) - 128
+        for rows in (slice(32, 40), slice(40, 48))
+    )
+    gray = (luma - 16) * 255 / 219
+    rgb = np.stack([gray + 1.59603 * red, gray - 0.39176 * blue - 0.81297 * red, gray + 2.01723 * blue]).clip(0, 255)
+    mean, std = (np.array(values)[:, None, None, None] for values in (preprocessing.mean, preprocessing.std))
+    frames = torch.from_numpy((rgb - mean) / std).float()
+    expected = []
+    for start in (0, 6, 12):
+        for left in (0, 8, 16):
+            maps = frames[None, :, start : start + 8, :, left : left + 32]
+            for stage in network.eval().stages:
+                maps = stage(maps)
+            assert maps.shape[2:].numel() > 1  # several places, in time and space
+            expected.append(network.fc(maps.movedim(1, -1)).mean((0, 1, 2, 3)).tolist())
+    scored = read_scores(tmp_path / "s.parquet").table["logits"].to_pylist()
+    np.testing.assert_allclose(scored, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_the_splits_are_those_that_the_run_was_trained_on(tmp_path: Path) -> None:

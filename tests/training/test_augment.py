@@ -179,6 +179,7 @@ def test_a_stopped_run_with_every_part_is_the_uninterrupted_one(
     ("changes", "message"),
     [
         ({"training.task": "regression", "training.mixup_alpha": 0.1}, "mix classes"),
+        ({"training.task": "ordinal", "training.label_smoothing": 0.1}, "not for training.task ordinal; set it to 0.0"),
         ({"training.multigrid": ((0.6, 4, 16), (0.4, 4, 16))}, "below 1"),
         ({"training.multigrid": ((0.5, 5, 16),)}, "5 frames"),
         ({"training.multigrid": ((0.5, 4, 29),)}, "29 pixels"),

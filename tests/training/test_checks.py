@@ -12,7 +12,8 @@ from muybridge.loading.open_data import open_data
 from muybridge.records import Preprocessing
 from muybridge.settings import ClipSettings, EvaluationSettings, TrainSettings
 from muybridge.training import checks as checks_module
-from muybridge.training.checks import check_clips_fit, check_supported
+from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
+from muybridge.training_settings import TrainingSettings
 from videos import write_video
 
 TINY_CLIPS = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
@@ -65,3 +66,24 @@ def test_networks_that_take_frames_as_channels_score_clips_of_their_length_alone
         return
     with pytest.raises(ValueError, match="has clips of 16 frames, but r2d_18 takes the 8 frames of a clip as channels"):
         check_supported(settings, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"schedule": "cosine"}, None),
+        ({"decay_epochs": (20.0,)}, None),
+        (
+            {"schedule": "cosine", "decay_epochs": (20.0,), "decay_factor": 0.5},
+            "not used: training.decay_epochs, training.decay_factor, since the schedule cosine has no decays",
+        ),
+        ({"mixup_alpha": 0.2, "batch_size": 2}, None),
+        (
+            {"mixup_alpha": 0.2, "batch_size": 1},
+            "not used: training.mixup_alpha and training.cutmix_alpha, since a batch of one clip has no other to mix in",
+        ),
+    ],
+)
+def test_settings_that_change_nothing_are_named(given: dict[str, Any], note: str | None) -> None:
+    settings = TrainSettings(data="x", training=TrainingSettings(**given))
+    assert describe_unused_settings(settings) == ([note] if note else [])

@@ -93,5 +93,6 @@ def test_levels(tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("evaluate", settings.output, "--data", settings.data, "--evaluation.clips", "1")
     assert told.code == 0
     assert "kappa" in told.out
+    assert "0.1 times the default's multiply-adds; split test; task ordinal" in told.out
     told = cli("evaluate", settings.output, "--data", settings.data, "--timeline")
     assert (told.code, "evaluate --timeline is for the task single_label" in told.err) == (2, True)

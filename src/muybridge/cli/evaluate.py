@@ -113,14 +113,14 @@ def _print(result: EvaluationResult) -> None:
     from muybridge.cli.task_output import print_task_metrics
     from muybridge.evaluation.task_metrics import TaskMetrics
 
+    cost = "" if result.cost == 1 else f", {result.cost:.2g} times the default's multiply-adds"
     if isinstance(result.metrics, TaskMetrics):
-        print_task_metrics(result.metrics)
+        print_task_metrics(result.metrics, f"{result.metrics.protocol.format_sentence()}{cost}")
         for remark in result.remarks:
             print_line(remark)
         print_line(f"scores: {result.path}")
         return
     accuracy = result.accuracy
-    cost = "" if result.cost == 1 else f", {result.cost:.2g} times the default's multiply-adds"
     print_line(f"{accuracy.protocol.format_sentence()}{cost}; split {accuracy.split}")
     print_line()
     print_line(f"{'':<9}{'all':>9}   {'95 % interval':<17}{'readable':>9}")

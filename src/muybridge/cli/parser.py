@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -146,9 +146,21 @@ class VerbParser(ArgumentParser):
         """As the function, and what to do where a file follows an option that needs no value."""
         sentence = _describe_wrong_value(message)
         key = (sentence or "").partition(" ")[0]
+        hints = [getattr(action, "_typehint", None) for action in self._actions if action.dest == key]
+        if sentence and hints and get_origin(hints[0]) is tuple:
+            sentence = sentence.replace(TYPES["tuple"], f"a list such as {_make_example(hints[0])}")
         if any(action.dest == key and action.nargs == "?" for action in self._actions):
             return f"{sentence}; write {show_option(key)} after the files"
         return sentence
+
+
+def _make_example(hint: Any) -> str:
+    """A value of a type as it is written in an option: `[[0.5,8,8]]` for lists of a share and two numbers."""
+    if get_origin(hint) is Annotated:
+        return _make_example(get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        return f"[{','.join(_make_example(part) for part in get_args(hint) if part is not ...)}]"
+    return {int: "8", float: "0.5"}.get(hint, "a")
 
 
 def _expand_short_option(word: str) -> str:

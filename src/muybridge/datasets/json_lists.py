@@ -1,6 +1,6 @@
-"""Lists of videos in JSON: arrays of objects, Something-Something V2, and ActivityNet.
+"""Lists of videos in JSON: arrays of objects, lines of objects, Something-Something V2, and ActivityNet.
 
-Input: a file. Output: a `ListTable` whose rows are numbered as the entries of the file, from 1.
+Input: a file. Output: a `ListTable` whose rows are numbered as the entries (in .jsonl the lines) of the file, from 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ _NUM_SHOWN_CHARACTERS = 40  # of an entry that is no object
 
 def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = True) -> ListTable:
     """The rows of a JSON list. Raises ValueError for JSON that is none of the three layouts."""
-    text = "".join(read_text_lines(path))
-    content = parse_json(text, str(path))
+    content = parse_json("".join(read_text_lines(path)), str(path))
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
         return _read_activitynet(path, content["database"])
     objects = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
@@ -35,13 +34,34 @@ def read_json_table(path: Path, columns: str | None, *, needs_labels: bool = Tru
         )
     if columns is None and {"id", "template"} <= objects[0].keys():
         return ListTable(_map_as_named(_SOMETHING_COLUMNS), _make_something_rows(content), False)
-    names = tuple(dict.fromkeys(str(name) for entry in objects for name in entry))
+    return _make_object_table(path, dict(enumerate(content, start=1)), columns, needs_labels)
+
+
+def read_json_lines_table(path: Path, columns: str | None, *, needs_labels: bool = True) -> ListTable:
+    """The rows of a list with a JSON object on each line. Raises ValueError where no line holds one."""
+    entries: dict[int, Any] = {}
+    for number, line in enumerate(read_text_lines(path), start=1):
+        try:
+            entries |= {number: parse_json(line, f"line {number}")} if line.strip() else {}
+        except ValueError:
+            entries[number] = line.strip()
+    if not any(isinstance(entry, dict) for entry in entries.values()):
+        raise ValueError(
+            f"{path} is not a list of videos: expected a JSON object with a path on each line, such as "
+            '{"path": "a.mp4", "label": "hug"}'
+        )
+    return _make_object_table(path, entries, columns, needs_labels)
+
+
+def _make_object_table(path: Path, entries: Mapping[int, Any], columns: str | None, needs_labels: bool) -> ListTable:
+    """A row for each entry by its number; entries that are no objects are named."""
+    names = tuple(dict.fromkeys(str(name) for entry in entries.values() if isinstance(entry, dict) for name in entry))
     mapping = map_named_columns(path, names, columns, needs_labels=needs_labels)
     rows = [
         TextRow(number, tuple(_format_value(entry.get(name)) for name in names))
         if isinstance(entry, dict)
         else TextRow(number, (), f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path")
-        for number, entry in enumerate(content, start=1)
+        for number, entry in entries.items()
     ]
     return ListTable(mapping, rows, True)
 

@@ -5,6 +5,7 @@ Without a header, three layouts are known: `path`, `path label`, and TSN's `path
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from muybridge.datasets.columns import ColumnMapping, is_header, map_columns
 from muybridge.datasets.text_table import Delimiter, TextRow, parse_rows, read_text_lines, split_line
 from muybridge.datasets.video_files import VideoFinder, has_video_extension
 
+_EXCEL_DELIMITER = re.compile(r'"?sep=."?', re.IGNORECASE)  # tells Excel how a CSV file is separated
 _DELIMITERS: tuple[Delimiter, ...] = (",", "\t", ";", " ")
 
 
@@ -29,6 +31,8 @@ class ListTable:
 def read_text_table(path: Path, columns: str | None, root: Path, *, needs_labels: bool = True) -> ListTable:
     """The rows of a text file. Raises ValueError where the first line is neither a header nor a video."""
     lines = read_text_lines(path)
+    if lines and _EXCEL_DELIMITER.fullmatch(lines[0].strip()):
+        lines[0] = "\n"  # an empty line, so that the others keep their numbers
     first = next((line for line in lines if line.strip()), "")
     for delimiter in _DELIMITERS:
         cells = split_line(first, delimiter)

@@ -1,4 +1,4 @@
-"""Lists of videos as rows: CSV, TSV, lines of `path label`, and JSON, for every verb (docs/data.md).
+"""Lists of videos as rows: CSV, TSV, lines of `path label`, JSON and JSON lines, for every verb (docs/data.md).
 
 path,label,split,group,start_seconds,end_seconds
 clips/a.mp4,hug|push,train,seq01,1.5,4
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from muybridge.datasets.columns import ColumnMapping
 from muybridge.datasets.frame_rates import convert_frame_to_seconds, read_frame_rate
-from muybridge.datasets.json_lists import read_json_table
+from muybridge.datasets.json_lists import read_json_lines_table, read_json_table
 from muybridge.datasets.list_layout import ListTable, read_text_table
 from muybridge.datasets.rows import SPLIT_ALIASES, VideoRow
 from muybridge.datasets.source_rates import may_lack_rate
@@ -30,7 +30,7 @@ from muybridge.text import format_count, join_names
 
 # Of Linux: a longer path ends in an error of the system, not in "no such file".
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
-LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json")
+LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,8 @@ def read_table(
     """
     if path.suffix.lower() == ".json":
         table = read_json_table(path, columns, needs_labels=needs_labels)
+    elif path.suffix.lower() == ".jsonl":
+        table = read_json_lines_table(path, columns, needs_labels=needs_labels)
     else:
         table = read_text_table(path, columns, path.parent if root is None else root, needs_labels=needs_labels)
     has_label_column = needs_labels and task not in (None, "regression")

@@ -36,6 +36,18 @@ def describe_unused_settings(settings: TrainSettings) -> list[str]:
     unused = []
     if training.optimizer == "adamw" and training.momentum != TrainingSettings.momentum:
         unused.append("training.momentum, which is that of sgd")
+    if training.schedule == "cosine":
+        decays = [
+            f"training.{name}"
+            for name in ("decay_epochs", "decay_factor")
+            if getattr(training, name) != getattr(TrainingSettings, name)
+        ]
+        if decays:
+            unused.append(f"{join_names(decays)}, since the schedule cosine has no decays")
+    if training.batch_size == 1 and (training.mixup_alpha or training.cutmix_alpha):
+        unused.append(
+            "training.mixup_alpha and training.cutmix_alpha, since a batch of one clip has no other to mix in"
+        )
     specification = build_specification(settings.model, num_classes=1)
     is_factorized = ConvolutionKind.SPATIAL_THEN_TEMPORAL in (specification.stem, *specification.stages)
     if settings.init is None and not is_factorized:  # with --init they are set as the weights say

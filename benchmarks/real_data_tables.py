@@ -1,0 +1,178 @@
+"""The tables of `real_data.py` from its rows: accuracy and recall by class, the paper's claims as paired differences, a floor.
+
+Input: rows of one version and the results of baselines. Output: Markdown. A network is shown for the seeds of which every fold
+has run. Differences are paired by seed and video, and judged beyond the noise floor, as those of studies are
+(docs/reproduction.md, "Rules of a comparison").
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from muybridge.studies.fingerprint import Version
+from muybridge.studies.intervals import BySeed, Estimate, difference, estimate_mean
+from muybridge.studies.noise import NUM_RERUNS
+from muybridge.text import format_count
+
+NOISY = ("r2plus1d", "r3d")  # rerun from seed 0 with initial weights moved by a unit in the last place, from scratch
+CLAIMS = (
+    ("r3d", "f_r2d", "motion helps"),
+    ("r2plus1d", "r3d", "factorized convolutions help"),
+    ("mc3", "r3d", "mixed convolutions help"),
+    ("rmc3", "r3d", "reversed mixed convolutions help"),
+)
+Results = dict[str, list[Any]]  # video -> [class, right]
+Cell = tuple[str, int, str]  # family, frames, start
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What there is to run on a data set: its folds, seeds, networks in the order of the table, clip lengths and starts."""
+
+    num_folds: int
+    seeds: int
+    families: Sequence[str]
+    lengths: Sequence[int]
+    starts: Sequence[str]
+
+    def list_cells(self) -> Iterator[Cell]:
+        """Network by network, for each length and start."""
+        for frames, start, family in itertools.product(self.lengths, self.starts, self.families):
+            yield family, frames, start
+
+
+def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], grid: Grid) -> str:
+    """The tables: accuracy with intervals over videos and seeds, and recall by class; what is missing; the paper's claims."""
+    classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
+    lines = [
+        f"| network | frames | start | runs | video@1 | {' | '.join(classes)} |",
+        "|---" * (5 + len(classes)) + "|",
+    ]
+    for name, videos in baselines.items():
+        lines.append(f"| {name} | - | - | - | {_share(videos):.1f} | {_list_recalls([videos], classes)} |")
+    pooled, not_run = pool_folds(rows, grid.num_folds), defaultdict(list)
+    for cell in grid.list_cells():
+        family, frames, start = cell
+        if cell not in pooled:
+            not_run[f"{frames} frames from {start}"].append(family)
+            continue
+        num_runs = sum(_get_cell(row) == cell and not row.get("rounding", 0) for row in rows)
+        results = [videos for _, videos in sorted(pooled[cell].items())]
+        estimate = estimate_mean(list(_by_seed(pooled[cell]).values()))
+        assert estimate is not None, "there is a seed"
+        progress = f"{num_runs} of {grid.seeds * grid.num_folds}"
+        recalls = _list_recalls(results, classes)
+        lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.format()} | {recalls} |")
+    missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
+    floor = measure_floor(rows, grid)
+    claims = _render_claims(pooled, grid, floor)
+    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}.", *claims])
+
+
+def pool_folds(rows: Sequence[Mapping[str, Any]], num_folds: int, rounding: int = 0) -> dict[Cell, dict[int, Results]]:
+    """Cell -> seed -> the videos of all folds, for the seeds of which every fold has run."""
+    folds: dict[Cell, dict[int, dict[int, Results]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row.get("rounding", 0) == rounding:
+            folds[_get_cell(row)][row["seed"]][row["fold"]] = row["videos"]
+    pooled: dict[Cell, dict[int, Results]] = defaultdict(dict)
+    for cell, seeds in folds.items():
+        for seed, by_fold in seeds.items():
+            if len(by_fold) == num_folds:
+                pooled[cell][seed] = {
+                    f"{fold}/{name}": by_fold[fold][name] for fold in sorted(by_fold) for name in by_fold[fold]
+                }
+    return dict(pooled)
+
+
+def measure_floor(rows: Sequence[Mapping[str, Any]], grid: Grid) -> float | None:
+    """The largest standard deviation of video@1 over reruns that differ by rounding alone; None until there are enough."""
+    deviations = []
+    for family in NOISY:
+        cell = (family, grid.lengths[0], grid.starts[0])
+        runs = [pool_folds(rows, grid.num_folds, number).get(cell, {}).get(0) for number in range(NUM_RERUNS)]
+        whole = [_share(videos) for videos in runs if videos is not None]
+        if len(whole) == NUM_RERUNS:
+            deviations.append(float(np.std(whole, ddof=1)))
+    return max(deviations, default=None)
+
+
+def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
+    """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
+    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
+    return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
+
+
+def describe_version(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the version of the rows that are shown, and on those that are not; empty where there is nothing to say."""
+    sentences = []
+    if shown and "fingerprint" not in shown[0]:
+        sentences.append(
+            f"Rows shown without a fingerprint: {len(shown)}. Which version of the code made them is not known, so they decide "
+            "nothing, and the command runs them again."
+        )
+    if hidden := len(rows) - len(shown):
+        sentences.append(f"Not shown, since another version made them: {format_count(hidden, 'row')}.")
+    return " ".join(sentences)
+
+
+def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floor: float | None) -> list[str]:
+    """The claims of the paper that two networks of a length and start show, and whether pre-training helps."""
+    pairs = [
+        (f"{first} above {second}: {claim}", (first, frames, start), (second, frames, start))
+        for frames, start in itertools.product(grid.lengths, grid.starts)
+        for first, second, claim in CLAIMS
+    ]
+    scratch, *others = grid.starts
+    pairs += [
+        (
+            f"{family} from {start} above {scratch}: pre-training helps",
+            (family, frames, start),
+            (family, frames, scratch),
+        )
+        for frames, start, family in itertools.product(grid.lengths, others, grid.families)
+    ]
+    lines = []
+    for claim, first, second in pairs:
+        gap = difference(_by_seed(pooled.get(first, {})), _by_seed(pooled.get(second, {})), floor)
+        if gap is not None:
+            lines.append(f"| {claim} | {first[1]} | {first[2]} | {gap.num} | {gap.format()} | {_judge(gap)} |")
+    if not lines:
+        return []
+    measured = "not measured, so nothing is decided" if floor is None else f"{floor:.1f} points"
+    head = ["| claim | frames | start | seeds | difference in video@1 | verdict |", "|---" * 6 + "|"]
+    return ["", f"Differences, paired by seed and video; noise floor: {measured}.", "", *head, *lines]
+
+
+def _judge(gap: Estimate) -> str:
+    return {True: "supported", False: "contradicted", None: "undecided"}[gap.is_positive]
+
+
+def _get_cell(row: Mapping[str, Any]) -> Cell:
+    return row["family"], row["frames"], row["start"]
+
+
+def _by_seed(results: Mapping[int, Results]) -> BySeed:
+    """Seed -> right or not in percent, in one order of the videos."""
+    return {
+        seed: np.array([100.0 * videos[name][1] for name in sorted(videos)]) for seed, videos in sorted(results.items())
+    }
+
+
+def _share(videos: Results) -> float:
+    return 100 * float(np.mean([right for _, right in videos.values()]))
+
+
+def _list_recalls(results: Sequence[Results], classes: Sequence[str]) -> str:
+    """The share that is right of each class, in percent, over all seeds."""
+    by_class: dict[str, list[bool]] = defaultdict(list)
+    for videos in results:
+        for name, right in videos.values():
+            by_class[name].append(right)
+    return " | ".join(f"{100 * float(np.mean(by_class[name])):.0f}" for name in classes)

@@ -28,7 +28,7 @@ def format_studies(folder: Path, seeds: int) -> str:
     for study in STUDIES.values() if rows else ():
         if rows.keys() & set(study.row_keys(config)):
             values = write_study(study, config, rows, folder)
-            command = f"muybridge study {study.name} -o benchmarks/results/studies"
+            command = f"muybridge study {study.name} -o benchmarks/results/studies --render"
             blocks.append(f"```sh\n{command}\n```\n\n```text\n{format_study(values)}\n```")
     return "\n\n".join(blocks) or "No study has run yet."
 

@@ -1,5 +1,7 @@
 """The page of reproduction shows the committed rows, and nothing else."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +19,16 @@ def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docs" / "reproduction.md", page)
     load_script("study_docs").main([str(rows), "--docs", str(page)])
     assert page.read_text() == (ROOT / "docs" / "reproduction.md").read_text()
+    first_screen = page.read_text().partition("\n## ")[0]
+    for path in rows.glob("*/study.json"):
+        values = json.loads(path.read_text())
+        if re.search(
+            r"[+-]\d+\.\d points", values["verdict"]["text"]
+        ):  # a comparison has run, so its row says what it shows
+            lines = [
+                line for line in first_screen.splitlines() if f"`muybridge study {values['name']} -o studies`" in line
+            ]
+            assert not any("not run at this version" in line for line in lines)
 
 
 def test_without_rows_the_page_says_so(tmp_path: Path) -> None:

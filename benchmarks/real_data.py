@@ -308,9 +308,10 @@ def main(argv: list[str] | None = None) -> None:
         "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
     )
     parser.add_argument("--pretrained", type=Path, help="the folder of a study, for runs that start from motions")
-    parser.add_argument("--families", nargs="+", default=list(ORDER), choices=list(FAMILIES), metavar="FAMILY")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=60, help="start no run after so many")
+    families = {"default": list(ORDER), "choices": list(FAMILIES), "metavar": "FAMILY", "help": "all twelve by default"}
+    parser.add_argument("--families", nargs="+", **families)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each network (3)")
+    parser.add_argument("--minutes", type=float, default=60, help="start no run after so many (60)")
     parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
     parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
     args = parser.parse_args(argv)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,24 @@ def measure_floor(rows: Sequence[Mapping[str, Any]], grid: Grid) -> float | None
 
 def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
     """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
-    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
+    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in _merge_sessions(versions)]
     return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
+
+
+def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
+    """Versions of the same source on the same kind of machine as one: a session records the networks that it was to run."""
+    merged: list[Version] = []
+    for version in versions:
+        for index, other in enumerate(merged):
+            if version.source_sha256 and (other.source_sha256, other.environment) == (
+                version.source_sha256,
+                version.environment,
+            ):
+                merged[index] = replace(version, micro_runs={**other.micro_runs, **version.micro_runs})
+                break
+        else:
+            merged.append(version)
+    return merged
 
 
 def describe_version(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:

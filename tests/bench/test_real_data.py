@@ -229,6 +229,10 @@ def test_a_table_is_of_one_version(script: ModuleType) -> None:
     assert [row["seed"] for row in script.select_version(rows, versions)] == [0, 2, 4]
     assert script.select_version([*rows, *({"seed": -1},) * 4], versions) == [{"seed": -1}] * 4
     assert script.select_version([], []) == []
+    # Two sessions of one source, each of its own networks.
+    sessions = [Version({"device": "cpu"}, {name: "fp32 1"}, "source") for name in ("a", "b")]
+    rows = [{"fingerprint": {"environment": {"device": "cpu"}, "micro_runs": {name: "fp32 1"}}} for name in ("a", "b")]
+    assert script.select_version(rows, sessions) == rows
 
 
 def test_the_page_shows_the_committed_rows(

@@ -157,7 +157,7 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
     ranks = compute_video_ranks(scores)
     classes = scores.header.classes
     right = {
-        digest(Path(video).name): [classes[labels[0]], bool(rank < 1)]
+        _identify_video(video): [classes[labels[0]], bool(rank < 1)]
         for video, labels, rank in zip(scores.videos, scores.labels, ranks, strict=True)
     }
     if len(right) < len(scores.videos):
@@ -172,6 +172,13 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
         "fingerprint": version.get_fingerprint(_as_planned(settings)),
         "start_sha256": _hash_start(settings),
     }
+
+
+def _identify_video(video: str) -> str:
+    """A hash in place of a name; for a segment, that of its recording before it."""
+    recording, is_segment, _ = video.rpartition("#")
+    name = digest(Path(video).name)
+    return f"{digest(Path(recording).name)}/{name}" if is_segment else name
 
 
 def _hash_start(settings: TrainSettings) -> str | None:

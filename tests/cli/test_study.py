@@ -9,10 +9,11 @@ import pytest
 
 from muybridge.files.run_folder import append_json_line
 from muybridge.studies.catalogue import STUDIES
-from muybridge.studies.fingerprint import Version, list_micro_runs
+from muybridge.studies.fingerprint import Version, describe_environment, list_micro_runs
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import motion_source
 from muybridge.studies.rows import build_row
+from muybridge.studies.run import RunnerConfig, find_other_threads
 from muybridge.studies.study import StudyConfig
 
 Cli = Callable[..., Any]
@@ -95,6 +96,23 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
     assert len(values["rows"]) == 1 and len(values["missing"]) == 23 + 16  # and the reruns of four cells
     assert values["rows"][0]["video_top1"] == 34.5
     assert not (tmp_path / "runs").exists()
+
+
+def test_rows_of_runs_with_other_threads_say_how_to_continue_from_them(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
+    first = STUDIES["table2"].runs(config)[0]
+    numbers = {"clip_top1": 12.5, "video_top1": 34.5, "video_top5": 90.0, "num_videos": 8, "num_failed_videos": 0}
+    version = Version(describe_environment("cpu", 3), dict.fromkeys(list_micro_runs([first]), "fp32 0123"))
+    line = {**build_row(first, first.evaluations[0], numbers, version), "training": None, "history": []}
+    append_json_line(tmp_path / "rows.jsonl", line)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    result = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")
+    assert result.code == 0
+    assert "had 3 threads a run" in result.err and "set OMP_NUM_THREADS=3" in result.err
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert find_other_threads(STUDIES["table2"], config, RunnerConfig(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_four_kinds_of_rounding_make_the_floor(tmp_path: Path) -> None:
     assert "moved by a unit in the last place, more threads, torch's convolutions" in floor.format_sentence()
     moved = replace(LAPTOP, rerun_kinds=("weights",))
     older = fake_rows(study, moved, as_in_the_paper)  # their floor is measured although others are planned now
-    assert set(study.find_row_keys(LAPTOP, older)) == set(older)
+    assert set(study.find_runs(LAPTOP, older)) == set(older)
     floor = study.summarize(LAPTOP, older, tmp_path).floor
     assert floor is not None and floor.kinds == ("weights",) and floor.num_runs == 5
 

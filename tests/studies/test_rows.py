@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from muybridge.studies.rows import read_rows
+from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.plan import FusedRun, PlannedRun, RowKey, motion_source, row_key
+from muybridge.studies.rows import check_row, read_rows
+from muybridge.studies.study import StudyConfig
 from muybridge.studies.versions import read_versions
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "studies"
@@ -59,6 +65,8 @@ def test_what_is_no_row_at_all_is_skipped_as_half_a_line_is(tmp_path: Path) -> N
         ("numbers.video_top1", "87", "numbers.video_top1 is '87'"),
         ("numbers.video_top1", 870.0, "numbers.video_top1 is 870.0"),
         ("numbers.clip_top1", float("nan"), "numbers.clip_top1"),
+        ("numbers.video_top1", 88.0, "video_top1 is 88, and the results by video give 87.3016"),
+        ("numbers.clip_top1", 20.0, "clip_top1 is 20, and the results by video give 73.1944"),
         ("numbers.videos.num", 10**9, "the results of 1000000000 videos have"),
         ("numbers.videos.right", "?", "the results of 1008 videos have 0 bits"),
         ("numbers.videos.right_views", "AA==", "0 counts of views"),
@@ -78,6 +86,56 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, key: str, value: obj
     with pytest.raises(ValueError, match=r"row 2 of .*rows\.jsonl cannot be used: ") as caught:
         read_rows(tmp_path)
     assert words in str(caught.value)
+
+
+def test_two_rows_of_one_version_with_other_numbers_are_refused(tmp_path: Path) -> None:
+    row = change(read_first("rows.jsonl"), "numbers.videos", None)
+    later = change(row, "numbers.video_top1", 50.0)
+    write_lines(tmp_path / "rows.jsonl", row, row, later)
+    with pytest.raises(
+        ValueError, match=r"row 3 of .*rows\.jsonl has other numbers than an earlier row of r2d_10-8f-seed0"
+    ):
+        read_rows(tmp_path)
+    of_another_version = change(later, "fingerprint.environment", {"device": "gpu"})
+    write_lines(tmp_path / "rows.jsonl", row, of_another_version)
+    assert list(read_rows(tmp_path).values()) == [of_another_version]
+
+
+@cache
+def list_committed_runs() -> dict[RowKey, PlannedRun | FusedRun]:
+    rows = read_rows(COMMITTED)
+    config = StudyConfig("laptop", 1 + max(row["seed"] for row in rows.values()), motion_source(STUDY_MOTIONS), "test")
+    return {key: run for study in STUDIES.values() for key, run in study.find_runs(config, rows).items()}
+
+
+def test_every_committed_row_is_of_the_run_that_it_is_named_for() -> None:
+    rows, runs = read_rows(COMMITTED), list_committed_runs()
+    assert runs.keys() == rows.keys()
+    for key, run in runs.items():
+        check_row(run, rows[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seed", 1, "seed is 1, expected 0"),
+        ("model", "r3d_10", "model is 'r3d_10', expected 'r2d_10'"),
+        ("data.key", "motions-0", "data.key is 'motions-0', expected 'motions-3a9491df3b'"),
+        ("start", "another", "start is 'another', expected None"),
+        ("rerun", {"kind": "weights", "number": 1}, "rerun is {'kind': 'weights', 'number': 1}, expected None"),
+        ("settings.training.learning_rate", 0.5, "settings.training.learning_rate is 0.5, expected 0.0027"),
+        ("fingerprint.micro_runs", {"r3d_10-8f-seed0-0": "fp32 0"}, "fingerprint is of r3d_10-8f, expected r2d_10-8f"),
+    ],
+)
+def test_a_row_under_the_name_of_another_run_is_refused(key: str, value: object, words: str) -> None:
+    row = read_first("rows.jsonl")
+    run = list_committed_runs()[row_key(row)]
+    check_row(run, change(row, "settings.loading.workers", 7))  # decides nothing
+    check_row(run, change(row, "settings.training.learning_rate", DELETED))  # as a setting that came later
+    with pytest.raises(
+        ValueError, match=rf"the row {row['run']} test-5x8f is not of the run .*{re.escape(words)}; take it away"
+    ):
+        check_row(run, change(row, key, value))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     from muybridge.studies.plan import select_part
     from muybridge.studies.render import format_study, write_study
     from muybridge.studies.rows import read_rows
-    from muybridge.studies.run import RunnerConfig, build_config, find_current_version
+    from muybridge.studies.run import RunnerConfig, build_config, find_current_version, find_other_threads
 
     if name not in STUDIES:
         raise ValueError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
@@ -98,6 +98,11 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     folder, failures = Path(output), []
     launcher = tuple(shlex.split(execution.launcher or ""))
     runner = RunnerConfig(folder, execution.jobs, rows_name, launcher=launcher, report=_print_progress)
+    if threads := find_other_threads(asked, config, runner):
+        _print_progress(
+            f"the rows in {folder} had {format_count(threads, 'thread')} a run, and here a run would have another number: "
+            f"set OMP_NUM_THREADS={threads} to compare them with this version and to continue from them"
+        )
     if execution.dry_run:
         _print_dry_run(asked, config, runs, runner, json=json)
         return 0

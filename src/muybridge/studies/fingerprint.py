@@ -64,12 +64,12 @@ class Version:
 
     def find_problem(self, run: PlannedRun | FusedRun) -> str | None:
         """Why a run has no fingerprint; None where it has one."""
-        names = (plan_micro_run(link).name for link in _list_trainings(run))
+        names = (plan_micro_run(link).name for link in list_trainings(run))
         return next((self.problems[name] for name in names if name in self.problems), None)
 
     def get_fingerprint(self, run: PlannedRun | FusedRun) -> dict[str, Any]:
         """The fingerprint of a run as its row stores it: those of the run and of what it starts from, or is the mean of."""
-        names = sorted({plan_micro_run(link).name for link in _list_trainings(run)})
+        names = sorted({plan_micro_run(link).name for link in list_trainings(run)})
         return {"environment": dict(self.environment), "micro_runs": {name: self.micro_runs[name] for name in names}}
 
     def matches(self, fingerprint: Any) -> bool:
@@ -106,11 +106,12 @@ def plan_micro_run(run: PlannedRun) -> PlannedRun:
 
 def list_micro_runs(runs: Sequence[PlannedRun | FusedRun]) -> dict[str, TrainSettings]:
     """The micro-runs that the fingerprints of these runs need, by name."""
-    planned = (plan_micro_run(link) for run in runs for link in _list_trainings(run))
+    planned = (plan_micro_run(link) for run in runs for link in list_trainings(run))
     return {micro_run.name: micro_run.settings for micro_run in planned}
 
 
-def _list_trainings(run: PlannedRun | FusedRun) -> list[PlannedRun]:
+def list_trainings(run: PlannedRun | FusedRun) -> list[PlannedRun]:
+    """The trainings that decide the numbers of a run: its own, those it starts from, and those of the members of a mean."""
     members = (run,) if isinstance(run, PlannedRun) else run.members
     return [link for member in members for link in member.start_chain]
 

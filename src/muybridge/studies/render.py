@@ -13,6 +13,7 @@ from muybridge.studies.fingerprint import Version
 from muybridge.studies.intervals import count_seeds
 from muybridge.studies.noise import RESOLVED_POINTS
 from muybridge.studies.plan import RowKey
+from muybridge.studies.rows import check_row
 from muybridge.studies.study import Row, Study, StudyConfig, StudyResult
 from muybridge.studies.versions import RowSelection, read_versions, select_rows
 
@@ -35,10 +36,14 @@ def write_study(
 ) -> dict[str, Any]:
     """Writes folder/<study>/study.json atomically from the rows of one version, and returns its contents.
 
-    `current` is the version of this code on this machine (`versions.select_rows`); None does not compare with it.
+    `current` is the version of this code on this machine (`versions.select_rows`); None does not compare with it. Raises
+    ValueError for a row that contradicts the run it is named for.
     """
     keys = study.row_keys(config)
-    usable = {key: rows[key] for key in study.find_row_keys(config, rows)}
+    runs = study.find_runs(config, rows)
+    for key, run in runs.items():
+        check_row(run, rows[key])
+    usable = {key: rows[key] for key in runs}
     selection = select_rows(usable, read_versions(folder), current)
     selection = replace(selection, stale=tuple(key for key in selection.stale if key in keys))
     result = study.summarize(config, selection.rows, folder / "runs", selection.stale)

@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,19 +16,29 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from muybridge.bounds import Epochs, Seconds, Seed, Statistic
+from muybridge.bounds import Epochs, Seconds, Seed, Statistic, show_value
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
-from muybridge.studies.fingerprint import Version, describe_commit
-from muybridge.studies.plan import EvaluationSpec, FusedRun, PlannedRun, RerunKind, RowKey, row_key
+from muybridge.studies.fingerprint import Version, describe_commit, list_trainings
+from muybridge.studies.plan import (
+    UNNAMED_SETTINGS,
+    EvaluationSpec,
+    FusedRun,
+    PlannedRun,
+    RerunKind,
+    RowKey,
+    row_key,
+)
 from muybridge.studies.study import Row
-from muybridge.studies.video_results import StoredVideoResults, collect_video_results
+from muybridge.studies.video_results import StoredVideoResults, VideoResults, collect_video_results
+from muybridge.text import join_names
 
 Percent = Annotated[float, Interval(ge=0, le=100)]
+POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,15 @@ class _Numbers:
     num_videos: int
     num_failed_videos: int
     videos: StoredVideoResults | None = None
+
+    def __post_init__(self) -> None:
+        if self.videos is None:
+            return
+        results = VideoResults.from_json(asdict(self.videos))
+        for metric, stored in (("video_top1", self.video_top1), ("clip_top1", self.clip_top1)):
+            values = results.get_values(metric)
+            if values is not None and not math.isclose(values.mean(), stored, abs_tol=POINTS_OF_ROUNDING):
+                raise ValueError(f"{metric} is {stored:g}, and the results by video give {values.mean():g}")
 
 
 @dataclass(frozen=True)
@@ -98,16 +118,64 @@ class _Row:
 
 
 def read_rows(folder: Path) -> dict[RowKey, Row]:
-    """All rows of the folder's rows*.jsonl by key; of two with the same key the later one.
+    """All rows of the folder's rows*.jsonl by key; of two versions of a row the later one.
 
-    Raises ValueError for a row that has not the values which tables are made from.
+    Raises ValueError for a row that has not the values which tables are made from, and for two of one version that differ.
     """
     rows: dict[RowKey, Row] = {}
     for path in sorted(folder.glob("rows*.jsonl")):
         for number, row in enumerate(read_json_lines(path), 1):
             parse_record(_Row, row, f"row {number} of {path}", optional=None, unknown="ignore")
-            rows[row_key(row)] = row
+            key = row_key(row)
+            if key in rows and _contradict(rows[key], row):
+                raise ValueError(
+                    f"row {number} of {path} has other numbers than an earlier row of {' '.join(key)} at the same version of "
+                    "the code on the same kind of machine, where a run repeats exactly; take one of them away"
+                )
+            rows[key] = row
     return rows
+
+
+def _contradict(first: Row, second: Row) -> bool:
+    fingerprint, numbers = first.get("fingerprint"), (first["numbers"], second["numbers"])
+    if fingerprint is None or fingerprint != second.get("fingerprint"):
+        return False
+    return any(numbers[0].get(name) != numbers[1].get(name) for name in ("clip_top1", "video_top1", "videos"))
+
+
+def check_row(run: PlannedRun | FusedRun, row: Row) -> None:
+    """Raises ValueError where a row is not of the run that it is named for: of another network, seed, data or setting."""
+    planned = _describe_run(run)
+    different = _list_differences({**planned, "data": {"key": planned["data"]["key"]}}, row)
+    if fingerprint := row.get("fingerprint"):
+        networks = {_name_network(link.name) for link in list_trainings(run)}
+        stored = {_name_network(name) for name in fingerprint["micro_runs"]}
+        if stored != networks:
+            different.append(f"fingerprint is of {join_names(sorted(stored))}, expected {join_names(sorted(networks))}")
+    if different:
+        raise ValueError(
+            f"the row {row['run']} {row['test']['key']} is not of the run that it is named for: {'; '.join(different)}; "
+            "take it away, and the run is made again"
+        )
+
+
+def _name_network(name: str) -> str:
+    """`r3d_10-8f` of a run or a micro-run `r3d_10-8f-seed0-27604f3b99`."""
+    return name.rpartition("-seed")[0]
+
+
+def _list_differences(planned: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What both have and is not equal. Settings that came or went since the row was written are in one only."""
+    different: list[str] = []
+    for name in sorted(planned.keys() & stored.keys()):
+        expected, value = planned[name], stored[name]
+        if prefix.startswith("settings.") and f"{prefix}{name}".removeprefix("settings.").startswith(UNNAMED_SETTINGS):
+            continue
+        if isinstance(expected, Mapping) and isinstance(value, Mapping):
+            different += _list_differences(expected, value, f"{prefix}{name}.")
+        elif expected != value:
+            different.append(f"{prefix}{name} is {show_value(value)}, expected {show_value(expected)}")
+    return different
 
 
 def has_row(
@@ -153,21 +221,28 @@ def build_row(
     run: PlannedRun | FusedRun, evaluation: EvaluationSpec, numbers: Mapping[str, Any], version: Version
 ) -> dict[str, Any]:
     """The part of a row that trained and fused runs share. Addresses of this machine are left out."""
-    first = run if isinstance(run, PlannedRun) else run.members[0]
-    settings = settings_to_dict(first.settings)
     return {
         "format": 1,
         "run": run.name,
         "test": {"key": evaluation.key, **asdict(evaluation)},
+        **_describe_run(run),
+        "numbers": dict(numbers),
+        "fingerprint": version.get_fingerprint(run),
+        "commit": describe_commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {name: value for name, value in collect_environment().items() if name != "command"},
+    }
+
+
+def _describe_run(run: PlannedRun | FusedRun) -> dict[str, Any]:
+    """What a row says of its run, or of the first member of a mean."""
+    first = run if isinstance(run, PlannedRun) else run.members[0]
+    settings = settings_to_dict(first.settings)
+    return {
         "seed": run.seed,
         "model": first.settings.model,
         "data": first.source.to_json(),
         "rerun": None if first.rerun is None else asdict(first.rerun),
         "start": None if first.start is None else first.start.name,
         "settings": {name: value for name, value in settings.items() if name not in ("data", "output", "init")},
-        "numbers": dict(numbers),
-        "fingerprint": version.get_fingerprint(run),
-        "commit": describe_commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {name: value for name, value in collect_environment().items() if name != "command"},
     }

@@ -135,11 +135,24 @@ def find_current_version(study: Study, config: StudyConfig, runner: RunnerConfig
     ]
     if not runs:
         return None
-    num_threads = _choose_num_threads(runner.jobs)
-    environment = describe_environment(sorted({run.settings.device for run in study.runs(config)})[0], num_threads)
-    if all(rows[key]["fingerprint"]["environment"] != environment for key in keys):
+    if _describe_machine(study, config, runner) not in [rows[key]["fingerprint"]["environment"] for key in keys]:
         return None
-    return compute_version(runs, runner.folder, num_threads=num_threads, python=runner.python, report=runner.report)
+    return _compute_current_version(runs, runner)
+
+
+def find_other_threads(study: Study, config: StudyConfig, runner: RunnerConfig) -> int | None:
+    """The threads of the study's rows that are of this kind of machine, where none had as many as runs have now."""
+    rows = read_rows(runner.folder)
+    fingerprints = [rows[key].get("fingerprint") for key in study.row_keys(config) if key in rows]
+    stored = [fingerprint["environment"] for fingerprint in fingerprints if fingerprint]
+    here = _describe_machine(study, config, runner)
+    others = [other["threads"] for other in stored if other == {**here, "threads": other.get("threads")}]
+    return others[0] if others and here not in stored else None
+
+
+def _describe_machine(study: Study, config: StudyConfig, runner: RunnerConfig) -> dict[str, Any]:
+    devices = {run.settings.device for run in study.runs(config)} or {"cpu"}
+    return describe_environment(sorted(devices)[0], _choose_num_threads(runner.jobs))
 
 
 def _choose_num_threads(jobs: int) -> int:

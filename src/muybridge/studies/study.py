@@ -261,16 +261,20 @@ class Study:
         trained = [(run.name, evaluation.key) for run in self.runs(config) for evaluation in run.evaluations]
         return trained + [(fused.name, fused.evaluation.key) for fused in self.fused_runs(config)]
 
-    def find_row_keys(self, config: StudyConfig, rows: Container[RowKey]) -> list[RowKey]:
-        """The keys of the rows that the study can use: those it needs, and further reruns for the noise floor."""
+    def find_runs(self, config: StudyConfig, rows: Container[RowKey]) -> dict[RowKey, PlannedRun | FusedRun]:
+        """The rows that the study can use, those it needs and further reruns for the noise floor, with the run of each."""
         grid = self.grid(config)
-        groups = [grid[key] for key in self.noisy(grid)]
         reruns = [
-            (run.name, group.evaluation.key)
-            for group in groups
+            replace(run, evaluations=(group.evaluation,))
+            for group in (grid[key] for key in self.noisy(grid))
             for run in list_reruns(group, config.num_reruns, config.rerun_kinds)
         ]
-        return [key for key in dict.fromkeys([*self.row_keys(config), *reruns]) if key in rows]
+        trained = [*self.runs(config), *reruns]
+        runs: dict[RowKey, PlannedRun | FusedRun] = {
+            (run.name, evaluation.key): run for run in trained for evaluation in run.evaluations
+        }
+        runs |= {(fused.name, fused.evaluation.key): fused for fused in self.fused_runs(config)}
+        return {key: run for key, run in runs.items() if key in rows}
 
     def summarize(
         self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path, stale: Container[RowKey] = ()

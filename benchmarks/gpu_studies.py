@@ -353,13 +353,13 @@ def _decide(is_positive: bool | None) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the file of rows, to which a session adds")
     parser.add_argument("--clips", type=Path, help="real clips that pack_clips.py has written")
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=8.0, help="start no run that would end later (8)")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each network (5)")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu for a rehearsal")
     parser.add_argument("--workers", type=int, default=12, help="processes that render motions")
-    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--toy", action="store_true", help="small networks and videos, to rehearse a session")
     parser.add_argument("--render", action="store_true", help="run nothing: print the table of the rows")
     args = parser.parse_args(argv)
     if not args.render:

@@ -157,7 +157,7 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
     ranks = compute_video_ranks(scores)
     classes = scores.header.classes
     right = {
-        digest(Path(video).name): [classes[labels[0]], bool(rank < 1)]
+        _identify_video(video): [classes[labels[0]], bool(rank < 1)]
         for video, labels, rank in zip(scores.videos, scores.labels, ranks, strict=True)
     }
     if len(right) < len(scores.videos):
@@ -172,6 +172,13 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
         "fingerprint": version.get_fingerprint(_as_planned(settings)),
         "start_sha256": _hash_start(settings),
     }
+
+
+def _identify_video(video: str) -> str:
+    """A hash in place of a name; for a segment, that of its recording before it."""
+    recording, is_segment, _ = video.rpartition("#")
+    name = digest(Path(video).name)
+    return f"{digest(Path(recording).name)}/{name}" if is_segment else name
 
 
 def _hash_start(settings: TrainSettings) -> str | None:
@@ -308,9 +315,10 @@ def main(argv: list[str] | None = None) -> None:
         "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
     )
     parser.add_argument("--pretrained", type=Path, help="the folder of a study, for runs that start from motions")
-    parser.add_argument("--families", nargs="+", default=list(ORDER), choices=list(FAMILIES), metavar="FAMILY")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=60, help="start no run after so many")
+    families = {"default": list(ORDER), "choices": list(FAMILIES), "metavar": "FAMILY", "help": "all twelve by default"}
+    parser.add_argument("--families", nargs="+", **families)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each network (3)")
+    parser.add_argument("--minutes", type=float, default=60, help="start no run after so many (60)")
     parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
     parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
     args = parser.parse_args(argv)

@@ -1,8 +1,8 @@
 """The tables of `real_data.py` from its rows: accuracy and recall by class, the paper's claims as paired differences, a floor.
 
 Input: rows of one version and the results of baselines. Output: Markdown. A network is shown for the seeds of which every fold
-has run. Differences are paired by seed and video, and judged beyond the noise floor, as those of studies are
-(docs/reproduction.md, "Rules of a comparison").
+has run. Intervals are over recordings and seeds. Differences are paired by seed and video, and judged beyond the noise floor,
+as those of studies are (docs/reproduction.md, "Rules of a comparison").
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from muybridge.studies.fingerprint import Version
 from muybridge.studies.intervals import BySeed, Estimate, difference, estimate_mean
@@ -48,7 +49,7 @@ class Grid:
 
 
 def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], grid: Grid) -> str:
-    """The tables: accuracy with intervals over videos and seeds, and recall by class; what is missing; the paper's claims."""
+    """The tables: accuracy over recordings and seeds, and recall by class; what is missing; the paper's claims."""
     classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
     lines = [
         f"| network | frames | start | runs | video@1 | {' | '.join(classes)} |",
@@ -105,8 +106,24 @@ def measure_floor(rows: Sequence[Mapping[str, Any]], grid: Grid) -> float | None
 
 def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
     """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
-    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
+    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in _merge_sessions(versions)]
     return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
+
+
+def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
+    """Versions of the same source on the same kind of machine as one: a session records the networks that it was to run."""
+    merged: list[Version] = []
+    for version in versions:
+        for index, other in enumerate(merged):
+            if version.source_sha256 and (other.source_sha256, other.environment) == (
+                version.source_sha256,
+                version.environment,
+            ):
+                merged[index] = replace(version, micro_runs={**other.micro_runs, **version.micro_runs})
+                break
+        else:
+            merged.append(version)
+    return merged
 
 
 def describe_version(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -159,10 +176,22 @@ def _get_cell(row: Mapping[str, Any]) -> Cell:
 
 
 def _by_seed(results: Mapping[int, Results]) -> BySeed:
-    """Seed -> right or not in percent, in one order of the videos."""
-    return {
-        seed: np.array([100.0 * videos[name][1] for name in sorted(videos)]) for seed, videos in sorted(results.items())
-    }
+    """Seed -> a value in percent for each recording, in one order."""
+    return {seed: _value_recordings(videos) for seed, videos in sorted(results.items())}
+
+
+def _value_recordings(videos: Results) -> NDArray[np.float64]:
+    """Values (R,) in percent of R recordings, whose mean is that of the videos.
+
+    Segments of one recording are alike, so recordings are what an interval is over: each has the mean of all videos plus the
+    sum of its own videos' distances from it, scaled by R / V, by which the variance of a ratio is estimated. Where every video
+    is a recording of its own, the values are right or not.
+    """
+    overall, by_recording = _share(videos), defaultdict(list)
+    for name in sorted(videos):  # fold/recording/segment, or fold/video
+        by_recording["/".join(name.split("/")[:2])].append(100.0 * videos[name][1])
+    scale = len(by_recording) / len(videos)
+    return np.array([overall + scale * sum(value - overall for value in values) for values in by_recording.values()])
 
 
 def _share(videos: Results) -> float:

@@ -214,6 +214,24 @@ def test_claims_are_judged_beyond_the_noise_floor() -> None:
     assert "| r3d | 8 | scratch | 6 of 6 |" in text  # reruns are no further seeds
 
 
+def test_intervals_are_over_recordings() -> None:
+    tables, module = load_script("real_data_tables"), load_script("real_data")
+    names = [
+        module._identify_video(f"/v/{recording}.mp4#{index}-{index + 1}") for recording in "ab" for index in range(3)
+    ]
+    assert len(set(names)) == 6 and len({name.partition("/")[0] for name in names}) == 2
+    assert "/" not in module._identify_video("/v/a.mp4")
+    right = [True, True, True, False, False, True]
+    segments = {f"1/{name}": ["c", value] for name, value in zip(names, right, strict=True)}
+    values = tables._value_recordings(segments)
+    assert sorted(values) == pytest.approx(
+        [100 * (4 / 6 - 1 / 3), 100 * (4 / 6 + 1 / 3)]
+    )  # 1/3 of the sums of distances
+    assert values.mean() == pytest.approx(100 * 4 / 6)
+    videos = {f"1/{name.partition('/')[2]}": ["c", value] for name, value in zip(names, right, strict=True)}
+    assert sorted(tables._value_recordings(videos)) == pytest.approx([0, 0, 100, 100, 100, 100])
+
+
 def test_rows_of_no_or_another_version_are_named() -> None:
     tables = load_script("real_data_tables")
     unknown, known = [{"seed": 0}, {"seed": 1}], [{"seed": 2, "fingerprint": {}}]
@@ -229,6 +247,10 @@ def test_a_table_is_of_one_version(script: ModuleType) -> None:
     assert [row["seed"] for row in script.select_version(rows, versions)] == [0, 2, 4]
     assert script.select_version([*rows, *({"seed": -1},) * 4], versions) == [{"seed": -1}] * 4
     assert script.select_version([], []) == []
+    # Two sessions of one source, each of its own networks.
+    sessions = [Version({"device": "cpu"}, {name: "fp32 1"}, "source") for name in ("a", "b")]
+    rows = [{"fingerprint": {"environment": {"device": "cpu"}, "micro_runs": {name: "fp32 1"}}} for name in ("a", "b")]
+    assert script.select_version(rows, sessions) == rows
 
 
 def test_the_page_shows_the_committed_rows(

@@ -219,6 +219,9 @@ def test_the_validation_split_of_best_weights_is_never_a_result(
     assert "not a test result" in (tmp_path / "page.html").read_text(encoding="utf-8")
     last = cli(*words, "-o", tmp_path / "last.parquet", "--checkpoint", "last")
     assert last.code == 0 and "not a test result" not in last.out
+    assert "validation videos included: 4, by which these weights were not chosen" in last.out
+    assert cli("report", tmp_path / "last.parquet", "-o", tmp_path / "page.html").code == 0
+    assert "not a test result" not in (tmp_path / "page.html").read_text(encoding="utf-8")
     found = json.loads(cli(*words, "-o", tmp_path / "best.parquet", "--json").out)
     assert found["checkpoint"] == "best" and found["overlap"]["num_validation"] == 4
 

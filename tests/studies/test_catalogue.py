@@ -362,6 +362,7 @@ def test_a_verdict_is_the_weakest_of_its_findings() -> None:
         (2.1, 3.0, 0.0, False),
         (1.0, 3.0, 0.0, None),
         (2.1, 3.0, 0.2, None),
+        (-1.0, 1.9, 0.2, None),
         (-1.0, 1.9, None, None),
     ],
 )

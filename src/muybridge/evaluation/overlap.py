@@ -60,6 +60,10 @@ class Overlap:
                 f"not a test result: {format_count(self.num_validation, 'video')} of the validation split by which these "
                 "weights were chosen (--checkpoint last for weights that were not)"
             )
+        elif self.num_validation:
+            sentences.append(
+                f"validation videos included: {self.num_validation}, by which these weights were not chosen"
+            )
         if self.problem:
             sentences.append(f"not compared with the training videos: {self.problem}")
         return sentences

@@ -57,13 +57,13 @@ def compare(sentence: str, gap: Estimate | None) -> Finding:
 
 
 def check_within(sentence: str, gap: Estimate | None, points: float) -> Finding:
-    """Whether a difference is at most `points`: undecided where the interval contains them."""
+    """Whether a difference is at most `points`: undecided where they are in the interval or as near as rounding reaches."""
     if gap is None:
         return f"{sentence} (not run)", None
     sentence = f"{sentence} (behind by {gap.format()})"
     if gap.low is None or gap.high is None or gap.margin is None:
         return sentence, None
-    if gap.high <= points:
+    if gap.high <= points - gap.margin:
         return sentence, True
     return sentence, False if gap.low > points + gap.margin else None
 

@@ -224,6 +224,10 @@ def test_the_validation_split_of_best_weights_is_never_a_result(
     assert "not a test result" not in (tmp_path / "page.html").read_text(encoding="utf-8")
     found = json.loads(cli(*words, "-o", tmp_path / "best.parquet", "--json").out)
     assert found["checkpoint"] == "best" and found["overlap"]["num_validation"] == 4
+    members = (tmp_path / "best.parquet", tmp_path / "last.parquet")
+    remark = f"{members[0]}: not a test result: 4 videos of the validation split"
+    assert remark in cli("fuse", *members).out
+    assert json.loads(cli("fuse", *members, "--json").out)["remarks"][0].startswith(remark)
 
 
 def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from muybridge.bounds import Weight
 from muybridge.cli.output import print_json, resolve_output
 from muybridge.files.atomic import check_not_input, check_output_file
-from muybridge.terminal import print_line
+from muybridge.terminal import print_line, print_lines
 from muybridge.text import format_percent, sanitize_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def fuse(
         muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 -o fused.csv
     """
     from muybridge.evaluation.fuse import fuse as fuse_scores
-    from muybridge.evaluation.scores import read_any_scores
+    from muybridge.evaluation.scores import read_any_scores, read_remarks
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
 
     target = resolve_output(output, prints_json=json) if output else None
@@ -45,12 +45,16 @@ def fuse(
     _check_different(scores)
     members = [read_any_scores(Path(path)) for path in scores]
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
+    # What flatters the score of a member flatters the mean.
+    remarks = [f"{name}: {remark}" for name in scores for remark in read_remarks(Path(name))]
+    values = {**fusion.to_json(), "remarks": remarks}
     if target:
-        write_scores_text(target, fusion.videos, fusion.to_json())
+        write_scores_text(target, fusion.videos, values)
     if json:
-        print_json(fusion.to_json())
+        print_json(values)
     elif output != "-":
         _print(fusion)
+        print_lines(map(sanitize_text, remarks))
         if output:
             print_line(f"wrote {output}")
     for problem in fusion.problems:

@@ -112,7 +112,7 @@ export class TrainPanel {
   async loadRuns() {
     const { runs } = await this.studio.api.getShared("runs");
     const before = this.runs.value;
-    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation].filter(Boolean).join(" · "))));
+    this.runs.replaceChildren(...runs.map((run) => make("option", { value: run.name }, [run.name, run.unfinished || run.state, run.validation && `${run.validation} on validation`].filter(Boolean).join(" · "))));
     if (runs.some((run) => run.name === before)) this.runs.value = before;
     this.progress.hidden = !runs.length;
     if (!this.name.value || runs.some((run) => run.name === this.name.value)) this.name.value = this.proposeName(runs);

@@ -73,6 +73,11 @@ def test_two_runs_and_their_mean(tmp_path: Path) -> None:
     assert len(values["rows"]) == 4
     assert json.loads((tmp_path / "tiny" / "study.json").read_text(encoding="utf-8"))["rows"] == values["rows"]
     assert values["format"] == 1
+    changed = "".join(json.dumps({**row, "model": "mc3_10"}) + "\n" for row in rows.values())
+    (tmp_path / "rows.jsonl").write_text(changed, encoding="utf-8")
+    with pytest.raises(ValueError, match="is not of the run that it is named for: model is 'mc3_10'"):
+        run_study(STUDY, CONFIG, STUDY.runs(CONFIG), runner)
+    assert not (tmp_path / "runs").exists()  # refused before anything runs
 
 
 def plan_of(motions: Path, folder: Path, **changes: Any) -> dict[str, Any]:

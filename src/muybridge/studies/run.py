@@ -95,15 +95,18 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
     """Executes the missing ones of `runs` (all of the study's, or a part) and writes study.json after each.
 
     Returns failures, a sentence each. Raises `StopRequested` on a signal, once the runs have saved and ended, and ValueError
-    where another process writes the same rows.
+    where another process writes the same rows, or for rows that no table can be made from, before anything runs.
     """
     # Parts of a study on several machines share the folder, and each has its own rows.
     with lock_folder(runner.folder, name=f".{runner.rows_name}.lock"):
         fused_runs = study.fused_runs(config)
         version = _compute_current_version([*runs, *fused_runs], runner, record=True)
-        failures = execute_runs(
-            runs, runner, version, lambda: write_study(study, config, read_rows(runner.folder), runner.folder, version)
-        )
+
+        def render() -> None:
+            write_study(study, config, read_rows(runner.folder), runner.folder, version)
+
+        render()
+        failures = execute_runs(runs, runner, version, render)
         append_fused_rows(fused_runs, runner.folder, runner.rows_name, version)
         return failures
 

@@ -80,7 +80,7 @@ def test_every_row_ends_in_the_manifest(data_folder: Path) -> None:
     rows = {row["video"]: row for row in pq.read_table(data_folder / "manifest.parquet").to_pylist()}
     assert len(rows) == 10
     statuses = {name.split("/")[-1]: row["status"] for name, row in rows.items() if row["status"] != "ok"}
-    assert statuses == {"cut.mp4": "unreadable", "text.mp4": "unreadable", "sound.mp4": "no_video"}
+    assert statuses == {"cut.mp4": "truncated", "text.mp4": "unreadable", "sound.mp4": "no_video"}
     assert all(row["reason"] for row in rows.values() if row["status"] != "ok")
     assert rows["train/hug/train_hug.mp4"]["num_frames"] == 55
     assert (rows["train/hug/train_hug.mp4"]["width"], rows["train/hug/train_hug.mp4"]["height"]) == (64, 48)
@@ -90,7 +90,7 @@ def test_coverage_counts_and_warns_of_leaks(data_folder: Path) -> None:
     coverage = json.loads((data_folder / "coverage.json").read_text())
     assert coverage["splits"]["train"] == {"ok": 2, "failed": 2}
     assert coverage["classes"]["hug"] == {"ok": 4, "failed": 1}
-    assert {row["status"] for row in coverage["failed"]} == {"unreadable", "no_video"}
+    assert {row["status"] for row in coverage["failed"]} == {"unreadable", "truncated", "no_video"}
     (leak,) = coverage["duplicates"]
     assert sorted(map(tuple, leak)) == [("test/hug/copy.mp4", "test"), ("train/hug/train_hug.mp4", "train")]
     assert coverage["num_leaks"] == 1

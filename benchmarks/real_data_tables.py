@@ -69,7 +69,7 @@ def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], 
         assert estimate is not None, "there is a seed"
         progress = f"{num_runs} of {grid.seeds * grid.num_folds}"
         recalls = _list_recalls(results, classes)
-        lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.format()} | {recalls} |")
+        lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.clip(0, 100).format()} | {recalls} |")
     missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
     floor = measure_floor(rows, grid)
     claims = _render_claims(pooled, grid, floor)

@@ -53,7 +53,7 @@ def test_the_first_screen_has_a_verdict_and_a_command_for_every_claim() -> None:
 
 def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:
     """Settings that changed since would leave rows behind that no study finds."""
-    config = StudyConfig("laptop", 3, motion_source(STUDY_MOTIONS), "test")
+    config = StudyConfig("laptop", 5, motion_source(STUDY_MOTIONS), "test")
     wanted = {key for study in STUDIES.values() for key in study.row_keys(config)}
     assert read_rows(ROWS).keys() <= wanted
     for row in read_rows(ROWS).values():

@@ -3,7 +3,7 @@
 Input: the folder of real video in MUYBRIDGE_REAL_VIDEO, or --data NAME=LIST.csv with a column `group`. Output: a row for each
 fold, seed and network in rows.jsonl, with its fingerprint; the counts of baselines in baselines.json; and tables of both
 (--render, which needs no video; --docs writes them into a page). A table is of one version of the code, the one with the most
-rows. Rows of other versions and rows without a fingerprint are run again, and until then the table says what it is made of.
+rows. Rows of other versions, which have another fingerprint or none, are counted below it and run again.
 What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out once, of
 UT-Interaction each fifth of the sequences.
 
@@ -54,7 +54,7 @@ from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
 from real_data_sets import SIZE, DataSet, describe_missing, list_data_sets, prepare, read_list, write_list
-from real_data_tables import NOISY, Grid, describe_version, render, select_version
+from real_data_tables import NOISY, Grid, describe_hidden_rows, render, select_version
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
 ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
@@ -339,7 +339,7 @@ def run_and_render(args: argparse.Namespace) -> None:
         shown = select_version(own, read_versions(args.output))
         grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)
         tables = render(shown, load_baselines(data, args.output), grid)
-        note = describe_version(shown, own)
+        note = describe_hidden_rows(shown, own)
         text = f"{tables}\n\n{note}" if note else tables
         print(f"\n{data.name}: {data.num_folds} folds of {data.held_out}, video@1 and recall by class in percent\n")
         print(text, flush=True)

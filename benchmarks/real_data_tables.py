@@ -105,9 +105,9 @@ def measure_floor(rows: Sequence[Mapping[str, Any]], grid: Grid) -> float | None
 
 
 def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
-    """The rows of the version with the most rows; those from before fingerprints were stored count as one."""
+    """The rows of the version with the most rows; those without a fingerprint, of an old file, are of none."""
     groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in _merge_sessions(versions)]
-    return max([[row for row in rows if "fingerprint" not in row], *groups], key=len)
+    return max(groups, key=len, default=[])
 
 
 def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
@@ -126,17 +126,10 @@ def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
     return merged
 
 
-def describe_version(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence on the version of the rows that are shown, and on those that are not; empty where there is nothing to say."""
-    sentences = []
-    if shown and "fingerprint" not in shown[0]:
-        sentences.append(
-            f"Rows shown without a fingerprint: {len(shown)}. Which version of the code made them is not known, so they decide "
-            "nothing, and the command runs them again."
-        )
-    if hidden := len(rows) - len(shown):
-        sentences.append(f"Not shown, since another version made them: {format_count(hidden, 'row')}.")
-    return " ".join(sentences)
+def describe_hidden_rows(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the rows that are not shown; empty where all are."""
+    num_hidden = len(rows) - len(shown)
+    return f"Not shown, since another version made them: {format_count(num_hidden, 'row')}." if num_hidden else ""
 
 
 def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floor: float | None) -> list[str]:

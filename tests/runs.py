@@ -24,6 +24,17 @@ MOTIONS = MotionSettings(
     width=32,
 )
 
+# Every part of the later recipe that draws at random, and averaged weights.
+LATER_RECIPE: Mapping[str, Any] = {
+    "training.ema_decay": 0.8,
+    "training.dropout": 0.3,
+    "training.mixup_alpha": 0.4,
+    "training.cutmix_alpha": 1.0,
+    "training.color_jitter": 0.3,
+    "training.repeated_augmentation": 2,
+    "training.multigrid": ((0.25, 2, 16), (0.25, 4, 16)),
+}
+
 
 def tiny_run(data: Path | str, output: Path, changes: Mapping[str, Any] | None = None) -> TrainSettings:
     """12 steps of 4 clips, validated after the 6th and the last; `changes` by name, such as `training.epochs`."""

@@ -36,6 +36,7 @@ EXPECTED = [("a b.mp4", ("left",)), ("c.mp4", ("right",)), ("d.mp4", ("left",))]
         "path,label\na b.mp4,left\nc.mp4,right\nd.mp4,left\n",
         "\ufeff Path ; Class Name \r\n a b.mp4 ; left\r\nc.mp4;right\r\nd.mp4;left\r\n",
         "sep=;\r\npath;label\r\na b.mp4;left\r\nc.mp4;right\r\nd.mp4;left\r\n",
+        "sep=\t\npath\tlabel\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n",
         '"sep=\t"\npath\tlabel\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n',
         "filename\taction\na b.mp4\tleft\nc.mp4\tright\nd.mp4\tleft\n",
         "a b.mp4 left\nc.mp4  right\nd.mp4 left\n",

@@ -14,7 +14,7 @@ import rank_work
 from muybridge.files.run_folder import read_json_lines
 from muybridge.training.checkpoint import find_last_step, list_checkpoints, read_checkpoint
 from ranks import run_ranks
-from runs import tiny_run
+from runs import LATER_RECIPE, tiny_run
 
 NUM_STEPS = 2
 
@@ -126,18 +126,7 @@ def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_
 
 
 def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) -> None:
-    """With every part of the later recipe that draws at random, and averaged weights."""
-    changes = {
-        "training.batch_size": 2,
-        "training.schedule": "cosine",
-        "training.ema_decay": 0.8,
-        "training.dropout": 0.3,
-        "training.mixup_alpha": 0.4,
-        "training.cutmix_alpha": 1.0,
-        "training.color_jitter": 0.3,
-        "training.repeated_augmentation": 2,
-        "training.multigrid": ((0.5, 2, 16),),
-    }
+    changes = {**LATER_RECIPE, "training.batch_size": 2, "training.schedule": "cosine"}
     run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", changes))
     settings = tiny_run(motions, tmp_path / "run", changes)
     run_ranks(2, rank_work.train_with_fault, settings, 0, 4, "is asked to stop")

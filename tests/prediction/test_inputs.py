@@ -34,7 +34,7 @@ def test_files_stay_as_given_whatever_they_are(tmp_path: Path) -> None:
     given = [tmp_path / "odd.name", tmp_path / "absent.mp4", tmp_path / "clips", str(tmp_path / "clips" / "a.mp4")]
     inputs = list_videos(given)
     assert inputs.videos == (str(given[0]), str(given[1]), str(given[3]))
-    assert inputs.notes == ("1 name given again; each video or segment is read once",)
+    assert inputs.notes == ("1 duplicate left out; each video or segment is read once",)
 
 
 def test_a_hidden_folder_may_be_named_itself(tmp_path: Path) -> None:

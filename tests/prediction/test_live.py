@@ -121,7 +121,6 @@ def test_a_silent_source_does_not_keep_those_who_stop(frames: Callable[..., Any]
     for window in scorer.score(read(), drop=False, should_stop=stopped.is_set):
         starts.append(window.window.start_seconds * 25)
         stopped.set()
-    assert not silence.is_set()
     assert starts[0] == 0
     silence.set()
 

@@ -24,17 +24,7 @@ from muybridge.training.step_batches import StepBatches
 from muybridge.training_settings import TrainingSettings
 from muybridge.video.views import prepare_network_input
 from muybridge.weights.address import load_weights
-from runs import tiny_run
-
-ALL: dict[str, Any] = {
-    "training.ema_decay": 0.8,
-    "training.dropout": 0.3,
-    "training.mixup_alpha": 0.4,
-    "training.cutmix_alpha": 1.0,
-    "training.color_jitter": 0.3,
-    "training.repeated_augmentation": 2,
-    "training.multigrid": ((0.25, 2, 16), (0.25, 4, 16)),
-}
+from runs import LATER_RECIPE, tiny_run
 
 
 def passes(number: int) -> list[Pass]:
@@ -158,8 +148,8 @@ def test_a_stopped_run_with_every_part_is_the_uninterrupted_one(
     motions: Path, tmp_path: Path, trained: Callable[..., Any], signal_in_step: Callable[[int, int], None]
 ) -> None:
     whole = tmp_path / "whole"
-    trained(tiny_run(motions, whole, ALL))
-    settings = tiny_run(motions, tmp_path / "run", ALL)
+    trained(tiny_run(motions, whole, LATER_RECIPE))
+    settings = tiny_run(motions, tmp_path / "run", LATER_RECIPE)
     for step in (2, 7):
         signal_in_step(signal.SIGTERM, step)
         with pytest.raises(StopRequested):

@@ -172,7 +172,7 @@ SYSTEM = b"\0\0\1\xbb\0\4" + bytes(4)
 TS = b"\x47" + bytes(187)
 OGG = b"OggS\0" + bytes(21) + b"\2\xff\x05" + bytes(260)
 FRAGMENTS = box(b"ftyp", 8) + box(b"moov", 20) + box(b"moof", 12)
-NO_TABLE = "the file ends before its table of frames (moov) does, as a recording or a download that was cut off"
+NO_TABLE = "the table of frames (moov) is missing or incomplete: the recording or the download was cut off"
 SHORT_TS = "the file ends in the middle of a transport packet"
 SHORT_FLV, SHORT_OGG = "the last tag of the file is incomplete", "the last page of the file is incomplete"
 

@@ -41,9 +41,11 @@ def read_json_lines_table(path: Path, columns: str | None, *, needs_labels: bool
     """The rows of a list with a JSON object on each line. Raises ValueError where no line holds one."""
     entries: dict[int, Any] = {}
     for number, line in enumerate(read_text_lines(path), start=1):
+        if not line.strip():
+            continue
         try:
-            entries |= {number: parse_json(line, f"line {number}")} if line.strip() else {}
-        except ValueError:
+            entries[number] = parse_json(line, f"line {number}")
+        except ValueError:  # shown as a problem of this line alone
             entries[number] = line.strip()
     if not any(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(

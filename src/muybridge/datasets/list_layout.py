@@ -31,7 +31,7 @@ class ListTable:
 def read_text_table(path: Path, columns: str | None, root: Path, *, needs_labels: bool = True) -> ListTable:
     """The rows of a text file. Raises ValueError where the first line is neither a header nor a video."""
     lines = read_text_lines(path)
-    if lines and _EXCEL_DELIMITER.fullmatch(lines[0].strip()):
+    if lines and _EXCEL_DELIMITER.fullmatch(lines[0].rstrip("\r\n")):
         lines[0] = "\n"  # an empty line, so that the others keep their numbers
     first = next((line for line in lines if line.strip()), "")
     for delimiter in _DELIMITERS:

@@ -112,8 +112,8 @@ def list_videos(
     if columns is not None and not any(is_video_list(Path(path)) for path in paths):
         raise ValueError("--columns is for lists, but no list was given; leave it out")
     different = tuple(dict.fromkeys(videos))
-    if num_repeats := len(videos) - len(different):
-        notes.append(f"{format_count(num_repeats, 'name')} given again; each video or segment is read once")
+    if num_duplicates := len(videos) - len(different):
+        notes.append(f"{format_count(num_duplicates, 'duplicate')} left out; each video or segment is read once")
     without_rate = [video for video in different if video not in rates and video not in problems]
     notes += describe_rates(list(dict.fromkeys(map(get_file_name, without_rate))), source_fps)
     if source_fps is not None:

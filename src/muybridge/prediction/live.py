@@ -31,7 +31,7 @@ from muybridge.video.sampling import compute_timestep_edges, sample_uniform_clip
 _MAX_PAUSE_SECONDS = 1.0  # after a longer one, windows begin anew: none lies across it
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 30.0  # between attempts to connect; doubled each time
 _MAX_QUEUED = 512  # timesteps that wait for the scorer, some 17 MB
-_MAX_FRAME_SECONDS = 1.0  # that closing waits for the frame that is being read
+_CLOSE_SECONDS = 1.0  # the longest wait for the reader's current frame
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class _TimestepQueue:
         with self._condition:
             self._is_closed = True
             self._condition.notify_all()
-        self._thread.join(_MAX_FRAME_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)
 
     def _read(self) -> None:
         try:

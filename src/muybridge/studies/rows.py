@@ -38,7 +38,7 @@ from muybridge.studies.video_results import StoredVideoResults, VideoResults, co
 from muybridge.text import join_names
 
 Percent = Annotated[float, Interval(ge=0, le=100)]
-POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
+_POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Numbers:
         results = VideoResults.from_json(asdict(self.videos))
         for metric, stored in (("video_top1", self.video_top1), ("clip_top1", self.clip_top1)):
             values = results.get_values(metric)
-            if values is not None and not math.isclose(values.mean(), stored, abs_tol=POINTS_OF_ROUNDING):
+            if values is not None and not math.isclose(values.mean(), stored, abs_tol=_POINTS_OF_ROUNDING):
                 raise ValueError(f"{metric} is {stored:g}, and the results by video give {values.mean():g}")
 
 

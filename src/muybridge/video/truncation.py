@@ -167,7 +167,7 @@ def _check_ogg(file: BinaryIO, num_bytes: int) -> str | None:
 
 def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
     """Boxes of a fragmented file, or the lack of a table of all frames; a file that has one is judged by it."""
-    position, is_fragmented, has_frames, has_table = 0, False, False, False
+    position, is_fragmented, needs_table, has_table = 0, False, False, False
     while position + 8 <= num_bytes:
         file.seek(position)
         head = file.read(16)
@@ -175,15 +175,15 @@ def _check_mp4(file: BinaryIO, num_bytes: int) -> str | None:
         if size == 1:
             size = int.from_bytes(head[8:16])
         is_fragmented |= kind == b"moof"
-        has_frames |= kind in (b"mdat", b"moov")
+        needs_table |= kind in (b"mdat", b"moov")
         has_table |= kind == b"moov" and position + size <= num_bytes
         if size < 8:  # to the end of the file
             break
         if is_fragmented and kind in (b"moof", b"mdat") and position + size > num_bytes:
             return f"the last fragment of the file lacks {format_count(position + size - num_bytes, 'byte')}"
         position += size
-    if has_frames and not (has_table or is_fragmented):
-        return "the file ends before its table of frames (moov) does, as a recording or a download that was cut off"
+    if needs_table and not (has_table or is_fragmented):
+        return "the table of frames (moov) is missing or incomplete: the recording or the download was cut off"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,13 +55,15 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
         _print_segments(untrimmed)
     _report_progress(f"\n5. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
-    _report_progress(f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}")
+    # As it was called: after `make demo` the shell does not find `muybridge`.
+    command = sys.argv[0] if Path(sys.argv[0]).name == "muybridge" else "muybridge"
+    _report_progress(f"look at it: {command} studio {folder / 'untrimmed'} --allow {folder}")
     _report_progress(
         "      (in the browser, with muybridge[studio] installed; Run along this video, under Network, draws the timeline of "
         f"{demo_study.MODELS[-1]} below the true one)"
     )
     _report_progress(
-        "next: muybridge train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"
+        f"next: {command} train --data YOUR_VIDEOS --init r2plus1d_18-kinetics400-torchvision -o runs/first"
     )
     _report_progress(f"      (a folder of videos for every class, as in {data})")
     return 0
@@ -96,9 +99,9 @@ def _print_segments(untrimmed: Mapping[str, Any]) -> None:
     print_line()
     print_line(f"4. along an untrimmed video, {untrimmed['video']}: a scene a second, and a cut between two")
     print_line()
-    print_line(f"{'seconds':<14}{'true motion':<20}")
+    print_line(f"{'seconds':<14}true motion")
     for segment in untrimmed["truth"]:
-        print_line(f"{_format_span(segment):<14}{segment['label']:<20}")
+        print_line(f"{_format_span(segment):<14}{segment['label']}")
     print_line()
     print_line(f"{'seconds':<14}{'predicted':<20}{'probability':>11}")
     for segment in untrimmed["predicted"]:

@@ -206,6 +206,10 @@ def test_refuse_overlap_lets_other_videos_through(finished_run: Path, motions: P
     loose = shutil.copy(finished_run / "best.safetensors", tmp_path / "loose.safetensors")
     told = cli("evaluate", loose, "--data", motions, "--loading.workers=0", "--refuse-overlap")
     assert told.code == 1 and "the videos it was trained on are not known" in told.err
+    told = cli("evaluate", loose, "--data", motions, "--loading.workers=0", "-o", tmp_path / "loose.parquet", "--json")
+    found = json.loads(told.out)
+    assert found["overlap"] is None and "the file is not in its run folder" in found["remarks"][0]
+    assert read_remarks(tmp_path / "loose.parquet") == tuple(found["remarks"])
     assert cli(*words, "--timeline", "--refuse-overlap").code == 2
 
 

@@ -56,6 +56,10 @@ from muybridge.weights.address import (
 )
 from muybridge.weights.card import Card
 
+_WITHOUT_RUN = (
+    "not compared with the training videos, nor with those the weights were chosen by: the file is not in its run folder"
+)
+
 
 @dataclass(frozen=True)
 class EvaluationJob:
@@ -176,7 +180,10 @@ def evaluate_split(
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
     overlap, checkpoint = _find_overlap(weights, job, refuse=refuse_overlap), find_checkpoint(address)
-    remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best") if overlap else []
+    if overlap:
+        remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
+    else:
+        remarks = [] if loaded.card.is_imported else [_WITHOUT_RUN]
     job = replace(job, remarks=(*remarks, *describe_unfinished(weights)))
     with (
         stop_on_signals("batch") as stop,

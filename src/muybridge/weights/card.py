@@ -78,6 +78,11 @@ class Card:
         """What the network was trained for."""
         return self.head.task if self.head else "single_label"
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the network came from a file of another library; otherwise muybridge trained it."""
+        return self.source_sha256 is not None
+
     def check_single_label(self, what: str) -> None:
         """Raise ValueError for another task than single_label; `what` is for it alone, such as "int8"."""
         if self.head:

@@ -6,6 +6,7 @@ Files are read with FFmpeg's guesses switched off (`nofillin`), so a time stamp 
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -284,4 +285,6 @@ def _refuse_pictures(container: InputContainer, path: str) -> None:
 
 
 def _format_error(error: OSError | av.error.FFmpegError) -> str:
+    if error.errno == errno.EAGAIN:  # of a demuxer that has given up looking for the next packet
+        return "a long part of it holds nothing of its format"
     return str(error.strerror or error)

@@ -2,33 +2,45 @@
 
     python benchmarks/study_docs.py benchmarks/results/studies --docs docs/reproduction.md
 
-Input: rows.jsonl and versions.jsonl of `muybridge study`. Output: the page's block `studies`. Nothing is run, or compared with
-this version of the code: `make test-long` does that.
+Input: rows.jsonl and versions.jsonl of `muybridge study`. Output: the page's block `studies`, each study with five seeds
+where all of them have run, else with three. Nothing is run, or compared with this version of the code: `make test-long` does.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 from docs_block import replace_block
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import motion_source
+from muybridge.studies.plan import RowKey, motion_source
 from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
-from muybridge.studies.study import StudyConfig
+from muybridge.studies.study import Study, StudyConfig
+
+WHOLE, USUAL = 5, 3  # seeds
 
 
-def format_studies(folder: Path, seeds: int) -> str:
+def choose_config(study: Study, rows: Container[RowKey]) -> StudyConfig:
+    """The study on generated motions, with five seeds where all of them have run."""
+    whole = StudyConfig("laptop", WHOLE, motion_source(STUDY_MOTIONS), "test")
+    is_whole = all(key in rows for key in study.row_keys(whole))
+    return whole if is_whole else replace(whole, seeds=USUAL)
+
+
+def format_studies(folder: Path) -> str:
     """A block of text for each study of generated motions that has rows."""
     rows = read_rows(folder)
-    config = StudyConfig("laptop", seeds, motion_source(STUDY_MOTIONS), "test")
     blocks = []
     for study in STUDIES.values() if rows else ():
+        config = choose_config(study, rows)
         if rows.keys() & set(study.row_keys(config)):
             values = write_study(study, config, rows, folder)
-            command = f"muybridge study {study.name} -o benchmarks/results/studies --render"
+            seeds = "" if config.seeds == USUAL else f" --seeds {config.seeds}"
+            command = f"muybridge study {study.name} -o benchmarks/results/studies{seeds} --render"
             blocks.append(f"```sh\n{command}\n```\n\n```text\n{format_study(values)}\n```")
     return "\n\n".join(blocks) or "No study has run yet."
 
@@ -37,9 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="the folder of rows.jsonl")
     parser.add_argument("--docs", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args(argv)
-    replace_block(args.docs, "studies", format_studies(args.rows, args.seeds))
+    replace_block(args.docs, "studies", format_studies(args.rows))
 
 
 if __name__ == "__main__":

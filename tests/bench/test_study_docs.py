@@ -5,6 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
+from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.plan import motion_source
+from muybridge.studies.study import StudyConfig
 from scripts import load_script
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +33,13 @@ def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
                 line for line in first_screen.splitlines() if f"`muybridge study {values['name']} -o studies`" in line
             ]
             assert not any("not run at this version" in line for line in lines)
+
+
+def test_five_seeds_are_shown_where_all_have_run() -> None:
+    script, study = load_script("study_docs"), STUDIES["figure6"]
+    every = set(study.row_keys(StudyConfig("laptop", 5, motion_source(STUDY_MOTIONS), "test")))
+    assert script.choose_config(study, every).seeds == 5
+    assert script.choose_config(study, every - {max(every)}).seeds == 3
 
 
 def test_without_rows_the_page_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from muybridge.studies.study import StudyConfig
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks" / "results" / "studies"
 SHOWN = re.compile(
-    r"```sh\n(muybridge study \S+ -o benchmarks/results/studies --render)\n```\n\n```text\n(.*?)\n```", re.DOTALL
+    r"```sh\n(muybridge study \S+ -o benchmarks/results/studies(?: --seeds 5)? --render)\n```\n\n```text\n(.*?)\n```",
+    re.DOTALL,
 )
 PAGE = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
 BLOCKS = {shlex.split(command)[2]: (command, shown) for command, shown in SHOWN.findall(PAGE)}

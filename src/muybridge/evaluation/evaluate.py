@@ -56,7 +56,7 @@ from muybridge.weights.address import (
 )
 from muybridge.weights.card import Card
 
-_WITHOUT_RUN = "not compared with the training videos, nor with those the weights were chosen by: the file is not in its run folder"
+_WITHOUT_RUN = "not compared with the training and validation videos: the file of weights is not in its run folder"
 
 
 @dataclass(frozen=True)

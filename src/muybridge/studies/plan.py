@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from muybridge.settings import TrainSettings, settings_to_dict
@@ -126,7 +127,7 @@ class PlannedRun:
         threads = {"thread_factor": self.thread_factor} if self.thread_factor > 1 else {}
         return {"data": self.source.key, "seed": self.settings.seed, "start": start, "settings": changed} | threads
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the run's folder, readable and unique: `r2plus1d_10-16f-seed0-1a2b3c4d5e`."""
         settings = self.settings

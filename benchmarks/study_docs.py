@@ -21,14 +21,14 @@ from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
 from muybridge.studies.study import Study, StudyConfig
 
-WHOLE, USUAL = 5, 3  # seeds
+MOST_SEEDS, USUAL_SEEDS = 5, 3
 
 
 def choose_config(study: Study, rows: Container[RowKey]) -> StudyConfig:
     """The study on generated motions, with five seeds where all of them have run."""
-    whole = StudyConfig("laptop", WHOLE, motion_source(STUDY_MOTIONS), "test")
-    is_whole = all(key in rows for key in study.row_keys(whole))
-    return whole if is_whole else replace(whole, seeds=USUAL)
+    config = StudyConfig("laptop", MOST_SEEDS, motion_source(STUDY_MOTIONS), "test")
+    has_all_rows = all(key in rows for key in study.row_keys(config))
+    return config if has_all_rows else replace(config, seeds=USUAL_SEEDS)
 
 
 def format_studies(folder: Path) -> str:
@@ -39,7 +39,7 @@ def format_studies(folder: Path) -> str:
         config = choose_config(study, rows)
         if rows.keys() & set(study.row_keys(config)):
             values = write_study(study, config, rows, folder)
-            seeds = "" if config.seeds == USUAL else f" --seeds {config.seeds}"
+            seeds = "" if config.seeds == USUAL_SEEDS else f" --seeds {config.seeds}"
             command = f"muybridge study {study.name} -o benchmarks/results/studies{seeds} --render"
             blocks.append(f"```sh\n{command}\n```\n\n```text\n{format_study(values)}\n```")
     return "\n\n".join(blocks) or "No study has run yet."

@@ -30,7 +30,7 @@ def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
             r"[+-]\d+\.\d points", values["verdict"]["text"]
         ):  # a comparison has run, so its row says what it shows
             lines = [
-                line for line in first_screen.splitlines() if f"`muybridge study {values['name']} -o studies`" in line
+                line for line in first_screen.splitlines() if f"`muybridge study {values['name']} -o studies" in line
             ]
             assert not any("not run at this version" in line for line in lines)
 

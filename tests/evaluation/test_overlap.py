@@ -208,7 +208,7 @@ def test_refuse_overlap_lets_other_videos_through(finished_run: Path, motions: P
     assert told.code == 1 and "the videos it was trained on are not known" in told.err
     told = cli("evaluate", loose, "--data", motions, "--loading.workers=0", "-o", tmp_path / "loose.parquet", "--json")
     found = json.loads(told.out)
-    assert found["overlap"] is None and "the file of weights is not in its run folder" in found["remarks"][0]
+    assert found["overlap"] is None and "the weights are not in their run folder" in found["remarks"][0]
     assert read_remarks(tmp_path / "loose.parquet") == tuple(found["remarks"])
     assert cli(*words, "--timeline", "--refuse-overlap").code == 2
 

@@ -56,7 +56,7 @@ from muybridge.weights.address import (
 )
 from muybridge.weights.card import Card
 
-_WITHOUT_RUN = "not compared with the training and validation videos: the file of weights is not in its run folder"
+_WITHOUT_RUN_FOLDER = "not compared with the training and validation videos: the weights are not in their run folder"
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class EvaluationResult:
     checkpoint: Checkpoint | None = None
     cost: float = 1.0
     remarks: tuple[str, ...] = ()
-    """Sentences that belong beside the metrics: training videos among the scored ones, weights chosen by them, a run that has
-    not finished."""
+    """Sentences that belong beside the metrics: training videos among the scored ones or not looked for, weights chosen by the
+    scored videos, a run that has not finished."""
     notes: tuple[str, ...] = ()
     """Sentences on how the data was read: columns that are not, files left out, splits drawn, options not used."""
 
@@ -181,7 +181,7 @@ def evaluate_split(
     if overlap:
         remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
     else:
-        remarks = [] if loaded.card.is_imported else [_WITHOUT_RUN]
+        remarks = [] if loaded.card.is_imported else [_WITHOUT_RUN_FOLDER]
     job = replace(job, remarks=(*remarks, *describe_unfinished(weights)))
     with (
         stop_on_signals("batch") as stop,

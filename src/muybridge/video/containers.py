@@ -285,6 +285,6 @@ def _refuse_pictures(container: InputContainer, path: str) -> None:
 
 
 def _format_error(error: OSError | av.error.FFmpegError) -> str:
-    if error.errno == errno.EAGAIN:  # of a demuxer that has given up looking for the next packet
-        return "a long part of it holds nothing of its format"
+    if error.errno == errno.EAGAIN:  # a demuxer has given up looking for the next packet
+        return "a long part of it is not data of its format"
     return str(error.strerror or error)

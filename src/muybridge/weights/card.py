@@ -80,7 +80,7 @@ class Card:
 
     @property
     def is_imported(self) -> bool:
-        """Whether the network came from a file of another library; otherwise muybridge trained it."""
+        """Whether the weights were imported from a file of another library, such as public ones."""
         return self.source_sha256 is not None
 
     def check_single_label(self, what: str) -> None:

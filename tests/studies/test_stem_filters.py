@@ -9,8 +9,13 @@ import pytest
 
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
-from muybridge.studies.execute import WEIGHTS
-from muybridge.studies.stem_filters import compute_change_share, estimate_change_share, render_images
+from muybridge.studies.plan import WEIGHTS
+from muybridge.studies.stem_filters import (
+    compute_change_share,
+    estimate_change_share,
+    measure_stem,
+    render_images,
+)
 from muybridge.weights.card import save
 
 
@@ -28,11 +33,31 @@ def test_the_estimate_is_in_percent_over_the_weights_that_are_there(tmp_path: Pa
         (tmp_path / name).mkdir()
         save(network, tmp_path / name / WEIGHTS, classes=("x", "y"), preprocessing=Preprocessing())
         shares.append(100 * compute_change_share(network.stem[3].weight.detach().numpy()[..., 0, 0]))
-    runs = tuple(SimpleNamespace(name=name) for name in ("a", "b", "not run"))
-    results: Any = SimpleNamespace(grid={"stem": SimpleNamespace(members=runs)}, run_folder=tmp_path)
-    share = estimate_change_share(results)
+    share = estimate_change_share(make_results(tmp_path, {}))
     assert share is not None
     assert (share.mean, share.num) == (pytest.approx(np.mean(shares)), 2)
+
+
+def make_results(folder: Path, rows: dict[tuple[str, str], Any]) -> Any:
+    runs = tuple(SimpleNamespace(name=name) for name in ("a", "b", "not run"))
+    group = SimpleNamespace(members=runs, evaluation=SimpleNamespace(key="test-5x16f"))
+    return SimpleNamespace(grid={"stem": group}, rows=rows, run_folder=folder)
+
+
+def test_a_row_that_has_the_share_needs_no_weights(tmp_path: Path) -> None:
+    rows = {
+        ("a", "test-5x16f"): {"training": {"stem_change_share": 0.25}},
+        ("b", "test-5x16f"): {"training": {"stem_change_share": 0.75}},
+        ("not run", "test-5x16f"): {"training": {"parameters": 3}},  # of an older version, without its folder
+    }
+    share = estimate_change_share(make_results(tmp_path, rows))
+    assert share is not None
+    assert (share.mean, share.num) == (pytest.approx(50.0), 2)
+
+
+@pytest.mark.parametrize("model", ["r3d_10", "r2d_10", "mc3_10"])
+def test_a_stem_that_is_not_factorized_has_no_share(model: str) -> None:
+    assert measure_stem(create_model(model, num_classes=2, width=4)) is None
 
 
 def test_filters_are_images_in_a_grid() -> None:

@@ -28,7 +28,8 @@ from muybridge.files.run_folder import read_run_log, read_settings
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.fingerprint import hash_source
-from muybridge.studies.plan import EvaluationSpec
+from muybridge.studies.plan import WEIGHTS, EvaluationSpec
+from muybridge.studies.stem_filters import measure_stem
 from muybridge.studies.video_results import collect_video_results
 from muybridge.terminal import print_line
 from muybridge.training.checkpoint import list_checkpoints
@@ -39,7 +40,6 @@ from muybridge.training.recipes import build_train_settings
 
 POLL_SECONDS = 0.2
 EXIT_WITH_FAILURES = 3  # of a training in which some clips were unreadable
-WEIGHTS = "last.safetensors"
 TRAINED = Path("tests", "training.json")  # in the run folder, once training has ended
 
 
@@ -98,6 +98,7 @@ def _execute_training(settings: TrainSettings, plan: _Plan, console: Console) ->
         "device": str(job.device),
         "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
         "training_clips": job.schedule.num_clips,
+        "stem_change_share": measure_stem(job.network),
     }
     write_json(folder / TRAINED, stopwatch.read() | values)
 

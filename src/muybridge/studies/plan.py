@@ -21,6 +21,7 @@ EvaluatedSplit = Literal["test", "validation"]
 RerunKind = Literal["weights", "threads", "convolution", "batch"]
 RowKey = tuple[str, str]  # name of the run, key of the evaluation
 DIGEST_LENGTH = 10
+WEIGHTS = "last.safetensors"  # in the folder of a run: what it is evaluated by, and what other runs start from
 # Settings that do not decide the weights, and so are no part of a run's name.
 UNNAMED_SETTINGS = (
     "output",

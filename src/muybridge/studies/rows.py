@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from muybridge.bounds import Epochs, Seconds, Seed, Statistic, show_value
+from muybridge.bounds import Epochs, Seconds, Seed, Share, Statistic, show_value
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
@@ -79,6 +79,7 @@ class _Training:
     device: str
     parameters: int
     goes_on: bool = False
+    stem_change_share: Share | None = None
 
 
 @dataclass(frozen=True)

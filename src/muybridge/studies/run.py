@@ -27,12 +27,13 @@ from muybridge.files.lock import lock_folder
 from muybridge.loading.open_data import open_data
 from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
-from muybridge.studies.execute import TRAINED, WEIGHTS
+from muybridge.studies.execute import TRAINED
 from muybridge.studies.fingerprint import Version, describe_environment
 from muybridge.studies.grids import build_empty_grid
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import (
     DIGEST_LENGTH,
+    WEIGHTS,
     DataSource,
     EvaluatedSplit,
     FusedRun,

@@ -1,15 +1,18 @@
-"""The stem of R(2+1)D for Figure 6: its filters read from weights, a count of how they change over time, and images."""
+"""The stem of R(2+1)D for Figure 6: how much its filters change over time, counted when a run ends, and images of them.
+
+The share is in the row of a run, so the table needs rows alone; the images need the weights, in the run folder.
+"""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from muybridge.studies.execute import WEIGHTS
 from muybridge.studies.intervals import Estimate, estimate_mean
+from muybridge.studies.plan import WEIGHTS, FusedRun, PlannedRun
 from muybridge.studies.study import GridResults, StudyImage
 from muybridge.weights.card import load_network
 
@@ -21,21 +24,43 @@ Pixels = NDArray[np.uint8]
 
 
 def estimate_change_share(results: GridResults) -> Estimate | None:
-    """The share of change in the temporal filters, in percent, over the seeds whose weights are there."""
-    return estimate_mean([100 * compute_change_share(_read_stem(path)[1]) for path in _find_weights(results)])
+    """The share of change in the temporal filters, in percent, over the seeds whose row or run folder has it."""
+    shares = [_find_change_share(results, run) for run in _get_runs(results)]
+    return estimate_mean([100 * share for share in shares if share is not None])
+
+
+def _find_change_share(results: GridResults, run: PlannedRun | FusedRun) -> float | None:
+    """That of the run's row; where an older row has none, that of the weights if they are there."""
+    (group,) = results.grid.values()
+    row = results.rows.get((run.name, group.evaluation.key)) or {}
+    stored = (row.get("training") or {}).get("stem_change_share")
+    path = results.run_folder / run.name / WEIGHTS
+    if stored is not None or not path.exists():
+        return stored
+    return measure_stem(load_network(path)[0])
+
+
+def measure_stem(network: nn.Module) -> float | None:
+    """The share of change in the temporal filters of a network, 0 to 1; None where its stem is not factorized."""
+    stem = _get_filters(network)
+    return None if stem is None else compute_change_share(stem[1])
 
 
 def render_filter_images(results: GridResults) -> tuple[StudyImage, ...]:
     """Images of the first seed whose weights are there; none without weights."""
-    paths = _find_weights(results)
-    return render_images(*_read_stem(paths[0])) if paths else ()
+    paths = [results.run_folder / run.name / WEIGHTS for run in _get_runs(results)]
+    stem = next((_get_filters(load_network(path)[0]) for path in paths if path.exists()), None)
+    return () if stem is None else render_images(*stem)
 
 
-def _read_stem(path: Path) -> tuple[Floats, Floats]:
-    """Spatial filters (mid, channels, 7, 7) and temporal filters (out, mid, 3) of a weights file."""
-    network, _ = load_network(path)
-    state = network.state_dict()
-    return state["stem.0.weight"][:, :, 0].numpy(), state["stem.3.weight"][:, :, :, 0, 0].numpy()
+def _get_filters(network: nn.Module) -> tuple[Floats, Floats] | None:
+    """Spatial filters (mid, channels, 7, 7) and temporal filters (out, mid, 3) of a stem; None if it is not factorized."""
+    modules = network.get_submodule("stem").modules()
+    convolutions = [module.weight.detach().cpu() for module in modules if isinstance(module, nn.Conv3d)]
+    if len(convolutions) != 2:
+        return None
+    spatial, temporal = convolutions
+    return spatial[:, :, 0].numpy(), temporal[:, :, :, 0, 0].numpy()
 
 
 def compute_change_share(temporal: Floats) -> float:
@@ -83,8 +108,7 @@ def _draw_grid(tiles: list[Pixels]) -> Pixels:
     return canvas.repeat(SCALE_FACTOR, axis=0).repeat(SCALE_FACTOR, axis=1)
 
 
-def _find_weights(results: GridResults) -> list[Path]:
-    """Weights files of the figure's runs, by seed."""
+def _get_runs(results: GridResults) -> tuple[PlannedRun | FusedRun, ...]:
+    """The figure's runs, by seed."""
     (group,) = results.grid.values()
-    paths = [results.run_folder / run.name / WEIGHTS for run in group.members]
-    return [path for path in paths if path.exists()]
+    return group.members

@@ -268,7 +268,7 @@ def make_figure6_table(results: GridResults) -> tuple[StudyTable, ...]:
     """The share of change in the temporal filters of the stem."""
     share = _format_estimate(estimate_change_share(results))
     rows = (("share of change in temporal filters, percent", share, round(100 * RANDOM_CHANGE_SHARE, 1)),)
-    note = "mean over seeds [95 % interval]; read from the weights of the runs, so it needs their folders"
+    note = "mean over seeds [95 % interval]"
     return (StudyTable("Figure 6, temporal filters", ("", "ours", "at random"), rows, note),)
 
 

@@ -55,6 +55,18 @@ def test_every_form_is_the_plain_convolution(kernel, stride, padding, form, size
             torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [3, 4, 6, 8, 12, 16])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "form"), CONVOLUTIONS)
+def test_gradients_in_float32_are_those_of_float64(kernel, stride, padding, form, channels):
+    """oneDNN computes float32 alone. Narrow shortcuts with a stride aborted with AVX2 (8 channels a block)."""
+    module = Convolution3d(channels, 8, kernel_size=kernel, stride=stride, padding=padding)
+    clips = seeded(2, channels, 6, 40, 40)
+    single = outputs_and_gradients(module, clips.float().contiguous(memory_format=torch.channels_last_3d))
+    double = outputs_and_gradients(module.double(), clips)
+    for got, expected in zip(single, double, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.detach().abs().max()))
+
+
 @pytest.mark.skipif(not convolution.has_onednn(), reason="this build of torch has no oneDNN")
 @pytest.mark.parametrize(
     ("taps", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (3, 1, 0), (3, 2, 0), (3, 3, 2), (1, 1, 0), (1, 2, 0)]

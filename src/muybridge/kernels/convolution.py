@@ -29,6 +29,7 @@ from muybridge.kernels.transforms import is_transformed
 
 Execution = Literal["fast", "plain"]
 Triple = tuple[int, int, int]  # time, height, width
+ONEDNN_BLOCK = 16  # channels, of its widest kernels in float32
 
 
 class Convolution3d(nn.Conv3d):
@@ -99,13 +100,27 @@ def _convolve_3d(clips: Tensor, weight: Tensor, stride: IntTuple, padding: IntTu
 
 
 def _convolve_frames(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:
-    """A 1 x k x k convolution, frame by frame. Channels-last clips (N, C, T, H, W) are not copied."""
+    """A 1 x k x k convolution, frame by frame. Channels-last clips (N, C, T, H, W) are not copied, but for narrow shortcuts."""
     frames, filters = flatten_clips(clips, "frames"), weight.squeeze(2)
+    if _is_narrow_shortcut(clips, weight, stride):
+        zeros = (0, 0) * 2 + (0, ONEDNN_BLOCK - weight.shape[1])
+        frames, filters = functional.pad(frames, zeros), functional.pad(filters, zeros)
     if _should_use_winograd(clips, weight, stride, padding):
         maps = winograd.convolve_winograd(frames, filters)
     else:
         maps = functional.conv2d(frames, filters, None, stride[1:], padding[1:])
     return unflatten_maps(maps, clips, "frames")
+
+
+def _is_narrow_shortcut(clips: Tensor, weight: Tensor, stride: IntTuple) -> bool:
+    """Whether a convolution of single pixels, with a stride, has fewer channels than a block of oneDNN's kernels.
+
+    There oneDNN's gradient of the weight writes past its workspace in channels-last memory (torch 2.13): the process may be
+    aborted, and with several threads the gradient is wrong, https://github.com/uxlfoundation/oneDNN/issues/6035. A block has 8
+    channels with AVX2 and 16 with AVX-512. With channels of zeros the result is the same to the last bit.
+    """
+    is_strided_pixel = weight.shape[2:] == (1, 1, 1) and stride[1:] != (1, 1)
+    return is_strided_pixel and clips.device.type == "cpu" and weight.shape[1] < ONEDNN_BLOCK
 
 
 def _convolve_pixels(clips: Tensor, weight: Tensor, *, stride: IntTuple, padding: IntTuple) -> Tensor:

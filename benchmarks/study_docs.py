@@ -1,17 +1,20 @@
 """The tables of docs/reproduction.md from committed rows: every study that has rows, with its noise floor and verdict.
 
-    python benchmarks/study_docs.py benchmarks/results/studies --docs docs/reproduction.md
+    python benchmarks/study_docs.py benchmarks/results/studies* --docs docs/reproduction.md
 
-Input: rows.jsonl and versions.jsonl of `muybridge study`. Output: the page's block `studies`, each study with five seeds
-where all of them have run, else with three. Nothing is run, or compared with this version of the code: `make test-long` does.
+Input: folders with rows.jsonl and versions.jsonl of `muybridge study`, one for each kind of machine, since a table is made
+of rows of one. Output: the page's block `studies`, each study with five seeds where all of them have run, else with three, from
+the folder that has most of it; then the verdicts of other folders that have all of it. Nothing is run, or compared with this
+version of the code: `make test-long` does.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Container
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from docs_block import replace_block
 from muybridge.studies.catalogue import STUDIES
@@ -19,9 +22,42 @@ from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import RowKey, motion_source
 from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
-from muybridge.studies.study import Study, StudyConfig
+from muybridge.studies.study import Row, Study, StudyConfig
 
 MOST_SEEDS, USUAL_SEEDS = 5, 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one kind of machine."""
+
+    folder: Path
+    rows: Mapping[RowKey, Row]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study as one folder has it."""
+
+    study: Study
+    source: Rows
+    config: StudyConfig
+
+    @property
+    def num_rows(self) -> int:
+        return sum(key in self.source.rows for key in self.study.row_keys(self.config))
+
+    @property
+    def is_whole(self) -> bool:
+        return self.num_rows == len(self.study.row_keys(self.config))
+
+    def summarize(self) -> dict[str, Any]:
+        return write_study(self.study, self.config, self.source.rows, self.source.folder)
+
+    def format_command(self) -> str:
+        seeds = "" if self.config.seeds == USUAL_SEEDS else f" --seeds {self.config.seeds}"
+        folder = f"benchmarks/results/{self.source.folder.name}"
+        return f"```sh\nmuybridge study {self.study.name} -o {folder}{seeds} --render\n```"
 
 
 def choose_config(study: Study, rows: Container[RowKey]) -> StudyConfig:
@@ -31,26 +67,31 @@ def choose_config(study: Study, rows: Container[RowKey]) -> StudyConfig:
     return config if has_all_rows else replace(config, seeds=USUAL_SEEDS)
 
 
-def format_studies(folder: Path) -> str:
+def format_studies(sources: Sequence[Rows]) -> str:
     """A block of text for each study of generated motions that has rows."""
-    rows = read_rows(folder)
-    blocks = []
-    for study in STUDIES.values() if rows else ():
-        config = choose_config(study, rows)
-        if rows.keys() & set(study.row_keys(config)):
-            values = write_study(study, config, rows, folder)
-            seeds = "" if config.seeds == USUAL_SEEDS else f" --seeds {config.seeds}"
-            command = f"muybridge study {study.name} -o benchmarks/results/studies{seeds} --render"
-            blocks.append(f"```sh\n{command}\n```\n\n```text\n{format_study(values)}\n```")
+    blocks: list[str] = []
+    for study in STUDIES.values() if any(source.rows for source in sources) else ():
+        shown = [Shown(study, source, choose_config(study, source.rows)) for source in sources]
+        shown.sort(key=lambda each: each.num_rows, reverse=True)  # of equal ones the first
+        best, *others = shown
+        if best.num_rows:
+            blocks.append(f"{best.format_command()}\n\n```text\n{format_study(best.summarize())}\n```")
+            blocks += [_format_repetition(other) for other in others if other.is_whole]
     return "\n\n".join(blocks) or "No study has run yet."
+
+
+def _format_repetition(shown: Shown) -> str:
+    verdict = shown.summarize()["verdict"]["text"]
+    text = f"Again, whole, with {shown.config.seeds} seeds on another kind of machine:"
+    return f"{text}\n\n{shown.format_command()}\n\n{verdict}"
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=Path, help="the folder of rows.jsonl")
+    parser.add_argument("rows", type=Path, nargs="+", help="the folders of rows.jsonl")
     parser.add_argument("--docs", type=Path, required=True)
     args = parser.parse_args(argv)
-    replace_block(args.docs, "studies", format_studies(args.rows))
+    replace_block(args.docs, "studies", format_studies([Rows(folder, read_rows(folder)) for folder in args.rows]))
 
 
 if __name__ == "__main__":

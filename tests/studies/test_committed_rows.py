@@ -9,16 +9,18 @@ import pytest
 
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import PlannedRun, RowKey, motion_source
+from muybridge.studies.plan import PlannedRun, motion_source
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, execute_runs, find_current_version
 from muybridge.studies.study import StudyConfig
 from muybridge.studies.versions import compute_version, read_versions, select_rows
 
-ROWS = Path(__file__).parents[2] / "benchmarks" / "results" / "studies"
 CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
-ALL_ROWS = read_rows(ROWS)
-NAMES = [name for name, study in STUDIES.items() if ALL_ROWS.keys() & set(study.row_keys(CONFIG))]
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+ROWS = {folder.name: read_rows(folder) for folder in sorted(RESULTS.glob("studies*"))}  # of each kind of machine
+ALL_ROWS = ROWS["studies"]
+KEYS = {name: set(study.row_keys(CONFIG)) for name, study in STUDIES.items()}
+SHOWN = [(folder, name) for folder, rows in ROWS.items() for name, keys in KEYS.items() if rows.keys() & keys]
 DEVIATIONS_OF_A_RERUN = 3.0  # of the difference of two runs: rounding alone exceeds it once in 370 times
 POINTS_WHERE_NO_FLOOR_IS_MEASURED = 10.0
 
@@ -35,29 +37,29 @@ def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
     return picked
 
 
-@pytest.mark.skipif(bool(NAMES), reason="there are committed rows")
+@pytest.mark.skipif(bool(SHOWN), reason="there are committed rows")
 def test_without_rows_there_is_nothing_to_repeat() -> None:
     assert ALL_ROWS == {} and pick_runs() == {}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
-def test_committed_rows_are_what_this_version_computes(name: str) -> None:
-    keys: set[RowKey] = set(STUDIES[name].row_keys(CONFIG))
-    rows = {key: row for key, row in ALL_ROWS.items() if key in keys}
+@pytest.mark.parametrize(("folder", "name"), SHOWN)
+def test_committed_rows_are_what_this_version_computes(folder: str, name: str) -> None:
+    rows = {key: row for key, row in ROWS[folder].items() if key in KEYS[name]}
     (threads,) = {row["fingerprint"]["environment"].get("threads", 1) for row in rows.values()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OMP_NUM_THREADS", str(threads))
-        current = find_current_version(STUDIES[name], CONFIG, RunnerConfig(ROWS))
+        current = find_current_version(STUDIES[name], CONFIG, RunnerConfig(RESULTS / folder))
     if current is None:
         pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
-    stale = select_rows(rows, read_versions(ROWS), current).stale
-    assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/studies"
+    stale = select_rows(rows, read_versions(RESULTS / folder), current).stale
+    assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/{folder}"
 
 
 def find_max_difference(folder: Path) -> float:
     """Points of video@1 by which a rerun on another kind of machine may differ, from the committed noise floors."""
-    results = (STUDIES[name].summarize(CONFIG, ALL_ROWS, folder) for name in NAMES)
+    names = [name for name, keys in KEYS.items() if ALL_ROWS.keys() & keys]
+    results = (STUDIES[name].summarize(CONFIG, ALL_ROWS, folder) for name in names)
     floors = [result.floor.get("video_top1") for result in results if result.floor is not None]
     floor = max((floor for floor in floors if floor is not None), default=None)
     return POINTS_WHERE_NO_FLOOR_IS_MEASURED if floor is None else DEVIATIONS_OF_A_RERUN * math.sqrt(2) * floor

@@ -13,9 +13,9 @@ from muybridge.studies.rows import read_rows
 from muybridge.studies.study import StudyConfig
 
 ROOT = Path(__file__).parents[2]
-ROWS = ROOT / "benchmarks" / "results" / "studies"
+FOLDERS = sorted((ROOT / "benchmarks" / "results").glob("studies*"))  # one for each kind of machine
 SHOWN = re.compile(
-    r"```sh\n(muybridge study \S+ -o benchmarks/results/studies(?: --seeds 5)? --render)\n```\n\n```text\n(.*?)\n```",
+    r"```sh\n(muybridge study \S+ -o benchmarks/results/studies\w*(?: --seeds 5)? --render)\n```\n\n```text\n(.*?)\n```",
     re.DOTALL,
 )
 PAGE = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
@@ -25,8 +25,12 @@ BLOCKS = {shlex.split(command)[2]: (command, shown) for command, shown in SHOWN.
 def test_every_study_whose_rows_are_all_there_is_shown() -> None:
     """What is shown of those that have rows is compared in tests/bench/test_study_docs.py."""
     config = StudyConfig("laptop", 3, motion_source(STUDY_MOTIONS), "test")
-    rows = read_rows(ROWS)
-    whole = {name for name, study in STUDIES.items() if set(study.row_keys(config)) <= rows.keys()}
+    whole = {
+        name
+        for rows in map(read_rows, FOLDERS)
+        for name, study in STUDIES.items()
+        if set(study.row_keys(config)) <= rows.keys()
+    }
     assert "table1" in whole
     assert whole <= BLOCKS.keys()
 
@@ -56,6 +60,11 @@ def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:
     """Settings that changed since would leave rows behind that no study finds."""
     config = StudyConfig("laptop", 5, motion_source(STUDY_MOTIONS), "test")
     wanted = {key for study in STUDIES.values() for key in study.row_keys(config)}
-    assert read_rows(ROWS).keys() <= wanted
-    for row in read_rows(ROWS).values():
-        assert row["commit"] and row["date"] and row["machine"]["processor"] and row["fingerprint"]
+    environments = []
+    for folder in FOLDERS:
+        rows = read_rows(folder)
+        assert rows.keys() <= wanted
+        for row in rows.values():
+            assert row["commit"] and row["date"] and row["machine"]["processor"] and row["fingerprint"]
+        environments += {repr(row["fingerprint"]["environment"]) for row in rows.values()}
+    assert len(environments) == len(FOLDERS)

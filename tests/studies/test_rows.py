@@ -102,14 +102,15 @@ def test_two_rows_of_one_version_with_other_numbers_are_refused(tmp_path: Path) 
 
 
 @cache
-def list_committed_runs() -> dict[RowKey, PlannedRun | FusedRun]:
-    rows = read_rows(COMMITTED)
+def list_committed_runs(folder: Path = COMMITTED) -> dict[RowKey, PlannedRun | FusedRun]:
+    rows = read_rows(folder)
     config = StudyConfig("laptop", 1 + max(row["seed"] for row in rows.values()), motion_source(STUDY_MOTIONS), "test")
     return {key: run for study in STUDIES.values() for key, run in study.find_runs(config, rows).items()}
 
 
-def test_every_committed_row_is_of_the_run_that_it_is_named_for() -> None:
-    rows, runs = read_rows(COMMITTED), list_committed_runs()
+@pytest.mark.parametrize("folder", sorted(COMMITTED.parent.glob("studies*")), ids=lambda folder: folder.name)
+def test_every_committed_row_is_of_the_run_that_it_is_named_for(folder: Path) -> None:
+    rows, runs = read_rows(folder), list_committed_runs(folder)
     assert runs.keys() == rows.keys()
     for key, run in runs.items():
         check_row(run, rows[key])

@@ -11,8 +11,10 @@ version of the code: `make test-long` does.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from muybridge.studies.rows import read_rows
 from muybridge.studies.study import Row, Study, StudyConfig
 
 MOST_SEEDS, USUAL_SEEDS = 5, 3
+NOT_RUN, LINE_LENGTH = "not run", 128
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,14 @@ class Shown:
     def is_whole(self) -> bool:
         return self.num_rows == len(self.study.row_keys(self.config))
 
-    def summarize(self) -> dict[str, Any]:
+    @cached_property
+    def values(self) -> dict[str, Any]:
         return write_study(self.study, self.config, self.source.rows, self.source.folder)
+
+    @cached_property
+    def has_all_values(self) -> bool:
+        """Whether every cell has a value: rows older than Figure 6's count of filters are whole, and lack it."""
+        return self.is_whole and NOT_RUN not in format_study(self.values)
 
     def format_command(self) -> str:
         seeds = "" if self.config.seeds == USUAL_SEEDS else f" --seeds {self.config.seeds}"
@@ -72,17 +81,17 @@ def format_studies(sources: Sequence[Rows]) -> str:
     blocks: list[str] = []
     for study in STUDIES.values() if any(source.rows for source in sources) else ():
         shown = [Shown(study, source, choose_config(study, source.rows)) for source in sources]
-        shown.sort(key=lambda each: each.num_rows, reverse=True)  # of equal ones the first
+        shown.sort(key=lambda each: (each.has_all_values, each.num_rows), reverse=True)  # of equal ones the first
         best, *others = shown
         if best.num_rows:
-            blocks.append(f"{best.format_command()}\n\n```text\n{format_study(best.summarize())}\n```")
-            blocks += [_format_repetition(other) for other in others if other.is_whole]
+            blocks.append(f"{best.format_command()}\n\n```text\n{format_study(best.values)}\n```")
+            blocks += [_format_repetition(other) for other in others if other.has_all_values]
     return "\n\n".join(blocks) or "No study has run yet."
 
 
 def _format_repetition(shown: Shown) -> str:
-    verdict = shown.summarize()["verdict"]["text"]
     text = f"Again, whole, with {shown.config.seeds} seeds on another kind of machine:"
+    verdict = textwrap.fill(shown.values["verdict"]["text"], LINE_LENGTH)
     return f"{text}\n\n{shown.format_command()}\n\n{verdict}"
 
 

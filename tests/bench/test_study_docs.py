@@ -73,6 +73,11 @@ def test_a_study_is_shown_from_the_folder_that_has_most_of_it_and_repeated_by_th
     assert shown.endswith(verdict["text"])
     shown = show(studies=five, studies_avx2=three)
     assert "the table of studies\n" in shown and "Again, whole, with 3 seeds" in shown
+    monkeypatch.setattr(
+        script, "format_study", lambda values: "not run" if values["of"] == "studies" else "the numbers"
+    )
+    shown = show(studies=five, studies_avx2=three)  # rows older than what the table counts
+    assert "the numbers" in shown and "not run" not in shown
 
 
 def test_without_rows_the_page_says_so(tmp_path: Path) -> None:

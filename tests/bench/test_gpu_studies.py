@@ -148,6 +148,7 @@ def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
     assert "from R3D" not in "\n".join(studies.render(swapped))  # rows of two versions are not compared
 
 
+@pytest.mark.long
 def test_it_runs_where_av_is_not_installed(clips: Path, tmp_path: Path) -> None:
     script = (
         "import sys, runpy\n"

@@ -55,6 +55,7 @@ def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, output: Path, liste
     script.main()
 
 
+@pytest.mark.long
 def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     script: ModuleType,
     listed: Path,

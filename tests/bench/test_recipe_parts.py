@@ -58,6 +58,7 @@ def test_every_part_changes_what_it_names_and_the_clips_seen_are_equal(script: M
     assert others - {"warmup_epochs"} == set(script.MODERN.training) - {"optimizer", "learning_rate", "weight_decay"}
 
 
+@pytest.mark.long
 def test_rows_are_resumed_and_tables_go_to_a_page(
     script: ModuleType,
     listed: Path,

@@ -17,6 +17,7 @@ from scripts import load_script
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
     """python benchmarks/study_docs.py benchmarks/results/studies* --docs docs/reproduction.md"""
     page, committed = tmp_path / "page.md", sorted((ROOT / "benchmarks" / "results").glob("studies*"))

@@ -110,6 +110,7 @@ def test_a_run_over_two_ranks_leaves_one_run_behind_and_goes_on_over_one(motions
     assert losses("run")[5] == pytest.approx(losses("whole")[5], rel=0.1)  # two passes of two clips, norms apart
 
 
+@pytest.mark.long
 def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_path: Path) -> None:
     """Batch norm over all clips of a step makes three ranks learn what one would."""
     changes = {"training.synchronise_norm": True, "training.learning_rate": 0.001}

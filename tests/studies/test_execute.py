@@ -137,6 +137,7 @@ def test_a_plan_that_is_none_is_a_sentence(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_launcher_trains_in_processes_of_its_own(
     motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,7 @@ def _is_narrow_shortcut(clips: Tensor, weight: Tensor, stride: IntTuple) -> bool
 
     There oneDNN's gradient of the weight writes past its workspace in channels-last memory (torch 2.13): the process may be
     aborted, and with several threads the gradient is wrong, https://github.com/uxlfoundation/oneDNN/issues/6035. A block has 8
-    channels with AVX2 and 16 with AVX-512. With channels of zeros the result is the same to the last bit.
+    channels with AVX2 and 16 with AVX-512. Padded with channels of zeros, the result is the same to the last bit.
     """
     is_strided_pixel = weight.shape[2:] == (1, 1, 1) and stride[1:] != (1, 1)
     return is_strided_pixel and clips.device.type == "cpu" and weight.shape[1] < ONEDNN_BLOCK

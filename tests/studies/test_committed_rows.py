@@ -12,7 +12,7 @@ from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import PlannedRun, motion_source
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, execute_runs, find_current_version
-from muybridge.studies.study import StudyConfig
+from muybridge.studies.study import GridResults, StudyConfig
 from muybridge.studies.versions import compute_version, read_versions, select_rows
 
 CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
@@ -22,7 +22,7 @@ ALL_ROWS = ROWS["studies"]
 KEYS = {name: set(study.row_keys(CONFIG)) for name, study in STUDIES.items()}
 SHOWN = [(folder, name) for folder, rows in ROWS.items() for name, keys in KEYS.items() if rows.keys() & keys]
 DEVIATIONS_OF_A_RERUN = 3.0  # of the difference of two runs: rounding alone exceeds it once in 370 times
-POINTS_WHERE_NO_FLOOR_IS_MEASURED = 10.0
+POINTS_WHERE_NOTHING_IS_MEASURED = 10.0
 
 
 def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
@@ -56,20 +56,36 @@ def test_committed_rows_are_what_this_version_computes(folder: str, name: str) -
     assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/{folder}"
 
 
-def find_max_difference(folder: Path) -> float:
-    """Points of video@1 by which a rerun on another kind of machine may differ, from the committed noise floors."""
-    names = [name for name, keys in KEYS.items() if ALL_ROWS.keys() & keys]
-    results = (STUDIES[name].summarize(CONFIG, ALL_ROWS, folder) for name in names)
-    floors = [result.floor.get("video_top1") for result in results if result.floor is not None]
-    floor = max((floor for floor in floors if floor is not None), default=None)
-    return POINTS_WHERE_NO_FLOOR_IS_MEASURED if floor is None else DEVIATIONS_OF_A_RERUN * math.sqrt(2) * floor
+def find_max_difference(run: PlannedRun, key: str, folder: Path) -> float:
+    """Points of video@1 by which a rerun on another kind of machine may differ: by the noise floor where it was measured.
+
+    Rounding moves a network that hardly learns more than those that are rerun for the floor (MC2 by 10.9 points from one
+    machine to the other): there the deviation over seeds stands in, pooled over networks, which contains what rounding does.
+    """
+    grids = [(study, study.grid(CONFIG)) for study in STUDIES.values()]
+    results = [GridResults(CONFIG, grid, ALL_ROWS, folder, (), study.noisy(grid)) for study, grid in grids]
+    found = [find_deviation(result, run, key) for result in results]
+    deviations = [deviation for deviation in found if deviation is not None]
+    if not deviations:
+        return POINTS_WHERE_NOTHING_IS_MEASURED
+    return DEVIATIONS_OF_A_RERUN * math.sqrt(2) * max(deviations)
+
+
+def find_deviation(results: GridResults, run: PlannedRun, key: str) -> float | None:
+    """The noise floor of a study that reruns this run for it, else the deviation over seeds; None without either."""
+    for cell, group in results.grid.items():
+        if group.evaluation.key == key and run.name in {member.name for member in group.members}:
+            if cell in results.noisy:
+                return results.floor.get("video_top1")
+            return results.pool_deviations()
+    return None
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", list(pick_runs()))
 def test_a_row_repeats(family: str, tmp_path: Path) -> None:
-    """To the last video on the same kind of machine; elsewhere within the noise floor."""
+    """To the last video on the same kind of machine; elsewhere within what rounding does to that network."""
     run, row = pick_runs()[family]
     environment = row["fingerprint"]["environment"]
     with pytest.MonkeyPatch.context() as patched:
@@ -85,4 +101,4 @@ def test_a_row_repeats(family: str, tmp_path: Path) -> None:
         assert again["history"] == row["history"]
     else:
         difference = again["numbers"]["video_top1"] - row["numbers"]["video_top1"]
-        assert abs(difference) <= find_max_difference(tmp_path)
+        assert abs(difference) <= find_max_difference(run, row["test"]["key"], tmp_path)

@@ -51,6 +51,7 @@ def test_a_study_is_shown_from_the_folder_that_has_most_of_it_and_repeated_by_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load_script("study_docs")
+    monkeypatch.setattr(script, "STUDIES", {name: STUDIES[name] for name in ("figure6", "decomposition")})
     verdict = {"text": "more change than at random: yes"}
     monkeypatch.setattr(
         script, "write_study", lambda study, config, rows, folder: {"verdict": verdict, "of": folder.name}

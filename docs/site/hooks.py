@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+WIDE_PAGES = ("reproduction.md",)
 SOURCE_LINK = re.compile(r"\[([^\]]+)\]\(\.\./(?!docs/)[^)\s]+\)")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace links that leave docs/ by their text."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Replace links that leave docs/ by their text; give the page whose first screen is a wide table the width of its contents."""
+    if page.file.src_uri in WIDE_PAGES:
+        page.meta["hide"] = ["toc"]
     return SOURCE_LINK.sub(r"\1", markdown)

@@ -56,6 +56,38 @@ def test_the_first_screen_has_a_verdict_and_a_command_for_every_claim() -> None:
             assert line[3].strip() == "none"
 
 
+QUOTED = re.compile(
+    r"(?P<gap>[+-]\d+\.\d)(?: \[(?P<low>[+-]\d+\.\d), (?P<high>[+-]\d+\.\d)\])?|(?P<behind>behind by [^|;]+\])"
+)
+FOUND = re.compile(
+    r"\((?:(?P<gap>[+-]\d+\.\d) points(?:, 95 % (?P<low>\S+) to (?P<high>[^,)]+))?|(?P<behind>behind by .*?\])).*?\): "
+    r"(?P<word>\w+)"
+)
+
+
+def test_the_first_screen_quotes_what_the_studies_found() -> None:
+    """Differences with their intervals and verdicts, and the number of seeds, as the blocks below have them."""
+    quoted = set()
+    for line in PAGE[: PAGE.index("## Claim by claim")].splitlines():
+        command = re.search(r"`muybridge study (\S+) -o studies(?: --seeds \d)?`", line)
+        if command is None or "--scale" in line:
+            continue
+        name, (_, _, _, ours, verdict, sure, _, _) = command[1], line.split("|")
+        shown = " ".join(BLOCKS[name][1].split())
+        found = {match.group("gap", "low", "high", "behind"): match["word"] for match in FOUND.finditer(shown)}
+        gaps = [match.group("gap", "low", "high", "behind") for match in QUOTED.finditer(ours)]
+        assert set(gaps) <= found.keys(), (name, ours, found)
+        words = re.findall(r"yes|no\b|undecided", verdict)
+        assert not gaps or set(words) == {found[gap] for gap in gaps}, (name, ours, verdict)
+        if "seeds" in sure and " of " not in sure:
+            assert sure.split()[0] == ("5" if "--seeds 5" in BLOCKS[name][0] else "3"), line
+            assert ("--seeds 5" in command[0]) == ("--seeds 5" in BLOCKS[name][0]), line
+        for floor in re.findall(r"floor (\S+)", sure):
+            assert f"standard deviation of {floor} points" in shown, line
+        quoted |= {name} if gaps else set()
+    assert quoted == STUDIES.keys() - {"table1"}
+
+
 def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:
     """Settings that changed since would leave rows behind that no study finds."""
     config = StudyConfig("laptop", 5, motion_source(STUDY_MOTIONS), "test")

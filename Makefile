@@ -52,7 +52,7 @@ check: .venv/.dev  ## style, types, the rules of the structure
 	$(PYTEST) tests/architecture
 
 test: .venv/.dev  ## what runs before every commit
-	$(PYTEST) -n 2 --dist worksteal -m "not long"
+	$(PYTEST) -n 3 --dist worksteal -m "not long"
 
 test-long: .venv/.long .venv/.notebooks .venv/.browser  ## what is too slow for every run: Ray clusters, GPU kernels in an interpreter, notebooks
 	$(PYTEST) -n 2 --dist loadfile -m "long and not soak"

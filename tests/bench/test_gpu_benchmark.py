@@ -46,6 +46,7 @@ def name_rows(part: str, network: str, *variants: tuple[str, str]) -> list[str]:
     return [f"{part} | {network} | {name} | {precision} | batch 2" for name, precision in variants]
 
 
+@pytest.mark.long
 def test_inference_rows(gpu: ModuleType, quick: None, tmp_path: Path) -> None:
     result = rehearse(gpu, tmp_path / "r.json", "--only", "inference")
     assert not result["not_measured"]

@@ -64,6 +64,7 @@ def test_the_most_telling_networks_come_first_and_all_twelve_come(studies: Modul
     assert len({job.key for job in jobs}) == len(jobs) == 2 * (2 * 12 + 8)
 
 
+@pytest.mark.long
 def test_a_session_writes_rows_and_the_next_goes_on(
     studies: ModuleType,
     clips: Path,

@@ -143,7 +143,7 @@ def _takes_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(get_origin(part) is tuple for part in get_args(hint))
 
 
-@pytest.mark.parametrize("kind", [TrainSettings, EvaluateSettings])
+@pytest.mark.parametrize("kind", [pytest.param(TrainSettings, marks=pytest.mark.long), EvaluateSettings])
 def test_settings_from_yaml_and_from_the_command_line(
     kind: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -181,7 +181,10 @@ def running(motions: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 75, 1)])
+@pytest.mark.parametrize(
+    ("number", "code", "workers"),
+    [(signal.SIGINT, 130, 1), pytest.param(signal.SIGTERM, 75, 1, marks=pytest.mark.long)],
+)
 def test_a_signal_to_the_whole_group_saves_and_the_same_line_goes_on(
     number: signal.Signals,
     code: int,

@@ -18,7 +18,7 @@ from muybridge.settings import EvaluationSettings, LoadingSettings
 from ranks import run_ranks
 
 
-@pytest.mark.parametrize("keep", ["views", "videos"])
+@pytest.mark.parametrize("keep", [pytest.param("views", marks=pytest.mark.long), "videos"])
 @pytest.mark.parametrize("world_sizes", [(4,), pytest.param((2, 3), marks=pytest.mark.long)])
 def test_one_to_four_ranks_write_the_same_scores(
     world_sizes: tuple[int, ...], keep: Literal["views", "videos"], motions: Path, finished_run: Path, tmp_path: Path

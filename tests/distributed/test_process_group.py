@@ -37,7 +37,10 @@ def close(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> Non
 
 @pytest.mark.parametrize(
     ("freeze", "synchronise", "batch_size"),
-    [(True, False, 2), (False, True, 4)],  # batch norm at rest, in several passes; synchronised, in one
+    [
+        pytest.param(True, False, 2, marks=pytest.mark.long),
+        (False, True, 4),
+    ],  # batch norm at rest, several passes; else one
 )
 def test_two_ranks_learn_what_one_would_though_a_clip_cannot_be_read(
     motions: Path, tmp_path: Path, freeze: bool, synchronise: bool, batch_size: int
@@ -126,6 +129,7 @@ def test_a_run_goes_on_over_more_ranks_with_the_same_batches(motions: Path, tmp_
     assert ours[7:] == pytest.approx(theirs[7:], rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_run_over_two_ranks_resumes_bit_by_bit(motions: Path, tmp_path: Path) -> None:
     changes = {**LATER_RECIPE, "training.batch_size": 2, "training.schedule": "cosine"}
     run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "whole", changes))
@@ -170,6 +174,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_with_its_videos(motions
     assert found[0][1].startswith("the loss is nan in step 2 with the clips of ")
 
 
+@pytest.mark.long
 def test_a_learning_rate_grows_with_the_ranks(motions: Path, tmp_path: Path) -> None:
     run_ranks(2, rank_work.train, tiny_run(motions, tmp_path / "run", {"training.batch_size": 2}))
     rates = [line["rate"] for line in read_json_lines(tmp_path / "run" / "log.jsonl") if line["kind"] == "train"]

@@ -332,6 +332,7 @@ def test_a_folder_that_is_in_the_way_of_results(
     assert list(taken.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_limit_of_the_system_on_what_may_be_written(motions: Path, tiny: Path, tmp_path: Path) -> None:
     """The kernel itself refuses to write more than 100 kB into a file; weights are 228 kB."""
     program = (
@@ -350,6 +351,7 @@ def test_a_limit_of_the_system_on_what_may_be_written(motions: Path, tiny: Path,
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
 
 
+@pytest.mark.long
 def test_no_export_is_half_written_where_the_system_allows_no_more(finished_run: Path, tmp_path: Path) -> None:
     """As on a full disk: writers in C++ end in a sentence, not in an abort, and what was there stays."""
     program = (

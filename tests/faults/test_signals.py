@@ -77,7 +77,8 @@ def videos(motions: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "num_signals", [1, pytest.param(6, marks=MANY), *(pytest.param(n, marks=SOAK) for n in range(8, 20))]
+    "num_signals",
+    [*(pytest.param(n, marks=MANY) for n in (1, 6)), *(pytest.param(n, marks=SOAK) for n in range(8, 20))],
 )
 def test_training_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
@@ -127,7 +128,8 @@ def test_evaluation_resumes(num_signals: int, keep: str, finished_run: Path, mot
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "num_signals", [1, pytest.param(4, marks=MANY), *(pytest.param(n, marks=SOAK) for n in range(8, 14))]
+    "num_signals",
+    [*(pytest.param(n, marks=MANY) for n in (1, 4)), *(pytest.param(n, marks=SOAK) for n in range(8, 14))],
 )
 def test_preparing_resumes(num_signals: int, motions: Path, tmp_path: Path) -> None:
     options = ("--scale", "32", "32", "--workers", "2")

@@ -147,7 +147,7 @@ def test_so_are_two_ranks_of_which_any_is_killed(motions: Path, tmp_path: Path) 
     same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [25, pytest.param(1, marks=pytest.mark.long)])
 def test_a_process_killed_anywhere_in_a_save_leaves_a_whole_checkpoint(stride: int, tmp_path: Path) -> None:
     """Kill at the first touch of the disk, the second, ... until the save gets through."""
     seen, point = set(), 0  # of the touches every `stride`-th
@@ -173,6 +173,7 @@ def test_a_process_killed_anywhere_in_a_save_leaves_a_whole_checkpoint(stride: i
     assert point > 8
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_checkpoint(motions: Path, tmp_path: Path) -> None:
     settings = tiny_run(motions, tmp_path / "run", EVERY_STEP)
     ((kind, _),) = run_ranks(1, rank_work.train_with_small_files, settings, 30_000)
@@ -185,6 +186,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_the_last_checkpoint(motions
     assert steps == 12
 
 
+@pytest.mark.long
 def test_a_killed_worker_changes_nothing(motions: Path, tmp_path: Path) -> None:
     """More steps than workers have ready: what the dead one would have read is missed."""
     changes = {"loading.workers": 2, "loading.prefetch": 1, "training.epochs": 3}
@@ -206,6 +208,7 @@ def test_workers_end_when_their_run_is_killed(motions: Path, tmp_path: Path) -> 
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_nothing_depends_on_the_wall_clock(motions: Path, finished_run: Path, tmp_path: Path) -> None:
     ((steps, _, _),) = run_ranks(1, rank_work.train_while_the_clock_goes_back, tiny_run(motions, tmp_path / "run"))
     assert steps == 12

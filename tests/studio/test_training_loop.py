@@ -146,6 +146,7 @@ def _correct(client: StudioClient) -> None:
     assert client.get("suggestions")["suggestions"] == []
 
 
+@pytest.mark.long
 def test_a_training_stops_and_resumes(loop_client: StudioClient) -> None:
     client = loop_client
     for path in ("a.mp4", "b.mp4"):

@@ -10,7 +10,9 @@ import rank_work
 from ranks import run_ranks
 
 
-@pytest.mark.parametrize("cuts", [[0, 4, 8], [0, 1, 8], [0, 0, 8], [0, 3, 5, 8]])
+@pytest.mark.parametrize(
+    "cuts", [[0, 1, 8], *(pytest.param(cuts, marks=pytest.mark.long) for cuts in ([0, 4, 8], [0, 0, 8], [0, 3, 5, 8]))]
+)
 def test_ranks_together_are_one_batch(cuts: list[int]) -> None:
     draw = torch.Generator().manual_seed(11)
     maps = torch.randn(8, 3, 2, 3, 3, generator=draw) * 3 + 5

@@ -14,7 +14,7 @@ SOURCE_LINK = re.compile(r"\[([^\]]+)\]\(\.\./(?!docs/)[^)\s]+\)")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Replace links that leave docs/ by their text; give the page whose first screen is a wide table the width of its contents."""
+    """Replace links that leave docs/ by their text; a wide page has no list of contents beside its tables."""
     if page.file.src_uri in WIDE_PAGES:
         page.meta["hide"] = ["toc"]
     return SOURCE_LINK.sub(r"\1", markdown)

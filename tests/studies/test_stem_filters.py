@@ -45,14 +45,15 @@ def make_results(folder: Path, rows: dict[tuple[str, str], Any]) -> Any:
 
 
 def test_a_row_that_has_the_share_needs_no_weights(tmp_path: Path) -> None:
-    rows = {
+    rows: dict[tuple[str, str], Any] = {
         ("a", "test-5x16f"): {"training": {"stem_change_share": 0.25}},
         ("b", "test-5x16f"): {"training": {"stem_change_share": 0.75}},
-        ("not run", "test-5x16f"): {"training": {"parameters": 3}},  # of an older version, without its folder
     }
     share = estimate_change_share(make_results(tmp_path, rows))
     assert share is not None
     assert (share.mean, share.num) == (pytest.approx(50.0), 2)
+    rows["not run", "test-5x16f"] = {"training": {"parameters": 3}}  # of an older version, without its folder
+    assert estimate_change_share(make_results(tmp_path, rows)) is None  # not a mean of two seeds called three
 
 
 @pytest.mark.parametrize("model", ["r3d_10", "r2d_10", "mc3_10"])

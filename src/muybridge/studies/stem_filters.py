@@ -6,6 +6,7 @@ The share is in the row of a run, so the table needs rows alone; the images need
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from torch import nn
 
 from muybridge.studies.intervals import Estimate, estimate_mean
 from muybridge.studies.plan import WEIGHTS, FusedRun, PlannedRun
-from muybridge.studies.study import GridResults, StudyImage
+from muybridge.studies.study import GridResults, Row, StudyImage
 from muybridge.weights.card import load_network
 
 SCALE_FACTOR, GAP = 3, 1  # enlargement, and pixels between filters before it
@@ -24,20 +25,25 @@ Pixels = NDArray[np.uint8]
 
 
 def estimate_change_share(results: GridResults) -> Estimate | None:
-    """The share of change in the temporal filters, in percent, over the seeds whose row or run folder has it."""
-    shares = [_find_change_share(results, run) for run in _get_runs(results)]
+    """The share of change in the temporal filters, in percent, over the seeds whose row or run folder is there.
+
+    None where a row of an older version has no share and its weights are gone: the mean would be of fewer seeds than it says.
+    """
+    (group,) = results.grid.values()
+    shares = []
+    for run in _get_runs(results):
+        row = results.rows.get((run.name, group.evaluation.key))
+        share = _find_change_share(row or {}, results.run_folder / run.name / WEIGHTS)
+        if row is not None and share is None:
+            return None
+        shares.append(share)
     return estimate_mean([100 * share for share in shares if share is not None])
 
 
-def _find_change_share(results: GridResults, run: PlannedRun | FusedRun) -> float | None:
-    """That of the run's row; where an older row has none, that of the weights if they are there."""
-    (group,) = results.grid.values()
-    row = results.rows.get((run.name, group.evaluation.key)) or {}
-    stored = (row.get("training") or {}).get("stem_change_share")
-    path = results.run_folder / run.name / WEIGHTS
-    if stored is not None or not path.exists():
-        return stored
-    return measure_stem(load_network(path)[0])
+def _find_change_share(row: Row, weights: Path) -> float | None:
+    """That of a run's row; where an older row has none, that of the weights if they are there."""
+    stored: float | None = (row.get("training") or {}).get("stem_change_share")
+    return measure_stem(load_network(weights)[0]) if stored is None and weights.exists() else stored
 
 
 def measure_stem(network: nn.Module) -> float | None:

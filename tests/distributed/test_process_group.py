@@ -38,9 +38,9 @@ def close(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> Non
 @pytest.mark.parametrize(
     ("freeze", "synchronise", "batch_size"),
     [
-        pytest.param(True, False, 2, marks=pytest.mark.long),
-        (False, True, 4),
-    ],  # batch norm at rest, several passes; else one
+        pytest.param(True, False, 2, marks=pytest.mark.long),  # batch norm at rest, in several passes
+        (False, True, 4),  # synchronised, in one
+    ],
 )
 def test_two_ranks_learn_what_one_would_though_a_clip_cannot_be_read(
     motions: Path, tmp_path: Path, freeze: bool, synchronise: bool, batch_size: int

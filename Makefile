@@ -1,5 +1,7 @@
 # Everything a newcomer or CI runs. Each target installs what it needs.
 PYTHON ?= python3
+# Without it every process compiles the library anew, and every process of the tests all of them.
+unexport PYTHONDONTWRITEBYTECODE
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 # One thread a process: the tests are many small networks, and two of them run at once.

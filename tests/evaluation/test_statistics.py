@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from muybridge.evaluation.statistics import (
     holm_adjust,
     mcnemar_p_value,
     paired_bootstrap_interval,
     run_paired_test,
-    t_interval,
+    t_quantile,
 )
 
 
@@ -82,6 +83,7 @@ def test_nothing_in_common_is_refused() -> None:
         run_paired_test(("a", "b"), none, none)
 
 
-def test_t_interval_by_hand() -> None:
-    """Three values with standard deviation 1; the table's 97.5 % quantile for two degrees of freedom is 4.303."""
-    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)), abs=1e-3)
+@pytest.mark.parametrize("degrees", [1, 2, 4, 30, 1000])
+def test_quantiles_are_those_of_scipys_distribution(degrees: int) -> None:
+    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-12)
+    assert t_quantile(2) == pytest.approx(4.303, abs=5e-4)  # as in printed tables

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
+from muybridge.evaluation.statistics import t_quantile
 from muybridge.text import join_names
 
 Values = NDArray[np.float64]
@@ -72,7 +72,7 @@ def estimate_mean(values: Sequence[ArrayLike]) -> Estimate | None:
     mean, num_seeds = float(values_sv.mean()), len(values_sv)
     if num_seeds == 1:
         return Estimate(mean, None, None, 1)
-    half_width = float(stats.t.ppf(0.975, num_seeds - 1)) * math.sqrt(compute_clustered_variance(values_sv))
+    half_width = t_quantile(num_seeds - 1) * math.sqrt(compute_clustered_variance(values_sv))
     return Estimate(mean, mean - half_width, mean + half_width, num_seeds)
 
 
@@ -150,6 +150,6 @@ def count_seeds(deviation: float, points: float, max_seeds: int = 1000) -> int |
     The smallest n whose 95 % interval of a difference of means is at most `points` to either side; None above `max_seeds`.
     """
     for num in range(2, max_seeds + 1):
-        if stats.t.ppf(0.975, num - 1) * deviation * math.sqrt(2 / num) <= points:
+        if t_quantile(num - 1) * deviation * math.sqrt(2 / num) <= points:
             return num
     return None

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from muybridge.settings import TrainSettings, settings_to_dict
@@ -118,7 +118,7 @@ class PlannedRun:
 
         Defaults are left out so that a setting added to the program later renames no finished run.
         """
-        defaults = settings_to_dict(TrainSettings(data="", seed=self.settings.seed))
+        defaults = {**_get_default_settings(), "seed": self.settings.seed}
         changed = {
             name: value
             for name, (value, _) in diff_settings(settings_to_dict(self.settings), defaults).items()
@@ -134,6 +134,12 @@ class PlannedRun:
         settings = self.settings
         modality = "" if settings.modality == "rgb" else f"-{settings.modality}"
         return f"{settings.model}{modality}-{settings.clips.length}f-seed{settings.seed}-{digest(self.identity)}"
+
+    def with_evaluations(self, evaluations: Iterable[EvaluationSpec]) -> PlannedRun:
+        """The run with these evaluations, each once. They do not decide its name, which takes long to compute and is kept."""
+        run = replace(self, evaluations=tuple(dict.fromkeys(evaluations)))
+        vars(run)["name"] = self.name
+        return run
 
     @property
     def seed(self) -> int:
@@ -179,13 +185,18 @@ class RunGroup:
 
     def with_evaluation(self) -> list[PlannedRun]:
         """The group's own trainings, each with this group's evaluation; empty for fused runs."""
-        return [replace(run, evaluations=(self.evaluation,)) for run in self.members if isinstance(run, PlannedRun)]
+        return [run.with_evaluations([self.evaluation]) for run in self.members if isinstance(run, PlannedRun)]
 
 
 def digest(value: Any) -> str:
     """A short hash of JSON values, equal on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@cache
+def _get_default_settings() -> dict[str, Any]:
+    return settings_to_dict(TrainSettings(data=""))
 
 
 def with_seeds(run: PlannedRun, num_seeds: int) -> tuple[PlannedRun, ...]:
@@ -205,8 +216,7 @@ def order_runs(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     for run in sorted(runs, key=lambda run: run.seed):
         for link in reversed(run.start_chain):
             known = ordered.get(link.name)
-            evaluations = link.evaluations if known is None else (*known.evaluations, *link.evaluations)
-            ordered[link.name] = replace(link, evaluations=tuple(dict.fromkeys(evaluations)))
+            ordered[link.name] = link.with_evaluations((*(known.evaluations if known else ()), *link.evaluations))
     return list(ordered.values())
 
 

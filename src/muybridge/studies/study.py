@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -249,7 +249,7 @@ class Study:
         trained = [run for group in grid.values() for run in group.with_evaluation()]
         for group in (grid[key] for key in self.noisy(grid)):
             reruns = plan_reruns(group, config.num_reruns, config.rerun_kinds)
-            trained += [replace(run, evaluations=(group.evaluation,)) for run in reruns]
+            trained += [run.with_evaluations([group.evaluation]) for run in reruns]
         return order_runs(trained)
 
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
@@ -265,7 +265,7 @@ class Study:
         """The rows that the study can use, those it needs and further reruns for the noise floor, with the run of each."""
         grid = self.grid(config)
         reruns = [
-            replace(run, evaluations=(group.evaluation,))
+            run.with_evaluations([group.evaluation])
             for group in (grid[key] for key in self.noisy(grid))
             for run in list_reruns(group, config.num_reruns, config.rerun_kinds)
         ]

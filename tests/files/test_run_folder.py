@@ -113,10 +113,7 @@ def test_settings_of_a_run_have_their_types(key: tuple[str, ...], tmp_path: Path
     if len(key) == 2:
         hint = get_type_hints(hint, include_extras=True)[key[1]]
     for value in WRONG_VALUES:
-        values = settings_to_dict(TrainSettings())
-        group = values if len(key) == 1 else values[key[0]]
-        group[key[-1]] = value
-        file.write_text(yaml.safe_dump(values))
+        file.write_text(yaml.safe_dump({key[-1]: value} if len(key) == 1 else {key[0]: {key[1]: value}}))
         if not is_dataclass(hint) and not find_problems("x", value, hint):
             read_settings(file)
             continue

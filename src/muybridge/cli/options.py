@@ -13,6 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -140,8 +141,9 @@ def _parse_docstring(verb: Verb) -> Docstring:
     return parse(inspect.getdoc(verb) or "", DocstringStyle.GOOGLE)
 
 
+@cache
 def build_parser(verb: Verb, prog: str) -> VerbParser:
-    """The parser of a verb; `prog` is what precedes the arguments, such as `muybridge train`."""
+    """The parser of a verb, which parses any number of times; `prog` is what precedes the arguments, as `muybridge train`."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     doc = _parse_docstring(verb)
     description = "\n\n".join(text for text in (doc.short_description, doc.long_description) if text)

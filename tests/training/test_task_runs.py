@@ -27,7 +27,7 @@ FAST = {"clips.length": 8, "clips.crop": SIZE, "evaluation.clips": 1, "training.
 
 def run_task(folder: Path, task: Task, changes: dict[str, Any]) -> tuple[TrainSettings, TaskMetrics]:
     data = write_task_data(folder / "data", task)
-    long_enough = {"training.epochs": 5, "training.clips_per_epoch": 96, "training.task": task}
+    long_enough = {"training.epochs": 4, "training.clips_per_epoch": 96, "training.task": task}
     settings = tiny_run(data, folder / "run", {**FAST, **long_enough, **changes})
     train(settings)
     test = EvaluateSettings(data=str(data), evaluation=EvaluationSettings(clips=1), loading=LoadingSettings(workers=0))
@@ -82,7 +82,9 @@ def test_a_number(tmp_path: Path, cli: Callable[..., Any]) -> None:
 
 
 def test_levels(tmp_path: Path, cli: Callable[..., Any]) -> None:
-    settings, metrics = run_task(tmp_path, "ordinal", {"training.levels": ("still", "slow", "fast")})
+    settings, metrics = run_task(
+        tmp_path, "ordinal", {"training.epochs": 3, "training.levels": ("still", "slow", "fast")}
+    )
     assert isinstance(metrics.metrics, OrdinalMetrics)
     assert metrics.metrics.kappa.value > 0.5
     assert metrics.metrics.mae.value < metrics.metrics.baseline_mae

@@ -7,7 +7,7 @@ code where the paper gives none (docs/protocol.md). Errors name the options to c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -327,10 +327,12 @@ class EvaluateSettings:
 def settings_to_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as nested dicts, lists and scalars, as in a YAML file."""
     assert is_dataclass(settings) and not isinstance(settings, type)
-    return {key: _convert_tuples(value) for key, value in asdict(settings).items()}
+    return {field.name: _convert_value(getattr(settings, field.name)) for field in fields(settings)}
 
 
-def _convert_tuples(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
+    if is_dataclass(value):
+        return settings_to_dict(value)
     if isinstance(value, dict):
-        return {key: _convert_tuples(inner) for key, inner in value.items()}
-    return [_convert_tuples(inner) for inner in value] if isinstance(value, tuple) else value
+        return {key: _convert_value(inner) for key, inner in value.items()}
+    return [_convert_value(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -87,7 +87,7 @@ class Unsteady(MemoryFileSystem):
 def unsteady(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of the shards in such a store, without a copy on this machine, and without waiting."""
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(object_store, "sleep", lambda seconds: None)
     fsspec.register_implementation("unsteady", Unsteady, clobber=True)
     files = Unsteady()
     for path in shards.rglob("*.*"):

@@ -32,7 +32,7 @@ class Failing(MemoryFileSystem):
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(object_store.time, "sleep", taken.append)
+    monkeypatch.setattr(object_store, "sleep", taken.append)
     return taken
 
 

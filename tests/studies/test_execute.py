@@ -47,6 +47,12 @@ STUDY = Study(
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` starts one that watches for the parent's end and would watch for that of the tests."""
+    monkeypatch.setattr(execute_module, "stop_with_parent", lambda: None)
+
+
 def test_two_runs_and_their_mean(tmp_path: Path) -> None:
     runner = RunnerConfig(tmp_path, report=lambda line: None)
     assert run_study(STUDY, CONFIG, STUDY.runs(CONFIG), runner) == []

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -128,6 +129,7 @@ def collect_environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _get_version(package: str) -> str | None:
     """The version of an installed package; None for one that is only on the import path, such as a source tree."""
     try:

@@ -7,7 +7,7 @@ would then depend on the state of the network.
 from __future__ import annotations
 
 import os
-import time
+from time import sleep
 from typing import Any
 
 _RETRY_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # one minute in total
@@ -34,5 +34,5 @@ def read_bytes(filesystem: Any, path: str, start: int | None = None, end: int | 
                     f"{path} could not be read in {len(_RETRY_DELAYS_SECONDS) + 1} attempts ({cause}); check the object store "
                     "and the network, then run the same command again to resume"
                 ) from error
-        time.sleep(delay * (1 + os.getpid() % 16 / 16))  # jitter: workers that failed together retry at different times
+        sleep(delay * (1 + os.getpid() % 16 / 16))  # jitter: workers that failed together retry at different times
     raise AssertionError("the last attempt returns or raises")

@@ -7,6 +7,7 @@ of `--recipe`, with defaults of the training group alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from muybridge.settings import RecipeName, TrainSettings
 RECIPE_FOLDER = Path(__file__).parents[1] / "recipes"  # package data: present in an installed wheel too
 
 
+@cache
 def load_recipe(name: str, folder: Path = RECIPE_FOLDER) -> TrainSettings:
     """The settings of `<folder>/<name>.yaml` without data and output. ValueError for an unknown name."""
     path = folder / f"{name}.yaml"

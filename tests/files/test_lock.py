@@ -50,6 +50,29 @@ def test_a_new_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "old"]
 
 
+def test_a_folder_that_its_last_owner_removes_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened = tmp_path / "deep" / "new", os.open
+
+    def open_too_late(path: Path, *arguments: int) -> int:
+        monkeypatch.undo()
+        folder.rmdir()
+        folder.parent.rmdir()
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", open_too_late)
+    with lock_folder(folder):
+        assert (folder / ".lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_can_never_be_created_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to(tmp_path / "absent" / "lock")
+    with pytest.raises(FileNotFoundError), lock_folder(tmp_path):
+        pass
+
+
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is a file; name a folder"), lock_folder(tmp_path / "file"):

@@ -20,6 +20,7 @@ from muybridge.terminal import print_line
 LOCK_NAME = ".lock"
 _HELD_ERRNOS = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _MAX_OWNER_BYTES = 200
+_MAX_ATTEMPTS = 100
 _held_descriptors: set[int] = set()
 
 
@@ -53,7 +54,6 @@ def hold_lock(folder: Path, *, name: str = LOCK_NAME, subject: Path | None = Non
         yield problem
         return
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     descriptor = _open_locked(path)
     if descriptor is None:
@@ -75,7 +75,7 @@ def _open_locked(path: Path) -> int | None:
     """The descriptor of the lock file, locked; None where another process holds the lock."""
     _release_in_forked_children()
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _create(path)
         _held_descriptors.add(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,6 +93,21 @@ def _open_locked(path: Path) -> int | None:
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             return descriptor
         _close(descriptor)  # its last owner removed it between open and flock
+
+
+def _create(path: Path) -> int:
+    """The descriptor of the lock file, created with its folder.
+
+    The folder's last owner, who had created it, may remove it between any two calls.
+    """
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (FileNotFoundError, FileExistsError):
+            if attempt == _MAX_ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _close(descriptor: int) -> None:

@@ -25,8 +25,8 @@ def free_port() -> int:
 
 
 def preload() -> None:
-    """Ranks are forked from a process that has imported what they need."""
-    CONTEXT.set_forkserver_preload(["rank_work", "muybridge.training.fit", "muybridge.loading.loader"])
+    """Ranks are forked from a process that has imported what they need, also what DistributedDataParallel imports when made."""
+    CONTEXT.set_forkserver_preload(["rank_work", "muybridge.training.fit", "muybridge.loading.loader", "torch._dynamo"])
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, errors: Path | None = None) -> list[Any]:

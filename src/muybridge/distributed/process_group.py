@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from muybridge.distributed.watchdog import Watchdog
 T = TypeVar("T")
 # The watchdog ends a rank that waits too long, and names the phase. This only backs it up.
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=12)
+GLOO_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ def join_process_group(device: torch.device, timeout_minutes: float = 30.0) -> I
             "start every node with the same torchrun line"
         ) from error
     yield ProcessGroup(rank)
+    # Gloo's threads take the GIL to drop the tensors of the last collective. DistributedDataParallel's destructor, perhaps the
+    # next thing that happens, waits for those threads and keeps the GIL (pytorch issue 56297): so they go first.
+    time.sleep(GLOO_SECONDS)
     # Not after an error: other ranks may be inside a collective, and the end of this process is what stops them.
     dist.destroy_process_group()
 

@@ -1,10 +1,10 @@
 # Everything a newcomer or CI runs. Each target installs what it needs.
 PYTHON ?= python3
-# Without it every process compiles the library anew, and every process of the tests all of them.
+# Where this is set, every process compiles the library anew, and every process of the tests all of them.
 unexport PYTHONDONTWRITEBYTECODE
 BIN = .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
-# One thread a process: the tests are many small networks, and two of them run at once.
+# One thread a process: the tests are many small networks, and several of them run at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: setup demo studio check test test-long test-browser test-soak test-mutants test-gpu test-oldest audit release docs clean

@@ -327,7 +327,7 @@ class EvaluateSettings:
 def settings_to_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as nested dicts, lists and scalars, as in a YAML file."""
     assert is_dataclass(settings) and not isinstance(settings, type)
-    return {field.name: _convert_value(getattr(settings, field.name)) for field in fields(settings)}
+    return {entry.name: _convert_value(getattr(settings, entry.name)) for entry in fields(settings)}
 
 
 def _convert_value(value: Any) -> Any:

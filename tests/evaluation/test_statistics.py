@@ -86,4 +86,7 @@ def test_nothing_in_common_is_refused() -> None:
 @pytest.mark.parametrize("degrees", [1, 2, 4, 30, 1000])
 def test_quantiles_are_those_of_scipys_distribution(degrees: int) -> None:
     assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-12)
+
+
+def test_a_quantile_by_hand() -> None:
     assert t_quantile(2) == pytest.approx(4.303, abs=5e-4)  # as in printed tables

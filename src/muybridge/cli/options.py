@@ -143,7 +143,7 @@ def _parse_docstring(verb: Verb) -> Docstring:
 
 @cache
 def build_parser(verb: Verb, prog: str) -> VerbParser:
-    """The parser of a verb, which parses any number of times; `prog` is what precedes the arguments, as `muybridge train`."""
+    """The parser of a verb, made once; `prog` is what precedes the arguments, such as `muybridge train`."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     doc = _parse_docstring(verb)
     description = "\n\n".join(text for text in (doc.short_description, doc.long_description) if text)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special  # scipy.stats takes a second to import, in every command
+from scipy import special  # scipy.stats takes a second more to import
 
 from muybridge.randomness import make_generator
 
@@ -124,10 +124,9 @@ def _resample_groups(
 
 def mcnemar_p_value(num_first_only: int, num_second_only: int) -> float:
     """Two-sided p-value of McNemar's exact test (McNemar 1947) from the two numbers of disagreements."""
-    fewer = min(num_first_only, num_second_only)
-    return min(
-        1.0, 2 * float(special.bdtr(fewer, num_first_only + num_second_only, 0.5))
-    )  # the binomial's lower tail, twice
+    fewer, total = min(num_first_only, num_second_only), num_first_only + num_second_only
+    lower_tail = float(special.bdtr(fewer, total, 0.5))  # of the binomial distribution
+    return min(1.0, 2 * lower_tail)
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:

@@ -136,7 +136,7 @@ class PlannedRun:
         return f"{settings.model}{modality}-{settings.clips.length}f-seed{settings.seed}-{digest(self.identity)}"
 
     def with_evaluations(self, evaluations: Iterable[EvaluationSpec]) -> PlannedRun:
-        """The run with these evaluations, each once. They do not decide its name, which takes long to compute and is kept."""
+        """The run with these evaluations, each once. It keeps its name: they do not decide it, and it takes long to compute."""
         run = replace(self, evaluations=tuple(dict.fromkeys(evaluations)))
         vars(run)["name"] = self.name
         return run

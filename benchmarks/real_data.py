@@ -24,7 +24,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,17 @@ from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
-from real_data_sets import SIZE, DataSet, describe_missing, list_data_sets, prepare, read_list, write_list
+from real_data_sets import (
+    FIRST_RECIPE,
+    SIZE,
+    DataSet,
+    Recipe,
+    describe_missing,
+    list_data_sets,
+    prepare,
+    read_list,
+    write_list,
+)
 from real_data_tables import NOISY, Grid, describe_hidden_rows, render, select_version
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
@@ -61,8 +71,6 @@ ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
 LENGTHS = (8, 16)
 STARTS = ("scratch", "motions")
 CROP = 40  # of frames of SIZE
-EPOCHS, BATCH = 20.0, 8  # passes over the training videos, one clip each
-RATES = {"scratch": 2.7e-3, "motions": 1.35e-3}  # as the laptop studies train and fine-tune
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,18 @@ class Run:
     seed: int
     fold: int
     rounding: int = 0
+    recipe: Recipe = FIRST_RECIPE
 
     @property
     def name(self) -> str:
         values = [self.data, self.family, self.frames, self.start, self.seed, self.fold]
         return "-".join(map(str, [*values, f"rounding{self.rounding}"] if self.rounding else values))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Run:
+        """The run of a row; an old one has no rounding or recipe."""
+        values = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        return cls(**values | ({"recipe": Recipe(**row["recipe"])} if "recipe" in row else {}))
 
 
 def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Run]:
@@ -89,11 +104,11 @@ def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Ru
     telling = [family for family in families if family in TELLING]
     for chosen in (telling, [family for family in families if family not in TELLING]):
         for frames, start, seed, family, fold in itertools.product(LENGTHS, STARTS, range(seeds), chosen, folds):
-            yield Run(data.name, family, frames, start, seed, fold)
+            yield Run(data.name, family, frames, start, seed, fold, recipe=data.recipe)
         if chosen is telling:
             noisy = [family for family in telling if family in NOISY]
             for number, family, fold in itertools.product(range(1, NUM_RERUNS), noisy, folds):
-                yield Run(data.name, family, LENGTHS[0], STARTS[0], 0, fold, rounding=number)
+                yield Run(data.name, family, LENGTHS[0], STARTS[0], 0, fold, number, data.recipe)
 
 
 def find_pretrained(folder: Path | None, run: Run) -> Path | None:
@@ -106,14 +121,14 @@ def find_pretrained(folder: Path | None, run: Run) -> Path | None:
 
 
 def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Path | None) -> TrainSettings:
-    """The laptop studies' network and recipe, in smaller batches, for so many passes over the training folds."""
-    settings = build_laptop_settings(f"{run.family}_10", run.frames)
+    """The laptop studies' network and form of recipe, for so many passes over the training folds."""
+    recipe, settings = run.recipe, build_laptop_settings(f"{run.family}_10", run.frames)
     training = replace(
         settings.training,
-        learning_rate=RATES[run.start],
-        batch_size=BATCH,
-        epochs=EPOCHS,
-        warmup_epochs=EPOCHS / 5 if init is None else 0.0,
+        learning_rate=recipe.rate if run.start == "scratch" else recipe.rate / 2,
+        batch_size=recipe.batch,
+        epochs=recipe.passes,
+        warmup_epochs=recipe.passes / 5 if init is None else 0.0,
         clips_per_epoch=_count_training_videos(data, num_folds, run.fold),
         validate_every_epochs=0.0,
         rounding_seed=run.rounding,
@@ -288,10 +303,7 @@ def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[di
         record=True,
     )
     own = [row for row in rows if version.matches(row.get("fingerprint"))]
-    done = {
-        (Run(**{field.name: row[field.name] for field in fields(Run) if field.name in row}), row.get("start_sha256"))
-        for row in own
-    }
+    done = {(Run.from_row(row), row.get("start_sha256")) for row in own}
     for run, settings in planned:
         start_sha256 = _hash_start(settings)
         if (run, start_sha256) in done or time.monotonic() > deadline:
@@ -336,7 +348,8 @@ def run_and_render(args: argparse.Namespace) -> None:
         run_missing(sets, args, rows)
     for data in sets:
         own = [row for row in rows if row["data"] == data.name]
-        shown = select_version(own, read_versions(args.output))
+        same = [row for row in own if Run.from_row(row).recipe == data.recipe]
+        shown = select_version(same, read_versions(args.output))
         grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)
         tables = render(shown, load_baselines(data, args.output), grid)
         note = describe_hidden_rows(shown, own)

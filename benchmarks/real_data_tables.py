@@ -129,7 +129,11 @@ def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
 def describe_hidden_rows(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on the rows that are not shown; empty where all are."""
     num_hidden = len(rows) - len(shown)
-    return f"Not shown, since another version made them: {format_count(num_hidden, 'row')}." if num_hidden else ""
+    return (
+        f"Not shown, since another version or recipe made them: {format_count(num_hidden, 'row')}."
+        if num_hidden
+        else ""
+    )
 
 
 def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floor: float | None) -> list[str]:

@@ -232,7 +232,10 @@ def list_parts_data(given: Sequence[str], work: Path, clips: int) -> list[PartsD
         work.mkdir(parents=True, exist_ok=True)
         address = prepare(data, work)
         num_trained = round(len(open_data(str(address))) * (1 - 1 / data.num_folds))
-        sets.append(PartsData(data.name, str(address), 20 * num_trained, 8, data.num_folds))
+        recipe = data.recipe
+        sets.append(
+            PartsData(data.name, str(address), round(recipe.passes * num_trained), recipe.batch, data.num_folds)
+        )
     return sets
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,7 +46,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("real_data")
     monkeypatch.setattr(module, "LENGTHS", (8,))
     monkeypatch.setattr(module, "ORDER", ("f_r2d", "r3d"))
-    monkeypatch.setattr(module, "EPOCHS", 2.0)
+    make = partial(module.DataSet, recipe=module.Recipe(2.0, 8, 2.7e-3))
+    monkeypatch.setitem(module.list_data_sets.__globals__, "DataSet", make)
     return module
 
 
@@ -238,7 +240,7 @@ def test_rows_of_no_or_another_version_are_counted() -> None:
     unknown, known = [{"seed": 0}, {"seed": 1}], [{"seed": 2, "fingerprint": {}}]
     assert tables.describe_hidden_rows(known, known) == ""
     sentence = tables.describe_hidden_rows(known, [*unknown, *known])
-    assert sentence == "Not shown, since another version made them: 2 rows."
+    assert sentence == "Not shown, since another version or recipe made them: 2 rows."
 
 
 def test_a_table_is_of_one_version(script: ModuleType) -> None:

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 import time
 
 import pytest
@@ -52,6 +53,19 @@ def test_a_worker_killed_within_a_message(workers: int) -> None:
         for _ in batches:
             time.sleep(1)  # a reader slower than its workers
     assert killed.value.items == (deadly,)
+
+
+@pytest.mark.timeout(300)
+def test_reading_that_is_left_ends_its_workers_and_their_watcher() -> None:
+    """As a run does that is stopped: what is left until Python ends could abort it, and the exit code would be another."""
+    sampler = BatchSampler(SequentialSampler(range(6)), 1, drop_last=False)
+    others = set(threading.enumerate())
+    batches = load_batches(DeadlyItems(-1), sampler, list, LoadingSettings(workers=1, prefetch=2), pin_memory=False)
+    next(batches)
+    (watcher,) = [thread for thread in set(threading.enumerate()) - others if thread.name == "workers"]
+    batches.close()  # type: ignore[attr-defined]  # a generator
+    watcher.join(60)
+    assert not watcher.is_alive()
 
 
 class UnsendableItems(DeadlyItems):

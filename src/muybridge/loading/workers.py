@@ -63,7 +63,7 @@ def load_batches(
         with warnings.catch_warnings():
             # torch warns if there are more workers than cores, which the user may have asked for
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-            batches = iter(
+            batches: Any = iter(
                 DataLoader(
                     tracked_dataset,
                     batch_sampler=sampler,
@@ -75,7 +75,9 @@ def load_batches(
                     worker_init_fn=_initialize_worker,
                 )
             )
-        threading.Thread(target=_watch_workers, args=(batches, lost_processes), name="workers", daemon=True).start()
+        # Not the iterator: a thread keeps its arguments, and one that is left would end it, and its tensors, while Python ends.
+        watched = (batches._workers, batches._workers_done_event, batches._worker_result_queue)
+        threading.Thread(target=_watch_workers, args=(*watched, lost_processes), name="workers", daemon=True).start()
         yield from batches
     except ObjectStoreError as error:
         message = str(error).rstrip().rpartition(f"{ObjectStoreError.__name__}: ")[2]  # without the worker's traceback
@@ -100,15 +102,13 @@ def _describe_likely_cause() -> str:
     return f"memory ran out, or a batch takes more than the {num_bytes:,} bytes that a file may have (`ulimit -f`)"
 
 
-def _watch_workers(batches: Any, lost_processes: list[int]) -> None:
-    """Ends the reading of `batches`, an iterator of torch's DataLoader, as soon as one of its workers is lost.
+def _watch_workers(workers: Sequence[Any], finished: Any, results: Any, lost_processes: list[int]) -> None:
+    """Ends the reading from the workers of torch's DataLoader as soon as one of them is lost, unless they have `finished`.
 
     All workers write into one pipe. One that is killed within a message leaves its reader waiting for the rest for ever, and
     torch sees neither that nor, since workers are children of the fork server, the signal. So the other workers are ended,
     and this process's own end of the pipe leads elsewhere: the reader meets the end of the file.
     """
-    workers, finished, results = batches._workers, batches._workers_done_event, batches._worker_result_queue
-    del batches  # or the iterator would never end
     first_ended = multiprocessing.connection.wait([worker.sentinel for worker in workers])
     if finished.is_set():
         return

@@ -2,13 +2,13 @@
 
 Input: the folder of real video in MUYBRIDGE_REAL_VIDEO, or --data NAME=LIST.csv with a column `group`. Output: a row for each
 fold, seed and network in rows.jsonl, with its fingerprint; the counts of baselines in baselines.json; and tables of both
-(--render, which needs no video; --docs writes them into a page). A table is of one version of the code, the one with the most
-rows. Rows of other versions, which have another fingerprint or none, are counted below it and run again.
+(--render, which needs no video; --docs writes them into a page). A table is of the data set's recipe and of one version of
+the code, the one with the most rows. Other rows are counted below it and run again.
 What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out once, of
 UT-Interaction each fifth of the sequences.
 
 Beside the networks stand the majority class, the nearest neighbour by duration and aspect ratio alone, and f-R2D, which is
-blind to the order of frames. Networks have the width and the recipe of the laptop studies, from random weights and
+blind to the order of frames. Networks have the width and the form of recipe of the laptop studies, from random weights and
 (--pretrained, a folder of `muybridge study table2`) from generated motions; clips have 8 and 16 frames. R(2+1)D, R3D, R2D and
 f-R2D come first, then reruns of two of them for the noise floor, then the other eight networks. The same command goes on where
 it was stopped.
@@ -121,14 +121,14 @@ def find_pretrained(folder: Path | None, run: Run) -> Path | None:
 
 
 def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Path | None) -> TrainSettings:
-    """The laptop studies' network and form of recipe, for so many passes over the training folds."""
+    """The laptop studies' network and form of recipe, with the batch size, learning rate and epochs of `run.recipe`."""
     recipe, settings = run.recipe, build_laptop_settings(f"{run.family}_10", run.frames)
     training = replace(
         settings.training,
-        learning_rate=recipe.rate if run.start == "scratch" else recipe.rate / 2,
-        batch_size=recipe.batch,
-        epochs=recipe.passes,
-        warmup_epochs=recipe.passes / 5 if init is None else 0.0,
+        learning_rate=recipe.learning_rate if init is None else recipe.learning_rate / 2,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        warmup_epochs=recipe.epochs / 5 if init is None else 0.0,
         clips_per_epoch=_count_training_videos(data, num_folds, run.fold),
         validate_every_epochs=0.0,
         rounding_seed=run.rounding,

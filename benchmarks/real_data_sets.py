@@ -15,14 +15,14 @@ SIZE = (48, 64)  # height and width of prepared frames
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained on a data set: passes over its training videos, a clip of each; clips a step; the rate.
+    """How networks are trained on a data set. An epoch has one clip of each training video.
 
-    The rate is that from scratch; from pre-trained weights it is half of that.
+    The learning rate is that from scratch; from pre-trained weights it is half of that.
     """
 
-    passes: float
-    batch: int
-    rate: float
+    epochs: float
+    batch_size: int
+    learning_rate: float
 
 
 FIRST_RECIPE = Recipe(20.0, 8, 2.7e-3)  # that of rows without one

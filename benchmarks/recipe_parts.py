@@ -234,7 +234,7 @@ def list_parts_data(given: Sequence[str], work: Path, clips: int) -> list[PartsD
         num_trained = round(len(open_data(str(address))) * (1 - 1 / data.num_folds))
         recipe = data.recipe
         sets.append(
-            PartsData(data.name, str(address), round(recipe.passes * num_trained), recipe.batch, data.num_folds)
+            PartsData(data.name, str(address), round(recipe.epochs * num_trained), recipe.batch_size, data.num_folds)
         )
     return sets
 

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,8 +45,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("real_data")
     monkeypatch.setattr(module, "LENGTHS", (8,))
     monkeypatch.setattr(module, "ORDER", ("f_r2d", "r3d"))
-    make = partial(module.DataSet, recipe=module.Recipe(2.0, 8, 2.7e-3))
-    monkeypatch.setitem(module.list_data_sets.__globals__, "DataSet", make)
+    listed, short = module.list_data_sets, module.Recipe(2.0, 8, 2.7e-3)
+    monkeypatch.setattr(module, "list_data_sets", lambda given: [replace(data, recipe=short) for data in listed(given)])
     return module
 
 
@@ -102,6 +101,15 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
 
     run(script, monkeypatch, output, listed)  # what is there is not run again
     assert len((output / "rows.jsonl").read_text().splitlines()) == 2
+    with monkeypatch.context() as patched:
+        longer = [
+            replace(data, recipe=script.Recipe(3.0, 8, 2.7e-3)) for data in script.list_data_sets([f"toy={listed}"])
+        ]
+        patched.setattr(script, "list_data_sets", lambda given: longer)
+        capsys.readouterr()
+        run(script, patched, output, listed, "--render")
+        hidden = "Not shown, since another version or recipe made them: 2 rows."
+        assert hidden in capsys.readouterr().out
 
     listed_elsewhere = listed.with_name("gone.csv")
     run(script, monkeypatch, output, listed_elsewhere, "--render")  # needs rows and baselines.json alone

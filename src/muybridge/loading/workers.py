@@ -75,7 +75,8 @@ def load_batches(
                     worker_init_fn=_initialize_worker,
                 )
             )
-        # Not the iterator: a thread keeps its arguments, and one that is left would end it, and its tensors, while Python ends.
+        # Without the iterator itself: a thread keeps its arguments, so an iterator that is left would live until the
+        # interpreter exits, and a thread that frees tensors at that moment aborts the process (pytorch issue 38228).
         watched = (batches._workers, batches._workers_done_event, batches._worker_result_queue)
         threading.Thread(target=_watch_workers, args=(*watched, lost_processes), name="workers", daemon=True).start()
         yield from batches

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +58,7 @@ class StudyConfig:
     seeds: int
     source: DataSource
     split: EvaluatedSplit
-    others: Mapping[str, DataSource] = field(default_factory=dict)
+    others: Mapping[str, DataSource] = field(default_factory=dict, hash=False)
     reruns: int | None = None
     rerun_kinds: tuple[RerunKind, ...] = tuple(RERUN_KINDS)
 
@@ -245,16 +245,13 @@ class Study:
 
     def runs(self, config: StudyConfig) -> list[PlannedRun]:
         """The trainings of the grid, what they start from, and reruns for the noise floor, each once, in order of execution."""
-        grid = self.grid(config)
-        trained = [run for group in grid.values() for run in group.with_evaluation()]
-        for group in (grid[key] for key in self.noisy(grid)):
-            reruns = plan_reruns(group, config.num_reruns, config.rerun_kinds)
-            trained += [run.with_evaluations([group.evaluation]) for run in reruns]
-        return order_runs(trained)
+        return list(_plan_runs(self, config))
 
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
         """The means of scores in the grid."""
-        return [run for group in self.grid(config).values() for run in group.members if isinstance(run, FusedRun)]
+        return [
+            run for group in _build_grid(self, config).values() for run in group.members if isinstance(run, FusedRun)
+        ]
 
     def row_keys(self, config: StudyConfig) -> list[RowKey]:
         """The keys of all rows that the study needs."""
@@ -263,7 +260,7 @@ class Study:
 
     def find_runs(self, config: StudyConfig, rows: Container[RowKey]) -> dict[RowKey, PlannedRun | FusedRun]:
         """The rows that the study can use, those it needs and further reruns for the noise floor, with the run of each."""
-        grid = self.grid(config)
+        grid = _build_grid(self, config)
         reruns = [
             run.with_evaluations([group.evaluation])
             for group in (grid[key] for key in self.noisy(grid))
@@ -280,9 +277,25 @@ class Study:
         self, config: StudyConfig, rows: Mapping[RowKey, Row], run_folder: Path, stale: Container[RowKey] = ()
     ) -> StudyResult:
         """Everything that the study derives from the rows that exist, all of one version."""
-        grid = self.grid(config)
+        grid = _build_grid(self, config)
         results = GridResults(config, grid, rows, run_folder, stale, self.noisy(grid))
         noise = (results.floor, results.pool_deviations()) if results.noisy else (None, None)
         return StudyResult(
             self.verdict(results), self.tables(results), self.charts(results), self.images(results), *noise
         )
+
+
+@cache
+def _build_grid(study: Study, config: StudyConfig) -> Grid:
+    """The grid, built once: tables, verdict and rows of a study ask for the same one."""
+    return study.grid(config)
+
+
+@cache
+def _plan_runs(study: Study, config: StudyConfig) -> tuple[PlannedRun, ...]:
+    grid = _build_grid(study, config)
+    trained = [run for group in grid.values() for run in group.with_evaluation()]
+    for group in (grid[key] for key in study.noisy(grid)):
+        reruns = plan_reruns(group, config.num_reruns, config.rerun_kinds)
+        trained += [run.with_evaluations([group.evaluation]) for run in reruns]
+    return tuple(order_runs(trained))

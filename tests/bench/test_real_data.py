@@ -223,6 +223,11 @@ def test_claims_are_judged_beyond_the_noise_floor() -> None:
         "undecided |",
     ]  # the last: 5 points with a floor of 5.5 x sqrt(2 / 3)
     assert "| r3d | 8 | scratch | 6 of 6 |" in text  # reruns are no further seeds
+    mixed = [row for number in range(2, 6) for row in make_rows(f"mc{number}", 10 * number)]
+    assert "MCx" not in tables.render([*rows, *mixed[6:]], baselines, grid)  # a mean is of all four, or of none
+    text = tables.render([*rows, *reruns, *mixed], baselines, grid)
+    assert "| MCx on average above r3d: mixed convolutions help | 8 | scratch | 3 | -15.0 [" in text
+    assert "| r2plus1d above MCx on average | 8 | scratch | 3 | 45.0 [" in text
 
 
 def test_intervals_are_over_recordings() -> None:

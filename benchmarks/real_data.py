@@ -272,17 +272,19 @@ def _count_right(videos: dict[str, list[Any]]) -> dict[str, list[int]]:
     return counts
 
 
-def plan_all(sets: Sequence[DataSet], args: argparse.Namespace) -> list[tuple[Run, TrainSettings]]:
+def plan_all(
+    sets: Sequence[DataSet], families: Sequence[str], args: argparse.Namespace
+) -> list[tuple[Run, TrainSettings]]:
     """The runs of all data sets whose weights to start from are there; the most telling networks of every set come first."""
     planned = []
     for data in sets:
         prepared, num_waiting = prepare(data, args.output / "work"), 0
-        for run in plan_runs(data, args.families, args.seeds):
+        for run in plan_runs(data, families, args.seeds):
             init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
             if run.start == "scratch" or init is not None:
                 planned.append((run, build_settings(run, prepared, Path(run.name), data.num_folds, init)))
             else:
-                num_waiting += 1
+                num_waiting += run.family in args.families
         if num_waiting:
             reason = (
                 f"{args.pretrained} has not their weights" if args.pretrained else "--pretrained names their weights"
@@ -292,9 +294,13 @@ def plan_all(sets: Sequence[DataSet], args: argparse.Namespace) -> list[tuple[Ru
 
 
 def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl."""
+    """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl.
+
+    The version is measured of networks that have rows as well, so that a table has those and the new ones.
+    """
     deadline = time.monotonic() + 60 * args.minutes
-    planned = plan_all(sets, args)
+    families = [name for name in ORDER if name in {*args.families, *(row["family"] for row in rows)}]
+    planned = plan_all(sets, families, args)
     version = compute_version(
         [_as_planned(settings) for _, settings in planned],
         args.output,
@@ -306,7 +312,7 @@ def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[di
     done = {(Run.from_row(row), row.get("start_sha256")) for row in own}
     for run, settings in planned:
         start_sha256 = _hash_start(settings)
-        if (run, start_sha256) in done or time.monotonic() > deadline:
+        if run.family not in args.families or (run, start_sha256) in done or time.monotonic() > deadline:
             continue
         # What another version has trained, or from other weights, lies in another folder.
         folder = f"{run.name}-{digest([version.get_fingerprint(_as_planned(settings)), start_sha256])}"

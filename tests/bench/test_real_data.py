@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -114,6 +114,29 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     listed_elsewhere = listed.with_name("gone.csv")
     run(script, monkeypatch, output, listed_elsewhere, "--render")  # needs rows and baselines.json alone
     assert "| f_r2d | 8 | scratch | 2 of 2 |" in capsys.readouterr().out
+
+
+def test_the_version_is_measured_of_networks_that_have_rows_too(
+    script: ModuleType, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, measured = tmp_path / "out", []
+    output.mkdir()
+    row = asdict(script.Run("toy", "r3d", 8, "scratch", 0, 1))
+    row |= {"videos": {"v": ["bright", True]}, "video_top1": 100.0, "fingerprint": {}}
+    (output / "rows.jsonl").write_text(json.dumps(row) + "\n")
+
+    def compute(planned: list[PlannedRun], *_: object, **__: object) -> Version:
+        measured.extend(run.settings.model for run in planned)
+        return Version({"device": "cpu"}, defaultdict(str))
+
+    monkeypatch.setattr(script, "compute_version", compute)
+    monkeypatch.setattr(
+        script, "execute", lambda run, settings, version: {**row, "family": run.family, "fold": run.fold}
+    )
+    run(script, monkeypatch, output, listed)
+    assert {"f_r2d_10", "r3d_10"} == set(measured)
+    added = [row["family"] for row in read_json_lines(output / "rows.jsonl")[1:]]
+    assert added == ["f_r2d", "f_r2d"]  # what was asked for, each fold
 
 
 def test_the_most_telling_networks_come_first_then_the_reruns_then_the_others() -> None:

@@ -24,16 +24,16 @@ from muybridge.studies.noise import NUM_RERUNS
 from muybridge.text import format_count
 
 NOISY = ("r2plus1d", "r3d")  # rerun from seed 0 with initial weights moved by a unit in the last place, from scratch
-REVERSED = tuple(family for family in FAMILIES if family.startswith("rmc"))
+REVERSED_MIXED = tuple(family for family in FAMILIES if family.startswith("rmc"))
 SEE_MOTION = tuple(family for family in FAMILIES if family not in SINGLE_FRAME)
 CLAIMS = (
     ("r3d above f_r2d: motion helps", ("r3d",), ("f_r2d",)),
     ("networks that see motion above 2-D ones", SEE_MOTION, SINGLE_FRAME),
     ("r2plus1d above r3d: factorized convolutions help", ("r2plus1d",), ("r3d",)),
     ("MCx on average above r3d: mixed convolutions help", MIXED, ("r3d",)),
-    ("rMCx on average above r3d: reversed mixed convolutions help", REVERSED, ("r3d",)),
+    ("rMCx on average above r3d: reversed mixed convolutions help", REVERSED_MIXED, ("r3d",)),
     ("r2plus1d above MCx on average", ("r2plus1d",), MIXED),
-)  # a claim, and the networks whose mean is above that of the others; Table 2 is judged by the same ones
+)  # a claim, and the networks whose mean it puts above that of the others
 Results = dict[str, list[Any]]  # video -> [class, right]
 Cell = tuple[str, int, str]  # family, frames, start
 

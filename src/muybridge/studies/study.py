@@ -58,9 +58,7 @@ class StudyConfig:
     seeds: int
     source: DataSource
     split: EvaluatedSplit
-    others: Mapping[str, DataSource] = field(
-        default_factory=dict, hash=False
-    )  # a dict has no hash; it is still compared
+    others: Mapping[str, DataSource] = field(default_factory=dict, hash=False)  # a dict has no hash
     reruns: int | None = None
     rerun_kinds: tuple[RerunKind, ...] = tuple(RERUN_KINDS)
 

@@ -25,18 +25,21 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from muybridge.bounds import Seconds, Seed
 from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.inference.folded import optimize
 from muybridge.kernels.convolution import set_execution
 from muybridge.models.family import FAMILIES
 from muybridge.models.network import VideoResNet
+from muybridge.parsing import parse_record
 from muybridge.records import STATISTICS
 from muybridge.settings import ClipSettings, NetworkSettings, TrainSettings
 from muybridge.studies.intervals import BySeed, difference, estimate_mean
@@ -306,9 +309,54 @@ def run_jobs(args: argparse.Namespace) -> None:
     print("everything is done")
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row as `run_jobs` writes it. ValueError where its values contradict each other."""
+
+    key: str
+    data: str
+    family: str
+    seed: Seed
+    rounding: Annotated[int, Interval(ge=0, le=1000)]
+    version: str
+    content: str
+    video_top1: Annotated[float, Interval(ge=0, le=100)]
+    right: str
+    num_videos: Annotated[int, Interval(ge=1, le=1_000_000_000)]
+    seconds: Seconds
+    depth: int
+    width: int
+    torch: str
+    machine: str
+
+    def __post_init__(self) -> None:
+        job = Job(self.data, self.family, self.seed, self.rounding)
+        if self.family not in FAMILIES or self.key != job.key:
+            raise ValueError(f"key is {self.key!r}, and its values are those of {job.key!r}")
+        if not self.num_videos <= 4 * len(self.right) < self.num_videos + 8:
+            raise ValueError(f"right is not of {self.num_videos} videos")
+        mean = float(unpack_right(self.right, self.num_videos).mean())
+        if not np.isclose(mean, self.video_top1):
+            raise ValueError(f"video_top1 is {self.video_top1:g}, and the results by video give {mean:g}")
+
+
+def unpack_right(text: str, num_videos: int) -> NDArray[np.float64]:
+    """Right or not in percent, float64 (V,)."""
+    packed = np.frombuffer(bytes.fromhex(text), np.uint8)
+    return 100.0 * np.unpackbits(packed, count=num_videos).astype(np.float64)
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of former sessions."""
-    return read_json_lines(path)
+    """The rows of former sessions. ValueError for one that cannot be used, or that contradicts another of the same version."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number, row in enumerate(read_json_lines(path), 1):
+        parse_record(_Row, row, f"row {number} of {path}", unknown="ignore")
+        first = rows.setdefault((row["key"], *(row[name] for name in KIND)), row)
+        if first["right"] != row["right"]:
+            raise ValueError(
+                f"row {number} of {path} has other results than an earlier row of {row['key']}; take one away"
+            )
+    return list(rows.values())
 
 
 def render(rows: list[dict[str, Any]]) -> list[str]:
@@ -318,8 +366,10 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
         data, machine, version, depth, width, *_ = kind
         own = [row for row in rows if tuple(row[name] for name in KIND) == kind]
         cells = {family: _collect(own, family) for family in ORDER}
-        reruns = [[row["video_top1"] for row in own if row["family"] == f and row["seed"] == 0] for f in NOISY]
-        floors = [float(np.std(values, ddof=1)) for values in reruns if len(values) >= NUM_RERUNS]
+        reruns = [
+            {row["rounding"]: row["video_top1"] for row in own if (row["family"], row["seed"]) == (f, 0)} for f in NOISY
+        ]
+        floors = [float(np.std(list(each.values()), ddof=1)) for each in reruns if len(each) >= NUM_RERUNS]
         floor = max(floors) if floors else None
         lines += [f"{data}: depth {depth}, width {width}, torch {version}, {machine}, version {kind[-1]} of the code"]
         lines += [f"  noise floor: {'not measured' if floor is None else f'{floor:.1f} points'}"]
@@ -338,10 +388,7 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
 def _collect(rows: list[dict[str, Any]], family: str) -> BySeed:
     """seed -> right or not in percent, by video."""
     return {
-        row["seed"]: 100.0
-        * np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8), count=row["num_videos"]).astype(
-            np.float64
-        )
+        row["seed"]: unpack_right(row["right"], row["num_videos"])
         for row in rows
         if row["family"] == family and row["rounding"] == 0
     }
@@ -362,7 +409,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--toy", action="store_true", help="small networks and videos, to rehearse a session")
     parser.add_argument("--render", action="store_true", help="run nothing: print the table of the rows")
     args = parser.parse_args(argv)
+    try:
+        run_and_render(args, parser)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def run_and_render(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Runs what is missing, and prints the table."""
     if not args.render:
+        if args.seeds < 1:
+            parser.error(f"--seeds is {args.seeds}, expected a number from 1")
         if args.clips and not args.clips.is_file():
             parser.error(f"there is no file {args.clips}; benchmarks/pack_clips.py writes it")
         if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():

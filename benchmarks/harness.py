@@ -25,6 +25,13 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def parse_count(text: str) -> int:
+    """A number from 1, for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
 def describe_environment() -> dict[str, Any]:
     """Machine and versions, without the command line, which contains paths."""
     return {name: value for name, value in collect_environment().items() if name != "command"}

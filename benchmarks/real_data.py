@@ -25,7 +25,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,29 +35,28 @@ import torch
 from numpy.typing import NDArray
 
 from docs_block import replace_block
-from harness import describe_environment
+from harness import describe_environment, parse_count
 from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
 from muybridge.evaluation.video_scores import read_video_scores
 from muybridge.files.atomic import write_json
-from muybridge.files.run_folder import append_json_line, read_json_lines
+from muybridge.files.run_folder import append_json_line
 from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
-from muybridge.studies.fingerprint import Version
+from muybridge.studies.fingerprint import Version, plan_micro_run
 from muybridge.studies.laptop import STUDY_MOTIONS, build_laptop_settings
 from muybridge.studies.noise import NUM_RERUNS
 from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
+from real_data_rows import Run, check_baselines, read_rows
 from real_data_sets import (
-    FIRST_RECIPE,
     SIZE,
     DataSet,
-    Recipe,
     describe_missing,
     list_data_sets,
     prepare,
@@ -71,31 +70,6 @@ ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
 LENGTHS = (8, 16)
 STARTS = ("scratch", "motions")
 CROP = 40  # of frames of SIZE
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row: a network trained on all folds but one, and scored on that one. `rounding` numbers reruns, from 1."""
-
-    data: str
-    family: str
-    frames: int
-    start: str
-    seed: int
-    fold: int
-    rounding: int = 0
-    recipe: Recipe = FIRST_RECIPE
-
-    @property
-    def name(self) -> str:
-        values = [self.data, self.family, self.frames, self.start, self.seed, self.fold]
-        return "-".join(map(str, [*values, f"rounding{self.rounding}"] if self.rounding else values))
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Run:
-        """The run of a row; an old one has no rounding or recipe."""
-        values = {field.name: row[field.name] for field in fields(cls) if field.name in row}
-        return cls(**values | ({"recipe": Recipe(**row["recipe"])} if "recipe" in row else {}))
 
 
 def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Run]:
@@ -120,7 +94,9 @@ def find_pretrained(folder: Path | None, run: Run) -> Path | None:
     return path if path.is_file() else None
 
 
-def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Path | None) -> TrainSettings:
+def build_settings(
+    run: Run, data: Path, output: Path, num_folds: int, init: Path | None, num_videos: int
+) -> TrainSettings:
     """The laptop studies' network and form of recipe, with the batch size, learning rate and epochs of `run.recipe`."""
     recipe, settings = run.recipe, build_laptop_settings(f"{run.family}_10", run.frames)
     training = replace(
@@ -129,7 +105,7 @@ def build_settings(run: Run, data: Path, output: Path, num_folds: int, init: Pat
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         warmup_epochs=recipe.epochs / 5 if init is None else 0.0,
-        clips_per_epoch=_count_training_videos(data, num_folds, run.fold),
+        clips_per_epoch=num_videos,
         validate_every_epochs=0.0,
         rounding_seed=run.rounding,
     )
@@ -201,6 +177,13 @@ def _hash_start(settings: TrainSettings) -> str | None:
     return load_card(settings.init).tensors_sha256 if settings.init else None
 
 
+def name_micro_run(run: Run, data: DataSet) -> str:
+    """The name of a run's micro-run, which neither videos nor folds decide."""
+    init = Path("weights") if run.start == "motions" else None
+    settings = build_settings(run, Path("data"), Path("run"), data.num_folds, init, num_videos=1)
+    return plan_micro_run(_as_planned(settings)).name
+
+
 def _as_planned(settings: TrainSettings) -> PlannedRun:
     """The run as fingerprints are made of it."""
     return PlannedRun(settings, DataSource("real", address=settings.data))
@@ -245,7 +228,7 @@ def _read_shapes(data: DataSet) -> dict[tuple[str, float], NDArray[np.float64]]:
     return shapes
 
 
-def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]]]:
+def load_baselines(data: DataSet, output: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     """The baselines of a data set, measured where its list is there, else as baselines.json has them."""
     path = output / "baselines.json"
     stored: dict[str, dict[str, dict[str, list[int]]]] = read_json_object(path) if path.exists() else {}
@@ -255,6 +238,7 @@ def load_baselines(data: DataSet, output: Path) -> dict[str, dict[str, list[Any]
         write_json(path, stored)
     if data.name not in stored:
         raise ValueError(f"{output / 'baselines.json'} has no {data.name}, and its list {describe_missing(data)}")
+    check_baselines(stored[data.name], f"the baselines of {data.name} in {path}", rows, data.num_folds)
     return {
         name: {
             f"{label}/{index}": [label, index < right] for label, (right, num) in counts.items() for index in range(num)
@@ -282,7 +266,9 @@ def plan_all(
         for run in plan_runs(data, families, args.seeds):
             init = find_pretrained(args.pretrained, run) if run.start == "motions" else None
             if run.start == "scratch" or init is not None:
-                planned.append((run, build_settings(run, prepared, Path(run.name), data.num_folds, init)))
+                num_videos = _count_training_videos(prepared, data.num_folds, run.fold)
+                settings = build_settings(run, prepared, Path(run.name), data.num_folds, init, num_videos)
+                planned.append((run, settings))
             else:
                 num_waiting += run.family in args.families
         if num_waiting:
@@ -309,10 +295,16 @@ def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[di
         record=True,
     )
     own = [row for row in rows if version.matches(row.get("fingerprint"))]
-    done = {(Run.from_row(row), row.get("start_sha256")) for row in own}
+    done = {Run.from_row(row) for row in own}
+    starts = {Run.from_row(row).whole: row.get("start_sha256") for row in own}
     for run, settings in planned:
         start_sha256 = _hash_start(settings)
-        if run.family not in args.families or (run, start_sha256) in done or time.monotonic() > deadline:
+        if starts.setdefault(run.whole, start_sha256) != start_sha256:
+            raise ValueError(
+                f"{args.output / 'rows.jsonl'} has rows of {run.name} from other weights than {settings.init}; "
+                "start from those, or begin in another folder"
+            )
+        if run.family not in args.families or run in done or time.monotonic() > deadline:
             continue
         # What another version has trained, or from other weights, lies in another folder.
         folder = f"{run.name}-{digest([version.get_fingerprint(_as_planned(settings)), start_sha256])}"
@@ -335,7 +327,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pretrained", type=Path, help="the folder of a study, for runs that start from motions")
     families = {"default": list(ORDER), "choices": list(FAMILIES), "metavar": "FAMILY", "help": "all twelve by default"}
     parser.add_argument("--families", nargs="+", **families)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each network (3)")
+    parser.add_argument("--seeds", type=parse_count, default=3, help="seeds of each network (3)")
     parser.add_argument("--minutes", type=float, default=60, help="start no run after so many (60)")
     parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
     parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
@@ -349,15 +341,16 @@ def main(argv: list[str] | None = None) -> None:
 def run_and_render(args: argparse.Namespace) -> None:
     """Runs what is missing of each data set, and prints its tables."""
     (args.output / "work").mkdir(parents=True, exist_ok=True)
-    rows, sets = read_json_lines(args.output / "rows.jsonl"), list_data_sets(args.data)
+    sets = list_data_sets(args.data)
+    rows = read_rows(args.output / "rows.jsonl", sets, name_micro_run)
     if not args.render:
         run_missing(sets, args, rows)
     for data in sets:
-        own = [row for row in rows if row["data"] == data.name]
+        own = [row for row in rows if row["data"] == data.name and row["seed"] < args.seeds]
         same = [row for row in own if Run.from_row(row).recipe == data.recipe]
         shown = select_version(same, read_versions(args.output))
         grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)
-        tables = render(shown, load_baselines(data, args.output), grid)
+        tables = render(shown, load_baselines(data, args.output, shown), grid)
         note = describe_hidden_rows(shown, own)
         text = f"{tables}\n\n{note}" if note else tables
         print(f"\n{data.name}: {data.num_folds} folds of {data.held_out}, video@1 and recall by class in percent\n")

@@ -69,17 +69,16 @@ def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], 
         if cell not in pooled:
             not_run[f"{frames} frames from {start}"].append(family)
             continue
-        num_runs = sum(_get_cell(row) == cell and not row.get("rounding", 0) for row in rows)
         results = [videos for _, videos in sorted(pooled[cell].items())]
         estimate = estimate_mean(list(_by_seed(pooled[cell]).values()))
         assert estimate is not None, "there is a seed"
-        progress = f"{num_runs} of {grid.seeds * grid.num_folds}"
+        progress = f"{len(pooled[cell]) * grid.num_folds} of {grid.seeds * grid.num_folds}"
         recalls = _list_recalls(results, classes)
         lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.clip(0, 100).format()} | {recalls} |")
     missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
-    floor = measure_floor(rows, grid)
-    claims = _render_claims(pooled, grid, floor)
-    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}.", *claims])
+    claims = _render_claims(pooled, grid, measure_floors(rows, grid))
+    version = "All rows shown are of one version of the code and one kind of machine, not compared with this one."
+    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}.", *(["", version] if rows else []), *claims])
 
 
 def pool_folds(rows: Sequence[Mapping[str, Any]], num_folds: int, rounding: int = 0) -> dict[Cell, dict[int, Results]]:
@@ -98,16 +97,19 @@ def pool_folds(rows: Sequence[Mapping[str, Any]], num_folds: int, rounding: int 
     return dict(pooled)
 
 
-def measure_floor(rows: Sequence[Mapping[str, Any]], grid: Grid) -> float | None:
-    """The largest standard deviation of video@1 over reruns that differ by rounding alone; None until there are enough."""
-    deviations = []
+def measure_floors(rows: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, float]:
+    """The standard deviation of video@1 over reruns that differ by rounding alone, of each network that has enough of them.
+
+    The noise floor is the largest.
+    """
+    deviations = {}
     for family in NOISY:
         cell = (family, grid.lengths[0], grid.starts[0])
         runs = [pool_folds(rows, grid.num_folds, number).get(cell, {}).get(0) for number in range(NUM_RERUNS)]
         whole = [_share(videos) for videos in runs if videos is not None]
         if len(whole) == NUM_RERUNS:
-            deviations.append(float(np.std(whole, ddof=1)))
-    return max(deviations, default=None)
+            deviations[family] = float(np.std(whole, ddof=1))
+    return deviations
 
 
 def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
@@ -142,9 +144,18 @@ def describe_hidden_rows(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapp
     )
 
 
-def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floor: float | None) -> list[str]:
+def _describe_floor(floors: Mapping[str, float]) -> str:
+    """`2.9 points (r3d; not measured of r2plus1d)`."""
+    if not floors:
+        return "not measured, so nothing is decided"
+    missing = [family for family in NOISY if family not in floors]
+    unmeasured = f"; not measured of {', '.join(missing)}" if missing else ""
+    return f"{max(floors.values()):.1f} points ({', '.join(floors)}{unmeasured})"
+
+
+def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floors: Mapping[str, float]) -> list[str]:
     """The claims of the paper that networks of a length and start show, and whether pre-training helps."""
-    scratch, *others = grid.starts
+    floor, (scratch, *others) = max(floors.values(), default=None), grid.starts
     pairs = [
         (claim, frames, start, _mean_of(pooled, first, frames, start), _mean_of(pooled, second, frames, start))
         for frames, start in itertools.product(grid.lengths, grid.starts)
@@ -160,9 +171,8 @@ def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floor:
             lines.append(f"| {claim} | {frames} | {start} | {gap.num} | {gap.format()} | {_judge(gap)} |")
     if not lines:
         return []
-    measured = "not measured, so nothing is decided" if floor is None else f"{floor:.1f} points"
     head = ["| claim | frames | start | seeds | difference in video@1 | verdict |", "|---" * 6 + "|"]
-    return ["", f"Differences, paired by seed and video; noise floor: {measured}.", "", *head, *lines]
+    return ["", f"Differences, paired by seed and video; noise floor: {_describe_floor(floors)}.", "", *head, *lines]
 
 
 def _mean_of(pooled: Mapping[Cell, dict[int, Results]], families: Sequence[str], frames: int, start: str) -> BySeed:

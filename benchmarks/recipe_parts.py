@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_block import replace_block
+from harness import parse_count
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES as ALL_FAMILIES
@@ -266,15 +267,15 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
         "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
     )
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(ALL_FAMILIES), metavar="FAMILY")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=PartsData.clips, help="clips of a run on motions")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--seeds", type=parse_count, default=3)
+    parser.add_argument("--clips", type=parse_count, default=PartsData.clips, help="clips of a run on motions")
+    parser.add_argument("--jobs", type=parse_count, default=1, help="runs at the same time")
     parser.add_argument("--render", action="store_true", help="run nothing: print the tables of the rows")
     parser.add_argument("--docs", type=Path, help="a page whose block `recipe_parts` is replaced by the tables")
     args = parser.parse_args(argv)
     try:
         return run_and_render(args, python)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     except StopRequested as stopped:
         print(f"{stopped}; the same command goes on", flush=True)

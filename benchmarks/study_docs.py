@@ -38,6 +38,13 @@ class Rows:
     rows: Mapping[RowKey, Row]
 
 
+def read_source(folder: Path) -> Rows:
+    """The rows of a folder. ValueError where there is no such folder."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; give those that `muybridge study -o` has written")
+    return Rows(folder, read_rows(folder))
+
+
 @dataclass(frozen=True)
 class Shown:
     """A study as one folder has it."""
@@ -100,7 +107,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("rows", type=Path, nargs="+", help="the folders of rows.jsonl")
     parser.add_argument("--docs", type=Path, required=True)
     args = parser.parse_args(argv)
-    replace_block(args.docs, "studies", format_studies([Rows(folder, read_rows(folder)) for folder in args.rows]))
+    try:
+        sources = [read_source(folder) for folder in args.rows]
+        replace_block(args.docs, "studies", format_studies(sources))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_no_run_begins_that_is_expected_to_end_too_late(
     output = tmp_path / "rows.jsonl"
     monkeypatch.setattr(studies, "compute_version", lambda *_: "v")
     content = studies.describe_data("motions", None, studies.TOY)
-    slow = {"key": "k", "data": "motions", "content": content, "version": "v", "seconds": 600.0}
+    slow = make_row("rmc5", 4, [1], content=content, seconds=600.0)
     output.write_text(json.dumps(slow) + "\n")
     monkeypatch.setattr(studies, "render", lambda rows: [])
     studies.main(["-o", str(output), *TOY, "--minutes", "8"])
@@ -128,20 +128,71 @@ def test_the_version_is_that_of_the_arithmetic(studies: ModuleType, monkeypatch:
     assert studies.compute_version(studies.TOY, torch.device("cpu")) != first
 
 
-def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
-    def row(family: str, seed: int, right: list[int], rounding: int = 0, version: str = "v") -> dict[str, object]:
-        packed = np.packbits(np.array(right, np.bool_)).tobytes().hex()
-        values = {"key": f"{family}{seed}{rounding}", "data": "motions", "family": family, "seed": seed}
-        accuracy = 100 * sum(right) / len(right)
-        kind = {"machine": "m", "torch": "2", "depth": 18, "width": 64, "num_videos": len(right)}
-        kind |= {"content": "c", "version": version}
-        return {**values, "rounding": rounding, "right": packed, "video_top1": accuracy, **kind}
+def make_row(family: str, seed: int, right: list[int], rounding: int = 0, **changed: object) -> dict[str, object]:
+    return {
+        "key": f"motions {family} seed {seed} rounding {rounding}",
+        "data": "motions",
+        "family": family,
+        "seed": seed,
+        "rounding": rounding,
+        "right": np.packbits(np.array(right, np.bool_)).tobytes().hex(),
+        "video_top1": 100 * sum(right) / len(right),
+        "num_videos": len(right),
+        "seconds": 1.0,
+        "machine": "m",
+        "torch": "2",
+        "depth": 18,
+        "width": 64,
+        "content": "c",
+        "version": "v",
+        **changed,
+    }
 
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"video_top1": 50.0}, "video_top1 is 50, and the results by video give 75"),
+        ({"right": ""}, "right is not of 4 videos"),
+        ({"right": "zz"}, "cannot be used"),
+        ({"num_videos": 8}, "video_top1 is 75, and the results by video give 37.5"),
+        ({"num_videos": -50}, "num_videos is -50"),
+        ({"family": "r2plus1d"}, "key is 'motions r3d seed 0 rounding 0', and its values are those of"),
+        ({"rounding": 1}, "and its values are those of 'motions r3d seed 0 rounding 1'"),
+        ({"seed": "0"}, "seed is '0'"),
+        ({"version": None}, "version is None"),
+        ({"right": "70"}, "has other results than an earlier row of motions r3d seed 0 rounding 0"),
+    ],
+)
+def test_a_row_that_is_not_what_it_says_is_refused(
+    studies: ModuleType, changed: dict[str, object], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = make_row("r3d", 0, [1, 1, 1, 0])
+    rows = [first, {**first, **changed}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SystemExit) as stopped:
+        studies.main(["-o", str(tmp_path / "rows.jsonl"), "--render"])
+    assert stopped.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    with pytest.raises(SystemExit):
+        studies.main(["-o", str(tmp_path / "rows.jsonl"), "--render"])
+    assert "key is missing" in capsys.readouterr().err
+
+
+def test_one_run_repeated_is_no_rerun(studies: ModuleType) -> None:
+    rows = [make_row("r3d", 0, [1, 1, 1, 0])] * 5
+    assert "noise floor: not measured" in "\n".join(studies.render(rows))
+
+
+def test_a_table_names_what_is_decided(studies: ModuleType) -> None:
     half, most = [1] * 500 + [0] * 500, [1] * 900 + [0] * 100
-    rows = [row(family, seed, right) for family, right in (("r3d", half), ("r2plus1d", most)) for seed in range(3)]
+    rows = [make_row(family, seed, right) for family, right in (("r3d", half), ("r2plus1d", most)) for seed in range(3)]
     assert "undecided" in "\n".join(studies.render(rows))  # the floor is not measured
     rows += [
-        row(family, 0, right, number) for family, right in (("r3d", half), ("r2plus1d", most)) for number in range(1, 5)
+        make_row(family, 0, right, number)
+        for family, right in (("r3d", half), ("r2plus1d", most))
+        for number in range(1, 5)
     ]
     text = "\n".join(studies.render(rows))
     assert "noise floor: 0.0 points" in text and "from R3D 40.0" in text and text.rstrip().endswith("above")

@@ -1,11 +1,14 @@
 """Cross-validation on real video, rehearsed on generated files at toy size: folds apart, baselines, resumable rows, a table."""
 
 import json
+import re
 import shutil
 import signal
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +27,7 @@ from scripts import load_script
 from videos import write_uniform_video
 
 ROOT = Path(__file__).parents[2]
+REAL_DATA = ROOT / "benchmarks" / "results" / "real_data"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("real_data")
     monkeypatch.setattr(module, "LENGTHS", (8,))
     monkeypatch.setattr(module, "ORDER", ("f_r2d", "r3d"))
-    listed, short = module.list_data_sets, module.Recipe(2.0, 8, 2.7e-3)
+    listed, short = module.list_data_sets, sys.modules["real_data_sets"].Recipe(2.0, 8, 2.7e-3)
     monkeypatch.setattr(module, "list_data_sets", lambda given: [replace(data, recipe=short) for data in listed(given)])
     return module
 
@@ -103,7 +107,8 @@ def test_every_video_is_tested_once_by_a_network_that_never_saw_its_group(
     assert len((output / "rows.jsonl").read_text().splitlines()) == 2
     with monkeypatch.context() as patched:
         longer = [
-            replace(data, recipe=script.Recipe(3.0, 8, 2.7e-3)) for data in script.list_data_sets([f"toy={listed}"])
+            replace(data, recipe=sys.modules["real_data_sets"].Recipe(3.0, 8, 2.7e-3))
+            for data in script.list_data_sets([f"toy={listed}"])
         ]
         patched.setattr(script, "list_data_sets", lambda given: longer)
         capsys.readouterr()
@@ -122,7 +127,7 @@ def test_the_version_is_measured_of_networks_that_have_rows_too(
     output, measured = tmp_path / "out", []
     output.mkdir()
     row = asdict(script.Run("toy", "r3d", 8, "scratch", 0, 1))
-    row |= {"videos": {"v": ["bright", True]}, "video_top1": 100.0, "fingerprint": {}}
+    row |= {"videos": {"v": ["bright", True]}, "video_top1": 100.0, "fingerprint": None}
     (output / "rows.jsonl").write_text(json.dumps(row) + "\n")
 
     def compute(planned: list[PlannedRun], *_: object, **__: object) -> Version:
@@ -236,8 +241,8 @@ def test_claims_are_judged_beyond_the_noise_floor() -> None:
     assert text.count("| undecided |") == 3
     reruns = [row for number in range(1, 5) for row in make_rows("r3d", 50 + 10 * (number % 2), rounding=number)]
     text = tables.render([*rows, *reruns], baselines, grid)
-    assert tables.measure_floor([*rows, *reruns], grid) == pytest.approx(np.std([50, 60, 50, 60, 50], ddof=1))
-    assert "noise floor: 5.5 points" in text
+    assert tables.measure_floors([*rows, *reruns], grid) == {"r3d": pytest.approx(np.std([50, 60] * 2 + [50], ddof=1))}
+    assert "noise floor: 5.5 points (r3d; not measured of r2plus1d)." in text
     assert "| r2plus1d above r3d: factorized convolutions help | 8 | scratch | 3 | 30.0 [" in text
     verdicts = [line.rpartition(" | ")[2] for line in text.splitlines() if " above " in line]
     assert verdicts == [
@@ -251,6 +256,120 @@ def test_claims_are_judged_beyond_the_noise_floor() -> None:
     text = tables.render([*rows, *reruns, *mixed], baselines, grid)
     assert "| MCx on average above r3d: mixed convolutions help | 8 | scratch | 3 | -15.0 [" in text
     assert "| r2plus1d above MCx on average | 8 | scratch | 3 | 45.0 [" in text
+
+
+Rows = list[dict[str, Any]]
+
+
+def set_value(number: int, key: str, value: object) -> Callable[[Rows], None]:
+    return lambda rows: rows[number].update({key: value})
+
+
+def swap(key: str, first: int, second: int) -> Callable[[Rows], None]:
+    def change(rows: Rows) -> None:
+        rows[first][key], rows[second][key] = rows[second][key], rows[first][key]
+
+    return change
+
+
+def set_results(number: int, value: object) -> Callable[[Rows], None]:
+    return lambda rows: rows[number].update(videos=dict.fromkeys(rows[number]["videos"], value))
+
+
+def add_again(**changed: object) -> Callable[[Rows], None]:
+    return lambda rows: rows.append({**rows[0], **changed})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (set_results(0, ["walk", True]), "video_top1 is 9.2, and the results by video give 100"),
+        (set_value(0, "video_top1", 50.0), "video_top1 is 50, and the results by video give 9.2"),
+        (set_results(0, ["walk", 1e300]), "expected a valid boolean"),
+        (set_value(0, "videos", {}), "it has no videos"),
+        (set_value(0, "videos", None), "videos is None"),
+        (set_value(0, "seed", "0"), "seed is '0'"),
+        (set_value(0, "fold", 7), "fold 7, and ceiling_camera has 2"),
+        (set_value(0, "family", "r4d"), "family is 'r4d'"),
+        (set_value(0, "recipe", {}), "recipe.epochs is missing"),
+        (swap("family", 0, 4), "has the fingerprint of r2plus1d_10-8f-seed0-"),
+        (swap("fingerprint", 0, 4), "expected that of r2plus1d_10-8f-seed0-"),
+        (set_value(0, "frames", 16), "expected that of r2plus1d_10-16f-seed0-"),
+        (set_value(0, "start", "motions"), "only motions have a hash"),
+        (swap("fold", 0, 1), "was scored on other videos or classes than an earlier row of this fold"),
+        (swap("start_sha256", -2, -4), "starts from other weights than an earlier row of the same network and seed"),
+        (add_again(videos={}, video_top1=0.0), "it has no videos"),
+        (lambda rows: rows.append({}), "data is missing"),
+        (lambda rows: rows.append({**rows[2], "seed": rows[0]["seed"]}), "has other results than an earlier row of"),
+    ],
+)
+def test_a_row_that_is_not_what_it_says_is_refused(
+    change: Callable[[Rows], None],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = pick_committed_rows()
+    change(rows)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("versions.jsonl", "baselines.json"):
+        shutil.copy(REAL_DATA / name, tmp_path)
+    monkeypatch.delenv("MUYBRIDGE_REAL_VIDEO", raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        load_script("real_data").main(["-o", str(tmp_path), "--render"])
+    assert stopped.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+@cache
+def _read_committed() -> str:
+    return (REAL_DATA / "rows.jsonl").read_text()
+
+
+def pick_committed_rows() -> Rows:
+    """Of the ceiling camera, 8 frames: two seeds of R(2+1)D, both rooms, then one of R3D; from motions at the end."""
+    rows = [row for row in map(json.loads, _read_committed().splitlines()) if row["data"] == "ceiling_camera"]
+    rows = [row for row in rows if row["frames"] == 8 and not row["rounding"] and row["fingerprint"]]
+
+    def pick(family: str, start: str, num_seeds: int) -> Rows:
+        wanted = [(family, start, seed, fold) for seed in range(num_seeds) for fold in (1, 2)]
+        found = {(row["family"], row["start"], row["seed"], row["fold"]): row for row in rows}
+        return [found[key] for key in wanted]
+
+    return [*pick("r2plus1d", "scratch", 2), *pick("r3d", "scratch", 1), *pick("r3d", "motions", 2)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ({}, "its baselines are not of the same videos, or of none"),
+        ([], "baselines is []"),
+        ({"majority class": {"walk": [86, 85]}}, "more videos of a class are right than there are"),
+        ({"majority class": {"walk": ["1", 2]}}, "baselines.majority class.walk.0 is '1'"),
+        ({"majority class": {"walk": [85, 85]}}, "are of other videos than the rows"),
+        ({"a": {"walk": [1, 2]}, "b": {"walk": [1, 3]}}, "not of the same videos"),
+    ],
+)
+def test_baselines_that_are_not_of_the_videos_are_refused(counts: object, sentence: str) -> None:
+    module = load_script("real_data_rows")
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        module.check_baselines(counts, "the baselines of x", pick_committed_rows(), 2)
+
+
+def test_a_table_has_the_seeds_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(REAL_DATA, tmp_path, dirs_exist_ok=True, ignore=lambda *_: ["work"])
+    rows = pick_committed_rows()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    monkeypatch.delenv("MUYBRIDGE_REAL_VIDEO", raising=False)
+    for seeds, progress in ((1, "2 of 2"), (2, "4 of 4"), (3, "4 of 6")):
+        load_script("real_data").main(["-o", str(tmp_path), "--render", "--seeds", str(seeds)])
+        assert f"| r2plus1d | 8 | scratch | {progress} |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        load_script("real_data").main(["-o", str(tmp_path), "--render", "--seeds", "0"])
+    assert "'0' is not a number from 1" in capsys.readouterr().err
 
 
 def test_intervals_are_over_recordings() -> None:

@@ -104,6 +104,27 @@ def test_the_page_shows_the_committed_rows(tmp_path: Path) -> None:
     assert module.format_markdown(values) in (ROOT / "docs" / "training.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--seeds", "0"], "'0' is not a number from 1"),
+        (["--jobs", "-1"], "'-1' is not a number from 1"),
+        (["--render", "--docs", "typo.md"], "typo.md"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_sentence(
+    options: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("MUYBRIDGE_REAL_VIDEO", raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        load_script("recipe_parts").main(["-o", str(tmp_path / "out"), *options])
+    assert stopped.value.code == 2 and sentence in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_all_parts_at_once_train_and_the_paper_is_scored_in_other_ways(
     script: ModuleType, listed: Path, tmp_path: Path

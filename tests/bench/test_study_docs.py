@@ -87,3 +87,24 @@ def test_without_rows_the_page_says_so(tmp_path: Path) -> None:
     page.write_text("<!-- studies -->\n\n<!-- end of studies -->\n")
     load_script("study_docs").main([str(tmp_path), "--docs", str(page)])
     assert "No study has run yet." in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("folder", "page", "sentence"),
+    [
+        ("typo", "page.md", "there is no folder"),
+        ("rows", "typo.md", "typo.md"),
+        ("damaged", "page.md", "run is missing"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_a_sentence_and_the_page_stays(
+    tmp_path: Path, folder: str, page: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("rows", ""), ("damaged", "{}\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text(text)
+    (tmp_path / "page.md").write_text("<!-- studies -->\nkept\n<!-- end of studies -->\n")
+    with pytest.raises(SystemExit) as stopped:
+        load_script("study_docs").main([str(tmp_path / folder), "--docs", str(tmp_path / page)])
+    assert stopped.value.code == 2 and sentence in capsys.readouterr().err
+    assert "kept" in (tmp_path / "page.md").read_text()

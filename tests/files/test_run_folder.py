@@ -46,6 +46,8 @@ def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
         file.write('{"step": 2, "lo')
     assert read_json_lines(log) == [{"step": 1}]
     assert read_json_lines(tmp_path / "none.jsonl") == []
+    log.write_bytes(b"\xef\xbb\xbf" + log.read_bytes())  # as some editors save it
+    assert read_json_lines(log) == [{"step": 1}]
 
 
 def test_a_log_has_lines_with_a_step_and_finite_numbers(tmp_path: Path) -> None:

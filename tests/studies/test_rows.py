@@ -60,6 +60,16 @@ def test_what_is_no_row_at_all_is_skipped_as_half_a_line_is(tmp_path: Path) -> N
         ("run", DELETED, "run is missing"),
         ("test.key", 3, "test.key is 3"),
         ("test", None, "test is None"),
+        ("test.key", "test-5x16f", "test.key is 'test-5x16f', and its values are those of test-5x8f"),
+        ("test.split", "train", "test.split is 'train'"),
+        (
+            "test",
+            {"key": "test-1x8f", "clips": 1, "length": 8, "split": "test"},
+            "5 views a video, and the test test-1x8f",
+        ),
+        ("settings", DELETED, "settings is missing"),
+        ("numbers.num_videos", 7, "num_videos is 7, and there are results of 1008"),
+        ("numbers.num_videos", -5, "numbers.num_videos is -5"),
         ("seed", "0", "seed is '0'"),
         ("seed", 10**400, "seed"),
         ("numbers.video_top1", "87", "numbers.video_top1 is '87'"),
@@ -74,6 +84,7 @@ def test_what_is_no_row_at_all_is_skipped_as_half_a_line_is(tmp_path: Path) -> N
         ("history", {}, "history is {}"),
         ("history.0.epoch", None, "history.0.epoch is None"),
         ("training", [], "training is []"),
+        ("training", None, "training is None in a row of one run"),
         ("training.parameters", DELETED, "parameters is missing"),
         ("machine.packages", ["torch"], "machine.packages"),
         ("fingerprint", 1.5, "fingerprint is 1.5"),
@@ -99,6 +110,12 @@ def test_two_rows_of_one_version_with_other_numbers_are_refused(tmp_path: Path) 
     of_another_version = change(later, "fingerprint.environment", {"device": "gpu"})
     write_lines(tmp_path / "rows.jsonl", row, of_another_version)
     assert list(read_rows(tmp_path).values()) == [of_another_version]
+    write_lines(tmp_path / "rows.jsonl", row, of_another_version, later)  # another version between them
+    with pytest.raises(ValueError, match=r"row 3 of .*rows\.jsonl has other numbers"):
+        read_rows(tmp_path)
+    write_lines(tmp_path / "rows.jsonl", row, change(row, "history.0.training_clip_error", 1.0))  # as figure 3 shows
+    with pytest.raises(ValueError, match=r"row 2 of .*rows\.jsonl has other numbers"):
+        read_rows(tmp_path)
 
 
 @cache
@@ -125,7 +142,11 @@ def test_every_committed_row_is_of_the_run_that_it_is_named_for(folder: Path) ->
         ("start", "another", "start is 'another', expected None"),
         ("rerun", {"kind": "weights", "number": 1}, "rerun is {'kind': 'weights', 'number': 1}, expected None"),
         ("settings.training.learning_rate", 0.5, "settings.training.learning_rate is 0.5, expected 0.0027"),
-        ("fingerprint.micro_runs", {"r3d_10-8f-seed0-0": "fp32 0"}, "fingerprint is of r3d_10-8f, expected r2d_10-8f"),
+        (
+            "fingerprint.micro_runs",  # of the same network, otherwise trained
+            {"r2d_10-8f-seed0-0": "fp32 0"},
+            "fingerprint is of r2d_10-8f-seed0-0, expected r2d_10-8f-seed0-e1b6f74129",
+        ),
     ],
 )
 def test_a_row_under_the_name_of_another_run_is_refused(key: str, value: object, words: str) -> None:

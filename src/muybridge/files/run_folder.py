@@ -6,6 +6,7 @@ last.safetensors, best.safetensors and scores/<split>.parquet (docs/training.md)
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import platform
@@ -59,7 +60,7 @@ def read_json_lines(path: Path, offset: int = 0) -> list[dict[str, Any]]:
     records = []
     with path.open("rb") as file:
         file.seek(offset)
-        lines = file.read().splitlines()
+        lines = file.read().removeprefix(codecs.BOM_UTF8).splitlines()  # which some editors begin a file with
     for line in lines:
         try:
             record = parse_json(line, str(path))

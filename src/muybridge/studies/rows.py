@@ -7,25 +7,27 @@ one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from muybridge.bounds import Epochs, Seconds, Seed, Share, Statistic, show_value
+from muybridge.bounds import ClipLength, Epochs, FrameSize, NumClips, Seconds, Seed, Share, Statistic, show_value
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
-from muybridge.studies.fingerprint import Version, describe_commit, list_trainings
+from muybridge.studies.fingerprint import Version, describe_commit, list_trainings, plan_micro_run
 from muybridge.studies.plan import (
     UNNAMED_SETTINGS,
+    EvaluatedSplit,
     EvaluationSpec,
     FusedRun,
     PlannedRun,
@@ -38,6 +40,7 @@ from muybridge.studies.video_results import StoredVideoResults, VideoResults, co
 from muybridge.text import join_names
 
 Percent = Annotated[float, Interval(ge=0, le=100)]
+NumVideos = Annotated[int, Interval(ge=0, le=1_000_000_000)]
 _POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
 
 
@@ -47,17 +50,36 @@ class _Keyed:
 
 
 @dataclass(frozen=True)
+class _Test:
+    """An evaluation and its key. Rows older than crops in a test have the usual one."""
+
+    key: str
+    clips: NumClips
+    length: ClipLength
+    split: EvaluatedSplit
+    crops: Literal[1, 3] = 1
+    crop_size: FrameSize | None = None
+
+    def __post_init__(self) -> None:
+        expected = EvaluationSpec(self.clips, self.length, self.split, self.crops, self.crop_size).key
+        if self.key != expected:
+            raise ValueError(f"test.key is {show_value(self.key)}, and its values are those of {expected}")
+
+
+@dataclass(frozen=True)
 class _Numbers:
     clip_top1: Percent
     video_top1: Percent
     video_top5: Percent
-    num_videos: int
-    num_failed_videos: int
+    num_videos: NumVideos
+    num_failed_videos: NumVideos
     videos: StoredVideoResults | None = None
 
     def __post_init__(self) -> None:
         if self.videos is None:
             return
+        if self.videos.num > self.num_videos:  # those without a label have no result
+            raise ValueError(f"num_videos is {self.num_videos}, and there are results of {self.videos.num}")
         results = VideoResults.from_json(asdict(self.videos))
         for metric, stored in (("video_top1", self.video_top1), ("clip_top1", self.clip_top1)):
             values = results.get_values(metric)
@@ -104,10 +126,11 @@ class _Row:
     """The values of a row that tables and verdicts are made from."""
 
     run: str
-    test: _Keyed
+    test: _Test
     seed: Seed
     model: str
     data: _Keyed
+    settings: dict[str, Any]
     numbers: _Numbers
     training: _Training | None
     history: tuple[_Point, ...]
@@ -116,6 +139,16 @@ class _Row:
     machine: _Machine
     rerun: _Rerun | None = None
     fingerprint: _Fingerprint | None = None
+    members: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        planned, videos = self.test.clips * self.test.crops, self.numbers.videos
+        if videos is not None and videos.views != planned:
+            raise ValueError(
+                f"the results are of {videos.views} views a video, and the test {self.test.key} has {planned}"
+            )
+        if (self.training is None) != bool(self.members):
+            raise ValueError("training is None in a row of one run; only a mean of several, with `members`, has none")
 
 
 def read_rows(folder: Path) -> dict[RowKey, Row]:
@@ -124,24 +157,26 @@ def read_rows(folder: Path) -> dict[RowKey, Row]:
     Raises ValueError for a row that has not the values which tables are made from, and for two of one version that differ.
     """
     rows: dict[RowKey, Row] = {}
+    first_rows: dict[tuple[RowKey, str], Row] = {}  # of each version
     for path in sorted(folder.glob("rows*.jsonl")):
         for number, row in enumerate(read_json_lines(path), 1):
             parse_record(_Row, row, f"row {number} of {path}", optional=None, unknown="ignore")
             key = row_key(row)
-            if key in rows and _contradict(rows[key], row):
-                raise ValueError(
-                    f"row {number} of {path} has other numbers than an earlier row of {' '.join(key)} at the same version of "
-                    "the code on the same kind of machine, where a run repeats exactly; take one of them away"
-                )
+            if fingerprint := row.get("fingerprint"):
+                first = first_rows.setdefault((key, json.dumps(fingerprint, sort_keys=True)), row)
+                if _list_repeated(first) != _list_repeated(row):
+                    raise ValueError(
+                        f"row {number} of {path} has other numbers than an earlier row of {' '.join(key)} at the same version "
+                        "of the code on the same kind of machine, where a run repeats exactly; take one of them away"
+                    )
             rows[key] = row
     return rows
 
 
-def _contradict(first: Row, second: Row) -> bool:
-    fingerprint, numbers = first.get("fingerprint"), (first["numbers"], second["numbers"])
-    if fingerprint is None or fingerprint != second.get("fingerprint"):
-        return False
-    return any(numbers[0].get(name) != numbers[1].get(name) for name in ("clip_top1", "video_top1", "videos"))
+def _list_repeated(row: Row) -> list[Any]:
+    """What a run on the same kind of machine repeats to the last digit, and tables are made from."""
+    points = [[point[each.name] for each in fields(_Point)] for point in row["history"]]
+    return [*(row["numbers"].get(name) for name in ("clip_top1", "video_top1", "videos")), points]
 
 
 def check_row(run: PlannedRun | FusedRun, row: Row) -> None:
@@ -149,20 +184,16 @@ def check_row(run: PlannedRun | FusedRun, row: Row) -> None:
     planned = _describe_run(run)
     different = _list_differences({**planned, "data": {"key": planned["data"]["key"]}}, row)
     if fingerprint := row.get("fingerprint"):
-        networks = {_name_network(link.name) for link in list_trainings(run)}
-        stored = {_name_network(name) for name in fingerprint["micro_runs"]}
-        if stored != networks:
-            different.append(f"fingerprint is of {join_names(sorted(stored))}, expected {join_names(sorted(networks))}")
+        micro_runs = {plan_micro_run(link).name for link in list_trainings(run)}
+        if (stored := set(fingerprint["micro_runs"])) != micro_runs:
+            different.append(
+                f"fingerprint is of {join_names(sorted(stored))}, expected {join_names(sorted(micro_runs))}"
+            )
     if different:
         raise ValueError(
             f"the row {row['run']} {row['test']['key']} is not of the run that it is named for: {'; '.join(different)}; "
             "take it away, and the run is made again"
         )
-
-
-def _name_network(name: str) -> str:
-    """`r3d_10-8f` of a run or a micro-run `r3d_10-8f-seed0-27604f3b99`."""
-    return name.rpartition("-seed")[0]
 
 
 def _list_differences(planned: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -149,6 +149,9 @@ class EvaluationSettings:
     def adapt_preprocessing(self, preprocessing: Preprocessing) -> Preprocessing:
         """The preprocessing of a network with the length and crop of the clips to score. ValueError for crops out of frames."""
         length, crop = self.clip_length or preprocessing.clip_length, self.crop_size or preprocessing.crop
+        height, width = preprocessing.scale_height, preprocessing.scale_width
+        if crop > min(height, width):
+            raise ValueError(f"evaluation.crop_size {crop} does not fit into frames of {height}x{width}; lower it")
         return replace(preprocessing, clip_length=length, crop=crop)
 
 

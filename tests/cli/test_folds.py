@@ -14,11 +14,14 @@ import yaml
 
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation import evaluate as evaluate_module
+from muybridge.evaluation import overlap as overlap_module
 from muybridge.evaluation.aggregate import compute_video_scores
+from muybridge.evaluation.evaluate import EvaluationResult
 from muybridge.evaluation.metrics import compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
 from muybridge.settings import settings_to_dict
+from muybridge.studies import folds as folds_module
 from muybridge.training import job as job_module
 from runs import tiny_run
 
@@ -39,10 +42,13 @@ def three_folds(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(evaluate_module, "open_data", opened)
     monkeypatch.setattr(job_module, "open_data", opened)
+    monkeypatch.setattr(overlap_module, "open_data", opened)
     return root
 
 
-def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_the_mean_is_over_the_folds(
+    three_folds: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tmp_path / "runs"
     plain = settings_to_dict(tiny_run(three_folds, runs, {"training.epochs": 0.5}))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
@@ -58,9 +64,14 @@ def test_the_mean_is_over_the_folds(three_folds: Path, tmp_path: Path, cli: Call
         found.append(row["video_top1"])
     assert values["mean"]["video_top1"] == pytest.approx(statistics.mean(found))
     assert values["deviation"]["video_top1"] == pytest.approx(statistics.stdev(found))
+    assert values["remarks"] == [] and values["mean"]["chance"] == 50
     again = cli("folds", "--config", str(tmp_path / "recipe.yaml"))
     assert again.code == 0, again.err
     assert again.out.splitlines()[-2].split()[0] == "mean"
+    result = EvaluationResult(measured, 0, runs, remarks=("training videos included: 1",))
+    monkeypatch.setattr(folds_module, "evaluate_split", lambda *_: result)
+    words = cli("folds", "--config", str(tmp_path / "recipe.yaml")).out.splitlines()
+    assert words[-3:] == [f"fold {fold}: training videos included: 1" for fold in (1, 2, 3)]
 
 
 def test_one_fold_is_not_all(tmp_path: Path, cli: Callable[..., Any]) -> None:

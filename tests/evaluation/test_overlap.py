@@ -146,7 +146,7 @@ def test_data_that_is_gone_is_said_to_be(run: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").unlink()
     found = find_overlap(run, scored)
     assert "the data of the run cannot be opened" in found.problem
-    assert found.format_sentences(chosen_by_validation=True)[0].startswith("not compared with the training videos: ")
+    assert found.format_sentences("best")[0].startswith("not compared with the training videos: ")
 
 
 def test_a_run_that_does_not_record_its_videos_is_read_from_its_data(run: Path, tmp_path: Path) -> None:
@@ -170,6 +170,57 @@ def test_the_split_is_drawn_by_the_rule_of_the_run(tmp_path: Path) -> None:
         (folder / "settings.yaml").write_text(yaml.safe_dump({"data": data, "validation": rule}), encoding="utf-8")
         write_run_videos(folder, RunVideos.from_manifest(open_data(data, validation=ValidationSplit(0, rule))))
         assert find_overlap(folder, held_out) == expected
+
+
+def test_videos_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
+    scored = evaluate_rows(tmp_path, "videos/7.mp4,a,test,,")
+    (tmp_path / "videos" / "1.mp4").unlink()  # the file
+    assert find_overlap(run, scored).problem == "1 of 7 videos of the run cannot be found any more"
+    listed = (tmp_path / "list.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "list.csv").write_text("\n".join(row for row in listed if "/2.mp4" not in row) + "\n", encoding="utf-8")
+    found = find_overlap(run, scored)  # and the row of another one
+    assert found.problem == "2 of 7 videos of the run cannot be found any more"
+    sentence = f"not compared with the training videos: {found.problem}"
+    assert found.format_sentences("last") == [sentence]
+
+
+def test_settings_that_do_not_name_their_data_are_a_problem(run: Path, tmp_path: Path) -> None:
+    (run / "settings.yaml").write_text("seed: 0\n", encoding="utf-8")
+    found = find_overlap(run, evaluate_rows(tmp_path, "videos/1.mp4,b,test,,"))
+    assert found.problem == f"{run / 'settings.yaml'} does not say what the run was trained on"
+
+
+def test_a_copied_folder_of_frames_is_found(tmp_path: Path) -> None:
+    for name, start in (("a", 0), ("b", 10), ("c", 20), ("other", 30)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.jpg").write_bytes(bytes([start + number]))
+    (tmp_path / "list.csv").write_text("path,label,split\na,x,train\nb,x,validation\nc,y,train\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"data": str(tmp_path / "list.csv")}), encoding="utf-8")
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / name, tmp_path / f"copy_{name}")
+    names = ("copy_a", "copy_b", "other")
+    assert find_overlap(folder, evaluate_rows(tmp_path, *(f"{name},x,test,," for name in names))) == Overlap(1, 1)
+
+
+def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.mp4").write_bytes(b"new")
+    (tmp_path / "second.csv").write_text("path,label,split\nvideos/7.mp4,a,train\nnew.mp4,b,train\n")
+    second = tmp_path / "second"
+    second.mkdir()
+    settings = {"data": str(tmp_path / "second.csv"), "init": str(run / "best.safetensors")}
+    (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    rows = ["videos/1.mp4,b,test,,", "videos/5.mp4,b,test,,", "videos/6.mp4,b,test,,", "videos/7.mp4,b,test,,"]
+    scored = evaluate_rows(tmp_path, *rows)
+    assert find_overlap(second, scored) == Overlap(2, 0)
+    (tmp_path / "list.csv").unlink()
+    found = find_overlap(second, scored)
+    assert found.num_training == 1 and found.problem.endswith(f", of {run}, from which the run starts")
+    settings["init"] = str(second)  # a run that was continued from itself
+    (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert find_overlap(second, scored) == Overlap(1, 0)
 
 
 @pytest.fixture
@@ -210,7 +261,6 @@ def test_refuse_overlap_lets_other_videos_through(finished_run: Path, motions: P
     found = json.loads(told.out)
     assert found["overlap"] is None and "the weights are not in their run folder" in found["remarks"][0]
     assert read_remarks(tmp_path / "loose.parquet") == tuple(found["remarks"])
-    assert cli(*words, "--timeline", "--refuse-overlap").code == 2
 
 
 def test_the_validation_split_of_best_weights_is_never_a_result(
@@ -232,6 +282,63 @@ def test_the_validation_split_of_best_weights_is_never_a_result(
     remark = f"{members[0]}: not a test result: 4 videos of the validation split"
     assert remark in cli("fuse", *members).out
     assert json.loads(cli("fuse", *members, "--json").out)["remarks"][0].startswith(remark)
+
+
+def test_best_weights_under_another_name_are_still_chosen(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.copy(run / "best.safetensors", run / "mine.safetensors")
+    words = ("--data", motions, "--split", "validation", "--loading.workers=0", "-o", tmp_path / "s.parquet")
+    told = cli("evaluate", run / "mine.safetensors", *words)
+    assert "not a test result: 4 videos of the validation split by which these weights were chosen" in told.out
+    for name in ("best", "last"):
+        (run / f"{name}.safetensors").unlink()
+    told = cli("evaluate", run / "mine.safetensors", *words, "--json")
+    (remark,) = json.loads(told.out)["remarks"]
+    assert remark.startswith("not a test result: 4 videos of the validation split by which these weights may have been")
+
+
+def test_a_validation_split_that_cannot_be_compared_is_no_result_either(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run, moved = shutil.copytree(finished_run, tmp_path / "run"), tmp_path / "moved"
+    moved.symlink_to(motions)
+    settings = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings | {"data": str(tmp_path / "gone")}), encoding="utf-8")
+    words = ("--data", moved, "--split", "validation", "--loading.workers=0", "-o", tmp_path / "s.parquet", "--json")
+    remarks = json.loads(cli("evaluate", run, *words).out)["remarks"]
+    assert remarks[0] == "not a test result: a validation split, by which these weights may have been chosen"
+    assert remarks[1].startswith("not compared with the training videos: the data of the run cannot be opened")
+    (remark,) = json.loads(cli("evaluate", run, *words, "--checkpoint", "last").out)["remarks"]
+    assert remark.startswith("not compared")
+    loose = shutil.copy(run / "best.safetensors", tmp_path / "loose.safetensors")
+    assert json.loads(cli("evaluate", loose, *words).out)["remarks"][0] == remarks[0]
+    refused = cli("evaluate", finished_run, "--data", motions, "--split", "train", "--refuse-overlap")
+    assert refused.code == 1 and "training videos included" in refused.err
+
+
+def test_scores_of_training_and_reports_say_what_flatters(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    validation = finished_run / "scores" / "validation.parquet"
+    remark = "not a test result: the validation videos, by which the best weights are chosen"
+    assert read_remarks(validation) == (remark,)
+    again = shutil.copy(validation, tmp_path / "again.parquet")
+    assert f"{validation}: {remark}" in cli("fuse", validation, again).out
+    page = tmp_path / "page.html"
+    told = cli("report", validation, "-o", page, "--json", "--figures", tmp_path / "figures")
+    assert json.loads(told.out)["remarks"] == {"validation": [remark]}
+    lead = page.read_text(encoding="utf-8").partition("Measured on")[0]
+    assert remark in lead  # before anything else is said
+    assert remark in (tmp_path / "figures" / "accuracy-table.md").read_text(encoding="utf-8")
+    last = shutil.copytree(finished_run, tmp_path / "last")
+    for split in ("test", "validation"):
+        words = ("--data", motions, "--split", split, "--checkpoint", "last", "--loading.workers=0")
+        cli("evaluate", last, *words, "-o", last / "scores" / f"{split}.parquet")
+    cli("report", last, "-o", page)
+    text = page.read_text(encoding="utf-8")
+    assert "by which these weights were not chosen" in text and "by which the weights were chosen" not in text
 
 
 def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(

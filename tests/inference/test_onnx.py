@@ -150,6 +150,14 @@ def test_logits_of_another_shape_or_batch_are_no_scores(tmp_path: Path, change: 
         scorer(torch.zeros((3, 3, 7, 30, 30)))
 
 
+def test_clips_of_another_size_than_exported_are_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "net.safetensors")
+    export_weights(tmp_path / "net.safetensors", tmp_path / "net.onnx", export_format="onnx")
+    scorer = load_scorer(tmp_path / "net.onnx", CPU).scorer
+    with pytest.raises(ValueError, match=r"takes clips of shape \(3, 7, 30, 30\), .*leave out evaluation\.clip_length"):
+        scorer(torch.zeros((3, 3, 7, 36, 36)))
+
+
 def test_a_graph_that_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "net.safetensors")
     monkeypatch.setattr(

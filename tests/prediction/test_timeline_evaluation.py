@@ -158,6 +158,27 @@ def test_the_command_prints_scores_and_where_the_files_are(run: Path, segments: 
     assert cli("report", run, "--data", segments, "-o", run / "report.html").code == 0  # timelines are no score files
 
 
+def test_what_flatters_is_said_of_timelines_too(
+    run: Path, segments: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    words = ("evaluate", run, "--data", segments, "--timeline", "--split", "validation")
+    tuned = "not a test result: smoothing and minimum duration are chosen on the validation split"
+    assert tuned in cli(*words).out
+    found = json.loads(cli(*words, "--json").out)
+    assert found["remarks"] == [tuned] and found["checkpoint"] == "best"
+    assert found["overlap"] == {"num_training": 0, "num_validation": 0, "problem": ""}
+    trained_on = motions / "train" / "left" / "00000.mp4"
+    (tmp_path / "other.csv").write_text(f"path,label,split,start_seconds,end_seconds\n{trained_on},left,test,0,0.2\n")
+    words = ("evaluate", run, "--data", tmp_path / "other.csv", "--timeline")
+    told = cli(*words, "-o", run / "scores" / "other.timeline.parquet")
+    assert told.code == 0 and "training videos included: 1" in told.out.splitlines()
+    assert cli("report", run, "-o", tmp_path / "page.html").code == 0
+    assert "other: training videos included: 1." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    refused = cli(*words, "--refuse-overlap")
+    assert refused.code == 1 and "nothing is scored: training videos included: 1" in refused.err
+    assert cli("evaluate", run, "--data", segments, "--timeline", "--refuse-overlap").code == 0
+
+
 def test_timelines_count_as_the_list_does(run: Path, tmp_path: Path) -> None:
     """The sound begins a second before the picture: in a player a file of 2 s lasts from 1 to 3 s."""
     write_video(tmp_path / "late.mp4", 50, ticks=range(25, 75), audio=True)

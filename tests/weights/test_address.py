@@ -50,12 +50,22 @@ def test_a_checkpoint_chooses_between_the_weights_of_a_run(tmp_path: Path) -> No
     (run / "last.safetensors").write_bytes(b"")
     assert select_checkpoint(run, None) == str(run)
     assert select_checkpoint(run, "last") == str(run / "last.safetensors")
-    assert (find_checkpoint(run), is_default_checkpoint(run, "last")) == ("last", True)
+    assert (find_checkpoint(run, ""), is_default_checkpoint(run, "last")) == ("last", True)
     with pytest.raises(ValueError, match=r"has no best\.safetensors: a run without validation videos has none; use"):
         select_checkpoint(run, "best")
     (run / "best.safetensors").write_bytes(b"")
-    assert (find_checkpoint(run), find_checkpoint(run / "last.safetensors")) == ("best", "last")
+    assert (find_checkpoint(run, ""), find_checkpoint(run / "last.safetensors", "")) == ("best", "last")
     assert not is_default_checkpoint(run, "last") and is_default_checkpoint(run, "best")
     with pytest.raises(ValueError, match="--checkpoint chooses between the weights of a run folder"):
         select_checkpoint(run / "last.safetensors", "best")
-    assert find_checkpoint(tmp_path / "loose.safetensors") is None
+    assert find_checkpoint(tmp_path / "loose.safetensors", "") is None
+    assert find_checkpoint(run / "exported.onnx", "") is None  # of these files, which have no card, none is it
+
+
+def test_weights_under_another_name_are_known_by_their_tensors(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("data: x\n")
+    cards = {name: saved(tmp_path / f"{name}.safetensors", seed) for seed, name in enumerate(("best", "last"))}
+    for name, card in cards.items():
+        assert find_checkpoint(tmp_path / "first.onnx", card.tensors_sha256) == name
+    assert find_checkpoint(tmp_path / "first.onnx", "0" * 64) is None
+    assert find_checkpoint(tmp_path / "last.safetensors", cards["best"].tensors_sha256) == "last"

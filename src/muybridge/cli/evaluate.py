@@ -41,7 +41,7 @@ def evaluate(
         json: Print JSON.
         timeline: Score segments along whole files: frame accuracy, segmental F1, edit score, mean average precision.
         step: With --timeline: frames between two windows (default: a quarter of a clip).
-        refuse_overlap: Score nothing where training videos of the run are among the videos.
+        refuse_overlap: Score nothing where training videos of the run are among the videos, or that cannot be told.
 
     Returns:
         3 when some videos could not be read, 1 when none could, and when --refuse-overlap refuses.
@@ -53,17 +53,25 @@ def evaluate(
         muybridge evaluate first.onnx --data my_videos -o -
         muybridge evaluate runs/first --data segments.csv --timeline
     """
-    if timeline:
-        if refuse_overlap:
-            raise ValueError("--refuse-overlap is for scores of videos; leave it out, or leave --timeline out")
-        return evaluate_timeline(run, settings, step, json=json)
-    if step is not None:
+    if step is not None and not timeline:
         raise ValueError("--step is for --timeline; add it, or leave --step out")
 
+    from muybridge.evaluation.overlap import OverlapError
+
+    try:
+        if timeline:
+            return evaluate_timeline(run, settings, step, json=json, refuse_overlap=refuse_overlap)
+        return _evaluate_videos(run, settings, json=json, refuse_overlap=refuse_overlap)
+    except OverlapError as error:
+        print_line(f"nothing is scored: {error}; score other videos, or leave --refuse-overlap out", error=True)
+        return 1
+
+
+def _evaluate_videos(run: str, settings: EvaluateSettings, *, json: bool, refuse_overlap: bool) -> int:
+    """Scores videos, writes the score file and prints the accuracy; returns the exit code."""
     from muybridge.console import create_progress
     from muybridge.distributed.process_group import join_process_group, local_device
     from muybridge.evaluation.evaluate import evaluate_split
-    from muybridge.evaluation.overlap import OverlapError
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
     from muybridge.evaluation.video_scores import read_any_video_scores
     from muybridge.inference.scorer import resolve_device
@@ -82,17 +90,13 @@ def evaluate(
             download_once_per_node(run, ranks)
         with create_progress(visible=ranks.is_rank0) as bar:
             task = bar.add_task("videos", total=None)
-            try:
-                result = evaluate_split(
-                    run,
-                    settings,
-                    path,
-                    refuse_overlap=refuse_overlap,
-                    on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
-                )
-            except OverlapError as error:
-                print_line(f"nothing is scored: {error}; score other videos, or leave --refuse-overlap out", error=True)
-                return 1
+            result = evaluate_split(
+                run,
+                settings,
+                path,
+                refuse_overlap=refuse_overlap,
+                on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
+            )
     if not current_rank().is_rank0:
         return 0
     metrics = result.metrics

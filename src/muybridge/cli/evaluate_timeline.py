@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from muybridge.prediction.timeline_evaluation import TimelineResult
 
 
-def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *, json: bool) -> int:
+def evaluate_timeline(
+    run: str, settings: EvaluateSettings, step: int | None, *, json: bool, refuse_overlap: bool
+) -> int:
     """Scores timelines, writes the files and prints the scores; returns the exit code."""
     if current_rank().world_size > 1:
         raise ValueError("--timeline runs in one process; leave torchrun out")
@@ -25,7 +27,6 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
 
     from muybridge.console import create_progress
     from muybridge.prediction.timeline_evaluation import TimelineFiles, evaluate_timelines
-    from muybridge.weights.address import describe_unfinished
 
     path = Path(settings.output) if settings.output else None
     if path:
@@ -40,6 +41,7 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
             settings,
             path,
             step_frames=step,
+            refuse_overlap=refuse_overlap,
             on_progress=lambda num_done, num_videos: bar.update(task, completed=num_done, total=num_videos),
         )
     print_notes(result.notes)
@@ -47,7 +49,6 @@ def evaluate_timeline(run: str, settings: EvaluateSettings, step: int | None, *,
         print_json(result.to_json())
     else:
         _print(result, settings.split)
-    print_notes(describe_unfinished(run))
     return compute_exit_code(len(result.failures), result.scores.num_videos)
 
 
@@ -89,6 +90,8 @@ def _print(result: TimelineResult, split: str) -> None:
     for overlap, value in scores.mean_average_precision.items():
         _print_row(f"mAP@{overlap}", value, "")
     _print_row("mAP", scores.average_mean_average_precision, "mean over these overlaps")
+    for remark in result.caveats.remarks:
+        print_line(remark)
     for video, reason in result.failures:
         print_line(f"{video}: {reason}")
     print_line()

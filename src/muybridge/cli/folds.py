@@ -89,11 +89,15 @@ def _print(result: FoldsResult) -> None:
         print_line(f"{row['fold']:<8.0f}{columns}{row['num_videos']:>9.0f}{row['num_failed_videos']:>9.0f}")
     print_line(f"{'mean':<8}{_format_columns(result.mean, widths)}")
     print_line(f"{'+-':<8}{_format_columns(result.deviation, widths)}")
+    for remark in result.remarks:
+        print_line(remark)
 
 
 def _format_columns(figures: Mapping[str, float], widths: Mapping[str, int]) -> str:
     """Accuracies in percent with one decimal, figures of other tasks with three digits."""
     return "".join(
-        f"{figures[name]:>{width}.1f}" if "_top" in name or name == "majority" else f"{figures[name]:>{width}.3g}"
+        f"{figures[name]:>{width}.1f}"
+        if "_top" in name or name in ("majority", "chance")
+        else f"{figures[name]:>{width}.3g}"
         for name, width in widths.items()
     )

@@ -25,7 +25,7 @@ from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.evaluation.overlap import Overlap, OverlapError, find_overlap
+from muybridge.evaluation.overlap import NO_TEST_RESULT, Overlap, OverlapError, find_overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
 from muybridge.evaluation.scores import score_batch
@@ -177,12 +177,8 @@ def evaluate_split(
         own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
         path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
         check_output_file(path)
-    overlap, checkpoint = _find_overlap(weights, job, refuse=refuse_overlap), find_checkpoint(address)
-    if overlap:
-        remarks = overlap.format_sentences(chosen_by_validation=checkpoint == "best")
-    else:
-        remarks = [] if loaded.card.is_imported else [_WITHOUT_RUN_FOLDER]
-    job = replace(job, remarks=(*remarks, *describe_unfinished(weights)))
+    caveats = find_caveats(address, loaded.card, job.manifest, settings.split, refuse_overlap=refuse_overlap)
+    job = replace(job, remarks=caveats.remarks)
     with (
         stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
@@ -199,20 +195,50 @@ def evaluate_split(
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
     cost = job.make_header().protocol.compute_cost(default_protocol)
     notes = job.manifest.notes
-    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=job.remarks, notes=notes)
+    overlap, checkpoint, remarks = caveats.overlap, caveats.checkpoint, caveats.remarks
+    return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=remarks, notes=notes)
 
 
-def _find_overlap(weights: str | Path, job: EvaluationJob, *, refuse: bool) -> Overlap | None:
-    """The overlap of the scored videos with those of the run, computed by rank 0 for all; None for weights without a run."""
-    run, ranks = find_run_folder(weights), ProcessGroup(current_rank())
-    if run is None:
-        if refuse:
-            raise OverlapError(f"{weights} is not of a run folder, so the videos it was trained on are not known")
-        return None
-    overlap = ranks.broadcast_from_rank0(find_overlap(run, job.manifest) if ranks.is_rank0 else None)
+@dataclass(frozen=True)
+class Caveats:
+    """What belongs beside a result: the overlap with the videos of the run and which of its weights were scored, in sentences.
+
+    `overlap` and `checkpoint` are None for weights that are not of a run folder, or not of its best or last ones.
+    """
+
+    overlap: Overlap | None
+    checkpoint: Checkpoint | None
+    remarks: tuple[str, ...]
+
+
+def find_caveats(
+    address: str | Path, card: Card, scored: Manifest, split: str, *, refuse_overlap: bool = False
+) -> Caveats:
+    """Compares the scored videos with those of the run that `address` is of. Rank 0 does it for all.
+
+    Raises `OverlapError` with `refuse_overlap` where training videos are among them, or it cannot be told.
+    """
+    run, checkpoint = find_run_folder(address), find_checkpoint(address, card.tensors_sha256)
+    overlap = None if run is None else _find_overlap_for_all(run, scored)
+    if overlap is None:
+        remarks = [] if card.is_imported else [_WITHOUT_RUN_FOLDER]
+    else:
+        remarks = overlap.format_sentences(checkpoint)
+    if refuse_overlap and overlap is None:
+        raise OverlapError(f"{address} is not of a run folder, so the videos it was trained on are not known")
+    if refuse_overlap and overlap and (overlap.num_training or overlap.problem):
+        raise OverlapError("; ".join(remarks))
+    is_unknown = not card.is_imported if overlap is None else bool(overlap.problem and not overlap.num_validation)
+    if split == "validation" and checkpoint != "last" and is_unknown:
+        remarks = [f"{NO_TEST_RESULT}: a validation split, by which these weights may have been chosen", *remarks]
+    return Caveats(overlap, checkpoint, (*remarks, *describe_unfinished(address)))
+
+
+def _find_overlap_for_all(run: Path, scored: Manifest) -> Overlap:
+    """The overlap, computed by rank 0."""
+    ranks = ProcessGroup(current_rank())
+    overlap = ranks.broadcast_from_rank0(find_overlap(run, scored) if ranks.is_rank0 else None)
     assert overlap is not None, "rank 0 has computed it"
-    if refuse and (overlap.num_training or overlap.problem):
-        raise OverlapError("; ".join(overlap.format_sentences(chosen_by_validation=False)))
     return overlap
 
 

@@ -45,9 +45,10 @@ def resolve_timelines_path(
     return _resolve_path(Path(weights), name, "timeline.parquet")
 
 
-def is_of_other_data(path: Path) -> bool:
-    """Whether the name of a score file says that it is not of the run's own data and the default protocol."""
-    return re.search(rf"-[0-9a-f]{{{_NUM_DIGITS}}}$", path.stem) is not None
+def is_of_other_data(path: Path, data: str) -> bool:
+    """Whether the name of a score file says that it is of other data than the run's, which is `data`."""
+    match = re.search(rf"-(?P<name>.+)-[0-9a-f]{{{_NUM_DIGITS}}}$", path.stem)
+    return match is not None and match["name"] != _make_data_name(data)
 
 
 def _is_data_of_run(run: Path, data: str, fold: int | None) -> bool:

@@ -257,6 +257,12 @@ class OnnxScorer:
         """
         check_finite_clips(clips_ncthw)
         clips = clips_ncthw.detach().float().cpu().contiguous().numpy()
+        sizes = self.session.get_inputs()[0].shape[1:]  # names stand for sizes that may vary
+        if any(isinstance(size, int) and size != given for size, given in zip(sizes, clips.shape[1:], strict=False)):
+            raise ValueError(
+                f"the ONNX file takes clips of shape {tuple(sizes)}, for which it was exported, not {clips.shape[1:]}; leave "
+                "out evaluation.clip_length and evaluation.crop_size, or use the weights"
+            )
         try:
             (logits,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: clips})
         except self._run_errors as error:

@@ -12,7 +12,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ import torch
 from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
-from muybridge.evaluation.evaluate import open_evaluation_data, select_scored_split, use_training_splits
+from muybridge.evaluation.evaluate import (
+    Caveats,
+    find_caveats,
+    open_evaluation_data,
+    select_scored_split,
+    use_training_splits,
+)
+from muybridge.evaluation.overlap import NO_TEST_RESULT
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
 from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline
@@ -96,7 +103,8 @@ class TimelineFiles:
 class TimelineResult:
     """Scores of timelines, how segments were made, and the videos that could not be read, each with the reason.
 
-    `notes` are sentences on how the data was read.
+    `caveats` are what belongs beside the scores, such as training segments among the scored ones; `notes` are sentences on how
+    the data was read.
     """
 
     scores: TimelineScores
@@ -104,6 +112,7 @@ class TimelineResult:
     failures: tuple[tuple[str, str], ...]
     gaps_are_background: bool
     files: TimelineFiles
+    caveats: Caveats
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +123,9 @@ class TimelineResult:
             "segmentation": asdict(self.choice) if self.choice else None,
             "failures": [{"video": video, "reason": reason} for video, reason in self.failures],
             "unlabelled_time": BACKGROUND if self.gaps_are_background else "not scored",
+            "checkpoint": self.caveats.checkpoint,
+            "overlap": self.caveats.overlap.to_json() if self.caveats.overlap else None,
+            "remarks": list(self.caveats.remarks),
         }
 
 
@@ -135,6 +147,7 @@ def evaluate_timelines(
     path: Path | None = None,
     *,
     step_frames: int | None = None,
+    refuse_overlap: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TimelineResult:
     """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
@@ -142,10 +155,11 @@ def evaluate_timelines(
     Smoothing and minimum duration are chosen on the validation split of the same data, unless timeline.json of the run folder
     holds the choice for these weights and videos; without a validation split segments are not smoothed. `on_progress` is called
     with (videos done, videos in total). Raises ValueError for prepared data, data without segments, and files whose segments
-    are in several splits.
+    are in several splits, and `OverlapError` with `refuse_overlap` where training segments would be scored.
     """
     device = resolve_device(settings.device)
-    loaded = load_scorer(select_checkpoint(weights, settings.checkpoint), device, settings.precision)
+    address = select_checkpoint(weights, settings.checkpoint)
+    loaded = load_scorer(address, device, settings.precision)
     loaded.card.check_single_label("evaluate --timeline")
     loaded.card.check_classifier()
     settings = use_training_splits(weights, settings)
@@ -160,6 +174,7 @@ def evaluate_timelines(
         model_sha256=loaded.card.tensors_sha256,
     )
     files = TimelineFiles.beside(path)
+    caveats = find_caveats(address, loaded.card, scored, settings.split, refuse_overlap=refuse_overlap)
     hashes = {"model_sha256": loaded.card.tensors_sha256, "manifest_sha256": validation.compute_sha256()}
     choice = read_choice(weights)
     if choice and any(getattr(choice, name) != value for name, value in hashes.items()):
@@ -182,7 +197,10 @@ def evaluate_timelines(
         choice = choose_segmentation(videos, classes, plan.background, **hashes)
         if Path(weights).is_dir():
             write_choice(Path(weights), choice)
-    return _write_and_score(watched[settings.split], plan, choice, files, settings, scored)
+    if choice and settings.split == "validation":
+        tuned = f"{NO_TEST_RESULT}: smoothing and minimum duration are chosen on the validation split"
+        caveats = replace(caveats, remarks=(tuned, *caveats.remarks))
+    return _write_and_score(watched[settings.split], plan, choice, files, caveats, settings, scored)
 
 
 def read_segments(path: Path) -> list[Segment]:
@@ -283,6 +301,7 @@ def _write_and_score(
     plan: _Plan,
     choice: SegmentationChoice | None,
     files: TimelineFiles,
+    caveats: Caveats,
     settings: EvaluateSettings,
     manifest: Manifest,
 ) -> TimelineResult:
@@ -290,7 +309,7 @@ def _write_and_score(
     videos = [video for video, _ in watched]
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
     failures = tuple((video.video, reason) for video, reason in watched if reason)
-    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files, manifest.notes)
+    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files, caveats, manifest.notes)
     header = {
         "format": FORMAT,
         "classes": list(plan.classes),

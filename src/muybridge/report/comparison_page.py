@@ -16,11 +16,11 @@ from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
     build_accuracy_table,
     build_interval_chart,
-    build_remarks,
     format_protocol,
 )
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
 from muybridge.report.sections.paired_tests import build_paired_test_blocks, summarize_tests
+from muybridge.report.sections.remarks import build_remarks, list_remarks
 from muybridge.report.sections.training import build_failure_blocks, build_runs_chart, flatten_mapping, summarize_speed
 from muybridge.report.sources import RunRecord
 from muybridge.report.tables import Column, Table, make_columns
@@ -54,16 +54,26 @@ def build_comparison_page(runs: Sequence[RunRecord], clips: Sequence[ReportClips
     for name, title, values in (("settings", "Settings", settings), ("environment", "Environment", environments)):
         sections.append(Section(name, title, tuple(build_difference_blocks(name, runs, values))))
     title = " and ".join(run.name for run in runs) if len(runs) <= MAX_TITLE_RUNS else f"{len(runs)} runs"
-    lead = (Paragraph(summarize_tests(tests)), *list_unfinished(runs))
+    lead = (Paragraph(summarize_tests(tests)), *_build_remarks(compared_runs), *list_unfinished(runs))
     return Page(f"{title}, compared", lead, tuple(sections), _summarize(compared_runs, tests))
 
 
 def _summarize(compared_runs: Sequence[ComparedRun], tests: Sequence[PairedTest]) -> dict[str, object]:
     adjusted = holm_adjust([test.p_value for test in tests])
+    evaluations = {run.name: run.evaluation for run in compared_runs}
     return {
-        "accuracy": {run.name: run.evaluation.accuracy.to_json() for run in compared_runs},
+        "accuracy": {name: one.accuracy.to_json() for name, one in evaluations.items()},
+        "remarks": {name: list_remarks(one.accuracy.split, one.remarks) for name, one in evaluations.items()},
         "paired": [{**test.to_json(), "p_value_holm": value} for test, value in zip(tests, adjusted, strict=True)],
     }
+
+
+def _build_remarks(compared_runs: Sequence[ComparedRun]) -> list[Paragraph]:
+    return [
+        paragraph
+        for run in compared_runs
+        for paragraph in build_remarks(run.name, run.evaluation.accuracy.split, run.evaluation.remarks)
+    ]
 
 
 def _build_accuracy_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:
@@ -79,14 +89,8 @@ def _build_accuracy_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:
             f"The protocols differ, so a difference may be due to the protocols and not the networks: {listed}.",
             "warning",
         )
-    remarks = [
-        paragraph
-        for run, accuracy in zip(compared_runs, accuracies, strict=True)
-        for paragraph in build_remarks(run.name, accuracy.split, run.evaluation.remarks)
-    ]
     return [
         protocols,
-        *remarks,
         build_interval_chart(
             "video-1", "video@1 over all videos", names, [one.video_top1.of_all for one in accuracies]
         ),

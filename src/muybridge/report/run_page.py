@@ -6,6 +6,7 @@ Input: a run record, and a reader of its clips or the reason why there is none. 
 from __future__ import annotations
 
 from muybridge.evaluation.metrics import compute_confusion_matrix
+from muybridge.evaluation.overlap import NOT_CHOSEN
 from muybridge.report.confusions import list_confused_pairs
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
@@ -16,6 +17,7 @@ from muybridge.report.sections.accuracy import (
 )
 from muybridge.report.sections.confusions import build_confusion_blocks
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
+from muybridge.report.sections.remarks import build_remarks, list_remarks
 from muybridge.report.sections.timelines import build_timeline_blocks
 from muybridge.report.sections.training import (
     build_curve_blocks,
@@ -111,6 +113,7 @@ def _build_lead(run: RunRecord) -> list[Paragraph]:
     baseline = accuracy.format_baseline()
     return [
         Paragraph(f"{format_top1(top1)}; {format_count(len(accuracy.per_class), 'class')}.{data}"),
+        *build_remarks(run.evaluations[0].name, accuracy.split, run.evaluations[0].remarks),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         Paragraph(f"{baseline[0].upper()}{baseline[1:]}."),
         *[Paragraph(gap) for gap in [_describe_gap(run)] if gap],
@@ -145,16 +148,17 @@ def _describe_order_blindness(run: RunRecord) -> str | None:
 
 def _describe_gap(run: RunRecord) -> str | None:
     """video@1 on validation beside test, where both were scored: the best checkpoint was chosen by the former."""
-    by_split = {
-        one.accuracy.split: one.accuracy.video_top1.of_all for one in run.evaluations if one.name == one.accuracy.split
-    }
+    own = [one for one in run.evaluations if one.name == one.accuracy.split]
+    by_split = {one.accuracy.split: one.accuracy.video_top1.of_all for one in own}
     if not {"validation", "test"} <= by_split.keys():
         return None
     validation, test = by_split["validation"], by_split["test"]
+    not_chosen = any(NOT_CHOSEN in remark for one in own for remark in one.remarks)
+    chosen = "" if not_chosen else ", by which the weights were chosen"
     return (
         f"video@1 is {format_percent(validation.share)} on {format_count(validation.of, 'validation video')} and "
         f"{format_percent(test.share)} on {format_count(test.of, 'test video')}: "
-        f"{100 * (validation.share - test.share):+.1f} points from test to validation, by which the weights were chosen."
+        f"{100 * (validation.share - test.share):+.1f} points from test to validation{chosen}."
     )
 
 
@@ -162,6 +166,7 @@ def _summarize_run(run: RunRecord) -> dict[str, object]:
     return {
         "run": run.name,
         "accuracy": {one.name: one.accuracy.to_json() for one in run.evaluations},
+        "remarks": {one.name: list_remarks(one.accuracy.split, one.remarks) for one in run.evaluations},
         "timelines": {one.name: one.to_json() for one in run.timelines},
         "speed": summarize_speed(run),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +151,16 @@ def read_run(path: Path, name: str) -> RunRecord:
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]
     timelines = read_timelines(path / "scores")
+    make_sort_key = partial(_make_sort_key, str(settings.get("data")))
     if not evaluations and not log and not timelines:
         raise ValueError(
             f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"
         )
     return RunRecord(
         name=name,
-        evaluations=tuple(
-            sorted((one for one in evaluations if isinstance(one, EvaluationRecord)), key=_make_sort_key)
-        ),
+        evaluations=tuple(sorted((one for one in evaluations if isinstance(one, EvaluationRecord)), key=make_sort_key)),
         task_evaluations=tuple(
-            sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=_make_sort_key)
+            sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=make_sort_key)
         ),
         settings=settings,
         network=_read_json_object(path / "network.json"),
@@ -234,11 +234,11 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
     )
 
 
-def _make_sort_key(evaluation: EvaluationRecord | TaskEvaluationRecord) -> tuple[bool, int, bool, str]:
+def _make_sort_key(data: str, evaluation: EvaluationRecord | TaskEvaluationRecord) -> tuple[bool, int, bool, str]:
     """Sort by split, the file named like its split first. Scores of other data than the run's come last."""
     split = (evaluation.metrics if isinstance(evaluation, TaskEvaluationRecord) else evaluation.accuracy).split
     split_priority = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
-    return is_of_other_data(evaluation.path), split_priority, evaluation.name != split, evaluation.name
+    return is_of_other_data(evaluation.path, data), split_priority, evaluation.name != split, evaluation.name
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from muybridge.evaluation.resampling import MetricEstimate, WeightedMetric, esti
 from muybridge.models.heads import Head, choose_levels
 from muybridge.report.comparison_page import build_difference_blocks, list_unfinished
 from muybridge.report.document import Block, Page, Paragraph, Section
-from muybridge.report.sections.accuracy import build_remarks, format_protocol
+from muybridge.report.sections.accuracy import format_protocol
+from muybridge.report.sections.remarks import build_remarks, list_remarks
 from muybridge.report.sources import RunRecord, TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count
@@ -108,9 +109,18 @@ def build_task_comparison_page(runs: Sequence[RunRecord]) -> Page:
             "settings", "Settings", tuple(build_difference_blocks("settings", runs, [run.settings for run in runs]))
         ),
     ]
-    lead = (*(Paragraph(one.format_sentence()) for one in differences), *list_unfinished(runs))
+    remarks = [
+        paragraph
+        for one in members
+        for paragraph in build_remarks(one.name, one.evaluation.metrics.split, one.evaluation.remarks)
+    ]
+    lead = (*(Paragraph(one.format_sentence()) for one in differences), *remarks, *list_unfinished(runs))
     title = " and ".join(run.name for run in runs) if len(runs) <= 3 else format_count(len(runs), "run")
-    summary = {"metrics": {one.name: one.evaluation.metrics.to_json() for one in members}}
+    evaluations = {one.name: one.evaluation for one in members}
+    summary = {
+        "metrics": {name: one.metrics.to_json() for name, one in evaluations.items()},
+        "remarks": {name: list_remarks(one.metrics.split, one.remarks) for name, one in evaluations.items()},
+    }
     return Page(f"{title}, compared", lead, tuple(sections), dict(summary))
 
 
@@ -213,11 +223,6 @@ def _build_metric_blocks(members: Sequence[_Member]) -> list[Block]:
     else:
         listed = "; ".join(f"{one.name} on {format_protocol(one.evaluation.metrics)}" for one in members)
         protocols = Paragraph(f"The protocols differ, which may cause a difference: {listed}.", "warning")
-    remarks = [
-        paragraph
-        for one in members
-        for paragraph in build_remarks(one.name, one.evaluation.metrics.split, one.evaluation.remarks)
-    ]
     names = list(metrics[0].figures)
     rows: list[tuple[Cell, ...]] = [
         (
@@ -231,7 +236,6 @@ def _build_metric_blocks(members: Sequence[_Member]) -> list[Block]:
     columns = (*make_columns("run"), *make_columns(*names, decimals=3), *make_columns("videos", "unreadable"))
     return [
         protocols,
-        *remarks,
         Table("metrics", "Metrics of the runs, each over its readable videos", columns, tuple(rows)),
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from muybridge.evaluation.evaluate import evaluate_split
+from muybridge.evaluation.evaluate import EvaluationResult, evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.settings import NUM_OFFICIAL_FOLDS, EvaluateSettings, TrainSettings
@@ -21,11 +21,13 @@ COUNTS = ("fold", "num_videos", "num_failed_videos")
 class FoldsResult:
     """The figures of each fold over its test videos, their mean and their standard deviation.
 
-    Accuracies are in percent of all test videos, and so is `majority`: that of always predicting the most frequent class.
-    Figures of another task than single_label are those of its metrics.
+    Accuracies are in percent of all test videos, and so are `majority`, that of always predicting the most frequent class, and
+    `chance`, that of guessing. Figures of another task than single_label are those of its metrics. `remarks` belong beside
+    them, such as training videos among the tested ones, each with its fold.
     """
 
     folds: list[dict[str, float]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def figures(self) -> list[str]:
@@ -49,7 +51,7 @@ class FoldsResult:
 
     def to_json(self) -> dict[str, Any]:
         """What `muybridge folds --json` prints."""
-        return {"folds": self.folds, "mean": self.mean, "deviation": self.deviation}
+        return {"folds": self.folds, "mean": self.mean, "deviation": self.deviation, "remarks": list(self.remarks)}
 
 
 def train_and_test_folds(settings: TrainSettings) -> FoldsResult:
@@ -59,12 +61,17 @@ def train_and_test_folds(settings: TrainSettings) -> FoldsResult:
     again.
     """
     output, numbers = Path(settings.output), range(1, (settings.num_folds or NUM_OFFICIAL_FOLDS) + 1)
-    return FoldsResult(
-        [_train_and_test(replace(settings, fold=fold, output=str(output / f"fold-{fold}"))) for fold in numbers]
-    )
+    rows, remarks = [], []
+    for fold in numbers:
+        result = _train_and_test(replace(settings, fold=fold, output=str(output / f"fold-{fold}")))
+        metrics = result.metrics
+        counts = {"num_videos": float(metrics.num_videos), "num_failed_videos": float(metrics.num_failed_videos)}
+        rows.append({"fold": float(fold), **_list_figures(metrics), **counts})
+        remarks += [f"fold {fold}: {remark}" for remark in result.remarks]
+    return FoldsResult(rows, tuple(remarks))
 
 
-def _train_and_test(settings: TrainSettings) -> dict[str, float]:
+def _train_and_test(settings: TrainSettings) -> EvaluationResult:
     train(settings, resume=True)
     test = EvaluateSettings(
         data=settings.data,
@@ -76,17 +83,12 @@ def _train_and_test(settings: TrainSettings) -> dict[str, float]:
         evaluation=settings.evaluation,
         loading=settings.loading,
     )
-    metrics = evaluate_split(settings.output, test, Path(settings.output) / "scores" / "test.parquet").metrics
-    return {
-        "fold": float(settings.fold or 0),
-        **_list_figures(metrics),
-        "num_videos": float(metrics.num_videos),
-        "num_failed_videos": float(metrics.num_failed_videos),
-    }
+    return evaluate_split(settings.output, test, Path(settings.output) / "scores" / "test.parquet")
 
 
 def _list_figures(metrics: Accuracy | TaskMetrics) -> dict[str, float]:
     if isinstance(metrics, TaskMetrics):
         return metrics.figures
     accuracies = {_ACCURACIES[name]: 100 * rates.of_all.share for name, rates in metrics.figures}
-    return {**accuracies, "majority": 100 * metrics.baseline.majority.share}
+    baseline = metrics.baseline
+    return {**accuracies, "majority": 100 * baseline.majority.share, "chance": 100 * baseline.chance}

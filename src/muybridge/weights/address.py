@@ -15,7 +15,7 @@ from muybridge.files.run_folder import UNFINISHED_REMARK, read_unfinished
 from muybridge.models.network import VideoResNet
 from muybridge.records import Checkpoint
 from muybridge.text import sanitize_text
-from muybridge.weights.card import SUFFIX, Card, load_network
+from muybridge.weights.card import SUFFIX, Card, load_card, load_network
 from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
 from muybridge.weights.hub import download_from_hub, is_hub_address
@@ -97,18 +97,32 @@ def describe_unfinished(*addresses: str | Path) -> list[str]:
     ]
 
 
-def find_checkpoint(address: str | Path) -> Checkpoint | None:
-    """Which weights of a run folder an address stands for: its best or last ones; None for other weights."""
-    if find_run_folder(address) is None:
+def find_checkpoint(address: str | Path, tensors_sha256: str) -> Checkpoint | None:
+    """Which weights of a run folder these are: its best or last ones, or exported or copied from those. None for others.
+
+    `tensors_sha256` is that of their card.
+    """
+    run = find_run_folder(address)
+    if run is None:
         return None
     path = Path(address)
-    name = resolve_weights_file(path).stem if path.is_dir() else path.stem
-    return "best" if name == "best" else "last" if name == "last" else None
+    file = resolve_weights_file(path) if path.is_dir() else path
+    files: dict[Checkpoint, Path] = {"best": run / f"best{SUFFIX}", "last": run / f"last{SUFFIX}"}
+    named = [name for name, own in files.items() if own.name == file.name]
+    equal = (name for name, own in files.items() if _has_tensors(own, tensors_sha256))
+    return named[0] if named else next(equal, None)
+
+
+def _has_tensors(file: Path, tensors_sha256: str) -> bool:
+    try:
+        return load_card(file).tensors_sha256 == tensors_sha256
+    except (ValueError, OSError):  # not there, or damaged
+        return False
 
 
 def is_default_checkpoint(address: str | Path, checkpoint: Checkpoint | None) -> bool:
     """Whether `checkpoint` names the weights that a run folder stands for anyway."""
-    return checkpoint is None or checkpoint == find_checkpoint(address)
+    return checkpoint is None or resolve_weights_file(address).name == f"{checkpoint}{SUFFIX}"
 
 
 def load_weights(address: str | Path, device: torch.device | str = "cpu") -> tuple[VideoResNet, Card]:

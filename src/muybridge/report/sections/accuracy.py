@@ -14,9 +14,9 @@ import numpy as np
 from muybridge.evaluation.metrics import Accuracy, Rate, compute_confusion_matrix, wilson_interval
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.task_metrics import TaskMetrics
-from muybridge.files.run_folder import UNFINISHED_REMARK
 from muybridge.report.charts import IntervalChart
 from muybridge.report.document import Block, Paragraph
+from muybridge.report.sections.remarks import build_remarks, list_remarks
 from muybridge.report.sources import EvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count, format_percent
@@ -41,9 +41,9 @@ def format_top1(rate: Rate) -> str:
 
 
 def build_accuracy_blocks(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
-    """All score files of a run: protocols of those after the first, warnings about failures and missing labels, chart, table.
+    """All score files of a run: protocols and remarks of those after the first, warnings about failures, chart, table.
 
-    The protocol of the first one stands at the head of the page.
+    Protocol and remarks of the first one stand at the head of the page.
     """
     first = evaluations[0].accuracy.protocol
     blocks: list[Block] = [
@@ -64,8 +64,8 @@ def _format_name_prefix(evaluation: EvaluationRecord) -> str:
 
 def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], names: Sequence[str] = ()) -> Table:
     """One row for each metric of each score file, over all videos and over the readable ones."""
-    rows = []
-    for label, one in zip(names or [one.name for one in evaluations], evaluations, strict=True):
+    rows, labels = [], names or [one.name for one in evaluations]
+    for label, one in zip(labels, evaluations, strict=True):
         accuracy = one.accuracy
         for title, rates in accuracy.figures:
             of_all, readable = rates.of_all, rates.of_readable
@@ -83,7 +83,12 @@ def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], nam
         *make_columns("readable"),
         *make_columns("most frequent class, %", "guessing, %", decimals=1),
     )
-    return Table(name, "Accuracy", columns, tuple(rows), note=INTERVALS_NOTE)
+    remarks = [
+        f" {label}: {remark}."
+        for label, one in zip(labels, evaluations, strict=True)
+        for remark in list_remarks(one.accuracy.split, one.remarks)
+    ]
+    return Table(name, "Accuracy", columns, tuple(rows), note=f"{INTERVALS_NOTE}{''.join(remarks)}")
 
 
 def _list_baselines(accuracy: Accuracy, figure: str) -> tuple[Cell, Cell]:
@@ -123,7 +128,7 @@ def build_interval_chart(name: str, title: str, labels: Sequence[str], rates: Se
 
 def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
     warnings: list[Block] = []
-    for one in evaluations:
+    for number, one in enumerate(evaluations):
         accuracy = one.accuracy
         if accuracy.num_failed_videos:
             warnings.append(
@@ -134,7 +139,7 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                     "warning",
                 )
             )
-        warnings += build_remarks(one.name, accuracy.split, one.remarks)
+        warnings += build_remarks(one.name, accuracy.split, one.remarks) if number else []
         if accuracy.num_unlabelled_videos:
             warnings.append(
                 Paragraph(
@@ -142,13 +147,6 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                 )
             )
     return warnings
-
-
-def build_remarks(name: str, split: str, remarks: Sequence[str]) -> list[Paragraph]:
-    """Warnings on what belongs beside the metrics of a score file; the split validation has one in any case."""
-    if split == "validation" and all(remark.startswith(UNFINISHED_REMARK) for remark in remarks):
-        remarks = [*remarks, "not a test result, since the best weights are chosen by the validation videos"]
-    return [Paragraph(f"{name}: {remark}.", "warning") for remark in remarks]
 
 
 def build_class_blocks(evaluation: EvaluationRecord) -> list[Block]:

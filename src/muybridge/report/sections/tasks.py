@@ -19,7 +19,8 @@ from muybridge.evaluation.resampling import MetricEstimate
 from muybridge.report.charts import IntervalChart, LineChart, MatrixChart, Series
 from muybridge.report.confusions import normalize_rows
 from muybridge.report.document import Block, Paragraph
-from muybridge.report.sections.accuracy import build_remarks, format_protocol
+from muybridge.report.sections.accuracy import format_protocol
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sources import TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count
@@ -30,10 +31,13 @@ MAX_POINTS = 2000  # of a scatter chart
 
 
 def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtocol | None) -> list[Block]:
-    """The metrics of a score file; `known` is the protocol of the file at the head of the page, None for that file itself."""
+    """The metrics of a score file; `known` is the protocol of the file at the head of the page, None for that file itself.
+
+    The head has the remarks of its file too.
+    """
     metrics = evaluation.metrics
     blocks: list[Block] = [Paragraph(f"{format_protocol(metrics, known=known)}.")] if known else []
-    blocks += build_remarks(evaluation.name, metrics.split, evaluation.remarks)
+    blocks += build_remarks(evaluation.name, metrics.split, evaluation.remarks) if known else []
     if metrics.num_failed_videos:
         failed = f"{metrics.num_failed_videos} of {format_count(metrics.num_videos, 'video')} could not be read"
         blocks.append(Paragraph(f"{evaluation.name}: {failed}; they are left out of every number.", "warning"))

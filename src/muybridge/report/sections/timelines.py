@@ -19,6 +19,7 @@ from muybridge.parsing import parse_json_object, parse_record
 from muybridge.prediction.timeline_evaluation import METADATA_KEY
 from muybridge.prediction.timeline_tuning import SegmentationChoice
 from muybridge.report.document import Block, Paragraph
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count, join_names
 
@@ -39,6 +40,7 @@ class TimelineRecord:
     choice: SegmentationChoice | None
     failures: tuple[tuple[str, str], ...]
     gaps_are_scored: bool
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -46,6 +48,7 @@ class TimelineRecord:
             "split": self.split,
             **self.scores.to_json(),
             "segmentation": asdict(self.choice) if self.choice else None,
+            "remarks": list(self.remarks),
         }
 
 
@@ -65,7 +68,7 @@ def _read_timeline(path: Path) -> TimelineRecord:
     scores = parse_record(
         TimelineScores, {name: value for name, value in values.items() if name in names}, f"the scores of {path}"
     )
-    choice, failures = values.get("segmentation"), values.get("failures")
+    choice, failures, remarks = (values.get(name) for name in ("segmentation", "failures", "remarks"))
     return TimelineRecord(
         name=path.name.removesuffix(ENDING),
         split=str(header.get("split")),
@@ -77,6 +80,7 @@ def _read_timeline(path: Path) -> TimelineRecord:
         if isinstance(failures, Sequence)
         else (),
         gaps_are_scored=values.get("unlabelled_time") != "not scored",
+        remarks=tuple(map(str, remarks)) if isinstance(remarks, list) else (),
     )
 
 
@@ -94,6 +98,7 @@ def build_timeline_blocks(timelines: Sequence[TimelineRecord]) -> list[Block]:
                 f"{scores.scored_seconds:.0f} s scored; time without a label {gaps}; {segmentation}."
             )
         )
+        blocks += build_remarks(one.name, one.split, one.remarks)
         if one.failures:
             failed = join_names([f"{video} ({reason})" for video, reason in one.failures], "; ")
             blocks.append(Paragraph(f"{one.name}: could not be read as a whole: {failed}.", "warning"))

@@ -3,7 +3,8 @@
 Input: the folder of real video in MUYBRIDGE_REAL_VIDEO, or --data NAME=LIST.csv with a column `group`. Output: a row for each
 fold, seed and network in rows.jsonl, with its fingerprint; the counts of baselines in baselines.json; and tables of both
 (--render, which needs no video; --docs writes them into a page). A table is of the data set's recipe and of one version of
-the code, the one with the most rows. Other rows are counted below it and run again.
+the code on one kind of machine: first the one with the most rows, then those that have what it lacks. Other rows are counted
+below them and run again.
 What is not run is said to be so. Groups are never on both sides: of the ceiling camera each of two rooms is held out once, of
 UT-Interaction each fifth of the sequences.
 
@@ -63,7 +64,7 @@ from real_data_sets import (
     read_list,
     write_list,
 )
-from real_data_tables import NOISY, Grid, describe_hidden_rows, render, select_version
+from real_data_tables import NOISY, Grid, describe_hidden_rows, render_versions, select_versions
 
 TELLING = ("r2plus1d", "r3d", "r2d", "f_r2d")
 ORDER = (*TELLING, *(family for family in FAMILIES if family not in TELLING))
@@ -348,9 +349,9 @@ def run_and_render(args: argparse.Namespace) -> None:
     for data in sets:
         own = [row for row in rows if row["data"] == data.name and row["seed"] < args.seeds]
         same = [row for row in own if Run.from_row(row).recipe == data.recipe]
-        shown = select_version(same, read_versions(args.output))
-        grid = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS)
-        tables = render(shown, load_baselines(data, args.output, shown), grid)
+        groups = select_versions(same, read_versions(args.output), data.num_folds)
+        grid, shown = Grid(data.num_folds, args.seeds, ORDER, LENGTHS, STARTS), [row for rows in groups for row in rows]
+        tables = render_versions(groups, load_baselines(data, args.output, shown), grid)
         note = describe_hidden_rows(shown, own)
         text = f"{tables}\n\n{note}" if note else tables
         print(f"\n{data.name}: {data.num_folds} folds of {data.held_out}, video@1 and recall by class in percent\n")

@@ -54,7 +54,21 @@ class Grid:
             yield family, frames, start
 
 
-def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], grid: Grid) -> str:
+def render_versions(groups: Sequence[Sequence[Mapping[str, Any]]], baselines: Mapping[str, Results], grid: Grid) -> str:
+    """The tables of each version: those of the first say what is missing, those of others have what it lacks."""
+    first, *others = groups or [[]]
+    head = "Of another version of the code or another kind of machine, which has what the table above lacks:"
+    tables = [f"{head}\n\n{render(rows, baselines, grid, lists_missing=False)}" for rows in others]
+    return "\n\n".join([render(first, baselines, grid), *tables])
+
+
+def render(
+    rows: Sequence[Mapping[str, Any]],
+    baselines: Mapping[str, Results],
+    grid: Grid,
+    *,
+    lists_missing: bool = True,
+) -> str:
     """The tables: accuracy over recordings and seeds, and recall by class; what is missing; the paper's claims."""
     classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
     lines = [
@@ -78,7 +92,8 @@ def render(rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Results], 
     missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
     claims = _render_claims(pooled, grid, measure_floors(rows, grid))
     version = "All rows shown are of one version of the code and one kind of machine, not compared with this one."
-    return "\n".join([*lines, "", f"Not run: {missing or 'nothing'}.", *(["", version] if rows else []), *claims])
+    lines += ["", f"Not run: {missing or 'nothing'}."] if lists_missing else []
+    return "\n".join([*lines, *(["", version] if rows else []), *claims])
 
 
 def pool_folds(rows: Sequence[Mapping[str, Any]], num_folds: int, rounding: int = 0) -> dict[Cell, dict[int, Results]]:
@@ -112,10 +127,22 @@ def measure_floors(rows: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, f
     return deviations
 
 
-def select_version(rows: Sequence[Mapping[str, Any]], versions: Sequence[Version]) -> list[Mapping[str, Any]]:
-    """The rows of the version with the most rows; those without a fingerprint, of an old file, are of none."""
+def select_versions(
+    rows: Sequence[Mapping[str, Any]], versions: Sequence[Version], num_folds: int
+) -> list[list[Mapping[str, Any]]]:
+    """The rows of the version with the most rows, then those of others that have networks, lengths or starts which it lacks.
+
+    Rows without a fingerprint, of an old file, are of none.
+    """
     groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in _merge_sessions(versions)]
-    return max(groups, key=len, default=[])
+    shown: list[list[Mapping[str, Any]]] = []
+    cells: set[Cell] = set()
+    for group in sorted(groups, key=len, reverse=True):
+        added = pool_folds(group, num_folds).keys() - cells
+        if group and (added or not shown):
+            shown.append(group)
+            cells |= added
+    return shown
 
 
 def _merge_sessions(versions: Sequence[Version]) -> list[Version]:

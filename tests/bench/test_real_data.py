@@ -398,17 +398,34 @@ def test_rows_of_no_or_another_version_are_counted() -> None:
     assert sentence == "Not shown, since another version or recipe made them: 2 rows."
 
 
-def test_a_table_is_of_one_version(script: ModuleType) -> None:
+def test_a_table_is_of_one_version() -> None:
+    tables = load_script("real_data_tables")
     versions = [Version({"device": "cpu"}, {"a": bits}) for bits in ("fp32 1", "fp32 2")]
     fingerprints = [{"environment": {"device": "cpu"}, "micro_runs": dict(version.micro_runs)} for version in versions]
-    rows = [{"seed": seed, "fingerprint": fingerprints[seed % 2]} for seed in range(5)]
-    assert [row["seed"] for row in script.select_version(rows, versions)] == [0, 2, 4]
-    assert script.select_version([*rows, *({"seed": -1},) * 4], versions) == rows[::2]
-    assert script.select_version([], []) == []
+
+    def make_row(family: str, seed: int, version: int, *, start: str = "scratch") -> dict[str, Any]:
+        cell = {"family": family, "frames": 8, "start": start, "seed": seed, "fold": 1}
+        return {**cell, "videos": {"v": ["a", seed > 0]}, "fingerprint": fingerprints[version]}
+
+    first, second = ([make_row("r3d", seed, version) for seed in range(3 - version)] for version in (0, 1))
+    no_version = [{**make_row("r3d", 9, 0), "fingerprint": None}] * 9
+    assert tables.select_versions([*second, *first, *no_version], versions, 1) == [first]
+    second.append(make_row("f_r2d", 0, 1))  # which the first lacks
+    assert tables.select_versions([*second[1:], *first], versions, 1) == [first, second[1:]]
+    assert tables.select_versions([*second[1:], *first], versions, 2) == [first]  # not all of its folds
+    assert tables.select_versions([], [], 1) == []
+    grid = tables.Grid(1, 3, ("r3d", "f_r2d"), (8,), ("scratch",))
+    shown = tables.render_versions([first, second[1:]], {"majority class": {"0": ["a", True]}}, grid)
+    above, below = shown.split("Of another version of the code or another kind of machine")
+    assert "| r3d | 8 | scratch | 3 of 3 |" in above and "Not run: f_r2d (8 frames from scratch)." in above
+    assert "| f_r2d | 8 | scratch | 1 of 3 |" in below and "Not run" not in below
     # Two sessions of one source, each of its own networks.
     sessions = [Version({"device": "cpu"}, {name: "fp32 1"}, "source") for name in ("a", "b")]
-    rows = [{"fingerprint": {"environment": {"device": "cpu"}, "micro_runs": {name: "fp32 1"}}} for name in ("a", "b")]
-    assert script.select_version(rows, sessions) == rows
+    rows = [
+        {**make_row(name, 0, 0), "fingerprint": {"environment": {"device": "cpu"}, "micro_runs": {name: "fp32 1"}}}
+        for name in ("a", "b")
+    ]
+    assert tables.select_versions(rows, sessions, 1) == [rows]
 
 
 def test_the_page_shows_the_committed_rows(

@@ -146,7 +146,7 @@ def test_data_that_is_gone_is_said_to_be(run: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").unlink()
     found = find_overlap(run, scored)
     assert "the data of the run cannot be opened" in found.problem
-    assert found.format_sentences("best")[0].startswith("not compared with the training videos: ")
+    assert found.format_sentences("best")[0].startswith("not compared with every training video: ")
 
 
 def test_a_run_that_does_not_record_its_videos_is_read_from_its_data(run: Path, tmp_path: Path) -> None:
@@ -180,7 +180,11 @@ def test_videos_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\n".join(row for row in listed if "/2.mp4" not in row) + "\n", encoding="utf-8")
     found = find_overlap(run, scored)  # and the row of another one
     assert found.problem == "2 of 7 videos of the run cannot be found any more"
-    sentence = f"not compared with the training videos: {found.problem}"
+    (run / "failures.jsonl").write_text('{"step": 1, "video": "1", "status": "missing"}\n', encoding="utf-8")
+    assert (
+        find_overlap(run, scored).problem == "1 of 7 videos of the run cannot be found any more"
+    )  # one was never read
+    sentence = f"not compared with every training video: {found.problem}"
     assert found.format_sentences("last") == [sentence]
 
 
@@ -201,8 +205,17 @@ def test_a_copied_folder_of_frames_is_found(tmp_path: Path) -> None:
     (folder / "settings.yaml").write_text(yaml.safe_dump({"data": str(tmp_path / "list.csv")}), encoding="utf-8")
     for name in ("a", "b"):
         shutil.copytree(tmp_path / name, tmp_path / f"copy_{name}")
-    names = ("copy_a", "copy_b", "other")
-    assert find_overlap(folder, evaluate_rows(tmp_path, *(f"{name},x,test,," for name in names))) == Overlap(1, 1)
+    other = tmp_path / "other_root"
+    other.mkdir()
+    for name in ("copy_a", "copy_b", "other"):
+        (tmp_path / name).rename(other / name)
+    shutil.copytree(other / "copy_a", other / "ends")
+    (other / "ends" / "1.jpg").write_bytes(b"?")  # black at both ends, say, and another video between
+    names = ("copy_a", "copy_b", "other", "ends")
+    scored = evaluate_rows(other, *(f"{name},x,test,," for name in names))
+    assert find_overlap(folder, scored) == Overlap(1, 1)
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    assert find_overlap(folder, scored) == Overlap(1, 1)
 
 
 def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, tmp_path: Path) -> None:
@@ -210,6 +223,7 @@ def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, 
     (tmp_path / "second.csv").write_text("path,label,split\nvideos/7.mp4,a,train\nnew.mp4,b,train\n")
     second = tmp_path / "second"
     second.mkdir()
+    (run / "best.safetensors").touch()
     settings = {"data": str(tmp_path / "second.csv"), "init": str(run / "best.safetensors")}
     (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     rows = ["videos/1.mp4,b,test,,", "videos/5.mp4,b,test,,", "videos/6.mp4,b,test,,", "videos/7.mp4,b,test,,"]
@@ -218,6 +232,12 @@ def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, 
     (tmp_path / "list.csv").unlink()
     found = find_overlap(second, scored)
     assert found.num_training == 1 and found.problem.endswith(f", of {run}, from which the run starts")
+    (run / "settings.yaml").write_text("training: {batch_size: -3}\n", encoding="utf-8")
+    found = find_overlap(second, scored)
+    assert found.num_training == 1 and "batch_size" in found.problem
+    shutil.rmtree(run)
+    found = find_overlap(second, scored)
+    assert found == Overlap(1, 0, f"{run / 'best.safetensors'}, from which the run starts, cannot be found")
     settings["init"] = str(second)  # a run that was continued from itself
     (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert find_overlap(second, scored) == Overlap(1, 0)
@@ -309,7 +329,7 @@ def test_a_validation_split_that_cannot_be_compared_is_no_result_either(
     words = ("--data", moved, "--split", "validation", "--loading.workers=0", "-o", tmp_path / "s.parquet", "--json")
     remarks = json.loads(cli("evaluate", run, *words).out)["remarks"]
     assert remarks[0] == "not a test result: a validation split, by which these weights may have been chosen"
-    assert remarks[1].startswith("not compared with the training videos: the data of the run cannot be opened")
+    assert remarks[1].startswith("not compared with every training video: the data of the run cannot be opened")
     (remark,) = json.loads(cli("evaluate", run, *words, "--checkpoint", "last").out)["remarks"]
     assert remark.startswith("not compared")
     loose = shutil.copy(run / "best.safetensors", tmp_path / "loose.safetensors")

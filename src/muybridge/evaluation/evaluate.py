@@ -73,7 +73,7 @@ class EvaluationJob:
     precision: Precision = "fp32"  # of the scorer; it stands in the score file
     head: Head | None = None  # of the network, for another task than single_label
     num_bootstraps: int = NUM_BOOTSTRAPS  # of the intervals of such a task; 0: none
-    remarks: tuple[str, ...] = ()  # what belongs beside the accuracy; they stand in the score file
+    remarks: tuple[str, ...] | None = None  # what belongs beside the accuracy, for the score file; None: not looked for
 
     def __post_init__(self) -> None:
         if self.head and self.evaluation.keep == "videos":
@@ -334,7 +334,7 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    execution = describe_execution(device, job.precision) | ({"remarks": job.remarks} if job.remarks else {})
+    execution = describe_execution(device, job.precision) | ({} if job.remarks is None else {"remarks": job.remarks})
     writer: VideoScoresWriter | ViewScoresWriter | None = None
     if process_group.is_rank0:
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter

@@ -2,10 +2,10 @@
 
 A split is only worth something where the run has not seen it. Under the run's own address the splits see to that; under another
 one, a list beside a folder or a copy elsewhere, nothing does. Videos are the same if their segments share time and they are the
-same file, files of the same size whose first and last MiB are equal, or folders of as many pictures whose first and last are
-equal. Prepared data, since format 2, holds sizes and hashes of the files that it was made of; two of its videos are also the
-same if they are stored as the same bytes. Groups are names within one data set, and tell nothing about another. A run that
-starts from another one's weights has seen the training videos of both.
+same file, or files of the same size whose first and last MiB are equal. Folders of pictures are the same, where the data lies
+elsewhere, if their pictures have the same sizes and the first, the middle and the last are equal. Prepared data, since format 2, holds sizes and hashes of the files that it was made of; two of its videos are also the same if they are stored as the
+same bytes. Groups are names within one data set, and tell nothing about another. A run that starts from another one's weights
+has seen the training videos of both.
 
 Input: a run folder and the evaluated videos. Output: an `Overlap`.
 """
@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,19 @@ from numpy.typing import NDArray
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import read_run_videos
 from muybridge.files.hashing import hash_ends
-from muybridge.files.run_folder import read_settings
+from muybridge.files.run_folder import read_json_lines, read_settings
 from muybridge.loading.open_data import open_data, read_data_options
 from muybridge.prepared.dataset import SOURCE_COLUMNS
 from muybridge.records import Checkpoint
 from muybridge.text import format_count
+from muybridge.video.pictures import is_picture_name
 from muybridge.weights.address import find_run_folder
+from muybridge.weights.catalogue import find_entry
+from muybridge.weights.hub import is_hub_address
 
 Bounds = tuple[float, float]
 SourceFile = str | tuple[int, str]  # a real path, or size and `hash_ends` of a file that was prepared
-Size = int | tuple[str, int]  # of a file in bytes; of a folder, "pictures" and their number
-
-
+Size = int | tuple[int, ...]  # of a file in bytes; of the pictures in a folder
 NO_TEST_RESULT, NOT_CHOSEN = "not a test result", "not chosen"  # in sentences, by which a report knows them
 
 
@@ -73,10 +75,10 @@ class Overlap:
             were_chosen = "were chosen" if checkpoint == "best" else "may have been chosen"
             sentences.append(
                 f"{NO_TEST_RESULT}: {format_count(self.num_validation, 'video')} of the validation split by which these "
-                f"weights {were_chosen} (--checkpoint last for weights that were not)"
+                f"weights {were_chosen} (the run folder with --checkpoint last has weights that were not)"
             )
         if self.problem:
-            sentences.append(f"not compared with the training videos: {self.problem}")
+            sentences.append(f"not compared with every training video: {self.problem}")
         return sentences
 
 
@@ -98,57 +100,72 @@ def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
     videos = list(_iterate_videos(evaluated, range(len(evaluated))))
     in_training, in_validation = np.zeros((2, len(videos)), np.bool_)
     problems: list[str] = []
-    for number, folder in enumerate(_list_start_chain(run)):
-        splits, problem = _compare(folder, videos, is_stored=_is_stored(evaluated))
-        in_training |= splits["train"]
-        in_validation |= splits["validation"] & (number == 0)
+    folders, problem = _list_start_chain(run)
+    problems += [problem] if problem else []
+    for number, folder in enumerate(folders):
+        try:
+            splits, problem = _compare(folder, videos, evaluated)
+        except (ValueError, OSError) as error:
+            splits, problem = {}, str(error)
+        none = np.zeros(len(videos), np.bool_)
+        in_training |= splits.get("train", none)
+        in_validation |= splits.get("validation", none) & (number == 0)
         problems += [f"{problem}{f', of {folder}, from which the run starts' if number else ''}"] if problem else []
     return Overlap(int(in_training.sum()), int(in_validation.sum()), "; ".join(problems))
 
 
-def _list_start_chain(run: Path) -> list[Path]:
-    """The run folder, that whose weights it starts from, and so on."""
-    chain: list[Path] = []
-    folder: Path | None = run
-    while folder is not None and folder.resolve() not in [each.resolve() for each in chain]:
+def _list_start_chain(run: Path) -> tuple[list[Path], str]:
+    """The run folder, that whose weights it starts from, and so on; and what of it cannot be found, else an empty text."""
+    chain = [run]
+    while True:
+        try:
+            init = read_settings(chain[-1] / "settings.yaml").get("init")
+        except (ValueError, OSError):  # said where its data is opened
+            return chain, ""
+        if not isinstance(init, str) or not init or is_hub_address(init) or find_entry(init):
+            return chain, ""
+        if not Path(init).exists():
+            return chain, f"{init}, from which the run starts, cannot be found"
+        folder = find_run_folder(init)
+        if folder is None or folder.resolve() in [each.resolve() for each in chain]:
+            return chain, ""
         chain.append(folder)
-        init = read_settings(folder / "settings.yaml").get("init")
-        folder = find_run_folder(init) if isinstance(init, str) and init else None
-    return chain
 
 
-def _compare(run: Path, videos: Sequence[_Video], *, is_stored: bool) -> tuple[dict[str, NDArray[np.bool_]], str]:
-    """Which of the videos are in the splits train and validation of a run, bool (V,) each, and what could not be compared."""
-    masks = {name: np.zeros(len(videos), np.bool_) for name in ("train", "validation")}
+def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[dict[str, NDArray[np.bool_]], str]:
+    """Which of the videos are in the splits train and validation of a run, bool (V,) each, and what could not be compared.
+
+    Raises ValueError or OSError where a file of the run cannot be read.
+    """
     saved = read_settings(run / "settings.yaml")
     if not isinstance(saved.get("data"), str):
-        return masks, f"{run / 'settings.yaml'} does not say what the run was trained on"
+        return {}, f"{run / 'settings.yaml'} does not say what the run was trained on"
     try:
         own = open_data(saved["data"], **read_data_options(saved))
     except (ValueError, OSError) as error:
-        return masks, f"the data of the run cannot be opened ({error})"
+        return {}, f"the data of the run cannot be opened ({error})"
     recorded = read_run_videos(run)
     splits = own.table if recorded is None else recorded.table
     names = dict(zip(splits["video"].to_pylist(), splits["split"].to_pylist(), strict=True))
-    rows_by_split: dict[str, list[int]] = {name: [] for name in masks}
-    own_names = own.table["video"].to_pylist()
-    for row, name in enumerate(own_names):
+    rows_by_split: dict[str, list[int]] = {"train": [], "validation": []}
+    for row, name in enumerate(own.table["video"].to_pylist()):
         if names.get(name) in rows_by_split:
             rows_by_split[names[name]].append(row)
     own_videos = {name: list(_iterate_videos(own, rows)) for name, rows in rows_by_split.items()}
     all_own = [video for split in own_videos.values() for video in split]
-    num_videos = sum(split in masks for split in names.values())
-    sizes = {video.file: _read_size(video.file) for video in all_own if video.file is not None}
-    num_lost = sum(video.file is not None and sizes[video.file] is None for video in all_own)
-    num_gone = num_videos - sum(map(len, rows_by_split.values())) + num_lost
-    problems = (
-        [f"{num_gone} of {format_count(num_videos, 'video')} of the run cannot be found any more"] if num_gone else []
-    )
-    if _is_stored(own) != is_stored and (unknown := _describe_unknown_files([*videos, *all_own])):
+    # Under one folder names tell pictures apart; under two, folders are compared by what they hold.
+    compares_pictures = os.path.realpath(own.root) != os.path.realpath(evaluated.root)
+    measure = cache(partial(_read_size, counts_pictures=compares_pictures))
+    num_videos = sum(split in rows_by_split for split in names.values())
+    num_gone = num_videos - sum(map(len, rows_by_split.values()))
+    num_gone += sum(video.file is not None and measure(video.file) is None for video in all_own)
+    num_gone -= len({line.get("video") for line in read_json_lines(run / "failures.jsonl")})  # never read
+    problems = []
+    if num_gone > 0:
+        problems.append(f"{num_gone} of {format_count(num_videos, 'video')} of the run cannot be found any more")
+    if _is_stored(own) != _is_stored(evaluated) and (unknown := _describe_unknown_files([*videos, *all_own])):
         problems.append(unknown)
-    for name, split in own_videos.items():
-        masks[name] = _find_common(split, videos, sizes)
-    return masks, "; ".join(problems)
+    return {name: _find_common(split, videos, measure) for name, split in own_videos.items()}, "; ".join(problems)
 
 
 def _describe_unknown_files(videos: Sequence[_Video]) -> str:
@@ -186,7 +203,7 @@ def _make_bounds(start: float | None, end: float | None) -> Bounds:
 
 
 def _find_common(
-    own: Sequence[_Video], evaluated: Sequence[_Video], sizes: Mapping[SourceFile, Size | None]
+    own: Sequence[_Video], evaluated: Sequence[_Video], measure: Callable[[SourceFile], Size | None]
 ) -> NDArray[np.bool_]:
     """Which of the evaluated videos share time with one of the run's own, or are stored as the same bytes: bool (V,)."""
     checksums = {video.checksum for video in own if video.checksum}
@@ -197,7 +214,7 @@ def _find_common(
     files_by_size: dict[Size, list[SourceFile]] = {}
     if any(video.file not in bounds_by_file for video in evaluated if video.file is not None):
         for file in bounds_by_file:
-            if (size := sizes[file]) is not None:
+            if size := measure(file):
                 files_by_size.setdefault(size, []).append(file)
 
     read_hash = cache(_read_hash)
@@ -208,8 +225,8 @@ def _find_common(
             return []
         if file in bounds_by_file:
             return [file]
-        size = _read_size(file)
-        candidates = files_by_size.get(size, []) if size is not None else []
+        size = measure(file)
+        candidates = files_by_size.get(size, []) if size else []
         return [other for other in candidates if read_hash(other) == read_hash(file)]
 
     return np.array(
@@ -228,14 +245,18 @@ def _share_time(first: Bounds, second: Bounds) -> bool:
     return max(first[0], second[0]) < min(first[1], second[1])
 
 
-def _read_size(file: SourceFile) -> Size | None:
-    """The size of a file, the number of pictures in a folder; None for what is not there."""
+def _read_size(file: SourceFile, *, counts_pictures: bool) -> Size | None:
+    """The size of a file or of the pictures in a folder, () where those are not read; None for what is not there."""
     if isinstance(file, tuple):
         return file[0]
     path = Path(file)
-    if path.is_dir():
-        return "pictures", len(_list_pictures(path))
-    return path.stat().st_size if path.is_file() else None
+    try:
+        status = path.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size
+        return tuple(picture.stat().st_size for picture in _list_pictures(path)) if counts_pictures else ()
+    except OSError:
+        return None
 
 
 def _read_hash(file: SourceFile) -> str:
@@ -244,9 +265,9 @@ def _read_hash(file: SourceFile) -> str:
     path = Path(file)
     if not path.is_dir():
         return hash_ends(path)
-    names = _list_pictures(path)
-    return " ".join(hash_ends(path / name) for name in (names[0], names[-1])) if names else ""
+    pictures = _list_pictures(path)
+    return " ".join(hash_ends(pictures[index]) for index in (0, len(pictures) // 2, -1))
 
 
-def _list_pictures(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+def _list_pictures(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if is_picture_name(entry.name))

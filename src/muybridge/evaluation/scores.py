@@ -147,18 +147,19 @@ def write_scores(
 def make_execution_metadata(execution: Mapping[str, Any] | None) -> dict[bytes, str]:
     """The schema metadata that says how scores were computed; empty where it is not known.
 
-    `remarks` of the execution, sentences without which the accuracy flatters, have a key of their own.
+    `remarks` of the execution, sentences without which the accuracy flatters, have a key of their own, also where there are
+    none: then it has been looked for them.
     """
     if execution is None:
         return {}
     values = dict(execution)
-    remarks = values.pop("remarks", ())
-    return {EXECUTION_METADATA_KEY: json.dumps(values), **make_remarks_metadata(remarks)}
+    remarks = values.pop("remarks", None)
+    return {EXECUTION_METADATA_KEY: json.dumps(values), **({} if remarks is None else make_remarks_metadata(remarks))}
 
 
 def make_remarks_metadata(remarks: Sequence[str]) -> dict[bytes, str]:
-    """The schema metadata with sentences that belong beside the rows of a file; empty where there are none."""
-    return {REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})} if remarks else {}
+    """The schema metadata with sentences that belong beside the rows of a file."""
+    return {REMARKS_METADATA_KEY: json.dumps({"remarks": list(remarks)})}
 
 
 def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -171,6 +172,11 @@ def read_execution(path: Path) -> dict[str, Any] | None:
     """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
+
+
+def has_remarks(path: Path) -> bool:
+    """Whether it was looked for what belongs beside the rows of a file; not in files of older versions."""
+    return REMARKS_METADATA_KEY in (pq.read_schema(path).metadata or {})
 
 
 def read_remarks(path: Path) -> tuple[str, ...]:

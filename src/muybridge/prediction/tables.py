@@ -76,7 +76,7 @@ class _TableWriter:
     ) -> None:
         """`remarks` are sentences that belong beside the rows; Parquet files have them in their metadata."""
         settings = {"format": FORMAT, **settings}
-        self._metadata = {METADATA_KEY: json.dumps(settings), **make_remarks_metadata(remarks)}
+        self._metadata = {METADATA_KEY: json.dumps(settings), **(make_remarks_metadata(remarks) if remarks else {})}
         self._schema = schema
         self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
         try:

@@ -20,7 +20,7 @@ from muybridge.report.sections.accuracy import (
 )
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
 from muybridge.report.sections.paired_tests import build_paired_test_blocks, summarize_tests
-from muybridge.report.sections.remarks import build_remarks, list_remarks
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sections.training import build_failure_blocks, build_runs_chart, flatten_mapping, summarize_speed
 from muybridge.report.sources import RunRecord
 from muybridge.report.tables import Column, Table, make_columns
@@ -63,17 +63,13 @@ def _summarize(compared_runs: Sequence[ComparedRun], tests: Sequence[PairedTest]
     evaluations = {run.name: run.evaluation for run in compared_runs}
     return {
         "accuracy": {name: one.accuracy.to_json() for name, one in evaluations.items()},
-        "remarks": {name: list_remarks(one.accuracy.split, one.remarks) for name, one in evaluations.items()},
+        "remarks": {name: list(one.remarks) for name, one in evaluations.items()},
         "paired": [{**test.to_json(), "p_value_holm": value} for test, value in zip(tests, adjusted, strict=True)],
     }
 
 
 def _build_remarks(compared_runs: Sequence[ComparedRun]) -> list[Paragraph]:
-    return [
-        paragraph
-        for run in compared_runs
-        for paragraph in build_remarks(run.name, run.evaluation.accuracy.split, run.evaluation.remarks)
-    ]
+    return [paragraph for run in compared_runs for paragraph in build_remarks(run.name, run.evaluation.remarks)]
 
 
 def _build_accuracy_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:

@@ -17,7 +17,7 @@ from muybridge.report.sections.accuracy import (
 )
 from muybridge.report.sections.confusions import build_confusion_blocks
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
-from muybridge.report.sections.remarks import build_remarks, list_remarks
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sections.timelines import build_timeline_blocks
 from muybridge.report.sections.training import (
     build_curve_blocks,
@@ -113,7 +113,7 @@ def _build_lead(run: RunRecord) -> list[Paragraph]:
     baseline = accuracy.format_baseline()
     return [
         Paragraph(f"{format_top1(top1)}; {format_count(len(accuracy.per_class), 'class')}.{data}"),
-        *build_remarks(run.evaluations[0].name, accuracy.split, run.evaluations[0].remarks),
+        *build_remarks(run.evaluations[0].name, run.evaluations[0].remarks),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         Paragraph(f"{baseline[0].upper()}{baseline[1:]}."),
         *[Paragraph(gap) for gap in [_describe_gap(run)] if gap],
@@ -166,7 +166,7 @@ def _summarize_run(run: RunRecord) -> dict[str, object]:
     return {
         "run": run.name,
         "accuracy": {one.name: one.accuracy.to_json() for one in run.evaluations},
-        "remarks": {one.name: list_remarks(one.accuracy.split, one.remarks) for one in run.evaluations},
+        "remarks": {one.name: list(one.remarks) for one in run.evaluations},
         "timelines": {one.name: one.to_json() for one in run.timelines},
         "speed": summarize_speed(run),
     }

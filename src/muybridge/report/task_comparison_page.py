@@ -25,7 +25,7 @@ from muybridge.models.heads import Head, choose_levels
 from muybridge.report.comparison_page import build_difference_blocks, list_unfinished
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import format_protocol
-from muybridge.report.sections.remarks import build_remarks, list_remarks
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sources import RunRecord, TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count
@@ -109,17 +109,13 @@ def build_task_comparison_page(runs: Sequence[RunRecord]) -> Page:
             "settings", "Settings", tuple(build_difference_blocks("settings", runs, [run.settings for run in runs]))
         ),
     ]
-    remarks = [
-        paragraph
-        for one in members
-        for paragraph in build_remarks(one.name, one.evaluation.metrics.split, one.evaluation.remarks)
-    ]
+    remarks = [paragraph for one in members for paragraph in build_remarks(one.name, one.evaluation.remarks)]
     lead = (*(Paragraph(one.format_sentence()) for one in differences), *remarks, *list_unfinished(runs))
     title = " and ".join(run.name for run in runs) if len(runs) <= 3 else format_count(len(runs), "run")
     evaluations = {one.name: one.evaluation for one in members}
     summary = {
         "metrics": {name: one.metrics.to_json() for name, one in evaluations.items()},
-        "remarks": {name: list_remarks(one.metrics.split, one.remarks) for name, one in evaluations.items()},
+        "remarks": {name: list(one.remarks) for name, one in evaluations.items()},
     }
     return Page(f"{title}, compared", lead, tuple(sections), dict(summary))
 

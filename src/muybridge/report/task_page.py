@@ -5,7 +5,7 @@ from __future__ import annotations
 from muybridge.report.document import Page, Paragraph, Section
 from muybridge.report.run_page import build_details, make_title
 from muybridge.report.sections.accuracy import format_protocol
-from muybridge.report.sections.remarks import build_remarks, list_remarks
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sections.tasks import build_task_blocks
 from muybridge.report.sources import RunRecord
 
@@ -16,7 +16,7 @@ def build_task_page(run: RunRecord) -> Page:
     data = f" Trained on {run.data}." if run.data else ""
     lead = [
         Paragraph(f"Task {first.metrics.task}: {first.metrics.format_line()}.{data}"),
-        *build_remarks(first.name, first.metrics.split, first.remarks),
+        *build_remarks(first.name, first.remarks),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         *[Paragraph(f"{verdict[0].upper()}{verdict[1:]}.", "warning") for verdict in first.metrics.verdicts],
         Paragraph(f"Measured on {format_protocol(first.metrics)}."),
@@ -32,6 +32,6 @@ def build_task_page(run: RunRecord) -> Page:
     summary = {
         "run": run.name,
         "metrics": {one.name: one.metrics.to_json() for one in run.task_evaluations},
-        "remarks": {one.name: list_remarks(one.metrics.split, one.remarks) for one in run.task_evaluations},
+        "remarks": {one.name: list(one.remarks) for one in run.task_evaluations},
     }
     return Page(make_title(run), tuple(lead), (*sections, *build_details(run)), dict(summary))

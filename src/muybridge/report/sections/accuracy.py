@@ -16,7 +16,7 @@ from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.report.charts import IntervalChart
 from muybridge.report.document import Block, Paragraph
-from muybridge.report.sections.remarks import build_remarks, list_remarks
+from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sources import EvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count, format_percent
@@ -83,11 +83,7 @@ def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], nam
         *make_columns("readable"),
         *make_columns("most frequent class, %", "guessing, %", decimals=1),
     )
-    remarks = [
-        f" {label}: {remark}."
-        for label, one in zip(labels, evaluations, strict=True)
-        for remark in list_remarks(one.accuracy.split, one.remarks)
-    ]
+    remarks = [f" {label}: {remark}." for label, one in zip(labels, evaluations, strict=True) for remark in one.remarks]
     return Table(name, "Accuracy", columns, tuple(rows), note=f"{INTERVALS_NOTE}{''.join(remarks)}")
 
 
@@ -139,7 +135,7 @@ def _build_warnings(evaluations: Sequence[EvaluationRecord]) -> list[Block]:
                     "warning",
                 )
             )
-        warnings += build_remarks(one.name, accuracy.split, one.remarks) if number else []
+        warnings += build_remarks(one.name, one.remarks) if number else []
         if accuracy.num_unlabelled_videos:
             warnings.append(
                 Paragraph(

@@ -37,7 +37,7 @@ def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtoco
     """
     metrics = evaluation.metrics
     blocks: list[Block] = [Paragraph(f"{format_protocol(metrics, known=known)}.")] if known else []
-    blocks += build_remarks(evaluation.name, metrics.split, evaluation.remarks) if known else []
+    blocks += build_remarks(evaluation.name, evaluation.remarks) if known else []
     if metrics.num_failed_videos:
         failed = f"{metrics.num_failed_videos} of {format_count(metrics.num_videos, 'video')} could not be read"
         blocks.append(Paragraph(f"{evaluation.name}: {failed}; they are left out of every number.", "warning"))

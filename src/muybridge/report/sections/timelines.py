@@ -98,7 +98,7 @@ def build_timeline_blocks(timelines: Sequence[TimelineRecord]) -> list[Block]:
                 f"{scores.scored_seconds:.0f} s scored; time without a label {gaps}; {segmentation}."
             )
         )
-        blocks += build_remarks(one.name, one.split, one.remarks)
+        blocks += build_remarks(one.name, one.remarks)
         if one.failures:
             failed = join_names([f"{video} ({reason})" for video, reason in one.failures], "; ")
             blocks.append(Paragraph(f"{one.name}: could not be read as a whole: {failed}.", "warning"))

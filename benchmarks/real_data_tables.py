@@ -91,7 +91,7 @@ def render(
         lines.append(f"| {family} | {frames} | {start} | {progress} | {estimate.clip(0, 100).format()} | {recalls} |")
     missing = "; ".join(f"{', '.join(families)} ({setting})" for setting, families in not_run.items())
     claims = _render_claims(pooled, grid, measure_floors(rows, grid))
-    version = "All rows shown are of one version of the code and one kind of machine, not compared with this one."
+    version = "All rows shown are of one version of the code and one kind of machine."
     lines += ["", f"Not run: {missing or 'nothing'}."] if lists_missing else []
     return "\n".join([*lines, *(["", version] if rows else []), *claims])
 

@@ -1,11 +1,12 @@
 """Which evaluated videos a run was trained on, or chose its best weights by.
 
-A split is only worth something where the run has not seen it. Under the run's own address the splits see to that; under another
-one, a list beside a folder or a copy elsewhere, nothing does. Videos are the same if their segments share time and they are the
-same file, or files of the same size whose first and last MiB are equal. Folders of pictures are the same, where the data lies
-elsewhere, if their pictures have the same sizes and the first, the middle and the last are equal. Prepared data, since format 2, holds sizes and hashes of the files that it was made of; two of its videos are also the same if they are stored as the
-same bytes. Groups are names within one data set, and tell nothing about another. A run that starts from another one's weights
-has seen the training videos of both.
+A split is only worth something where the run has not seen it. Under the run's own address the splits see to that; under
+another one, a list beside a folder or a copy elsewhere, nothing does. Videos are the same if their segments share time and
+they are the same file, or files of the same size whose first and last MiB are equal. Folders of pictures are the same, where
+the data lies elsewhere, if their pictures have the same sizes and the first, the middle and the last are equal. Prepared data,
+since format 2, holds sizes and hashes of the files that it was made of; two of its videos are also the same if they are stored
+as the same bytes. Groups are names within one data set, and tell nothing about another. A run that starts from another one's
+weights has seen the training videos of both.
 
 Input: a run folder and the evaluated videos. Output: an `Overlap`.
 """

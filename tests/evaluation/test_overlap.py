@@ -180,7 +180,7 @@ def test_videos_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\n".join(row for row in listed if "/2.mp4" not in row) + "\n", encoding="utf-8")
     found = find_overlap(run, scored)  # and the row of another one
     assert found.problem == "2 of 7 videos of the run cannot be found any more"
-    (run / "failures.jsonl").write_text('{"step": 1, "video": "1", "status": "missing"}\n', encoding="utf-8")
+    (run / "failures.jsonl").write_text('{"step": 1, "video": "videos/1.mp4", "status": "missing"}\n', encoding="utf-8")
     assert (
         find_overlap(run, scored).problem == "1 of 7 videos of the run cannot be found any more"
     )  # one was never read

@@ -149,7 +149,8 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     splits = own.table if recorded is None else recorded.table
     names = dict(zip(splits["video"].to_pylist(), splits["split"].to_pylist(), strict=True))
     rows_by_split: dict[str, list[int]] = {"train": [], "validation": []}
-    for row, name in enumerate(own.table["video"].to_pylist()):
+    own_names = own.table["video"].to_pylist()
+    for row, name in enumerate(own_names):
         if names.get(name) in rows_by_split:
             rows_by_split[names[name]].append(row)
     own_videos = {name: list(_iterate_videos(own, rows)) for name, rows in rows_by_split.items()}
@@ -157,13 +158,15 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     # Under one folder names tell pictures apart; under two, folders are compared by what they hold.
     compares_pictures = os.path.realpath(own.root) != os.path.realpath(evaluated.root)
     measure = cache(partial(_read_size, counts_pictures=compares_pictures))
-    num_videos = sum(split in rows_by_split for split in names.values())
-    num_gone = num_videos - sum(map(len, rows_by_split.values()))
-    num_gone += sum(video.file is not None and measure(video.file) is None for video in all_own)
-    num_gone -= len({line.get("video") for line in read_json_lines(run / "failures.jsonl")})  # never read
+    wanted = {name for name, split in names.items() if split in rows_by_split}
+    gone = wanted - set(own_names)
+    if not _is_stored(own):
+        rows = [row for split in rows_by_split.values() for row in split]
+        gone |= {own_names[row] for row, video in zip(rows, all_own, strict=True) if measure(video.file) is None}
+    gone -= {line.get("video") for line in read_json_lines(run / "failures.jsonl")}  # never read
     problems = []
-    if num_gone > 0:
-        problems.append(f"{num_gone} of {format_count(num_videos, 'video')} of the run cannot be found any more")
+    if gone:
+        problems.append(f"{len(gone)} of {format_count(len(wanted), 'video')} of the run cannot be found any more")
     if _is_stored(own) != _is_stored(evaluated) and (unknown := _describe_unknown_files([*videos, *all_own])):
         problems.append(unknown)
     return {name: _find_common(split, videos, measure) for name, split in own_videos.items()}, "; ".join(problems)
@@ -204,7 +207,7 @@ def _make_bounds(start: float | None, end: float | None) -> Bounds:
 
 
 def _find_common(
-    own: Sequence[_Video], evaluated: Sequence[_Video], measure: Callable[[SourceFile], Size | None]
+    own: Sequence[_Video], evaluated: Sequence[_Video], measure: Callable[[SourceFile | None], Size | None]
 ) -> NDArray[np.bool_]:
     """Which of the evaluated videos share time with one of the run's own, or are stored as the same bytes: bool (V,)."""
     checksums = {video.checksum for video in own if video.checksum}
@@ -246,10 +249,10 @@ def _share_time(first: Bounds, second: Bounds) -> bool:
     return max(first[0], second[0]) < min(first[1], second[1])
 
 
-def _read_size(file: SourceFile, *, counts_pictures: bool) -> Size | None:
+def _read_size(file: SourceFile | None, *, counts_pictures: bool) -> Size | None:
     """The size of a file or of the pictures in a folder, () where those are not read; None for what is not there."""
-    if isinstance(file, tuple):
-        return file[0]
+    if file is None or isinstance(file, tuple):
+        return file[0] if file else None
     path = Path(file)
     try:
         status = path.stat()

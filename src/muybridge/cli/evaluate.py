@@ -63,7 +63,8 @@ def evaluate(
             return evaluate_timeline(run, settings, step, json=json, refuse_overlap=refuse_overlap)
         return _evaluate_videos(run, settings, json=json, refuse_overlap=refuse_overlap)
     except OverlapError as error:
-        print_line(f"nothing is scored: {error}; score other videos, or leave --refuse-overlap out", error=True)
+        if current_rank().is_rank0:
+            print_line(f"nothing is scored: {error}; score other videos, or leave --refuse-overlap out", error=True)
         return 1
 
 

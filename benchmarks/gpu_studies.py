@@ -33,7 +33,7 @@ from annotated_types import Interval
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from muybridge.bounds import Seconds, Seed
+from muybridge.bounds import Percent, Seconds, Seed
 from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.inference.folded import optimize
 from muybridge.kernels.convolution import set_execution
@@ -320,7 +320,7 @@ class _Row:
     rounding: Annotated[int, Interval(ge=0, le=1000)]
     version: str
     content: str
-    video_top1: Annotated[float, Interval(ge=0, le=100)]
+    video_top1: Percent
     right: str
     num_videos: Annotated[int, Interval(ge=1, le=1_000_000_000)]
     seconds: Seconds

@@ -179,9 +179,14 @@ def _hash_start(settings: TrainSettings) -> str | None:
 
 
 def name_micro_run(run: Run, data: DataSet) -> str:
-    """The name of a run's micro-run, which neither videos nor folds decide."""
+    """The name of a run's micro-run, which neither videos nor seeds and folds decide."""
+    return _name_micro_run(replace(run, seed=0, fold=1, rounding=0), data.num_folds)
+
+
+@cache
+def _name_micro_run(run: Run, num_folds: int) -> str:
     init = Path("weights") if run.start == "motions" else None
-    settings = build_settings(run, Path("data"), Path("run"), data.num_folds, init, num_videos=1)
+    settings = build_settings(run, Path("data"), Path("run"), num_folds, init, num_videos=1)
     return plan_micro_run(_as_planned(settings)).name
 
 
@@ -297,10 +302,10 @@ def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[di
     )
     own = [row for row in rows if version.matches(row.get("fingerprint"))]
     done = {Run.from_row(row) for row in own}
-    starts = {Run.from_row(row).whole: row.get("start_sha256") for row in own}
+    starts = {Run.from_row(row).without_fold: row.get("start_sha256") for row in own}
     for run, settings in planned:
         start_sha256 = _hash_start(settings)
-        if starts.setdefault(run.whole, start_sha256) != start_sha256:
+        if starts.setdefault(run.without_fold, start_sha256) != start_sha256:
             raise ValueError(
                 f"{args.output / 'rows.jsonl'} has rows of {run.name} from other weights than {settings.init}; "
                 "start from those, or begin in another folder"

@@ -17,13 +17,12 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from muybridge.bounds import ClipLength, Fold, Seed
+from muybridge.bounds import ClipLength, Fold, NumVideos, Percent, Seed
 from muybridge.files.run_folder import read_json_lines
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import parse_record
 from real_data_sets import FIRST_RECIPE, DataSet, Recipe
 
-Count = Annotated[int, Interval(ge=0, le=1_000_000_000)]
 POINTS_OF_ROUNDING = 0.0051  # of an accuracy in percent with two places
 
 
@@ -37,7 +36,7 @@ class Run:
     start: Literal["scratch", "motions"]
     seed: Seed
     fold: Fold
-    rounding: Count = 0
+    rounding: Annotated[int, Interval(ge=0, le=1000)] = 0
     recipe: Recipe = FIRST_RECIPE
 
     @property
@@ -46,8 +45,8 @@ class Run:
         return "-".join(map(str, [*values, f"rounding{self.rounding}"] if self.rounding else values))
 
     @property
-    def whole(self) -> Run:
-        """The run without its fold: what all folds of it share."""
+    def without_fold(self) -> Run:
+        """What the runs of all folds share."""
         return replace(self, fold=0)
 
     @classmethod
@@ -67,7 +66,7 @@ class _Fingerprint:
 class _Row(Run):
     """The values of a row that tables are made from. `videos`: the hash of a name -> class, right."""
 
-    video_top1: Annotated[float, Interval(ge=0, le=100)] = field(kw_only=True)
+    video_top1: Percent = field(kw_only=True)
     videos: dict[str, tuple[str, bool]] = field(kw_only=True)
     fingerprint: _Fingerprint | None = None
     start_sha256: str | None = None
@@ -94,7 +93,7 @@ def read_rows(
     `name_micro_run` gives the name in the fingerprint of a run of a data set. Raises ValueError for a row that cannot be used,
     and for rows that contradict each other.
     """
-    folds = {data.name: data for data in sets}
+    sets_by_name = {data.name: data for data in sets}
     rows: dict[tuple[Run, str], dict[str, Any]] = {}
     first_videos: dict[tuple[str, int], dict[str, str]] = {}
     first_starts: dict[tuple[Run, str], str | None] = {}
@@ -102,7 +101,7 @@ def read_rows(
         name = f"row {number} of {path}"
         parse_record(_Row, row, name, optional=None, unknown="ignore")
         run, fingerprint = Run.from_row(row), json.dumps(row.get("fingerprint"), sort_keys=True)
-        if (data := folds.get(run.data)) and (problem := _find_problem(run, row, data, name_micro_run)):
+        if (data := sets_by_name.get(run.data)) and (problem := _find_problem(run, row, data, name_micro_run)):
             raise ValueError(f"{name}, {run.name}, {problem}")
         classes = {video: label for video, (label, _) in row["videos"].items()}
         if first_videos.setdefault((run.data, run.fold), classes) != classes:
@@ -119,7 +118,7 @@ def read_rows(
                 "of machine, where a run repeats exactly; take one of them away"
             )
         start = row.get("start_sha256")
-        if first_starts.setdefault((run.whole, fingerprint), start) != start:
+        if first_starts.setdefault((run.without_fold, fingerprint), start) != start:
             raise ValueError(
                 f"{name}, {run.name}, starts from other weights than an earlier row of the same network and seed; take one of "
                 "them away"
@@ -144,7 +143,7 @@ def _find_problem(
 class _Baselines:
     """baseline -> class -> how many of its videos are right, and how many there are."""
 
-    baselines: dict[str, dict[str, tuple[Count, Count]]]
+    baselines: dict[str, dict[str, tuple[NumVideos, NumVideos]]]
 
     def __post_init__(self) -> None:
         totals = [{label: num for label, (_, num) in counts.items()} for counts in self.baselines.values()]

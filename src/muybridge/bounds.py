@@ -48,6 +48,8 @@ Minutes = Annotated[float, Interval(gt=0, le=1_000_000)]
 """Two years at most: far longer times overflow what a thread can wait."""
 Seconds = Annotated[float, Interval(ge=0, le=1_000_000_000)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+Percent = Annotated[float, Interval(ge=0, le=100)]
+NumVideos = Annotated[int, Interval(ge=0, le=1_000_000_000)]
 Statistic = Annotated[float, Interval(ge=-1e30, le=1e30)]
 """The mean of a target."""
 Deviation = Annotated[float, Interval(gt=0, le=1e30)]

@@ -95,8 +95,8 @@ class _Video:
 def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
     """Compare the evaluated videos with those of a run folder. Data of the run that cannot be opened is a `problem`.
 
-    Training videos are those of the run, of the run whose weights it starts from, and so on; a run folder that is not there any
-    more, and other weights to start from, are not looked into.
+    Training videos are those of the run, of the run whose weights it starts from, and so on; those of public and of exported
+    weights are not known.
     """
     videos = list(_iterate_videos(evaluated, range(len(evaluated))))
     in_training, in_validation = np.zeros((2, len(videos)), np.bool_)
@@ -161,8 +161,12 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     wanted = {name for name, split in names.items() if split in rows_by_split}
     gone = wanted - set(own_names)
     if not _is_stored(own):
-        rows = [row for split in rows_by_split.values() for row in split]
-        gone |= {own_names[row] for row, video in zip(rows, all_own, strict=True) if measure(video.file) is None}
+        gone |= {
+            own_names[row]
+            for split, rows in rows_by_split.items()
+            for row, video in zip(rows, own_videos[split], strict=True)
+            if measure(video.file) is None
+        }
     gone -= {line.get("video") for line in read_json_lines(run / "failures.jsonl")}  # never read
     problems = []
     if gone:

@@ -13,11 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Interval
-
-from muybridge.bounds import ClipLength, Epochs, FrameSize, NumClips, Seconds, Seed, Share, Statistic, show_value
+from muybridge.bounds import (
+    ClipLength,
+    Epochs,
+    FrameSize,
+    NumClips,
+    NumVideos,
+    Percent,
+    Seconds,
+    Seed,
+    Share,
+    Statistic,
+    show_value,
+)
 from muybridge.evaluation.fuse import fuse
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import append_json_line, collect_environment, read_json_lines
@@ -39,8 +49,6 @@ from muybridge.studies.study import Row
 from muybridge.studies.video_results import StoredVideoResults, VideoResults, collect_video_results
 from muybridge.text import join_names
 
-Percent = Annotated[float, Interval(ge=0, le=100)]
-NumVideos = Annotated[int, Interval(ge=0, le=1_000_000_000)]
 _POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
 
 

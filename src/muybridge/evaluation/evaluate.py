@@ -24,8 +24,9 @@ from muybridge.distributed.process_group import ProcessGroup, local_device
 from muybridge.distributed.rank import current_rank
 from muybridge.distributed.stop import StopRequested, stop_on_signals
 from muybridge.distributed.watchdog import Watchdog
+from muybridge.evaluation.caveats import find_caveats
 from muybridge.evaluation.metrics import Accuracy
-from muybridge.evaluation.overlap import NO_TEST_RESULT, Overlap, OverlapError, find_overlap
+from muybridge.evaluation.overlap import Overlap
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.resampling import NUM_BOOTSTRAPS
 from muybridge.evaluation.scores import score_batch
@@ -47,16 +48,8 @@ from muybridge.models.heads import Head
 from muybridge.records import Checkpoint, Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
-from muybridge.weights.address import (
-    describe_unfinished,
-    find_checkpoint,
-    find_run_folder,
-    is_default_checkpoint,
-    select_checkpoint,
-)
+from muybridge.weights.address import find_run_folder, is_default_checkpoint, select_checkpoint
 from muybridge.weights.card import Card
-
-_WITHOUT_RUN_FOLDER = "not compared with the training and validation videos: the weights are not in their run folder"
 
 
 @dataclass(frozen=True)
@@ -197,49 +190,6 @@ def evaluate_split(
     notes = job.manifest.notes
     overlap, checkpoint, remarks = caveats.overlap, caveats.checkpoint, caveats.remarks
     return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=remarks, notes=notes)
-
-
-@dataclass(frozen=True)
-class Caveats:
-    """What belongs beside a result: the overlap with the videos of the run and which of its weights were scored, in sentences.
-
-    `overlap` and `checkpoint` are None for weights that are not of a run folder, or not of its best or last ones.
-    """
-
-    overlap: Overlap | None
-    checkpoint: Checkpoint | None
-    remarks: tuple[str, ...]
-
-
-def find_caveats(
-    address: str | Path, card: Card, scored: Manifest, split: str, *, refuse_overlap: bool = False
-) -> Caveats:
-    """Compares the scored videos with those of the run that `address` is of. Rank 0 does it for all.
-
-    Raises `OverlapError` with `refuse_overlap` where training videos are among them, or it cannot be told.
-    """
-    run, checkpoint = find_run_folder(address), find_checkpoint(address, card.tensors_sha256)
-    overlap = None if run is None else _find_overlap_for_all(run, scored)
-    if overlap is None:
-        remarks = [] if card.is_imported else [_WITHOUT_RUN_FOLDER]
-    else:
-        remarks = overlap.format_sentences(checkpoint)
-    if refuse_overlap and overlap is None:
-        raise OverlapError(f"{address} is not of a run folder, so the videos it was trained on are not known")
-    if refuse_overlap and overlap and (overlap.num_training or overlap.problem):
-        raise OverlapError("; ".join(remarks))
-    is_unknown = not card.is_imported if overlap is None else bool(overlap.problem and not overlap.num_validation)
-    if split == "validation" and checkpoint != "last" and is_unknown:
-        remarks = [f"{NO_TEST_RESULT}: a validation split, by which these weights may have been chosen", *remarks]
-    return Caveats(overlap, checkpoint, (*remarks, *describe_unfinished(address)))
-
-
-def _find_overlap_for_all(run: Path, scored: Manifest) -> Overlap:
-    """The overlap, computed by rank 0."""
-    ranks = ProcessGroup(current_rank())
-    overlap = ranks.broadcast_from_rank0(find_overlap(run, scored) if ranks.is_rank0 else None)
-    assert overlap is not None, "rank 0 has computed it"
-    return overlap
 
 
 def open_evaluation_data(card: Card, settings: EvaluateSettings, *, whole_files: bool = False) -> Manifest:

@@ -25,13 +25,8 @@ import torch
 from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
-from muybridge.evaluation.evaluate import (
-    Caveats,
-    find_caveats,
-    open_evaluation_data,
-    select_scored_split,
-    use_training_splits,
-)
+from muybridge.evaluation.caveats import Caveats, find_caveats
+from muybridge.evaluation.evaluate import open_evaluation_data, select_scored_split, use_training_splits
 from muybridge.evaluation.overlap import NO_TEST_RESULT
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
@@ -123,9 +118,7 @@ class TimelineResult:
             "segmentation": asdict(self.choice) if self.choice else None,
             "failures": [{"video": video, "reason": reason} for video, reason in self.failures],
             "unlabelled_time": BACKGROUND if self.gaps_are_background else "not scored",
-            "checkpoint": self.caveats.checkpoint,
-            "overlap": self.caveats.overlap.to_json() if self.caveats.overlap else None,
-            "remarks": list(self.caveats.remarks),
+            **self.caveats.to_json(),
         }
 
 

@@ -57,7 +57,7 @@ class Grid:
 def render_versions(groups: Sequence[Sequence[Mapping[str, Any]]], baselines: Mapping[str, Results], grid: Grid) -> str:
     """The tables of each version: those of the first say what is missing, those of others have what it lacks."""
     first, *others = groups or [[]]
-    head = "Of another version of the code or another kind of machine, which has what the table above lacks:"
+    head = "Rows of another version of the code or another kind of machine, for what is missing above:"
     tables = [f"{head}\n\n{render(rows, baselines, grid, lists_missing=False)}" for rows in others]
     return "\n\n".join([render(first, baselines, grid), *tables])
 

@@ -417,7 +417,7 @@ def test_a_table_is_of_one_version() -> None:
     assert tables.select_versions([], [], 1) == []
     grid = tables.Grid(1, 3, ("r3d", "f_r2d"), (8,), ("scratch",))
     shown = tables.render_versions([first, second[1:]], {"majority class": {"0": ["a", True]}}, grid)
-    above, below = shown.split("Of another version of the code or another kind of machine")
+    above, below = shown.split("Rows of another version of the code or another kind of machine")
     assert "| r3d | 8 | scratch | 3 of 3 |" in above and "Not run: f_r2d (8 frames from scratch)." in above
     assert "| f_r2d | 8 | scratch | 1 of 3 |" in below and "Not run" not in below
     # Two sessions of one source, each of its own networks.

@@ -175,15 +175,13 @@ def test_the_split_is_drawn_by_the_rule_of_the_run(tmp_path: Path) -> None:
 def test_videos_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
     scored = evaluate_rows(tmp_path, "videos/7.mp4,a,test,,")
     (tmp_path / "videos" / "1.mp4").unlink()  # the file
-    assert find_overlap(run, scored).problem == "1 of 7 videos of the run cannot be found any more"
+    assert find_overlap(run, scored).problem == "1 of 7 videos of the run can no longer be found"
     listed = (tmp_path / "list.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "list.csv").write_text("\n".join(row for row in listed if "/2.mp4" not in row) + "\n", encoding="utf-8")
     found = find_overlap(run, scored)  # and the row of another one
-    assert found.problem == "2 of 7 videos of the run cannot be found any more"
+    assert found.problem == "2 of 7 videos of the run can no longer be found"
     (run / "failures.jsonl").write_text('{"step": 1, "video": "videos/1.mp4", "status": "missing"}\n', encoding="utf-8")
-    assert (
-        find_overlap(run, scored).problem == "1 of 7 videos of the run cannot be found any more"
-    )  # one was never read
+    assert find_overlap(run, scored).problem == "1 of 7 videos of the run can no longer be found"  # one was never read
     sentence = f"not compared with every training video: {found.problem}"
     assert found.format_sentences("last") == [sentence]
 

@@ -76,7 +76,7 @@ class Overlap:
             were_chosen = "were chosen" if checkpoint == "best" else "may have been chosen"
             sentences.append(
                 f"{NO_TEST_RESULT}: {format_count(self.num_validation, 'video')} of the validation split by which these "
-                f"weights {were_chosen} (the run folder with --checkpoint last has weights that were not)"
+                f"weights {were_chosen} (--checkpoint last with the run folder takes weights that were not)"
             )
         if self.problem:
             sentences.append(f"not compared with every training video: {self.problem}")
@@ -170,7 +170,7 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     gone -= {line.get("video") for line in read_json_lines(run / "failures.jsonl")}  # never read
     problems = []
     if gone:
-        problems.append(f"{len(gone)} of {format_count(len(wanted), 'video')} of the run cannot be found any more")
+        problems.append(f"{len(gone)} of {format_count(len(wanted), 'video')} of the run can no longer be found")
     if _is_stored(own) != _is_stored(evaluated) and (unknown := _describe_unknown_files([*videos, *all_own])):
         problems.append(unknown)
     return {name: _find_common(split, videos, measure) for name, split in own_videos.items()}, "; ".join(problems)

@@ -33,8 +33,9 @@ def test_shared_bounds_hold_at_both_ends(name: str) -> None:
         assert accepts(hint, interval.ge) and accepts(hint, interval.le)
         assert not accepts(hint, interval.ge - 1) and not accepts(hint, interval.le + 1)
         assert not accepts(hint, float(interval.ge))
-        # What is counted begins at one; workers and seeds may be zero, and one fold is no cross-validation.
-        assert interval.ge == {"NumWorkers": 0, "Seed": 0, "NumFolds": 2}.get(name, 1)
+        # What is asked for begins at one; workers, seeds and videos that were scored or failed may be zero, and one
+        # fold is no cross-validation.
+        assert interval.ge == {"NumWorkers": 0, "Seed": 0, "NumVideos": 0, "NumFolds": 2}.get(name, 1)
     for value in (math.nan, math.inf, -math.inf, True, "1", None, 10**400):
         assert not accepts(hint, value)
     assert "None" not in describe(hint)

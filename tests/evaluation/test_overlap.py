@@ -18,6 +18,7 @@ from muybridge.evaluation.overlap import Overlap, find_overlap
 from muybridge.evaluation.scores import read_remarks
 from muybridge.files.hashing import hash_ends
 from muybridge.loading.open_data import open_data
+from muybridge.weights.card import load_network, save
 
 Cli = Callable[..., Any]
 
@@ -239,6 +240,24 @@ def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, 
     settings["init"] = str(second)  # a run that was continued from itself
     (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert find_overlap(second, scored) == Overlap(1, 0)
+
+
+def test_weights_to_start_from_outside_a_run_folder_are_said_unless_they_are_imported(
+    run: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    scored = evaluate_rows(tmp_path, "videos/6.mp4,b,test,,")
+    start = tmp_path / "exported" / "start.safetensors"
+    start.parent.mkdir()
+    settings = {"data": str(tmp_path / "list.csv"), "seed": 0, "init": str(start)}
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    shutil.copy(finished_run / "best.safetensors", start)
+    problem = f"{start}, from which the run starts, is not in its run folder"
+    assert find_overlap(run, scored) == Overlap(problem=problem)
+    network, card = load_network(start)
+    save(network, start, classes=card.classes, preprocessing=card.preprocessing, head=card.head, source_sha256="0" * 64)
+    assert find_overlap(run, scored) == Overlap()
+    start.write_bytes(b"no weights")
+    assert find_overlap(run, scored).problem.startswith(f"{start}, from which the run starts, cannot be read")
 
 
 @pytest.fixture

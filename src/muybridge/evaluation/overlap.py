@@ -35,6 +35,7 @@ from muybridge.records import Checkpoint
 from muybridge.text import format_count
 from muybridge.video.pictures import is_picture_name
 from muybridge.weights.address import find_run_folder
+from muybridge.weights.card import load_card
 from muybridge.weights.catalogue import find_entry
 from muybridge.weights.hub import is_hub_address
 
@@ -95,8 +96,8 @@ class _Video:
 def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
     """Compare the evaluated videos with those of a run folder. Data of the run that cannot be opened is a `problem`.
 
-    Training videos are those of the run, of the run whose weights it starts from, and so on; those of public and of exported
-    weights are not known.
+    Training videos are those of the run, of the run whose weights it starts from, and so on. Those of weights that have left
+    their run folder are not known, which is a `problem`; nor are those of public weights, of which nothing is said.
     """
     videos = list(_iterate_videos(evaluated, range(len(evaluated))))
     in_training, in_validation = np.zeros((2, len(videos)), np.bool_)
@@ -128,9 +129,20 @@ def _list_start_chain(run: Path) -> tuple[list[Path], str]:
         if not Path(init).exists():
             return chain, f"{init}, from which the run starts, cannot be found"
         folder = find_run_folder(init)
-        if folder is None or folder.resolve() in [each.resolve() for each in chain]:
+        if folder is None:
+            return chain, _describe_lone_start(init)
+        if folder.resolve() in [each.resolve() for each in chain]:
             return chain, ""
         chain.append(folder)
+
+
+def _describe_lone_start(init: str) -> str:
+    """That the training videos of weights outside a run folder are not known; empty for imported ones."""
+    try:
+        is_imported = load_card(init).is_imported
+    except (ValueError, OSError) as error:
+        return f"{init}, from which the run starts, cannot be read ({error})"
+    return "" if is_imported else f"{init}, from which the run starts, is not in its run folder"
 
 
 def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[dict[str, NDArray[np.bool_]], str]:

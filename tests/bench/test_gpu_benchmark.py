@@ -66,7 +66,7 @@ def test_training_rows(
 ) -> None:
     stand_in = use_graph_stand_in(monkeypatch)
     monkeypatch.setattr(nn.Module, "compile", lambda module: None)  # minutes
-    monkeypatch.setitem(gpu.DTYPES, "fp16", torch.bfloat16)  # in fp16 some CPUs take seconds for a convolution's gradients
+    monkeypatch.setitem(gpu.DTYPES, "fp16", torch.bfloat16)  # gradients in fp16 take some CPUs seconds
     result = rehearse(gpu, tmp_path / "r.json", "--only", "train")
     assert not result["not_measured"]
     variants = (*gpu.FIRST_TRAINING, *gpu.COMPILED_TRAINING)

@@ -39,7 +39,7 @@ from muybridge.parsing import parse_json_object
 from muybridge.text import format_count
 
 PART_VIDEOS = 256  # the most that a kill loses
-_MAX_ROWS_AT_A_TIME = 65_536
+_MAX_ROWS_AT_A_TIME = 4096
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(

@@ -38,8 +38,7 @@ from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 from muybridge.text import format_count
 
-PART_VIDEOS = 256  # the most that a kill loses
-_MAX_ROWS_AT_A_TIME = 4096
+PART_VIDEOS = 256  # the most that a kill loses, and what is read at a time
 COUNT_COLUMNS = ("num_views", "num_failed_views", "num_right_views")
 
 SCHEMA = pa.schema(
@@ -127,7 +126,7 @@ def has_video_rows(path: Path) -> bool:
 
 def _read_video_rows(path: Path) -> VideoScores:
     """Read and check a file with a row a video, some rows at a time to bound memory."""
-    num_rows_at_a_time = min(_MAX_ROWS_AT_A_TIME, check_parquet(path))
+    num_rows_at_a_time = min(PART_VIDEOS, check_parquet(path))
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         if not schema.remove_metadata().equals(SCHEMA):

@@ -40,11 +40,12 @@ def test_a_stream_is_shown(chromium: Any) -> None:
         for second in range(3):
             _send_window(live, second)
         live.add({"type": "event", "kind": "start", "label": "<i>up</i>", "seconds": 1.5, "probability": 0.75})
+        page.get_by_text("<i>up</i> begins 0:01.5, 75 %").wait_for()
+        page.get_by_text("123 ms").wait_for()
+        # After the lines have arrived: a page misses pictures while lines wait.
         live.add_picture(
             YuvClip(np.full((1, 128, 171), 120, np.uint8), np.full((2, 1, 64, 86), 128, np.uint8), "bt601", False), 1.5
         )
-        page.get_by_text("<i>up</i> begins 0:01.5, 75 %").wait_for()
-        page.get_by_text("123 ms").wait_for()
         page.locator("#live-curves canvas").wait_for()
         page.wait_for_function("() => document.getElementById('live-picture').naturalWidth === 432")
         for width, scheme in ((1280, "light"), (390, "dark")):

@@ -252,6 +252,20 @@ def test_arrays_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:
             read_blobs(tmp_path / "net.pkl")
 
 
+def test_contents_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: a truth value where the bytes of the numbers belong."""
+    content = python2_pickle({"a": np.zeros((2, 3), np.float32)})
+    numbers = b"T" + (24).to_bytes(4, "little") + bytes(24)
+    assert numbers in content
+    for other in (b"\x88", b"N", b"K\x18", b"}"):
+        (tmp_path / "net.pkl").write_bytes(content.replace(numbers, other))
+        with pytest.raises(ValueError, match="the blob a is an array without numbers"):
+            read_blobs(tmp_path / "net.pkl")
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"a": 10**400}, protocol=2))
+    with pytest.raises(ValueError, match="the blob a int too large to convert to float"):
+        read_blobs(tmp_path / "net.pkl")
+
+
 def test_truncated_and_foreign_files_are_refused_in_words(tmp_path: Path) -> None:
     blobs, _, _ = blobs_of("r2d")
     whole = written(tmp_path, blobs).read_bytes()

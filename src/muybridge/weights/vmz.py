@@ -79,11 +79,12 @@ def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
                 f"{file} holds the blob {name} twice, in different name scopes; export one copy of the network"
             )
         try:
-            if isinstance(value, _ArrayStandIn) and (num_bytes_left := num_bytes_left - value.num_bytes) < 0:
+            array = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value, np.float64)
+            if isinstance(value, _ArrayStandIn) and (num_bytes_left := num_bytes_left - array.nbytes) < 0:
                 raise ValueError("shares its numbers with others")
-            blobs[name] = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{file} is damaged: the blob {name} {error}; download it again") from error
+        blobs[name] = array
     return blobs
 
 
@@ -183,12 +184,6 @@ class _ArrayStandIn:
 
     def __setstate__(self, state: Any) -> None:
         self.state = tuple(state)
-
-    @property
-    def num_bytes(self) -> int:
-        """The bytes of its numbers in the file."""
-        content = self.state[-1] if self.state else b""
-        return len(content.text if isinstance(content, _EncodedText) else content) if self.state else 0
 
     def to_numpy(self) -> NDArray[Any]:
         """The array. ValueError if its state is invalid or its shape and bytes do not match."""

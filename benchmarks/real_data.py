@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from docs_block import replace_block
 from harness import describe_environment, parse_count
+from muybridge.datasets.rows import find_recording
 from muybridge.distributed.stop import StopRequested
 from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.metrics import compute_video_ranks
@@ -168,9 +169,8 @@ def execute(run: Run, settings: TrainSettings, version: Version) -> dict[str, An
 
 def _identify_video(video: str) -> str:
     """A hash in place of a name; for a segment, that of its recording before it."""
-    recording, is_segment, _ = video.rpartition("#")
-    name = digest(Path(video).name)
-    return f"{digest(Path(recording).name)}/{name}" if is_segment else name
+    recording, name = find_recording(video), digest(Path(video).name)
+    return name if recording == video else f"{digest(Path(recording).name)}/{name}"
 
 
 def _hash_start(settings: TrainSettings) -> str | None:

@@ -8,7 +8,7 @@ as those of studies are (docs/reproduction.md, "Rules of a comparison").
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from muybridge.models.family import FAMILIES
 from muybridge.studies.claims import MIXED, SINGLE_FRAME
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.intervals import BySeed, Estimate, difference, estimate_mean, mean_by_seed
+from muybridge.studies.intervals import BySeed, Estimate, difference, estimate_mean, mean_by_seed, pool_recordings
 from muybridge.studies.noise import NUM_RERUNS
 from muybridge.text import format_count
 
@@ -221,17 +221,10 @@ def _by_seed(results: Mapping[int, Results]) -> BySeed:
 
 
 def _value_recordings(videos: Results) -> NDArray[np.float64]:
-    """Values (R,) in percent of R recordings, whose mean is that of the videos.
-
-    Segments of one recording are alike, so recordings are what an interval is over: each has the mean of all videos plus the
-    sum of its own videos' distances from it, scaled by R / V, by which the variance of a ratio is estimated. Where every video
-    is a recording of its own, the values are right or not.
-    """
-    overall, by_recording = _share(videos), defaultdict(list)
-    for name in sorted(videos):  # fold/recording/segment, or fold/video
-        by_recording["/".join(name.split("/")[:2])].append(100.0 * videos[name][1])
-    scale = len(by_recording) / len(videos)
-    return np.array([overall + scale * sum(value - overall for value in values) for values in by_recording.values()])
+    """Values (R,) in percent of R recordings; where every video is a recording of its own, they are right or not."""
+    names = sorted(videos)  # fold/recording/segment, or fold/video
+    num_videos = Counter(tuple(name.split("/")[:2]) for name in names)
+    return pool_recordings(np.array([100.0 * videos[name][1] for name in names]), list(num_videos.values()))
 
 
 def _share(videos: Results) -> float:

@@ -14,6 +14,7 @@ from muybridge.studies.intervals import (
     estimate_mean,
     mean_by_seed,
     pool_deviations,
+    pool_recordings,
 )
 
 
@@ -53,6 +54,18 @@ def test_videos_that_all_seeds_agree_on_widen_the_interval() -> None:
     assert found.mean == 50.0
     deviation = statistics.stdev(values[0]) / math.sqrt(100)  # of the mean over 100 videos
     assert found.high - 50.0 == pytest.approx(3.182 * deviation, rel=1e-3)  # t(3)
+
+
+def test_segments_of_one_recording_are_one_sample() -> None:
+    """Four recordings, all segments of each alike: as wide as an interval over four videos."""
+    by_segment = np.repeat([0.0, 100.0, 100.0, 0.0], 25)
+    pooled = pool_recordings(by_segment, [25] * 4)
+    assert pooled.tolist() == [0.0, 100.0, 100.0, 0.0]
+    unequal = pool_recordings(np.array([100.0, 0.0, 100.0, 100.0]), [1, 3])
+    assert unequal.mean() == 75.0  # that of the segments, not of the recordings
+    assert unequal.tolist() == [75 + 25 / 2, 75 - 25 / 2]
+    with pytest.raises(ValueError, match="the recordings have 5 videos, and there are results of 4"):
+        pool_recordings(by_segment[:4], [2, 3])
 
 
 def test_the_variance_is_that_of_means_over_drawn_seeds_and_videos() -> None:

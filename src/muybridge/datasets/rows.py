@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from muybridge.datasets.video_files import normalize_unicode
 from muybridge.records import Split, TimeOrigin
 from muybridge.text import format_count, join_names
 
+_SEGMENT_NAME = re.compile(r"(.+)#[\d.e+-]*-[\d.e+-]*")
 SPLIT_ALIASES: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -52,6 +54,12 @@ class VideoRow:
         """The path with the bounds of the segment: `clips/a.mp4#1.5-4`; a bound that is not given is left out."""
         start, end = ("" if bound is None else f"{bound:.12g}" for bound in (self.start_seconds, self.end_seconds))
         return f"{self.path}#{start}-{end}"
+
+
+def find_recording(video: str) -> str:
+    """The path in the name of a segment (`VideoRow.segment_name`); other names of videos as they are."""
+    matched = _SEGMENT_NAME.fullmatch(video)
+    return matched[1] if matched else video
 
 
 def choose_noun(rows: Sequence[VideoRow]) -> str:

@@ -116,6 +116,20 @@ def difference(first: BySeed, second: BySeed, floor: float | None) -> Estimate |
     return replace(estimate, margin=floor * math.sqrt(2 / estimate.num))
 
 
+def pool_recordings(values: Values, num_videos: Sequence[int]) -> Values:
+    """Values (R,) of recordings, from those of their videos (V,), with the same mean; `num_videos` of each follow one another.
+
+    Segments of one recording are alike, so recordings are what an interval is over: each has the mean of all videos plus the
+    sum of its own videos' distances from it, scaled by R / V, by which the variance of a ratio is estimated.
+    """
+    if sum(num_videos) != len(values):
+        raise ValueError(f"the recordings have {sum(num_videos)} videos, and there are results of {len(values)}")
+    mean = values.mean()
+    starts = np.cumsum([0, *num_videos[:-1]])
+    pooled: Values = mean + np.add.reduceat(values - mean, starts) * (len(num_videos) / len(values))
+    return pooled
+
+
 def mean_by_seed(members: Sequence[BySeed]) -> BySeed:
     """The mean of several members, seed by seed, over the seeds that all of them have; empty without members.
 

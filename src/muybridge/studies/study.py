@@ -26,6 +26,7 @@ from muybridge.studies.intervals import (
     estimate_mean,
     mean_by_seed,
     pool_deviations,
+    pool_recordings,
 )
 from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, list_reruns, measure_floor, plan_reruns
 from muybridge.studies.plan import (
@@ -194,16 +195,28 @@ class GridResults:
         curves = self.error_curves(key, name)
         return {seed: np.array([curve[max(curve)]]) for seed, curve in curves.items() if curve}
 
+    @cached_property
+    def recordings(self) -> dict[str, Sequence[int]]:
+        """The number of segments of each recording, by the hash of the segments' names: older rows do not have it."""
+        stored = [row["numbers"].get("videos") or {} for row in self.rows.values()]
+        return {videos["sha256"]: videos["recordings"] for videos in stored if "recordings" in videos}
+
     def _each_by_seed(self, keys: Sequence[Hashable], metric: Metric) -> list[BySeed]:
-        return [{seed: _read_values(row, metric) for seed, row in self.rows_by_seed(key).items()} for key in keys]
+        return [
+            {seed: _read_values(row, metric, self.recordings) for seed, row in self.rows_by_seed(key).items()}
+            for key in keys
+        ]
 
 
-def _read_values(row: Row, metric: Metric) -> Values:
-    """A metric of a row in percent, by video where the row has it so."""
+def _read_values(row: Row, metric: Metric, recordings: Mapping[str, Sequence[int]]) -> Values:
+    """A metric of a row in percent, by video where the row has it so, and by recording where videos are segments."""
     numbers = row["numbers"]
     videos = numbers.get("videos")
     values = None if videos is None else VideoResults.from_json(videos).get_values(metric)
-    return np.array([float(numbers[metric])]) if values is None else values
+    if values is None:
+        return np.array([float(numbers[metric])])
+    nums = recordings.get(videos["sha256"])
+    return values if nums is None else pool_recordings(values, nums)
 
 
 def _make_error_reader(name: str) -> Callable[[Row], float]:

@@ -3,7 +3,8 @@
 Input: generated motions, made there, and the real sets of MUYBRIDGE_REAL_VIDEO (the ceiling camera with each of two rooms held
 out once, UT-Interaction in five folds of its sequences). Output, in the folder of -o: rows.jsonl with fingerprints, and for
 each data set recipe_parts-NAME/study.json, which `muybridge report` shows. Differences from the paper's recipe are paired by
-seed and video (of segments, by recording), and judged beyond the noise floor. What has a row is not run again, so a run that was stopped goes on:
+seed and video (of segments, by recording), and judged beyond the noise floor. What has a row is not run again, so a run that
+was stopped goes on:
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/recipe_parts.py -o benchmarks/results/recipe_parts --jobs 2
     python benchmarks/recipe_parts.py -o benchmarks/results/recipe_parts --render --docs docs/training.md

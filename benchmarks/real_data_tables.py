@@ -162,8 +162,9 @@ def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
 
 
 def describe_hidden_rows(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence on the rows that are not shown; empty where all are."""
-    num_hidden = len(rows) - len(shown)
+    """A sentence on the rows that are not shown; empty where all are. A row of two versions may be shown twice."""
+    shown_ids = set(map(id, shown))
+    num_hidden = sum(id(row) not in shown_ids for row in rows)
     return (
         f"Not shown, since another version or recipe made them: {format_count(num_hidden, 'row')}."
         if num_hidden

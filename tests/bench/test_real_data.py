@@ -395,6 +395,7 @@ def test_rows_of_no_or_another_version_are_counted() -> None:
     tables = load_script("real_data_tables")
     unknown, known = [{"seed": 0}, {"seed": 1}], [{"seed": 2, "fingerprint": {}}]
     assert tables.describe_hidden_rows(known, known) == ""
+    assert tables.describe_hidden_rows([*known, *known], known) == ""  # of two versions
     sentence = tables.describe_hidden_rows(known, [*unknown, *known])
     assert sentence == "Not shown, since another version or recipe made them: 2 rows."
 

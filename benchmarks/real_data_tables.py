@@ -189,9 +189,10 @@ def _render_claims(pooled: Mapping[Cell, dict[int, Results]], grid: Grid, floors
         for frames, start in itertools.product(grid.lengths, grid.starts)
         for claim, first, second in CLAIMS
     ]
-    for frames, start, family in itertools.product(grid.lengths, others, grid.families):
-        ends = [_mean_of(pooled, (family,), frames, name) for name in (start, scratch)]
-        pairs.append((f"{family} from {start} above {scratch}: pre-training helps", frames, start, *ends))
+    names = {"all networks on average": tuple(grid.families), **{family: (family,) for family in grid.families}}
+    for frames, start, (name, families) in itertools.product(grid.lengths, others, names.items()):
+        ends = [_mean_of(pooled, families, frames, end) for end in (start, scratch)]
+        pairs.append((f"{name} from {start} above {scratch}: pre-training helps", frames, start, *ends))
     lines = []
     for claim, frames, start, first_values, second_values in pairs:
         gap = difference(first_values, second_values, floor)

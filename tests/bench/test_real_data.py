@@ -250,6 +250,10 @@ def test_claims_are_judged_beyond_the_noise_floor() -> None:
         "supported |",
         "undecided |",
     ]  # the last: 5 points with a floor of 5.5 x sqrt(2 / 3)
+    assert "all networks" not in text  # r3d alone has run from motions
+    rest = [row for family, share in (("r2plus1d", 85), ("f_r2d", 95)) for row in make_rows(family, share, "motions")]
+    text = tables.render([*rows, *rest, *reruns], baselines, grid)
+    assert "| all networks on average from motions above scratch: pre-training helps | 8 | motions | 3 | 5.0 [" in text
     assert "| r3d | 8 | scratch | 6 of 6 |" in text  # reruns are no further seeds
     mixed = [row for number in range(2, 6) for row in make_rows(f"mc{number}", 10 * number)]
     assert "MCx" not in tables.render([*rows, *mixed[6:]], baselines, grid)  # a mean is of all four, or of none

@@ -43,7 +43,7 @@ def test_the_page_shows_the_study_that_counts(cli: Callable[..., Any], tmp_path:
 
 
 def test_the_first_screen_has_a_verdict_and_a_command_for_every_claim() -> None:
-    table = PAGE[: PAGE.index("## Rules of a comparison")]
+    table = PAGE[: PAGE.index("## Claim by claim")]
     lines = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     assert all(len(line) == 6 for line in lines) and len(lines) >= 10
     commands = [re.findall(r"`([^`]+)`", line[5]) for line in lines[1:]]
@@ -86,6 +86,34 @@ def test_the_first_screen_quotes_what_the_studies_found() -> None:
             assert f"standard deviation of {floor} points" in shown, line
         quoted |= {name} if gaps else set()
     assert quoted == STUDIES.keys() - {"table1"}
+
+
+CLAIMS_OF_REAL_VIDEO = (
+    "networks that see motion above 2-D ones",
+    "r2plus1d above r3d: factorized convolutions help",
+    "MCx on average above r3d: mixed convolutions help",
+)
+
+
+def test_the_summary_of_real_video_quotes_its_tables() -> None:
+    section = PAGE[PAGE.index("### On real video") : PAGE.index("### Which rows")]
+    lines = [line for line in section.splitlines() if re.search(r"\| (scratch|motions) \|", line)]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert len(rows) >= 5
+    [first_screen] = [line for line in PAGE.splitlines() if line.startswith("| [the same on real video]")]
+    for name, start, frames, accuracies, *gaps in rows:
+        block = PAGE.partition(f"<!-- real_data {name.lower().replace(' ', '_').replace('-', '_')} -->")[2]
+        block = block[: block.index("<!-- end of")]
+        for claim, gap in zip(CLAIMS_OF_REAL_VIDEO, gaps, strict=True):
+            assert f"| {claim} | {frames} | {start} | 3 | {gap.replace('+', '')} | undecided |" in block, gap
+        # Of the table that has all networks; another kind of machine may have run some of them.
+        found = [
+            re.findall(rf"\| {frames} \| {start} \| (\d+) of \1 \| (\d+\.\d)", part)
+            for part in block.split("Differences")
+        ]
+        [shown] = [[float(value) for _, value in values] for values in found if len(values) == 12]
+        assert accuracies == f"{min(shown)} to {max(shown)}"
+        assert start != "scratch" or gaps[0] in first_screen
 
 
 def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:

@@ -29,6 +29,7 @@ from muybridge.weights.tensor_checks import format_problems
 TRAINING_BLOBS = re.compile(r"(^|_)(momentum|lr|iter|iteration|epoch)(_|\d|$)", re.IGNORECASE)
 # Caffe2's SpatialBN calls the plain running variance `riv` (spatial_batch_norm_op.h): it is copied, not inverted.
 NORM_PARTS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+_MAX_DIMENSIONS = 32  # of an array, in any numpy
 NUMBER_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "<" if sys.byteorder == "little" else ">"}
 
@@ -79,13 +80,20 @@ def _convert_arrays(file: Path, content: Any) -> dict[str, NDArray[Any]]:
                 f"{file} holds the blob {name} twice, in different name scopes; export one copy of the network"
             )
         try:
-            array = value.to_numpy() if isinstance(value, _ArrayStandIn) else np.asarray(value, np.float64)
+            array = value.to_numpy() if isinstance(value, _ArrayStandIn) else _convert_number(value)
             if isinstance(value, _ArrayStandIn) and (num_bytes_left := num_bytes_left - array.nbytes) < 0:
                 raise ValueError("shares its numbers with others")
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             raise ValueError(f"{file} is damaged: the blob {name} {error}; download it again") from error
         blobs[name] = array
     return blobs
+
+
+def _convert_number(value: float) -> NDArray[Any]:
+    try:
+        return np.asarray(value, np.float64)
+    except OverflowError as error:
+        raise ValueError("is a number that no array holds") from error
 
 
 def _complete(content: Any) -> Any:
@@ -199,14 +207,21 @@ class _ArrayStandIn:
             case _:
                 raise ValueError("is an array without numbers")
         text = content.text if isinstance(content, _EncodedText) else content
-        data = text.encode("latin1") if isinstance(text, str) else text
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError("has a shape that is not numbers")
+        try:
+            data = text.encode("latin1") if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise ValueError("has characters in place of bytes") from error
+        if len(shape) > _MAX_DIMENSIONS or not all(type(size) is int and 0 <= size <= sys.maxsize for size in shape):
+            raise ValueError("has a shape that no array has")
         if len(data) != math.prod(shape) * dtype.to_dtype().itemsize:
             raise ValueError(
                 f"has {len(data)} bytes, its shape {shape} needs {math.prod(shape) * dtype.to_dtype().itemsize}"
             )
-        array = np.frombuffer(data, dtype.to_dtype()).reshape(shape, order="F" if is_column_major else "C")
+        numbers = np.frombuffer(data, dtype.to_dtype())
+        try:
+            array = numbers.reshape(shape, order="F" if is_column_major else "C")
+        except ValueError as error:  # no numbers, in a shape whose other sizes are too large
+            raise ValueError("has a shape that no array has") from error
         return array.astype(dtype.name)
 
 

@@ -7,7 +7,6 @@ started from the weights that the other folds started from. Anything else is a V
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from muybridge.bounds import ClipLength, Fold, NumVideos, Percent, Seed
 from muybridge.files.run_folder import read_json_lines
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import parse_record
+from muybridge.studies.fingerprint import identify
 from real_data_sets import FIRST_RECIPE, DataSet, Recipe
 
 POINTS_OF_ROUNDING = 0.0051  # of an accuracy in percent with two places
@@ -100,7 +100,7 @@ def read_rows(
     for number, row in enumerate(read_json_lines(path), 1):
         name = f"row {number} of {path}"
         parse_record(_Row, row, name, optional=None, unknown="ignore")
-        run, fingerprint = Run.from_row(row), json.dumps(row.get("fingerprint"), sort_keys=True)
+        run, fingerprint = Run.from_row(row), row.get("fingerprint")
         if (data := sets_by_name.get(run.data)) and (problem := _find_problem(run, row, data, name_micro_run)):
             raise ValueError(f"{name}, {run.name}, {problem}")
         classes = {video: label for video, (label, _) in row["videos"].items()}
@@ -109,16 +109,17 @@ def read_rows(
                 f"{name}, {run.name}, was scored on other videos or classes than an earlier row of this fold; differences are "
                 "taken video by video, so take one of them away"
             )
-        if row.get("fingerprint") is None:
+        if fingerprint is None:
             rows[run, str(number)] = row  # of an old file: never shown, only counted
             continue
-        if rows.setdefault((run, fingerprint), row)["videos"] != row["videos"]:
+        version = identify(fingerprint)
+        if rows.setdefault((run, version), row)["videos"] != row["videos"]:
             raise ValueError(
                 f"{name} has other results than an earlier row of {run.name} at the same version of the code on the same kind "
                 "of machine, where a run repeats exactly; take one of them away"
             )
         start = row.get("start_sha256")
-        if first_starts.setdefault((run.without_fold, fingerprint), start) != start:
+        if first_starts.setdefault((run.without_fold, version), start) != start:
             raise ValueError(
                 f"{name}, {run.name}, starts from other weights than an earlier row of the same network and seed; take one of "
                 "them away"

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from muybridge.studies.fingerprint import (
+    LOW_PRECISION_FEATURES,
     MICRO_MOTIONS,
     Version,
     describe_environment,
     execute_micro_run,
+    identify,
     list_micro_runs,
     plan_micro_run,
 )
@@ -80,6 +82,24 @@ def test_a_row_is_of_a_version_if_its_machine_and_all_its_micro_runs_are() -> No
     assert not version.matches({**fingerprint, "environment": {"device": "cpu", "threads": 2}})
     assert not replace(version, micro_runs=dict.fromkeys(names, "fp32 02")).matches(fingerprint)
     assert not version.matches({**fingerprint, "micro_runs": {}})
+
+
+def test_features_that_float32_does_not_use_make_no_other_kind_of_machine() -> None:
+    (name,) = list_micro_runs([RUN])
+    full = {"device": "cpu", "threads": 1, "features": ["amx_tile", "avx2", "avx512_bf16", "avx512_f", "avx512_fp16"]}
+    hidden, older = {**full, "features": ["avx2", "avx512_f"]}, {**full, "features": ["avx2"]}
+    for precision, is_equal in (("fp32", True), ("bf16", False)):
+        version = Version(full, {name: f"{precision} 01"})
+        other = {"environment": hidden, "micro_runs": {name: f"{precision} 01"}}
+        assert version.matches(other) is is_equal
+        assert (identify(version.get_fingerprint(RUN)) == identify(other)) is is_equal
+        assert not version.matches({**other, "environment": older})
+        assert not version.matches({**other, "micro_runs": {name: f"{precision} 02"}})
+
+
+@pytest.mark.skipif("avx10_1" not in torch.cpu.get_capabilities(), reason="torch names other features here")
+def test_low_precision_features_are_named_as_torch_names_them() -> None:
+    assert set(LOW_PRECISION_FEATURES) <= set(torch.cpu.get_capabilities())
 
 
 def test_the_environment_names_what_decides_bits() -> None:

@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -34,7 +33,7 @@ from muybridge.files.run_folder import append_json_line, collect_environment, re
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED, collect_numbers, read_history
-from muybridge.studies.fingerprint import Version, describe_commit, list_trainings, plan_micro_run
+from muybridge.studies.fingerprint import Version, describe_commit, identify, list_trainings, plan_micro_run
 from muybridge.studies.plan import (
     UNNAMED_SETTINGS,
     EvaluatedSplit,
@@ -171,7 +170,7 @@ def read_rows(folder: Path) -> dict[RowKey, Row]:
             parse_record(_Row, row, f"row {number} of {path}", optional=None, unknown="ignore")
             key = row_key(row)
             if fingerprint := row.get("fingerprint"):
-                first = first_rows.setdefault((key, json.dumps(fingerprint, sort_keys=True)), row)
+                first = first_rows.setdefault((key, identify(fingerprint)), row)
                 if _list_repeated(first) != _list_repeated(row):
                     raise ValueError(
                         f"row {number} of {path} has other numbers than an earlier row of {' '.join(key)} at the same version "

@@ -28,7 +28,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.parsing import read_json_object
 from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED
-from muybridge.studies.fingerprint import Version, describe_environment
+from muybridge.studies.fingerprint import Version, describe_environment, is_of_kind
 from muybridge.studies.grids import build_empty_grid
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import (
@@ -139,7 +139,8 @@ def find_current_version(study: Study, config: StudyConfig, runner: RunnerConfig
     ]
     if not runs:
         return None
-    if _describe_machine(study, config, runner) not in [rows[key]["fingerprint"]["environment"] for key in keys]:
+    here = _describe_machine(study, config, runner)
+    if not any(is_of_kind(rows[key]["fingerprint"], here) for key in keys):
         return None
     return _compute_current_version(runs, runner)
 
@@ -148,10 +149,13 @@ def find_other_threads(study: Study, config: StudyConfig, runner: RunnerConfig) 
     """The threads of the study's rows that are of this kind of machine, where none had as many as runs have now."""
     rows = read_rows(runner.folder)
     fingerprints = [rows[key].get("fingerprint") for key in study.row_keys(config) if key in rows]
-    stored = [fingerprint["environment"] for fingerprint in fingerprints if fingerprint]
     here = _describe_machine(study, config, runner)
-    others = [other["threads"] for other in stored if other == {**here, "threads": other.get("threads")}]
-    return others[0] if others and here not in stored else None
+    threads = [
+        fingerprint["environment"].get("threads")
+        for fingerprint in filter(None, fingerprints)
+        if is_of_kind(fingerprint, {**here, "threads": fingerprint["environment"].get("threads")})
+    ]
+    return threads[0] if threads and here.get("threads") not in threads else None
 
 
 def _describe_machine(study: Study, config: StudyConfig, runner: RunnerConfig) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from muybridge.studies.fingerprint import (
     describe_commit,
     describe_environment,
     hash_source,
+    is_of_kind,
     list_micro_runs,
 )
 from muybridge.studies.plan import FusedRun, PlannedRun, RowKey
@@ -104,8 +105,8 @@ def _check_equal_videos(rows: Iterable[Row]) -> None:
 def _choose_version(
     fingerprints: Sequence[Any], versions: Sequence[Version], current: Version | None
 ) -> tuple[Version | None, str]:
-    environments = [fingerprint["environment"] for fingerprint in fingerprints if fingerprint]
-    if current is not None and dict(current.environment) in environments:
+    known = list(filter(None, fingerprints))
+    if current is not None and any(is_of_kind(fingerprint, current.environment) for fingerprint in known):
         return current, "all rows shown are of this version of the code and of this kind of machine"
     counts = [sum(map(version.matches, fingerprints)) for version in versions]
     if not any(counts):

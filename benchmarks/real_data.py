@@ -48,14 +48,14 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
-from muybridge.studies.fingerprint import Version, plan_micro_run
+from muybridge.studies.fingerprint import Version, identify, plan_micro_run
 from muybridge.studies.laptop import STUDY_MOTIONS, build_laptop_settings
 from muybridge.studies.noise import NUM_RERUNS
 from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
-from real_data_rows import Run, check_baselines, read_rows
+from real_data_rows import BASELINES, Run, check_baselines, read_rows
 from real_data_sets import (
     SIZE,
     DataSet,
@@ -198,7 +198,8 @@ def _as_planned(settings: TrainSettings) -> PlannedRun:
 def measure_baselines(data: DataSet, listed: Path) -> dict[str, dict[str, list[Any]]]:
     """video -> [class, right] of each baseline, over all folds."""
     shapes = _read_shapes(data)
-    results: dict[str, dict[str, list[Any]]] = {"majority class": {}, "duration and aspect ratio alone": {}}
+    majority_name, shape_name = BASELINES
+    results: dict[str, dict[str, list[Any]]] = {name: {} for name in BASELINES}
     for fold in range(1, data.num_folds + 1):
         manifest = open_data(str(listed), num_folds=data.num_folds, fold=fold)
         parts = [manifest.select_split(split) for split in ("train", "test")]
@@ -211,8 +212,8 @@ def measure_baselines(data: DataSet, listed: Path) -> dict[str, dict[str, list[A
         nearest = [labels[0][index] for index in distances.argmin(1)]
         for index, label in enumerate(labels[1]):
             name = f"{fold}/{index}"
-            results["majority class"][name] = [manifest.classes[label], majority == label]
-            results["duration and aspect ratio alone"][name] = [manifest.classes[label], nearest[index] == label]
+            results[majority_name][name] = [manifest.classes[label], majority == label]
+            results[shape_name][name] = [manifest.classes[label], nearest[index] == label]
     return results
 
 
@@ -313,7 +314,8 @@ def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[di
         if run.family not in args.families or run in done or time.monotonic() > deadline:
             continue
         # What another version has trained, or from other weights, lies in another folder.
-        folder = f"{run.name}-{digest([version.get_fingerprint(_as_planned(settings)), start_sha256])}"
+        fingerprint = identify(version.get_fingerprint(_as_planned(settings)))
+        folder = f"{run.name}-{digest([fingerprint, start_sha256])}"
         settings = replace(settings, output=str(args.output / "work" / "runs" / folder))
         try:
             rows.append(execute(run, settings, version))

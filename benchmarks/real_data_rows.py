@@ -21,8 +21,10 @@ from muybridge.files.run_folder import read_json_lines
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import parse_record
 from muybridge.studies.fingerprint import identify
+from muybridge.text import join_names
 from real_data_sets import FIRST_RECIPE, DataSet, Recipe
 
+BASELINES = ("majority class", "duration and aspect ratio alone")
 POINTS_OF_ROUNDING = 0.0051  # of an accuracy in percent with two places
 
 
@@ -53,7 +55,9 @@ class Run:
     def from_row(cls, row: Mapping[str, Any]) -> Run:
         """The run of a row; an old one has no rounding or recipe."""
         values = {field.name: row[field.name] for field in fields(cls) if field.name in row}
-        return cls(**values | ({"recipe": Recipe(**row["recipe"])} if "recipe" in row else {}))
+        if "recipe" in row:
+            values["recipe"] = Recipe(*(row["recipe"][field.name] for field in fields(Recipe)))
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ class _Baselines:
             raise ValueError("its baselines are not of the same videos, or of none")
         if any(right > num for counts in self.baselines.values() for right, num in counts.values()):
             raise ValueError("more videos of a class are right than there are")
+        if set(self.baselines) != set(BASELINES):
+            raise ValueError(f"its baselines are {join_names(list(self.baselines))}, expected {join_names(BASELINES)}")
 
 
 def check_baselines(stored: Any, name: str, rows: Sequence[Mapping[str, Any]], num_folds: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def render(
     """The tables: accuracy over recordings and seeds, and recall by class; what is missing; the paper's claims."""
     classes = sorted({name for name, _ in next(iter(baselines.values())).values()})
     lines = [
-        f"| network | frames | start | runs | video@1 | {' | '.join(classes)} |",
+        f"| network | frames | start | runs | video@1 | {' | '.join(map(_escape, classes))} |",
         "|---" * (5 + len(classes)) + "|",
     ]
     for name, videos in baselines.items():
@@ -134,7 +134,7 @@ def select_versions(
 
     Rows without a fingerprint, of an old file, are of none.
     """
-    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in _merge_sessions(versions)]
+    groups = [[row for row in rows if version.matches(row.get("fingerprint"))] for version in versions]
     shown: list[list[Mapping[str, Any]]] = []
     cells: set[Cell] = set()
     for group in sorted(groups, key=len, reverse=True):
@@ -143,22 +143,6 @@ def select_versions(
             shown.append(group)
             cells |= added
     return shown
-
-
-def _merge_sessions(versions: Sequence[Version]) -> list[Version]:
-    """Versions of the same source on the same kind of machine as one: a session records the networks that it was to run."""
-    merged: list[Version] = []
-    for version in versions:
-        for index, other in enumerate(merged):
-            if version.source_sha256 and (other.source_sha256, other.environment) == (
-                version.source_sha256,
-                version.environment,
-            ):
-                merged[index] = replace(version, micro_runs={**other.micro_runs, **version.micro_runs})
-                break
-        else:
-            merged.append(version)
-    return merged
 
 
 def describe_hidden_rows(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -227,6 +211,11 @@ def _value_recordings(videos: Results) -> NDArray[np.float64]:
     names = sorted(videos)  # fold/recording/segment, or fold/video
     num_videos = Counter(tuple(name.split("/")[:2]) for name in names)
     return pool_recordings(np.array([100.0 * videos[name][1] for name in names]), list(num_videos.values()))
+
+
+def _escape(name: str) -> str:
+    """A name as a cell of a table in Markdown."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def _share(videos: Results) -> float:

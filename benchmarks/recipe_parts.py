@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,11 @@ from muybridge.models.family import FAMILIES as ALL_FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.studies.claims import compare, conclude
 from muybridge.studies.laptop import STUDY_CLIPS, STUDY_MOTIONS, build_laptop_settings
-from muybridge.studies.plan import EvaluationSpec, PlannedRun, RunGroup, motion_source, with_seeds
+from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, RunGroup, motion_source, with_seeds
 from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, build_config, find_current_version, run_study
-from muybridge.studies.study import Grid, GridResults, Study, StudyConfig, StudyTable, Verdict
+from muybridge.studies.study import Grid, GridResults, Row, Study, StudyConfig, StudyTable, Verdict
 from muybridge.studies.tables import METRICS
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.training.schedule import build_schedule
@@ -91,13 +91,17 @@ PARTS = (
 
 @dataclass(frozen=True)
 class PartsData:
-    """A data set: its name, its address (None: motions are generated), the clips of a run and of a step, and its folds."""
+    """A data set: its name, its address (None: motions are generated), the clips of a run and of a step, and its folds.
+
+    `key` is that of its rows, where they alone are read: then nothing needs to be at the address.
+    """
 
     name: str
     address: str | None = None
     clips: int = 9000
     batch: int = 24
     num_folds: int | None = None
+    key: str | None = None
 
     @property
     def folds(self) -> tuple[int | None, ...]:
@@ -225,12 +229,23 @@ def build_study(data: PartsData, families: Sequence[str]) -> Study:
     )
 
 
-def list_parts_data(given: Sequence[str], work: Path, clips: int) -> list[PartsData]:
-    """Generated motions, `clips` a run, and the real sets there are: of --data, else of MUYBRIDGE_REAL_VIDEO."""
+def list_parts_data(given: Sequence[str], work: Path, clips: int, rows: Iterable[Row] = ()) -> list[PartsData]:
+    """Generated motions, `clips` a run, and the real sets there are: of --data, else of MUYBRIDGE_REAL_VIDEO.
+
+    Those that have `rows` are as these have them, so that their tables can be made without any video.
+    """
     sets = [PartsData("motions", clips=clips)]
-    if not given and "MUYBRIDGE_REAL_VIDEO" not in os.environ:
-        return sets
+    rows_by_name = {row["data"]["key"].rpartition("-")[0]: row for row in rows}
     for data in list_data_sets(given):
+        if row := rows_by_name.get(data.name):
+            training, num_folds = row["settings"]["training"], row["settings"]["num_folds"]
+            num_clips = round(training["clips_per_epoch"] * training["epochs"])
+            sets.append(
+                PartsData(data.name, data.name, num_clips, training["batch_size"], num_folds, row["data"]["key"])
+            )
+            continue
+        if not given and "MUYBRIDGE_REAL_VIDEO" not in os.environ:
+            continue
         work.mkdir(parents=True, exist_ok=True)
         address = prepare(data, work)
         num_trained = round(len(open_data(str(address))) * (1 - 1 / data.num_folds))
@@ -283,18 +298,27 @@ def main(argv: list[str] | None = None, python: Sequence[str] = (sys.executable,
         return stopped.exit_code
 
 
+def build_parts_config(data: PartsData, study: Study, seeds: int) -> StudyConfig:
+    """The configuration of the study of a data set."""
+    address = None if data.key else data.address
+    config = build_config(study, scale="laptop", seeds=seeds, data=address, others={}, split="test")
+    if address is not None:
+        return config
+    return replace(config, source=DataSource(data.key, data.address) if data.key else motion_source(STUDY_MOTIONS))
+
+
 def run_and_render(args: argparse.Namespace, python: Sequence[str]) -> int:
     """Runs what is missing and renders what there is; the exit code."""
     failures, blocks = [], []
-    for data in list_parts_data(args.data, args.output / "work", args.clips):
-        study, source = build_study(data, args.families), motion_source(STUDY_MOTIONS)
-        config = build_config(study, scale="laptop", seeds=args.seeds, data=data.address, others={}, split="test")
-        config = config if data.address else replace(config, source=source)
+    rows = read_rows(args.output).values() if args.render else ()
+    for data in list_parts_data(args.data, args.output / "work", args.clips, rows):
+        study = build_study(data, args.families)
+        config = build_parts_config(data, study, args.seeds)
         runner = RunnerConfig(args.output, args.jobs, python=tuple(python), report=partial(print, flush=True))
         if not args.render:
             failures += run_study(study, config, study.runs(config), runner)
         current = find_current_version(study, config, runner)
-        values = write_study(study, config, read_rows(args.output), args.output, current)
+        values = write_study(study, config, read_rows(args.output, current), args.output, current)
         print(format_study(values), flush=True)
         blocks.append(format_markdown(values))
     if args.docs:

@@ -79,6 +79,9 @@ def test_reruns_are_of_the_kinds_asked_for(cli: Cli, tmp_path: Path, motions: Pa
     assert list_names(*paper) == list_names(*paper, "--rerun-kinds", "weights", "convolution", "batch")
 
 
+POINT = {"epoch": 5.0, "training_clip_error": 50.0, "validation_clip_error": 60.0}
+
+
 def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> None:
     config = StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
     first = STUDIES["table2"].runs(config)[0]
@@ -86,7 +89,7 @@ def test_what_is_finished_is_told_without_training(cli: Cli, tmp_path: Path) -> 
     # Of another kind of machine, so that nothing is computed to compare with.
     version = Version({"torch": "2.0.0", "device": "cpu"}, dict.fromkeys(list_micro_runs([first]), "fp32 0123"))
     training = {"seconds": 1.0, "processor_seconds": 1.0, "device": "cpu", "parameters": 1}
-    line = {**build_row(first, first.evaluations[0], numbers, version), "training": training, "history": []}
+    line = {**build_row(first, first.evaluations[0], numbers, version), "training": training, "history": [POINT]}
     append_json_line(tmp_path / "rows.jsonl", line)
     record = {"format": 1, "source_sha256": "", "environment": version.environment, "micro_runs": version.micro_runs}
     append_json_line(tmp_path / "versions.jsonl", record)
@@ -107,7 +110,7 @@ def test_rows_of_runs_with_other_threads_say_how_to_continue_from_them(
     numbers = {"clip_top1": 12.5, "video_top1": 34.5, "video_top5": 90.0, "num_videos": 8, "num_failed_videos": 0}
     version = Version(describe_environment("cpu", 3), dict.fromkeys(list_micro_runs([first]), "fp32 0123"))
     training = {"seconds": 1.0, "processor_seconds": 1.0, "device": "cpu", "parameters": 1}
-    line = {**build_row(first, first.evaluations[0], numbers, version), "training": training, "history": []}
+    line = {**build_row(first, first.evaluations[0], numbers, version), "training": training, "history": [POINT]}
     append_json_line(tmp_path / "rows.jsonl", line)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     result = cli("study", "table2", "-o", tmp_path, "--seeds", "1", "--render")

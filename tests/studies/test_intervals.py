@@ -12,6 +12,7 @@ from muybridge.studies.intervals import (
     count_seeds,
     difference,
     estimate_mean,
+    join_by_seed,
     mean_by_seed,
     pool_deviations,
     pool_recordings,
@@ -121,9 +122,28 @@ def test_a_mean_needs_all_members() -> None:
     assert mean_by_seed([]) == {}
 
 
-def test_members_of_other_videos_count_the_same() -> None:
-    found = mean_by_seed([{0: np.array([100.0, 100.0, 100.0, 100.0])}, {0: np.array([0.0])}])
-    assert found[0].mean() == 50.0 and len(found[0]) == 5
+def test_members_of_other_videos_follow_one_another_and_count_by_their_weights() -> None:
+    members = [{0: np.array([100.0, 100.0, 100.0, 0.0])}, {0: np.array([0.0, 50.0])}]
+    found = join_by_seed(members, [1, 1])
+    assert found[0].mean() == pytest.approx(50.0) and len(found[0]) == 6
+    assert join_by_seed(members, [3, 1])[0].mean() == pytest.approx((3 * 75 + 25) / 4)
+    assert join_by_seed([], []) == {}
+    with pytest.raises(ValueError, match="results of 2, 4 videos"):
+        mean_by_seed(members)
+
+
+def test_folds_of_different_sizes_that_agree_have_an_interval_of_no_width() -> None:
+    seeds = {seed: np.full(8, 30.0) for seed in range(3)}
+    found = estimate_mean(list(join_by_seed([seeds, {seed: np.full(13, 30.0) for seed in range(3)}], [1, 1]).values()))
+    assert found is not None and found.low is not None
+    assert found.mean == pytest.approx(30.0) and found.low == pytest.approx(30.0)
+
+
+def test_folds_are_as_wide_as_one_sample_of_all_their_videos() -> None:
+    """Every seed is right about the same videos: averaged by their place in a fold, half of the spread would vanish."""
+    folds = [np.repeat([100.0, 0.0], 20), np.repeat([0.0, 100.0], 20)]
+    joined = join_by_seed([dict.fromkeys(range(4), values) for values in folds], [1, 1])
+    assert estimate_mean(list(joined.values())) == estimate_mean([np.concatenate(folds)] * 4)
 
 
 def test_an_interval_of_a_share_ends_at_its_bounds() -> None:

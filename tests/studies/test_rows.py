@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.fingerprint import Version
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import FusedRun, PlannedRun, RowKey, motion_source, row_key
 from muybridge.studies.rows import check_row, read_rows
@@ -81,7 +83,10 @@ def test_what_is_no_row_at_all_is_skipped_as_half_a_line_is(tmp_path: Path) -> N
         ("numbers.videos.right", "?", "the results of 1008 videos have 0 bits"),
         ("numbers.videos.right_views", "AA==", "0 counts of views"),
         ("numbers.videos.views", 0, "numbers.videos.views is 0"),
+        ("numbers.video_top5", 5.0, "video_top5 is 5, less than video_top1, 87.3016"),
+        ("numbers.num_failed_videos", 1009, "num_failed_videos is 1009 of 1008"),
         ("history", {}, "history is {}"),
+        ("history.0.training_clip_error", 1e30, "history.0.training_clip_error is 1e+30"),
         ("history.0.epoch", None, "history.0.epoch is None"),
         ("training", [], "training is []"),
         ("training", None, "training is None in a row of one run"),
@@ -118,6 +123,36 @@ def test_two_rows_of_one_version_with_other_numbers_are_refused(tmp_path: Path) 
         read_rows(tmp_path)
 
 
+def test_of_several_versions_that_of_the_code_is_read(tmp_path: Path) -> None:
+    """As after a study went on for a while on another kind of machine: the first finds its rows again."""
+    row = read_first("rows.jsonl")
+    elsewhere = change(row, "fingerprint.environment", {"device": "gpu"})
+    here = Version(row["fingerprint"]["environment"], row["fingerprint"]["micro_runs"])
+    write_lines(tmp_path / "rows.jsonl", row, elsewhere)
+    assert list(read_rows(tmp_path).values()) == [elsewhere]
+    assert list(read_rows(tmp_path, here).values()) == [row]
+    assert list(read_rows(tmp_path, replace(here, environment={"device": "abacus"})).values()) == [elsewhere]
+
+
+def test_recordings_may_be_missing_and_may_not_differ(tmp_path: Path) -> None:
+    row = read_first("rows.jsonl")
+    divided = change(row, "numbers.videos", {**row["numbers"]["videos"], "recordings": [504, 504]})
+    write_lines(tmp_path / "rows.jsonl", row, divided)  # older rows do not have them
+    assert list(read_rows(tmp_path).values()) == [divided]
+    other = change(row, "numbers.videos", {**row["numbers"]["videos"], "recordings": [8, 1000]})
+    write_lines(tmp_path / "rows.jsonl", divided, other)
+    with pytest.raises(ValueError, match=r"row 2 of .*rows\.jsonl has other recordings"):
+        read_rows(tmp_path)
+
+
+def test_a_mean_under_the_name_of_another_is_refused() -> None:
+    rows = read_rows(COMMITTED)
+    key, run = next((key, run) for key, run in list_committed_runs().items() if isinstance(run, FusedRun))
+    check_row(run, rows[key])
+    with pytest.raises(ValueError, match="members are another, expected"):
+        check_row(run, change(dict(rows[key]), "members", ["another"]))
+
+
 @cache
 def list_committed_runs(folder: Path = COMMITTED) -> dict[RowKey, PlannedRun | FusedRun]:
     rows = read_rows(folder)
@@ -142,6 +177,9 @@ def test_every_committed_row_is_of_the_run_that_it_is_named_for(folder: Path) ->
         ("start", "another", "start is 'another', expected None"),
         ("rerun", {"kind": "weights", "number": 1}, "rerun is {'kind': 'weights', 'number': 1}, expected None"),
         ("settings.training.learning_rate", 0.5, "settings.training.learning_rate is 0.5, expected 0.0027"),
+        ("settings.training.learning_rate", DELETED, "settings.training.learning_rate is missing, expected 0.0027"),
+        ("data.motions.noise", 0.9, "data.motions.noise is 0.9, expected 8.0"),
+        ("history", [], "history ends with epoch 0, expected 5"),
         (
             "fingerprint.micro_runs",  # of the same network, otherwise trained
             {"r2d_10-8f-seed0-0": "fp32 0"},
@@ -153,7 +191,7 @@ def test_a_row_under_the_name_of_another_run_is_refused(key: str, value: object,
     row = read_first("rows.jsonl")
     run = list_committed_runs()[row_key(row)]
     check_row(run, change(row, "settings.loading.workers", 7))  # decides nothing
-    check_row(run, change(row, "settings.training.learning_rate", DELETED))  # as a setting that came later
+    check_row(run, change(row, "settings.training.momentum", DELETED))  # as a setting that came later
     with pytest.raises(
         ValueError, match=rf"the row {row['run']} test-5x8f is not of the run .*{re.escape(words)}; take it away"
     ):

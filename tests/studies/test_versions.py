@@ -87,7 +87,7 @@ def test_a_study_shows_rows_of_another_version_as_not_run(tmp_path: Path) -> Non
     study, config = STUDIES["table2"], StudyConfig("laptop", 1, motion_source(STUDY_MOTIONS), "test")
     run = study.runs(config)[0]
     version = Version({"device": "cpu"}, dict.fromkeys(list_micro_runs([run]), "fp32 01"))
-    row = build_row(run, run.evaluations[0], NUMBERS, version) | {"training": None, "history": []}
+    row = build_row(run, run.evaluations[0], NUMBERS, version) | {"training": None, "history": [{"epoch": 5.0}]}
     rows = {(run.name, run.evaluations[0].key): row}
     record = {"format": 1, "source_sha256": "", "environment": version.environment, "micro_runs": version.micro_runs}
     append_json_line(tmp_path / "versions.jsonl", record)
@@ -112,6 +112,23 @@ def test_micro_runs_are_computed_once_for_the_same_source(tmp_path: Path, monkey
     assert [line["source_sha256"] for line in read_json_lines(tmp_path / "versions.jsonl")][1] == "another source"
     compute_version(RUNS, tmp_path, num_threads=4, python=FAKE)
     assert len(read_versions(tmp_path)) == 2  # computed, not recorded
+
+
+def test_sessions_of_one_source_on_one_kind_of_machine_are_one_version(tmp_path: Path) -> None:
+    def record(source: str, features: list[str], **micro_runs: str) -> None:
+        environment = {"device": "cpu", "features": features}
+        line = {"format": 1, "source_sha256": source, "environment": environment, "micro_runs": micro_runs}
+        append_json_line(tmp_path / "versions.jsonl", line)
+
+    record("x", ["amx_tile", "avx2"], a="fp32 1")
+    record("y", ["avx2"], a="fp32 1")
+    record("x", ["avx2"], b="fp32 2")  # as a part of the same study has it, where AMX is hidden
+    record("x", ["avx2"], a="fp32 3")  # other bits
+    record("", ["avx2"], c="fp32 1")
+    record("", ["avx2"], d="fp32 1")
+    found = [version.micro_runs for version in read_versions(tmp_path)]
+    assert found[:2] == [{"a": "fp32 1", "b": "fp32 2"}, {"a": "fp32 1"}]
+    assert found[2:] == [{"a": "fp32 3"}, {"c": "fp32 1"}, {"d": "fp32 1"}]
 
 
 def test_a_micro_run_that_fails_is_a_sentence(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_rows_without_recordings_get_those_of_rows_with_the_same_videos(tmp_path
     newer = VideoResults("ab", right, 5 * right.astype(np.uint16), 5, (2, 2))
     older = replace(newer, recordings=())
     rows = {
-        (member.name, evaluation.key): {"numbers": {"videos": results.to_json()}}
+        (member.name, evaluation.key): {"data": {"key": "data-1"}, "numbers": {"videos": results.to_json()}}
         for member, results in zip(group.members, (older, newer), strict=True)
     }
     results = GridResults(config, {"cell": group}, rows, tmp_path)

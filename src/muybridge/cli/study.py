@@ -109,7 +109,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     if not execution.render:
         failures = _run_with_progress(asked, config, runs, runner)
     current = find_current_version(asked, config, runner)
-    values = write_study(asked, config, read_rows(folder), folder, current)
+    values = write_study(asked, config, read_rows(folder, current), folder, current)
     if json:
         print_json(values)
     else:

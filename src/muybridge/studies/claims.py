@@ -94,10 +94,11 @@ def judge_table2(results: GridResults) -> Verdict:
     findings = []
     for length in TABLE2_LENGTHS:
         moving = average([family for family in FAMILIES if family not in SINGLE_FRAME], length)
-        flat, mixed = average(SINGLE_FRAME, length), average(MIXED, length)
+        blind, flat, mixed = average(["f_r2d"], length), average(["r2d"], length), average(MIXED, length)
         full, factorised = average(["r3d"], length), average(["r2plus1d"], length)
         findings += [
-            compare(f"{length} frames: networks that see motion above 2-D ones", results.compare(moving, flat)),
+            compare(f"{length} frames: networks that see motion above f-R2D", results.compare(moving, blind)),
+            compare(f"{length} frames: networks that see motion above R2D", results.compare(moving, flat)),
             compare(f"{length} frames: MCx on average above R3D", results.compare(mixed, full)),
             compare(f"{length} frames: R(2+1)D above R3D", results.compare(factorised, full)),
             compare(f"{length} frames: R(2+1)D above MCx on average", results.compare(factorised, mixed)),

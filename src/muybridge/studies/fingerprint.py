@@ -103,17 +103,17 @@ def is_of_kind(fingerprint: Mapping[str, Any], environment: Mapping[str, Any]) -
     own, micro_runs = fingerprint.get("environment"), fingerprint.get("micro_runs")
     if not isinstance(own, Mapping) or not isinstance(micro_runs, Mapping):
         return False
-    return _drop_unused_features(own, micro_runs) == _drop_unused_features(environment, micro_runs)
+    return describe_kind(own, micro_runs) == describe_kind(environment, micro_runs)
 
 
 def identify(fingerprint: Mapping[str, Any]) -> str:
     """A text that is equal for fingerprints of one version: rows that share it repeat each other exactly."""
     environment, micro_runs = fingerprint["environment"], fingerprint["micro_runs"]
-    return json.dumps([_drop_unused_features(environment, micro_runs), micro_runs], sort_keys=True)
+    return json.dumps([describe_kind(environment, micro_runs), micro_runs], sort_keys=True)
 
 
-def _drop_unused_features(environment: Mapping[str, Any], micro_runs: Mapping[str, str]) -> dict[str, Any]:
-    """The environment without features of the processor that these micro-runs, all in float32, cannot have used."""
+def describe_kind(environment: Mapping[str, Any], micro_runs: Mapping[str, str]) -> dict[str, Any]:
+    """The environment without the features of a processor that these micro-runs, where all are in float32, do not use."""
     features = environment.get("features")
     if not isinstance(features, list) or not all(str(value).startswith("fp32 ") for value in micro_runs.values()):
         return dict(environment)

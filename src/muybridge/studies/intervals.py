@@ -79,6 +79,11 @@ def estimate_mean(values: Sequence[ArrayLike]) -> Estimate | None:
 def _check_equal_videos(rows: Sequence[Values]) -> None:
     """Raise ValueError where runs to compare were scored on different numbers of videos."""
     if len(nums := sorted({len(row) for row in rows})) > 1:
+        if nums[0] == 1:
+            raise ValueError(
+                f"runs to compare have results of {join_names(nums[1:])} videos, and others only a mean: take away the rows "
+                "without `videos`, and their runs are made again"
+            )
         raise ValueError(
             f"runs to compare have results of {join_names(nums)} videos, expected the same test videos in all: "
             "the data set has changed since; take away the older rows, or begin in another folder"
@@ -131,22 +136,35 @@ def pool_recordings(values: Values, num_videos: Sequence[int]) -> Values:
 
 
 def mean_by_seed(members: Sequence[BySeed]) -> BySeed:
-    """The mean of several members, seed by seed, over the seeds that all of them have; empty without members.
+    """The mean of members that were scored on the same videos, video by video, for the seeds that all of them have.
 
-    Members with as many videos are averaged video by video. Others were scored on other videos: their values follow one
-    another, weighted so that every member counts the same.
+    Empty without members. Raises ValueError where their numbers of videos differ.
     """
-    if not members:
-        return {}
-    common = sorted(set(members[0]).intersection(*members[1:]))
-    return {seed: _average([member[seed] for member in members]) for seed in common}
+    for seed in (seeds := _list_common_seeds(members)):
+        _check_equal_videos([member[seed] for member in members])
+    return {seed: np.asarray(np.mean([member[seed] for member in members], axis=0)) for seed in seeds}
 
 
-def _average(members: Sequence[Values]) -> Values:
-    if len({len(values) for values in members}) == 1:
-        return np.asarray(np.mean(members, axis=0))
-    total = sum(len(values) for values in members)
-    return np.concatenate([values * (total / (len(values) * len(members))) for values in members])
+def join_by_seed(members: Sequence[BySeed], weights: Sequence[float]) -> BySeed:
+    """The weighted mean of members that were scored on different videos, such as folds: their values follow one another.
+
+    Each value is the weighted mean plus its distance from that of its member, scaled so that all together are as one sample.
+    """
+    shares = np.asarray(weights, np.float64) / sum(weights) if weights else np.array([])
+    return {seed: _join([member[seed] for member in members], shares) for seed in _list_common_seeds(members)}
+
+
+def _list_common_seeds(members: Sequence[BySeed]) -> list[int]:
+    return sorted(set(members[0]).intersection(*members[1:])) if members else []
+
+
+def _join(members: Sequence[Values], shares: Values) -> Values:
+    mean = sum(share * values.mean() for share, values in zip(shares, members, strict=True))
+    total = sum(map(len, members))
+    scaled = [
+        mean + (values - mean) * (share * total / len(values)) for share, values in zip(shares, members, strict=True)
+    ]
+    return np.concatenate(scaled)
 
 
 def pool_deviations(cells: Sequence[Mapping[int, float]]) -> float | None:

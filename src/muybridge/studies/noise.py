@@ -29,6 +29,13 @@ RERUN_KINDS: Mapping[RerunKind, str] = {
 }
 
 
+METRIC_LABELS = {  # beside video@1
+    "clip_top1": "clip@1",
+    "training_clip_error": "the training error",
+    "validation_clip_error": "the validation error",
+}
+
+
 @dataclass(frozen=True)
 class NoiseFloor:
     """Standard deviations over reruns of one seed, in percent: the largest of the cells that were rerun, by metric."""
@@ -52,10 +59,13 @@ class NoiseFloor:
             )
         cells = "one network" if self.num_cells == 1 else f"the largest of {self.num_cells} networks"
         ways = f" ({join_names([RERUN_KINDS[kind] for kind in self.kinds])})" if self.kinds else ""
+        others = [
+            f"{value:.1f} of {label}" for name, label in METRIC_LABELS.items() if (value := self.get(name)) is not None
+        ]
         return (
             f"Noise floor: {self.num_runs} runs of one seed that differ by rounding alone{ways} have a standard deviation of "
-            f"{video:.1f} points of video@1 ({cells}). A difference of means over n seeds whose interval begins "
-            f"below {video:.1f} x sqrt(2 / n) is undecided."
+            f"{join_names([f'{video:.1f} points of video@1', *others])} ({cells}). A difference of means over n seeds whose "
+            "interval begins below sqrt(2 / n) of that of its metric is undecided."
         )
 
 

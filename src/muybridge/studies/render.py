@@ -113,7 +113,7 @@ def _shorten_row(row: Row) -> dict[str, Any]:
         "commit": row["commit"],
         "date": row["date"],
         "processor": machine["processor"],
-        "torch": machine["packages"]["torch"],
+        "torch": machine["packages"].get("torch"),
     }
 
 

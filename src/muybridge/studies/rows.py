@@ -24,7 +24,6 @@ from muybridge.bounds import (
     Seconds,
     Seed,
     Share,
-    Statistic,
     show_value,
 )
 from muybridge.evaluation.fuse import fuse
@@ -48,6 +47,7 @@ from muybridge.studies.study import Row
 from muybridge.studies.video_results import StoredVideoResults, VideoResults, collect_video_results
 from muybridge.text import join_names
 
+_MISSING = object()
 _POINTS_OF_ROUNDING = 1e-6  # between a share and the mean of its values
 
 
@@ -83,6 +83,10 @@ class _Numbers:
     videos: StoredVideoResults | None = None
 
     def __post_init__(self) -> None:
+        if self.num_failed_videos > self.num_videos:
+            raise ValueError(f"num_failed_videos is {self.num_failed_videos} of {self.num_videos}")
+        if self.video_top1 > self.video_top5 + _POINTS_OF_ROUNDING:
+            raise ValueError(f"video_top5 is {self.video_top5:g}, less than video_top1, {self.video_top1:g}")
         if self.videos is None:
             return
         if self.videos.num > self.num_videos:  # those without a label have no result
@@ -97,8 +101,8 @@ class _Numbers:
 @dataclass(frozen=True)
 class _Point:
     epoch: Epochs
-    training_clip_error: Statistic
-    validation_clip_error: Statistic
+    training_clip_error: Percent
+    validation_clip_error: Percent
 
 
 @dataclass(frozen=True)
@@ -158,13 +162,15 @@ class _Row:
             raise ValueError("training is None in a row of one run; only a mean of several, with `members`, has none")
 
 
-def read_rows(folder: Path) -> dict[RowKey, Row]:
-    """All rows of the folder's rows*.jsonl by key; of two versions of a row the later one.
+def read_rows(folder: Path, version: Version | None = None) -> dict[RowKey, Row]:
+    """All rows of the folder's rows*.jsonl by key; of several the one of `version`, else the latest.
 
-    Raises ValueError for a row that has not the values which tables are made from, and for two of one version that differ.
+    Raises ValueError for a row that has not the values which tables are made from, for two of one version that differ, and for
+    two that divide the same videos into other recordings.
     """
     rows: dict[RowKey, Row] = {}
     first_rows: dict[tuple[RowKey, str], Row] = {}  # of each version
+    recordings: dict[str, Any] = {}
     for path in sorted(folder.glob("rows*.jsonl")):
         for number, row in enumerate(read_json_lines(path), 1):
             parse_record(_Row, row, f"row {number} of {path}", optional=None, unknown="ignore")
@@ -176,26 +182,43 @@ def read_rows(folder: Path) -> dict[RowKey, Row]:
                         f"row {number} of {path} has other numbers than an earlier row of {' '.join(key)} at the same version "
                         "of the code on the same kind of machine, where a run repeats exactly; take one of them away"
                     )
-            rows[key] = row
+            videos = row["numbers"].get("videos") or {}
+            nums = videos.get("recordings")
+            if nums is not None and recordings.setdefault(videos["sha256"], nums) != nums:
+                raise ValueError(
+                    f"row {number} of {path} has other recordings than an earlier row of the same videos; take one of them away"
+                )
+            if version is None or not version.matches(rows.get(key, {}).get("fingerprint")):
+                rows[key] = row
     return rows
 
 
 def _list_repeated(row: Row) -> list[Any]:
     """What a run on the same kind of machine repeats to the last digit, and tables are made from."""
     points = [[point[each.name] for each in fields(_Point)] for point in row["history"]]
-    return [*(row["numbers"].get(name) for name in ("clip_top1", "video_top1", "videos")), points]
+    videos = row["numbers"].get("videos") or {}
+    results = {name: value for name, value in videos.items() if name != "recordings"}  # which older rows do not have
+    return [*(row["numbers"].get(name) for name in ("clip_top1", "video_top1")), results, points]
 
 
 def check_row(run: PlannedRun | FusedRun, row: Row) -> None:
     """Raises ValueError where a row is not of the run that it is named for: of another network, seed, data or setting."""
     planned = _describe_run(run)
-    different = _list_differences({**planned, "data": {"key": planned["data"]["key"]}}, row)
+    different = [*_list_differences(planned, row), *_list_missing_settings(run, row["settings"])]
     if fingerprint := row.get("fingerprint"):
         micro_runs = {plan_micro_run(link).name for link in list_trainings(run)}
         if (stored := set(fingerprint["micro_runs"])) != micro_runs:
             different.append(
-                f"fingerprint is of {join_names(sorted(stored))}, expected {join_names(sorted(micro_runs))}"
+                f"fingerprint is of {join_names(sorted(stored)) or 'nothing'}, expected {join_names(sorted(micro_runs))}"
             )
+    if isinstance(run, FusedRun):
+        members = [member.name for member in run.members]
+        if list(row["members"]) != members:
+            different.append(f"members are {join_names(row['members'])}, expected {join_names(members)}")
+    elif (training := run.settings.training).validate_every_epochs:
+        last = row["history"][-1]["epoch"] if row["history"] else 0
+        if not math.isclose(last, training.epochs):
+            different.append(f"history ends with epoch {last:g}, expected {training.epochs:g}")
     if different:
         raise ValueError(
             f"the row {row['run']} {row['test']['key']} is not of the run that it is named for: {'; '.join(different)}; "
@@ -207,7 +230,7 @@ def _list_differences(planned: Mapping[str, Any], stored: Mapping[str, Any], pre
     """What both have and is not equal. Settings that came or went since the row was written are in one only."""
     different: list[str] = []
     for name in sorted(planned.keys() & stored.keys()):
-        expected, value = planned[name], stored[name]
+        expected, value = _as_json(planned[name]), _as_json(stored[name])
         if prefix.startswith("settings.") and f"{prefix}{name}".removeprefix("settings.").startswith(UNNAMED_SETTINGS):
             continue
         if isinstance(expected, Mapping) and isinstance(value, Mapping):
@@ -215,6 +238,23 @@ def _list_differences(planned: Mapping[str, Any], stored: Mapping[str, Any], pre
         elif expected != value:
             different.append(f"{prefix}{name} is {show_value(value)}, expected {show_value(expected)}")
     return different
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _list_missing_settings(run: PlannedRun | FusedRun, stored: Mapping[str, Any]) -> list[str]:
+    """Settings that decide the run and are not in the row: only those at their defaults may have come since."""
+    first = run if isinstance(run, PlannedRun) else run.members[0]
+    missing = []
+    for name, value in first.identity["settings"].items():
+        place: Any = stored
+        for part in name.split("."):
+            place = place.get(part, _MISSING) if isinstance(place, Mapping) else _MISSING
+        if place is _MISSING:
+            missing.append(f"settings.{name} is missing, expected {show_value(value)}")
+    return missing
 
 
 def has_row(
@@ -227,7 +267,7 @@ def has_row(
 
 def append_rows(run: PlannedRun, folder: Path, rows_name: str, version: Version) -> None:
     """Appends to folder/`rows_name` the rows of a run that are finished and not there yet."""
-    known = read_rows(folder)
+    known = read_rows(folder, version)
     run_folder = folder / "runs" / run.name
     for evaluation in run.evaluations:
         path = run_folder / "tests" / f"{evaluation.key}.json"
@@ -241,7 +281,7 @@ def append_rows(run: PlannedRun, folder: Path, rows_name: str, version: Version)
 
 def append_fused_rows(fused_runs: Sequence[FusedRun], folder: Path, rows_name: str, version: Version) -> None:
     """Appends the rows of means that are not there yet and whose members have been evaluated in this folder."""
-    known = read_rows(folder)
+    known = read_rows(folder, version)
     for fused in fused_runs:
         key = fused.evaluation.key
         paths = [folder / "runs" / run.name / "scores" / f"{key}.parquet" for run in fused.members]

@@ -104,7 +104,7 @@ def run_study(study: Study, config: StudyConfig, runs: Sequence[PlannedRun], run
         version = _compute_current_version([*runs, *fused_runs], runner, record=True)
 
         def render() -> None:
-            write_study(study, config, read_rows(runner.folder), runner.folder, version)
+            write_study(study, config, read_rows(runner.folder, version), runner.folder, version)
 
         render()
         failures = execute_runs(runs, runner, version, render)
@@ -176,7 +176,7 @@ def _open_source(address: str) -> DataSource:
 
 def find_missing_runs(runs: Sequence[PlannedRun], folder: Path, version: Version) -> list[PlannedRun]:
     """The runs that have evaluations without a row of this version in the folder."""
-    rows = read_rows(folder)
+    rows = read_rows(folder, version)
     return [run for run in runs if list_missing_evaluations(run, rows, version)]
 
 

@@ -24,6 +24,7 @@ from muybridge.studies.intervals import (
     Values,
     difference,
     estimate_mean,
+    join_by_seed,
     mean_by_seed,
     pool_deviations,
     pool_recordings,
@@ -163,8 +164,16 @@ class GridResults:
         return pool_deviations([{seed: float(values.mean()) for seed, values in cell.items()} for cell in cells])
 
     def by_seed(self, *keys: Hashable, metric: Metric = "video_top1") -> BySeed:
-        """The mean of a metric over cells, in percent by video, for every seed that all of them have."""
-        return mean_by_seed(self._each_by_seed(keys, metric))
+        """The mean of a metric over cells, in percent by video, for every seed that all of them have.
+
+        Cells that were scored on the same videos are averaged video by video; the videos of others, such as folds, follow one
+        another.
+        """
+        members: dict[Hashable, list[BySeed]] = {}
+        for key, cell in zip(keys, self._each_by_seed(keys, metric), strict=True):
+            is_by_video = any(len(values) > 1 for values in cell.values())
+            members.setdefault(self._identify_videos(key) if is_by_video else None, []).append(cell)
+        return join_by_seed([mean_by_seed(cells) for cells in members.values()], list(map(len, members.values())))
 
     def best_by_seed(self, *keys: Hashable) -> BySeed:
         """video@1 of the best of several cells, seed by seed: what the fusion of streams has to exceed."""
@@ -200,6 +209,11 @@ class GridResults:
         """The number of segments of each recording, by the hash of the segments' names: older rows do not have it."""
         stored = [row["numbers"].get("videos") or {} for row in self.rows.values()]
         return {videos["sha256"]: videos["recordings"] for videos in stored if "recordings" in videos}
+
+    def _identify_videos(self, key: Hashable) -> tuple[str, str]:
+        """The data set and the hash of the names of the videos that a cell with results by video was scored on."""
+        row = next(row for row in self.rows_by_seed(key).values() if row["numbers"].get("videos"))
+        return row["data"]["key"], row["numbers"]["videos"]["sha256"]
 
     def _each_by_seed(self, keys: Sequence[Hashable], metric: Metric) -> list[BySeed]:
         return [

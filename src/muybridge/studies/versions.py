@@ -6,11 +6,12 @@ date. Rows of another version count as not run, and are listed so that they can 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from muybridge.studies.fingerprint import (
     Version,
     describe_commit,
     describe_environment,
+    describe_kind,
     hash_source,
     is_of_kind,
     list_micro_runs,
@@ -66,8 +68,22 @@ def _read_lines(folder: Path) -> list[_Line]:
 
 
 def read_versions(folder: Path) -> list[Version]:
-    """The versions that ran in a folder, oldest first. Raises ValueError for a line that is none."""
-    return [Version(line.environment, line.micro_runs, line.source_sha256) for line in _read_lines(folder)]
+    """The versions that ran in a folder, oldest first. Raises ValueError for a line that is none.
+
+    A line has the networks that one session was to run: those of one source, with the same packages, on one kind of machine
+    are one version.
+    """
+    merged: dict[str, Version] = {}
+    for number, line in enumerate(_read_lines(folder)):
+        version = Version(line.environment, line.micro_runs, line.source_sha256)
+        known = [line.source_sha256 or number, line.packages, describe_kind(line.environment, line.micro_runs)]
+        key = json.dumps(known, sort_keys=True)
+        earlier = merged.get(key, version).micro_runs
+        if any(earlier.get(name, value) != value for name, value in line.micro_runs.items()):
+            key += str(number)  # of the same kind by name, but not by its bits
+            earlier = {}
+        merged[key] = replace(version, micro_runs={**earlier, **line.micro_runs})
+    return list(merged.values())
 
 
 def select_rows(rows: Rows, versions: Sequence[Version], current: Version | None) -> RowSelection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -55,10 +56,12 @@ def write_score_file(
     return path
 
 
-def write_task_scores(path: Path, head: Head, classes: tuple[str, ...], videos: Sequence[TaskVideo]) -> Path:
-    """A score file of format 2 of these videos."""
-    clips = len(videos[0][2])
-    protocol = EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), Preprocessing(), task=head.task)
+def write_task_scores(
+    path: Path, head: Head, classes: tuple[str, ...], videos: Sequence[TaskVideo], *, crops: Literal[1, 3] = 1
+) -> Path:
+    """A score file of format 2 of these videos, with `crops` views a clip."""
+    settings = EvaluationSettings(clips=len(videos[0][2]) // crops, crops=crops)
+    protocol = EvaluationProtocol.from_settings(settings, Preprocessing(), task=head.task)
     header = ScoresHeader(
         classes, protocol, "test", None, "m" * 64, "d" * 64, len(videos), format=TARGETS_FORMAT, head=head
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,10 @@ Video = tuple[str, tuple[int, ...], Sequence[Sequence[float] | None]]
 
 @pytest.fixture
 def new_header() -> Callable[..., ScoresHeader]:
-    def build(num_videos: int, *, clips: int, num_classes: int = 3, average: Average = "softmax") -> ScoresHeader:
-        settings = EvaluationSettings(clips=clips, average=average)
+    def build(
+        num_videos: int, *, clips: int, num_classes: int = 3, average: Average = "softmax", crops: Literal[1, 3] = 1
+    ) -> ScoresHeader:
+        settings = EvaluationSettings(clips=clips, average=average, crops=crops)
         return ScoresHeader(
             classes=tuple(f"class {number}" for number in range(num_classes)),
             protocol=EvaluationProtocol.from_settings(settings, Preprocessing()),
@@ -53,8 +56,11 @@ def new_batch() -> Callable[[Video], pa.RecordBatch]:
 def new_scores(
     new_header: Callable[..., ScoresHeader], new_batch: Callable[[Video], pa.RecordBatch]
 ) -> Callable[..., Scores]:
-    def build(videos: Sequence[Video], *, num_classes: int = 3, average: Average = "softmax") -> Scores:
-        header = new_header(len(videos), clips=len(videos[0][2]), num_classes=num_classes, average=average)
+    def build(
+        videos: Sequence[Video], *, num_classes: int = 3, average: Average = "softmax", crops: Literal[1, 3] = 1
+    ) -> Scores:
+        clips = len(videos[0][2]) // crops
+        header = new_header(len(videos), clips=clips, num_classes=num_classes, average=average, crops=crops)
         return Scores(pa.Table.from_batches([new_batch(video) for video in videos], SCHEMA), header)
 
     return build

@@ -120,6 +120,40 @@ def test_other_numbers_of_views_are_fused_by_video(new_scores: NewScores) -> Non
     assert fusion.accuracy.num_videos == 7
 
 
+def test_three_crops_are_matched_with_three_crops(new_scores: NewScores, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(0, 2, (2, 3, 6, 3)).round(3).tolist()  # (files, videos, views, classes)
+    one, two = [[(str(number), (number,), views) for number, views in enumerate(videos)] for videos in rows]
+    plain = fuse([new_scores(one), new_scores(two)], [0.6, 0.4])
+    fusion = fuse([new_scores(one, crops=3), new_scores(two, crops=3)], [0.6, 0.4])
+    assert fusion.level == plain.level == "view"
+    assert np.array_equal(fusion.scores.probabilities, plain.scores.probabilities)
+    assert fusion.accuracy.clip_top1 == plain.accuracy.clip_top1
+
+    head = Head("multi_label", ("a", "b", "c"), "sigmoid")
+    targets = np.eye(3).tolist()
+    files = [
+        write_task_scores(
+            tmp_path / f"{index}.parquet",
+            head,
+            head.outputs,
+            [(str(number), tuple(targets[number]), views) for number, views in enumerate(videos)],
+            crops=3,
+        )
+        for index, videos in enumerate(rows)
+    ]
+    labels = fuse([read_any_scores(file) for file in files], [0.6, 0.4])
+    assert labels.level == "view" and isinstance(labels.videos, VideoOutputs)
+    probabilities = (1 / (1 + np.exp(-np.array(rows)))).mean(axis=2)
+    assert labels.videos.values == pytest.approx(0.6 * probabilities[0] + 0.4 * probabilities[1], abs=1e-6)
+    assert labels.videos.num_views.tolist() == [6, 6, 6]
+
+
+def test_two_clips_of_three_crops_are_not_six_clips(new_scores: NewScores) -> None:
+    one, two = random_files(2)
+    one, two = [[(name, labels, [*views, *views[:2]]) for name, labels, views in file] for file in (one, two)]
+    assert fuse([new_scores(one, crops=3), new_scores(two)], [1, 1]).level == "video"
+
+
 @pytest.mark.parametrize("extra_views", [0, 1])
 def test_missing_videos_are_counted_and_named(new_scores: NewScores, extra_views: int) -> None:
     views: list[list[float] | None] = [[9.0, 0.0, 0.0]]

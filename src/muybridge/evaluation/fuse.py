@@ -7,9 +7,9 @@ Input: score files of the same videos. Output: a `Fusion`, their weighted mean:
     regression     the numbers, in the unit of the target, whatever mean and deviation each network was trained with
     ordinal        P(level > k) of each boundary, which is also the mean of the probabilities of the levels
 
-If all files have the same number of views a video, views are matched by (video, view index): the k-th clip of the flow network
-starts where the k-th clip of the RGB network does, up to the extra frame that flow needs. Otherwise the scores of videos are
-fused. A video that is missing or unreadable in one file counts as failed, never dropped: wrong among all videos for
+If all files have as many clips a video and as many crops a clip, views are matched by (video, view index): the k-th clip of the
+flow network starts where the k-th clip of the RGB network does, up to the extra frame that flow needs. Otherwise the scores of
+videos are fused. A video that is missing or unreadable in one file counts as failed, never dropped: wrong among all videos for
 single_label, and left out of the metrics of other tasks, which count it. Pure NumPy.
 """
 
@@ -110,7 +110,9 @@ def fuse(members: Sequence[Scores], weights: Sequence[float], *, names: Sequence
     names = tuple(names or (f"file {position}" for position in range(1, len(members) + 1)))
     normalized_weights = normalize_weights(weights, len(members))
     aligned = align_members(members, names)
-    level: FusionLevel = "view" if len({member.header.protocol.num_views for member in members}) == 1 else "video"
+    protocols = [member.header.protocol for member in members]
+    are_views_alike = len({(protocol.clips, protocol.num_crops) for protocol in protocols}) == 1
+    level: FusionLevel = "view" if are_views_alike else "video"
     mean = (_average_views if level == "view" else _average_videos)(aligned, normalized_weights)
     problems = aligned.problems
     if mean.num_partial_views:
@@ -153,27 +155,27 @@ class _Mean:
 def _average_views(aligned: AlignedMembers, normalized_weights: Sequence[float]) -> _Mean:
     """Average the views that all files scored; those that only some of them scored are counted."""
     header, num_videos = aligned.files[0].header, len(aligned.videos)
-    clips = header.protocol.num_views
-    rows = np.stack([aligned.find_scored_rows(member) for member in aligned.files])  # (files, videos * clips)
+    views_per_video = header.protocol.num_views
+    rows = np.stack([aligned.find_scored_rows(member) for member in aligned.files])  # (files, videos * views)
     is_common = np.all(rows >= 0, axis=0)
     in_all_files = np.all(rows != ABSENT, axis=0)
     values = np.full((num_videos, header.num_outputs), np.nan)
     num_right_views = np.zeros(num_videos, np.int64)
     common_views = np.flatnonzero(is_common)
-    videos_per_block = max(1, BLOCK_ROWS // clips)
+    videos_per_block = max(1, BLOCK_ROWS // views_per_video)
     for start in range(0, num_videos, videos_per_block):
         stop = start + videos_per_block
-        block = common_views[(common_views >= start * clips) & (common_views < stop * clips)]
+        block = common_views[(common_views >= start * views_per_video) & (common_views < stop * views_per_video)]
         if not len(block):
             continue
-        video_indices = block // clips
+        video_indices = block // views_per_video
         present, means, view_scores = _average_block(aligned, normalized_weights, rows[:, block], video_indices)
         values[present] = means
         if header.head is None:
             correct = _find_correct_rows(view_scores, [aligned.known[index] for index in video_indices.tolist()])
             np.add.at(num_right_views, video_indices[correct], 1)
-    num_common = np.bincount(common_views // clips, minlength=num_videos)
-    num_views = np.full(num_videos, clips, np.int64)
+    num_common = np.bincount(common_views // views_per_video, minlength=num_videos)
+    num_views = np.full(num_videos, views_per_video, np.int64)
     num_partial_views = int(np.count_nonzero(np.any(rows >= 0, axis=0) & ~is_common & in_all_files))
     return _Mean(values, num_views, num_views - num_common, num_right_views, num_partial_views)
 

@@ -37,19 +37,19 @@ class AlignedMembers:
     problems: tuple[str, ...]
 
     def find_scored_rows(self, member: Scores) -> NDArray[np.int64]:
-        """The row of `member` with the scores of each view of each video, int64 (videos * clips,).
+        """The row of `member` with the scores of each view of each video, int64 (videos * views,).
 
         FAILED where the view has no scores, ABSENT where the file lacks the video.
         """
-        clips = member.header.protocol.clips
+        num_views = member.header.protocol.num_views
         index_by_video = {video: index for index, video in enumerate(self.videos)}
         video_indices, names = compute_video_indices(member.table)
         keys = (
-            np.array([index_by_video[name] for name in names], np.int64)[video_indices] * clips
+            np.array([index_by_video[name] for name in names], np.int64)[video_indices] * num_views
             + member.table["view"].to_numpy()
         )
         scored = np.flatnonzero(member.table[member.header.output_column].is_valid().to_numpy())
-        rows = np.full(len(self.videos) * clips, ABSENT, np.int64)
+        rows = np.full(len(self.videos) * num_views, ABSENT, np.int64)
         rows[keys] = FAILED
         rows[keys[scored]] = scored
         return rows

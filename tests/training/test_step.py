@@ -1,10 +1,13 @@
 """One step: what clipping does to the gradients that the optimizer gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from muybridge.training import step
+from muybridge.training.augment import Pass, mix_clips
 from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training.step import StepContext, training_step
@@ -47,3 +50,30 @@ def test_gradients_are_scaled_down_to_the_largest_norm_and_never_up(motions: Pat
     for name, parameter in theirs.items():
         if parameter.grad is not None:
             torch.testing.assert_close(ours[name].grad, parameter.grad / 4, rtol=1e-3, atol=1e-7)
+
+
+class Oracle(torch.nn.Module):
+    """The true logits of constant clips, which are negative for class 0 and positive for class 1."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network  # for gradients, all 0
+
+    def forward(self, clips_ncthw: torch.Tensor) -> torch.Tensor:
+        return 0 * self.network(clips_ncthw) + torch.outer(clips_ncthw.mean((1, 2, 3, 4)), torch.tensor([-1.0, 1.0]))
+
+
+@pytest.mark.parametrize("augmentation", ["mixup_alpha", "cutmix_alpha"])
+def test_a_mixed_clip_is_right_by_the_shares_of_its_two_clips(
+    augmentation: str, motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = prepare_job(tiny_run(motions, tmp_path / "run", {f"training.{augmentation}": 1.0}))
+    (batch,) = next(StepBatches(job, 0))
+    batch = replace(batch, labels_n=torch.tensor([0, 0, 0, 1]))  # the first and the last are mixed
+    values = (2.0 * batch.labels_n - 1)[:, None, None, None, None]
+    monkeypatch.setattr(step, "_prepare_clips", lambda *_: values.expand(4, 3, 4, 28, 28))
+    context = StepContext(job, Oracle(job.network), build_optimizer(job.network, job.settings.training))
+    for number in range(10):
+        own_share = mix_clips(torch.zeros(4, 1, 4, 1, 1), job.settings.training, Pass(0, number, 0, 0.0))[1]
+        result = training_step(context, [batch], number)
+        assert result.num_right == pytest.approx(2 + 2 * max(own_share, 1 - own_share), abs=1e-5)

@@ -13,14 +13,14 @@ from muybridge.evaluation.task_metrics import TaskMetrics
 class StepDone:
     """A step of this rank. `step` steps are done, `epoch` is a fraction; `loss` is NaN where no clip could be read.
 
-    `num_right` is None for another task than single_label.
+    `num_right` is None for another task than single_label; a mixed clip counts by the shares of the two clips in it.
     """
 
     step: int
     epoch: float
     learning_rate: float
     loss: float
-    num_right: int | None
+    num_right: float | None
     num_clips: int
     seconds: float
     waited_seconds: float

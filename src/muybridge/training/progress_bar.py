@@ -30,7 +30,7 @@ class StepMetrics:
     """
 
     loss: float
-    num_right: int | None
+    num_right: float | None
     num_clips: int
     seconds: float
     waited_seconds: float

@@ -39,13 +39,14 @@ class StepContext:
 class StepResult:
     """Metrics of one step over all ranks, the same on each: mean loss and number of correct clips before the update.
 
-    `num_right` is 0 for another task than single_label.
+    `num_right` is 0 for another task than single_label. A mixed clip counts by the shares of the two clips in it: right for one
+    of their classes alone, it is a fraction.
 
     `skipped`: the update was skipped because of a non-finite loss or gradient. The loss of no clips is NaN.
     """
 
     loss: float
-    num_right: int
+    num_right: float
     num_clips: int
     num_looped: int
     failures: tuple[Failure, ...]
@@ -73,7 +74,7 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
         loss_sum += loss
         num_right += pass_right
 
-    result, rank_losses = _gather_result(job.process_group, micro_batches, float(loss_sum), int(num_right))
+    result, rank_losses = _gather_result(job.process_group, micro_batches, float(loss_sum), float(num_right))
     if result.num_clips == 0:
         return result
     gradients = [parameter.grad for parameter in job.network.parameters() if parameter.grad is not None]
@@ -111,12 +112,20 @@ def _run_pass(context: StepContext, micro_batch: TrainingBatch, this_pass: Pass)
         seed_dropout(this_pass, job.process_group.rank.rank)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
         logits: Tensor = context.model(clips)
-    loss = job.task_loss(logits.float(), micro_batch)
+    loss, num_right = job.task_loss(logits.float(), micro_batch), _count_right(job, logits, micro_batch)
     if own_share < 1:
-        loss = own_share * loss + (1 - own_share) * job.task_loss(logits.float(), reverse_batch(micro_batch))
+        others = reverse_batch(micro_batch)
+        loss = own_share * loss + (1 - own_share) * job.task_loss(logits.float(), others)
+        num_right = own_share * num_right + (1 - own_share) * _count_right(job, logits, others)
     torch.autograd.backward(loss)
-    is_right = logits.argmax(1) == micro_batch.labels_n if training.task == "single_label" else loss.new_zeros(1)
-    return loss.detach(), is_right.sum()
+    return loss.detach(), num_right
+
+
+def _count_right(job: TrainingJob, logits: Tensor, micro_batch: TrainingBatch) -> Tensor:
+    """The number of clips whose most probable class is their label; 0 for another task than single_label."""
+    if job.settings.training.task != "single_label":
+        return logits.new_zeros(())
+    return (logits.argmax(1) == micro_batch.labels_n).sum()
 
 
 def _prepare_clips(job: TrainingJob, micro_batch: TrainingBatch) -> Tensor:
@@ -134,7 +143,7 @@ def make_example_clips(job: TrainingJob, num_clips: int) -> Tensor:
 
 
 def _gather_result(
-    process_group: ProcessGroup, micro_batches: Sequence[TrainingBatch], own_loss: float, own_right: int
+    process_group: ProcessGroup, micro_batches: Sequence[TrainingBatch], own_loss: float, own_right: float
 ) -> tuple[StepResult, list[float]]:
     """The result over all ranks, and the summed loss of each rank."""
     failures = tuple(failure for batch in micro_batches for failure in batch.failures)
@@ -143,8 +152,8 @@ def _gather_result(
         sum(batch.num_looped for batch in micro_batches),
     )
     rows = process_group.all_gather_floats([own_loss, own_right, own_clips, own_looped, len(failures)])
-    loss, *counts = (sum(column) for column in zip(*rows, strict=True))
-    num_right, num_clips, num_looped, num_failures = map(int, counts)
+    loss, num_right, *counts = (sum(column) for column in zip(*rows, strict=True))
+    num_clips, num_looped, num_failures = map(int, counts)
     if num_failures:  # rare: objects are gathered only when there are any
         failures = tuple(
             failure for rank_failures in process_group.all_gather_object(failures) for failure in rank_failures

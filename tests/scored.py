@@ -30,12 +30,13 @@ def write_score_file(
     split: str = "test",
     preprocessing: Preprocessing | None = None,
     reason: str = "broken on purpose",
+    crops: Literal[1, 3] = 1,
 ) -> Path:
-    """A score file of these videos in which view n begins at n / 2 seconds."""
-    clips = len(videos[0][2])
+    """A score file of these videos in which view n begins at n / 2 seconds, with `crops` views a clip."""
+    evaluation = EvaluationSettings(clips=len(videos[0][2]) // crops, crops=crops)
     header = ScoresHeader(
         classes=tuple(classes),
-        protocol=EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), preprocessing or Preprocessing()),
+        protocol=EvaluationProtocol.from_settings(evaluation, preprocessing or Preprocessing()),
         split=split,
         fold=None,
         model_sha256="m" * 64,

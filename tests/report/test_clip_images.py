@@ -6,6 +6,7 @@ import base64
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
+from muybridge.inference.explain import compute_grad_cam, draw_evidence
 from muybridge.loading.open_data import open_data
 from muybridge.models.network import create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
@@ -46,10 +48,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def header(preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, manifest_sha256: str = "") -> ScoresHeader:
+def header(
+    preprocessing: Preprocessing = PREPROCESSING, *, clips: int = 3, crops: Literal[1, 3] = 1, manifest_sha256: str = ""
+) -> ScoresHeader:
     return ScoresHeader(
         classes=("kick", "hug"),
-        protocol=EvaluationProtocol.from_settings(EvaluationSettings(clips=clips), preprocessing),
+        protocol=EvaluationProtocol.from_settings(EvaluationSettings(clips=clips, crops=crops), preprocessing),
         split="test",
         fold=None,
         model_sha256="",
@@ -155,3 +159,21 @@ def test_the_evidence_stands_below_each_frame(data: Path) -> None:
     assert all(np.array_equal(clip[:, :48], plain) for clip in both)
     assert {clip.shape for clip in both} == {(4, 96, 48, 3)}
     assert [np.array_equal(clip[:, 48:], plain) for clip in both] == [False, True]
+
+
+@pytest.mark.parametrize("crop", range(3))
+def test_the_crop_is_the_one_that_was_scored(data: Path, crop: int) -> None:
+    """Crops of 48 in frames of 48x64 begin at column 0, 8 and 16; each eight columns have a light of their own."""
+    lights = np.random.default_rng(0).integers(20, 220, 8).astype(np.uint8).repeat(8)
+    columns = np.broadcast_to(lights[None, :, None], (48, 64, 3))
+    write_video(data / "test" / "kick" / "columns.mp4", 40, paint=lambda _: columns)
+    torch.manual_seed(0)
+    network = create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4).eval()
+    reader = replace(open_scored_clips(str(data), header(crops=3)), network=network)
+    frames = reader.read_clip("test/kick/columns.mp4", 3 + crop, "kick").frames_thwc
+    shown, evidence = frames[:, :48], frames[:, 48:]
+    assert np.abs(shown[..., 1] - (columns[:, 8 * crop : 8 * crop + 48, 1] / 1.0)).mean() < 3
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    inputs = (torch.from_numpy(shown).permute(3, 0, 1, 2) - mean) / std
+    (expected_thw,) = compute_grad_cam(network, inputs[None], torch.tensor([0])).numpy()
+    assert np.abs(evidence - (draw_evidence(shown, expected_thw) / 1.0)).max() < 6

@@ -49,3 +49,10 @@ def test_the_surest_come_first_with_the_view_that_says_so(tmp_path: Path) -> Non
 
 def test_a_network_without_mistakes(tmp_path: Path) -> None:
     assert mistakes(write_score_file(tmp_path / "s.parquet", [("a", (0,), [certain(0, 3)])], CLASSES)) == ()
+
+
+def test_without_scores_of_views_the_centre_crop_of_the_middle_clip_stands_for_all(tmp_path: Path) -> None:
+    for crops, view in ((1, 3), (3, 4)):  # six clips, and two clips of three crops
+        path = write_score_file(tmp_path / f"{crops}.parquet", [("a", (0,), [certain(1, 3)] * 6)], CLASSES, crops=crops)
+        (mistake,) = find_confident_mistakes(None, compute_video_scores(read_scores(path)))
+        assert mistake.view == view

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
@@ -69,29 +70,30 @@ class ScoredClipReader:
             raise VideoError("missing", "the data has no video of this name")
         times = read_segment_times(self.source, self.manifest, index)
         preprocessing = self.protocol.preprocessing
-        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[view // self.protocol.num_crops]
+        num_crops = self.protocol.num_crops
+        clip_index, crop_index = divmod(view, num_crops)
+        clip_times = sample_uniform_clips(times, preprocessing, self.protocol.clips)[clip_index]
         ticks = clip_times.ticks.reshape(preprocessing.clip_length, -1)[:, 0]
         path = self.manifest.get_path(index)
-        frames = read_display_frames(self.source, path, clip_times.ticks, preprocessing)
+        frames = read_display_frames(
+            self.source, path, clip_times.ticks, preprocessing, num_crops=num_crops, crop_index=crop_index
+        )
         if self.network is not None and explained_class is not None:
             label = self.classes.index(explained_class)
-            frames = np.concatenate(
-                [frames, self._draw_evidence(self.network, path, clip_times, frames, label)], axis=1
-            )
+            inputs = self._read_inputs(path, clip_times, crop_index)
+            (evidence_thw,) = compute_grad_cam(self.network, inputs, torch.tensor([label])).numpy()
+            frames = np.concatenate([frames, draw_evidence(frames, evidence_thw)], axis=1)
         steps = np.diff(ticks)
         step = float(np.median(steps[steps > 0])) * float(times.tick_seconds) if np.any(steps > 0) else 0.04
         return ClipFrames(frames, max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
 
-    def _draw_evidence(
-        self, network: VideoResNet, path: str, clip: ClipTimes, frames_thwc: NDArray[np.uint8], label: int
-    ) -> NDArray[np.uint8]:
+    def _read_inputs(self, path: str, clip: ClipTimes, crop_index: int) -> Tensor:
+        """The network's input (1, C, T, H, W) of one crop of a clip."""
         reader = create_clip_reader(self.source, self.protocol.preprocessing)
-        (view,) = reader.read_evaluation_views(path, [clip])
+        view = list(reader.read_evaluation_views(path, [clip], num_crops=self.protocol.num_crops))[crop_index]
         if isinstance(view, VideoError):
             raise view
-        inputs = prepare_network_input(collate_views([view]), self.protocol.preprocessing, torch.device("cpu"))
-        (evidence_thw,) = compute_grad_cam(network, inputs, torch.tensor([label])).numpy()
-        return draw_evidence(frames_thwc, evidence_thw)
+        return prepare_network_input(collate_views([view]), self.protocol.preprocessing, torch.device("cpu"))
 
     def find_group(self, video: str) -> str | None:
         """The group of a video, None if it has none."""

@@ -38,9 +38,9 @@ def find_confident_mistakes(
 ) -> tuple[Mistake, ...]:
     """Find up to `num_mistakes` misclassified videos, the most confident first, ties in manifest order.
 
-    Without scores of views (`scores` is None) the view is the middle one.
+    Without scores of views (`scores` is None) the view is the centre crop of the middle clip.
     """
-    classes = video_scores.header.classes
+    classes, protocol = video_scores.header.classes, video_scores.header.protocol
     wrong = np.flatnonzero(
         video_scores.readable_mask & video_scores.labeled_mask & (compute_video_ranks(video_scores) > 0)
     )
@@ -52,7 +52,7 @@ def find_confident_mistakes(
     for index in most_confident.tolist():
         probabilities = video_scores.probabilities[index]
         predicted = int(probabilities.argmax())
-        view, start_seconds = int(video_scores.num_views[index]) // 2, None
+        view, start_seconds = protocol.clips // 2 * protocol.num_crops + protocol.num_crops // 2, None
         if scores is not None:
             view, start_seconds = _find_clearest_view(scores.table, video_scores.videos[index], predicted)
         labels = video_scores.labels[index]

@@ -15,7 +15,15 @@ from torch import nn
 from muybridge.augmentation_settings import AugmentationSettings
 from muybridge.distributed.stop import StopRequested
 from muybridge.loading.datasets import TrainingBatch
-from muybridge.training.augment import Pass, WeightAverage, mix_clips, reverse_batch, seed_dropout, shrink_clips
+from muybridge.training.augment import (
+    Pass,
+    WeightAverage,
+    find_multigrid_size,
+    mix_clips,
+    reverse_batch,
+    seed_dropout,
+    shrink_clips,
+)
 from muybridge.training.checkpoint import list_checkpoints, read_checkpoint
 from muybridge.training.job import TrainingJob, prepare_job
 from muybridge.training.optimizer import build_optimizer
@@ -28,17 +36,27 @@ from runs import LATER_RECIPE, tiny_run
 
 
 def passes(number: int) -> list[Pass]:
-    return [Pass(7, step, 0, 0.0) for step in range(number)]
+    return [Pass(7, step, 0) for step in range(number)]
 
 
 def test_clips_are_shorter_and_smaller_first() -> None:
-    settings = AugmentationSettings(multigrid=((0.25, 2, 4), (0.25, 6, 4)))
+    settings = AugmentationSettings(multigrid=((0.25, 2, 4), (0.25, 6, 5)))
+    sizes = [find_multigrid_size(settings, step, 8) for step in range(9)]
+    assert sizes == [(2, 4)] * 2 + [(6, 5)] * 2 + [None] * 5
+    assert find_multigrid_size(AugmentationSettings(), 0, 8) is None
     clips = torch.randn(3, 2, 6, 8, 8)
     blocks = clips.numpy().reshape(3, 2, 6, 4, 2, 4, 2).mean((4, 6))
-    for progress, frames in ((0.0, 2), (0.249, 2), (0.25, 6), (0.499, 6)):
-        np.testing.assert_allclose(shrink_clips(clips, settings, progress).numpy(), blocks[:, :, :frames], atol=1e-6)
-    assert shrink_clips(clips, settings, 0.5) is clips
-    assert shrink_clips(clips, AugmentationSettings(), 0.0) is clips
+    for frames in (2, 6):
+        np.testing.assert_allclose(shrink_clips(clips, frames, 4).numpy(), blocks[:, :, :frames], atol=1e-6)
+
+
+def test_a_phase_ends_with_the_step_in_which_its_share_is_reached() -> None:
+    half = AugmentationSettings(multigrid=((0.5, 2, 4),))
+    for num_steps in range(2, 400):
+        sizes = [find_multigrid_size(half, step, num_steps) for step in range(num_steps)]
+        assert sizes == [(2, 4) if step / num_steps < 0.5 else None for step in range(num_steps)]
+    rounded = AugmentationSettings(multigrid=((0.1, 2, 4), (0.2, 2, 4)))  # 0.1 + 0.2 > 0.3
+    assert [find_multigrid_size(rounded, step, 10) for step in range(2, 4)] == [(2, 4), None]
 
 
 def test_mixup_is_the_sum_of_two_clips() -> None:
@@ -74,16 +92,16 @@ def test_both_alphas_draw_one_of_the_two_for_each_pass() -> None:
     clips, settings = torch.randn(2, 1, 4, 2, 2), AugmentationSettings(mixup_alpha=1.0, cutmix_alpha=1.0)
     by_time = [mix_clips(clips, settings, this_pass)[1] in (0, 0.25, 0.5, 0.75, 1) for this_pass in passes(200)]
     assert 70 < sum(by_time) < 130
-    one = mix_clips(clips, settings, Pass(7, 3, 1, 0.0))
-    assert torch.equal(one[0], mix_clips(clips, settings, Pass(7, 3, 1, 0.9))[0])
-    assert one[1] != mix_clips(clips, settings, Pass(7, 3, 2, 0.0))[1]
+    one = mix_clips(clips, settings, Pass(7, 3, 1))
+    assert torch.equal(one[0], mix_clips(clips, settings, Pass(7, 3, 1))[0])
+    assert one[1] != mix_clips(clips, settings, Pass(7, 3, 2))[1]
 
 
 def test_a_clip_alone_and_no_clip_are_not_mixed() -> None:
     settings = AugmentationSettings(mixup_alpha=1.0)
     for number in (0, 1):
         clips = torch.randn(number, 3, 2, 4, 4)
-        assert mix_clips(clips, settings, Pass(0, 0, 0, 0.0)) == (clips, 1.0)
+        assert mix_clips(clips, settings, Pass(0, 0, 0)) == (clips, 1.0)
 
 
 def test_labels_are_reversed_as_clips_are() -> None:
@@ -127,7 +145,7 @@ def test_the_loss_of_mixed_clips_is_the_mixed_loss(motions: Path, tmp_path: Path
     reference = job_of(motions, tmp_path / "reference", {"training.mixup_alpha": 1.0})
     network = reference.network.train()
     clips = prepare_network_input(batch.views, job.preprocessing, torch.device("cpu"))
-    mixed, share = mix_clips(clips, job.settings.training, Pass(job.settings.seed, 0, 0, 0.0))
+    mixed, share = mix_clips(clips, job.settings.training, Pass(job.settings.seed, 0, 0))
     log_probabilities = network(mixed).log_softmax(1).detach().numpy()
     own = -log_probabilities[range(len(clips)), batch.labels_n.numpy()]
     other = -log_probabilities[range(len(clips)), batch.labels_n.numpy()[::-1]]
@@ -171,6 +189,8 @@ def test_a_stopped_run_with_every_part_is_the_uninterrupted_one(
         ({"training.task": "regression", "training.mixup_alpha": 0.1}, "mix classes"),
         ({"training.task": "ordinal", "training.label_smoothing": 0.1}, "not for training.task ordinal; set it to 0.0"),
         ({"training.multigrid": ((0.6, 4, 16), (0.4, 4, 16))}, "below 1"),
+        ({"training.multigrid": ((0.7, 4, 16), (0.2, 4, 16), (0.1, 4, 16))}, "none of 12 steps"),
+        ({"training.multigrid": ((0.95, 4, 16),)}, "none of 12 steps"),
         ({"training.multigrid": ((0.5, 5, 16),)}, "5 frames"),
         ({"training.multigrid": ((0.5, 4, 29),)}, "29 pixels"),
         ({"modality": "flow", "training.color_jitter": 0.1}, "varies colours"),
@@ -194,8 +214,8 @@ def test_everything_is_off_by_default() -> None:
 def test_dropout_is_drawn_anew_in_every_pass_and_on_every_rank() -> None:
     seeds = []
     for step, index, rank in [(step, index, rank) for step in range(60) for index in range(3) for rank in range(2)]:
-        seed_dropout(Pass(7, step, index, 0.0), rank)
+        seed_dropout(Pass(7, step, index), rank)
         seeds.append(torch.initial_seed())
     assert len(set(seeds)) == len(seeds)
-    seed_dropout(Pass(7, 0, 0, 0.5), 0)  # a resumed run draws the same
+    seed_dropout(Pass(7, 0, 0), 0)  # a resumed run draws the same
     assert torch.initial_seed() == seeds[0]

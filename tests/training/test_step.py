@@ -74,6 +74,6 @@ def test_a_mixed_clip_is_right_by_the_shares_of_its_two_clips(
     monkeypatch.setattr(step, "_prepare_clips", lambda *_: values.expand(4, 3, 4, 28, 28))
     context = StepContext(job, Oracle(job.network), build_optimizer(job.network, job.settings.training))
     for number in range(10):
-        own_share = mix_clips(torch.zeros(4, 1, 4, 1, 1), job.settings.training, Pass(0, number, 0, 0.0))[1]
+        own_share = mix_clips(torch.zeros(4, 1, 4, 1, 1), job.settings.training, Pass(0, number, 0))[1]
         result = training_step(context, [batch], number)
         assert result.num_right == pytest.approx(2 + 2 * max(own_share, 1 - own_share), abs=1e-5)

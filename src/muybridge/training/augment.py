@@ -10,6 +10,7 @@ Everything is a function of (seed, step), so that a resumed run repeats it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,26 +29,30 @@ _MAX_PASSES = 1 << 20  # of a step, in the numbers of draws
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward and backward pass of a run: pass `index` of step `step`, which is the share `progress` of all steps."""
+    """One forward and backward pass of a run: pass `index` of step `step`."""
 
     seed: int
     step: int
     index: int
-    progress: float
 
     def make_generator(self, purpose: str) -> np.random.Generator:
         """The random generator for `purpose`, the same on every rank."""
         return make_generator(self.seed, purpose, self.step * _MAX_PASSES + self.index)
 
 
-def shrink_clips(clips_ncthw: Tensor, settings: AugmentationSettings, progress: float) -> Tensor:
-    """The first frames of each clip, averaged to fewer pixels, where `progress`, 0 to 1, is within a phase of `multigrid`."""
-    end = 0.0
-    for share, length, crop in settings.multigrid:
-        end += share
-        if progress < end:
-            return functional.adaptive_avg_pool3d(clips_ncthw[:, :, :length], (length, crop, crop))
-    return clips_ncthw
+def find_multigrid_size(settings: AugmentationSettings, step: int, num_steps: int) -> tuple[int, int] | None:
+    """Frames and crop of the clips of `step`, counted from 0, of `num_steps`; None for whole clips."""
+    share = 0.0
+    for phase_share, length, crop in settings.multigrid:
+        share += phase_share
+        if step < math.ceil(round(share * num_steps, 6)):  # sums of shares have errors of rounding, such as 0.1 + 0.2
+            return length, crop
+    return None
+
+
+def shrink_clips(clips_ncthw: Tensor, length: int, crop: int) -> Tensor:
+    """The first `length` frames of each clip, averaged to `crop` pixels a side."""
+    return functional.adaptive_avg_pool3d(clips_ncthw[:, :, :length], (length, crop, crop))
 
 
 def mix_clips(clips_ncthw: Tensor, settings: AugmentationSettings, this_pass: Pass) -> tuple[Tensor, float]:

@@ -11,6 +11,7 @@ from muybridge.models.family import ConvolutionKind, build_specification
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings
 from muybridge.text import format_count, join_names
+from muybridge.training.augment import find_multigrid_size
 from muybridge.training.precision import check_precision
 from muybridge.training_settings import TrainingSettings
 
@@ -28,6 +29,15 @@ def check_supported(settings: TrainSettings, device: torch.device) -> None:
             f"{settings.clips.length} frames of a clip as channels; leave their length as it is"
         )
     check_precision(settings.training, device)
+
+
+def check_phases(training: TrainingSettings, num_steps: int) -> None:
+    """Raises ValueError where multigrid leaves none of `num_steps` for whole clips."""
+    if find_multigrid_size(training, num_steps - 1, num_steps) is not None:
+        raise ValueError(
+            f"the shares of training.multigrid leave none of {format_count(num_steps, 'step')} for whole clips; "
+            "lower them or train for more epochs"
+        )
 
 
 def describe_unused_settings(settings: TrainSettings) -> list[str]:

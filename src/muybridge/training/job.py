@@ -24,7 +24,7 @@ from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
 from muybridge.training.augment import WeightAverage
-from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
+from muybridge.training.checks import check_clips_fit, check_phases, check_supported, describe_unused_settings
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
@@ -79,25 +79,14 @@ def prepare_job(
     check_supported(settings, device)
     run = open_run(settings, resume=resume, process_group=process_group)
     settings = run.settings
-    data = open_data(
-        settings.data,
-        fold=settings.fold,
-        columns=settings.columns,
-        source_fps=settings.source_fps,
-        time_origin=settings.time_origin or "picture",
-        background="drawn" if settings.background else "none",
-        task=settings.training.task,
-        levels=settings.training.levels,
-        num_folds=settings.num_folds,
-        fold_by=settings.fold_by,
-        validation=ValidationSplit(settings.seed, settings.validation),
-    )
-    if run.specification is not None:  # resumed
-        data = _order_as_run(data, settings, run)
+    data = _open_data(settings, run)
     train, validation = data.select_split("train"), data.select_split("validation")
     if len(train) == 0:
         raise ValueError(f"{settings.data} has no training videos; it has {', '.join(data.count_videos())}")
     check_clips_fit(train, settings.preprocessing)
+    schedule = build_schedule(settings.training, num_videos=len(train), world_size=process_group.world_size)
+    if run.specification is None:  # an earlier version began runs without whole clips
+        check_phases(settings.training, schedule.num_own_steps)
     task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
     head = make_head(settings.training, data)
     network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
@@ -110,7 +99,6 @@ def prepare_job(
     if process_group.is_rank0:
         write_run_description(settings, network.specification, process_group, execution)
         write_run_videos(Path(settings.output), RunVideos.from_manifest(data))
-    schedule = build_schedule(settings.training, num_videos=len(train), world_size=process_group.world_size)
     execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
         settings=settings,
@@ -134,6 +122,24 @@ def prepare_job(
         task_loss=make_task_loss(settings.training, head, train),
         weight_average=_set_up_augmentation(network, settings.training),
     )
+
+
+def _open_data(settings: TrainSettings, run: OpenedRun) -> Manifest:
+    """The data; of a resumed run in the order in which the run draws from it."""
+    data = open_data(
+        settings.data,
+        fold=settings.fold,
+        columns=settings.columns,
+        source_fps=settings.source_fps,
+        time_origin=settings.time_origin or "picture",
+        background="drawn" if settings.background else "none",
+        task=settings.training.task,
+        levels=settings.training.levels,
+        num_folds=settings.num_folds,
+        fold_by=settings.fold_by,
+        validation=ValidationSplit(settings.seed, settings.validation),
+    )
+    return data if run.specification is None else _order_as_run(data, settings, run)
 
 
 def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> WeightAverage | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.kernels.graphs import GraphedNetwork
 from muybridge.loading.datasets import Failure, TrainingBatch
-from muybridge.training.augment import Pass, mix_clips, reverse_batch, seed_dropout, shrink_clips
+from muybridge.training.augment import Pass, find_multigrid_size, mix_clips, reverse_batch, seed_dropout, shrink_clips
 from muybridge.training.data_parallel import no_sync_if
 from muybridge.training.execution import move_to_device
 from muybridge.training.job import TrainingJob
@@ -69,8 +69,7 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     loss_sum, num_right = torch.zeros((), device=job.device), torch.zeros((), device=job.device)
     for index, micro_batch in enumerate(micro_batches):
         with no_sync_if(model, index + 1 < len(micro_batches)):
-            this_pass = Pass(job.settings.seed, step, index, step / job.schedule.num_own_steps)
-            loss, pass_right = _run_pass(context, micro_batch, this_pass)
+            loss, pass_right = _run_pass(context, micro_batch, Pass(job.settings.seed, step, index))
         loss_sum += loss
         num_right += pass_right
 
@@ -105,7 +104,9 @@ def _run_pass(context: StepContext, micro_batch: TrainingBatch, this_pass: Pass)
     Nothing that holds the autograd graph outlives the pass: memory, and the nodes that a CUDA graph makes anew.
     """
     job, training = context.job, context.job.settings.training
-    clips = shrink_clips(_prepare_clips(job, micro_batch), training, this_pass.progress)
+    clips = _prepare_clips(job, micro_batch)
+    if (size := find_multigrid_size(training, this_pass.step, job.schedule.num_own_steps)) is not None:
+        clips = shrink_clips(clips, *size)
     clips, own_share = mix_clips(clips, training, this_pass)
     micro_batch = move_to_device(micro_batch, job.device)
     if training.dropout:

@@ -1,11 +1,13 @@
 """The sizes of Table 1, for every family, other lengths and other crops: no numbers are computed (meta device)."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from muybridge.models.network import create_model
+from muybridge.models.family import FAMILIES, build_specification
+from muybridge.models.network import VideoResNet, create_model
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -88,3 +90,17 @@ def test_r2d_has_one_frame_after_its_first_convolution():
     net = on_meta("r2d_18", clip_length=8)
     assert net.stem[0].weight.shape == (64, 3, 8, 7, 7)
     assert [size[1] for size in output_sizes(net, torch.empty(1, 3, 8, 112, 112, device="meta"))] == [1] * 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"stem_pool": True}, {"stem_pool": True, "stem_pool_time_stride": 2}, {"spatial_strides": (2, 2, 2, 2)}],
+)
+def test_the_last_maps_are_as_large_as_the_specification_says(family, changes):
+    for length, crop in ((1, 1), (3, 16), (8, 17), (9, 33)):
+        with torch.device("meta"):
+            base = build_specification(f"{family}_10", width=4, clip_length=length)
+            net = VideoResNet(replace(base, **changes))
+        _, time, *sides = output_sizes(net, torch.empty(1, 3, length, crop, crop, device="meta"))[-1]
+        assert (time, *sides) == (*net.specification.compute_last_map(length, crop), sides[0])

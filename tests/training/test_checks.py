@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from muybridge.loading.open_data import open_data
+from muybridge.models.family import build_specification
 from muybridge.records import Preprocessing
 from muybridge.settings import ClipSettings, EvaluationSettings, TrainSettings
 from muybridge.training import checks as checks_module
-from muybridge.training.checks import check_clips_fit, check_supported, describe_unused_settings
+from muybridge.training.checks import check_clips_fit, check_passes, check_supported, describe_unused_settings
+from muybridge.training.schedule import build_schedule
 from muybridge.training_settings import TrainingSettings
 from videos import write_video
 
@@ -87,3 +90,27 @@ def test_networks_that_take_frames_as_channels_score_clips_of_their_length_alone
 def test_settings_that_change_nothing_are_named(given: dict[str, Any], note: str | None) -> None:
     settings = TrainSettings(data="x", training=TrainingSettings(**given))
     assert describe_unused_settings(settings) == ([note] if note else [])
+
+
+SMALL_GRID = ((0.25, 2, 16), (0.25, 4, 16))
+
+
+@pytest.mark.parametrize(
+    ("given", "world_size", "is_refused"),
+    [
+        ({"batch_size": 1, "global_batch": 4, "multigrid": SMALL_GRID}, 1, True),
+        ({"batch_size": 2, "global_batch": 4, "multigrid": SMALL_GRID}, 1, False),
+        ({"batch_size": 2, "global_batch": 7, "multigrid": SMALL_GRID}, 2, True),
+        ({"batch_size": 2, "global_batch": 7, "multigrid": SMALL_GRID, "synchronise_norm": True}, 2, False),
+        ({"batch_size": 1, "multigrid": ((0.25, 4, 17),)}, 1, False),  # two positions a side
+        ({"batch_size": 1}, 1, False),
+    ],
+)
+def test_a_pass_of_one_clip_of_one_position_is_refused(
+    given: dict[str, Any], world_size: int, is_refused: bool
+) -> None:
+    clips = ClipSettings(length=4, scale=(32, 32), crop=32)
+    settings = TrainSettings(data="x", model="r2plus1d_10", clips=clips, training=TrainingSettings(**given))
+    global_batch = build_schedule(settings.training, num_videos=9, world_size=world_size).global_batch
+    with pytest.raises(ValueError, match="of 2 frames of 16 pixels one value") if is_refused else nullcontext():
+        check_passes(settings, build_specification("r2plus1d_10"), global_batch=global_batch, world_size=world_size)

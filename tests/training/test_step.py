@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from muybridge.loading.datasets import Failure, collate_training
 from muybridge.training import step
 from muybridge.training.augment import Pass, mix_clips
 from muybridge.training.job import TrainingJob, prepare_job
@@ -77,3 +78,19 @@ def test_a_mixed_clip_is_right_by_the_shares_of_its_two_clips(
         own_share = mix_clips(torch.zeros(4, 1, 4, 1, 1), job.settings.training, Pass(0, number, 0))[1]
         result = training_step(context, [batch], number)
         assert result.num_right == pytest.approx(2 + 2 * max(own_share, 1 - own_share), abs=1e-5)
+
+
+def test_a_lone_clip_too_small_for_batch_norm_is_left_out(motions: Path, tmp_path: Path) -> None:
+    changes = {"training.multigrid": ((0.5, 4, 16),), "training.batch_size": 2, "training.global_batch": 4}
+    jobs = [prepare_job(tiny_run(motions, tmp_path / name, changes)) for name in ("given", "expected")]
+    batches = StepBatches(jobs[0], 0)
+    (pair, _), failure = next(batches), Failure("b.mp4", "unreadable", "torn")
+    lone = collate_training([batches.dataset[0], failure])
+    results = []
+    for job, second in zip(jobs, (lone, collate_training([failure])), strict=True):
+        context = StepContext(job, job.network, build_optimizer(job.network, job.settings.training))
+        results.append(training_step(context, [pair, second], 0))
+    assert results[0] == results[1]
+    assert (results[0].num_clips, results[0].failures) == (2, (failure,))
+    whole = training_step(context, [lone], job.schedule.num_steps - 1)  # of 28 pixels two positions a side are left
+    assert (whole.num_clips, whole.skipped) == (1, False)

@@ -8,6 +8,7 @@ Action Recognition", CVPR 2018. This module does not import torch.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -123,6 +124,14 @@ class Specification:
     def feature_channels(self) -> int:
         """Input channels of the classifier: 512 at width 64, four times that with bottleneck blocks."""
         return 8 * self.width * (BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1)
+
+    def compute_last_map(self, length: int, crop: int) -> tuple[int, int]:
+        """Time and side of the last stage's maps, of clips of `length` frames and `crop` pixels a side; strides round up."""
+        is_flat = self.stem is ConvolutionKind.TIME_AS_CHANNELS
+        time_stride, side_stride = math.prod(self.temporal_strides), 2 * math.prod(self.spatial_strides)
+        if self.stem_pool:
+            time_stride, side_stride = time_stride * self.stem_pool_time_stride, 2 * side_stride
+        return 1 if is_flat else math.ceil(length / time_stride), math.ceil(crop / side_stride)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `OPTIONAL_FIELDS` are included only if they are not the paper's."""

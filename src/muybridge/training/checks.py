@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.distributed.rank import Rank
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
-from muybridge.models.family import ConvolutionKind, build_specification
+from muybridge.loading.draws import TrainingBatchSampler
+from muybridge.models.family import ConvolutionKind, Specification, build_specification
+from muybridge.models.network import STAGES
 from muybridge.records import Preprocessing, VideoError
 from muybridge.settings import TrainSettings
 from muybridge.text import format_count, join_names
@@ -38,6 +41,31 @@ def check_phases(training: TrainingSettings, num_steps: int) -> None:
             f"the shares of training.multigrid leave none of {format_count(num_steps, 'step')} for whole clips; "
             "lower them or train for more epochs"
         )
+
+
+def check_passes(settings: TrainSettings, specification: Specification, *, global_batch: int, world_size: int) -> None:
+    """Raises ValueError where a pass of a step has one clip, too small for batch norm (`needs_two_clips`)."""
+    training, clips = settings.training, settings.clips
+    ranks = [Rank(rank, world_size) for rank in range(world_size)]
+    samplers = [TrainingBatchSampler(0, 1, training.batch_size, rank, global_batch) for rank in ranks]
+    if not any(len(draws) == 1 for sampler in samplers for draws in sampler.list_micro_batches(0)):
+        return
+    for length, crop in ((clips.length, clips.crop), *(size for _, *size in training.multigrid)):
+        if needs_two_clips(training, specification, length, crop, world_size=world_size):
+            raise ValueError(
+                f"a pass of a step has one clip, and of {format_count(length, 'frame')} of {crop} pixels one value a channel "
+                "is left, which is too few for batch norm; raise training.batch_size or training.global_batch, or the size of "
+                "clips or training.multigrid"
+            )
+
+
+def needs_two_clips(
+    training: TrainingSettings, specification: Specification, length: int, crop: int, *, world_size: int
+) -> bool:
+    """Whether batch norm cannot train on one clip of `length` frames and `crop` pixels: the last maps are one position."""
+    is_synchronized = training.synchronise_norm and world_size > 1  # its values are those of all ranks
+    is_frozen = training.frozen_stages == len(STAGES)
+    return specification.compute_last_map(length, crop) == (1, 1) and not is_synchronized and not is_frozen
 
 
 def describe_unused_settings(settings: TrainSettings) -> list[str]:

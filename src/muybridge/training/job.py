@@ -24,7 +24,13 @@ from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
 from muybridge.training.augment import WeightAverage
-from muybridge.training.checks import check_clips_fit, check_phases, check_supported, describe_unused_settings
+from muybridge.training.checks import (
+    check_clips_fit,
+    check_passes,
+    check_phases,
+    check_supported,
+    describe_unused_settings,
+)
 from muybridge.training.execution import set_up_execution
 from muybridge.training.network import create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
@@ -90,6 +96,9 @@ def prepare_job(
     task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
     head = make_head(settings.training, data)
     network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
+    check_passes(
+        settings, network.specification, global_batch=schedule.global_batch, world_size=process_group.world_size
+    )
     settings, precision_notes = resolve_precision(settings, network.to(device), device, process_group)
     execution = describe_execution(device, settings.training.precision, tf32=bool(settings.training.tf32))
     execution["fused_batch_norm"] = find_fusion_problem(device) is None

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.kernels.graphs import GraphedNetwork
-from muybridge.loading.datasets import Failure, TrainingBatch
+from muybridge.loading.datasets import Failure, TrainingBatch, collate_training
 from muybridge.training.augment import Pass, find_multigrid_size, mix_clips, reverse_batch, seed_dropout, shrink_clips
+from muybridge.training.checks import needs_two_clips
 from muybridge.training.data_parallel import no_sync_if
 from muybridge.training.execution import move_to_device
 from muybridge.training.job import TrainingJob
@@ -56,11 +57,13 @@ class StepResult:
 def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], step: int) -> StepResult:
     """Forward, backward and update on this rank's share of the global batch, one pass per micro-batch.
 
-    Without a readable clip there is no update. A non-finite loss or gradient on any rank is a FloatingPointError on all
-    ranks, which names the step (counted from 1) and the videos and leaves the weights unchanged; or the update is skipped,
-    as training.non_finite says.
+    Without a readable clip there is no update. The only clip of a pass is left out if batch norm cannot train on it alone
+    (`checks.needs_two_clips`). A non-finite loss or gradient on any rank is a FloatingPointError on all ranks, which names
+    the step (counted from 1) and the videos and leaves the weights unchanged; or the update is skipped, as
+    training.non_finite says.
     """
     job, model, training = context.job, context.model, context.job.settings.training
+    micro_batches = [_drop_lone_clip(job, micro_batch, step) for micro_batch in micro_batches]
     may_skip = training.non_finite == "skip"
     saved_buffers = [buffer.clone() for buffer in job.network.buffers()] if may_skip else []
     train_mode(job.network)
@@ -96,6 +99,18 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     for buffer, value in zip(job.network.buffers(), saved_buffers, strict=True):
         buffer.copy_(value)  # batch norm has updated its statistics in the forward pass
     return replace(result, loss=math.nan, num_right=0, skipped=True)
+
+
+def _drop_lone_clip(job: TrainingJob, micro_batch: TrainingBatch, step: int) -> TrainingBatch:
+    """The batch without its only readable clip if batch norm cannot train on it alone."""
+    training, clips = job.settings.training, job.settings.clips
+    if len(micro_batch.videos) != 1:
+        return micro_batch
+    length, crop = find_multigrid_size(training, step, job.schedule.num_own_steps) or (clips.length, clips.crop)
+    world_size = job.process_group.world_size
+    if not needs_two_clips(training, job.network.specification, length, crop, world_size=world_size):
+        return micro_batch
+    return collate_training(micro_batch.failures)
 
 
 def _run_pass(context: StepContext, micro_batch: TrainingBatch, this_pass: Pass) -> tuple[Tensor, Tensor]:

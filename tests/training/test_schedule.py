@@ -54,3 +54,11 @@ def test_a_cosine_falls_from_the_peak_after_warmup_to_nothing() -> None:
     assert plan.compute_learning_rate(60) == pytest.approx(0.005)  # half-way from step 20 to step 100
     assert plan.compute_learning_rate(40) == pytest.approx(0.01 * (1 + 2**-0.5) / 2)  # a quarter of it
     assert plan.compute_learning_rate(99) < 1e-5
+
+
+def test_a_phase_that_is_all_warm_up_is_no_longer_than_its_epochs() -> None:
+    for epochs in range(1, 50):
+        for added in range(1, 50):
+            training = TrainingSettings(epochs=epochs, warmup_epochs=epochs, phases=((added, 0.01),))
+            phase = build_schedule(training, num_videos=8).next_phase
+            assert phase is not None and phase.warmup_steps == pytest.approx(phase.num_own_steps)

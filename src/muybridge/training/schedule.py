@@ -88,7 +88,7 @@ def _build_next_phase(training: TrainingSettings, *, num_videos: int, world_size
         training,
         epochs=epochs,
         learning_rate=learning_rate,
-        warmup_epochs=training.resolved_warmup_epochs * share,
+        warmup_epochs=min(epochs, training.resolved_warmup_epochs * share),  # 7 * (29 / 7) is above 29
         decay_epochs=tuple(decay * share for decay in training.resolved_decay_epochs),
         phases=tuple(later),
     )

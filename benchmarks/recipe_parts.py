@@ -208,7 +208,7 @@ def make_tables(data: PartsData, families: Sequence[str], results: GridResults) 
 
 
 def _count_cost(evaluation: EvaluationSpec) -> float:
-    """Multiply-adds of a clip's crops, in those of the usual crop: in proportion to pixels and frames."""
+    """Pixels of a clip's crops in all frames, in those of the usual crop."""
     return evaluation.crops * ((evaluation.crop_size or CROP) / CROP) ** 2 * evaluation.length / LENGTH
 
 

@@ -19,14 +19,17 @@ from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.evaluate import (
     EvaluationJob,
+    compute_relative_cost,
     evaluate,
     evaluate_split,
     format_accuracy,
     open_evaluation_data,
     use_training_splits,
 )
+from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import read_scores
 from muybridge.loading.open_data import open_data
+from muybridge.models.cost import cost
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
@@ -134,7 +137,7 @@ def test_a_split_is_scored_with_the_card_of_the_weights(finished_run: Path, moti
 
 
 def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, motions: Path, tmp_path: Path) -> None:
-    tables = []
+    tables, network = [], load_weights(finished_run)[0]
     for crops, length, size in ((1, None, None), (3, None, None), (1, 5, 32)):
         evaluation = EvaluationSettings(clips=2, crops=crops, clip_length=length, crop_size=size)
         settings = EvaluateSettings(
@@ -146,13 +149,29 @@ def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, mo
         protocol = scores.header.protocol
         assert len(scores.table) == result.accuracy.num_videos * 2 * crops
         assert (protocol.num_crops, protocol.preprocessing.clip_length) == (crops, length or 4)
-        assert result.cost == pytest.approx(crops * 2 / 10 * (length or 4) / 4 * ((size or 28) / 28) ** 2)
+        own, usual = (
+            cost(network, (3, *sizes)).multiply_adds for sizes in ((length or 4, *[size or 28] * 2), (4, 28, 28))
+        )
+        assert result.cost == pytest.approx(crops * 2 / 10 * own / usual)
         tables.append(np.array(scores.table["logits"].to_pylist()))
     center, three, larger = tables
     # the middle crop of three; batches differ, and rounding with them
     np.testing.assert_allclose(three.reshape(-1, 3, center.shape[1])[:, 1], center, atol=1e-4)
     assert np.abs(three.reshape(-1, 3, center.shape[1])[:, 0] - center).max() > 1e-3
     assert np.abs(larger - center).max() > 1e-3
+
+
+@pytest.mark.parametrize("crop_size", [113, 128])
+def test_the_cost_of_larger_crops_is_that_of_their_maps(crop_size: int) -> None:
+    default = EvaluationProtocol.from_settings(EvaluationSettings(), Preprocessing())
+    evaluation = EvaluationSettings(clips=5, crops=3, crop_size=crop_size)
+    protocol = EvaluationProtocol.from_settings(evaluation, Preprocessing())
+    with torch.device("meta"):
+        network = create_model("r3d_10")
+    factor = cost(network, (3, 16, crop_size, crop_size)).multiply_adds / cost(network, (3, 16, 112, 112)).multiply_adds
+    assert compute_relative_cost(network, protocol, default) == pytest.approx(1.5 * factor)
+    assert compute_relative_cost(None, protocol, default) == pytest.approx(1.5 * (crop_size / 112) ** 2)
+    assert compute_relative_cost(network, default, default) == 1
 
 
 def test_dense_scores_are_those_of_a_plain_computation(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ and the accuracy computed from that file.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -44,7 +45,9 @@ from muybridge.loading.datasets import EvaluationDataset
 from muybridge.loading.draws import VideoBatchSampler
 from muybridge.loading.loader import load_evaluation_batches
 from muybridge.loading.open_data import open_data
+from muybridge.models.cost import cost as count_cost
 from muybridge.models.heads import Head
+from muybridge.models.network import VideoResNet
 from muybridge.records import Checkpoint, Preprocessing, Scorer, Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
 from muybridge.text import format_count, format_percent
@@ -106,7 +109,7 @@ class EvaluationResult:
     """The metrics of the score file `path`, and the number of videos shorter than a clip, which were repeated in a loop.
 
     `overlap` with the videos of the run and `checkpoint` are of the weights of a run folder; None for others. `cost` is that of
-    a video, relative to the default protocol of these weights (`EvaluationProtocol.compute_cost`).
+    a video, relative to the default protocol of these weights (`compute_relative_cost`).
     """
 
     metrics: Accuracy | TaskMetrics
@@ -186,10 +189,24 @@ def evaluate_split(
                 on_progress(num_videos, len(job.manifest))
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
-    cost = job.make_header().protocol.compute_cost(default_protocol)
+    cost = compute_relative_cost(loaded.network, job.make_header().protocol, default_protocol)
     notes = job.manifest.notes
     overlap, checkpoint, remarks = caveats.overlap, caveats.checkpoint, caveats.remarks
     return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=remarks, notes=notes)
+
+
+def compute_relative_cost(
+    network: VideoResNet | None, protocol: EvaluationProtocol, reference: EvaluationProtocol
+) -> float:
+    """Multiply-adds of a video by a protocol, relative to another; of an ONNX file (None) in proportion to its pixels."""
+    own, other = (_count_multiply_adds(network, one.preprocessing) * one.num_views for one in (protocol, reference))
+    return own / other
+
+
+def _count_multiply_adds(network: VideoResNet | None, preprocessing: Preprocessing) -> int:
+    """Of one view; without a network the values of its input."""
+    size = (preprocessing.input_channels, preprocessing.clip_length, preprocessing.crop, preprocessing.crop)
+    return math.prod(size) if network is None else count_cost(network, size).multiply_adds
 
 
 def open_evaluation_data(card: Card, settings: EvaluateSettings, *, whole_files: bool = False) -> Manifest:

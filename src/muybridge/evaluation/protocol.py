@@ -86,14 +86,6 @@ class EvaluationProtocol:
         """Rows of a video in a score file with a row a view: crop c of clip n is view n * num_crops + c."""
         return self.clips * self.num_crops
 
-    def compute_cost(self, reference: EvaluationProtocol) -> float:
-        """Pixels that the network sees of a video, relative to another protocol; multiply-adds grow with them."""
-        own, other = (
-            protocol.num_views * protocol.preprocessing.clip_length * protocol.preprocessing.crop**2
-            for protocol in (self, reference)
-        )
-        return own / other
-
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
         preprocessing, paper = self.preprocessing, Preprocessing()

@@ -214,8 +214,21 @@ def test_everything_is_off_by_default() -> None:
 def test_dropout_is_drawn_anew_in_every_pass_and_on_every_rank() -> None:
     seeds = []
     for step, index, rank in [(step, index, rank) for step in range(60) for index in range(3) for rank in range(2)]:
-        seed_dropout(Pass(7, step, index), rank)
-        seeds.append(torch.initial_seed())
+        with seed_dropout(Pass(7, step, index), rank, torch.device("cpu")):
+            seeds.append(torch.initial_seed())
     assert len(set(seeds)) == len(seeds)
-    seed_dropout(Pass(7, 0, 0), 0)  # a resumed run draws the same
-    assert torch.initial_seed() == seeds[0]
+    with seed_dropout(Pass(7, 0, 0), 0, torch.device("cpu")):  # a resumed run draws the same
+        assert torch.initial_seed() == seeds[0]
+
+
+def test_a_step_with_dropout_leaves_the_callers_draws_alone(motions: Path, tmp_path: Path) -> None:
+    job = job_of(motions, tmp_path / "run", {"training.dropout": 0.5})
+    context = StepContext(job, job.network, build_optimizer(job.network, job.settings.training))
+    (batch,) = next(StepBatches(job, 0))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(5)
+        expected = torch.rand(2)
+        torch.manual_seed(5)
+        first = torch.rand(1)
+        training_step(context, [batch], 0)
+        assert torch.equal(torch.cat([first, torch.rand(1)]), expected)

@@ -78,9 +78,12 @@ def reverse_batch(batch: TrainingBatch) -> TrainingBatch:
     return replace(batch, labels_n=batch.labels_n.flip(0), targets_nd=batch.targets_nd.flip(0))
 
 
-def seed_dropout(this_pass: Pass, rank: int) -> None:
-    """Seed torch's generators, from which dropout draws, for a pass on this rank."""
-    torch.manual_seed(int(this_pass.make_generator(f"dropout/{rank}").integers(2**63)))
+@contextmanager
+def seed_dropout(this_pass: Pass, rank: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators, from which dropout draws, for a pass on this rank; after the block they are as before it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(this_pass.make_generator(f"dropout/{rank}").integers(2**63)))
+        yield
 
 
 class WeightAverage:

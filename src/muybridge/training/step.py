@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,9 +125,11 @@ def _run_pass(context: StepContext, micro_batch: TrainingBatch, this_pass: Pass)
         clips = shrink_clips(clips, *size)
     clips, own_share = mix_clips(clips, training, this_pass)
     micro_batch = move_to_device(micro_batch, job.device)
-    if training.dropout:
-        seed_dropout(this_pass, job.process_group.rank.rank)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+    rank = job.process_group.rank.rank
+    with (
+        seed_dropout(this_pass, rank, job.device) if training.dropout else nullcontext(),
+        torch.autocast(job.device.type, torch.bfloat16, enabled=training.precision == "bf16"),
+    ):
         logits: Tensor = context.model(clips)
     loss, num_right = job.task_loss(logits.float(), micro_batch), _count_right(job, logits, micro_batch)
     if own_share < 1:

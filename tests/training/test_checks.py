@@ -85,6 +85,13 @@ def test_networks_that_take_frames_as_channels_score_clips_of_their_length_alone
             {"mixup_alpha": 0.2, "batch_size": 1},
             "not used: training.mixup_alpha and training.cutmix_alpha, since a batch of one clip has no other to mix in",
         ),
+        (
+            {"cutmix_alpha": 1.0, "batch_size": 2, "repeated_augmentation": 2},
+            "not used: training.mixup_alpha and training.cutmix_alpha, since training.repeated_augmentation 2 fills a batch of "
+            "2 with clips of one video",
+        ),
+        ({"mixup_alpha": 0.2, "batch_size": 3, "repeated_augmentation": 2}, None),
+        ({"batch_size": 2, "repeated_augmentation": 2}, None),
     ],
 )
 def test_settings_that_change_nothing_are_named(given: dict[str, Any], note: str | None) -> None:

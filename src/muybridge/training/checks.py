@@ -82,10 +82,14 @@ def describe_unused_settings(settings: TrainSettings) -> list[str]:
         ]
         if decays:
             unused.append(f"{join_names(decays)}, since the schedule cosine has no decays")
-    if training.batch_size == 1 and (training.mixup_alpha or training.cutmix_alpha):
-        unused.append(
-            "training.mixup_alpha and training.cutmix_alpha, since a batch of one clip has no other to mix in"
-        )
+    num_clips, num_repeated = training.batch_size, training.repeated_augmentation
+    if (training.mixup_alpha or training.cutmix_alpha) and num_clips <= num_repeated:
+        reason = "a batch of one clip has no other to mix in"
+        if num_clips > 1:
+            reason = (
+                f"training.repeated_augmentation {num_repeated} fills a batch of {num_clips} with clips of one video"
+            )
+        unused.append(f"training.mixup_alpha and training.cutmix_alpha, since {reason}")
     specification = build_specification(settings.model, num_classes=1)
     is_factorized = ConvolutionKind.SPATIAL_THEN_TEMPORAL in (specification.stem, *specification.stages)
     if settings.init is None and not is_factorized:  # with --init they are set as the weights say

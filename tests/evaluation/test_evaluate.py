@@ -153,12 +153,22 @@ def test_longer_clips_and_three_crops_are_scored_as_asked(finished_run: Path, mo
             cost(network, (3, *sizes)).multiply_adds for sizes in ((length or 4, *[size or 28] * 2), (4, 28, 28))
         )
         assert result.cost == pytest.approx(crops * 2 / 10 * own / usual)
+        assert not [note for note in result.notes if "crops" in note]
         tables.append(np.array(scores.table["logits"].to_pylist()))
     center, three, larger = tables
     # the middle crop of three; batches differ, and rounding with them
     np.testing.assert_allclose(three.reshape(-1, 3, center.shape[1])[:, 1], center, atol=1e-4)
     assert np.abs(three.reshape(-1, 3, center.shape[1])[:, 0] - center).max() > 1e-3
     assert np.abs(larger - center).max() > 1e-3
+
+
+def test_three_equal_crops_are_noted(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    evaluation = EvaluationSettings(clips=1, crops=3, crop_size=32)
+    settings = EvaluateSettings(
+        data=str(motions), device="cpu", evaluation=evaluation, loading=LoadingSettings(workers=0)
+    )
+    notes = evaluate_split(finished_run, settings, tmp_path / "s.parquet").notes
+    assert notes[-1] == "not used: evaluation.crops 3, since crops of 32 pixels are equal in frames of 32x32"
 
 
 @pytest.mark.parametrize("crop_size", [113, 128])

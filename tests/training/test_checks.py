@@ -121,3 +121,15 @@ def test_a_pass_of_one_clip_of_one_position_is_refused(
     global_batch = build_schedule(settings.training, num_videos=9, world_size=world_size).global_batch
     with pytest.raises(ValueError, match="of 2 frames of 16 pixels one value") if is_refused else nullcontext():
         check_passes(settings, build_specification("r2plus1d_10"), global_batch=global_batch, world_size=world_size)
+
+
+def test_three_equal_crops_are_noted() -> None:
+    for scale, note in (
+        ((48, 48), ["not used: evaluation.crops 3, since crops of 48 pixels are equal in frames of 48x48"]),
+        ((48, 49), []),
+    ):
+        clips = ClipSettings(scale=scale, crop=48)
+        assert (
+            describe_unused_settings(TrainSettings(data="x", clips=clips, evaluation=EvaluationSettings(crops=3)))
+            == note
+        )

@@ -189,8 +189,10 @@ def evaluate_split(
                 on_progress(num_videos, len(job.manifest))
 
         result = evaluate(job, loaded.scorer, path, device=device, on_progress=on_batch_done)
-    cost = compute_relative_cost(loaded.network, job.make_header().protocol, default_protocol)
-    notes = job.manifest.notes
+    protocol = job.make_header().protocol
+    cost = compute_relative_cost(loaded.network, protocol, default_protocol)
+    crop_problem = protocol.find_crop_problem()
+    notes = (*job.manifest.notes, *([f"not used: {crop_problem}"] if crop_problem else []))
     overlap, checkpoint, remarks = caveats.overlap, caveats.checkpoint, caveats.remarks
     return replace(result, overlap=overlap, checkpoint=checkpoint, cost=cost, remarks=remarks, notes=notes)
 

@@ -86,6 +86,14 @@ class EvaluationProtocol:
         """Rows of a video in a score file with a row a view: crop c of clip n is view n * num_crops + c."""
         return self.clips * self.num_crops
 
+    def find_crop_problem(self) -> str | None:
+        """A clause on why three crops are as good as one; None where they differ, and of one crop."""
+        record = self.preprocessing
+        if self.num_crops == 1 or max(record.scale_height, record.scale_width) > record.crop:
+            return None
+        size = f"{record.scale_height}x{record.scale_width}"
+        return f"evaluation.crops 3, since crops of {record.crop} pixels are equal in frames of {size}"
+
     def format_sentence(self) -> str:
         """One line for people. Sampling, crop and modality are named if they are not the paper's for RGB."""
         preprocessing, paper = self.preprocessing, Preprocessing()

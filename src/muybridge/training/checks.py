@@ -6,6 +6,7 @@ import torch
 
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.rank import Rank
+from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.loading.clip_reader import open_clip_reader
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.draws import TrainingBatchSampler
@@ -90,6 +91,9 @@ def describe_unused_settings(settings: TrainSettings) -> list[str]:
                 f"training.repeated_augmentation {num_repeated} fills a batch of {num_clips} with clips of one video"
             )
         unused.append(f"training.mixup_alpha and training.cutmix_alpha, since {reason}")
+    protocol = EvaluationProtocol.from_settings(settings.evaluation, settings.preprocessing)
+    if crop_problem := protocol.find_crop_problem():
+        unused.append(crop_problem)
     specification = build_specification(settings.model, num_classes=1)
     is_factorized = ConvolutionKind.SPATIAL_THEN_TEMPORAL in (specification.stem, *specification.stages)
     if settings.init is None and not is_factorized:  # with --init they are set as the weights say

@@ -94,3 +94,20 @@ def test_a_lone_clip_too_small_for_batch_norm_is_left_out(motions: Path, tmp_pat
     assert (results[0].num_clips, results[0].failures) == (2, (failure,))
     whole = training_step(context, [lone], job.schedule.num_steps - 1)  # of 28 pixels two positions a side are left
     assert (whole.num_clips, whole.skipped) == (1, False)
+
+
+@pytest.mark.parametrize("non_finite", ["stop", "skip"])
+def test_finite_gradients_whose_norm_overflows_are_not_clipped_to_nothing(
+    non_finite: str, motions: Path, tmp_path: Path
+) -> None:
+    changes = {"training.max_gradient_norm": 1.0, "training.non_finite": non_finite}
+    job = prepare_job(tiny_run(motions, tmp_path / "run", changes))
+    job.network.fc.weight.register_hook(lambda gradient: torch.full_like(gradient, 1e20))
+    context = StepContext(job, job.network, build_optimizer(job.network, job.settings.training))
+    before = [parameter.clone() for parameter in job.network.parameters()]
+    if non_finite == "stop":
+        with pytest.raises(FloatingPointError, match=r"the norm of the gradients is not finite \(inf\) in step 1"):
+            training_step(context, next(StepBatches(job, 0)), 0)
+    else:
+        assert training_step(context, next(StepBatches(job, 0)), 0).skipped
+    assert all(torch.equal(*pair) for pair in zip(job.network.parameters(), before, strict=True))

@@ -85,8 +85,8 @@ def training_step(context: StepContext, micro_batches: Sequence[TrainingBatch], 
     if cause is None:
         # The gradients are of summed losses, which DistributedDataParallel has averaged over the ranks.
         torch._foreach_mul_(gradients, job.process_group.world_size / result.num_clips)
-        if training.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(job.network.parameters(), training.max_gradient_norm)
+        cause = _clip_gradients(job.network, training.max_gradient_norm)
+    if cause is None:
         context.optimizer.step()
         if job.weight_average is not None:
             job.weight_average.update(step)
@@ -187,6 +187,19 @@ def _find_non_finite(loss: float, gradients: list[Tensor]) -> str | None:
         return f"the loss is {loss}"
     norm = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
     return None if math.isfinite(norm) else f"the gradients are not finite ({norm})"
+
+
+def _clip_gradients(network: nn.Module, max_norm: float | None) -> str | None:
+    """Scales larger gradients down to `max_norm`. A description of a norm that is not finite, if it is not: of finite
+    gradients above 1e19 the sum of squares overflows in float32, and scaling would make them 0."""
+    if max_norm is None:
+        return None
+    parameters = list(network.parameters())
+    norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+    if not math.isfinite(norm):
+        return f"the norm of the gradients is not finite ({float(norm)})"
+    torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return None
 
 
 def _gather_suspect_videos(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,8 @@ def write_score_file(
     preprocessing: Preprocessing | None = None,
     reason: str = "broken on purpose",
     crops: Literal[1, 3] = 1,
+    model_sha256: str = "m" * 64,
+    execution: Mapping[str, Any] | None = None,
 ) -> Path:
     """A score file of these videos in which view n begins at n / 2 seconds, with `crops` views a clip."""
     evaluation = EvaluationSettings(clips=len(videos[0][2]) // crops, crops=crops)
@@ -39,7 +41,7 @@ def write_score_file(
         protocol=EvaluationProtocol.from_settings(evaluation, preprocessing or Preprocessing()),
         split=split,
         fold=None,
-        model_sha256="m" * 64,
+        model_sha256=model_sha256,
         manifest_sha256="d" * 64,
         num_videos=len(videos),
     )
@@ -53,7 +55,7 @@ def write_score_file(
         ]
         logits = np.array([view for view in views if view is not None], np.float32).reshape(-1, len(classes))
         batches.append(make_record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
-    write_scores(path, batches, header)
+    write_scores(path, batches, header, execution)
     return path
 
 

@@ -6,6 +6,7 @@ from shutil import copytree
 
 import pytest
 
+from muybridge.evaluation.overlap import WHILE_TRAINING
 from muybridge.evaluation.timeline_metrics import TimelineScores
 from muybridge.report.build import build_page as build
 from muybridge.report.charts import LineChart, MatrixChart
@@ -119,6 +120,48 @@ def test_a_run_that_is_not_scored_yet(finished_run: Path, tmp_path: Path) -> Non
     page = build([str(tmp_path / "run")], None)
     assert page_text(page).count("There are no scores yet") == 2
     assert any(isinstance(chart, LineChart) for chart in page.charts)
+
+
+def write_gap_scores(run: Path, split: str, *remarks: str, weights: str = "m") -> None:
+    videos = [(f"{split}/{number}", (number % 2,), [certain(0, 2)]) for number in range(4)]
+    path = run / "scores" / f"{split}.parquet"
+    execution = {"remarks": remarks}
+    write_score_file(path, videos, ("x", "y"), split=split, model_sha256=64 * weights, execution=execution)
+
+
+CHOSEN = "not a test result: 4 videos of the validation split by which these weights were chosen (--checkpoint last)"
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "sentence"),
+    [
+        (("m", CHOSEN), (), "+0.0 points from test to validation, by which the weights were chosen."),
+        (("m", CHOSEN.replace("were", "may have been")), (), "+0.0 points from test to validation."),
+        (("m", "validation videos included: 4, by which these weights were not chosen"), (), "to validation."),
+        (("m",), (), "+0.0 points from test to validation."),
+        (("m", "training videos included: 4"), (), None),
+        (("m", CHOSEN), ("training videos included: 1",), None),
+        (("v", CHOSEN), (), "The validation scores are of other weights, not of those that were scored on test"),
+        (("v", WHILE_TRAINING), (), "The validation scores are of the last validated weights, not of those"),
+    ],
+)
+def test_validation_and_test_are_compared_where_both_are_of_the_same_weights(
+    validation: tuple[str, ...], test: tuple[str, ...], sentence: str | None, tmp_path: Path
+) -> None:
+    weights, *remarks = validation
+    write_gap_scores(tmp_path, "validation", *remarks, weights=weights)
+    write_gap_scores(tmp_path, "test", *test)
+    lead = page_text(build([str(tmp_path)], None)).partition("Measured on")[0]
+    assert sentence in lead if sentence else "validation" not in lead
+
+
+def test_validation_scores_of_training_are_said_to_be_of_the_last_validated_weights(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = copytree(finished_run, tmp_path / "run", ignore=lambda folder, names: ["checkpoints"])
+    remark = "of the last validated weights, not of the best ones"
+    write_gap_scores(run, "validation", WHILE_TRAINING, weights="v")
+    assert remark in table(build([str(run)], None), "accuracy").note
 
 
 @pytest.mark.parametrize(("model", "is_said"), [("f_r2d_18", True), ("r2plus1d_18", False)])

@@ -12,7 +12,7 @@ from typing import Any
 from muybridge.datasets.manifest import Manifest
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.distributed.rank import current_rank
-from muybridge.evaluation.overlap import NO_TEST_RESULT, Overlap, OverlapError, find_overlap
+from muybridge.evaluation.overlap import MAYBE_CHOSEN, NO_TEST_RESULT, Overlap, OverlapError, find_overlap
 from muybridge.records import Checkpoint
 from muybridge.weights.address import describe_unfinished, find_checkpoint, find_run_folder
 from muybridge.weights.card import Card
@@ -56,7 +56,7 @@ def find_caveats(
         raise OverlapError("; ".join(remarks))
     is_unknown = not card.is_imported if overlap is None else bool(overlap.problem and not overlap.num_validation)
     if split == "validation" and checkpoint != "last" and is_unknown:
-        remarks = [f"{NO_TEST_RESULT}: a validation split, by which these weights may have been chosen", *remarks]
+        remarks = [f"{NO_TEST_RESULT}: a validation split, by which these weights {MAYBE_CHOSEN}", *remarks]
     return Caveats(overlap, checkpoint, (*remarks, *describe_unfinished(address)))
 
 

@@ -42,7 +42,10 @@ from muybridge.weights.hub import is_hub_address
 Bounds = tuple[float, float]
 SourceFile = str | tuple[int, str]  # a real path, or size and `hash_ends` of a file that was prepared
 Size = int | tuple[int, ...]  # of a file in bytes; of the pictures in a folder
-NO_TEST_RESULT, NOT_CHOSEN = "not a test result", "not chosen"  # in sentences, by which a report knows them
+# In sentences, by which a report knows them.
+NO_TEST_RESULT, NOT_CHOSEN, MAYBE_CHOSEN = "not a test result", "not chosen", "may have been chosen"
+TRAINING_INCLUDED = "training videos included"
+WHILE_TRAINING = f"{NO_TEST_RESULT}: the validation videos, by which the best weights are chosen"
 
 
 class OverlapError(RuntimeError):
@@ -68,13 +71,13 @@ class Overlap:
         """What belongs beside the accuracy; `checkpoint` says which weights of the run were scored, None: not known."""
         sentences = []
         if self.num_training:
-            sentences.append(f"training videos included: {self.num_training}")
+            sentences.append(f"{TRAINING_INCLUDED}: {self.num_training}")
         if self.num_validation and checkpoint == "last":
             sentences.append(
                 f"validation videos included: {self.num_validation}, by which these weights were {NOT_CHOSEN}"
             )
         elif self.num_validation:
-            were_chosen = "were chosen" if checkpoint == "best" else "may have been chosen"
+            were_chosen = "were chosen" if checkpoint == "best" else MAYBE_CHOSEN
             sentences.append(
                 f"{NO_TEST_RESULT}: {format_count(self.num_validation, 'video')} of the validation split by which these "
                 f"weights {were_chosen} (--checkpoint last with the run folder takes weights that were not)"

@@ -6,7 +6,7 @@ Input: a run record, and a reader of its clips or the reason why there is none. 
 from __future__ import annotations
 
 from muybridge.evaluation.metrics import compute_confusion_matrix
-from muybridge.evaluation.overlap import NOT_CHOSEN
+from muybridge.evaluation.overlap import MAYBE_CHOSEN, NO_TEST_RESULT, TRAINING_INCLUDED, WHILE_TRAINING
 from muybridge.report.confusions import list_confused_pairs
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
@@ -147,18 +147,29 @@ def _describe_order_blindness(run: RunRecord) -> str | None:
 
 
 def _describe_gap(run: RunRecord) -> str | None:
-    """video@1 on validation beside test, where both were scored: the best checkpoint was chosen by the former."""
-    own = [one for one in run.evaluations if one.name == one.accuracy.split]
-    by_split = {one.accuracy.split: one.accuracy.video_top1.of_all for one in own}
-    if not {"validation", "test"} <= by_split.keys():
+    """video@1 on validation beside test, where both are of the same weights, which have not seen them in training."""
+    own = {one.name: one for one in run.evaluations if one.name == one.accuracy.split}
+    if not {"validation", "test"} <= own.keys():
         return None
-    validation, test = by_split["validation"], by_split["test"]
-    not_chosen = any(NOT_CHOSEN in remark for one in own for remark in one.remarks)
-    chosen = "" if not_chosen else ", by which the weights were chosen"
+    pair = own["validation"], own["test"]
+    if len({one.video_scores.header.model_sha256 for one in pair}) > 1:
+        weights = "the last validated weights" if WHILE_TRAINING in pair[0].remarks else "other weights"
+        return f"The validation scores are of {weights}, not of those that were scored on test: the two do not compare."
+    if any(remark.startswith(TRAINING_INCLUDED) for one in pair for remark in one.remarks):
+        return None
+    validation, test = (one.accuracy.video_top1.of_all for one in pair)
+    chosen = ", by which the weights were chosen" if _was_chosen_by(own["validation"]) else ""
     return (
         f"video@1 is {format_percent(validation.share)} on {format_count(validation.of, 'validation video')} and "
         f"{format_percent(test.share)} on {format_count(test.of, 'test video')}: "
         f"{100 * (validation.share - test.share):+.1f} points from test to validation{chosen}."
+    )
+
+
+def _was_chosen_by(validation: EvaluationRecord) -> bool:
+    """Whether the scored weights are known to be chosen by the videos of this score file."""
+    return validation.checkpoint != "last" and any(
+        remark.startswith(NO_TEST_RESULT) and MAYBE_CHOSEN not in remark for remark in validation.remarks
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.outputs import VideoOutputs, compute_video_outputs
-from muybridge.evaluation.overlap import NO_TEST_RESULT
+from muybridge.evaluation.overlap import NO_TEST_RESULT, WHILE_TRAINING
 from muybridge.evaluation.scores import Scores, has_remarks, read_any_scores, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
@@ -30,9 +30,12 @@ from muybridge.files.run_folder import (
     read_settings,
 )
 from muybridge.parsing import read_json_object
+from muybridge.records import Checkpoint
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 from muybridge.report.sections.timelines import TimelineRecord, read_timelines
 from muybridge.text import format_count
+from muybridge.weights.address import match_checkpoint
+from muybridge.weights.card import SUFFIX
 
 TIMELINE_ENDINGS = (
     ".timeline.parquet",
@@ -66,6 +69,8 @@ class EvaluationRecord:
     failures: tuple[FailedView, ...]
     remarks: tuple[str, ...] = ()
     """Sentences that belong beside the accuracy, such as how many training videos are included."""
+    checkpoint: Checkpoint | None = None
+    """Which weights of the run folder were scored; None: neither the best nor the last ones it has now."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class TaskEvaluationRecord:
     metrics: TaskMetrics
     failures: tuple[FailedView, ...]
     remarks: tuple[str, ...] = ()
-    """As in `EvaluationRecord`."""
+    checkpoint: Checkpoint | None = None
+    """Both as in `EvaluationRecord`."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ def read_run(path: Path, name: str) -> RunRecord:
     settings = read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {}
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]
+    evaluations = [_name_weights(path, one) for one in evaluations]
     timelines = read_timelines(path / "scores")
     make_sort_key = partial(_make_sort_key, str(settings.get("data")))
     if not evaluations and not log and not timelines:
@@ -215,6 +222,17 @@ def _read_remarks(path: Path, split: str) -> tuple[str, ...]:
     if split == "validation" and not has_remarks(path):
         return (f"{NO_TEST_RESULT}, since the best weights are chosen by the validation videos",)
     return read_remarks(path)
+
+
+def _name_weights(run: Path, one: EvaluationRecord | TaskEvaluationRecord) -> EvaluationRecord | TaskEvaluationRecord:
+    """The record with the weights of the run that were scored, and a remark where they are not the best ones."""
+    header = (one.outputs if isinstance(one, TaskEvaluationRecord) else one.video_scores).header
+    checkpoint = match_checkpoint(run, header.model_sha256)
+    has_best = (run / f"best{SUFFIX}").is_file()
+    remarks = one.remarks
+    if has_best and checkpoint != "best" and WHILE_TRAINING in remarks:
+        remarks = (*remarks, "of the last validated weights, not of the best ones")
+    return replace(one, checkpoint=checkpoint, remarks=remarks)
 
 
 def _drop_unfinished_remark(

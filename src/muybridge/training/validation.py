@@ -12,7 +12,7 @@ from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_result
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.multi_label import choose_thresholds
 from muybridge.evaluation.outputs import compute_video_outputs
-from muybridge.evaluation.overlap import NO_TEST_RESULT
+from muybridge.evaluation.overlap import WHILE_TRAINING
 from muybridge.evaluation.scores import read_any_scores
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.inference.scorer import NetworkScorer
@@ -77,7 +77,7 @@ def _validate_weights(
         precision=precision,
         head=job.head,
         num_bootstraps=0,
-        remarks=(f"{NO_TEST_RESULT}: the validation videos, by which the best weights are chosen",),
+        remarks=(WHILE_TRAINING,),
     )
     path = job.folder / "scores" / "validation.parquet"
     metrics = evaluate(

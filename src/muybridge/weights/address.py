@@ -20,7 +20,8 @@ from muybridge.weights.catalogue import find_entry, suggest_names
 from muybridge.weights.download import download_weights
 from muybridge.weights.hub import download_from_hub, is_hub_address
 
-RUN_FILES = ("best.safetensors", "last.safetensors")  # of a run folder, in order of preference
+CHECKPOINTS: tuple[Checkpoint, ...] = ("best", "last")  # of a run folder, in order of preference
+RUN_FILES = tuple(f"{name}{SUFFIX}" for name in CHECKPOINTS)
 
 
 def resolve_weights_file(address: str | Path) -> Path:
@@ -107,10 +108,13 @@ def find_checkpoint(address: str | Path, tensors_sha256: str) -> Checkpoint | No
         return None
     path = Path(address)
     file = resolve_weights_file(path) if path.is_dir() else path
-    files: dict[Checkpoint, Path] = {"best": run / f"best{SUFFIX}", "last": run / f"last{SUFFIX}"}
-    named = [name for name, own in files.items() if own.name == file.name]
-    equal = (name for name, own in files.items() if _has_tensors(own, tensors_sha256))
-    return named[0] if named else next(equal, None)
+    named = next((name for name in CHECKPOINTS if file.name == f"{name}{SUFFIX}"), None)
+    return named or match_checkpoint(run, tensors_sha256)
+
+
+def match_checkpoint(run: Path, tensors_sha256: str) -> Checkpoint | None:
+    """Which weights of a run folder have these tensors: its best or last ones. None where neither has, or has a card."""
+    return next((name for name in CHECKPOINTS if _has_tensors(run / f"{name}{SUFFIX}", tensors_sha256)), None)
 
 
 def _has_tensors(file: Path, tensors_sha256: str) -> bool:

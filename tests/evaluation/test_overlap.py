@@ -4,21 +4,29 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import yaml
+from rich.console import Console
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.run_videos import RunVideos, write_run_videos
+from muybridge.datasets.run_videos import RunVideos, is_run_data, write_run_videos
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.overlap import Overlap, find_overlap
 from muybridge.evaluation.scores import read_remarks
+from muybridge.files.atomic import write_json
 from muybridge.files.hashing import hash_ends
+from muybridge.files.run_folder import read_addresses
 from muybridge.loading.open_data import open_data
+from muybridge.synthetic.dataset import write_motion_dataset
+from muybridge.training.fit import fit
+from muybridge.training.job import prepare_job
 from muybridge.weights.card import load_network, save
+from runs import MOTIONS, tiny_run
 
 Cli = Callable[..., Any]
 
@@ -185,6 +193,56 @@ def test_videos_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
     assert find_overlap(run, scored).problem == "1 of 7 videos of the run can no longer be found"  # one was never read
     sentence = f"not compared with every training video: {found.problem}"
     assert found.format_sentences("last") == [sentence]
+
+
+@pytest.fixture
+def moved_away(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run trained on the relative address list.csv; the current folder has another list.csv, of the same names."""
+    (run / "settings.yaml").write_text("data: list.csv\nseed: 0\n", encoding="utf-8")
+    write_json(run / "environment.json", {"addresses": {"data": str(tmp_path / "list.csv")}})
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "videos").mkdir(parents=True)
+    for number in range(8):
+        (elsewhere / "videos" / f"{number}.mp4").write_bytes(bytes([100 + number]) * 1000)
+    shutil.copy(tmp_path / "list.csv", elsewhere)
+    monkeypatch.chdir(elsewhere)
+    return run
+
+
+def test_data_is_where_it_was_in_training_and_not_in_the_current_folder(moved_away: Path, tmp_path: Path) -> None:
+    own, foreign = (open_data(str(path)).select_split("train") for path in (tmp_path / "list.csv", "list.csv"))
+    assert find_overlap(moved_away, own) == Overlap(6, 0)
+    assert find_overlap(moved_away, foreign) == Overlap()
+    assert is_run_data(moved_away, "list.csv", str(tmp_path / "list.csv"))
+    assert not is_run_data(moved_away, "list.csv", "list.csv")
+
+
+def test_data_that_has_moved_is_known_by_the_sizes_of_its_files(moved_away: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").rename(tmp_path / "gone.csv")
+    foreign = open_data("list.csv").select_split("train")
+    found = find_overlap(moved_away, foreign)
+    assert found.problem == "6 files under . not of the size of training"
+    assert not is_run_data(moved_away, "list.csv", "list.csv")
+    for number in range(8):
+        shutil.copy(tmp_path / "videos" / f"{number}.mp4", Path("videos", f"{number}.mp4"))
+    assert find_overlap(moved_away, foreign) == Overlap(6, 0)
+    assert is_run_data(moved_away, "list.csv", "list.csv")
+    shutil.rmtree("videos")
+    assert not is_run_data(moved_away, "list.csv", "list.csv")
+
+
+def test_weights_to_start_from_are_where_they_were_in_training(
+    moved_away: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = open_data(str(tmp_path / "list.csv")).select_split("train")
+    second = tmp_path / "second"
+    second.mkdir()
+    settings = {"data": str(tmp_path / "elsewhere" / "list.csv"), "init": "run"}
+    (second / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    write_json(second / "environment.json", {"addresses": {"init": str(moved_away)}})
+    assert find_overlap(second, scored) == Overlap(6, 0)
+    write_json(second / "environment.json", {})  # of an older version
+    assert find_overlap(second, scored) == Overlap(problem="run, from which the run starts, cannot be found")
 
 
 def test_settings_that_do_not_name_their_data_are_a_problem(run: Path, tmp_path: Path) -> None:
@@ -389,6 +447,28 @@ def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(
     )
     assert Path(usual).name == Path(best).name == "test.parquet"
     assert Path(last).name.startswith("test-data-")
+
+
+def test_a_relative_address_is_the_same_data_from_everywhere(
+    motions: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained in one folder, scored and resumed from another one, which has data of the same names."""
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "first" / "data").symlink_to(motions)
+    write_motion_dataset(tmp_path / "second" / "data", replace(MOTIONS, num_frames=12))
+    monkeypatch.chdir(tmp_path / "first")
+    fit(prepare_job(tiny_run(Path("data"), Path("run"))), Console(quiet=True))
+    monkeypatch.chdir(tmp_path / "second")
+    run, workers = tmp_path / "first" / "run", "--loading.workers=0"
+    refused = cli("evaluate", run, "--data", "../first/data", "--split", "train", "--refuse-overlap", workers)
+    assert refused.code == 1 and "training videos included: 16" in refused.err
+    own = json.loads(cli("evaluate", run, "--data", "../first/data", workers, "--json").out)
+    assert Path(own["scores"]).name == "test.parquet" and own["remarks"] == []
+    foreign = json.loads(cli("evaluate", run, "--data", "data", "--split", "train", workers, "--json").out)
+    assert Path(foreign["scores"]).name.startswith("train-data-") and foreign["overlap"]["num_training"] == 0
+    assert cli("train", "-o", run, "--resume", workers).code == 0
+    assert read_addresses(run)["data"] == str(tmp_path / "first" / "data")
 
 
 def test_a_run_of_a_fold_of_its_own_is_compared(run: Path, tmp_path: Path) -> None:

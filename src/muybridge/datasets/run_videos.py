@@ -1,12 +1,14 @@
 """The videos of a run, in their order, as `videos.parquet` of the run folder.
 
-Draws are positions in this order. A resumed run puts the rows of its data, which may have moved or grown, into it.
+Draws are positions in this order. A resumed run puts the rows of its data, which may have moved or grown, into it. The sizes
+of some of the files tell other data of the same names apart.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ import pyarrow.parquet as pq
 from muybridge.datasets.manifest import Manifest
 from muybridge.files.atomic import atomic_write
 from muybridge.files.parquet_file import read_finite_table
+from muybridge.files.run_folder import find_address, read_addresses
 from muybridge.parsing import parse_json_object, parse_record
 from muybridge.text import format_count, join_names
 
 FILE_NAME = "videos.parquet"
 FORMAT = 1
+MAX_SIZES = 100  # files of which the size is recorded: it takes no time, and other data differs in nearly all
 METADATA_KEY = b"muybridge"
 SPLITS = ("train", "validation")
 SCHEMA = pa.schema([pa.field("video", pa.string()), pa.field("split", pa.string())])
@@ -33,20 +37,25 @@ class _Header:
 
     format: int
     classes: tuple[str, ...]
+    num_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class RunVideos:
-    """Names and splits of training and validation videos, a row each, and the classes of the run."""
+    """Names and splits of training and validation videos, a row each, and the classes of the run.
+
+    `num_bytes` are sizes of some of their files, by path under the root of the data; of prepared data there are none.
+    """
 
     table: pa.Table
     classes: tuple[str, ...]
+    num_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_manifest(cls, data: Manifest) -> RunVideos:
         """The training and validation videos of a data set, in its order."""
         rows = data.table.filter(pc.is_in(data.table["split"], pa.array(SPLITS)))
-        return cls(rows.select(["video", "split"]), data.classes)
+        return cls(rows.select(["video", "split"]), data.classes, dict(_iterate_sizes(data.replace_table(rows))))
 
     def select_from(self, data: Manifest) -> Manifest:
         """The videos of the run, from a data set that has them, in the order of the run and with its splits and classes.
@@ -65,10 +74,31 @@ class RunVideos:
         rows = rows.set_column(rows.column_names.index("split"), "split", self.table["split"])
         return data.replace_table(rows).remap_labels(self.classes)
 
+    def compare_sizes(self, root: str | Path) -> list[bool]:
+        """For each file under `root` whose size in training is known: whether it has this size now."""
+        now = {path: _read_size(Path(root, path)) for path in self.num_bytes}
+        return [now[path] == num_bytes for path, num_bytes in self.num_bytes.items() if now[path] is not None]
+
+
+def _iterate_sizes(data: Manifest) -> Iterator[tuple[str, int]]:
+    """Paths and sizes in bytes of up to MAX_SIZES files, evenly spread."""
+    if "shard" in data.table.column_names:
+        return
+    for row in range(0, len(data), -(-len(data) // MAX_SIZES) or 1):
+        path = data.get_path(row)
+        if (num_bytes := _read_size(Path(data.root, path))) is not None:
+            yield path, num_bytes
+
+
+def _read_size(path: Path) -> int | None:
+    """The size of a file; None for a folder of frames, and for what is not there."""
+    return path.stat().st_size if path.is_file() else None
+
 
 def write_run_videos(folder: Path, videos: RunVideos) -> None:
     """Writes videos.parquet, atomically."""
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "classes": list(videos.classes)})}
+    header = {"format": FORMAT, "classes": list(videos.classes), "num_bytes": dict(videos.num_bytes)}
+    metadata = {METADATA_KEY: json.dumps(header)}
     with atomic_write(folder / FILE_NAME) as temporary:
         pq.write_table(videos.table.replace_schema_metadata(metadata), temporary)
 
@@ -85,7 +115,22 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     if values.get("format") != FORMAT:
         raise ValueError(f"{path} has format {values.get('format')}, this version reads format {FORMAT}")
-    header = parse_record(_Header, values, f"the metadata of {path}")
+    header = parse_record(_Header, values, f"the metadata of {path}", optional=("num_bytes",))
     if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
         raise ValueError(f"{path} has the split {min(unknown)!r}, expected {' or '.join(SPLITS)}; restore it")
-    return RunVideos(table.replace_schema_metadata(None), header.classes)
+    return RunVideos(table.replace_schema_metadata(None), header.classes, header.num_bytes)
+
+
+def is_run_data(folder: Path, saved: str, data: str) -> bool:
+    """Whether `data` is what a run was trained on, which its settings call `saved`.
+
+    Data that is not where it was in training is known by its name in the current folder, if its files have the same sizes.
+    """
+    if Path(find_address(folder, "data", saved)).resolve() != Path(data).resolve():
+        return False
+    place = read_addresses(folder).get("data")
+    recorded = None if place is None or Path(place).exists() else read_run_videos(folder)
+    if recorded is None or not recorded.num_bytes:
+        return True
+    equal = recorded.compare_sizes(data if Path(data).is_dir() else Path(data).parent)
+    return bool(equal) and all(equal)

@@ -18,6 +18,7 @@ import torch
 
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.run_videos import is_run_data
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.datasets.targets import match_targets
 from muybridge.distributed.gather import gather_rounds, gather_stop_signal
@@ -270,8 +271,7 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
     if run is None:
         return settings
     saved = read_settings(run / "settings.yaml")
-    data = str(saved.get("data"))
-    if data != settings.data and Path(data).resolve() != Path(settings.data).resolve():
+    if not is_run_data(run, str(saved.get("data")), settings.data):
         return settings
     return replace(
         settings,

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from muybridge.datasets.manifest import Manifest
 from muybridge.datasets.run_videos import read_run_videos
 from muybridge.files.hashing import hash_ends
-from muybridge.files.run_folder import read_json_lines, read_settings
+from muybridge.files.run_folder import find_address, read_json_lines, read_settings
 from muybridge.loading.open_data import open_data, read_data_options
 from muybridge.prepared.dataset import SOURCE_COLUMNS
 from muybridge.records import Checkpoint
@@ -129,6 +129,7 @@ def _list_start_chain(run: Path) -> tuple[list[Path], str]:
             return chain, ""
         if not isinstance(init, str) or not init or is_hub_address(init) or find_entry(init):
             return chain, ""
+        init = find_address(chain[-1], "init", init)
         if not Path(init).exists():
             return chain, f"{init}, from which the run starts, cannot be found"
         folder = find_run_folder(init)
@@ -157,7 +158,7 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     if not isinstance(saved.get("data"), str):
         return {}, f"{run / 'settings.yaml'} does not say what the run was trained on"
     try:
-        own = open_data(saved["data"], **read_data_options(saved))
+        own = open_data(find_address(run, "data", saved["data"]), **read_data_options(saved))
     except (ValueError, OSError) as error:
         return {}, f"the data of the run cannot be opened ({error})"
     recorded = read_run_videos(run)
@@ -184,6 +185,8 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
         }
     gone -= {line.get("video") for line in read_json_lines(run / "failures.jsonl")}  # never read
     problems = []
+    if recorded and (num_other := recorded.compare_sizes(own.root).count(False)):
+        problems.append(f"{format_count(num_other, 'file')} under {own.root} not of the size of training")
     if gone:
         problems.append(f"{len(gone)} of {format_count(len(wanted), 'video')} of the run can no longer be found")
     if _is_stored(own) != _is_stored(evaluated) and (unknown := _describe_unknown_files([*videos, *all_own])):

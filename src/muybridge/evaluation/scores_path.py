@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from muybridge.datasets.run_videos import is_run_data
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.run_folder import read_settings
@@ -62,7 +63,7 @@ def _is_data_of_run(run: Path, data: str, fold: int | None) -> bool:
     if not path.is_file():
         return True
     saved = read_settings(path)
-    return Path(str(saved.get("data"))).resolve() == Path(data).resolve() and saved.get("fold") == fold
+    return is_run_data(run, str(saved.get("data")), data) and saved.get("fold") == fold
 
 
 def _make_data_name(data: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from muybridge.bounds import find_nested_problems
 from muybridge.parsing import MAX_LISTED_PROBLEMS, check_text_size, parse_json, read_yaml
@@ -40,6 +40,41 @@ def read_settings(path: Path) -> dict[str, Any]:
     if problems := list(find_nested_problems(settings, TrainSettings)):
         raise ValueError(f"{path} cannot be used: {join_names(problems, '; ', max_names=MAX_LISTED_PROBLEMS)}")
     return settings
+
+
+def make_addresses(folder: Path, settings: TrainSettings) -> dict[str, str]:
+    """The absolute places of `data` and `init` for environment.json, those that are files or folders on this machine.
+
+    `init` cannot be changed when a run is resumed, so that it stays where it was, whatever the current folder is then.
+    """
+    init = find_address(folder, "init", settings.init) if settings.init else None
+    places = {"data": settings.data, "init": init}
+    return {name: str(Path(place).absolute()) for name, place in places.items() if place and Path(place).exists()}
+
+
+def read_addresses(folder: Path) -> dict[str, str]:
+    """Where `data` and `init` of a run were when it was last trained, absolute; empty for runs that do not record it."""
+    try:
+        addresses = parse_json((folder / "environment.json").read_bytes(), "environment.json")["addresses"]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # of an older version, or damaged: a record, which nothing else needs
+        return {}
+    return {name: place for name, place in addresses.items() if isinstance(place, str)}
+
+
+def find_address(folder: Path, name: Literal["data", "init"], address: str) -> str:
+    """The place of what the settings of a run call `address`: a relative one is where it was in training, if it still is.
+
+    Else, and where that is the same place, it is `address` as it is, which counts from the current folder.
+    """
+    place = None if Path(address).is_absolute() else read_addresses(folder).get(name)
+    if place is None or not Path(place).exists() or Path(place).resolve() == Path(address).resolve():
+        return address
+    return place
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:

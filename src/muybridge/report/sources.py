@@ -25,6 +25,7 @@ from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
 from muybridge.files.run_folder import (
     UNFINISHED_REMARK,
     describe_unfinished_run,
+    find_address,
     read_json_lines,
     read_run_log,
     read_settings,
@@ -103,17 +104,13 @@ class RunRecord:
     failures: tuple[Mapping[str, Any], ...]
     task_evaluations: tuple[TaskEvaluationRecord, ...] = ()
     timelines: tuple[TimelineRecord, ...] = ()
+    data: str | None = None
+    """The address of the training data, None if not known."""
 
     @property
     def unfinished(self) -> str | None:
         """How far the run is, None if it has finished or if that is not known."""
         return describe_unfinished_run(self.settings, self.log)
-
-    @property
-    def data(self) -> str | None:
-        """The address of the training data, None if not known."""
-        address = self.settings.get("data")
-        return address if isinstance(address, str) else None
 
 
 @dataclass(frozen=True)
@@ -155,11 +152,13 @@ def read_run(path: Path, name: str) -> RunRecord:
     evaluations = [_read_evaluation(file) for file in files if not file.name.endswith(TIMELINE_ENDINGS)]
     log = tuple(read_run_log(path))
     settings = read_settings(path / "settings.yaml") if (path / "settings.yaml").exists() else {}
+    saved_data = settings.get("data")
+    data = find_address(path, "data", saved_data) if isinstance(saved_data, str) else None
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]
     evaluations = [_name_weights(path, one) for one in evaluations]
     timelines = read_timelines(path / "scores")
-    make_sort_key = partial(_make_sort_key, str(settings.get("data")))
+    make_sort_key = partial(_make_sort_key, str(data))
     if not evaluations and not log and not timelines:
         raise ValueError(
             f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"
@@ -176,6 +175,7 @@ def read_run(path: Path, name: str) -> RunRecord:
         log=log,
         failures=tuple(read_json_lines(path / "failures.jsonl")),
         timelines=timelines,
+        data=data,
     )
 
 

@@ -15,7 +15,7 @@ from muybridge.datasets.run_videos import RunVideos, read_run_videos
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.files.atomic import remove_partial_files, write_json, write_text
 from muybridge.files.lock import LOCK_NAME, find_folder_problem, hold_lock
-from muybridge.files.run_folder import collect_environment
+from muybridge.files.run_folder import collect_environment, find_address, make_addresses
 from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
@@ -91,7 +91,8 @@ def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> Open
     specification = parse_record(
         Specification, read_json_object(network_file), str(network_file), optional=OPTIONAL_FIELDS
     )
-    return OpenedRun(settings, specification, notes, str(saved["data"]), read_run_videos(folder))
+    saved_data = find_address(folder, "data", str(saved["data"]))
+    return OpenedRun(settings, specification, notes, saved_data, read_run_videos(folder))
 
 
 def _resolve_global_batch(settings: TrainSettings, saved: Mapping[str, Any] | None, world_size: int) -> TrainSettings:
@@ -202,5 +203,10 @@ def write_run_description(
     write_json(folder / "network.json", specification.to_json())
     write_json(
         folder / "environment.json",
-        {**collect_environment(), "world_size": process_group.world_size, "execution": dict(execution)},
+        {
+            **collect_environment(),
+            "addresses": make_addresses(folder, settings),
+            "world_size": process_group.world_size,
+            "execution": dict(execution),
+        },
     )

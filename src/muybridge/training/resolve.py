@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muybridge.files.run_folder import find_address
 from muybridge.records import STATISTICS
 from muybridge.settings import (
     PREPROCESSING_NAMES,
@@ -157,7 +158,9 @@ def _read_saved_settings(given: GivenSettings) -> dict[str, Any] | None:
     path = folder / "settings.yaml"
     if not path.is_file() or not (list_checkpoints(folder / "checkpoints") or not given.find("data")):
         return None
-    return {**read_saved_settings(path), "output": str(folder)}  # the folder may have been moved
+    saved = read_saved_settings(path)
+    # The folder may have been moved, and the data is not looked for in the current folder.
+    return {**saved, "output": str(folder), "data": find_address(folder, "data", str(saved["data"]))}
 
 
 def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> ResolvedSettings:

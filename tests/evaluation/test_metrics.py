@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -48,6 +49,20 @@ def test_intervals_of_whole_counts_are_those_of_scipy(num_trials: int) -> None:
         assert wilson_interval(right / num_trials, num_trials) == pytest.approx(
             (expected.low, expected.high), abs=1e-12
         )
+
+
+@pytest.mark.parametrize(("num_classes", "num_draws"), [(7, 5), (4, 4)])
+def test_guessing_is_right_as_often_as_draws_hit_one_of_the_labels(
+    num_classes: int, num_draws: int, new_scores: Callable[..., Scores]
+) -> None:
+    labels = [(0,), (1, 2), (0, 1, 3), ()]
+    videos = [(str(number), row, [[0.0] * num_classes]) for number, row in enumerate(labels)]
+    accuracy = compute_accuracy(compute_video_scores(new_scores(videos, num_classes=num_classes)))
+    draws = list(itertools.combinations(range(num_classes), num_draws))
+    hits = [np.mean([bool(set(draw) & set(row)) for draw in draws]) for row in labels[:3]]
+    assert accuracy.baseline.chance == pytest.approx((1 + 2 + 3) / 3 / num_classes)
+    assert accuracy.baseline.chance_top5 == pytest.approx(np.mean(hits))
+    assert accuracy.to_json()["baseline"]["chance_top5"] == accuracy.baseline.chance_top5
 
 
 def test_no_trials_give_the_whole_range() -> None:

@@ -178,6 +178,14 @@ def test_f_r2d_that_confuses_a_pair_is_said_to_be_blind_to_order(model: str, is_
     assert ("It takes open and close for each other" in text) == is_said
 
 
+def test_guessing_counts_every_label_of_a_video(tmp_path: Path) -> None:
+    videos = [(str(number), (number, number + 1), [certain(number, 10)]) for number in range(9)]
+    path = write_score_file(tmp_path / "s.parquet", videos, [f"class {number}" for number in range(10)])
+    rows = {row[1]: row[-1] for row in table(build([str(path)], None), "accuracy").rows}
+    assert rows["video@1"] == pytest.approx(20)
+    assert rows["video@5"] == pytest.approx(100 * (1 - 5 * 4 / (10 * 9)))  # less the draws without either label
+
+
 def test_many_classes_are_shown_in_parts(tmp_path: Path) -> None:
     num = 40
     videos = [

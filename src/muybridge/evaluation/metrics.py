@@ -8,6 +8,8 @@ right at k if any of them is among the first k classes. Videos without a label a
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,7 +75,9 @@ class Baseline:
     majority: Rate
     """video@1, over all videos, of always predicting `majority_class`."""
     chance: float
-    """1 / number of classes."""
+    """video@1 of guessing: the mean over videos of k / n, for k labels of n classes."""
+    chance_top5: float
+    """video@5 of guessing: the mean over videos of 1 - C(n - k, 5) / C(n, 5)."""
     p_value: float
     """McNemar's exact test of the network against the majority class, two-sided, on the same videos."""
 
@@ -224,14 +228,24 @@ def _compute_baseline(scores: VideoScores, *, is_right: NDArray[np.bool_]) -> Ba
     has_majority_class = np.zeros(len(scores.videos), np.bool_)
     has_majority_class[videos[labels == majority_class]] = True
     num_labeled = int(np.count_nonzero(scores.labeled_mask))
+    num_labels = [len(set(labels)) for labels in scores.labels if len(labels)]
     return Baseline(
         majority_class=scores.header.classes[majority_class],
         majority=_make_rate(int(np.count_nonzero(has_majority_class)), num_labeled, num_trials=num_labeled),
-        chance=1 / len(scores.header.classes),
+        chance=_compute_chance(num_labels, len(scores.header.classes), k=1),
+        chance_top5=_compute_chance(num_labels, len(scores.header.classes), k=5),
         p_value=mcnemar_p_value(
             int(np.count_nonzero(has_majority_class & ~is_right)), int(np.count_nonzero(is_right & ~has_majority_class))
         ),
     )
+
+
+def _compute_chance(num_labels: Sequence[int], num_classes: int, *, k: int) -> float:
+    """The mean probability that k different classes drawn at random have one of a video's labels."""
+    k = min(k, num_classes)
+    num_draws = math.comb(num_classes, k)
+    hits = sum(times * (num_draws - math.comb(num_classes - n, k)) for n, times in Counter(num_labels).items())
+    return hits / (num_draws * len(num_labels))
 
 
 def _compute_per_class(scores: VideoScores, *, is_right: NDArray[np.bool_]) -> tuple[ClassAccuracy, ...]:

@@ -89,10 +89,10 @@ def build_accuracy_table(name: str, evaluations: Sequence[EvaluationRecord], nam
 
 def _list_baselines(accuracy: Accuracy, figure: str) -> tuple[Cell, Cell]:
     """A figure of always predicting the most frequent class, in percent, and of guessing; video@5 has the second alone."""
-    chance = 100 * accuracy.baseline.chance
+    baseline = accuracy.baseline
     if figure == "video@5":
-        return None, 5 * chance
-    return 100 * accuracy.baseline.majority.share, chance
+        return None, 100 * baseline.chance_top5
+    return 100 * baseline.majority.share, 100 * baseline.chance
 
 
 def _build_accuracy_chart(evaluations: Sequence[EvaluationRecord]) -> IntervalChart:

@@ -288,9 +288,9 @@ class EvaluateSettings:
     split: Literal["train", "validation", "test"] = "test"
     """The videos to score."""
     output: str | None = None
-    """The score file to write; by default scores/<split>.parquet in the run folder, for other data than the run's or another
-    protocol scores/<split>-<data>-<hash>.parquet. A .csv or .json is written besides that, with a row for each video; - prints
-    such a table and nothing else."""
+    """The score file to write; by default scores/<split>.parquet in the run folder, for other data, splits, weights or
+    another protocol than the run's scores/<split>-<data>-<hash>.parquet. A .csv or .json is written besides that, with a row
+    for each video; - prints such a table and nothing else."""
     columns: str | None = None
     """Which columns of a list are which, such as path=filename,label=class,group=subject; unset: as the run read the same
     data, else guessed from the names (docs/data.md)."""

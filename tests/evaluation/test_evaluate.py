@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from types import SimpleNamespace
 
 import av
@@ -18,18 +19,23 @@ from torch import Tensor
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.evaluation.evaluate import (
+    READING,
     EvaluationJob,
     compute_relative_cost,
     evaluate,
     evaluate_split,
     format_accuracy,
     open_evaluation_data,
+    reads_as_run,
     use_training_splits,
 )
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores import read_scores
+from muybridge.evaluation.scores_header import ScoresHeader
+from muybridge.evaluation.scores_path import resolve_scores_path
 from muybridge.loading.open_data import open_data
 from muybridge.models.cost import cost
+from muybridge.models.heads import Head
 from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings
@@ -307,6 +313,17 @@ HOW_DATA_IS_READ = {
     "background": True,
     "validation": "0.2",
 }
+OTHERWISE = {
+    "fold": 1,
+    "num_folds": 3,
+    "fold_by": "group",
+    "seed": 0,
+    "columns": "label=x",
+    "source_fps": 25.0,
+    "time_origin": "picture",
+    "background": False,
+    "validation": "auto",
+}
 
 
 def test_data_is_read_as_the_run_read_it_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
@@ -315,13 +332,40 @@ def test_data_is_read_as_the_run_read_it_unless_a_setting_says_otherwise(tmp_pat
     unset = EvaluateSettings(data=str(tmp_path))
     filled = use_training_splits(tmp_path, unset)
     assert {name: getattr(filled, name) for name in HOW_DATA_IS_READ} == HOW_DATA_IS_READ
-    others = {"fold": 1, "num_folds": 3, "fold_by": "group", "seed": 0, "columns": "label=x", "source_fps": 25.0}
-    others |= {"time_origin": "picture", "background": False, "validation": "auto"}
-    given = replace(unset, **others)
+    given = replace(unset, **OTHERWISE)
     assert use_training_splits(tmp_path, given) == given
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"data": str(tmp_path)}))
     old = use_training_splits(tmp_path, unset)
     assert (old.columns, old.background) == (AS_VERSION_0_1, False)
+
+
+def test_only_the_data_as_the_run_reads_it_counts_as_its_own(tmp_path: Path) -> None:
+    own = EvaluateSettings(data=str(tmp_path))
+    assert reads_as_run(tmp_path, own)  # of an old version, without settings
+    assert not reads_as_run(tmp_path / "best.safetensors", own)
+    saved = {"data": str(tmp_path), **HOW_DATA_IS_READ}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(saved))
+    assert set(READING) == set(HOW_DATA_IS_READ)
+    assert reads_as_run(tmp_path, own) and reads_as_run(tmp_path, replace(own, **HOW_DATA_IS_READ))
+    for name, value in OTHERWISE.items():
+        assert not reads_as_run(tmp_path, replace(own, **{name: value})), name
+    assert not reads_as_run(tmp_path, replace(own, data=str(tmp_path / "other")))
+
+
+def test_scores_of_other_splits_than_the_runs_do_not_replace_its_own(
+    finished_run: Path, motions: Path, tmp_path: Path
+) -> None:
+    run = copytree(finished_run, tmp_path / "run", ignore=ignore_patterns("checkpoints"))
+    settings = EvaluateSettings(data=str(motions), split="validation", loading=LoadingSettings(workers=0))
+    assert evaluate_split(run, settings).path.name == "validation.parquet"
+    assert evaluate_split(run, replace(settings, seed=7)).path.name.startswith("validation-data-")
+
+
+def test_thresholds_tell_score_files_apart(tmp_path: Path) -> None:
+    heads = [Head("multi_label", ("a", "b"), "sigmoid", thresholds=values) for values in ((0.5, 0.5), (0.5, 0.6))]
+    protocol = EvaluationProtocol.from_settings(EvaluationSettings(), CLIPS, task="multi_label")
+    headers = [ScoresHeader(("a", "b"), protocol, "test", None, "m", "d", 1, format=2, head=head) for head in heads]
+    assert len({resolve_scores_path(tmp_path, "data", header, is_own=False) for header in headers}) == 2
 
 
 def test_what_is_set_of_how_data_is_read_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:

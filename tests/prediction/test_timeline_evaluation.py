@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
@@ -23,6 +26,7 @@ from muybridge.report.document import Paragraph
 from muybridge.report.tables import Table
 from muybridge.settings import EvaluateSettings
 from muybridge.synthetic.dataset import write_untrimmed_video
+from muybridge.weights.card import load_network, save
 from runs import MOTIONS
 from videos import write_video
 
@@ -119,6 +123,27 @@ def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, 
     progress: list[int] = []
     evaluate_timelines(run, settings, files, on_progress=lambda done, total: progress.append(total))
     assert progress == [1]  # validation was not watched again
+
+
+def test_last_weights_and_other_data_leave_the_files_of_the_run_alone(
+    run: Path, segments: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings | {"data": str(segments), "columns": None}))
+    own = EvaluateSettings(data=str(segments))
+    assert evaluate_timelines(run, own).files.segments == run / "scores" / "test.timeline.parquet"
+    choice = read_choice(run)
+    network, card = load_network(run / "last.safetensors")
+    with torch.no_grad():
+        network.fc.bias += 1
+    save(network, run / "last.safetensors", classes=card.classes, preprocessing=card.preprocessing)
+    other = segments.with_name("other.csv")
+    other.write_text(segments.read_text().replace("v.mp4,left,validation", "v.mp4,right,validation"))
+    changes: list[dict[str, Any]] = [{"checkpoint": "last"}, {"data": str(other)}, {"seed": 7}]
+    paths = {evaluate_timelines(run, replace(own, **change)).files.segments for change in changes}
+    paths.add(evaluate_timelines(run, own, step_frames=2).files.segments)
+    assert len(paths) == 4 and all(path.name.startswith("test-") for path in paths)
+    assert read_choice(run) == choice
 
 
 def test_a_file_with_segments_in_two_splits_is_refused(run: Path, segments: Path, tmp_path: Path) -> None:

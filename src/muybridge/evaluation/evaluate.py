@@ -55,6 +55,9 @@ from muybridge.text import format_count, format_percent
 from muybridge.weights.address import find_run_folder, is_default_checkpoint, select_checkpoint
 from muybridge.weights.card import Card
 
+# Settings of how data is read, which are those of the run unless they are given.
+READING = ("fold", "num_folds", "fold_by", "seed", "columns", "source_fps", "time_origin", "background", "validation")
+
 
 @dataclass(frozen=True)
 class EvaluationJob:
@@ -171,8 +174,11 @@ def evaluate_split(
         EvaluationSettings(), loaded.card.preprocessing, run_origin, loaded.card.task
     )
     if path is None:
-        own_protocol = default_protocol if is_default_checkpoint(weights, settings.checkpoint) else None
-        path = resolve_scores_path(weights, settings.data, job.make_header(), own_protocol)
+        is_default = is_default_checkpoint(weights, settings.checkpoint) and reads_as_run(weights, settings)
+        header = job.make_header()
+        path = resolve_scores_path(
+            weights, settings.data, header, is_own=is_default and header.protocol == default_protocol
+        )
         check_output_file(path)
     caveats = find_caveats(address, loaded.card, job.manifest, settings.split, refuse_overlap=refuse_overlap)
     job = replace(job, remarks=caveats.remarks)
@@ -273,18 +279,25 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
     saved = read_settings(run / "settings.yaml")
     if not is_run_data(run, str(saved.get("data")), settings.data):
         return settings
-    return replace(
-        settings,
-        fold=saved.get("fold") if settings.fold is None else settings.fold,
-        num_folds=saved.get("num_folds") if settings.num_folds is None else settings.num_folds,
-        fold_by=saved.get("fold_by") if settings.fold_by is None else settings.fold_by,
-        seed=saved.get("seed") if settings.seed is None else settings.seed,
-        columns=saved.get("columns", AS_VERSION_0_1) if settings.columns is None else settings.columns,
-        source_fps=saved.get("source_fps") if settings.source_fps is None else settings.source_fps,
-        time_origin=saved.get("time_origin") if settings.time_origin is None else settings.time_origin,
-        background=bool(saved.get("background")) if settings.background is None else settings.background,
-        validation=saved.get("validation") if settings.validation is None else settings.validation,
-    )
+    then = {"columns": AS_VERSION_0_1, "background": False}  # of settings that did not exist when the run began
+    unset = [name for name in READING if getattr(settings, name) is None]
+    return replace(settings, **{name: saved.get(name, then.get(name)) for name in unset})
+
+
+def reads_as_run(weights: str | Path, settings: EvaluateSettings) -> bool:
+    """Whether the data is that of the run folder `weights` and is read as it was in training, with the same splits.
+
+    An old run without settings.yaml is taken at its word.
+    """
+    run = Path(weights)
+    if not run.is_dir():
+        return False
+    if find_run_folder(run) and not is_run_data(
+        run, str(read_settings(run / "settings.yaml").get("data")), settings.data
+    ):
+        return False
+    read = [use_training_splits(run, each) for each in (settings, EvaluateSettings(data=settings.data))]
+    return all(getattr(read[0], name) == getattr(read[1], name) for name in READING)
 
 
 def evaluate(

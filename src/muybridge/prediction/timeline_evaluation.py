@@ -26,7 +26,12 @@ from muybridge.datasets.background import BACKGROUND
 from muybridge.datasets.classes import normalize_class_name
 from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.caveats import Caveats, find_caveats
-from muybridge.evaluation.evaluate import open_evaluation_data, select_scored_split, use_training_splits
+from muybridge.evaluation.evaluate import (
+    open_evaluation_data,
+    reads_as_run,
+    select_scored_split,
+    use_training_splits,
+)
 from muybridge.evaluation.overlap import NO_TEST_RESULT
 from muybridge.evaluation.scores import make_execution_metadata
 from muybridge.evaluation.scores_path import resolve_timelines_path
@@ -55,7 +60,7 @@ from muybridge.records import FrameSource, FrameTimes, Preprocessing, VideoError
 from muybridge.settings import EvaluateSettings
 from muybridge.text import format_count, join_names
 from muybridge.video.media import MediaFiles
-from muybridge.weights.address import select_checkpoint
+from muybridge.weights.address import is_default_checkpoint, select_checkpoint
 from muybridge.weights.card import Card
 
 FORMAT = 1
@@ -146,7 +151,8 @@ def evaluate_timelines(
     """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
 
     Smoothing and minimum duration are chosen on the validation split of the same data, unless timeline.json of the run folder
-    holds the choice for these weights and videos; without a validation split segments are not smoothed. `on_progress` is called
+    holds the choice for these weights and videos; without a validation split segments are not smoothed. The file keeps the
+    choice for the usual weights of the run, one on its own data rather than on another. `on_progress` is called
     with (videos done, videos in total). Raises ValueError for prepared data, data without segments, and files whose segments
     are in several splits, and `OverlapError` with `refuse_overlap` where training segments would be scored.
     """
@@ -158,20 +164,18 @@ def evaluate_timelines(
     settings = use_training_splits(weights, settings)
     data = _open_whole_files(loaded.card, settings).remap_labels(loaded.card.classes)
     scored, validation = select_scored_split(data, settings), data.select_split("validation")
+    is_default, is_own = is_default_checkpoint(weights, settings.checkpoint), reads_as_run(weights, settings)
+    decisive = [scored.compute_sha256(), loaded.card.tensors_sha256, settings.fold]
+    decisive += [] if step_frames is None else [step_frames]
     path = path or resolve_timelines_path(
-        weights,
-        settings.data,
-        settings.split,
-        settings.fold,
-        manifest_sha256=scored.compute_sha256(),
-        model_sha256=loaded.card.tensors_sha256,
+        weights, settings.data, settings.split, decisive, is_own=is_default and is_own and step_frames is None
     )
     files = TimelineFiles.beside(path)
     caveats = find_caveats(address, loaded.card, scored, settings.split, refuse_overlap=refuse_overlap)
     hashes = {"model_sha256": loaded.card.tensors_sha256, "manifest_sha256": validation.compute_sha256()}
-    choice = read_choice(weights)
-    if choice and any(getattr(choice, name) != value for name, value in hashes.items()):
-        choice = None
+    kept = read_choice(weights)
+    kept = kept if kept and kept.model_sha256 == hashes["model_sha256"] else None
+    choice = kept if kept and kept.manifest_sha256 == hashes["manifest_sha256"] else None
     splits = {settings.split: scored}
     if choice is None and len(validation) > 0:
         splits["validation"] = validation
@@ -188,7 +192,7 @@ def evaluate_timelines(
     if choice is None and "validation" in watched:
         videos = [video for video, _ in watched["validation"]]
         choice = choose_segmentation(videos, classes, plan.background, **hashes)
-        if Path(weights).is_dir():
+        if Path(weights).is_dir() and is_default and (is_own or kept is None):
             write_choice(Path(weights), choice)
     if choice and settings.split == "validation":
         tuned = f"{NO_TEST_RESULT}: smoothing and minimum duration are chosen on the validation split"

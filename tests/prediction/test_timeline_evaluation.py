@@ -107,6 +107,15 @@ def test_a_report_has_the_scores_of_timelines(run: Path, segments: Path, cli: Ca
     text = section.blocks[0].text
     assert "untrimmed: 1 video of split test, 2 labelled segments and" in text
     assert "chosen on 1 validation video" in text
+    remark = "of weights that the run no longer has"
+    assert not any(remark in block.text for block in section.blocks if isinstance(block, Paragraph))
+    for name in ("best", "last"):
+        network, card = load_network(run / f"{name}.safetensors")
+        with torch.no_grad():
+            network.fc.bias += 1
+        save(network, run / f"{name}.safetensors", classes=card.classes, preprocessing=card.preprocessing)
+    (section,) = (section for section in build_page([str(run)]).sections if section.name == "timelines")
+    assert any(remark in block.text for block in section.blocks if isinstance(block, Paragraph))
     assert (
         json.loads(cli("report", run, "--json", "-o", run / "r.html").out)["timelines"]["untrimmed"]["num_videos"] == 1
     )

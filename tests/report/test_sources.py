@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import pytest
+import torch
 
+from muybridge.records import Checkpoint
 from muybridge.report.sources import RunRecord, StudyRecord, read_run, read_sources
+from muybridge.weights.card import load_card, load_network, save
 from scored import certain, write_score_file
 
 CLASSES = ("kick", "hug")
@@ -52,6 +55,30 @@ def test_test_scores_come_before_validation(tmp_path: Path) -> None:
         scores(folder / f"{name}.parquet", split)
     (run,) = runs(tmp_path / "run")
     assert [one.name for one in run.evaluations] == ["test", "a-better-one", "validation", "train"]
+
+
+def test_scores_of_weights_that_the_run_does_not_stand_for_are_named(finished_run: Path, tmp_path: Path) -> None:
+    folder = Path(copytree(finished_run, tmp_path / "run", ignore=ignore_patterns("checkpoints")))
+    network, card = load_network(folder / "last.safetensors")
+    with torch.no_grad():
+        network.fc.bias += 1
+    last = save(network, folder / "last.safetensors", classes=card.classes, preprocessing=card.preprocessing)
+    best = load_card(folder / "best.safetensors")
+    for name, sha256 in (("best", best.tensors_sha256), ("last", last.tensors_sha256), ("stale", "0" * 64)):
+        write_score_file(folder / "scores" / f"{name}.parquet", VIDEOS, CLASSES, model_sha256=sha256)
+
+    def read_weights() -> dict[str, tuple[Checkpoint | None, str]]:
+        (run,) = runs(folder)
+        return {one.name: (one.checkpoint, "; ".join(one.remarks)) for one in run.evaluations}
+
+    found = read_weights()
+    assert found["best"] == ("best", "")
+    assert found["last"] == ("last", "of the last weights of the run, not of the best ones")
+    assert found["stale"][0] is None and found["stale"][1].startswith("of weights that the run no longer has")
+    (folder / "best.safetensors").unlink()
+    assert read_weights()["last"] == ("last", "")
+    (folder / "last.safetensors").unlink()  # of a run without weights nothing is said
+    assert read_weights()["stale"] == (None, "")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from muybridge.records import Checkpoint
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 from muybridge.report.sections.timelines import TimelineRecord, read_timelines
 from muybridge.text import format_count
-from muybridge.weights.address import match_checkpoint
+from muybridge.weights.address import CHECKPOINTS, match_checkpoint
 from muybridge.weights.card import SUFFIX
 
 TIMELINE_ENDINGS = (
@@ -157,7 +157,10 @@ def read_run(path: Path, name: str) -> RunRecord:
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]
     evaluations = [_name_weights(path, one) for one in evaluations]
-    timelines = read_timelines(path / "scores")
+    timelines = tuple(
+        replace(one, remarks=_add_weights_remark(path, one.model_sha256, one.remarks))
+        for one in read_timelines(path / "scores")
+    )
     make_sort_key = partial(_make_sort_key, str(data))
     if not evaluations and not log and not timelines:
         raise ValueError(
@@ -225,14 +228,23 @@ def _read_remarks(path: Path, split: str) -> tuple[str, ...]:
 
 
 def _name_weights(run: Path, one: EvaluationRecord | TaskEvaluationRecord) -> EvaluationRecord | TaskEvaluationRecord:
-    """The record with the weights of the run that were scored, and a remark where they are not the best ones."""
+    """The record with the weights of the run that were scored, and a remark where they are not those it stands for."""
     header = (one.outputs if isinstance(one, TaskEvaluationRecord) else one.video_scores).header
-    checkpoint = match_checkpoint(run, header.model_sha256)
-    has_best = (run / f"best{SUFFIX}").is_file()
-    remarks = one.remarks
-    if has_best and checkpoint != "best" and WHILE_TRAINING in remarks:
-        remarks = (*remarks, "of the last validated weights, not of the best ones")
-    return replace(one, checkpoint=checkpoint, remarks=remarks)
+    remarks = _add_weights_remark(run, header.model_sha256, one.remarks)
+    return replace(one, checkpoint=match_checkpoint(run, header.model_sha256), remarks=remarks)
+
+
+def _add_weights_remark(run: Path, model_sha256: str, remarks: tuple[str, ...]) -> tuple[str, ...]:
+    """The remarks, with one more where scores are not of the best weights that a run has now, or of its last ones."""
+    checkpoint = match_checkpoint(run, model_sha256)
+    present = [name for name in CHECKPOINTS if (run / f"{name}{SUFFIX}").is_file()]
+    if "best" in present and checkpoint != "best" and WHILE_TRAINING in remarks:
+        return *remarks, "of the last validated weights, not of the best ones"
+    if "best" in present and checkpoint == "last":
+        return *remarks, "of the last weights of the run, not of the best ones"
+    if present and checkpoint is None:
+        return *remarks, "of weights that the run no longer has, since it was trained further, or never had"
+    return remarks
 
 
 def _drop_unfinished_remark(

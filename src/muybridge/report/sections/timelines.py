@@ -41,6 +41,7 @@ class TimelineRecord:
     failures: tuple[tuple[str, str], ...]
     gaps_are_scored: bool
     remarks: tuple[str, ...] = ()
+    model_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -81,6 +82,7 @@ def _read_timeline(path: Path) -> TimelineRecord:
         else (),
         gaps_are_scored=values.get("unlabelled_time") != "not scored",
         remarks=tuple(map(str, remarks)) if isinstance(remarks, list) else (),
+        model_sha256=str(header.get("model_sha256")),
     )
 
 

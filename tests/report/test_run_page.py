@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import pytest
 
+from muybridge.evaluation.evaluate import evaluate_split
 from muybridge.evaluation.overlap import WHILE_TRAINING
 from muybridge.evaluation.timeline_metrics import TimelineScores
 from muybridge.report.build import build_page as build
@@ -16,6 +17,7 @@ from muybridge.report.sections.mistakes import find_clips
 from muybridge.report.sections.timelines import TimelineRecord
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
+from muybridge.settings import EvaluateSettings, LoadingSettings
 from scored import certain, write_score_file
 
 
@@ -153,6 +155,25 @@ def test_validation_and_test_are_compared_where_both_are_of_the_same_weights(
     write_gap_scores(tmp_path, "test", *test)
     lead = page_text(build([str(tmp_path)], None)).partition("Measured on")[0]
     assert sentence in lead if sentence else "validation" not in lead
+
+
+def test_scores_of_other_data_stand_last_and_name_it(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    run = copytree(finished_run, tmp_path / "run", ignore=ignore_patterns("checkpoints"))
+    other = copytree(motions, tmp_path / "elsewhere" / motions.name)  # of the same base name
+    settings = EvaluateSettings(data=str(other), loading=LoadingSettings(workers=0))
+    path = evaluate_split(run, settings).path
+    assert path.name.startswith(f"test-{motions.name}-")
+    record = read_run(run, "run")
+    assert [one.name for one in record.evaluations] == ["validation", path.stem]
+    assert [one.is_of_other_data for one in record.evaluations] == [False, True]
+    (run / "scores" / "validation.parquet").unlink()
+    for address in (run, path):
+        page = build([str(address)], None)
+        assert page.lead[-1].text.startswith(f"Measured on {other}, split test, 6 videos: ")
+        assert f"{other} has no video" not in page_text(page) and "not shown" not in page_text(page)
+    evaluate_split(run, replace(settings, data=str(motions), split="validation"))
+    path.rename(run / "scores" / "test.parquet")
+    assert "test videos" not in page_text(build([str(run)], None))  # no gap between two data sets
 
 
 def test_validation_scores_of_training_are_said_to_be_of_the_last_validated_weights(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class EvaluationJob:
     head: Head | None = None  # of the network, for another task than single_label
     num_bootstraps: int = NUM_BOOTSTRAPS  # of the intervals of such a task; 0: none
     remarks: tuple[str, ...] | None = None  # what belongs beside the accuracy, for the score file; None: not looked for
+    origin: Mapping[str, Any] = field(default_factory=dict)  # `describe_origin` of the data, for the score file
 
     def __post_init__(self) -> None:
         if self.head and self.evaluation.keep == "videos":
@@ -181,7 +182,7 @@ def evaluate_split(
         )
         check_output_file(path)
     caveats = find_caveats(address, loaded.card, job.manifest, settings.split, refuse_overlap=refuse_overlap)
-    job = replace(job, remarks=caveats.remarks)
+    job = replace(job, remarks=caveats.remarks, origin=describe_origin(weights, settings.data))
     with (
         stop_on_signals("batch") as stop,
         Watchdog(current_rank()) as watchdog,
@@ -284,6 +285,15 @@ def use_training_splits(weights: str | Path, settings: EvaluateSettings) -> Eval
     return replace(settings, **{name: saved.get(name, then.get(name)) for name in unset})
 
 
+def describe_origin(weights: str | Path, data: str) -> dict[str, Any]:
+    """Where the scored data is, absolute, and whether the run of the weights was trained on it; without a run, that alone."""
+    place = {"data": str(Path(data).absolute()) if Path(data).exists() else data}
+    run = find_run_folder(weights)
+    if run is None:
+        return place
+    return {**place, "is_own_data": is_run_data(run, str(read_settings(run / "settings.yaml").get("data")), data)}
+
+
 def reads_as_run(weights: str | Path, settings: EvaluateSettings) -> bool:
     """Whether the data is that of the run folder `weights` and is read as it was in training, with the same splits.
 
@@ -316,7 +326,8 @@ def evaluate(
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
-    execution = describe_execution(device, job.precision) | ({} if job.remarks is None else {"remarks": job.remarks})
+    execution = {**describe_execution(device, job.precision), **job.origin}
+    execution |= {} if job.remarks is None else {"remarks": job.remarks}
     writer: VideoScoresWriter | ViewScoresWriter | None = None
     if process_group.is_rank0:
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = b"muybridge"
 REMARKS_METADATA_KEY = b"muybridge_remarks"  # what a reader has to know beside the accuracy
-EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision and versions that computed the scores
+EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision, versions and data of the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
@@ -120,7 +120,7 @@ def write_scores(
 ) -> None:
     """Write a score file atomically, one row group at a time. `batches` are results of `score_batch`.
 
-    `execution` (`muybridge.kernels.precision.describe_execution`) stands in a metadata key of its own.
+    `execution` (`muybridge.kernels.precision.describe_execution`, and where the data was) stands in a metadata key of its own.
 
     Raises ValueError and leaves `path` unchanged where the rows are not every planned view exactly once.
     """
@@ -169,7 +169,9 @@ def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None
 
 
 def read_execution(path: Path) -> dict[str, Any] | None:
-    """How the scores of a file were computed: precision, device and versions; None for a file that does not say."""
+    """How the scores of a file were computed: precision, device, versions and, since it is recorded, `data` with its absolute
+    address and `is_own_data`, whether it is what the run was trained on. None for a file that does not say.
+    """
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
 

@@ -40,7 +40,8 @@ def resolve_timelines_path(
 def is_of_other_data(path: Path, data: str) -> bool:
     """Whether the name of a score file says that it is of other data than the run's, which is `data`.
 
-    The name has the last part of an address alone: data elsewhere of the same name is taken for the run's own.
+    For files that do not record their data. The name has the last part of an address alone: data elsewhere of the same name
+    is taken for the run's own.
     """
     match = re.search(rf"-(?P<name>.+)-[0-9a-f]{{{_NUM_DIGITS}}}$", path.stem)
     return match is not None and match["name"] != _make_data_name(data)

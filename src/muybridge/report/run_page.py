@@ -12,6 +12,7 @@ from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import (
     build_accuracy_blocks,
     build_class_blocks,
+    format_data,
     format_protocol,
     format_top1,
 )
@@ -118,7 +119,7 @@ def _build_lead(run: RunRecord) -> list[Paragraph]:
         Paragraph(f"{baseline[0].upper()}{baseline[1:]}."),
         *[Paragraph(gap) for gap in [_describe_gap(run)] if gap],
         *[Paragraph(blindness, "warning") for blindness in [_describe_order_blindness(run)] if blindness],
-        Paragraph(f"Measured on {format_protocol(accuracy)}."),
+        Paragraph(f"Measured on {format_data(run.evaluations[0])}{format_protocol(accuracy)}."),
     ]
 
 
@@ -148,7 +149,7 @@ def _describe_order_blindness(run: RunRecord) -> str | None:
 
 def _describe_gap(run: RunRecord) -> str | None:
     """video@1 on validation beside test, where both are of the same weights, which have not seen them in training."""
-    own = {one.name: one for one in run.evaluations if one.name == one.accuracy.split}
+    own = {one.name: one for one in run.evaluations if one.name == one.accuracy.split and not one.is_of_other_data}
     if not {"validation", "test"} <= own.keys():
         return None
     pair = own["validation"], own["test"]

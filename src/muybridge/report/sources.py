@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.outputs import VideoOutputs, compute_video_outputs
 from muybridge.evaluation.overlap import NO_TEST_RESULT, WHILE_TRAINING
-from muybridge.evaluation.scores import Scores, has_remarks, read_any_scores, read_remarks
+from muybridge.evaluation.scores import Scores, has_remarks, read_any_scores, read_execution, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
@@ -72,6 +71,10 @@ class EvaluationRecord:
     """Sentences that belong beside the accuracy, such as how many training videos are included."""
     checkpoint: Checkpoint | None = None
     """Which weights of the run folder were scored; None: neither the best nor the last ones it has now."""
+    data: str | None = None
+    """The address of the scored data, absolute; None for files that do not record it."""
+    is_of_other_data: bool = False
+    """Whether that is not what the run was trained on."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class TaskEvaluationRecord:
     failures: tuple[FailedView, ...]
     remarks: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
-    """Both as in `EvaluationRecord`."""
+    data: str | None = None
+    is_of_other_data: bool = False
+    """These four as in `EvaluationRecord`."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def read_sources(addresses: Sequence[str]) -> list[RunRecord] | StudyRecord:
 def read_run(path: Path, name: str) -> RunRecord:
     """Read a run folder or a score file. Raises ValueError if it is neither or damaged."""
     if path.is_file() or path.suffix == ".parquet":
-        one = _read_evaluation(path)
+        one = _name_data(_read_evaluation(path), None)
         if isinstance(one, TaskEvaluationRecord):
             return RunRecord(name, (), {}, {}, {}, (), (), (one,))
         return RunRecord(name, (one,), {}, {}, {}, (), ())
@@ -156,21 +161,22 @@ def read_run(path: Path, name: str) -> RunRecord:
     data = find_address(path, "data", saved_data) if isinstance(saved_data, str) else None
     if describe_unfinished_run(settings, log):  # what a page says of the run as it is now
         evaluations = [_drop_unfinished_remark(one) for one in evaluations]
-    evaluations = [_name_weights(path, one) for one in evaluations]
+    evaluations = [_name_data(_name_weights(path, one), data) for one in evaluations]
     timelines = tuple(
         replace(one, remarks=_add_weights_remark(path, one.model_sha256, one.remarks))
         for one in read_timelines(path / "scores")
     )
-    make_sort_key = partial(_make_sort_key, str(data))
     if not evaluations and not log and not timelines:
         raise ValueError(
             f"{path} has neither scores nor a log yet; continue training, or run `muybridge evaluate {path} --data DATA`"
         )
     return RunRecord(
         name=name,
-        evaluations=tuple(sorted((one for one in evaluations if isinstance(one, EvaluationRecord)), key=make_sort_key)),
+        evaluations=tuple(
+            sorted((one for one in evaluations if isinstance(one, EvaluationRecord)), key=_make_sort_key)
+        ),
         task_evaluations=tuple(
-            sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=make_sort_key)
+            sorted((one for one in evaluations if isinstance(one, TaskEvaluationRecord)), key=_make_sort_key)
         ),
         settings=settings,
         network=_read_json_object(path / "network.json"),
@@ -227,6 +233,16 @@ def _read_remarks(path: Path, split: str) -> tuple[str, ...]:
     return read_remarks(path)
 
 
+def _name_data(
+    one: EvaluationRecord | TaskEvaluationRecord, run_data: str | None
+) -> EvaluationRecord | TaskEvaluationRecord:
+    """The record with its data as the file records it, else as its name says beside the data of the run, if there is one."""
+    execution = read_execution(one.path) or {}
+    data, is_own = execution.get("data"), execution.get("is_own_data")
+    is_other = run_data is not None and is_of_other_data(one.path, run_data) if is_own is None else not is_own
+    return replace(one, data=data if isinstance(data, str) else None, is_of_other_data=is_other)
+
+
 def _name_weights(run: Path, one: EvaluationRecord | TaskEvaluationRecord) -> EvaluationRecord | TaskEvaluationRecord:
     """The record with the weights of the run that were scored, and a remark where they are not those it stands for."""
     header = (one.outputs if isinstance(one, TaskEvaluationRecord) else one.video_scores).header
@@ -273,11 +289,11 @@ def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
     )
 
 
-def _make_sort_key(data: str, evaluation: EvaluationRecord | TaskEvaluationRecord) -> tuple[bool, int, bool, str]:
+def _make_sort_key(evaluation: EvaluationRecord | TaskEvaluationRecord) -> tuple[bool, int, bool, str]:
     """Sort by split, the file named like its split first. Scores of other data than the run's come last."""
     split = (evaluation.metrics if isinstance(evaluation, TaskEvaluationRecord) else evaluation.accuracy).split
     split_priority = PREFERRED_SPLITS.index(split) if split in PREFERRED_SPLITS else len(PREFERRED_SPLITS)
-    return is_of_other_data(evaluation.path, data), split_priority, evaluation.name != split, evaluation.name
+    return evaluation.is_of_other_data, split_priority, evaluation.name != split, evaluation.name
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from muybridge.report.document import Page, Paragraph, Section
 from muybridge.report.run_page import build_details, make_title
-from muybridge.report.sections.accuracy import format_protocol
+from muybridge.report.sections.accuracy import format_data, format_protocol
 from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sections.tasks import build_task_blocks
 from muybridge.report.sources import RunRecord
@@ -19,7 +19,7 @@ def build_task_page(run: RunRecord) -> Page:
         *build_remarks(first.name, first.remarks),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         *[Paragraph(f"{verdict[0].upper()}{verdict[1:]}.", "warning") for verdict in first.metrics.verdicts],
-        Paragraph(f"Measured on {format_protocol(first.metrics)}."),
+        Paragraph(f"Measured on {format_data(first)}{format_protocol(first.metrics)}."),
     ]
     sections = [
         Section(

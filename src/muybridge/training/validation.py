@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from muybridge.evaluation.evaluate import EvaluationJob, evaluate, format_result_line
+from muybridge.evaluation.evaluate import EvaluationJob, describe_origin, evaluate, format_result_line
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.multi_label import choose_thresholds
 from muybridge.evaluation.outputs import compute_video_outputs
@@ -78,6 +78,7 @@ def _validate_weights(
         head=job.head,
         num_bootstraps=0,
         remarks=(WHILE_TRAINING,),
+        origin=describe_origin(job.folder, job.settings.data),
     )
     path = job.folder / "scores" / "validation.parquet"
     metrics = evaluate(

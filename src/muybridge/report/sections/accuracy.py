@@ -17,7 +17,7 @@ from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.report.charts import IntervalChart
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.sections.remarks import build_remarks
-from muybridge.report.sources import EvaluationRecord
+from muybridge.report.sources import EvaluationRecord, TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count, format_percent
 
@@ -33,6 +33,13 @@ def format_protocol(metrics: Accuracy | TaskMetrics, *, known: EvaluationProtoco
     fold = "" if metrics.fold is None else f", fold {metrics.fold}"
     protocol = "the same protocol" if metrics.protocol == known else metrics.protocol.format_sentence()
     return f"{metrics.split}{fold}, {format_count(metrics.num_videos, 'video')}: {protocol}"
+
+
+def format_data(evaluation: EvaluationRecord | TaskEvaluationRecord) -> str:
+    """`/data/other.csv, split `, which stands before a split where the scored data is not that of the run; else nothing."""
+    if not evaluation.is_of_other_data:
+        return ""
+    return f"{evaluation.data or 'other data than that of the run'}, split "
 
 
 def format_top1(rate: Rate) -> str:

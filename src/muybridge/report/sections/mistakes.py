@@ -40,19 +40,20 @@ class ReportClips:
 
 
 def find_clips(run: RunRecord, data: str | None, *, fallback_data: str | None = None) -> ReportClips:
-    """Open the clips that a run was scored on: from `data`, else from its training data, else from `fallback_data`.
+    """Open the clips that a run was scored on: from `data`, else where the score file or the run says, else `fallback_data`.
 
-    `fallback_data` serves score files, which do not record their data. Raises ValueError if `data` is given and cannot be read;
-    if the other two cannot be read, the reason is in the result.
+    `fallback_data` serves score files of older versions, which do not record their data. Raises ValueError if `data` is given
+    and cannot be read; if the others cannot be read, the reason is in the result.
     """
-    address = data or run.data or fallback_data
     if not run.evaluations:
         return ReportClips(None, "There are no scores, so no mistakes.")
+    first = run.evaluations[0]
+    address = data or (first.data if first.is_of_other_data else run.data) or first.data or fallback_data
     if address is None:
         return ReportClips(
             None, "The clips are not shown: the location of the videos is not known; give it with --data."
         )
-    header = run.evaluations[0].video_scores.header
+    header = first.video_scores.header
     is_training_data = run.settings and address == run.data
     options = read_data_options(run.settings)
     if not is_training_data:

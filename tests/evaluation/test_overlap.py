@@ -27,6 +27,7 @@ from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
 from muybridge.weights.card import load_network, save
 from runs import MOTIONS, tiny_run
+from scored import certain, write_score_file
 
 Cli = Callable[..., Any]
 
@@ -434,6 +435,18 @@ def test_scores_of_training_and_reports_say_what_flatters(
     cli("report", last, "-o", page)
     text = page.read_text(encoding="utf-8")
     assert "by which these weights were not chosen" in text and "by which the weights were chosen" not in text
+
+
+def test_validation_scores_of_older_versions_are_no_test_result(tmp_path: Path, cli: Cli) -> None:
+    remark = "not a test result, since the best weights are chosen by the validation videos"
+    for split, expected in (("validation", (remark,)), ("test", ())):
+        videos = [("a.mp4", (0,), [certain(0, 2)]), ("b.mp4", (1,), [certain(0, 2)])]
+        files = [
+            write_score_file(tmp_path / f"{split}-{name}.parquet", videos, ("x", "y"), split=split) for name in "ab"
+        ]
+        assert read_remarks(files[0]) == expected
+        fused = json.loads(cli("fuse", *files, "--json").out)
+        assert fused["remarks"] == [f"{file}: {each}" for file in files for each in expected]
 
 
 def test_scores_of_other_weights_than_usual_have_a_name_of_their_own(

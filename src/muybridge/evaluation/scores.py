@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from muybridge.evaluation.overlap import NO_TEST_RESULT
 from muybridge.evaluation.scores_header import SCHEMA, TARGETS_SCHEMA, ScoresHeader
 from muybridge.files.atomic import atomic_write
 from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
@@ -39,6 +40,7 @@ METADATA_KEY = b"muybridge"
 REMARKS_METADATA_KEY = b"muybridge_remarks"  # what a reader has to know beside the accuracy
 EXECUTION_METADATA_KEY = b"muybridge_execution"  # device, precision, versions and data of the scores
 VIDEO_SCORES_METADATA_KEY = b"muybridge_videos"  # instead, in a file with a row a video (`video_scores`)
+_REMARK_OF_OLD_VALIDATION = f"{NO_TEST_RESULT}, since the best weights are chosen by the validation videos"
 ROW_GROUP_ROWS = 8192  # 13 MB of logits for 400 classes: the memory that writing needs
 
 
@@ -176,16 +178,17 @@ def read_execution(path: Path) -> dict[str, Any] | None:
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
 
 
-def has_remarks(path: Path) -> bool:
-    """Whether it was looked for what belongs beside the rows of a file; not in files of older versions."""
-    return REMARKS_METADATA_KEY in (pq.read_schema(path).metadata or {})
-
-
 def read_remarks(path: Path) -> tuple[str, ...]:
-    """The sentences that belong beside the rows of a file, such as how many training videos are included."""
-    text = (pq.read_schema(path).metadata or {}).get(REMARKS_METADATA_KEY)
+    """The sentences that belong beside the rows of a file, such as how many training videos are included.
+
+    A file of an older version, for which it was not looked for any, has one for the split validation.
+    """
+    metadata = pq.read_schema(path).metadata or {}
+    text = metadata.get(REMARKS_METADATA_KEY)
     if text is None:
-        return ()
+        header = metadata.get(METADATA_KEY) or metadata.get(VIDEO_SCORES_METADATA_KEY) or b"{}"
+        split = parse_json_object(header, f"the metadata of {path}").get("split")
+        return (_REMARK_OF_OLD_VALIDATION,) if split == "validation" else ()
     remarks = parse_json_object(text, f"the metadata of {path}").get("remarks")
     return tuple(map(str, remarks)) if isinstance(remarks, list) else ()
 

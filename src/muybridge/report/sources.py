@@ -16,8 +16,8 @@ import numpy as np
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
 from muybridge.evaluation.outputs import VideoOutputs, compute_video_outputs
-from muybridge.evaluation.overlap import NO_TEST_RESULT, WHILE_TRAINING
-from muybridge.evaluation.scores import Scores, has_remarks, read_any_scores, read_execution, read_remarks
+from muybridge.evaluation.overlap import WHILE_TRAINING
+from muybridge.evaluation.scores import Scores, read_any_scores, read_execution, read_remarks
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
@@ -214,7 +214,7 @@ def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
     if scores and scores.header.head:
         outputs = compute_video_outputs(scores)
         metrics, failures = compute_task_metrics(outputs), _list_failed_views(scores)
-        return TaskEvaluationRecord(path.stem, path, outputs, metrics, failures, _read_remarks(path, metrics.split))
+        return TaskEvaluationRecord(path.stem, path, outputs, metrics, failures, read_remarks(path))
     videos = read_video_scores(path) if scores is None else compute_video_scores(scores)
     try:
         accuracy = compute_accuracy(videos)
@@ -222,15 +222,8 @@ def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
         raise ValueError(f"{path}: {error}") from error
     failures = _list_failed_videos(videos) if scores is None else _list_failed_views(scores)
     mistakes = find_confident_mistakes(scores, videos)
-    remarks = _read_remarks(path, accuracy.split)
+    remarks = read_remarks(path)
     return EvaluationRecord(path.stem, path, videos, accuracy, mistakes, failures, remarks)
-
-
-def _read_remarks(path: Path, split: str) -> tuple[str, ...]:
-    """What belongs beside the metrics; a file for which it was not looked has one for the split validation."""
-    if split == "validation" and not has_remarks(path):
-        return (f"{NO_TEST_RESULT}, since the best weights are chosen by the validation videos",)
-    return read_remarks(path)
 
 
 def _name_data(

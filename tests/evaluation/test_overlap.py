@@ -25,11 +25,12 @@ from muybridge.loading.open_data import open_data
 from muybridge.synthetic.dataset import write_motion_dataset
 from muybridge.training.fit import fit
 from muybridge.training.job import prepare_job
-from muybridge.weights.card import load_network, save
+from muybridge.weights.card import load_card, load_network, save
 from runs import MOTIONS, tiny_run
 from scored import certain, write_score_file
 
 Cli = Callable[..., Any]
+PUBLIC_SHA256 = "91a641e6".ljust(64, "0")  # begins as a published one of the catalogue
 
 
 @pytest.fixture
@@ -301,7 +302,7 @@ def test_training_videos_of_the_weights_that_a_run_starts_from_count(run: Path, 
     assert find_overlap(second, scored) == Overlap(1, 0)
 
 
-def test_weights_to_start_from_outside_a_run_folder_are_said_unless_they_are_imported(
+def test_weights_to_start_from_outside_a_run_folder_are_said_unless_they_are_public(
     run: Path, finished_run: Path, tmp_path: Path
 ) -> None:
     scored = evaluate_rows(tmp_path, "videos/6.mp4,b,test,,")
@@ -313,7 +314,11 @@ def test_weights_to_start_from_outside_a_run_folder_are_said_unless_they_are_imp
     problem = f"{start}, from which the run starts, is not in its run folder"
     assert find_overlap(run, scored) == Overlap(problem=problem)
     network, card = load_network(start)
-    save(network, start, classes=card.classes, preprocessing=card.preprocessing, head=card.head, source_sha256="0" * 64)
+    values: dict[str, Any] = {"classes": card.classes, "preprocessing": card.preprocessing, "head": card.head}
+    save(network, start, source_sha256="0" * 64, **values)
+    problem = f"{start}, from which the run starts, was imported: its training videos are not known"
+    assert find_overlap(run, scored) == Overlap(problem=problem)
+    save(network, start, source_sha256=PUBLIC_SHA256, **values)
     assert find_overlap(run, scored) == Overlap()
     start.write_bytes(b"no weights")
     assert find_overlap(run, scored).problem.startswith(f"{start}, from which the run starts, cannot be read")
@@ -412,6 +417,25 @@ def test_a_validation_split_that_cannot_be_compared_is_no_result_either(
     assert json.loads(cli("evaluate", loose, *words).out)["remarks"][0] == remarks[0]
     refused = cli("evaluate", finished_run, "--data", motions, "--split", "train", "--refuse-overlap")
     assert refused.code == 1 and "training videos included" in refused.err
+
+
+def test_weights_that_were_exported_and_imported_are_not_taken_for_public_ones(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Cli
+) -> None:
+    plain, imported = tmp_path / "plain.pth", tmp_path / "imported.safetensors"
+    assert cli("weights", "export", finished_run, "--to", "state-dict", "-o", plain).code == 0
+    assert cli("weights", "import", plain, "-o", imported, "--clip-length", 4).code == 0
+    network, card = load_network(imported)
+    classes = load_card(finished_run / "best.safetensors").classes
+    words = ("--data", motions, "--split", "validation", "--loading.workers=0", "-o", tmp_path / "s.parquet", "--json")
+    for sha256, expected in ((card.source_sha256, 2), (PUBLIC_SHA256, 0)):
+        save(network, imported, classes=classes, preprocessing=card.preprocessing, source_sha256=sha256)
+        remarks = json.loads(cli("evaluate", imported, *words).out)["remarks"]
+        assert len(remarks) == expected
+    save(network, imported, classes=classes, preprocessing=card.preprocessing, source_sha256=card.source_sha256)
+    maybe, unknown = json.loads(cli("evaluate", imported, *words).out)["remarks"]
+    assert maybe == "not a test result: a validation split, by which these weights may have been chosen"
+    assert unknown.endswith("what the imported weights were trained on is not known")
 
 
 def test_scores_of_training_and_reports_say_what_flatters(

@@ -16,8 +16,11 @@ from muybridge.evaluation.overlap import MAYBE_CHOSEN, NO_TEST_RESULT, Overlap, 
 from muybridge.records import Checkpoint
 from muybridge.weights.address import describe_unfinished, find_checkpoint, find_run_folder
 from muybridge.weights.card import Card
+from muybridge.weights.download import is_public
 
-_WITHOUT_RUN_FOLDER = "not compared with the training and validation videos: the weights are not in their run folder"
+_NOT_COMPARED = "not compared with the training and validation videos: "
+_WITHOUT_RUN_FOLDER = f"{_NOT_COMPARED}the weights are not in their run folder"
+_IMPORTED = f"{_NOT_COMPARED}what the imported weights were trained on is not known"
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,22 @@ def find_caveats(
 ) -> Caveats:
     """Compares the scored videos with those of the run that `address` is of. Rank 0 does it for all.
 
+    Of weights outside a run folder it says that they are not compared, unless they are public ones of the catalogue.
+
     Raises `OverlapError` with `refuse_overlap` where training videos are among them, or it cannot be told.
     """
     run, checkpoint = find_run_folder(address), find_checkpoint(address, card.tensors_sha256)
     overlap = None if run is None else _find_overlap_for_all(run, scored)
+    is_public_file = overlap is None and is_public(address, card)
     if overlap is None:
-        remarks = [] if card.is_imported else [_WITHOUT_RUN_FOLDER]
+        remarks = [] if is_public_file else [_IMPORTED if card.is_imported else _WITHOUT_RUN_FOLDER]
     else:
         remarks = overlap.format_sentences(checkpoint)
     if refuse_overlap and overlap is None:
         raise OverlapError(f"{address} is not of a run folder, so the videos it was trained on are not known")
     if refuse_overlap and overlap and (overlap.num_training or overlap.problem):
         raise OverlapError("; ".join(remarks))
-    is_unknown = not card.is_imported if overlap is None else bool(overlap.problem and not overlap.num_validation)
+    is_unknown = not is_public_file if overlap is None else bool(overlap.problem and not overlap.num_validation)
     if split == "validation" and checkpoint != "last" and is_unknown:
         remarks = [f"{NO_TEST_RESULT}: a validation split, by which these weights {MAYBE_CHOSEN}", *remarks]
     return Caveats(overlap, checkpoint, (*remarks, *describe_unfinished(address)))

@@ -37,6 +37,7 @@ from muybridge.video.pictures import is_picture_name
 from muybridge.weights.address import find_run_folder
 from muybridge.weights.card import load_card
 from muybridge.weights.catalogue import find_entry
+from muybridge.weights.download import is_public
 from muybridge.weights.hub import is_hub_address
 
 Bounds = tuple[float, float]
@@ -141,12 +142,15 @@ def _list_start_chain(run: Path) -> tuple[list[Path], str]:
 
 
 def _describe_lone_start(init: str) -> str:
-    """That the training videos of weights outside a run folder are not known; empty for imported ones."""
+    """That the training videos of weights outside a run folder are not known; empty for public ones."""
     try:
-        is_imported = load_card(init).is_imported
+        card = load_card(init)
     except (ValueError, OSError) as error:
         return f"{init}, from which the run starts, cannot be read ({error})"
-    return "" if is_imported else f"{init}, from which the run starts, is not in its run folder"
+    if is_public(init, card):
+        return ""
+    reason = "was imported: its training videos are not known" if card.is_imported else "is not in its run folder"
+    return f"{init}, from which the run starts, {reason}"
 
 
 def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[dict[str, NDArray[np.bool_]], str]:

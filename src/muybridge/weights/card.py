@@ -80,7 +80,7 @@ class Card:
 
     @property
     def is_imported(self) -> bool:
-        """Whether the weights were imported from a file of another library, such as public ones."""
+        """Whether the weights were imported from a file without a card: public ones, or any other that was exported."""
         return self.source_sha256 is not None
 
     def check_single_label(self, what: str) -> None:

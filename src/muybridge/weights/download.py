@@ -20,8 +20,8 @@ from muybridge.files.atomic import write_text
 from muybridge.files.cache import get_cache_folder
 from muybridge.files.hashing import hash_file
 from muybridge.text import format_count
-from muybridge.weights.card import SUFFIX, load_card
-from muybridge.weights.catalogue import CatalogueEntry
+from muybridge.weights.card import SUFFIX, Card, load_card
+from muybridge.weights.catalogue import ENTRIES, CatalogueEntry, find_entry
 from muybridge.weights.importing import ImportOptions, import_weights
 
 TIMEOUT_SECONDS = 30.0  # without receiving a byte
@@ -85,12 +85,26 @@ def _resolve_hash_path(entry: CatalogueEntry) -> Path:
     return get_cache_folder() / "weights" / f"{entry.name}.sha256"
 
 
+def is_public(address: str | Path, card: Card) -> bool:
+    """Whether weights are of the catalogue: by their name, or by the hash of the file that they were imported from."""
+    if not Path(address).exists() and find_entry(str(address)):
+        return True
+    known = [expected for entry in ENTRIES if (expected := _read_known_hash(entry))]
+    return card.source_sha256 is not None and card.source_sha256.startswith(tuple(known))
+
+
+def _read_known_hash(entry: CatalogueEntry) -> str | None:
+    """The beginning of the SHA-256 of an entry's file: as published, else that of the first download, None before one."""
+    if entry.sha256_prefix is None and _resolve_hash_path(entry).exists():
+        return _resolve_hash_path(entry).read_text(encoding="utf-8").split()[0]
+    return entry.sha256_prefix
+
+
 def _verify_hash(entry: CatalogueEntry, file: Path, manual_path: Path) -> str:
     """The SHA-256 of the file. ValueError unless it has the published prefix or, without one, equals the recorded hash."""
     _, digest = hash_file(file)
-    expected, owner = entry.sha256_prefix, "its publisher gives"
-    if expected is None and _resolve_hash_path(entry).exists():
-        expected, owner = _resolve_hash_path(entry).read_text(encoding="utf-8").split()[0], "the first download had"
+    expected = _read_known_hash(entry)
+    owner = "its publisher gives" if entry.sha256_prefix else "the first download had"
     if expected is not None and not digest.startswith(expected):
         remedy = f"delete {manual_path} and download it again" if file == manual_path else "it was deleted; try again"
         raise ValueError(

@@ -49,7 +49,7 @@ def build_details(run: RunRecord) -> list[Section]:
     if run.timelines:
         sections.append(Section("timelines", "Timelines", tuple(build_timeline_blocks(run.timelines))))
     if run.log:
-        sections.append(Section("training", "Training", tuple(build_curve_blocks(run.log))))
+        sections.append(Section("training", "Training", tuple(build_curve_blocks(run))))
     views = [view for one in run.evaluations for view in one.failures]
     views += [view for one in run.task_evaluations for view in one.failures]
     sections.append(Section("failures", "Failures", tuple(build_failure_blocks(views, run.failures))))

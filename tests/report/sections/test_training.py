@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from muybridge.report.charts import LineChart
@@ -38,10 +40,19 @@ def test_speed_weighs_waiting_by_time() -> None:
 
 
 def test_charts_say_where_lines_begin_and_end() -> None:
-    charts = {chart.name: chart for chart in build_curve_blocks(LOG) if isinstance(chart, LineChart)}
+    charts = {chart.name: chart for chart in build_curve_blocks(run({})) if isinstance(chart, LineChart)}
     assert set(charts) == {"loss", "curves"}
     assert charts["loss"].alt == "training loss: from 2 to 1 over 2 points"
     assert charts["curves"].series[0].y == (25.0, 50.0)
+
+
+@pytest.mark.parametrize(("num_classes", "is_drawn"), [(4, False), (5, False), (6, True), (None, True)])
+def test_top_5_is_drawn_where_it_says_something(num_classes: int | None, is_drawn: bool) -> None:
+    """Of few classes it is below 1 only by videos that could not be read."""
+    log = [{**line, "video_top5": 0.75} if line["kind"] == "validation" else line for line in LOG]
+    record = replace(run({}), log=tuple(log), network={"num_classes": num_classes})
+    charts = {chart.name: chart for chart in build_curve_blocks(record) if isinstance(chart, LineChart)}
+    assert ("validation video@5" in [one.label for one in charts["curves"].series]) == is_drawn
 
 
 def test_values_in_words() -> None:

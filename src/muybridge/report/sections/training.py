@@ -34,8 +34,9 @@ def extract_curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tup
     return [known_epochs[-1] + (step - known_steps[-1]) * per_step for step in steps], values
 
 
-def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
+def build_curve_blocks(run: RunRecord) -> list[Block]:
     """Charts of loss, accuracy and learning rate by epoch."""
+    log, num_classes = run.log, _count_classes(run)
     charts = [
         _build_line_chart("loss", "Training loss", "loss", [_build_series("training loss", log, "train", "loss")]),
         _build_line_chart(
@@ -46,7 +47,7 @@ def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
             + [
                 _build_series(f"validation {title}", log, "validation", name, 100)
                 for name, title in VALIDATION_METRICS
-                if name != "video_top5" or _is_below_one(log, name)  # with up to five classes it is always 1
+                if name != "video_top5" or num_classes is None or num_classes > 5  # any video is right otherwise
             ],
         ),
         _build_line_chart(
@@ -56,8 +57,12 @@ def build_curve_blocks(log: Sequence[Mapping[str, Any]]) -> list[Block]:
     return [chart for chart in charts if chart] or [Paragraph("The log has no curves.")]
 
 
-def _is_below_one(log: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return any(value < 1 for value in extract_curve(log, "validation", name)[1])
+def _count_classes(run: RunRecord) -> int | None:
+    """The number of classes of the network, else of the scores; None where neither is there."""
+    num_classes = run.network.get("num_classes")
+    if isinstance(num_classes, int):
+        return num_classes
+    return len(run.evaluations[0].video_scores.header.classes) if run.evaluations else None
 
 
 def build_speed_blocks(run: RunRecord) -> list[Block]:

@@ -99,6 +99,16 @@ def test_segments_of_one_file_overlap_where_they_share_time(run: Path, tmp_path:
     assert find_overlap(run, scored) == Overlap(2, 0)
 
 
+def test_a_copy_counts_beside_segments_of_the_file_itself(run: Path, tmp_path: Path) -> None:
+    """0.mp4 is trained on up to 9 s; a copy of it, under another name, between 20 and 30 s."""
+    shutil.copy(tmp_path / "videos" / "0.mp4", tmp_path / "videos" / "copy.mp4")
+    with (tmp_path / "list.csv").open("a", encoding="utf-8") as file:
+        file.write("videos/copy.mp4,a,train,20,30\n")
+    write_run_videos(run, RunVideos.from_manifest(open_data(str(tmp_path / "list.csv"))))
+    scored = evaluate_rows(tmp_path, "videos/0.mp4,a,test,22,24", "videos/0.mp4,b,test,40,44")
+    assert find_overlap(run, scored) == Overlap(1, 0)
+
+
 def test_groups_are_names_of_one_data_set(run: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("path,label,split,group\nvideos/7.mp4,a,test,1.mp4\nvideos/6.mp4,b,test,1\n")
     assert find_overlap(run, open_data(str(tmp_path / "other.csv"))) == Overlap()

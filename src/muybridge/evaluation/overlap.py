@@ -242,33 +242,27 @@ def _find_common(
         if video.file is not None:
             bounds_by_file.setdefault(video.file, []).append(video.bounds)
     files_by_size: dict[Size, list[SourceFile]] = {}
-    if any(video.file not in bounds_by_file for video in evaluated if video.file is not None):
-        for file in bounds_by_file:
-            if size := measure(file):
-                files_by_size.setdefault(size, []).append(file)
+    for file in bounds_by_file:
+        if size := measure(file):
+            files_by_size.setdefault(size, []).append(file)
 
     read_hash = cache(_read_hash)
 
     @cache
-    def find_copies(file: SourceFile | None) -> list[SourceFile]:
-        if file is None:
-            return []
-        if file in bounds_by_file:
-            return [file]
+    def find_copies(file: SourceFile) -> list[SourceFile]:
         size = measure(file)
-        candidates = files_by_size.get(size, []) if size else []
-        return [other for other in candidates if read_hash(other) == read_hash(file)]
+        others = [other for other in files_by_size.get(size, []) if other != file] if size else []
+        return [other for other in others if read_hash(other) == read_hash(file)]
 
-    return np.array(
-        [
-            video.checksum in checksums
-            or any(
-                _share_time(video.bounds, other) for file in find_copies(video.file) for other in bounds_by_file[file]
-            )
-            for video in evaluated
-        ],
-        np.bool_,
-    )
+    def shares_time(bounds: Bounds, files: Sequence[SourceFile]) -> bool:
+        return any(_share_time(bounds, other) for file in files for other in bounds_by_file.get(file, []))
+
+    def is_seen(video: _Video) -> bool:
+        if video.checksum in checksums or video.file is None:
+            return video.checksum in checksums
+        return shares_time(video.bounds, [video.file]) or shares_time(video.bounds, find_copies(video.file))
+
+    return np.array([is_seen(video) for video in evaluated], np.bool_)
 
 
 def _share_time(first: Bounds, second: Bounds) -> bool:

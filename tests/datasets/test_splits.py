@@ -159,7 +159,9 @@ def test_a_draw_of_prepared_data_is_undone_and_a_given_split_is_not(note: str, f
     given = replace(drawn, notes=())
     assert apply_rule_to_prepared(given, ValidationSplit(0, "none"), fold) is given
     assert apply_rule_to_prepared(given, ValidationSplit(0, "given"), fold) is given
-    with pytest.raises(ValueError, match="needs data with a validation split"):
+    with pytest.raises(ValueError, match="this one was drawn when it was prepared; use auto or none"):
         apply_rule_to_prepared(drawn, ValidationSplit(0, "given"), fold)
+    with pytest.raises(ValueError, match="this was prepared without; use auto or none"):
+        apply_rule_to_prepared(given.select_split("train"), ValidationSplit(0, "given"), fold)
     with pytest.raises(ValueError, match="give it to `muybridge prepare`"):
         apply_rule_to_prepared(drawn, ValidationSplit(0, "0.2"), fold)

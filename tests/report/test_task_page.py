@@ -72,3 +72,7 @@ def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
     (matrix,) = (chart for chart in page.charts if isinstance(chart, MatrixChart))
     assert matrix.counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
     assert "quadratic weighted kappa" in render_html(page)
+    majority = page.lead[0].text.partition("(always the most frequent level: ")[2]
+    table = next(block for block in page.tables if block.name.endswith("-metrics"))
+    assert table.columns[-1].title == "always one level" and table.rows[0][0] == "exact"
+    assert majority.startswith(f"{100 * float(table.rows[0][-1] or 0):.1f} %)")

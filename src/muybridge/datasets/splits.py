@@ -124,10 +124,14 @@ def apply_rule_to_prepared(manifest: Manifest, validation: ValidationSplit, fold
     if validation.is_number:
         raise ValueError(
             f"--validation {validation.rule} draws a validation split, which prepared data has or was prepared without; give "
-            "it to `muybridge prepare`, or use auto, none or given"
+            "it to `muybridge prepare`, or use auto or none"
         )
     has_validation = bool(pc.any(pc.equal(manifest.table["split"], "validation")).as_py())
-    _check_rule(validation, has_validation=has_validation and not is_drawn)
+    if validation.share is None and (is_drawn or not has_validation):
+        raise ValueError(
+            f"--validation given needs data with a validation split of its own, and this "
+            f"{'one was drawn when it was prepared' if has_validation else 'was prepared without'}; use auto or none"
+        )
     if validation.share != 0 or not is_drawn:
         return manifest
     table, is_readable = manifest.table, pc.equal(manifest.table["status"], "ok")

@@ -80,7 +80,8 @@ class TaskMetrics:
             case OrdinalMetrics() as levels:
                 text = (
                     f"kappa {_format_estimate(levels.kappa)}  MAE {levels.mae.value:.3g} levels  "
-                    f"exact {format_percent(levels.exact.value)}"
+                    f"exact {format_percent(levels.exact.value)}  "
+                    f"(always the most frequent level: {format_percent(levels.majority)})"
                 )
             case targets:
                 text = "; ".join(map(_format_target, targets))

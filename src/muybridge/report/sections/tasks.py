@@ -1,7 +1,8 @@
 """The section on the metrics of the tasks multi_label, regression and ordinal, and its charts.
 
-Input: a score file of format 2 and its metrics. Output: blocks of a page: metrics with intervals beside what guessing gives;
-then average precision by class, predictions against targets and the agreement of Bland and Altman, or the confusion of levels.
+Input: a score file of format 2 and its metrics. Output: blocks of a page: metrics with intervals beside what a predictor that
+looks at nothing gives; then average precision by class, predictions against targets and the agreement of Bland and Altman, or
+the confusion of levels.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtoco
             return blocks
 
 
-def _make_table(name: str, title: str, rows: list[tuple[str, MetricEstimate, float | None]]) -> Table:
+def _make_table(
+    name: str, title: str, rows: list[tuple[str, MetricEstimate, float | None]], *, baseline: str, note: str = NOTE
+) -> Table:
+    """Metrics with their intervals, each beside that of a predictor which looks at nothing: `baseline` says which."""
     cells: list[tuple[Cell, ...]] = [
         (metric, one.value, *(None if math.isnan(end) else end for end in (one.low, one.high)), guess)
         for metric, one, guess in rows
     ]
-    columns = (*make_columns("metric"), *make_columns("value", "low", "high", "guessing", decimals=3))
-    return Table(name, title, columns, tuple(cells), note=NOTE)
+    columns = (*make_columns("metric"), *make_columns("value", "low", "high", baseline, decimals=3))
+    return Table(name, title, columns, tuple(cells), note=note)
 
 
 def _build_label_blocks(name: str, metrics: MultiLabelMetrics) -> list[Block]:
@@ -71,6 +75,7 @@ def _build_label_blocks(name: str, metrics: MultiLabelMetrics) -> list[Block]:
             ("macro F1", MetricEstimate(metrics.macro_f1), None),
             ("every class right", MetricEstimate(metrics.exact_match), None),
         ],
+        baseline="guessing",
     )
     ranked = sorted(metrics.per_class, key=lambda row: (row.num_positive == 0, row.average_precision.value))
     values: list[tuple[Cell, ...]] = [
@@ -119,6 +124,8 @@ def _build_level_blocks(evaluation: TaskEvaluationRecord, metrics: OrdinalMetric
             ("MAE in levels", metrics.mae, metrics.baseline_mae),
             ("quadratic weighted kappa", metrics.kappa, 0.0),
         ],
+        baseline="always one level",
+        note=f"{NOTE} Always one level: the most frequent one for exact, the median one for MAE.",
     )
     chart = MatrixChart(
         name=f"{evaluation.name}-levels",
@@ -138,6 +145,7 @@ def _build_target_blocks(evaluation: TaskEvaluationRecord, target: RegressionMet
         f"{name}-metrics",
         f"{target.name}{unit}: metrics over {format_count(target.num_videos, 'video')}",
         [("MAE", target.mae, target.baseline_mae), ("RMSE", target.rmse, None), ("R2", target.r2, 0.0)],
+        baseline="always the mean",
     )
     outputs = evaluation.outputs
     used = outputs.readable_mask & ~np.isnan(outputs.targets[:, index])

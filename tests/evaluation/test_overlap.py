@@ -233,7 +233,7 @@ def test_data_that_has_moved_is_known_by_the_sizes_of_its_files(moved_away: Path
     (tmp_path / "list.csv").rename(tmp_path / "gone.csv")
     foreign = open_data("list.csv").select_split("train")
     found = find_overlap(moved_away, foreign)
-    assert found.problem == "6 files under . not of the size of training"
+    assert found == Overlap(problem="the data of the run has moved, and list.csv has other files")
     assert not is_run_data(moved_away, "list.csv", "list.csv")
     for number in range(8):
         shutil.copy(tmp_path / "videos" / f"{number}.mp4", Path("videos", f"{number}.mp4"))
@@ -241,6 +241,12 @@ def test_data_that_has_moved_is_known_by_the_sizes_of_its_files(moved_away: Path
     assert is_run_data(moved_away, "list.csv", "list.csv")
     shutil.rmtree("videos")
     assert not is_run_data(moved_away, "list.csv", "list.csv")
+
+
+def test_files_that_were_replaced_since_training_are_counted(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos" / "1.mp4").write_bytes(b"another video")
+    found = find_overlap(run, evaluate_rows(tmp_path, "videos/7.mp4,a,test,,"))
+    assert found.problem == f"1 file under {tmp_path} not of the size of training"
 
 
 def test_weights_to_start_from_are_where_they_were_in_training(

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import Manifest
-from muybridge.datasets.run_videos import read_run_videos
+from muybridge.datasets.run_videos import is_run_data, read_run_videos
 from muybridge.files.hashing import hash_ends
 from muybridge.files.run_folder import find_address, read_json_lines, read_settings
 from muybridge.loading.open_data import open_data, read_data_options
@@ -161,8 +161,11 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     saved = read_settings(run / "settings.yaml")
     if not isinstance(saved.get("data"), str):
         return {}, f"{run / 'settings.yaml'} does not say what the run was trained on"
+    address = find_address(run, "data", saved["data"])
+    if Path(address).exists() and not is_run_data(run, saved["data"], address):
+        return {}, f"the data of the run has moved, and {address} has other files"
     try:
-        own = open_data(find_address(run, "data", saved["data"]), **read_data_options(saved))
+        own = open_data(address, **read_data_options(saved))
     except (ValueError, OSError) as error:
         return {}, f"the data of the run cannot be opened ({error})"
     recorded = read_run_videos(run)

@@ -56,12 +56,7 @@ def read_addresses(folder: Path) -> dict[str, str]:
     """Where `data` and `init` of a run were when it was last trained, absolute; empty for runs that do not record it."""
     try:
         addresses = parse_json((folder / "environment.json").read_bytes(), "environment.json")["addresses"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # of an older version, or damaged: a record, which nothing else needs
+    except (OSError, ValueError, KeyError, TypeError):  # of an older version, or damaged: nothing else needs it
         return {}
     return {name: place for name, place in addresses.items() if isinstance(place, str)}
 

@@ -533,3 +533,9 @@ def test_a_run_of_a_fold_of_its_own_is_compared(run: Path, tmp_path: Path) -> No
     write_run_videos(run, RunVideos.from_manifest(own))
     assert find_overlap(run, own.select_split("test")).problem == ""
     assert find_overlap(run, own.select_split("train")).num_training == len(own.select_split("train")) > 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"addresses": []}', '{"addresses": 3}', '{"addresses": {"data": 3}}'])
+def test_a_damaged_environment_names_no_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "environment.json").write_text(text)
+    assert read_addresses(tmp_path) == {}

@@ -58,7 +58,8 @@ def read_addresses(folder: Path) -> dict[str, str]:
         addresses = parse_json((folder / "environment.json").read_bytes(), "environment.json")["addresses"]
     except (OSError, ValueError, KeyError, TypeError):  # of an older version, or damaged: nothing else needs it
         return {}
-    return {name: place for name, place in addresses.items() if isinstance(place, str)}
+    items = addresses.items() if isinstance(addresses, Mapping) else ()
+    return {name: place for name, place in items if isinstance(place, str)}
 
 
 def find_address(folder: Path, name: Literal["data", "init"], address: str) -> str:

@@ -185,9 +185,13 @@ def name_micro_run(run: Run, data: DataSet) -> str:
 
 @cache
 def _name_micro_run(run: Run, num_folds: int) -> str:
+    return plan_micro_run(plan_without_data(run, num_folds)).name
+
+
+def plan_without_data(run: Run, num_folds: int) -> PlannedRun:
+    """The run as fingerprints are made of it, where no video is at hand: they depend on none."""
     init = Path("weights") if run.start == "motions" else None
-    settings = build_settings(run, Path("data"), Path("run"), num_folds, init, num_videos=1)
-    return plan_micro_run(_as_planned(settings)).name
+    return _as_planned(build_settings(run, Path("data"), Path("run"), num_folds, init, num_videos=1))
 
 
 def _as_planned(settings: TrainSettings) -> PlannedRun:

@@ -1,8 +1,11 @@
 """The committed rows against this version of the code: the same fingerprints, and a row of each family run again."""
 
 import math
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,14 @@ import pytest
 
 from muybridge.models.family import FAMILIES
 from muybridge.studies.catalogue import STUDIES
+from muybridge.studies.fingerprint import describe_environment, is_of_kind
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import PlannedRun, motion_source
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import RunnerConfig, execute_runs, find_current_version
 from muybridge.studies.study import GridResults, StudyConfig
 from muybridge.studies.versions import compute_version, read_versions, select_rows
+from scripts import load_script
 
 CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -58,6 +63,45 @@ def test_committed_rows_are_what_this_version_computes(folder: str, name: str) -
         pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
     stale = select_rows(rows, read_versions(RESULTS / folder), current).stale
     assert stale == (), f"to be run again: muybridge study {name} -o benchmarks/results/{folder}"
+
+
+@pytest.mark.long
+def test_committed_rows_of_recipe_parts_are_what_this_version_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    module, folder, has_compared = load_script("recipe_parts"), RESULTS / "recipe_parts", False
+    all_rows = read_rows(folder)
+    for data in module.list_parts_data([], tmp_path, module.PartsData.clips, all_rows.values()):
+        study = module.build_study(data, module.FAMILIES)
+        config = module.build_parts_config(data, study, 3)
+        current = find_current_version(study, config, RunnerConfig(folder))
+        if current is not None:
+            has_compared = True
+            rows = {key: all_rows[key] for key in study.row_keys(config) if key in all_rows}
+            assert select_rows(rows, read_versions(folder), current).stale == (), data.name
+    if not has_compared:
+        pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
+
+
+@pytest.mark.long
+def test_committed_rows_of_real_video_are_what_this_version_computes(tmp_path: Path) -> None:
+    """The most telling networks of every table of this kind of machine."""
+    module, here = load_script("real_data"), describe_environment("cpu", 1)
+    folder, sets = RESULTS / "real_data", {data.name: data for data in module.list_data_sets([])}
+    rows = module.read_rows(folder / "rows.jsonl", list(sets.values()), module.name_micro_run)
+    planned, fingerprints = [], []
+    for data in sets.values():
+        own = [row for row in rows if row["data"] == data.name and module.Run.from_row(row).recipe == data.recipe]
+        for row in chain(*module.select_versions(own, read_versions(folder), data.num_folds)):
+            if row["family"] in module.TELLING and is_of_kind(row["fingerprint"], here):
+                run = replace(module.Run.from_row(row), seed=0, fold=1, rounding=0)
+                planned.append(module.plan_without_data(run, data.num_folds))
+                fingerprints.append(row["fingerprint"])
+    if not planned:
+        pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
+    current = compute_version(list(dict.fromkeys(planned)), tmp_path, num_threads=1, python=(sys.executable,))
+    assert all(map(current.matches, fingerprints)), "to be run again: python benchmarks/real_data.py"
 
 
 def find_max_difference(run: PlannedRun, key: str, folder: Path) -> float:

@@ -52,6 +52,7 @@ def trained(network: nn.Module) -> nn.Module:
 def case(request, tmp_path_factory):
     """A foreign network, the clips, their logits, and the imported network with its card."""
     make, name = NETWORKS[request.param]
+    torch.manual_seed(0)  # rare weights put a ReLU so near zero that its gradient differs by rounding
     theirs = trained(make())
     wrap = WRAPPERS.get(
         request.param, lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}}

@@ -216,7 +216,7 @@ def build_study(data: PartsData, families: Sequence[str]) -> Study:
     """The study of a data set."""
 
     def list_noisy(grid: Grid) -> tuple[Hashable, ...]:
-        return tuple((family, PAPER.name, data.folds[0]) for family in families)
+        return tuple((family, PAPER.name, fold) for family in families for fold in data.folds)
 
     return Study(
         f"recipe_parts-{data.name}",

@@ -76,7 +76,7 @@ def test_rows_are_resumed_and_tables_go_to_a_page(
     assert script.main(argv, FAKE) == 0
     rows = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
     # Two recipes, one rerun four times and scored in three or four other ways; the toy data has two folds.
-    assert len(rows) == (2 + 4 + 3) + (2 * 2 + 4 + 2 * 4)
+    assert len(rows) == (2 + 4 + 3) + (2 * 2 + 2 * 4 + 2 * 4)
     text = capsys.readouterr().out
     assert "modern" in text and "three crops" in text and "Not run" not in text
     assert script.main([*argv, "--docs", str(page)], ("/there/is/no/such/program",)) == 0  # nothing is left to run

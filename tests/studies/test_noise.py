@@ -1,13 +1,16 @@
 """Reruns of one seed that differ by rounding alone: how they are planned, and the floor that follows from their rows."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from muybridge.studies.laptop import build_laptop_settings
 from muybridge.studies.noise import RERUN_KINDS, list_reruns, measure_floor, plan_reruns
 from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, Rerun, RerunKind, RunGroup
+from muybridge.studies.study import GridResults, StudyConfig
 
 EVALUATION = EvaluationSpec(5, 8)
 FIRST = PlannedRun(build_laptop_settings("r3d_10", 8), DataSource("d", "/d"))
@@ -56,12 +59,39 @@ def test_the_floor_is_the_largest_deviation_of_cells_with_all_their_reruns() -> 
     def read(row: Any) -> float:
         return float(row["accuracy"])
 
-    calm = [make_row(50.0), *(make_row(50.0, "weights") for _ in range(4))]
-    shaky = [make_row(50.0), make_row(54.0, "threads"), *(make_row(50.0, "batch") for _ in range(3))]
+    calm = [[make_row(50.0)], *([make_row(50.0, "weights")] for _ in range(4))]
+    shaky = [[make_row(50.0)], [make_row(54.0, "threads")], *([make_row(50.0, "batch")] for _ in range(3))]
     floor = measure_floor([calm, shaky, shaky[:4]], {"video_top1": read})
     assert floor.get("video_top1") == pytest.approx(1.7889, abs=1e-4)
     assert (floor.num_cells, floor.num_runs, floor.kinds) == (2, 5, ("weights", "threads", "batch"))
     unmeasured = measure_floor([shaky[:4]], {"video_top1": read})
     assert unmeasured.get("video_top1") is None and "not measured" in unmeasured.format_sentence()
-    old = [{"accuracy": 50.0} for _ in range(5)]  # of rows before kinds were stored
+    old = [[{"accuracy": 50.0}] for _ in range(5)]  # of rows before kinds were stored
     assert "alone have" in measure_floor([old], {"video_top1": read}).format_sentence()
+    folds = [[*rows, make_row(70.0)] for rows in shaky]  # half of the difference in the mean of both
+    assert measure_floor([folds], {"video_top1": read}).get("video_top1") == pytest.approx(1.7889 / 2, abs=1e-4)
+
+
+def test_folds_of_a_network_are_one_network(tmp_path: Path) -> None:
+    config = StudyConfig("laptop", 1, DataSource("d", "/d"), "test")
+    evaluation, settings = EvaluationSpec(5, 8), build_laptop_settings("r3d_10", 8)
+    grid = {
+        fold: RunGroup((PlannedRun(replace(settings, num_folds=2, fold=fold), config.source),), evaluation)
+        for fold in (1, 2)
+    }
+    rows = {}
+    for fold, group in grid.items():
+        (run,) = group.members
+        runs = (run, *list_reruns(group, config.num_reruns, config.rerun_kinds))
+        for number, rerun in enumerate(runs[:5]):
+            numbers = {"clip_top1": 40.0, "video_top1": 50.0 + 4 * (number == fold)}
+            rows[rerun.name, evaluation.key] = {"numbers": numbers, "history": [], "rerun": None}
+    results = GridResults(config, grid, rows, tmp_path, noisy=(1, 2))
+    # Each rerun that is 4 points off in one fold is 2 off in the mean of both.
+    assert results.floor.num_cells == 1 and results.floor.get("video_top1") == pytest.approx(
+        np.std([0, 2, 2, 0, 0], ddof=1)
+    )
+    assert replace(results, noisy=(2,)).floor.get("video_top1") == pytest.approx(np.std([0, 0, 4, 0, 0], ddof=1))
+    del rows[next(reversed(rows))]  # of the second fold, so that the first stands alone
+    assert replace(results, rows=dict(rows)).floor.get("video_top1") == pytest.approx(np.std([0, 4, 0, 0, 0], ddof=1))
+    assert replace(results, rows={}).floor.get("video_top1") is None

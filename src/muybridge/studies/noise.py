@@ -100,19 +100,20 @@ def _plan_rerun(run: PlannedRun, rerun: Rerun) -> PlannedRun:
 
 
 def measure_floor(
-    reruns_by_cell: Sequence[Sequence[Mapping[str, Any]]], metrics: Mapping[str, Callable[[Mapping[str, Any]], float]]
+    reruns_by_network: Sequence[Sequence[Sequence[Mapping[str, Any]]]],
+    metrics: Mapping[str, Callable[[Mapping[str, Any]], float]],
 ) -> NoiseFloor:
-    """The floor from the rows of the cells that were rerun; cells without all their rows are left out.
+    """The floor from networks, their reruns and the rows of these, one for each fold; networks without all reruns are left out.
 
-    `metrics` reads a number in percent from a row.
+    `metrics` reads a number in percent from a row. The number of a rerun is the mean of its folds.
     """
-    complete = [rows for rows in reruns_by_cell if len(rows) >= NUM_RERUNS]
+    complete = [runs for runs in reruns_by_network if len(runs) >= NUM_RERUNS]
     deviations = {
-        name: max(float(np.std([read(row) for row in rows], ddof=1)) for rows in complete)
+        name: max(float(np.std([np.mean([read(row) for row in rows]) for rows in runs], ddof=1)) for runs in complete)
         for name, read in (metrics.items() if complete else ())
     }
     # Runs without validation have no accuracy on it.
     deviations = {name: value for name, value in deviations.items() if math.isfinite(value)}
-    kinds = {row["rerun"]["kind"] for rows in complete for row in rows if row.get("rerun")}
+    kinds = {row["rerun"]["kind"] for runs in complete for rows in runs for row in rows if row.get("rerun")}
     known = tuple(kind for kind in RERUN_KINDS if kind in kinds)
-    return NoiseFloor(deviations, len(complete), min((len(rows) for rows in complete), default=0), known)
+    return NoiseFloor(deviations, len(complete), min(map(len, complete), default=0), known)

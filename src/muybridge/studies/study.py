@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -149,13 +149,22 @@ class GridResults:
 
     @cached_property
     def floor(self) -> NoiseFloor:
-        """The noise floor, from the cells that are rerun for it."""
-        reruns = []
+        """The noise floor, from the cells that are rerun for it.
+
+        Those that differ in the fold alone are one network. Folds without all reruns are left out: a mean of fewer folds moves
+        rather more.
+        """
+        folds: dict[str, list[list[Row | None]]] = {}
         for key in self.noisy:
             group = self.grid[key]
             runs = (group.members[0], *list_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
             rows = [self.rows.get((run.name, group.evaluation.key)) for run in runs]
-            reruns.append([row for row in rows if row is not None])
+            if sum(row is not None for row in rows) >= NUM_RERUNS:
+                folds.setdefault(repr(replace(group.settings, fold=None)), []).append(rows)
+        reruns = []
+        for rows_by_fold in folds.values():
+            runs_by_fold = [[row for row in run if row is not None] for run in zip(*rows_by_fold, strict=True)]
+            reruns.append([rows for rows in runs_by_fold if len(rows) == len(rows_by_fold)])
         return measure_floor(reruns, READERS)
 
     def pool_deviations(self) -> float | None:

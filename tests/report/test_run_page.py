@@ -143,7 +143,7 @@ CHOSEN = "not a test result: 4 videos of the validation split by which these wei
         (("m",), (), "+0.0 points from test to validation."),
         (("m", "training videos included: 4"), (), None),
         (("m", CHOSEN), ("training videos included: 1",), None),
-        (("v", CHOSEN), (), "The validation scores are of other weights, not of those that were scored on test"),
+        (("v", CHOSEN), (), "The validation scores are of other weights, not of those scored on the test split"),
         (("v", WHILE_TRAINING), (), "The validation scores are of the last validated weights, not of those"),
     ],
 )

@@ -155,7 +155,7 @@ def _describe_gap(run: RunRecord) -> str | None:
     pair = own["validation"], own["test"]
     if len({one.video_scores.header.model_sha256 for one in pair}) > 1:
         weights = "the last validated weights" if WHILE_TRAINING in pair[0].remarks else "other weights"
-        return f"The validation scores are of {weights}, not of those that were scored on test: the two do not compare."
+        return f"The validation scores are of {weights}, not of those scored on the test split, so the two cannot be compared."
     if any(remark.startswith(TRAINING_INCLUDED) for one in pair for remark in one.remarks):
         return None
     validation, test = (one.accuracy.video_top1.of_all for one in pair)

@@ -45,7 +45,7 @@ def check_phases(training: TrainingSettings, num_steps: int) -> None:
 
 
 def check_passes(settings: TrainSettings, specification: Specification, *, global_batch: int, world_size: int) -> None:
-    """Raises ValueError where a pass of a step has one clip, too small for batch norm (`needs_two_clips`)."""
+    """Raises ValueError where a micro-batch has a single clip, too small for batch norm (`needs_two_clips`)."""
     training, clips = settings.training, settings.clips
     ranks = [Rank(rank, world_size) for rank in range(world_size)]
     samplers = [TrainingBatchSampler(0, 1, training.batch_size, rank, global_batch) for rank in ranks]
@@ -54,9 +54,9 @@ def check_passes(settings: TrainSettings, specification: Specification, *, globa
     for length, crop in ((clips.length, clips.crop), *(size for _, *size in training.multigrid)):
         if needs_two_clips(training, specification, length, crop, world_size=world_size):
             raise ValueError(
-                f"a pass of a step has one clip, and of {format_count(length, 'frame')} of {crop} pixels one value a channel "
-                "is left, which is too few for batch norm; raise training.batch_size or training.global_batch, or the size of "
-                "clips or training.multigrid"
+                f"a micro-batch has a single clip, and {format_count(length, 'frame')} of {crop}x{crop} pixels leave batch "
+                "norm one value per channel to train on; raise training.batch_size or training.global_batch, or the size of "
+                "clips or of the phases of training.multigrid"
             )
 
 

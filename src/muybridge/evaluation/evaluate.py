@@ -209,8 +209,11 @@ def compute_relative_cost(
     network: VideoResNet | None, protocol: EvaluationProtocol, reference: EvaluationProtocol
 ) -> float:
     """Multiply-adds of a video by a protocol, relative to another; of an ONNX file (None) in proportion to its pixels."""
-    own, other = (_count_multiply_adds(network, one.preprocessing) * one.num_views for one in (protocol, reference))
-    return own / other
+    views = protocol.num_views / reference.num_views
+    if protocol.preprocessing == reference.preprocessing:  # to count a network takes a second
+        return views
+    own, other = (_count_multiply_adds(network, one.preprocessing) for one in (protocol, reference))
+    return views * own / other
 
 
 def _count_multiply_adds(network: VideoResNet | None, preprocessing: Preprocessing) -> int:

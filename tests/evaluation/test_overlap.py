@@ -246,7 +246,7 @@ def test_data_that_has_moved_is_known_by_the_sizes_of_its_files(moved_away: Path
 def test_files_that_were_replaced_since_training_are_counted(run: Path, tmp_path: Path) -> None:
     (tmp_path / "videos" / "1.mp4").write_bytes(b"another video")
     found = find_overlap(run, evaluate_rows(tmp_path, "videos/7.mp4,a,test,,"))
-    assert found.problem == f"1 file under {tmp_path} not of the size of training"
+    assert found.problem == f"1 file under {tmp_path} changed in size since training"
 
 
 def test_weights_to_start_from_are_where_they_were_in_training(

@@ -193,7 +193,7 @@ def _compare(run: Path, videos: Sequence[_Video], evaluated: Manifest) -> tuple[
     gone -= {line.get("video") for line in read_json_lines(run / "failures.jsonl")}  # never read
     problems = []
     if recorded and (num_other := recorded.compare_sizes(own.root).count(False)):
-        problems.append(f"{format_count(num_other, 'file')} under {own.root} not of the size of training")
+        problems.append(f"{format_count(num_other, 'file')} under {own.root} changed in size since training")
     if gone:
         problems.append(f"{len(gone)} of {format_count(len(wanted), 'video')} of the run can no longer be found")
     if _is_stored(own) != _is_stored(evaluated) and (unknown := _describe_unknown_files([*videos, *all_own])):

@@ -53,8 +53,8 @@ def test_the_demo_goes_the_whole_road_and_can_be_run_again(tmp_path: Path, cli: 
     for part in (
         "1. rendering",
         "2. training a small f-R2D-10",
-        "2. training a small R(2+1)D-10",
-        f"5. the reports: {folder / 'report.html'} and {folder / 'comparison.html'}",
+        "3. training a small R(2+1)D-10",
+        f"6. the reports: {folder / 'report.html'} and {folder / 'comparison.html'}",
         f"look at it: muybridge studio {folder / 'untrimmed'} --allow {folder}",
         "next: muybridge train",
     ):

@@ -143,3 +143,12 @@ def test_prepared_videos_without_labels_are_of_other_tasks(splits: list[str], se
         prepare_for_task(data, "single_label")
     unused = Manifest.from_rows([rows[0], {**rows[1], "split": "unused"}], classes=("x",), root="data")
     assert prepare_for_task(unused, "single_label") is unused
+
+
+def test_segments_keep_what_their_times_count_from(tmp_path: Path) -> None:
+    address = write_list(tmp_path, "path,label,start_seconds,end_seconds", "a.mp4,1,0,2", "b.mp4,2,1,3")
+    data = open_data(address, time_origin="container")
+    numbers = prepare_for_task(data, "regression")
+    assert numbers.target_names == ("label",)
+    assert {numbers.time_origin, match_targets(numbers, ["EF"]).time_origin} == {"container"}
+    assert prepare_for_task(data, "ordinal", ["1", "2"]).time_origin == "container"

@@ -338,6 +338,10 @@ def test_weights_to_start_from_outside_a_run_folder_are_said_unless_they_are_pub
     assert find_overlap(run, scored) == Overlap()
     start.write_bytes(b"no weights")
     assert find_overlap(run, scored).problem.startswith(f"{start}, from which the run starts, cannot be read")
+    settings["init"] = "hf://someone/weights"
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    problem = "hf://someone/weights, from which the run starts, is on the Hub: its training videos are not known"
+    assert find_overlap(run, scored) == Overlap(problem=problem)
 
 
 @pytest.fixture

@@ -121,6 +121,29 @@ def test_resume_alone_and_with_moved_data(
     assert "moved, the data of the run, is not there; if it has moved, add --data with its new place" in told.err
 
 
+def test_resume_with_other_files_of_the_same_names(
+    motions: Path, finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    copytree(finished_run, run)
+    copytree(motions, other)
+    videos = sorted(other.rglob("*.mp4"))
+
+    def resume(changed: list[Path]) -> Any:
+        for video in changed:
+            video.write_bytes(video.read_bytes() + b"\0" * 16)  # of another size, and still a video
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        told = cli("train", "-o", run, "--resume", "--data", other)
+        return told, before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    told, _ = resume(sorted((other / "train").rglob("*.mp4"))[:1])
+    assert told.code == 0, told.err
+    assert f"1 file under {other} changed in size since the run began" in told.err
+    told, is_unchanged = resume(videos)
+    assert (told.code, told.out, is_unchanged) == (2, "", True)
+    assert "has other files under the names of the run's videos: none has the size" in told.err
+
+
 def test_resume_without_a_run_says_what_is_missing(tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("train", "-o", tmp_path / "none", "--resume")
     assert (told.code, told.out) == (2, "")

@@ -42,8 +42,8 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
     folder, start = Path(output), time.monotonic()
     data = _render(folder / "data")
     results = {}
-    for model in demo_study.MODELS:
-        _report_progress(f"\n2. training a small {format_paper_name(model)}")
+    for number, model in enumerate(demo_study.MODELS, start=2):
+        _report_progress(f"\n{number}. training a small {format_paper_name(model)}")
         results[model] = demo_study.train_and_test(model, data, folder / model, epochs)
     untrimmed = demo_study.score_untrimmed(folder / demo_study.MODELS[-1], folder / "untrimmed")
     reports = demo_study.write_reports(folder)
@@ -53,7 +53,7 @@ def demo(*, output: str = "demo", epochs: Epochs = 6.0, json: bool = False) -> i
     else:
         _print_results({format_paper_name(model): result for model, result in results.items()}, demo_study.CEILING)
         _print_segments(untrimmed)
-    _report_progress(f"\n5. the reports: {' and '.join(reports)}")
+    _report_progress(f"\n6. the reports: {' and '.join(reports)}")
     _report_progress(f"\nfinished in {(time.monotonic() - start) / 60:.1f} minutes; all files are in {folder}/")
     # As it was called: after `make demo` the shell does not find `muybridge`.
     command = sys.argv[0] if Path(sys.argv[0]).name == "muybridge" else "muybridge"
@@ -85,7 +85,7 @@ def _render(folder: Path) -> Path:
 
 def _print_results(results: Mapping[str, NetworkResult], ceiling: float) -> None:
     print_line()
-    print_line("3. test videos, 10 clips each; a video and its reversal are of different classes")
+    print_line("4. test videos, 10 clips each; a video and its reversal are of different classes")
     print_line()
     print_line(f"{'network':<14}{'clip@1':>8}{'video@1':>9}   95 % interval")
     for name, result in results.items():
@@ -97,7 +97,7 @@ def _print_results(results: Mapping[str, NetworkResult], ceiling: float) -> None
 def _print_segments(untrimmed: Mapping[str, Any]) -> None:
     scores = untrimmed["scores"]
     print_line()
-    print_line(f"4. along an untrimmed video, {untrimmed['video']}: a scene a second, and a cut between two")
+    print_line(f"5. along an untrimmed video, {untrimmed['video']}: a scene a second, and a cut between two")
     print_line()
     print_line(f"{'seconds':<14}true motion")
     for segment in untrimmed["truth"]:

@@ -202,7 +202,7 @@ class Manifest:
         table = self.table.drop_columns([f"{TARGET_PREFIX}{name}" for name in self.target_names])
         for name, column in columns.items():
             table = table.append_column(name, column)
-        return Manifest.from_trusted_table(table, self.classes, self.root, self.notes)
+        return self.replace_table(table)
 
     @property
     def noun(self) -> str:

@@ -113,8 +113,9 @@ def _convert_labels_to_targets(manifest: Manifest) -> Manifest:
     labels = manifest.table["labels"].to_pylist()
     _check_one_label(manifest, labels, "regression")
     values = [math.nan if not row else float(numbers[row[0]] or 0.0) for row in labels]
-    table = manifest.table.append_column(f"{TARGET_PREFIX}{LABEL_TARGET}", pa.array(values, pa.float64()))
-    return Manifest.from_trusted_table(table, manifest.classes, manifest.root, manifest.notes)
+    return manifest.replace_table(
+        manifest.table.append_column(f"{TARGET_PREFIX}{LABEL_TARGET}", pa.array(values, pa.float64()))
+    )
 
 
 def _order_levels(manifest: Manifest, levels: Sequence[str]) -> Manifest:

@@ -101,7 +101,8 @@ def find_overlap(run: Path, evaluated: Manifest) -> Overlap:
     """Compare the evaluated videos with those of a run folder. Data of the run that cannot be opened is a `problem`.
 
     Training videos are those of the run, of the run whose weights it starts from, and so on. Those of weights that have left
-    their run folder are not known, which is a `problem`; nor are those of public weights, of which nothing is said.
+    their run folder, as on the Hub, are not known, which is a `problem`; nor are those of public weights, of
+    which nothing is said.
     """
     videos = list(_iterate_videos(evaluated, range(len(evaluated))))
     in_training, in_validation = np.zeros((2, len(videos)), np.bool_)
@@ -128,8 +129,10 @@ def _list_start_chain(run: Path) -> tuple[list[Path], str]:
             init = read_settings(chain[-1] / "settings.yaml").get("init")
         except (ValueError, OSError):  # said where its data is opened
             return chain, ""
-        if not isinstance(init, str) or not init or is_hub_address(init) or find_entry(init):
+        if not isinstance(init, str) or not init or find_entry(init):
             return chain, ""
+        if is_hub_address(init):
+            return chain, f"{init}, from which the run starts, is on the Hub: its training videos are not known"
         init = find_address(chain[-1], "init", init)
         if not Path(init).exists():
             return chain, f"{init}, from which the run starts, cannot be found"

@@ -7,11 +7,12 @@ on 64 GPUs for R(2+1)D-18 with 8 frames (Table 3), in proportion to multiply-add
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muybridge.models.family import ConvolutionKind, build_specification
+from muybridge.settings import TrainSettings
 from muybridge.studies.counting import count_multiply_adds, count_parameters
-from muybridge.studies.plan import PlannedRun
+from muybridge.studies.plan import EvaluationSpec, PlannedRun
 from muybridge.studies.study import Scale
 
 # 10^9 multiply-adds a second of training on one thread: 2 cores of an AMD EPYC with AVX-512, width 8, 2026-11-22.
@@ -55,18 +56,28 @@ def estimate_budget(runs: Sequence[PlannedRun], scale: Scale, *, jobs: int = 1) 
 def _estimate_laptop_seconds(run: PlannedRun) -> float:
     """One run on one thread: training, validations and evaluations."""
     training, motions = run.settings.training, run.source.motions
-    num_evaluated = 0
+    num_clips = _count_training_clips(run)
+    multiply_adds = STEP_COST * num_clips * count_multiply_adds(run.settings)
     if motions is not None:
         num_classes, interval = len(motions.class_names), training.validate_every_epochs
         num_validations = max(1, round(training.epochs / interval)) if interval else 0
-        num_evaluated = num_classes * (
-            motions.test_videos_per_class * sum(evaluation.clips for evaluation in run.evaluations)
-            + motions.validation_videos_per_class * run.settings.evaluation.clips * num_validations
+        num_validated = (
+            num_classes * motions.validation_videos_per_class * run.settings.evaluation.clips * num_validations
         )
-    num_trained = _count_training_clips(run)
-    gmacs = (STEP_COST * num_trained + num_evaluated) * count_multiply_adds(run.settings) / 1e9
-    speed = GMACS_PER_SECOND[build_specification(run.settings.model).stem]
-    return STARTUP_SECONDS + DECODE_SECONDS_PER_CLIP * (num_trained + num_evaluated) + gmacs / speed
+        num_clips += num_validated
+        multiply_adds += num_validated * count_multiply_adds(run.settings)
+        for evaluation in run.evaluations:
+            num_views = num_classes * motions.test_videos_per_class * evaluation.clips * evaluation.crops
+            num_clips += num_views
+            multiply_adds += num_views * count_multiply_adds(_adapt_to_evaluation(run.settings, evaluation))
+    speed = 1e9 * GMACS_PER_SECOND[build_specification(run.settings.model).stem]
+    return STARTUP_SECONDS + DECODE_SECONDS_PER_CLIP * num_clips + multiply_adds / speed
+
+
+def _adapt_to_evaluation(settings: TrainSettings, evaluation: EvaluationSpec) -> TrainSettings:
+    """The settings with the size of the evaluation's views, for counting."""
+    clips = settings.clips
+    return replace(settings, clips=replace(clips, length=evaluation.length, crop=evaluation.crop_size or clips.crop))
 
 
 def _estimate_paper_seconds(run: PlannedRun) -> float:

@@ -5,7 +5,7 @@ Whatever can be wrong with a run is looked for here, before the first step, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings
+from muybridge.text import format_count
 from muybridge.training.augment import WeightAverage
 from muybridge.training.checks import (
     check_clips_fit,
@@ -158,12 +159,26 @@ def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> We
 
 
 def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:
-    """The data of a resumed run, in the order in which the run draws from it."""
+    """The data of a resumed run, in the order in which the run draws from it. ValueError for other data of the same names."""
     if run.videos is not None:
-        return run.videos.select_from(data)
+        return _check_sizes(run.videos, run.videos.select_from(data))
     if run.saved_data is not None and Path(run.saved_data).resolve() != Path(settings.data).resolve():
         raise ValueError(
             f"--data is {settings.data}, the run has {run.saved_data} and does not record its videos, since an earlier version "
             "began it; leave --data out, or move the data back"
         )
     return data
+
+
+def _check_sizes(videos: RunVideos, data: Manifest) -> Manifest:
+    """The data, with a note where some of its files have other sizes than in training. ValueError where all have."""
+    equal = videos.compare_sizes(data.root)
+    if not equal or all(equal):
+        return data
+    if not any(equal):
+        raise ValueError(
+            f"{data.root} has other files under the names of the run's videos: none has the size that it had in training; name "
+            "the data of the run with --data, or start a new run with another -o"
+        )
+    note = f"{format_count(equal.count(False), 'file')} under {data.root} changed in size since the run began"
+    return replace(data, notes=(*data.notes, note))

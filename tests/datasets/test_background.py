@@ -47,8 +47,14 @@ def test_windows_are_drawn_up_to_the_size_of_the_largest_class() -> None:
 
 
 def test_a_file_without_a_label_may_be_all_background() -> None:
-    added, _ = add_background([row("a", 0, 4)], {"empty.mp4": [(0.0, 8.0)]}, "all")
-    assert spans(added) == [("empty.mp4", 0, 4), ("empty.mp4", 4, 8)]
+    ranges = {"a.mp4": [(0.0, 8.0)], "empty.mp4": [(0.0, 8.0)]}
+    without_split = VideoRow("a.mp4", ("a",), None, None, 0, 4)
+    added, notes = add_background([without_split], ranges, "all")
+    assert spans(added) == [("a.mp4", 4, 8), ("empty.mp4", 0, 4), ("empty.mp4", 4, 8)]
+    assert len(notes) == 1
+    added, notes = add_background([row("a", 0, 4)], ranges, "all")
+    assert spans(added) == [("a.mp4", 4, 8)]  # where the list gives splits, nothing says which one the file is in
+    assert notes[1] == "reviewed.csv names files that are in no split, left out: empty.mp4."
 
 
 def test_segments_without_an_end_and_no_background_are_refused() -> None:

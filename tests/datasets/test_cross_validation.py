@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -80,3 +81,37 @@ def test_a_share_of_the_training_groups_is_for_validation() -> None:
     for rule, expected in (("none", 0), ("0.5", 21)):
         split = assign_cross_validation(make_data(), 1, 5, by="group", validation=ValidationSplit(rule=rule))
         assert abs(len(split.select_split("validation")) - expected) <= 3
+
+
+def test_segments_of_a_file_stay_together() -> None:
+    rows = [
+        {"video": f"r{file}.mp4#{start}-{start + 1}", "labels": [start % 2], "split": "train", "group": group}
+        for file in range(6)
+        for start in range(10)
+        for group in (("g" if file else None),)
+    ]
+    data = Manifest.from_rows(rows, classes=("a", "b"), root="data")
+    for by, num_folds in (("video", 5), ("group", 2)):
+        for fold in range(1, num_folds + 1):
+            split = assign_cross_validation(data, fold, num_folds, by=by, validation=TENTH)  # type: ignore[arg-type]
+            videos, splits = (split.table[name].to_pylist() for name in ("video", "split"))
+            assert len({(video.partition("#")[0], name) for video, name in zip(videos, splits, strict=True)}) == 6
+
+
+def test_no_class_loses_its_last_training_group_to_validation() -> None:
+    rows = [
+        {"video": f"{label}{number}.mp4", "labels": ["abc".index(label)], "split": "train"}
+        for label, count in (("a", 9), ("b", 9), ("c", 2), ("d", 0))
+        for number in range(count)
+    ]
+    data = Manifest.from_rows(rows, classes=("a", "b", "c"), root="data")
+    for seed, fold in product(range(12), (1, 2)):
+        split = assign_cross_validation(data, fold, 2, by="video", validation=ValidationSplit(seed, "0.4"))
+        counts = split.count_videos()
+        assert counts["train"]["c"] == counts["test"]["c"] == 1
+        assert sum(counts["validation"].values()) == 4
+        assert not any("no training videos" in note for note in split.notes)
+    alone = Manifest.from_rows(rows[:-1], classes=("a", "b", "c"), root="data")
+    notes = [assign_cross_validation(alone, fold, 2, by="video", validation=TENTH).notes[-1] for fold in (1, 2)]
+    expected = "c has test videos and no training videos in this fold: none of them can be right."
+    assert sorted(note == expected for note in notes) == [False, True]

@@ -229,3 +229,9 @@ def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
     text = "path,label\na.mp4,hug\nb.mp4,café\n"
     expected = "line 3 is not UTF-8: it has the byte 0xe9; save the file as UTF-8"
     assert expected in refused(write_csv(tmp_path, text, "a.mp4", encoding="latin-1"))
+
+
+def test_folders_beside_split_folders_are_no_classes(tmp_path: Path) -> None:
+    root = classes_of(classes_of(tmp_path / "data", "train/"), "test/")
+    problem = refused(classes_of(root, "raw/"))
+    assert f"{root} has split folders (test, train) and others (raw); move the others elsewhere" in problem

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from muybridge.datasets.manifest import SCHEMA, Manifest
+from muybridge.loading.open_data import open_data
 
 CLASSES = ("hug", "kick", "push")
 
@@ -156,3 +158,11 @@ def test_labels_are_remapped_by_name() -> None:
     assert [remapped.get_labels(i) for i in range(3)] == [(2,), (3, 0), (0,)]
     with pytest.raises(ValueError, match="push is not among hug, kick"):
         manifest(*EXAMPLE).remap_labels(("hug", "kick"))
+
+
+def test_the_hash_knows_the_rate_of_frames_that_have_none(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label / "frames").mkdir(parents=True)
+        (tmp_path / label / "frames" / "0.png").touch()
+    hashes = {rate: open_data(str(tmp_path), source_fps=rate).compute_sha256() for rate in (None, 10.0, 30.0)}
+    assert len(set(hashes.values())) == 3

@@ -161,3 +161,17 @@ def test_kinetics_clips_of_any_length(tmp_path: Path) -> None:
         "aaaaaaaaaa1_000005_000015.mp4": ("b",),
         "aaaaaaaaaa2_000003_000007.mp4": ("c",),
     }
+
+
+def test_other_lists_in_other_encodings_are_passed_over_and_empty_lists_named(tmp_path: Path) -> None:
+    files = {"train.csv": "label,youtube_id,time_start,time_end,split\n", "train/a_000001_000002.mp4": ""}
+    root = write(tmp_path, files)
+    (tmp_path / "notes.csv").write_bytes("préparé,par\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"no list of Kinetics|lists no videos"):
+        read_source(root, "kinetics")
+    row = "hug,a,1,2,train\nkick,b,1,2,train\n"
+    (tmp_path / "train.csv").write_text(files["train.csv"] + row)
+    assert len(read_source(root, "kinetics").rows) == 2
+    (tmp_path / "train.csv").write_bytes((files["train.csv"] + row.replace("kick", "coup de tête")).encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train\.csv is not a text file in UTF-8"):
+        read_source(root, "kinetics")

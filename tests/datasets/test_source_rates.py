@@ -48,13 +48,20 @@ def test_an_assumed_rate_is_said_once_and_a_given_one_is_used(tmp_path: Path) ->
         open_data(root, source_fps=0)
 
 
-def test_a_rate_of_a_row_takes_precedence() -> None:
+def test_a_rate_of_a_row_takes_precedence(tmp_path: Path) -> None:
     rows = [VideoRow("a.mp4", ("x",)), VideoRow("b", ("x",)), VideoRow("c.npz", ("x",), source_fps=5)]
-    filled, notes = set_source_rates(rows, 30)
+    filled, notes = set_source_rates(rows, 30, tmp_path)
     assert [row.source_fps for row in filled] == [None, 30, 5]
     assert notes == []
-    assert "--source-fps is not used" in set_source_rates(rows[:1], 30)[1][0]
-    assert set_source_rates(rows, None)[1][0].startswith("1 video is stored as frames")
+    assert "--source-fps is not used" in set_source_rates(rows[:1], 30, tmp_path)[1][0]
+    assert set_source_rates(rows, None, tmp_path)[1][0].startswith("1 video is stored as frames")
+
+
+def test_folders_of_frames_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").mkdir()
+    rows = [VideoRow(path, ("x",)) for path in ("take1.session0", "clip.mp4", "other.mp4")]
+    assert [row.source_fps for row in set_source_rates(rows, 10, tmp_path)[0]] == [10, 10, None]
+    assert set_source_rates(rows, None, tmp_path)[1][0].startswith("1 video is stored as frames")
 
 
 def test_a_column_of_rates(tmp_path: Path) -> None:

@@ -152,3 +152,17 @@ def test_segments_keep_what_their_times_count_from(tmp_path: Path) -> None:
     assert numbers.target_names == ("label",)
     assert {numbers.time_origin, match_targets(numbers, ["EF"]).time_origin} == {"container"}
     assert prepare_for_task(data, "ordinal", ["1", "2"]).time_origin == "container"
+
+
+def test_a_column_that_is_named_keeps_its_bad_cells(tmp_path: Path) -> None:
+    rows = ("a.mp4,0,61,x,train", "b.mp4,1,~55,y,train", "c.mp4,0,50,z,test")
+    address = write_list(tmp_path, "path,label,EF,target_note,split", *rows)
+    with pytest.raises(ValueError, match=r"line 3 has the ef '~55', expected a number"):
+        read_source(address, "csv", columns="target_ef=EF,label=label")
+    other = write_list(tmp_path, "path,label,target_ef,target_note,split", *rows, name="other.csv")
+    with pytest.raises(ValueError, match=r"line 3 has the ef '~55', expected a number"):
+        read_source(other, "csv")
+    address = write_list(
+        tmp_path, "path,label,target_note,split", "a.mp4,0,x,train", "b.mp4,1,,train", name="notes.csv"
+    )
+    assert read_source(address, "csv").rows[0].targets == ()

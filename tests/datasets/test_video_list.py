@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from muybridge.datasets.text_table import parse_rows
 from muybridge.datasets.video_list import read_video_list
@@ -264,3 +266,17 @@ def test_rows_keep_the_numbers_of_their_lines(folder: Path) -> None:
         videos = read_video_list(folder / "list.csv")
         assert videos.line_numbers == ((3,) if "," in text else (2,))
         assert videos.problems == ((6, "has no label"),)
+
+
+def test_segments_in_frames_of_stored_frames_use_their_own_rate(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", frames=np.zeros((60, 8, 8, 3), np.uint8), fps=50)
+    (tmp_path / "pictures").mkdir()
+    for number in range(20):
+        Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / f"{number}.png")
+    path = tmp_path / "list.csv"
+    path.write_text("path,label,start_frame,end_frame\nown.npz,left,10,20\npictures,right,10,20\n")
+
+    for source_fps in (None, 10.0):
+        rows = read_video_list(path, source_fps=source_fps).rows
+        for row, rate in zip(rows, (50, source_fps or 25), strict=True):
+            assert (row.start_seconds, row.end_seconds) == pytest.approx((9.5 / rate, 19.5 / rate))

@@ -388,3 +388,49 @@ def test_a_damaged_folder_of_frames_is_one_failed_video(tmp_path: Path) -> None:
     preparation = Preparation(read_source(str(tmp_path / "raw"), "folder"), tmp_path / "prepared", SMALL)
     coverage = prepare(preparation, one_by_one)
     assert [row["status"] for row in coverage.failed] == ["unreadable"]
+
+
+def test_other_files_under_the_same_names_are_not_mixed_in(source_folder: Path, tmp_path: Path) -> None:
+    source = read_source(str(source_folder), "folder")
+
+    def stopped(jobs: Iterable[tuple[int, TranscodeJob]]) -> Iterator[tuple[int, TranscodeResult]]:
+        yield from (result for _, result in zip(range(6), one_by_one(jobs), strict=False))
+        raise StopRequested(signal.SIGTERM)
+
+    with pytest.raises(StopRequested):
+        prepare(Preparation(source, tmp_path / "data", SMALL), stopped)
+    shutil.copytree(source_folder, tmp_path / "other")
+    Preparation(read_source(str(tmp_path / "other"), "folder"), tmp_path / "data", SMALL).open()
+    for path in (tmp_path / "other").rglob("*.mp4"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    other = read_source(str(tmp_path / "other"), "folder")
+    with pytest.raises(ValueError, match=r"started from other files: [2-6] files have another size now under .*other"):
+        Preparation(other, tmp_path / "data", SMALL).open()
+
+
+def test_folds_test_failed_videos_as_those_of_the_raw_data(source_folder: Path, data_folder: Path) -> None:
+    raw, stored = (
+        [open_data(str(folder), num_folds=2, fold=fold, fold_by="video").count_videos()["test"] for fold in (1, 2)]
+        for folder in (source_folder, data_folder)
+    )
+    assert sum(sum(counts.values()) for counts in stored) == sum(sum(counts.values()) for counts in raw) == 10
+    for fold in (1, 2):
+        data = open_data(str(data_folder), num_folds=2, fold=fold, fold_by="video")
+        assert set(data.select_split("train").table["status"].to_pylist()) == {"ok"}
+
+
+def test_labels_that_are_numbers_are_checked_when_they_are_classes(tmp_path: Path) -> None:
+    for number in range(4):
+        write_video(tmp_path / f"{number}.mp4", 4)
+    splits = ("train", "train", "train", "test")
+    for name, labels, problem in (
+        ("one", "7777", "has only one class, '7'"),
+        ("unseen", "1225", "has labels for validation or test that no training video has: 5"),
+    ):
+        rows = [f"{number}.mp4,{label},{splits[number]}" for number, label in enumerate(labels)]
+        (tmp_path / f"{name}.csv").write_text("path,label,split\n" + "\n".join(rows))
+        preparation = Preparation(read_source(str(tmp_path / f"{name}.csv"), "csv"), tmp_path / name, SMALL)
+        prepare(preparation, one_by_one)
+        with pytest.raises(ValueError, match=problem):
+            open_data(str(tmp_path / name))
+        assert len(open_data(str(tmp_path / name), task="regression")) == 4

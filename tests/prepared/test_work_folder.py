@@ -51,3 +51,14 @@ def test_a_written_shard_takes_the_place_of_its_videos(work: WorkFolder) -> None
     again = WorkFolder(work.path)
     again.load(3)
     assert list(again.iterate_locations(3)) == [(0, 0, 512, None), (1, 0, 1536, 2560)]
+
+
+def test_what_was_missing_or_too_slow_is_tried_again(work: WorkFolder) -> None:
+    work.record_result(3, VideoError("missing", "not there"))
+    work.record_result(4, VideoError("timed_out", "slow"))
+    again = WorkFolder(work.path)
+    again.load(3)
+    assert again.results.keys() == {0, 1, 2}
+    work.record_shard(1, PackedShard(1024, "d" * 64, {}, {}), [])
+    again.load(3)
+    assert again.results.keys() == {0, 1, 2, 3, 4}  # their rows lie in a shard that is written

@@ -277,3 +277,18 @@ def test_a_picture_of_several_frames_says_so_in_its_head(
     (tmp_path / name).write_bytes(content)
     assert is_animation(tmp_path / name) == expected
     assert not is_animation(tmp_path / "absent.png")
+
+
+def test_pictures_of_16_bits_are_read_as_those_of_8(tmp_path: Path) -> None:
+    levels = np.tile(np.arange(64, dtype=np.uint16) * 4, (48, 1))
+    for folder, values in (("8", levels.astype(np.uint8)), ("16", levels << 8), ("tif", levels << 8)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(values).save(tmp_path / folder / ("0.tif" if folder == "tif" else "0.png"))
+    read = {folder: next(open_pictures(tmp_path / folder).read_pictures([0])) for folder in ("8", "16", "tif")}
+    np.testing.assert_array_equal(read["8"][..., 0], levels)
+    np.testing.assert_array_equal(read["16"], read["8"])
+    np.testing.assert_array_equal(read["tif"], read["8"])
+    (tmp_path / "float").mkdir()
+    Image.fromarray(levels.astype(np.float32) / 255).save(tmp_path / "float" / "0.tif")
+    with pytest.raises(VideoError, match="neither of 8 nor of 16 bits"):
+        next(open_pictures(tmp_path / "float").read_pictures([0]))

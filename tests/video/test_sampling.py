@@ -307,3 +307,14 @@ def test_memory_follows_frames_and_not_seconds() -> None:
     assert peak < 1_000_000
     assert clips[-1].end_seconds == pytest.approx(600_000)
     assert clips[-1].ticks.tolist() == [599_400] * 16
+
+
+@pytest.mark.parametrize("rate", [10, 15, 24, 25, 29.97, 30, Fraction(30000, 1001), 50, 60])
+def test_a_bound_half_a_frame_before_a_frame_selects_it(rate: float | Fraction) -> None:
+    exact = Fraction(rate).limit_denominator(1_000_000)
+    times = FrameTimes(np.arange(2000, dtype=np.int64), 1 / exact, 2000)
+    for first in range(1, 1990):
+        start, end = ((frame - 0.5) / float(rate) for frame in (first, first + 3))
+        named = (float(f"{bound:.12g}") for bound in (start, end))  # as in the name of a segment
+        for bounds in ((start, end), tuple(named)):
+            assert trim_frame_times(times, *bounds).ticks.tolist() == [first, first + 1, first + 2]

@@ -182,7 +182,10 @@ def _prepare_with_progress(preparation: Preparation, transcoder: Transcoder) -> 
 
 def _check(data: str, *, json: bool) -> int:
     from muybridge.prepared.dataset import find_damage
+    from muybridge.prepared.shards import is_remote
 
+    if is_remote(data):
+        raise ValueError(f"--check reads files, and {data} is an address; check the folder that was uploaded")
     problems = list(find_damage(data))
     if json:
         print_json({"data": data, "problems": problems})

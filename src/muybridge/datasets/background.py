@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 from muybridge.datasets.rows import VideoRow
 from muybridge.datasets.video_list import read_video_list
 from muybridge.randomness import hash_to_fraction
-from muybridge.text import format_count
+from muybridge.text import format_count, join_names
 
 BACKGROUND = "background"
 FILE_NAME = "reviewed.csv"
@@ -30,7 +30,7 @@ BackgroundMode: TypeAlias = Literal["none", "drawn", "all"]
 """No background; as many windows as the largest class has segments, for training; all of it, for scores of timelines."""
 
 
-def read_reviewed(address: str) -> dict[str, list[tuple[float, float]]]:
+def read_reviewed(address: str, source_fps: float | None = None) -> dict[str, list[tuple[float, float]]]:
     """The reviewed ranges of each path, in seconds, from reviewed.csv beside a list. Raises ValueError where there is none."""
     path = Path(address).with_name(FILE_NAME)
     if Path(address).is_dir() or not path.is_file():
@@ -38,7 +38,7 @@ def read_reviewed(address: str) -> dict[str, list[tuple[float, float]]]:
             f"--background needs {FILE_NAME} beside a list of segments ({path} is not there): time that nobody has watched is "
             "not background; write the ranges that were watched into it, with the columns path, start_seconds, end_seconds"
         )
-    marks = read_video_list(path, needs_labels=False)
+    marks = read_video_list(path, needs_labels=False, source_fps=source_fps)
     if marks.problems:
         line_number, problem = marks.problems[0]
         raise ValueError(f"line {line_number} of {path} {problem}")
@@ -57,7 +57,8 @@ def add_background(
 
     Windows are as long as the median labelled segment and inherit split and group of their file. Mode drawn keeps, of each
     split, as many as its largest class has rows, chosen by a hash of their names; mode all keeps every one. Raises ValueError
-    where a row has no end, and where the reviewed ranges leave no background.
+    where a row has no end, and where the reviewed ranges leave no background. Of rows with splits, files without one are left
+    out.
     """
     open_rows = [row for row in rows if row.end_seconds is None]
     if open_rows:
@@ -69,9 +70,12 @@ def add_background(
     rows_by_path: dict[str, list[VideoRow]] = defaultdict(list)
     for row in rows:
         rows_by_path[row.path].append(row)
+    has_splits = any(row.split for row in rows)
+    unlabeled = [path for path in sorted(reviewed) if has_splits and path not in rows_by_path]
     windows = [
         _make_row(rows_by_path.get(path, []), path, start, end)
         for path, ranges in sorted(reviewed.items())
+        if path not in unlabeled
         for gap in find_gaps(ranges, rows_by_path.get(path, []))
         for start, end in _cut(gap, window_seconds)
     ]
@@ -82,9 +86,12 @@ def add_background(
     kept = windows if mode == "all" else _draw(windows, rows)
     drawn = f", drawn from {len(windows)}" if len(kept) < len(windows) else ""
     verb = "is" if len(kept) == 1 else "are"
-    return [*rows, *kept], [
+    notes = [
         f"{format_count(len(kept), 'window')} of reviewed time without a label {verb} the class {BACKGROUND}{drawn}."
     ]
+    if unlabeled:
+        notes.append(f"{FILE_NAME} names files that are in no split, left out: {join_names(unlabeled)}.")
+    return [*rows, *kept], notes
 
 
 def find_gaps(ranges: Iterable[tuple[float, float]], rows: Sequence[VideoRow]) -> Iterator[tuple[float, float]]:

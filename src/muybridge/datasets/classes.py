@@ -7,8 +7,8 @@ order of the numbers, other names in that of their characters.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 from muybridge.datasets.rows import VideoRow, choose_noun
 from muybridge.datasets.video_files import normalize_unicode
@@ -79,16 +79,22 @@ def _is_number(name: str) -> bool:
     return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", name, re.ASCII) is not None
 
 
-def check_trainable(address: str, rows: Sequence[VideoRow], *, min_classes: int = 2) -> None:
+def check_trainable(
+    address: str, labels_of_videos: Iterable[tuple[str | None, Iterable[str]]], *, min_classes: int = 2
+) -> None:
     """Raise ValueError if there are fewer classes than `min_classes`, or held-out labels that no training video has.
 
-    Data without training videos passes: it serves evaluation alone.
+    `labels_of_videos` are the split and the labels of each video, or of several. Data without training videos passes: it serves
+    evaluation alone.
     """
-    training_labels = {label for row in rows if row.split == "train" for label in row.labels}
+    labels_by_split: dict[str | None, set[str]] = defaultdict(set)
+    for split, labels in labels_of_videos:
+        labels_by_split[split].update(labels)
+    training_labels = labels_by_split["train"]
     if not training_labels:
         return
-    held_out_labels = {label for row in rows if row.split in ("validation", "test") for label in row.labels}
-    all_labels = {label for row in rows for label in row.labels}
+    held_out_labels = labels_by_split["validation"] | labels_by_split["test"]
+    all_labels = set[str]().union(*labels_by_split.values())
     if len(all_labels) < min_classes:
         raise ValueError(f"{address} has only one class, {all_labels.pop()!r}; training needs at least two")
     unknown_labels = sorted(held_out_labels - training_labels)

@@ -14,10 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from muybridge.datasets.manifest import Manifest
+from muybridge.datasets.rows import find_recording
 from muybridge.datasets.splits import ValidationSplit
 from muybridge.randomness import hash_to_fraction
 from muybridge.settings import FoldUnit
-from muybridge.text import format_count
+from muybridge.text import format_count, join_names
 
 _NUM_BINS = 5  # of the first target of a regression, which then takes the place of classes
 
@@ -41,7 +42,7 @@ def assign_cross_validation(
     counts = _count_classes(manifest, used, group_indices, len(groups))
     fold_of_group = spread_groups([str(name) for name in groups], counts, num_folds)
     is_test = fold_of_group == fold - 1
-    is_validation = _draw_validation(groups, ~is_test, validation)
+    is_validation = _draw_validation(groups, ~is_test, validation, counts[:, :-1] > 0)
     splits_of_groups = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
     splits = np.array(manifest.table["split"].to_pylist(), dtype=object)
     splits[used] = splits_of_groups[group_indices]
@@ -53,7 +54,21 @@ def assign_cross_validation(
         f"{int((splits == 'validation').sum())} validation and {int((splits == 'test').sum())} test videos."
     )
     kept = tuple(text for text in manifest.notes if "split given" not in text)  # drawn splits are replaced
-    return replace(manifest, table=table, notes=(*kept, note))
+    split = replace(manifest, table=table, notes=(*kept, note))
+    return replace(split, notes=(*split.notes, *_describe_untrained_classes(split)))
+
+
+def _describe_untrained_classes(manifest: Manifest) -> list[str]:
+    """A note on the classes of test videos that no training video has."""
+    counts = manifest.count_videos()
+    trained = counts.get("train", {})
+    untrained = [name for name, number in counts.get("test", {}).items() if number and not trained.get(name)]
+    if not untrained:
+        return []
+    verb = "has" if len(untrained) == 1 else "have"
+    return [
+        f"{join_names(untrained)} {verb} test videos and no training videos in this fold: none of them can be right."
+    ]
 
 
 def _list_group_names(manifest: Manifest, used: NDArray[np.int64], by: FoldUnit) -> NDArray[np.str_]:
@@ -63,7 +78,9 @@ def _list_group_names(manifest: Manifest, used: NDArray[np.int64], by: FoldUnit)
             f"{manifest.root} names no groups, such as the person or the recording of each video; add a column group, or use "
             "--fold-by video (--by video of `folds`) if no two videos show the same"
         )
-    return np.array([(groups[index] if by == "group" else None) or videos[index] for index in used], np.str_)
+    return np.array(
+        [(groups[index] if by == "group" else None) or find_recording(videos[index]) for index in used], np.str_
+    )
 
 
 def _count_classes(
@@ -103,9 +120,15 @@ def spread_groups(names: list[str], counts: NDArray[np.float64], num_folds: int)
 
 
 def _draw_validation(
-    groups: NDArray[np.str_], is_training: NDArray[np.bool_], validation: ValidationSplit
+    groups: NDArray[np.str_],
+    is_training: NDArray[np.bool_],
+    validation: ValidationSplit,
+    has_class: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """A share of the training groups, at least one where there are three."""
+    """A share of the training groups, at least one where there are three. No class loses its last training group.
+
+    has_class: bool (groups, classes).
+    """
     candidates, share = np.flatnonzero(is_training), validation.share
     if share is None:
         raise ValueError(
@@ -117,5 +140,9 @@ def _draw_validation(
         key=lambda index: hash_to_fraction(validation.seed, "validation split", str(groups[index])),
     )
     is_validation = np.zeros(len(groups), np.bool_)
-    is_validation[ranked[:number]] = True
+    num_left = has_class[is_training].sum(axis=0)
+    for group in ranked:
+        if is_validation.sum() < number and (num_left[has_class[group]] > 1).all():
+            is_validation[group] = True
+            num_left -= has_class[group]
     return is_validation

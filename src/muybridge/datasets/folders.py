@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from muybridge.datasets.columns import AS_VERSION_0_1
@@ -41,16 +41,21 @@ _OFFICIAL_LISTS = {
 
 
 def read_video_rows(
-    address: str, columns: str | None = None, *, task: Task | None = "single_label"
+    address: str,
+    columns: str | None = None,
+    *,
+    task: Task | None = "single_label",
+    source_fps: float | None = None,
 ) -> tuple[str, list[VideoRow], list[str]]:
     """The root, the rows and the notes of a folder or a list, with the splits that it gives.
 
-    `columns` says which columns of a list are which (`columns.py`), `task` what is read (`read_video_list`). Raises
-    ValueError for an address that is neither, and for a layout or a file with problems.
+    `columns` says which columns of a list are which (`columns.py`), `task` what is read and `source_fps` the rate of frames
+    that are stored without one (`read_video_list`). Raises ValueError for an address that is neither, and for a layout or a
+    file with problems.
     """
     path = Path(address)
     if _is_list_address(address):
-        return str(path.parent), *_read_list(path, columns, task)
+        return str(path.parent), *_read_list(path, columns, task, source_fps)
     if columns not in (None, AS_VERSION_0_1):
         raise ValueError(f"--columns is for lists, but {address} is a folder; leave it out")
     official = _guess_official_format(path)
@@ -90,9 +95,11 @@ def resolve_columns(address: str, columns: str | None) -> str | None:
     return str(table.mapping) if table.has_header else None
 
 
-def _read_list(path: Path, columns: str | None, task: Task | None) -> tuple[list[VideoRow], list[str]]:
+def _read_list(
+    path: Path, columns: str | None, task: Task | None, source_fps: float | None
+) -> tuple[list[VideoRow], list[str]]:
     """The rows and notes of a list. Raises ValueError with all problems of its rows."""
-    videos = read_video_list(path, columns=columns, task=task)
+    videos = read_video_list(path, columns=columns, task=task, source_fps=source_fps)
     problems = [f"line {line_number} {problem}" for line_number, problem in videos.problems]
     if not videos.rows and not problems:
         raise ValueError(f"{path} lists no videos: it has a header and no other lines")
@@ -130,6 +137,7 @@ def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], lis
     splits = {name: SPLIT_ALIASES.get(name.lower()) for name in folders}
     notes = _describe_loose_videos(root)
     class_folders: list[tuple[str, str, Split | None]] = [(name, name, None) for name in folders]  # path, label, split
+    _check_folders_agree(root, splits)
     is_without_train = None not in splits.values() and "train" not in splits.values()
     if is_without_train and (with_classes := [name for name in folders if _list_subfolders(root / name)]):
         raise ValueError(
@@ -163,6 +171,22 @@ def _read_folder(root: Path, *, follow_links: bool) -> tuple[list[VideoRow], lis
     if not rows:
         raise ValueError(f"{root} has split folders without class folders; expected {root}/train/CLASS/video.mp4")
     return rows, [*notes, *skipped.describe(root)]
+
+
+def _check_folders_agree(root: Path, splits: Mapping[str, Split | None]) -> None:
+    """Raise ValueError where folders of classes lie beside split folders that contain class folders."""
+    of_splits = [name for name, split in splits.items() if split]
+    others = [name for name, split in splits.items() if not split]
+    if (
+        others
+        and len({splits[name] for name in of_splits}) > 1
+        and "train" in splits.values()
+        and all(_list_subfolders(root / name) for name in of_splits)
+    ):
+        raise ValueError(
+            f"{root} has split folders ({join_names(of_splits)}) and others ({join_names(others)}); move the others elsewhere, "
+            "or rename the split folders if they are classes"
+        )
 
 
 def _guess_official_format(root: Path) -> str | None:

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from muybridge.records import VideoError
 from muybridge.video.containers import open_video_stream
+from muybridge.video.picture_sequence import ASSUMED_RATE
+from muybridge.video.pictures import is_stored_frames, open_pictures
 
 _RATE_OF_UNREADABLE_FILES = 25.0  # their segments need names, but have no frames
 
@@ -20,9 +22,15 @@ def convert_frame_to_seconds(frame: int, frames_per_second: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def read_frame_rate(path: str) -> float:
-    """The average rate that the head of a file states, in frames per second."""
+def read_frame_rate(path: str, source_fps: float | None) -> float:
+    """The average rate that the head of a file states, in frames per second.
+
+    That of frames which are stored without one is `source_fps`, or ASSUMED_RATE.
+    """
     try:
+        if is_stored_frames(path):
+            times = open_pictures(path).times
+            return (source_fps or ASSUMED_RATE) if times.has_assumed_rate else len(times) / times.duration_seconds
         with open_video_stream(path) as (_, stream):
             rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     except VideoError:

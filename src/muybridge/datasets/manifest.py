@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from muybridge.datasets.classes import match_classes
 from muybridge.datasets.columns import TARGET_PREFIX
 from muybridge.datasets.rows import VideoRow
+from muybridge.datasets.source_rates import may_lack_rate
 from muybridge.records import SPLITS, STATUSES, TimeOrigin, VideoError
 from muybridge.text import format_count, join_names
 
@@ -244,10 +245,16 @@ class Manifest:
         return replace(self, table=table, classes=tuple(classes))
 
     def compute_sha256(self) -> str:
-        """A hash of the classes, of the columns of SCHEMA in the order of the rows, of targets, and of another time origin."""
+        """A hash of the classes, of the columns of SCHEMA in the order of the rows, of targets, and of another time origin.
+
+        And of the rates, where videos are stored as frames without one.
+        """
         origin = [] if self.time_origin == "picture" else [self.time_origin]
         digest = hashlib.sha256(json.dumps([FORMAT_VERSION, self.classes, *origin]).encode())
-        for name in (*SCHEMA.names, *(f"{TARGET_PREFIX}{target}" for target in self.target_names)):
+        names = [*SCHEMA.names, *(f"{TARGET_PREFIX}{target}" for target in self.target_names)]
+        if SOURCE_RATE_COLUMN in self.table.column_names and any(map(may_lack_rate, self.table["path"].to_pylist())):
+            names.append(SOURCE_RATE_COLUMN)
+        for name in names:
             for data in _iterate_canonical_bytes(self.table[name]):
                 digest.update(data)
         return digest.hexdigest()

@@ -153,8 +153,13 @@ def _read_text_lines(path: Path) -> list[str]:
 
 def _read_kinetics_lines(path: Path) -> list[dict[str, str]]:
     """The lines of a list of Kinetics; an empty list for any other CSV file."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, restval="")
         if not set(_KINETICS_COLUMNS) <= set(reader.fieldnames or ()):
             return []
-        return list(reader)
+        lines = list(reader)
+    try:
+        "".join(cell for line in lines for cell in map(str, line.values())).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8") from error
+    return lines

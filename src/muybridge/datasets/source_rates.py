@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from muybridge.datasets.rows import VideoRow
-from muybridge.datasets.video_files import path_exists
+from muybridge.datasets.video_files import has_video_extension, path_exists
 from muybridge.text import format_count
 from muybridge.video.picture_sequence import ASSUMED_RATE
 from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS
@@ -18,14 +18,21 @@ from muybridge.video.pictures import STORED_FRAMES_EXTENSIONS
 UNUSED_RATE_NOTE = "--source-fps is not used: every video is a file with a rate of its own, or has one in the list."
 
 
-def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tuple[list[VideoRow], list[str]]:
+def set_source_rates(
+    rows: Sequence[VideoRow], source_fps: float | None, root: str | Path
+) -> tuple[list[VideoRow], list[str]]:
     """The rows with `source_fps` where they give none, and a note on those that are read at the assumed rate.
 
-    Raises ValueError for a rate that is not positive.
+    `root` is the folder that their paths are relative to. Raises ValueError for a rate that is not positive.
     """
     if source_fps is not None and not 0 < source_fps < float("inf"):
         raise ValueError(f"--source-fps must be a positive number of frames a second, not {source_fps}")
-    lacking = [index for index, row in enumerate(rows) if row.source_fps is None and may_lack_rate(row.path)]
+    lacking = [
+        index
+        for index, row in enumerate(rows)
+        if row.source_fps is None
+        and (may_lack_rate(row.path) or (source_fps is not None and Path(root, row.path).is_dir()))
+    ]
     if not lacking:
         return list(rows), [] if source_fps is None else [UNUSED_RATE_NOTE]
     if source_fps is None:
@@ -36,16 +43,17 @@ def set_source_rates(rows: Sequence[VideoRow], source_fps: float | None) -> tupl
 
 def describe_rates(paths_without_rate: Sequence[str], source_fps: float | None) -> list[str]:
     """A note where the rate of some files and folders of frames is assumed, or where `source_fps` is that of none."""
-    num_lacking = sum(may_lack_rate(path) and path_exists(Path(path)) for path in paths_without_rate)
+    num_lacking = sum(
+        path_exists(Path(path)) and (may_lack_rate(path) or Path(path).is_dir()) for path in paths_without_rate
+    )
     if source_fps is None:
         return [_format_assumed_rate(num_lacking)] if num_lacking else []
     return [] if num_lacking else [UNUSED_RATE_NOTE]
 
 
 def may_lack_rate(path: str) -> bool:
-    """Whether a path is called like a folder or a file of frames; nothing is opened."""
-    extension = PurePosixPath(path).suffix[1:].lower()
-    return not extension or extension in STORED_FRAMES_EXTENSIONS
+    """Whether a path is called like a folder or a file of frames, and not like a video; nothing is opened."""
+    return not has_video_extension(path) or PurePosixPath(path).suffix[1:].lower() in STORED_FRAMES_EXTENSIONS
 
 
 def _format_assumed_rate(num_videos: int) -> str:

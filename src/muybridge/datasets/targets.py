@@ -40,7 +40,7 @@ def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: T
     """The indices of the columns of targets, by the name of each target.
 
     Columns that `--columns` names as `target_<name>` come first. For a regression without any it is the column of the label.
-    For task None they are those columns `target_<name>` that hold nothing but numbers. Raises ValueError for a regression
+    For task None columns are left out that are called `target_<name>` and hold no number. Raises ValueError for a regression
     without either.
     """
     if task not in (None, "regression"):
@@ -53,11 +53,7 @@ def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: T
     given = {role[len(TARGET_PREFIX) :]: i for role, i in mapping.indices.items() if role.startswith(TARGET_PREFIX)}
     columns = {**given, **{name: index for name, index in columns.items() if index not in given.values()}}
     if task is None:
-        return {
-            name: index
-            for name, index in columns.items()
-            if all(parse_target(cell) is not None for row in rows for cell in row.cells[index : index + 1])
-        }
+        return {name: index for name, index in columns.items() if name in given or _holds_numbers(rows, index)}
     if not columns and "label" in mapping.indices:
         index = mapping.indices["label"]
         columns = {mapping.names[index].strip(): index}
@@ -67,6 +63,12 @@ def find_target_columns(mapping: ColumnMapping, rows: Sequence[TextRow], task: T
             f"{', '.join(mapping.names)}; say which it is, such as --columns label=NAME"
         )
     return columns
+
+
+def _holds_numbers(rows: Sequence[TextRow], index: int) -> bool:
+    """Whether a column has a number, or is empty."""
+    values = [parse_target(cell) for row in rows for cell in row.cells[index : index + 1]]
+    return None not in values or any(value is not None and not math.isnan(value) for value in values)
 
 
 def prepare_for_task(manifest: Manifest, task: Task, levels: Sequence[str] = ()) -> Manifest:

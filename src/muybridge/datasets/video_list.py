@@ -55,6 +55,7 @@ class _RowParser:
     needs_labels: bool
     needs_targets: bool = False
     target_columns: Mapping[str, int] = field(default_factory=dict)
+    source_fps: float | None = None
     problems: list[tuple[int, str]] = field(default_factory=list)
     num_file_rates: int = 0  # rows in frames whose rate is read from the file
     num_used_rates: int = 0  # rows whose own rate is that of their segment or of their frames
@@ -145,7 +146,7 @@ class _RowParser:
         rate = self._parse_number(row, "frames_per_second", "a rate", problems)
         if rate is None:
             self.num_file_rates += 1
-            return read_frame_rate(str(self.finder.root / path))
+            return read_frame_rate(str(self.finder.root / path), self.source_fps)
         if rate == 0:
             problems.append("has the frames_per_second 0, expected a rate above 0")
         return rate or 1.0
@@ -176,12 +177,13 @@ def read_video_list(
     root: Path | None = None,
     needs_labels: bool = True,
     task: Task | None = "single_label",
+    source_fps: float | None = None,
 ) -> VideoList:
     """Read a list; its paths are relative to `root`, by default the folder of the list.
 
     `columns` is `ROLE=COLUMN,...`; roles that it leaves out are guessed. `task` says what is read: labels, which are needed
-    except for multi_label, or for regression the targets; None reads both, and needs one of them. Raises ValueError for a file
-    that is not a list.
+    except for multi_label, or for regression the targets; None reads both, and needs one of them. `source_fps` is the rate of
+    frames that are stored without one, for segments in frames. Raises ValueError for a file that is not a list.
     """
     table = read_table(path, columns, root, needs_labels=needs_labels, task=task)
     text_rows = list(table.rows)
@@ -191,7 +193,9 @@ def read_video_list(
     finder = VideoFinder(path.parent if root is None else root)
     needs_targets = bool(target_columns) and (task == "regression" or "label" not in table.mapping.indices)
     needs_label_cells = needs_labels and task != "multi_label" and not needs_targets
-    parser = _RowParser(table.mapping, finder, needs_labels, needs_label_cells, needs_targets, target_columns)
+    parser = _RowParser(
+        table.mapping, finder, needs_labels, needs_label_cells, needs_targets, target_columns, source_fps
+    )
     rows, line_numbers = [], []
     for text_row in text_rows:
         row = parser.parse(text_row)

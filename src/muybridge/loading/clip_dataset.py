@@ -111,6 +111,8 @@ class ClipDataset(Dataset[tuple[Any, int]]):
         self._warn_if_repeated(index)
         rng = make_generator(self.seed, "clip", self.epoch * len(self) + index)
         labels = self.manifest.get_labels(index)
+        if not labels:
+            raise ValueError(f"{self.manifest.get_video(index)} has no label; leave such videos out of the manifest")
         label = labels[int(rng.integers(len(labels)))]
         try:
             view = self._read_view(index, rng)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 from muybridge.datasets.background import BackgroundMode, add_background, read_reviewed
-from muybridge.datasets.classes import check_trainable, collect_classes, describe_classes
+from muybridge.datasets.classes import are_numbers, check_trainable, collect_classes, describe_classes
 from muybridge.datasets.columns import AS_VERSION_0_1
 from muybridge.datasets.cross_validation import assign_cross_validation
 from muybridge.datasets.folders import read_video_rows
@@ -16,7 +16,7 @@ from muybridge.datasets.rows import check_file_names, check_time_origin, normali
 from muybridge.datasets.source_rates import UNUSED_RATE_NOTE, set_source_rates
 from muybridge.datasets.splits import TENTH, ValidationSplit, apply_rule_to_prepared, assign_splits
 from muybridge.datasets.targets import prepare_for_task
-from muybridge.prepared.dataset import is_prepared, open_prepared
+from muybridge.prepared.dataset import is_prepared, leave_out_failed, open_prepared
 from muybridge.records import Task, TimeOrigin
 from muybridge.settings import FoldUnit
 
@@ -75,7 +75,10 @@ def open_data(address: str, **options: Unpack[DataOptions]) -> Manifest:
         raise ValueError(
             f"which of the {num_folds} folds is not said; add --fold, or use `muybridge folds` for all of them"
         )
-    return assign_cross_validation(manifest, fold, num_folds, by=options.get("fold_by", "group"), validation=validation)
+    split = assign_cross_validation(
+        manifest, fold, num_folds, by=options.get("fold_by", "group"), validation=validation
+    )
+    return leave_out_failed(split) if is_prepared(address) else split
 
 
 def _open_address(address: str, options: DataOptions) -> Manifest:
@@ -85,6 +88,7 @@ def _open_address(address: str, options: DataOptions) -> Manifest:
     columns, source_fps = options.get("columns"), options.get("source_fps")
     time_origin, background = options.get("time_origin", "picture"), options.get("background", "none")
     task = options.get("task", "single_label")
+    min_classes = 1 if task == "multi_label" else 2
     if is_prepared(address):
         if columns not in (None, AS_VERSION_0_1):
             raise ValueError(f"--columns is for lists, but {address} is prepared data; leave it out")
@@ -94,23 +98,35 @@ def _open_address(address: str, options: DataOptions) -> Manifest:
             )
         if background != "none":
             raise ValueError(f"--background is for a list of segments, but {address} is prepared data; leave it out")
-        manifest = apply_rule_to_prepared(open_prepared(address, fold=fold), validation, fold)
+        manifest = open_prepared(address, fold=fold)
+        if has_own_splits:
+            if task != "regression" and are_numbers(
+                manifest.classes
+            ):  # which were not checked: they may have been targets
+                check_trainable(address, _list_labels(manifest), min_classes=min_classes)
+            manifest = leave_out_failed(apply_rule_to_prepared(manifest, validation, fold))
         return manifest if source_fps is None else replace(manifest, notes=(*manifest.notes, UNUSED_RATE_NOTE))
-    root, rows, notes = read_video_rows(address, columns, task=task)
+    root, rows, notes = read_video_rows(address, columns, task=task, source_fps=source_fps)
     if fold is not None:
         raise ValueError(f"{address} has no official folds; leave --fold out, or add --num-folds")
     check_file_names(address, rows)
-    rows, rate_notes = set_source_rates(rows, source_fps)
+    rows, rate_notes = set_source_rates(rows, source_fps, root)
     if columns != AS_VERSION_0_1:
         rows = normalize_names(rows)
     background_notes: list[str] = []
     if background != "none":
-        rows, background_notes = add_background(rows, read_reviewed(address), background)
+        rows, background_notes = add_background(rows, read_reviewed(address, source_fps), background)
     rows, split_notes = assign_splits(rows, validation)
     classes = collect_classes(address, rows, sort_numbers=columns != AS_VERSION_0_1)
     notes += (*rate_notes, *check_time_origin(rows, time_origin), *background_notes)
     if task != "regression":
-        check_trainable(address, rows, min_classes=1 if task == "multi_label" else 2)
+        check_trainable(address, [(row.split, row.labels) for row in rows], min_classes=min_classes)
         notes += describe_classes(rows, classes) if task != "ordinal" else []
     notes += split_notes
     return build_manifest(rows, classes, root, notes, time_origin=time_origin)
+
+
+def _list_labels(manifest: Manifest) -> list[tuple[str, list[str]]]:
+    """Each split of prepared data with the classes of its videos."""
+    counts_by_split = manifest.count_videos()
+    return [(split, [name for name, number in counts.items() if number]) for split, counts in counts_by_split.items()]

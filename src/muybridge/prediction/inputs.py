@@ -100,7 +100,7 @@ def list_videos(
         elif path.is_dir():
             part = _list_videos_in_folder(path)
         elif is_video_list(path):
-            part = _list_videos_in_list(path, columns, time_origin)
+            part = _list_videos_in_list(path, columns, time_origin, source_fps)
         else:
             part = VideoInputs((str(path),))
         videos += part.videos
@@ -135,8 +135,10 @@ def _list_videos_in_folder(folder: Path) -> VideoInputs:
     return VideoInputs(videos, notes=tuple(skipped.describe(folder)))
 
 
-def _list_videos_in_list(path: Path, columns: str | None, time_origin: TimeOrigin) -> VideoInputs:
-    videos = read_video_list(path, columns=columns, needs_labels=False)
+def _list_videos_in_list(
+    path: Path, columns: str | None, time_origin: TimeOrigin, source_fps: float | None
+) -> VideoInputs:
+    videos = read_video_list(path, columns=columns, needs_labels=False, source_fps=source_fps)
     if any(row.bounds_in_frames for row in videos.rows):
         check_time_origin(videos.rows, time_origin)
     names_by_line = {

@@ -125,8 +125,8 @@ def read_description(address: str) -> DatasetDescription:
 def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     """The manifest of prepared data, with the splits of `fold` (from 1) where one is given.
 
-    Training videos that failed in preparation become unused, and a note says how many. Raises ValueError for damaged data and
-    for a fold that it does not have.
+    It has the videos that failed in preparation, too (`leave_out_failed`). Raises ValueError for damaged data and for a fold
+    that it does not have.
     """
     description = read_description(address)
     if fold is not None and not 1 <= fold <= description.num_folds:
@@ -147,17 +147,21 @@ def open_prepared(address: str, *, fold: int | None = None) -> Manifest:
     if fold is not None:
         table = table.set_column(table.column_names.index("split"), "split", table[f"fold_{fold}"])
     table = table.append_column("path", table["video"])  # shares the buffers of `video`
+    # `prepare` validated the table before it wrote it.
+    return Manifest.from_trusted_table(table, description.classes, address, (*description.notes, *impossible_notes))
+
+
+def leave_out_failed(manifest: Manifest) -> Manifest:
+    """Prepared data with the training videos that failed in preparation unused, and a note on how many."""
+    table = manifest.table
     failed = pc.and_(pc.not_equal(table["status"], "ok"), pc.equal(table["split"], "train"))
     num_failed = pc.sum(failed).as_py() or 0
-    notes = [*description.notes, *impossible_notes]
-    if num_failed:
-        split = pc.if_else(failed, "unused", table["split"])
-        table = table.set_column(table.column_names.index("split"), "split", split)
-        notes.append(
-            f"{format_count(num_failed, 'training video')} failed in preparation, left out; {COVERAGE} names which."
-        )
-    # `prepare` validated the table before it wrote it.
-    return Manifest.from_trusted_table(table, description.classes, address, tuple(notes))
+    if not num_failed:
+        return manifest
+    split = pc.if_else(failed, "unused", table["split"])
+    table = table.set_column(table.column_names.index("split"), "split", split)
+    note = f"{format_count(num_failed, 'training video')} failed in preparation, left out; {COVERAGE} names which."
+    return Manifest.from_trusted_table(table, manifest.classes, manifest.root, (*manifest.notes, note))
 
 
 def _check_labels(address: str, table: pa.Table, num_classes: int) -> None:

@@ -46,6 +46,7 @@ from muybridge.prepared.transcode import TranscodeJob
 from muybridge.prepared.work_folder import WorkFolder
 from muybridge.prepared.worker_pool import TranscodeResult
 from muybridge.records import TimeOrigin, VideoError
+from muybridge.text import format_count
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _MAX_PROBED_ROWS = 1000
@@ -146,6 +147,7 @@ class Preparation:
                 "since; use the same source and options, or name another folder with -o"
             )
         self._work.load(self.options.videos_per_shard)
+        self._check_same_files()
         for line in self._work.results.values():
             self._count(line)
 
@@ -222,6 +224,18 @@ class Preparation:
             self.progress.num_failed + (line["status"] != "ok"),
             self.progress.num_bytes + line.get("num_bytes", 0) + line.get("flow_num_bytes", 0),
         )
+
+    def _check_same_files(self) -> None:
+        """Raise ValueError where files that are stored already have another size now."""
+        num_changed = 0
+        for row_index, line in self._work.results.items():
+            path, num_bytes = Path(self.source.root, self.source.rows[row_index].path), line.get("source_num_bytes")
+            num_changed += bool(num_bytes is not None and path.is_file() and path.stat().st_size != num_bytes)
+        if num_changed:
+            raise ValueError(
+                f"{self.output} was started from other files: {format_count(num_changed, 'file', 'has')} another size now "
+                f"under {self.source.root}; name another folder with -o"
+            )
 
     def _check_source_exists(self) -> None:
         """Raise RuntimeError if a file that existed at the start is gone: then it is the disk that failed, not the video."""

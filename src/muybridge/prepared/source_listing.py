@@ -70,15 +70,18 @@ def read_source(
             raise ValueError(f"{address} is not a folder; {source_format} needs a folder with the lists and the videos")
         root, rows = address, _OFFICIAL_READERS[source_format](Path(address).absolute())
     else:
-        root, rows, notes = read_video_rows(address, columns, task=task)
+        root, rows, notes = read_video_rows(address, columns, task=task, source_fps=source_fps)
+    if not rows:
+        raise ValueError(f"{address} lists no videos")
     check_file_names(address, rows)
-    rows, rate_notes = set_source_rates(rows, source_fps)
+    rows, rate_notes = set_source_rates(rows, source_fps, root)
     rows = normalize_names(rows)
     rows, split_notes = assign_fold_splits(rows, validation)
     classes = collect_classes(address, rows)
     if not is_official and task != "regression":
         if not are_numbers(classes) and task != "ordinal":  # numbers may be targets, of which each is its own
-            check_trainable(address, rows, min_classes=1 if task == "multi_label" else 2)
+            labels = [(row.split, row.labels) for row in rows]
+            check_trainable(address, labels, min_classes=1 if task == "multi_label" else 2)
         notes += describe_classes(rows, classes) if task != "ordinal" else []
     root = str(Path(root).absolute())
     return SourceListing(

@@ -19,6 +19,7 @@ from muybridge.prepared.tar_shards import PackedShard
 from muybridge.prepared.transcode import StoredVideo
 from muybridge.prepared.worker_pool import TranscodeResult
 
+_TRIED_AGAIN = ("missing", "timed_out")
 _SUFFIXES = {"num_bytes": ".mp4", "flow_num_bytes": ".flow.mp4"}  # of what is stored of a video, by the key of its size
 
 
@@ -32,12 +33,18 @@ class WorkFolder:
         self.packed_shards: dict[int, dict[str, Any]] = {}
 
     def load(self, videos_per_shard: int) -> None:
-        """Read what an earlier run recorded. Results whose stored video is lost are dropped."""
+        """Read what an earlier run recorded, but for results to be had again.
+
+        These are stored videos that are lost, and files that were missing or took too long, unless their shard is written.
+        """
         self.packed_shards = {line["shard"]: line for line in read_json_lines(self.path / "packed.jsonl")}
         for line in read_json_lines(self.path / "results.jsonl"):
             is_packed = line["row"] // videos_per_shard in self.packed_shards
-            if line["status"] != "ok" or is_packed or all(path.exists() for path in self._list_video_paths(line)):
+            is_lost = line["status"] in _TRIED_AGAIN or not all(map(Path.exists, self._list_video_paths(line)))
+            if is_packed or not is_lost:
                 self.results[line["row"]] = line
+            else:
+                self.results.pop(line["row"], None)
 
     def record_result(self, row_index: int, result: TranscodeResult) -> None:
         """Store a video, or the reason why there is none."""

@@ -177,7 +177,7 @@ def _find_problems(project_folder: Path, num_segments: Counter[str], background:
         _, rows, _ = read_video_rows(str(path))
         rows, notes = assign_splits(rows, ValidationSplit(0))
         if len(num_segments) > 1:
-            check_trainable(str(path), rows)
+            check_trainable(str(path), [(row.split, row.labels) for row in rows])
     except ValueError as error:
         return [str(error)], []
     few = [f"{label} ({count})" for label, count in sorted(num_segments.items()) if count < FEW_SEGMENTS]

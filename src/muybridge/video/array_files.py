@@ -65,8 +65,8 @@ def open_array_file(path: Path) -> PictureSequence:
             raise ValueError(f"it holds the arrays {', '.join(arrays.files) or 'none'}, expected frames")
         frames = check_frames(arrays[name])
         rate = float(arrays["fps"]) if "fps" in arrays.files else None
-    if rate is not None and not 0 < rate < 1e6:
-        raise ValueError(f"its fps is {rate}, expected a positive number")
+    if rate is not None and not 1e-6 <= rate <= 1e6:  # `make_uniform_times` rounds to millionths
+        raise ValueError(f"its fps is {rate}, expected a number from 0.000001 to a million")
     return open_frames(frames, rate)
 
 

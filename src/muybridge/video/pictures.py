@@ -251,10 +251,10 @@ def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
 
 @contextmanager
 def read_stored_picture(name: str, open_picture: _Opener) -> Iterator[Image.Image]:
-    """Open one picture of a folder or an archive. Raises VideoError where it cannot be read."""
+    """Open one picture of a folder or an archive, with 8 bits a channel. Raises VideoError where it cannot be read."""
     try:
         with open_picture(name) as file, _open_image(file) as image:
-            yield image
+            yield _reduce_to_8_bits(image) if image.mode.startswith(("I", "F")) else image
     except (*_ARCHIVE_ERRORS, OSError, ValueError) as error:
         raise_if_system_is_short(error)
         raise VideoError("unreadable", f"the frame {name} cannot be read ({error})") from error
@@ -273,6 +273,15 @@ def _open_image(file: Path | IO[bytes]) -> Iterator[Image.Image]:
         raise ValueError(f"a picture has {PICTURE_PIXELS.describe_excess()}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = previous
+
+
+def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
+    """The upper 8 of 16 bits in gray, as Pillow reads them in colour. Raises ValueError for wider numbers and fractions."""
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")):
+        raise ValueError("its pixels are neither of 8 nor of 16 bits; save it with 8 bits a channel")
+    reduced = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    reduced.info = image.info  # its orientation
+    return reduced
 
 
 def _open_animation(path: Path) -> PictureSequence:

@@ -16,6 +16,7 @@ the first frame of the given times; a caller that trimmed a video passes its fir
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -75,14 +76,11 @@ def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds
     """The frames whose time stamps are in [start, end); None leaves that side open.
 
     Seconds count from `times.lead_seconds` before the first frame, those of the result from its own first frame.
-    Bounds are rounded to the nearest tick, so a bound computed from a frame's time stamp selects that frame.
+    A bound computed from a frame's time stamp selects that frame, and so does one half a tick before it.
     Raises VideoError("too_short") if no frame is left.
     """
-    first = int(times.ticks[0]) - round(Fraction(times.lead_seconds) / times.tick_seconds)
-    start = (
-        int(times.ticks[0]) if start_seconds is None else first + round(Fraction(start_seconds) / times.tick_seconds)
-    )
-    end = times.end_tick if end_seconds is None else first + round(Fraction(end_seconds) / times.tick_seconds)
+    start = int(times.ticks[0]) if start_seconds is None else _find_tick(times, start_seconds)
+    end = times.end_tick if end_seconds is None else _find_tick(times, end_seconds)
     kept_ticks = times.ticks[(times.ticks >= start) & (times.ticks < end)]
     if len(kept_ticks) == 0:
         requested_range = f"{start_seconds or 0:g} s and {'its end' if end_seconds is None else f'{end_seconds:g} s'}"
@@ -90,6 +88,16 @@ def trim_frame_times(times: FrameTimes, start_seconds: float | None, end_seconds
             "too_short", f"no frames between {requested_range}: the video lasts {times.duration_seconds:.2f} s"
         )
     return FrameTimes(kept_ticks, times.tick_seconds, min(end, times.end_tick))
+
+
+def _find_tick(times: FrameTimes, seconds: float) -> int:
+    """The tick nearest to a time that counts from `lead_seconds` before the first frame.
+
+    Halves go up, with a thousandth to spare for a time that is no exact number: bounds in frames lie at halves
+    (`datasets.frame_rates`).
+    """
+    first = int(times.ticks[0]) - round(Fraction(times.lead_seconds) / times.tick_seconds)
+    return first + math.floor(Fraction(seconds) / times.tick_seconds + Fraction(501, 1000))
 
 
 def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) -> NDArray[np.int64]:
@@ -180,8 +188,7 @@ def sample_clips_over(
     Seconds count from `times.lead_seconds` before the first frame.
     """
     grid = _build_sampling_grid(times, preprocessing.frames_per_second)
-    origin = int(times.ticks[0]) - round(Fraction(times.lead_seconds) / times.tick_seconds)
-    start, end = (origin + round(Fraction(seconds) / times.tick_seconds) for seconds in (start_seconds, end_seconds))
+    origin, start, end = (_find_tick(times, seconds) for seconds in (0.0, start_seconds, end_seconds))
     first, last = grid.find_index(start), grid.find_index(max(start, end - 1))
     span = preprocessing.clip_span
     num_clips = -(-(last - first + 1) // span)

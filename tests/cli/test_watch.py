@@ -12,16 +12,76 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from live_streams import sending
+from muybridge.models.heads import Head, make_ordinal_outputs
+from muybridge.models.network import create_model
 from muybridge.prediction.live_outputs import LiveSocket
 from muybridge.prediction.recognizer import load
 from muybridge.prediction.timeline import TimelineOptions
+from muybridge.records import Preprocessing
+from muybridge.weights.card import save
+
+LEVELS = ("still", "slow", "fast")
 
 
 @pytest.fixture
 def video(motions: Path) -> Path:
     return motions / "test" / "left" / "00000.mp4"
+
+
+def write_weights(path: Path, classes: tuple[str, ...], head: Head) -> Path:
+    """Weights of another task than single_label, at random."""
+    torch.manual_seed(3)
+    network = create_model("mc2_10", num_classes=len(head.outputs), width=4, clip_length=4).eval()
+    preprocessing = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
+    save(network, path, classes=classes, preprocessing=preprocessing, head=head)
+    return path
+
+
+def read_windows(lines: str) -> list[dict[str, float]]:
+    """The probability of each class in each window of JSON lines."""
+    rows = [row for row in map(json.loads, lines.splitlines()) if row["type"] == "window"]
+    return [{one["label"]: one["probability"] for one in row["classes"]} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("classes", "head"),
+    [
+        (LEVELS, Head("multi_label", LEVELS, "sigmoid")),
+        (LEVELS, Head("ordinal", make_ordinal_outputs(LEVELS), "cumulative_sigmoid")),
+    ],
+    ids=["multi_label", "ordinal"],
+)
+def test_probabilities_are_those_of_the_task(
+    classes: tuple[str, ...], head: Head, video: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    weights = write_weights(tmp_path / "w.safetensors", classes, head)
+    told = cli("watch", video, "--model", weights, "--drop", "none", "--step", 2, "--json")
+    assert told.code == 0
+    expected = load(weights).predict(video, timeline=TimelineOptions(step_frames=2)).windows
+    assert len(expected) > 3
+    assert read_windows(told.out) == [
+        pytest.approx(dict(zip(classes, window.probabilities, strict=True)), abs=1e-6) for window in expected
+    ]
+
+
+def test_events_of_several_labels_begin_at_their_thresholds(
+    video: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    head = Head("multi_label", LEVELS, "sigmoid", thresholds=(0.01, 0.99, 0.01))
+    weights = write_weights(tmp_path / "w.safetensors", LEVELS, head)
+    told = cli("watch", video, "--model", weights, "--drop", "none")
+    assert [line.split()[-2] for line in told.out.splitlines() if line.endswith(" begins")] == ["still", "fast"]
+    assert "begins" not in cli("watch", video, "--model", weights, "--drop", "none", "--on", 0.99).out
+
+
+def test_a_number_is_no_class(video: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    head = Head("regression", ("ef",), "identity", ("%",), (50.0,), (10.0,))
+    told = cli("watch", video, "--model", write_weights(tmp_path / "w.safetensors", ("ef",), head))
+    assert (told.code, told.out) == (2, "")
+    assert "the timeline of a stream is of classes, but the network is of the task regression" in told.err
 
 
 def test_every_window_of_a_file_as_json_lines(finished_run: Path, video: Path, cli: Callable[..., Any]) -> None:

@@ -55,10 +55,11 @@ class WindowArguments:
 class EventArguments:
     """events"""
 
-    on: Share = 0.6
-    """A class begins when its probability is at least this."""
-    off: Share = 0.4
-    """A class ends when its probability is below this."""
+    on: Share | None = None
+    """A class begins when its probability is at least this (default: 0.6; of a multi_label network the threshold of each
+    class, below two thirds of which it ends)."""
+    off: Share | None = None
+    """A class ends when its probability is below this (default: 0.4)."""
     on_windows: Annotated[int, Interval(ge=1, le=100_000)] = 1
     """Number of consecutive windows that must be at or above --on."""
     hooks: str | None = None
@@ -108,16 +109,21 @@ def watch(
         _check_output(output.output)
 
     from muybridge.prediction.live import LiveCounts, LiveScorer
-    from muybridge.prediction.live_events import EventDetector, Hysteresis
+    from muybridge.prediction.live_events import EventDetector, choose_hysteresis
     from muybridge.prediction.live_hooks import HookRunner, read_hooks
     from muybridge.prediction.live_outputs import LiveFile, LiveSocket
     from muybridge.prediction.recognizer import load
 
-    hysteresis = Hysteresis(events.on, events.off, events.on_windows)
     recognizer = load(model, windows.device, windows.precision)
     recognizer.card.check_classifier()
-    hooks = read_hooks(Path(events.hooks), recognizer.classes) if events.hooks else {}
+    head = recognizer.card.head
+    hysteresis = choose_hysteresis(
+        recognizer.classes, head, on=events.on, off=events.off, num_windows=events.on_windows
+    )
     counts, delays = LiveCounts(), []
+    step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
+    scorer = LiveScorer(recognizer.clip_runner, step, counts, head)
+    hooks = read_hooks(Path(events.hooks), recognizer.classes) if events.hooks else {}
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         file = stack.enter_context(LiveFile(Path(output.output))) if output.output else None
@@ -133,8 +139,6 @@ def watch(
             return stop.signal_number is not None
 
         timesteps = _open_source(source, recognizer, windows, printer, should_stop)
-        step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
-        scorer = LiveScorer(recognizer.clip_runner, step, counts)
         scored = scorer.score(timesteps, drop=windows.drop == "late", should_stop=should_stop)
         try:
             for window in stack.enter_context(closing(scored)):

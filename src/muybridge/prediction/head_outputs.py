@@ -84,10 +84,13 @@ def compute_probabilities(outputs: NDArray[np.float64], head: Head | None) -> ND
     return compute_level_probabilities(values) if head.task == "ordinal" else values
 
 
-def check_has_classes(head: Head | None) -> None:
-    """Raise ValueError for a regression, which has no classes and so no segments."""
+def check_has_classes(head: Head | None, what: str = "a timeline") -> None:
+    """Raise ValueError for a regression, which has no classes and so no segments; `what` needs them."""
     if head and head.task == "regression":
-        raise ValueError("a timeline is of classes, but the network is of the task regression; leave the timeline out")
+        raise ValueError(
+            f"{what} is of classes, but the network is of the task regression; use `predict` without a timeline, which says "
+            "its numbers of whole videos"
+        )
 
 
 def merge_label_windows(

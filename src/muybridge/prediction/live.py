@@ -19,9 +19,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from muybridge.evaluation.aggregate import softmax
 from muybridge.loading.frame_stream import read_in_order
+from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipRunner
+from muybridge.prediction.head_outputs import check_has_classes, compute_probabilities
 from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameSource, FrameTimes, Preprocessing, VideoError, YuvClip
@@ -133,10 +134,15 @@ def iterate_stream(
 
 
 class LiveScorer:
-    """Scores windows of timesteps, `step` timesteps from one to the next."""
+    """Scores windows of timesteps, `step` timesteps from one to the next.
 
-    def __init__(self, runner: ClipRunner, step: int, counts: LiveCounts) -> None:
+    `head` is that of another task than single_label. Raises ValueError for a regression.
+    """
+
+    def __init__(self, runner: ClipRunner, step: int, counts: LiveCounts, head: Head | None = None) -> None:
+        check_has_classes(head, "the timeline of a stream")
         self._runner = runner
+        self._head = head
         self._preprocessing = replace(runner.preprocessing, frames_per_second=None)
         self._step = step
         self._counts = counts
@@ -209,7 +215,7 @@ class LiveScorer:
         logits = self._runner.run_clips(VideoInput("<stream>", "", source), clips).rows
         if not np.isfinite(logits).all():
             raise ValueError("the scores of the stream are not finite; check the weights")
-        probabilities = softmax(logits.astype(np.float64))[0]
+        probabilities = compute_probabilities(logits.astype(np.float64), self._head)[0]
         self._counts.num_windows += 1
         window = Window(timesteps[0].start_seconds, timesteps[-1].end_seconds, tuple(probabilities.tolist()))
         return LiveWindow(window, time.monotonic() - timesteps[-1].arrival)

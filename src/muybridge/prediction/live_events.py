@@ -2,7 +2,8 @@
 event.
 
 Input: windows in order of time. Output: an event when a class has been above the upper threshold for some windows, and
-another when it falls below the lower one. Pure; classes are independent of each other and may overlap.
+another when it falls below the lower one. Pure; classes are independent of each other and may overlap. Those of a network of
+task multi_label have thresholds of their own.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from muybridge.bounds import Share, check_fields
+from muybridge.models.heads import Head
 from muybridge.prediction.timeline import Segment, Window
+
+_ON, _OFF = 0.6, 0.4
 
 
 @dataclass(frozen=True)
 class Hysteresis:
     """When a class counts as begun and as ended."""
 
-    on: Share = 0.6
+    on: Share = _ON
     """A class begins when its probability is at least this ..."""
-    off: Share = 0.4
+    off: Share = _OFF
     """... and ends when it is below this."""
     windows: Annotated[int, Interval(ge=1, le=100_000)] = 1
     """Number of consecutive windows that must be at or above `on`."""
@@ -32,6 +36,22 @@ class Hysteresis:
         check_fields(self)
         if self.off > self.on:
             raise ValueError(f"off is {self.off}, expected at most on, which is {self.on}")
+
+
+def choose_hysteresis(
+    classes: Sequence[str], head: Head | None, *, on: float | None, off: float | None, num_windows: int
+) -> tuple[Hysteresis, ...]:
+    """That of each class. Raises ValueError where `off` is above `on`.
+
+    Where neither is given, a class of a multi_label network begins at its threshold, and ends below two thirds of it, as far
+    from it as 0.4 is from 0.6.
+    """
+    if head and head.task == "multi_label" and on is None and off is None:
+        return tuple(
+            Hysteresis(threshold, threshold * _OFF / _ON, num_windows) for threshold in head.resolved_thresholds
+        )
+    same = Hysteresis(_ON if on is None else on, _OFF if off is None else off, num_windows)
+    return (same,) * len(classes)
 
 
 @dataclass(frozen=True)
@@ -72,10 +92,10 @@ class _ClassState:
 
 
 class EventDetector:
-    """Turns windows into events. Times are the centres of windows."""
+    """Turns windows into events. Times are the centres of windows. `hysteresis` is that of each class."""
 
-    def __init__(self, classes: Sequence[str], hysteresis: Hysteresis) -> None:
-        self._hysteresis = hysteresis
+    def __init__(self, classes: Sequence[str], hysteresis: Sequence[Hysteresis]) -> None:
+        self._hysteresis = dict(zip(classes, hysteresis, strict=True))
         self._states = {label: _ClassState() for label in classes}
         self._last_seconds = 0.0
 
@@ -83,13 +103,14 @@ class EventDetector:
         """The events that this window decides."""
         seconds = self._last_seconds = window.center_seconds
         for (label, state), probability in zip(self._states.items(), window.probabilities, strict=True):
-            if state.is_on and probability < self._hysteresis.off:
+            hysteresis = self._hysteresis[label]
+            if state.is_on and probability < hysteresis.off:
                 yield self._end(label, state, seconds, probability)
-            elif state.is_on or probability >= self._hysteresis.on:
+            elif state.is_on or probability >= hysteresis.on:
                 if state.num_windows == 0:
                     state.start_seconds = seconds
                 state.num_windows, state.total = state.num_windows + 1, state.total + probability
-                if not state.is_on and state.num_windows >= self._hysteresis.windows:
+                if not state.is_on and state.num_windows >= hysteresis.windows:
                     state.is_on = True
                     yield LiveEvent("start", label, state.start_seconds, probability)
             else:

@@ -203,7 +203,7 @@ def _open_source(
     metadata = probe_media(video.name, windows.source_fps) if printer.page else None
     aspect = metadata.width / metadata.height if metadata else None
     is_paced = windows.drop == "late"
-    return printer.show_frames(iterate_file(video.source, video.name, preprocessing, pace=is_paced, aspect=aspect))
+    return printer.show_frames(iterate_file(video, preprocessing, pace=is_paced, aspect=aspect))
 
 
 @dataclass

@@ -23,9 +23,10 @@ from muybridge.loading.frame_stream import read_in_order
 from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.head_outputs import check_has_classes, compute_probabilities
+from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
-from muybridge.records import ClipTimes, FrameSource, FrameTimes, Preprocessing, VideoError, YuvClip
+from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError, YuvClip
 from muybridge.video.live_source import DamageCount, LiveFrame, read_live_frames
 from muybridge.video.sampling import compute_timestep_edges, sample_uniform_clips
 
@@ -68,13 +69,16 @@ class LiveCounts:
 
 
 def iterate_file(
-    source: FrameSource, video: str, preprocessing: Preprocessing, *, pace: bool, aspect: float | None = None
+    video: VideoInput, preprocessing: Preprocessing, *, pace: bool, aspect: float | None = None
 ) -> Iterator[Timestep]:
-    """The timesteps of a file; with `pace` as if it were live, each when its time has come. Raises VideoError."""
-    times = source.read_frame_times(video)
+    """The timesteps of a file or a segment, in the seconds of its file (`VideoInput.compute_offset`).
+
+    With `pace` as if it were live, each when its time has come. Raises VideoError.
+    """
+    times, offset = video.source.read_frame_times(video.name), video.compute_offset()
     ticks, edges = compute_timestep_edges(times, preprocessing.frames_per_second)
     seconds = [float((int(edge) - int(times.ticks[0])) * times.tick_seconds) for edge in edges]
-    frames = read_in_order(source, video, np.unique(ticks), 1)
+    frames = read_in_order(get_file_source(video.source), video.name, np.unique(ticks), 1)
     start, last_tick, planes = time.monotonic(), None, None
     for index, tick in enumerate(ticks.tolist()):
         if tick != last_tick:
@@ -82,7 +86,8 @@ def iterate_file(
         if pace:
             time.sleep(max(0.0, start + seconds[index] - time.monotonic()))
         assert planes is not None
-        yield Timestep(planes, seconds[index], seconds[index + 1], time.monotonic(), index == 0, aspect)
+        start_seconds, end_seconds = seconds[index] + offset, seconds[index + 1] + offset
+        yield Timestep(planes, start_seconds, end_seconds, time.monotonic(), index == 0, aspect)
 
 
 def iterate_stream(

@@ -162,6 +162,17 @@ def test_what_cannot_be_is_refused(
     assert told.err.count("\n") <= 2
 
 
+def test_a_source_that_cannot_be_read_leaves_the_events_of_another(
+    finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("of yesterday")
+    told = cli("watch", tmp_path / "absent.mp4", "--model", finished_run, "-o", path)
+    assert (told.code, told.out) == (2, "")
+    assert "absent.mp4: the file does not exist" in told.err
+    assert path.read_text() == "of yesterday"
+
+
 def test_the_web_socket_sends_to_those_who_know_the_token() -> None:
     client = pytest.importorskip("websockets.sync.client", reason="websockets is in the extra studio")
     with LiveSocket(0) as server, client.connect(server.address) as connection:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from muybridge.files.atomic import is_stream
 from muybridge.files.lock import lock_folder
@@ -29,21 +29,19 @@ _HEADER = ["label", "start_seconds", "end_seconds", "mean_probability"]
 
 
 class LiveFile:
-    """A file in the format of its extension, flushed after every line.
+    """A file in the format of its extension, flushed after every line. Until the first one comes, it stays as it was.
 
     One process writes: ValueError where another one is writing the same file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._format = FORMATS[path.suffix.lower()]
+        self._path, self._format = path, FORMATS[path.suffix.lower()]
         with ExitStack() as resources:
             if not is_stream(path):
                 resources.enter_context(lock_folder(path.parent, name=f".{path.name}.lock", subject=path))
-            self._file = resources.enter_context(path.open("w", encoding="utf-8", newline=""))
             self._resources = resources.pop_all()
+        self._file: TextIO | None = None
         self._num_events = 0
-        if self._format == "csv":
-            self._write(_format_csv_row(_HEADER))
 
     def __enter__(self) -> LiveFile:
         return self
@@ -55,20 +53,24 @@ class LiveFile:
 
     def add(self, values: Mapping[str, Any]) -> None:
         """A window, an event or a connection as JSON values."""
+        file = self._open()  # also where the format takes events alone: the source has begun
         if self._format == "jsonl":
-            self._write(json.dumps(values) + "\n")
+            _write(file, json.dumps(values) + "\n")
 
     def add_event(self, event: LiveEvent) -> None:
         """An event; CSV and SRT take its end."""
         if event.segment is None or self._format == "jsonl":
             return
         self._num_events += 1
-        write = _format_srt_entry if self._format == "srt" else _format_csv_segment
-        self._write(write(event.segment, self._num_events))
+        format_segment = _format_srt_entry if self._format == "srt" else _format_csv_segment
+        _write(self._open(), format_segment(event.segment, self._num_events))
 
-    def _write(self, text: str) -> None:
-        self._file.write(text)
-        self._file.flush()
+    def _open(self) -> TextIO:
+        if self._file is None:
+            self._file = self._resources.enter_context(self._path.open("w", encoding="utf-8", newline=""))
+            if self._format == "csv":
+                _write(self._file, _format_csv_row(_HEADER))
+        return self._file
 
 
 class LiveSocket:
@@ -131,6 +133,11 @@ class LiveSocket:
     def _forget(self, client: Any) -> None:
         with self._lock:
             self._clients.discard(client)
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.write(text)
+    file.flush()
 
 
 def _format_csv_row(row: list[str]) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from muybridge.prediction.recognizer import load
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import Preprocessing
 from muybridge.weights.card import save
+from videos import write_video
 
 LEVELS = ("still", "slow", "fast")
 
@@ -171,6 +173,49 @@ def test_a_source_that_cannot_be_read_leaves_the_events_of_another(
     assert (told.code, told.out) == (2, "")
     assert "absent.mp4: the file does not exist" in told.err
     assert path.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("option", [(), ("--page", 0), ("--websocket", 0)])
+def test_a_source_that_cannot_be_read_is_one_sentence(
+    finished_run: Path, tmp_path: Path, cli: Callable[..., Any], option: tuple[Any, ...]
+) -> None:
+    told = cli("watch", tmp_path / "absent.mp4", "--model", finished_run, *option)
+    assert told == (2, "", f"muybridge: {tmp_path / 'absent.mp4'}: the file does not exist\n")
+
+
+def test_a_source_without_a_window_is_told(finished_run: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    short, events = write_video(tmp_path / "short.mp4", 3), tmp_path / "events.csv"
+    told = cli("watch", short, "--model", finished_run, "-o", events)
+    assert (told.code, told.out, events.exists()) == (1, "", False)
+    assert told.err == (
+        f"{short} ended before its first window, which takes 4 frames; with --drop none a shorter source is repeated in a "
+        "loop\n"
+    )
+    told = cli("watch", short, "--model", finished_run, "--drop", "none", "-o", events)
+    assert told.code == 0
+    assert "1 window: delay" in told.err
+
+
+def test_a_page_shows_prepared_data_and_parts(
+    finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    assert cli("prepare", motions, "-o", tmp_path / "data", "--scale", 32, 32).code == 0
+    for source in (tmp_path / "data" / "test/left/00000.mp4", f"{motions / 'test/left/00000.mp4'}#0.1-"):
+        told = cli("watch", source, "--model", finished_run, "--drop", "none", "--page", 0)
+        assert told.code == 0, told.err
+
+
+def test_the_rate_of_a_part_of_a_folder_of_frames_is_used(
+    finished_run: Path, video: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    with av.open(str(video)) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            frame.to_image().save(folder / f"{number:03d}.png")
+    told = cli("watch", f"{folder}#0.2-", "--model", finished_run, "--drop", "none", "--source-fps", 20, "--json")
+    assert (told.code, "is not used" in told.err) == (0, False)
+    assert json.loads(told.out.splitlines()[0])["start_seconds"] == pytest.approx(0.2)
 
 
 def test_the_web_socket_sends_to_those_who_know_the_token() -> None:

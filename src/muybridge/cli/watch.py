@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from muybridge.prediction.live_hooks import HookRunner
     from muybridge.prediction.live_outputs import LiveFile, LiveSocket
     from muybridge.prediction.recognizer import Recognizer
+    from muybridge.prediction.video_inputs import VideoInput
     from muybridge.studio.live_page import LivePage
 
 _MAX_PAGE_CLASSES = 50  # of a window, the most probable ones
@@ -97,7 +98,7 @@ def watch(
         model: A run folder, a .safetensors or .onnx file, or a catalogue name.
 
     Returns:
-        130 when stopped by Ctrl-C, 0 when the source has ended.
+        130 when stopped by Ctrl-C, 0 when the source has ended, 1 when it ended before its first window.
 
     Examples:
         muybridge watch rtsp://camera.local/stream --model runs/first
@@ -124,7 +125,8 @@ def watch(
     step = windows.step or max(1, recognizer.card.preprocessing.clip_span // 4)
     scorer = LiveScorer(recognizer.clip_runner, step, counts, head)
     hooks = read_hooks(Path(events.hooks), recognizer.classes) if events.hooks else {}
-    with ExitStack() as stack:
+    with _name_unreadable(source), ExitStack() as stack:
+        video = _open_file(source, recognizer, windows.source_fps)
         stop = stack.enter_context(stop_on_signals())
         file = stack.enter_context(LiveFile(Path(output.output))) if output.output else None
         socket = stack.enter_context(LiveSocket(output.websocket)) if output.websocket is not None else None
@@ -138,20 +140,39 @@ def watch(
         def should_stop() -> bool:
             return stop.signal_number is not None
 
-        timesteps = _open_source(source, recognizer, windows, printer, should_stop)
+        timesteps = _read_timesteps(video or source, recognizer, windows, printer, should_stop)
         scored = scorer.score(timesteps, drop=windows.drop == "late", should_stop=should_stop)
         try:
             for window in stack.enter_context(closing(scored)):
                 delays.append(window.delay_seconds)
                 printer.add_window(window)
                 stop.raise_if_requested()
-        except VideoError as error:
-            raise ValueError(f"{source}: {error.reason}") from error
         finally:
             if delays:
                 printer.finish(delays)
         stop.raise_if_requested()
-    return 0
+    if not delays:
+        print_line(f"{source} ended {_describe_lack(recognizer, windows)}", error=True)
+    return 0 if delays else 1
+
+
+@contextmanager
+def _name_unreadable(source: str) -> Iterator[None]:
+    """Inside the block, a source that cannot be read is a ValueError that names it."""
+    try:
+        yield
+    except VideoError as error:
+        raise ValueError(f"{source}: {error.reason}") from error
+
+
+def _describe_lack(recognizer: Recognizer, windows: WindowArguments) -> str:
+    """How a source ended that has no window."""
+    if windows.drop == "none":
+        return "before its second frame"
+    preprocessing = recognizer.card.preprocessing
+    rate = preprocessing.frames_per_second
+    frames = format_count(preprocessing.clip_span, "frame") + (f" at {rate:g} a second" if rate else "")
+    return f"before its first window, which takes {frames}; with --drop none a shorter source is repeated in a loop"
 
 
 def _check_output(path: str) -> None:
@@ -178,32 +199,54 @@ def _open_page(stack: ExitStack, port: int | None, source: str, model: str, clas
     return page
 
 
-def _open_source(
-    source: str, recognizer: Recognizer, windows: WindowArguments, printer: _Printer, should_stop: Callable[[], bool]
-) -> Iterator[Timestep]:
-    """The timesteps of the source, which the page shows as they are read."""
+def _open_file(source: str, recognizer: Recognizer, source_fps: float | None) -> VideoInput | None:
+    """The video of a file, whose time stamps can be read; None for a stream. Raises VideoError."""
     from muybridge.datasets.source_rates import describe_rates
-    from muybridge.prediction.live import iterate_file, iterate_stream
     from muybridge.prediction.video_inputs import resolve_input
     from muybridge.video.live_source import is_live_address
-    from muybridge.video.media import probe_media
+
+    if is_live_address(source):
+        if source_fps is not None:
+            raise ValueError("--source-fps is for frames stored without a rate; a stream has a clock, so leave it out")
+        return None
+    video = resolve_input(source, recognizer.card.preprocessing, recognizer.source, source_fps)
+    if video.error:
+        raise video.error
+    video.source.read_frame_times(video.name)
+    print_notes(describe_rates([video.name], source_fps))
+    return video
+
+
+def _read_timesteps(
+    source: VideoInput | str,
+    recognizer: Recognizer,
+    windows: WindowArguments,
+    printer: _Printer,
+    should_stop: Callable[[], bool],
+) -> Iterator[Timestep]:
+    """The timesteps of a file or of the stream at an address, which the page shows as they are read."""
+    from muybridge.prediction.live import iterate_file, iterate_stream
 
     preprocessing = recognizer.card.preprocessing
-    if is_live_address(source):
-        if windows.source_fps is not None:
-            raise ValueError("--source-fps is for frames stored without a rate; a stream has a clock, so leave it out")
+    if isinstance(source, str):
         stream = iterate_stream(
             source, preprocessing, printer.counts, on_event=printer.add_break, should_stop=should_stop
         )
         return printer.show_frames(stream)
-    video = resolve_input(source, preprocessing, recognizer.source, windows.source_fps)
-    if video.error:
-        raise video.error
-    print_notes(describe_rates([source], windows.source_fps))
-    metadata = probe_media(video.name, windows.source_fps) if printer.page else None
-    aspect = metadata.width / metadata.height if metadata else None
+    aspect = _read_aspect(source, windows.source_fps) if printer.page else None
     is_paced = windows.drop == "late"
-    return printer.show_frames(iterate_file(video, preprocessing, pace=is_paced, aspect=aspect))
+    return printer.show_frames(iterate_file(source, preprocessing, pace=is_paced, aspect=aspect))
+
+
+def _read_aspect(video: VideoInput, source_fps: float | None) -> float | None:
+    """Width over height of a file's frames; None for prepared data, which does not keep it. Raises VideoError."""
+    from muybridge.prediction.segments import get_file_source
+    from muybridge.video.media import MediaFiles, probe_media
+
+    if not isinstance(get_file_source(video.source), MediaFiles):
+        return None
+    metadata = probe_media(video.name, source_fps)
+    return metadata.width / metadata.height
 
 
 @dataclass

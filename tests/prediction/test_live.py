@@ -18,10 +18,10 @@ from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.live import (
     LiveCounts,
     LiveScorer,
-    Timestep,
     iterate_file,
     iterate_stream,
 )
+from muybridge.prediction.live_stretch import Timestep
 from muybridge.prediction.recognizer import load
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.video_inputs import VideoInput, resolve_input
@@ -96,6 +96,27 @@ def test_late_windows_are_skipped_and_counted(frames: Callable[..., Any]) -> Non
     assert starts == sorted(set(starts))
     # One step, 20 ms, and one inference, 200 ms; the rest is for a busy machine. Without skipping it would be seven.
     assert np.median([window.delay_seconds for window in windows]) < 3
+
+
+def test_windows_before_a_break_are_scored_or_counted(frames: Callable[..., Any]) -> None:
+    """While a window is scored, 20, 20 and 2 frames arrive, with breaks between them: the newest window is of the second 20."""
+    is_scoring, is_read = threading.Event(), threading.Event()
+
+    def read() -> Iterator[Timestep]:
+        for index, timestep in enumerate(make_timesteps(frames, 49, stretches=(0, 7, 27, 47))):
+            if index == 7:
+                assert is_scoring.wait(60)
+            yield timestep
+        is_read.set()
+
+    def network(clips: Tensor) -> Tensor:
+        is_scoring.set()
+        assert is_read.wait(60)
+        return score_means(clips)
+
+    starts, counts = score(read(), 1, drop=True, network=network)
+    assert starts == pytest.approx([0, 40])
+    assert (counts.num_windows, counts.num_skipped_windows, counts.num_dropped_frames) == (2, 14 + 13, 20 + 13)
 
 
 def test_errors_of_reading_arrive_after_what_was_read(frames: Callable[..., Any]) -> None:

@@ -22,10 +22,11 @@ from muybridge.terminal import print_line
 from muybridge.text import format_count
 
 if TYPE_CHECKING:
-    from muybridge.prediction.live import LiveCounts, LiveWindow, Timestep
+    from muybridge.prediction.live import LiveCounts, LiveWindow
     from muybridge.prediction.live_events import EventDetector, LiveEvent
     from muybridge.prediction.live_hooks import HookRunner
     from muybridge.prediction.live_outputs import LiveFile, LiveSocket
+    from muybridge.prediction.live_stretch import Timestep
     from muybridge.prediction.recognizer import Recognizer
     from muybridge.prediction.video_inputs import VideoInput
     from muybridge.studio.live_page import LivePage

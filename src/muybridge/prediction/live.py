@@ -23,6 +23,7 @@ from muybridge.loading.frame_stream import read_in_order
 from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.head_outputs import check_has_classes, compute_probabilities
+from muybridge.prediction.live_stretch import Stretch, Timestep
 from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
@@ -34,19 +35,6 @@ _MAX_PAUSE_SECONDS = 1.0  # after a longer one, windows begin anew: none lies ac
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 30.0  # between attempts to connect; doubled each time
 _MAX_QUEUED = 512  # timesteps that wait for the scorer, some 17 MB
 _CLOSE_SECONDS = 1.0  # the longest wait for the reader's current frame
-
-
-@dataclass(frozen=True)
-class Timestep:
-    """A frame at the clip's rate, from `start_seconds` to `end_seconds`. `begins_stretch`: no window lies across its
-    start. `aspect`: width over height of the frame as it arrived, None where that is not known."""
-
-    planes: YuvClip
-    start_seconds: float
-    end_seconds: float
-    arrival: float
-    begins_stretch: bool = False
-    aspect: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,60 +149,47 @@ class LiveScorer:
         Ends soon after `should_stop` returns True, silent as the source may be. Raises what reading raises.
         """
         queue = _TimestepQueue(timesteps, self._counts, drop=drop, should_stop=should_stop)
-        stretch: list[Timestep] = []
-        next_start = num_forgotten = 0  # in timesteps of the stretch; `stretch` begins at num_forgotten
         try:
-            while batch := queue.take():
-                for timestep in batch:
-                    if timestep.begins_stretch and stretch:
-                        if not drop:
-                            yield from self._score_rest(stretch, next_start - num_forgotten)
-                        stretch, next_start, num_forgotten = [], 0, 0
-                    stretch.append(timestep)
-                    if not drop:
-                        while self._is_complete(stretch, next_start - num_forgotten):
-                            yield self._score_window(stretch, next_start - num_forgotten)
-                            next_start += self._step
-                            stretch, num_forgotten = self._forget(stretch, next_start, num_forgotten)
-                if drop and self._is_complete(stretch, next_start - num_forgotten):
-                    newest = self._find_newest(num_forgotten + len(stretch), next_start)
-                    self._count_skipped(next_start, newest)
-                    yield self._score_window(stretch, newest - num_forgotten)
-                    next_start = newest + self._step
-                    stretch, num_forgotten = self._forget(stretch, next_start, num_forgotten)
-            if stretch and not drop:
-                yield from self._score_rest(stretch, next_start - num_forgotten)
+            yield from self._score_newest(queue) if drop else self._score_all(queue)
         finally:
             queue.close()
 
-    def _is_complete(self, stretch: list[Timestep], start: int) -> bool:
-        return start >= 0 and start + self._preprocessing.clip_span <= len(stretch)
+    def _score_all(self, queue: _TimestepQueue) -> Iterator[LiveWindow]:
+        stretch = self._begin_stretch()
+        while batch := queue.take():
+            for timestep in batch:
+                if timestep.begins_stretch:
+                    yield from map(self._score_window, stretch.take_rest())
+                    stretch = self._begin_stretch()
+                stretch.add(timestep)
+                if stretch.count_complete():
+                    yield self._score_window(stretch.take())
+        yield from map(self._score_window, stretch.take_rest())
 
-    def _find_newest(self, num_timesteps: int, next_start: int) -> int:
-        num_later = (num_timesteps - self._preprocessing.clip_span - next_start) // self._step
-        return next_start + num_later * self._step
+    def _score_newest(self, queue: _TimestepQueue) -> Iterator[LiveWindow]:
+        """Of each batch the newest window, which may lie before a break; those before it are counted."""
+        stretch = self._begin_stretch()
+        while batch := queue.take():
+            stretches = [stretch]
+            for timestep in batch:
+                if timestep.begins_stretch:
+                    stretches.append(self._begin_stretch())
+                stretches[-1].add(timestep)
+            stretch = stretches[-1]
+            if complete := [one for one in stretches if one.count_complete()]:
+                for late in complete[:-1]:
+                    self._skip(late, late.count_complete())
+                self._skip(complete[-1], complete[-1].count_complete() - 1)
+                yield self._score_window(complete[-1].take())
 
-    def _count_skipped(self, next_start: int, newest: int) -> None:
-        """Counts the windows from `next_start` up to `newest`, and the frames that lie in no scored window."""
-        self._counts.num_skipped_windows += (newest - next_start) // self._step
-        last_end = next_start - self._step + self._preprocessing.clip_span if next_start else 0
-        if newest > next_start:
-            self._counts.num_dropped_frames += max(0, newest - last_end)
+    def _begin_stretch(self) -> Stretch:
+        return Stretch(self._preprocessing.clip_span, self._step)
 
-    def _forget(self, stretch: list[Timestep], next_start: int, num_forgotten: int) -> tuple[list[Timestep], int]:
-        """Keeps what a later window needs: the next one, and at the end of the stretch its last one."""
-        keep = max(0, min(next_start - num_forgotten, len(stretch) - self._preprocessing.clip_span))
-        return stretch[keep:], num_forgotten + keep
+    def _skip(self, stretch: Stretch, num_windows: int) -> None:
+        self._counts.num_skipped_windows += num_windows
+        self._counts.num_dropped_frames += stretch.skip(num_windows)
 
-    def _score_rest(self, stretch: list[Timestep], next_start: int) -> Iterator[LiveWindow]:
-        """The window that ends with the stretch, unless it was scored; a stretch shorter than a clip is looped."""
-        span = self._preprocessing.clip_span
-        last_start = max(0, len(stretch) - span)
-        if next_start - self._step < last_start or next_start == 0:
-            yield self._score_window(stretch, last_start)
-
-    def _score_window(self, stretch: list[Timestep], start: int) -> LiveWindow:
-        timesteps = stretch[start : start + self._preprocessing.clip_span]
+    def _score_window(self, timesteps: list[Timestep]) -> LiveWindow:
         source = _TimestepSource(timesteps)
         clips: list[ClipTimes] = sample_uniform_clips(source.read_frame_times(""), self._preprocessing, 1)
         logits = self._runner.run_clips(VideoInput("<stream>", "", source), clips).rows

@@ -132,9 +132,20 @@ def test_a_stream_follows_the_rate_of_the_card(recognizer: Recognizer) -> None:
         windows = list(slower.predict(iter(FRAMES), timeline=TimelineOptions(step_frames=3), source_fps=source_fps))
         assert len(windows) >= 4
         for window, other in zip(windows, expected, strict=False):
-            # Bounds of a video's windows are those of its frames, here 1 / source_fps long.
-            assert other.start_seconds <= window.start_seconds + 1e-6 < other.start_seconds + 1 / source_fps
+            assert window.start_seconds == pytest.approx(other.start_seconds)
             assert np.allclose(window.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_a_timeline_has_times_of_its_own_above_the_rate_of_the_file(recognizer: Recognizer) -> None:
+    """Frames at 3 a second and a network that sees 30: ten windows begin while one frame is shown."""
+    card = replace(recognizer.card, preprocessing=replace(PREPROCESSING, frames_per_second=30.0))
+    faster = replace(recognizer, card=card)
+    windows = faster.predict(FRAMES[:3], timeline=TimelineOptions(step_frames=1), source_fps=3).windows
+    assert [window.start_seconds for window in windows] == pytest.approx([index / 30 for index in range(27)])
+    assert [window.end_seconds for window in windows] == pytest.approx([(index + 4) / 30 for index in range(27)])
+    (features,) = faster.features_each([FRAMES[:3]], step_frames=1, source_fps=3)
+    assert isinstance(features, Features)
+    assert features.start_seconds.tolist() == [window.start_seconds for window in windows]
 
 
 def test_a_stream_is_scored_while_it_is_read(recognizer: Recognizer) -> None:

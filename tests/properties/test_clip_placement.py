@@ -83,6 +83,16 @@ def test_dense_clips_leave_no_frame_out(times: FrameTimes, preprocessing: Prepro
         assert all(after.start_seconds <= before.end_seconds + 1e-6 for before, after in itertools.pairwise(clips))
 
 
+@given(frame_times(), st.integers(1, 300), st.integers(1, 9), st.integers(1, 9))
+def test_dense_clips_follow_each_other_in_time_at_any_rate(
+    times: FrameTimes, num_timesteps: int, length: int, step: int
+) -> None:
+    rate = min(1000, num_timesteps / times.duration_seconds)
+    clips = sample_dense_clips(times, Preprocessing(clip_length=length, frames_per_second=rate), step)
+    for before, after in itertools.pairwise(clips):
+        assert before.start_seconds < after.start_seconds and before.end_seconds < after.end_seconds
+
+
 @given(frame_times(), preprocessings(), st.integers(0, 2**31), st.integers(0, 100))
 def test_random_clips_fit_and_are_a_function_of_their_number(
     times: FrameTimes, preprocessing: Preprocessing, seed: int, number: int

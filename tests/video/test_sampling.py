@@ -14,6 +14,7 @@ import pytest
 from muybridge.records import FLOW_MEAN, FLOW_STD, ClipTimes, FrameTimes, Preprocessing, VideoError
 from muybridge.video.sampling import (
     compute_sampling_grid,
+    compute_timestep_edges,
     sample_center_clip,
     sample_clips_over,
     sample_dense_clips,
@@ -249,6 +250,18 @@ def test_clips_side_by_side_cover_the_video_without_gaps(rate: float | None) -> 
 def test_a_clip_at_a_lower_rate_passes_over_frames() -> None:
     times = regular(9)
     assert picture(sample_uniform_clips(times, shape(3, frames_per_second=5), 2)[0], times) == "fxfxfxxxx"
+
+
+def test_times_are_exact_where_the_rate_is_above_the_clock_of_the_file() -> None:
+    """Three frames a second, a tick each, at ten timesteps a second: the frames are those shown then, the times are not."""
+    times = regular(3, step=1, start=-7, tick_seconds=Fraction(1, 3))
+    clips = sample_dense_clips(times, shape(2, frames_per_second=10), 1)
+    assert [indices(clip, times)[0] for clip in clips] == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    assert [clip.start_seconds for clip in clips] == [index / 10 for index in range(9)]
+    assert [clip.end_seconds for clip in clips] == [index / 10 for index in range(2, 11)]
+    ticks, edges = compute_timestep_edges(times, 10)
+    assert edges == [-7 + index * Fraction(3, 10) for index in range(11)]
+    assert ticks.tolist() == [-7, -7, -7, -7, -6, -6, -6, -5, -5, -5]
 
 
 def test_nonsense_is_refused() -> None:

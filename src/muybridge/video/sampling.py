@@ -58,12 +58,16 @@ class _SamplingGrid:
             index = int((tick - int(self.times.ticks[0])) // self.step)
         return min(max(0, index), self.num_timesteps - 1)
 
-    def compute_edge(self, index: int) -> int:
-        """The tick at which frame `index` begins; that of the number of frames is the end of the video."""
+    def compute_edge(self, index: int) -> Fraction:
+        """The time in ticks at which frame `index` begins; that of the number of frames is the end of the video.
+
+        It is not rounded to a tick: where the target rate is above the clock of the file, several frames share one.
+        """
         if index == self.num_timesteps:
-            return self.times.end_tick
-        indices = np.array([index], np.int64)
-        return int((self.times.ticks[indices] if self.step is None else self._compute_starts(indices, self.step))[0])
+            return Fraction(self.times.end_tick)
+        if self.step is None:
+            return Fraction(int(self.times.ticks[index]))
+        return int(self.times.ticks[0]) + index * self.step
 
     def _compute_starts(self, indices: NDArray[np.int64], step: Fraction) -> NDArray[np.int64]:
         # floor(j * step) without overflow: whole ticks and the remaining fraction separately
@@ -113,10 +117,10 @@ def compute_sampling_grid(times: FrameTimes, frames_per_second: float | None) ->
 
 def compute_timestep_edges(
     times: FrameTimes, frames_per_second: float | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`compute_sampling_grid`, int64 (M,), and the ticks at which each of its frames begins and the last one ends, (M + 1,)."""
+) -> tuple[NDArray[np.int64], list[Fraction]]:
+    """`compute_sampling_grid`, int64 (M,), and when each of its frames begins and the last one ends: M + 1 times in ticks."""
     grid = _build_sampling_grid(times, frames_per_second)
-    edges = np.array([grid.compute_edge(index) for index in range(len(grid) + 1)], np.int64)
+    edges = [grid.compute_edge(index) for index in range(len(grid) + 1)]
     return grid.compute_ticks(np.arange(len(grid), dtype=np.int64)), edges
 
 

@@ -32,13 +32,13 @@ def timeline(truth: list[LabeledSpan], predicted: list[LabeledSpan]) -> VideoTim
     return VideoTimeline("video.mp4", tuple(truth), tuple(predicted))
 
 
-def from_letters(letters: str) -> list[LabeledSpan]:
-    """A segment for each run of letters, a second each."""
+def from_letters(letters: str, frames_per_second: float = 1) -> list[LabeledSpan]:
+    """A segment for each run of letters, a frame each."""
     spans, start = [], 0
     for letter, group in groupby(letters):
-        length = len(list(group))
-        spans.append(span("abcdef".index(letter), start, start + length))
-        start += length
+        end = start + len(list(group))
+        spans.append(span("abcdef".index(letter), start / frames_per_second, end / frames_per_second))
+        start = end
     return spans
 
 
@@ -107,14 +107,29 @@ def count_as_ms_tcn(truth: str, predicted: str, overlap: float) -> tuple[int, in
     return right, wrong, len(true_runs) - sum(hits)
 
 
-def test_f1_agrees_with_ms_tcns_counts_on_random_labels() -> None:
+@pytest.mark.parametrize("rate", [1, 25, 30000 / 1001])
+def test_f1_agrees_with_ms_tcns_counts_on_random_labels(rate: float) -> None:
     rng = np.random.default_rng(7)
     for _ in range(200):
         truth, predicted = ("".join(rng.choice(list("abc"), 30).repeat(rng.integers(1, 5, 30))[:60]) for _ in range(2))
+        one = timeline(from_letters(truth, rate), from_letters(predicted, rate))
         for overlap in (0.1, 0.25, 0.5):
             right, wrong, missed = count_as_ms_tcn(truth, predicted, overlap)
-            expected = 2 * right / (2 * right + wrong + missed)
-            assert f1([timeline(from_letters(truth), from_letters(predicted))], overlap) == pytest.approx(expected)
+            assert f1([one], overlap) == pytest.approx(2 * right / (2 * right + wrong + missed))
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_predicted", "rate", "overlap"), [(20, 10, 25, 0.5), (10, 7, 30, 0.7), (10, 3, 24, 0.3)]
+)
+def test_an_overlap_exactly_at_the_threshold_is_enough(
+    num_frames: int, num_predicted: int, rate: float, overlap: float
+) -> None:
+    for start in range(50):
+        truth = [span(A, start / rate, (start + num_frames) / rate)]
+        one = timeline(truth, [span(A, start / rate, (start + num_predicted) / rate)])
+        assert (f1([one], overlap), average_precision([one], A, overlap)) == (1, 1)
+        less = timeline(truth, [span(A, start / rate, (start + num_predicted - 0.01) / rate)])
+        assert (f1([less], overlap), average_precision([less], A, overlap)) == (0, 0)
 
 
 def test_average_precision_by_hand() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 F1_OVERLAPS = (0.10, 0.25, 0.50)  # MS-TCN
 AP_OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)  # THUMOS 2014
 _TOLERANCE_SECONDS = 1e-6  # segments whose gap or overlap is smaller than this touch
+_TOLERANCE_OVERLAP = 1e-9  # what rounding seconds does to an overlap: frames 0-10 of 0-20 are half of them at any rate
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,9 @@ def average_precision(timelines: Sequence[VideoTimeline], label: int, overlap: f
     left = {index: [true for true in timeline.truth if true.label == label] for index, timeline in enumerate(timelines)}
     num_right, recalls, precisions = 0, [0.0], [0.0]
     for position, (_, index, _, predicted) in enumerate(sorted(detections, key=lambda row: row[:3]), start=1):
-        best = max(
-            left[index], key=lambda true: compute_overlap(true, predicted), default=None
-        )  # of those not found yet
-        if best is not None and compute_overlap(best, predicted) >= overlap:
-            left[index].remove(best)
+        best = _find_match(left[index], predicted, overlap)  # of those not found yet
+        if best is not None:
+            del left[index][best]
             num_right += 1
         recalls.append(num_right / num_true)
         precisions.append(num_right / position)
@@ -250,13 +249,23 @@ def _drop_label(timeline: VideoTimeline, label: int | None) -> VideoTimeline:
 
 def _count_right(timeline: VideoTimeline, overlap: float) -> int:
     """Predictions whose best true segment of the same label overlaps enough and was not found by an earlier prediction."""
-    is_found = [False] * len(timeline.truth)
-    for predicted in timeline.predicted:
-        overlaps = [compute_overlap(true, predicted) * (true.label == predicted.label) for true in timeline.truth]
-        if overlaps:
-            best = max(range(len(overlaps)), key=overlaps.__getitem__)
-            is_found[best] = is_found[best] or overlaps[best] >= overlap
-    return sum(is_found)
+    truth: dict[int, list[LabeledSpan]] = {}
+    for true in timeline.truth:
+        truth.setdefault(true.label, []).append(true)
+    matches = {
+        (predicted.label, _find_match(truth.get(predicted.label, []), predicted, overlap))
+        for predicted in timeline.predicted
+    }
+    return sum(position is not None for _, position in matches)
+
+
+def _find_match(spans: Sequence[LabeledSpan], predicted: LabeledSpan, overlap: float) -> int | None:
+    """The position of the span that overlaps a prediction most, the first among equals; None where by less than `overlap`."""
+    shares = [compute_overlap(span, predicted) for span in spans]
+    most = max(shares, default=-1.0)
+    if most < overlap - _TOLERANCE_OVERLAP:
+        return None
+    return next(position for position, share in enumerate(shares) if share >= most - _TOLERANCE_OVERLAP)
 
 
 def _compute_majority(timelines: Sequence[VideoTimeline]) -> float:

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,14 @@ def test_improbable_windows_leave_a_gap() -> None:
 def test_exactly_the_minimum_is_enough() -> None:
     assert merged("a", minimum_probability=0.8) == [("a", 0.0, 2.0)]
     assert merged("aabb", minimum_seconds=2.5) == [("a", 0.0, 2.5), ("b", 2.5, 5.0)]
+
+
+@pytest.mark.parametrize("step", [0.16, 2 / 15, 4 * 1001 / 30000])
+def test_exactly_the_minimum_is_enough_whatever_rounding_does_to_times(step: float) -> None:
+    windows = [replace(one, start_seconds=index * step, end_seconds=(index + 4) * step) for index, one in
+               enumerate(windows_of("aaab" * 30 + "aaa"))]  # fmt: skip
+    assert len(merge_windows(windows, CLASSES, minimum_seconds=step)) == 61
+    assert len(merge_windows(windows, CLASSES, minimum_seconds=1.01 * step)) == 1
 
 
 def test_a_short_segment_goes_to_its_neighbours() -> None:
@@ -256,6 +265,14 @@ def test_smoothing_averages_the_windows_around_each() -> None:
     assert [each.start_seconds for each in smoothed] == [0, 1, 2, 3]
     assert smooth_windows(windows, 0.0) == tuple(windows)
     assert smooth_windows([], 1.0) == ()
+
+
+@pytest.mark.parametrize("step", [0.16, 2 / 15, 4 * 1001 / 30000])
+def test_windows_half_of_the_smoothing_away_count_whatever_rounding_does_to_times(step: float) -> None:
+    windows = [window(index * step, float(index), length=4 * step) for index in range(100)]
+    smoothed = smooth_windows(windows, 2 * step)
+    assert [each.probabilities[0] for each in smoothed[1:-1]] == pytest.approx(list(range(1, 99)))
+    assert smoothed[0].probabilities[0] == pytest.approx(0.5)
 
 
 def test_classes_by_themselves_may_overlap() -> None:

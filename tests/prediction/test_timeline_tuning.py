@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,19 @@ HASHES = {"model_sha256": "m" * 64, "manifest_sha256": "d" * 64}
 TRUTH = (LabeledSpan(0, 0.0, 20.0), LabeledSpan(1, 20.0, 41.0))
 
 
-def make_video(flips: float, truth: tuple[LabeledSpan, ...] = TRUTH, seed: int = 0) -> LabeledWindows:
-    """Windows of two seconds, one a second; a share of them names the wrong class."""
+def make_video(flips: float, seed: int = 0, step_seconds: float = 1.0, spread: float = 0.0) -> LabeledWindows:
+    """Windows of two steps, one a step; a share of them names the wrong class."""
     rng = np.random.default_rng(seed)
     windows = []
     for start in range(40):
         top = (start >= 20) != (rng.random() < flips)
-        windows.append(Window(start, start + 2, (0.2, 0.8) if top else (0.8, 0.2)))
+        low = 0.2 + spread * float(rng.random())
+        pair = (low, 1 - low) if top else (1 - low, low)
+        windows.append(Window(start * step_seconds, (start + 2) * step_seconds, pair))
+    truth = tuple(
+        replace(span, start_seconds=span.start_seconds * step_seconds, end_seconds=span.end_seconds * step_seconds)
+        for span in TRUTH
+    )
     return LabeledWindows("v.mp4", ScoredWindows((tuple(windows),)), truth)
 
 
@@ -46,6 +52,16 @@ def test_noisy_windows_are_smoothed_and_right_ones_are_left_alone() -> None:
     assert (few.smoothing_seconds, few.minimum_seconds) == (0, 2)  # the length of a window is one of those tried
     clean = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
     assert (clean.smoothing_seconds, clean.minimum_seconds, clean.f1) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("step_seconds", [4 / 24, 4 / 30, 4 * 1001 / 30000])
+def test_the_choice_does_not_depend_on_the_frame_rate(step_seconds: float) -> None:
+    for seed in range(20):
+        expected = choose_segmentation([make_video(0.2, seed, spread=0.1)], CLASSES, Background(), **HASHES)
+        choice = choose_segmentation([make_video(0.2, seed, step_seconds, spread=0.1)], CLASSES, Background(), **HASHES)
+        assert choice.smoothing_seconds == pytest.approx(expected.smoothing_seconds * step_seconds, abs=1e-6)
+        assert choice.minimum_seconds == pytest.approx(expected.minimum_seconds * step_seconds, abs=1e-6)
+        assert choice.f1 == pytest.approx(expected.f1)
 
 
 def test_overlapping_classes_choose_a_probability_by_average_precision() -> None:

@@ -29,6 +29,7 @@ from muybridge.text import format_count, sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
 INTERRUPTED = "(interrupted: not scored)"  # the label of the rest of a timeline that was ended early
+_TOLERANCE_SECONDS = 1e-6  # more than rounding does to times, and less than any two frames are apart
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def smooth_windows(windows: Sequence[Window], smoothing_seconds: float) -> tuple
         return tuple(windows)
     centers = np.array([window.center_seconds for window in windows])
     sums = np.cumsum([[0.0] * len(windows[0].probabilities), *(window.probabilities for window in windows)], axis=0)
-    first = np.searchsorted(centers, centers - smoothing_seconds / 2, side="left")
-    stop = np.searchsorted(centers, centers + smoothing_seconds / 2, side="right")
+    reach = smoothing_seconds / 2 + _TOLERANCE_SECONDS
+    first = np.searchsorted(centers, centers - reach, side="left")
+    stop = np.searchsorted(centers, centers + reach, side="right")
     means = (sums[stop] - sums[first]) / (stop - first)[:, None]
     return tuple(replace(window, probabilities=tuple(row)) for window, row in zip(windows, means.tolist(), strict=True))
 
@@ -197,9 +199,9 @@ def _merge_short_runs(
     """Merge labelled runs shorter than `minimum_seconds` into their neighbours, always the shortest remaining run first."""
     run_by_start = {run.start: run for run in runs}
     run_by_stop = {run.stop: run for run in runs}
-    by_length = [(borders[run.stop] - borders[run.start], run.start, run.stop) for run in runs if run.label is not None]
+    by_length = [(_measure_seconds(run, borders), run.start, run.stop) for run in runs if run.label is not None]
     heapify(by_length)
-    while by_length and by_length[0][0] < minimum_seconds:
+    while by_length and by_length[0][0] < minimum_seconds - _TOLERANCE_SECONDS:
         _, start, stop = heappop(by_length)
         short = run_by_start.get(start)
         if short is None or short.stop != stop:
@@ -215,8 +217,13 @@ def _merge_short_runs(
         merged = _LabelRun(label, min(part.start for part in parts), max(part.stop for part in parts))
         run_by_start[merged.start] = run_by_stop[merged.stop] = merged
         if label is not None:
-            heappush(by_length, (borders[merged.stop] - borders[merged.start], merged.start, merged.stop))
+            heappush(by_length, (_measure_seconds(merged, borders), merged.start, merged.stop))
     return [run_by_start[start] for start in sorted(run_by_start)]
+
+
+def _measure_seconds(run: _LabelRun, borders: Sequence[float]) -> float:
+    """How long a run is, to the microsecond: of runs that are equally long, rounding must not choose the shortest."""
+    return round(borders[run.stop] - borders[run.start], 6)
 
 
 def _compute_mean_probability(windows: Sequence[Window], run: _LabelRun, label: int) -> float:

@@ -173,11 +173,11 @@ def _list_options(videos: Sequence[LabeledWindows], *, classes_overlap: bool) ->
     span = window.end_seconds - window.start_seconds if window else 1.0
     if classes_overlap:
         return [
-            TimelineOptions(smoothing_seconds=round(smoothing * span, 3), minimum_probability=threshold)
+            TimelineOptions(smoothing_seconds=round(smoothing * span, 6), minimum_probability=threshold)
             for smoothing, threshold in product(_SPANS, reversed(_THRESHOLDS))
         ]
     return [
-        TimelineOptions(smoothing_seconds=round(smoothing * span, 3), minimum_seconds=round(minimum * span, 3))
+        TimelineOptions(smoothing_seconds=round(smoothing * span, 6), minimum_seconds=round(minimum * span, 6))
         for smoothing, minimum in sorted(product(_SPANS, _SPANS), key=sum)
     ]
 

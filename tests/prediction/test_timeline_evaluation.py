@@ -77,6 +77,19 @@ def test_segments_curves_and_bouts_are_written(run: Path, segments: Path, tmp_pa
     ]
 
 
+def test_labelled_segments_that_touch_are_one_bout(run: Path, segments: Path, tmp_path: Path) -> None:
+    *rows, last = segments.read_text().splitlines()
+    name, label, split, start, end = last.split(",")
+    half = (float(start) + float(end)) / 2
+    segments.write_text(
+        "\n".join([*rows, f"{name},{label},{split},{start},{half}", f"{name},{label},{split},{half},{end}", ""])
+    )
+    result = evaluate_timelines(run, EvaluateSettings(data=str(segments)), tmp_path / "x.parquet", step_frames=2)
+    bouts = [row for row in csv.DictReader(result.files.bouts.read_text().splitlines()) if row["origin"] == "true"]
+    assert [(row["label"], row["num_bouts"]) for row in bouts] == [("left", "1"), ("right", "1")]
+    assert result.scores.num_true_segments == 2
+
+
 def test_labelled_time_after_the_end_of_a_file_is_named_and_not_scored(
     run: Path, segments: Path, tmp_path: Path
 ) -> None:

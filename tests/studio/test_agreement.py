@@ -39,6 +39,15 @@ def test_equal_marks_agree_fully() -> None:
     assert set(agreement.segment_f1.values()) == {1.0}
 
 
+def test_marks_of_one_class_that_touch_are_one_segment() -> None:
+    """Whether somebody marked 0-4 at once or in two parts, the segment is the same; the count is of marks."""
+    segments = (_mark("walk", 2, 4, "kim"), _mark("walk", 0, 2, "kim"), _mark("walk", 0, 4, "lee"))
+    agreement = compute_agreement({"x.mp4": VideoMarks(segments=segments)}, {"x.mp4": 10.0}, "kim", "lee")
+    assert set(agreement.segment_f1.values()) == {1.0}
+    (walk,) = agreement.classes
+    assert (walk.f1, walk.num_first, walk.num_second) == (1.0, 2, 1)
+
+
 def test_only_videos_of_both_count() -> None:
     reviewed = ReviewedRange(start_seconds=0, end_seconds=5, annotator="lee")
     marks = {

@@ -101,7 +101,7 @@ def score_timelines(
     """
     if not any(timeline.truth for timeline in timelines):
         raise ValueError("there is no labelled segment, so there is nothing to compare timelines with")
-    timelines = [replace(each, truth=_join_touching(each.truth)) for each in timelines]
+    timelines = [replace(each, truth=join_touching(each.truth)) for each in timelines]
     if background is None or not fill_gaps:
         timelines = [replace(each, predicted=cut_to_labeled_time(each.predicted, each.truth)) for each in timelines]
     else:
@@ -208,6 +208,18 @@ def cut_to_labeled_time(predicted: Iterable[LabeledSpan], truth: Sequence[Labele
     )
 
 
+def join_touching(spans: Sequence[LabeledSpan]) -> tuple[LabeledSpan, ...]:
+    """Segments in order of time, where those of one label that touch are one, as in labels by frame."""
+    joined: list[LabeledSpan] = []
+    for span in sorted(spans, key=lambda span: (span.label, span.start_seconds)):
+        last = joined[-1] if joined else None
+        if last and last.label == span.label and abs(span.start_seconds - last.end_seconds) <= _TOLERANCE_SECONDS:
+            joined[-1] = replace(last, end_seconds=span.end_seconds)
+        else:
+            joined.append(span)
+    return tuple(sorted(joined, key=lambda span: span.start_seconds))
+
+
 def merge_spans(spans: Iterable[LabeledSpan]) -> list[tuple[float, float]]:
     """The time that spans cover, as stretches (start, end) in order that do not touch."""
     stretches: list[tuple[float, float]] = []
@@ -273,18 +285,6 @@ def _compute_majority(timelines: Sequence[VideoTimeline]) -> float:
     for true in (true for timeline in timelines for true in timeline.truth):
         seconds[true.label] = seconds.get(true.label, 0.0) + true.seconds
     return max(seconds.values()) / sum(seconds.values())
-
-
-def _join_touching(spans: Sequence[LabeledSpan]) -> tuple[LabeledSpan, ...]:
-    """True segments of one label that touch are one, as in labels by frame; in order of time."""
-    joined: list[LabeledSpan] = []
-    for span in sorted(spans, key=lambda span: (span.label, span.start_seconds)):
-        last = joined[-1] if joined else None
-        if last and last.label == span.label and abs(span.start_seconds - last.end_seconds) <= _TOLERANCE_SECONDS:
-            joined[-1] = replace(last, end_seconds=span.end_seconds)
-        else:
-            joined.append(span)
-    return tuple(sorted(joined, key=lambda span: span.start_seconds))
 
 
 def _intersect(left: LabeledSpan, right: LabeledSpan) -> float:

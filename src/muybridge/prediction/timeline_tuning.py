@@ -15,7 +15,13 @@ from typing import Annotated
 from annotated_types import Interval
 
 from muybridge.bounds import Seconds, Share
-from muybridge.evaluation.timeline_metrics import LabeledSpan, TimelineScores, VideoTimeline, score_timelines
+from muybridge.evaluation.timeline_metrics import (
+    LabeledSpan,
+    TimelineScores,
+    VideoTimeline,
+    join_touching,
+    score_timelines,
+)
 from muybridge.files.atomic import write_json
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prediction.timeline import Segment, TimelineOptions, find_class_segments, smooth_windows
@@ -193,7 +199,7 @@ def _make_timelines(
     return [
         VideoTimeline(
             video.video,
-            video.truth,
+            join_touching(video.truth),
             tuple(
                 LabeledSpan(labels[segment.label], segment.start_seconds, segment.end_seconds, segment.mean_probability)
                 for segment in _segment(video.scored, classes, options, classes_overlap=classes_overlap)

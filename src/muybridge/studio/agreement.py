@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from muybridge.evaluation.timeline_metrics import LabeledSpan, VideoTimeline, f1
+from muybridge.evaluation.timeline_metrics import LabeledSpan, VideoTimeline, f1, join_touching
 from muybridge.studio.annotation_records import SegmentMark, StudioRecord, VideoMarks
 
 _OVERLAPS = (0.1, 0.25, 0.5)
@@ -142,5 +142,4 @@ def _make_timelines(pairs: _Pairs, labels: Sequence[str]) -> list[VideoTimeline]
 
 
 def _make_spans(segments: Sequence[SegmentMark], labels: Sequence[str]) -> tuple[LabeledSpan, ...]:
-    ordered = sorted(segments, key=lambda one: one.bounds)
-    return tuple(LabeledSpan(labels.index(one.label), one.start_seconds, one.end_seconds) for one in ordered)
+    return join_touching([LabeledSpan(labels.index(one.label), one.start_seconds, one.end_seconds) for one in segments])

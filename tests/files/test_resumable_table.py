@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,3 +91,25 @@ def test_a_part_without_settings_is_of_other_settings(tmp_path: Path) -> None:
     with open_table(tmp_path / "table.parquet") as table:
         pq.write_table(pa.table({"video": ["a"]}), table.folder / "000000.parquet")
         assert not table.has_same_settings
+
+
+def test_parts_of_an_older_version_lack_late_settings_and_columns(tmp_path: Path) -> None:
+    path, length = tmp_path / "table.parquet", pa.field("length", pa.int64())
+    with open_table(path) as table:
+        table.add(make_batch(["a", "b"]))
+
+    def open_later(number: int) -> ResumableTable:
+        more: dict[str, Any] = {"late_settings": {"number": number}, "part_fields": [length]}
+        return ResumableTable(path, SCHEMA, {"seed": 0}, rows_per_part=2, **more)
+
+    with open_later(1) as table:
+        table.check_settings()
+        assert table.read_column("length") == [None, None]
+        table.add(pa.RecordBatch.from_arrays([pa.array(["c"]), pa.array([3])], schema=table.part_schema))
+    with open_later(2) as table, pytest.raises(ValueError, match="other settings"):
+        table.check_settings()
+    with open_later(1) as table:
+        table.check_settings()
+        assert table.read_column("length") == [None, None, 3]
+        table.write_file({})
+    assert pq.read_table(path).to_pylist() == [{"video": "a"}, {"video": "b"}, {"video": "c"}]

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import muybridge
+from muybridge.files.resumable_table import ResumableTable
+from muybridge.kernels import precision
 from muybridge.models.heads import Head
+from muybridge.models.network import VideoResNet
 from muybridge.prediction import tables
-from muybridge.prediction.recognizer import Features, Prediction, load
-from muybridge.prediction.tables import FEATURES_SCHEMA, FeaturesWriter, PredictionsSummary, PredictionsWriter
+from muybridge.prediction.predictions_summary import PredictionsSummary
+from muybridge.prediction.recognizer import Features, Prediction, Recognizer, load
+from muybridge.prediction.tables import FEATURES_SCHEMA, PREDICTIONS_SCHEMA, FeaturesWriter, PredictionsWriter
+from muybridge.weights.address import load_weights
 
 SETTINGS = {"model_sha256": "abc", "clips": 3, "top": 2}
 
@@ -38,10 +47,10 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
         raise KeyboardInterrupt
     assert not path.exists()
     with PredictionsWriter(path, SETTINGS) as file:
-        assert file.done_videos == {"4.mp4", "1.mp4", "3.mp4"}
+        assert file.done_videos == {"4.mp4", "1.mp4"}
         with pytest.raises(AssertionError, match="is done already"):
             file.add(prediction(1))
-        for number in (0, 2):
+        for number in (0, 2, 3):
             file.add(prediction(number))
         assert (
             file.finish([f"{number}.mp4" for number in (0, 1, 2, 3)]).num_failed == 1
@@ -130,9 +139,93 @@ def test_a_csv_from_the_command_line_is_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(PredictionsWriter, "finish", lambda self, videos: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli(*words).code == 130
-    monkeypatch.setattr("muybridge.prediction.recognizer.Recognizer.predict_each", lambda self, videos, **_: iter(()))
-    assert cli(*words).code == 3, "all videos were done before"
+    pending: list[Path] = []
+    predict_each = Recognizer.predict_each
+
+    def count(recognizer: Recognizer, videos: list[str], **options: Any) -> Iterator[Prediction]:
+        pending.extend(map(Path, videos))
+        return predict_each(recognizer, videos, **options)
+
+    monkeypatch.setattr(Recognizer, "predict_each", count)
+    assert cli(*words).code == 3
+    assert [video.name for video in pending] == ["torn.mp4"], "what failed is tried again"
     assert (tmp_path / "p.csv").read_text() == text
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]) -> Callable[..., None]:
+    """Runs a command line up to where it would write its file."""
+
+    def run(*words: object) -> None:
+        with monkeypatch.context() as patch:
+            for writer in (PredictionsWriter, FeaturesWriter):
+                patch.setattr(writer, "finish", lambda self, videos: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert cli(*words).code == 130
+
+    return run
+
+
+def test_a_video_that_was_supplied_or_replaced_meanwhile_is_done_again(
+    finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any], interrupted: Callable[..., None]
+) -> None:
+    predict = ("predict", finished_run, listed, "--clips", 2, "-o")
+    extract = ("extract", finished_run, tmp_path / "left.mp4", tmp_path / "right.mp4", "--clips", 2, "-o")
+    tables = [(*predict, tmp_path / "p.parquet"), (*extract, tmp_path / "f.parquet")]
+    for words in tables:
+        interrupted(*words)
+    copyfile(tmp_path / "left.mp4", tmp_path / "torn.mp4")
+    copyfile(tmp_path / "left.mp4", tmp_path / "right.mp4")
+    assert [cli(*words).code for words in tables] == [0, 0]
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [(Path(row["video"]).name, row["status"]) for row in rows] == [
+        *(("right.mp4", "ok"), ("torn.mp4", "ok"), ("left.mp4", "ok"))
+    ]
+    assert rows[0]["probabilities"] == rows[1]["probabilities"] == rows[2]["probabilities"]
+    of_clips = pq.read_table(tmp_path / "f.parquet")
+    assert of_clips.column_names == FEATURES_SCHEMA.names
+    assert [Path(video).name for video in of_clips["video"].to_pylist()] == [*["left.mp4"] * 2, *["right.mp4"] * 2]
+    assert of_clips["features"].to_pylist()[:2] == of_clips["features"].to_pylist()[2:]
+
+
+def test_weights_imported_in_another_way_do_not_resume_a_table(
+    finished_run: Path, listed: Path, tmp_path: Path, cli: Callable[..., Any], interrupted: Callable[..., None]
+) -> None:
+    network, card = load_weights(finished_run)
+    stride = replace(card.preprocessing, frame_stride=2)
+    deviating = VideoResNet(replace(card.specification, norm_epsilon=0.1))
+    deviating.load_state_dict(network.state_dict())
+    interrupted("predict", finished_run, listed, "-o", tmp_path / "p.csv")
+    interrupted("extract", finished_run, tmp_path / "left.mp4", "-o", tmp_path / "f.csv")
+    for number, changes in enumerate(({"classes": ["up", "down"]}, {"preprocessing": stride}, {"network": deviating})):
+        values = {"network": network, "classes": card.classes, "preprocessing": card.preprocessing} | changes
+        weights = tmp_path / f"{number}.safetensors"
+        muybridge.save(values["network"], weights, classes=values["classes"], preprocessing=values["preprocessing"])
+        assert load_weights(weights)[1].tensors_sha256 == card.tensors_sha256
+        refused = cli("predict", weights, listed, "-o", tmp_path / "p.csv")
+        assert refused.code == 2 and "was made by another network or other settings" in refused.err
+        if "classes" not in changes:
+            assert cli("extract", weights, tmp_path / "left.mp4", "-o", tmp_path / "f.csv").code == 2
+    assert cli("predict", finished_run, listed, "-o", tmp_path / "p.csv").code == 3
+
+
+def test_precisions_that_auto_stands_for_are_not_mixed(
+    finished_run: Path,
+    listed: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    interrupted: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ("predict", finished_run, listed, "-o", tmp_path / "p.parquet")
+    interrupted(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(precision, "find_bf16_problem", lambda device: None)
+        patch.setattr(precision, "has_fast_bf16", lambda device: True)
+        refused = cli(*words)
+    assert refused.code == 2 and "was made by another network or other settings" in refused.err
+    assert cli(*words, "--precision", "fp32").code == 3
+    metadata = pq.read_schema(tmp_path / "p.parquet").metadata
+    assert json.loads(metadata[b"muybridge"])["precision"] == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -284,3 +377,54 @@ def test_tables_of_other_tasks_have_what_was_predicted(tmp_path: Path) -> None:
     assert (first["predicted"], first["label"], first["probability_2"]) == ("hug|push", "push", "0.6")
     assert (second["predicted"], second["label"]) == ("", "hug")
     assert summary.classes == {"hug": 1, "push": 1}
+
+
+def test_parts_of_an_older_version_are_resumed(tmp_path: Path) -> None:
+    """They say neither which files they were made from, nor how the weights were imported."""
+    path = tmp_path / "p.parquet"
+    (tmp_path / "1.mp4").write_bytes(b"some")
+    row = prediction(1)
+    labels, probabilities = (list(column) for column in zip(*row.classes, strict=True))
+    with ResumableTable(path, PREDICTIONS_SCHEMA, {"format": 1, **SETTINGS}, rows_per_part=9) as old:
+        rows = [[row.video], [row.status], [row.reason], [labels], [probabilities]]
+        old.add(pa.RecordBatch.from_arrays(list(map(pa.array, rows)), schema=PREDICTIONS_SCHEMA))
+    late_settings = {"precision": "bf16", "classes_sha256": "abc"}
+    with PredictionsWriter(path, SETTINGS, late_settings=late_settings) as file:
+        assert file.select_pending(["1.mp4", "2.mp4"]) == ["2.mp4"]
+        file.add(prediction(2))
+    with pytest.raises(ValueError, match="other settings"):
+        PredictionsWriter(path, SETTINGS, late_settings={**late_settings, "precision": "fp32"})
+    with PredictionsWriter(path, SETTINGS, late_settings=late_settings) as file:
+        assert file.finish(["1.mp4", "2.mp4"]).num_failed == 0
+    assert pq.read_schema(path).remove_metadata().equals(PREDICTIONS_SCHEMA)
+    assert json.loads(pq.read_schema(path).metadata[b"muybridge"]) == {"format": 1, **SETTINGS}
+
+
+def test_a_video_is_done_while_its_file_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, touched, longer, gone, frames, overwritten, prepared, again = names = [
+        *("kept.mp4", "touched.mp4", "longer.mp4#1-2", "gone.mp4", "frames", "overwritten", "data/a.mp4", "again/a.mp4")
+    ]
+    files = [Path(name.partition("#")[0]) for name in names[:4]]
+    files += [Path("frames/1.png"), Path("overwritten/1.png"), Path("data/dataset.json"), Path("again/dataset.json")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"some")
+    with FeaturesWriter("f.parquet", SETTINGS) as writer:
+        assert writer.select_pending(names) == names
+        for name in names:
+            writer.add(features(name))
+    os.utime("touched.mp4", (1, 1))
+    Path("longer.mp4").write_bytes(b"some more")
+    Path("gone.mp4").unlink()
+    for name in ("overwritten/1.png", "again/dataset.json"):
+        Path(name).write_bytes(b"other")
+    with FeaturesWriter("f.parquet", SETTINGS) as writer:
+        assert writer.done_videos == {kept, gone, frames, prepared}
+        assert writer.select_pending(names) == [touched, longer, overwritten, again]
+        for name in writer.select_pending(names):
+            writer.add(features(name, seed=1))
+        assert writer.finish(names) == 3 * len(names)
+    rows = pq.read_table("f.parquet")
+    assert rows["features"].to_pylist()[0] == features(kept).features[0].tolist()
+    assert rows["features"].to_pylist()[-1] == features(again, seed=1).features[2].tolist()

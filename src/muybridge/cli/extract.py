@@ -104,9 +104,10 @@ def extract(
         print_line(f"{video}: unreadable: {reason}", error=True)
     unit = "batch of clips" if step else "video"
     extension = ".csv" if output == "-" else None
-    table = FeaturesWriter(target, settings, remarks=remarks, extension=extension)
+    late_settings = {"specification": recognizer.card.specification.to_json()}
+    table = FeaturesWriter(target, settings, late_settings=late_settings, remarks=remarks, extension=extension)
     with stop_on_signals(unit) as stop, table as writer:
-        pending = [video for video in inputs.readable_videos if video not in writer.done_videos]
+        pending = writer.select_pending(inputs.readable_videos)
         with follow_videos(len(pending), unit) as progress:
             following = replace(recognizer, on_progress=progress.update_share_or_stop)
             for features in following.features_each(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,10 @@ from muybridge.text import format_count, sanitize_text
 if TYPE_CHECKING:
     from muybridge.kernels.precision import RequestedPrecision
     from muybridge.prediction.inputs import VideoInputs
+    from muybridge.prediction.predictions_summary import PredictionsSummary
     from muybridge.prediction.recognizer import Prediction
-    from muybridge.prediction.tables import PredictionsSummary
     from muybridge.records import TimeOrigin
+    from muybridge.weights.card import Card
 
 _MAX_CLASSES_SHOWN = 20
 
@@ -47,26 +50,19 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
     from muybridge.weights.address import load_weights
 
     card = load_weights(run)[1]
+    options = _resolve_execution(options)
     if options.ray:
         inputs = inputs.make_absolute()
     videos = inputs.videos
-    settings: dict[str, Any] = {
-        "model_sha256": card.tensors_sha256,
-        "clips": options.clips,
-        "top": options.top,
-    }
-    if options.source_fps is not None:
-        settings["source_fps"] = options.source_fps
-    if options.time_origin != "picture":
-        settings["time_origin"] = options.time_origin
-    if options.precision != "auto":  # rows of two precisions are not mixed
-        settings["precision"] = options.precision
+    late_settings = _describe_network(card, options)
     with (
         stop_on_signals("video") as stop,
-        PredictionsWriter(options.output, settings, card.head) as writer,
+        PredictionsWriter(
+            options.output, _describe_rows(card, options), card.head, late_settings=late_settings
+        ) as writer,
         create_progress() as bar,
     ):
-        pending = [video for video in videos if video not in writer.done_videos]
+        pending = writer.select_pending(videos)
         task = bar.add_task("videos", total=len(videos), completed=len(videos) - len(pending))
         failures = [inputs.make_failure(video) for video in pending if video in inputs.problems]
         readable = [video for video in pending if video not in inputs.problems]
@@ -84,6 +80,40 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
         counts = f"{format_count(len(videos), 'video')}, {summary.num_failed} of them failed: {options.output}"
         print_lines([counts, *_format_summary(summary)], error=is_file)
     return compute_exit_code(summary.num_failed, len(videos))
+
+
+def _resolve_execution(options: TableOptions) -> TableOptions:
+    """The options with the precision that `auto` stands for, except on GPUs of a Ray cluster, which this machine may lack."""
+    from muybridge.inference.scorer import resolve_device
+    from muybridge.kernels.precision import choose_inference_precision
+
+    device = "cpu" if options.ray and options.device == "auto" else options.device
+    options = replace(options, device=device)
+    if options.ray and device != "cpu":
+        return options
+    return replace(options, precision=choose_inference_precision(options.precision, resolve_device(device)))
+
+
+def _describe_rows(card: Card, options: TableOptions) -> dict[str, Any]:
+    """What the rows of a file have in common; an unfinished one of other settings is not resumed."""
+    return {
+        "model_sha256": card.tensors_sha256,
+        "clips": options.clips,
+        "top": options.top,
+        **({} if options.source_fps is None else {"source_fps": options.source_fps}),
+        **({} if options.time_origin == "picture" else {"time_origin": options.time_origin}),
+        "precision": options.precision,
+    }
+
+
+def _describe_network(card: Card, options: TableOptions) -> dict[str, Any]:
+    """What decides the rows besides, and older versions did not record: the same tensors may be imported in another way."""
+    return {
+        "specification": card.specification.to_json(),
+        "preprocessing": card.preprocessing.to_json(),
+        "classes_sha256": hashlib.sha256(json.dumps(card.classes).encode()).hexdigest(),
+        "precision": options.precision,
+    }
 
 
 def _format_summary(summary: PredictionsSummary) -> list[str]:
@@ -111,16 +141,15 @@ def _predict_rows(
     rates: Sequence[float | None],
     options: TableOptions,
 ) -> Iterator[Prediction]:
-    clips, top, device = options.clips, options.top, options.device
+    clips, top = options.clips, options.top
     if options.ray:
         from muybridge.prediction.ray import predict_on_ray
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
-        device = "cpu" if device == "auto" else device
-        loading = (device, options.precision, options.time_origin)
+        loading = (options.device, options.precision, options.time_origin)
         yield from predict_on_ray(run, videos, address=options.ray, loading=loading, clips=clips, top=top, rates=rates)
         return
     from muybridge.prediction.recognizer import load
 
-    recognizer = load(run, device, options.precision, time_origin=options.time_origin)
+    recognizer = load(run, options.device, options.precision, time_origin=options.time_origin)
     yield from recognizer.predict_each(videos, clips=clips, top=top, source_fps=rates, workers=options.workers)

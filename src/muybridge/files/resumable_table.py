@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from muybridge.files.atomic import atomic_write, check_output_file, is_stream, remove_partial_files
 from muybridge.files.lock import lock_folder
 from muybridge.files.parquet_file import find_column_problems, read_parquet, refuse_damaged
+from muybridge.parsing import parse_json_object
 from muybridge.text import join_names
 
 SETTINGS_KEY = b"muybridge_parts"
@@ -32,10 +33,20 @@ class ResumableTable:
     a pipe are temporary.
 
     Use: `add` batches, then `write_file`. `settings` are anything JSON can hold; parts made with other settings are detected
-    by `has_same_settings` and refused by `check_settings`.
+    by `has_same_settings` and refused by `check_settings`. `part_fields` are columns that the final file does not have. Parts
+    of an older version may lack them, which are null then, and `late_settings`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, settings: Mapping[str, Any], *, rows_per_part: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        settings: Mapping[str, Any],
+        *,
+        rows_per_part: int,
+        late_settings: Mapping[str, Any] | None = None,
+        part_fields: Sequence[pa.Field] = (),
+    ) -> None:
         self.path = path
         check_output_file(path)
         self._resources = ExitStack()
@@ -45,7 +56,10 @@ class ResumableTable:
             self.folder = path.with_name(f".{path.name}.parts")
         self._resources.enter_context(lock_folder(self.folder, subject=path))
         self._schema = schema
-        self._settings = json.dumps(settings, sort_keys=True).encode()
+        self._part_fields = part_fields
+        self.part_schema = pa.schema([*schema, *part_fields])
+        self._late_settings = dict(late_settings or {})
+        self._settings = _serialize({**settings, **self._late_settings})
         self._rows_per_part = rows_per_part
         self._pending: list[pa.RecordBatch] = []
 
@@ -67,7 +81,15 @@ class ResumableTable:
     @property
     def has_same_settings(self) -> bool:
         """Whether the parts on disk, if any, were made with the same settings."""
-        return all(read_part_settings(part) == self._settings for part in self._list_part_paths())
+        return all(map(self._is_part_of_same_settings, self._list_part_paths()))
+
+    def _is_part_of_same_settings(self, part: Path) -> bool:
+        settings = read_part_settings(part)
+        if settings is None or not self._late_settings:
+            return settings == self._settings
+        return (
+            _serialize({**self._late_settings, **parse_json_object(settings, f"{part}'s settings")}) == self._settings
+        )
 
     def check_settings(self) -> None:
         """Raises ValueError where the parts on disk were made with other settings."""
@@ -82,7 +104,7 @@ class ResumableTable:
         return [value for part in self._list_part_paths() for value in self._read_part(part, [name])[name].to_pylist()]
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Adds rows. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
+        """Adds rows of `part_schema`. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
         self._pending.append(batch)
         if sum(map(len, self._pending)) >= self._rows_per_part:
             self.flush()
@@ -91,21 +113,24 @@ class ResumableTable:
         """Writes the rows that wait as a part."""
         if not self._pending:
             return
-        table = pa.Table.from_batches(self._pending, self._schema)
+        table = pa.Table.from_batches(self._pending, self.part_schema)
         table = table.replace_schema_metadata({SETTINGS_KEY: self._settings})
         with atomic_write(self.folder / f"{len(self._list_part_paths()):06d}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         self._pending.clear()
 
-    def iterate_tables(self) -> Iterator[pa.Table]:
-        """The parts on disk, in the order they were written."""
+    def iterate_tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The parts on disk, in the order they were written: these columns, or those of the final file."""
         for part in self._list_part_paths():
-            yield self._read_part(part, self._schema.names).replace_schema_metadata(None)
+            yield self._read_part(part, columns or self._schema.names).replace_schema_metadata(None)
 
-    def _read_part(self, part: Path, columns: list[str]) -> pa.Table:
+    def _read_part(self, part: Path, columns: Sequence[str]) -> pa.Table:
         with refuse_damaged(_describe_damage(part)):
             table = read_parquet(part, columns)
-        expected = pa.schema([self._schema.field(name) for name in columns])
+        for field in self._part_fields:
+            if field.name in columns and field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        expected = pa.schema([self.part_schema.field(name) for name in columns])
         if problems := find_column_problems(table.schema, expected):
             raise ValueError(f"{_describe_damage(part)} ({join_names(problems, '; ')})")
         return table
@@ -154,6 +179,10 @@ def read_part_settings(part: Path) -> bytes | None:
     with refuse_damaged(_describe_damage(part)):
         settings: bytes | None = (pq.read_schema(part).metadata or {}).get(SETTINGS_KEY)
         return settings
+
+
+def _serialize(settings: Mapping[str, Any]) -> bytes:
+    return json.dumps(settings, sort_keys=True).encode()
 
 
 def _describe_damage(part: Path) -> str:

@@ -38,7 +38,7 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
     path = Path(video)
     if path.exists():
         return None
-    root = next((folder for folder in path.parents if is_prepared(str(folder))), None)
+    root = find_prepared_folder(path)
     if root is None:
         return None
     folder = _open_folder(str(root), preprocessing)
@@ -47,6 +47,11 @@ def find_prepared_video(video: str, preprocessing: Preprocessing) -> tuple[Frame
         raise VideoError("missing", f"the prepared data {root} has no video of this name")
     folder.manifest.check_status(video_index)
     return folder.source, folder.manifest.get_path(video_index)
+
+
+def find_prepared_folder(video: Path) -> Path | None:
+    """The prepared folder in which a video without a file of its own lies; None if there is none."""
+    return next((folder for folder in video.parents if is_prepared(str(folder))), None)
 
 
 @lru_cache(maxsize=4)

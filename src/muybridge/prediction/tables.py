@@ -2,7 +2,8 @@
 
 Input: `Features` or `Prediction`s in any order, and the settings that made them. Output: one file, written atomically, with
 the settings as JSON in the schema metadata key `muybridge`; CSV is for people and has no settings. Until then finished videos
-are kept in parts in a hidden folder beside the file; parts of other settings are refused.
+are kept in parts in a hidden folder beside the file; parts of other settings are refused, and videos that failed or whose
+files changed since are done again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,12 +23,13 @@ from muybridge.evaluation.scores import make_remarks_metadata
 from muybridge.files.atomic import atomic_write
 from muybridge.files.resumable_table import ResumableTable, read_part_settings
 from muybridge.models.heads import Head
+from muybridge.prediction.file_state import FileState, read_file_state
+from muybridge.prediction.predictions_summary import PredictionsSummary, summarize_predictions
 from muybridge.prediction.recognizer import Features, Prediction
 from muybridge.text import escape_csv_cell, format_count, sanitize_text
 
 FORMAT = 1
 METADATA_KEY = b"muybridge"
-_VALUE_KEYS = ("lowest", "mean", "highest", "unit")
 # The most that a kill loses, and few enough files for millions of videos.
 FEATURES_PER_PART = 640  # clips, 64 videos by default
 PREDICTIONS_PER_PART = 64  # videos
@@ -58,10 +59,15 @@ _TASK_FIELDS = (
     pa.field("values", pa.list_(pa.float64()), nullable=False),
 )
 
+# Columns of parts alone: the file of a video (`file_state`) before it was read.
+_FILE_FIELDS = (pa.field("num_bytes", pa.int64()), pa.field("changed_ns", pa.int64()))
+
 
 class _TableWriter:
     """Keeps the rows of finished videos in parts. Leaving a `with` block keeps added rows.
 
+    Videos that failed, and videos whose files changed since, are not finished; `select_pending` names what is left to add.
+    `settings` are those in the file, `late_settings` what must agree besides, but is unknown of the parts of an older version.
     Raises ValueError where unfinished parts were made with other settings.
     """
 
@@ -72,13 +78,21 @@ class _TableWriter:
         settings: Mapping[str, Any],
         *,
         rows_per_part: int,
+        late_settings: Mapping[str, Any] | None,
         remarks: Sequence[str] = (),
     ) -> None:
         """`remarks` are sentences that belong beside the rows; Parquet files have them in their metadata."""
         settings = {"format": FORMAT, **settings}
         self._metadata = {METADATA_KEY: json.dumps(settings), **(make_remarks_metadata(remarks) if remarks else {})}
         self._schema = schema
-        self._parts = ResumableTable(path, schema, settings, rows_per_part=rows_per_part)
+        self._parts = ResumableTable(
+            path,
+            schema,
+            settings,
+            rows_per_part=rows_per_part,
+            late_settings=late_settings,
+            part_fields=_FILE_FIELDS,
+        )
         try:
             if _has_parts_of_version_0_1(self._parts.folder):
                 self._parts.remove()
@@ -87,7 +101,8 @@ class _TableWriter:
             self._parts.close()
             raise
         self._parts.clean_up()
-        self._done_videos = set(self._parts.read_column("video"))
+        self._file_states: dict[str, FileState | None] = {}
+        self._done_videos = self._find_done_videos()
 
     def __enter__(self) -> Self:
         return self
@@ -100,10 +115,45 @@ class _TableWriter:
         """Videos added so far, by this run and the interrupted one; grows with `add`."""
         return self._done_videos
 
+    def select_pending(self, videos: Iterable[str]) -> list[str]:
+        """Those of `videos` that are to be added. Call it before they are read: the states of their files are those of now."""
+        pending = [video for video in videos if video not in self._done_videos]
+        self._file_states = {video: read_file_state(video) for video in pending}
+        return pending
+
     def _add_rows(self, video: str, columns: Sequence[pa.Array]) -> None:
         assert video not in self._done_videos, f"{video} is done already"
         self._done_videos.add(video)
-        self._parts.add(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        state = self._file_states.pop(video, None) or (None, None)
+        more = [pa.array([value] * len(columns[0]), pa.int64()) for value in state]
+        self._parts.add(pa.RecordBatch.from_arrays([*columns, *more], schema=self._parts.part_schema))
+
+    def _find_done_videos(self) -> set[str]:
+        """The videos in the parts, without failed ones and changed files. Rows of a later part replace earlier ones."""
+        names = ["video", *(field.name for field in _FILE_FIELDS), *["status"] * ("status" in self._schema.names)]
+        done: set[str] = set()
+        for table in self._parts.iterate_tables(names):
+            for video, *state_and_status in set(zip(*(table[name].to_pylist() for name in names), strict=True)):
+                (done.discard if _is_outdated(video, *state_and_status) else done.add)(video)
+        return done
+
+    def _iterate_rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of done videos, part by part, without those that a later part replaced."""
+        part_by_video = {
+            video: number
+            for number, table in enumerate(self._parts.iterate_tables(["video"]))
+            for video in self._done_videos.intersection(table["video"].to_pylist())
+        }
+        for number, table in enumerate(self._parts.iterate_tables(columns)):
+            is_kept = [part_by_video.get(video) == number for video in table["video"].to_pylist()]
+            yield table.filter(pa.array(is_kept, pa.bool_()))
+
+
+def _is_outdated(video: str, num_bytes: int | None, changed_ns: int | None, status: str = "ok") -> bool:
+    """Whether rows of a video are to be made again. A file that is gone, perhaps for now, is not taken for a changed one."""
+    if status != "ok":
+        return True
+    return num_bytes is not None and read_file_state(video) not in (None, (num_bytes, changed_ns))
 
 
 class FeaturesWriter(_TableWriter):
@@ -117,10 +167,18 @@ class FeaturesWriter(_TableWriter):
         path: str | Path,
         settings: Mapping[str, Any],
         *,
+        late_settings: Mapping[str, Any] | None = None,
         remarks: Sequence[str] = (),
         extension: str | None = None,
     ) -> None:
-        super().__init__(Path(path), FEATURES_SCHEMA, settings, rows_per_part=FEATURES_PER_PART, remarks=remarks)
+        super().__init__(
+            Path(path),
+            FEATURES_SCHEMA,
+            settings,
+            rows_per_part=FEATURES_PER_PART,
+            late_settings=late_settings,
+            remarks=remarks,
+        )
         self._extension = extension or self._parts.path.suffix.lower()
 
     def add(self, features: Features) -> None:
@@ -144,13 +202,11 @@ class FeaturesWriter(_TableWriter):
         """
         self._parts.flush()
         requested_names = set(videos)
-        views = list(zip(self._parts.read_column("video"), self._parts.read_column("view"), strict=True))
+        views = [tuple(row.values()) for table in self._iterate_rows(["video", "view"]) for row in table.to_pylist()]
         _check_complete(requested_names, views, self._parts)
         # The interrupted run may have been given other videos.
         requested_videos = pa.array(sorted(requested_names), pa.string())
-        tables = (
-            table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._parts.iterate_tables()
-        )
+        tables = (table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._iterate_rows())
         match self._extension:
             case ".csv":
                 num_rows = _write_features_csv(self._parts.path, tables)
@@ -192,47 +248,22 @@ def _write_features_npz(path: Path, table: pa.Table, metadata: Mapping[bytes, st
     return len(table)
 
 
-@dataclass(frozen=True)
-class PredictionsSummary:
-    """What a table of predictions holds: videos by class, and failed ones by status, most first.
-
-    The class of a video is the most probable one; for multi_label it counts for each of its labels, for ordinal for its level.
-    `examples` has a failed video and its reason for each status. `values` has the lowest number, the mean and the highest of
-    each output of a regression, with its unit.
-    """
-
-    num_videos: int
-    classes: Mapping[str, int]
-    failures: Mapping[str, int]
-    examples: Mapping[str, tuple[str, str]]
-    values: Mapping[str, tuple[float, float, float, str]] = field(default_factory=dict)
-
-    @property
-    def num_failed(self) -> int:
-        """The number of failed videos."""
-        return sum(self.failures.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts as JSON values."""
-        values = {name: dict(zip(_VALUE_KEYS, row, strict=True)) for name, row in self.values.items()}
-        return {
-            "num_videos": self.num_videos,
-            "num_failed": self.num_failed,
-            "classes": dict(self.classes),
-            "failures": dict(self.failures),
-            **({"values": values} if values else {}),
-        }
-
-
 class PredictionsWriter(_TableWriter):
     """Writes a row a video, failed ones included, as Parquet or CSV: call `add` for each video, then `finish`."""
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], head: Head | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        head: Head | None = None,
+        *,
+        late_settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """`head` is that of a network of another task than single_label; its names of values stand in the settings."""
         schema = pa.schema([*PREDICTIONS_SCHEMA, *_TASK_FIELDS]) if head else PREDICTIONS_SCHEMA
         settings = {**settings, "head": head.to_json()} if head else settings
         self._head = head
-        super().__init__(Path(path), schema, settings, rows_per_part=PREDICTIONS_PER_PART)
+        super().__init__(Path(path), schema, settings, rows_per_part=PREDICTIONS_PER_PART, late_settings=late_settings)
 
     def add(self, prediction: Prediction) -> None:
         """Add the prediction of one video, which must not have been added before."""
@@ -249,7 +280,7 @@ class PredictionsWriter(_TableWriter):
         Raises ValueError unless every one of `videos` was added once.
         """
         self._parts.flush()
-        table = pa.concat_tables(list(self._parts.iterate_tables()))
+        table = pa.concat_tables(list(self._iterate_rows()))
         row_by_video = {video: row for row, video in enumerate(table["video"].to_pylist())}
         _check_complete(set(videos), [(video, 0) for video in table["video"].to_pylist()], self._parts)
         # The interrupted run may have been given other videos.
@@ -259,7 +290,7 @@ class PredictionsWriter(_TableWriter):
             self._parts.remove()
         else:
             self._parts.write_file(self._metadata, tables=[table])
-        return _summarize(table, self._head)
+        return summarize_predictions(table, self._head)
 
 
 def _write_csv(path: Path, table: pa.Table, head: Head | None) -> None:
@@ -293,39 +324,6 @@ def _list_cells(row: Mapping[str, Any], head: Head | None) -> list[str | float]:
     pairs = zip(map(escape_csv_cell, row["labels"]), row["probabilities"], strict=True)
     predicted = [escape_csv_cell("|".join(row["predicted"]))] if head else []
     return [*predicted, *(cell for pair in pairs for cell in pair)]
-
-
-def _summarize(table: pa.Table, head: Head | None) -> PredictionsSummary:
-    ok = pc.equal(table["status"], "ok")
-    predicted = table.filter(ok)
-    labels = predicted["predicted"] if head else pc.list_slice(predicted["labels"], 0, 1)
-    failed = table.filter(pc.invert(ok)).select(["video", "status", "reason"])
-    examples = {
-        status: pc.index(failed["status"], status).as_py() for status in pc.unique(failed["status"]).to_pylist()
-    }
-    return PredictionsSummary(
-        num_videos=len(table),
-        classes=_count_values(pc.list_flatten(labels)),
-        failures=_count_values(failed["status"]),
-        examples={
-            status: (failed["video"][row].as_py(), failed["reason"][row].as_py()) for status, row in examples.items()
-        },
-        values=_summarize_values(predicted, head) if head and head.task == "regression" and len(predicted) else {},
-    )
-
-
-def _summarize_values(predicted: pa.Table, head: Head) -> dict[str, tuple[float, float, float, str]]:
-    columns = np.array(predicted["values"].to_pylist()).T
-    return {
-        name: (float(column.min()), float(column.mean()), float(column.max()), head.get_unit(index))
-        for index, (name, column) in enumerate(zip(head.outputs, columns, strict=True))
-    }
-
-
-def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
-    """How often each value occurs, most first, equal ones in order of name."""
-    counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _check_complete(videos: Set[str], views: Sequence[tuple[str, int]], parts: ResumableTable) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import pickle
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,23 @@ def test_two_networks_are_refused_by_naming_both(tmp_path: Path) -> None:
     assert torch.equal(load_network(tmp_path / "out.safetensors")[0].fc.bias, second.fc.bias)
     with pytest.raises(ValueError, match=r"0 networks under swa; there are model and ema\.module"):
         import_weights(file, tmp_path / "out.safetensors", ImportOptions(network="swa"))
+
+
+def test_a_refused_choice_names_a_network_that_can_be_chosen(tmp_path: Path) -> None:
+    first, second = small(), small()
+    with torch.no_grad():
+        second.fc.bias += 1
+    ema = {f"ema.{name}": tensor for name, tensor in second.state_dict().items()}
+    for content in (
+        {"model": first.state_dict(), "ema_model": second.state_dict()},
+        {**first.state_dict(), **ema},
+    ):
+        file = written(tmp_path, content)
+        with pytest.raises(ValueError, match="choose one, as --network") as refused:
+            import_weights(file, tmp_path / "out.safetensors")
+        [network] = shlex.split(str(refused.value).rpartition("--network ")[2])
+        import_weights(file, tmp_path / "out.safetensors", ImportOptions(network=network))
+        assert torch.equal(load_network(tmp_path / "out.safetensors")[0].fc.bias, first.fc.bias)
 
 
 def test_a_backbone_is_for_features_and_names_no_class(tmp_path: Path) -> None:

@@ -83,3 +83,34 @@ def test_what_was_left_out_is_grouped_by_its_beginning() -> None:
     others = ["optimizer.state.0.exp_avg", "optimizer.state.1.exp_avg", "model.audio.conv1.weight", "model.net.aux"]
     assert describe_left_out([*used, *others], used) == ["optimizer (2 tensors)", "model.audio", "model.net.aux"]
     assert describe_left_out([f"x{index}" for index in range(20)], used)[-1] == "and 12 more groups"
+
+
+def test_a_network_is_chosen_by_its_place_or_the_end_of_it() -> None:
+    shapes = {**at("model.", STATE), **at("ema_model.", STATE), **at("swa.model.", STATE), **STATE}
+    for place in ("model", "ema_model", "swa.model", "the top level"):  # as messages name them
+        (network,) = find_networks(shapes, place=place)
+        assert network.place == place
+    assert find_networks(at("ema.module.", STATE), place="module")[0].prefix == "ema.module."
+    with pytest.raises(
+        ValueError, match=r"has 0 networks under del; there are model and ema_model and swa\.model and the"
+    ):
+        find_networks(shapes, place="del")
+    with pytest.raises(ValueError, match=r"has 2 networks under model; there are a\.model and b\.model"):
+        find_networks({**at("a.model.", STATE), **at("b.model.", STATE)}, place="model")
+
+
+def test_a_classifier_is_chosen_by_its_name_or_the_end_of_it() -> None:
+    shapes = {**BODY, "verb.weight": (4, 32), "aux.verb.weight": (4, 32)}
+    with pytest.raises(ValueError, match=r"2 classifiers fit, verb and aux\.verb; choose one with --head"):
+        find_networks(shapes)
+    for head in ("verb", "aux.verb"):
+        assert find_networks(shapes, head)[0].head == head
+
+
+def test_the_classifiers_of_other_networks_do_not_stand_in_the_way() -> None:
+    heads = {"verb.weight": (4, 32), "noun.weight": (9, 32)}
+    shapes = {**at("model.", {**BODY, **heads}), **at("ema.", STATE)}
+    with pytest.raises(ValueError, match=r"2 classifiers fit, model\.verb and model\.noun; choose one with --head"):
+        find_networks(shapes)
+    assert [network.head for network in find_networks(shapes, place="ema")] == ["ema.fc"]
+    assert [network.head for network in find_networks(shapes, "model.noun")] == ["model.noun"]

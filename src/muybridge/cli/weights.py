@@ -44,7 +44,7 @@ class ImportArguments:
     stem_pool: bool = False
     """There is a max-pool after the stem."""
     network: str | None = None
-    """The prefix of the network where the file has several, such as ema.module."""
+    """The prefix of the network where the file has several, such as ema.module, or 'the top level'."""
     head: str | None = None
     """The classifier where the file has several, such as fc_verb; none leaves it out."""
     licence: str = "unknown"

@@ -59,7 +59,7 @@ class ImportOptions:
     frame_stride: FrameStep | None = None  # likewise
     norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
-    network: str | None = None  # the prefix of the network where a file has several, as `ema.module`
+    network: str | None = None  # where the network is where there are several, as `ema.module`, or "the top level"
     head: str | None = None  # the classifier where there are several, as `fc_verb`; "none" leaves it out
     origin: str | None = None  # the card's `source`
     licence: str = "unknown"
@@ -128,7 +128,7 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
         if options.network is not None or options.head is not None:
             raise ValueError(f"{file} is a pickle of VMZ and holds one network; leave out --network and --head")
         return "Caffe2 pickle of VMZ", CheckpointNetwork(tensors, has_classifier=True)
-    network = read_network(file, prefix=options.network, head=options.head)
+    network = read_network(file, place=options.network, head=options.head)
     return f"state dict of {network.scheme.owner}" if network.scheme.owner else "state dict", network
 
 

@@ -37,31 +37,60 @@ class FoundNetwork:
     @property
     def place(self) -> str:
         """The prefix, or a phrase for none."""
-        return self.prefix.rstrip(".") or "the top level"
+        return _format_place(self.prefix)
 
 
-def find_networks(shapes: Shapes, head: str | None = None) -> list[FoundNetwork]:
-    """All complete networks among these tensors. ValueError if there is none, or a classifier cannot be chosen.
+def find_networks(shapes: Shapes, head: str | None = None, place: str | None = None) -> list[FoundNetwork]:
+    """All complete networks among these tensors, or the one at `place`, such as `ema.module` or "the top level".
 
-    `head` is the path of the classifier, such as `fc_verb`, or "none".
+    `head` is the path of the classifier, such as `fc_verb`, or "none"; where one network has this classifier, those without it
+    do not count. ValueError if there is no network, or a network or classifier cannot be chosen.
     """
-    places = [(scheme, prefix) for scheme in SCHEMES for prefix in scheme.find_prefixes(_list_convolutions(shapes))]
-    prefixes = [prefix for _, prefix in places]
-    networks, problems = [], []
-    for scheme, prefix in places:
-        others = [other for other in prefixes if other != prefix and other.startswith(prefix.rpartition(".")[0])]
+    starts = [(scheme, prefix) for scheme in SCHEMES for prefix in scheme.find_prefixes(_list_convolutions(shapes))]
+    prefixes = [prefix for _, prefix in starts]
+    bodies, problems = [], []
+    for scheme, prefix in starts:
         try:
-            body = _find_body(shapes, prefix, scheme)
+            bodies.append((scheme, prefix, _find_body(shapes, prefix, scheme)))
         except ValueError as error:
             owner = f"it has the names of {scheme.owner}, but " if scheme.owner else ""
             problems.append(f"{owner}{error}" + (f" (under {prefix.rstrip('.')})" if prefix else ""))
-            continue
-        networks.append(_add_head(shapes, prefix, body, scheme, others=others, head=head))
-    if networks:
-        return networks
-    if problems:
+    if problems and not bodies:
         raise ValueError(problems[0] + (f" (and {len(problems) - 1} more incomplete networks)" if problems[1:] else ""))
-    raise ValueError(describe_architecture(shapes))
+    if not bodies:
+        raise ValueError(describe_architecture(shapes))
+    chosen = None if place is None else _choose_place(place, [_format_place(prefix) for _, prefix, _ in bodies])
+    networks, head_errors = [], []
+    for scheme, prefix, body in bodies:
+        if chosen not in (None, _format_place(prefix)):
+            continue
+        others = [other for other in prefixes if other != prefix and other.startswith(prefix.rpartition(".")[0])]
+        try:
+            networks.append(_add_head(shapes, prefix, body, scheme, others=others, head=head))
+        except ValueError as error:
+            head_errors.append(error)
+    if head_errors and (head is None or not networks):
+        raise head_errors[0]
+    return networks
+
+
+def _format_place(prefix: str) -> str:
+    """A prefix as people write it, or a phrase for none."""
+    return prefix.rstrip(".") or "the top level"
+
+
+def _choose_place(wanted: str, places: Sequence[str]) -> str:
+    matching = _match_path(_format_place(wanted), places)
+    if len(matching) != 1:
+        raise ValueError(
+            f"it has {format_count(len(matching), 'network')} under {wanted}; there are {' and '.join(places)}"
+        )
+    return matching[0]
+
+
+def _match_path(wanted: str, paths: Sequence[str]) -> list[str]:
+    """The path that is `wanted`, else those that end with it, after a dot."""
+    return [path for path in paths if path == wanted] or [path for path in paths if path.endswith(f".{wanted}")]
 
 
 def _list_convolutions(shapes: Shapes) -> list[str]:
@@ -133,7 +162,7 @@ def _choose_head(
         ]
         candidates += [path for path in _list_linear_heads(near, shapes, scope, num_features) if path not in candidates]
     if head is not None:
-        matching = [path for path in candidates if path == head or path.endswith(f".{head}")]
+        matching = _match_path(head, candidates)
         if len(matching) != 1:
             raise ValueError(
                 f"{format_count(len(matching), 'classifier', 'is')} called {head}; there are {', '.join(candidates) or 'none'}"

@@ -7,6 +7,7 @@ tensors of the one complete network in it, and what of the file was left. No cod
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from muybridge.text import format_count
 from muybridge.weights.card import METADATA_KEY
 from muybridge.weights.inert_pickle import InertObject
 from muybridge.weights.naming import TORCHVISION, NamingScheme
@@ -43,10 +43,10 @@ class CheckpointNetwork:
     training: TrainedTask | None = None
 
 
-def read_network(file: Path, *, prefix: str | None = None, head: str | None = None) -> CheckpointNetwork:
+def read_network(file: Path, *, place: str | None = None, head: str | None = None) -> CheckpointNetwork:
     """Read the one complete network of a file. ValueError if there is none, or several that differ.
 
-    `prefix` chooses among several, as `ema.module`; `head` the classifier, as `fc_verb`, or "none".
+    `place` chooses among several, as `ema.module` or "the top level"; `head` the classifier, as `fc_verb`, or "none".
     """
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a state dict (.pt, .pth) or a .safetensors file")
@@ -54,10 +54,10 @@ def read_network(file: Path, *, prefix: str | None = None, head: str | None = No
     shapes = {path: source.shape for path, source in sources.items() if not isinstance(source, InertObject)}
     shapes |= {path: () for path in sources if path not in shapes}
     try:
-        networks = find_networks(shapes, head)
+        networks = find_networks(shapes, head, place)
     except ValueError as error:
         raise ValueError(_explain_failure(file, str(error), inert_globals)) from error
-    network, tensors = _choose_network(file, networks, sources, prefix)
+    network, tensors = _read_one(file, networks, sources)
     left_out = describe_left_out(list(shapes), set(network.paths.values()))
     if inert_globals:
         left_out.append(f"objects of {', '.join(inert_globals[:5])}, which were not run")
@@ -93,28 +93,23 @@ def _read_sources(file: Path) -> tuple[dict[str, _Source], Sequence[str], Traine
 def _explain_failure(file: Path, reason: str, inert_globals: Sequence[str]) -> str:
     unknown = [name for name in inert_globals if not name.startswith(("numpy.", "torch.", "argparse.", "collections."))]
     if unknown:
-        return f"{file} holds more than tensors ({', '.join(unknown[:3])}), which was not run, and no network: {reason}"
+        more = ", ".join(unknown[:3])
+        return f"{file} holds more than tensors ({more}), which was not run, and the rest cannot be imported: {reason}"
     return f"{file} cannot be imported: {reason}"
 
 
-def _choose_network(
-    file: Path, networks: Sequence[FoundNetwork], sources: dict[str, _Source], prefix: str | None
+def _read_one(
+    file: Path, networks: Sequence[FoundNetwork], sources: dict[str, _Source]
 ) -> tuple[FoundNetwork, dict[str, Tensor]]:
-    """The network under `prefix`, else the only one; copies of one network count as one."""
-    if prefix is not None:
-        places = [network.place for network in networks]
-        networks = [network for network in networks if network.prefix.rstrip(".").endswith(prefix.rstrip("."))]
-        if len(networks) != 1:
-            raise ValueError(
-                f"{file} has {format_count(len(networks), 'network')} under {prefix}; there are {' and '.join(places)}"
-            )
+    """The only network of a file, and its tensors; copies of one network count as one."""
     first, *others = networks
     tensors = _read_tensors(file, first, sources)
     for other in others:
         if not _are_equal(tensors, _read_tensors(file, other, sources)):
             first_places = " and ".join(network.place for network in networks[:4])
             raise ValueError(
-                f"{file} holds {len(networks)} different networks, under {first_places}; choose one, as --network {first.place}"
+                f"{file} holds {len(networks)} different networks, under {first_places}; choose one, as --network "
+                f"{shlex.quote(first.place)}"
             )
     return first, tensors
 

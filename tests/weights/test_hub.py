@@ -1,6 +1,8 @@
 import base64
+import errno
 import hashlib
 import json
+import socketserver
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 import muybridge
+from muybridge.cli.main import exit_code
 from muybridge.records import Preprocessing
 
 pytest.importorskip("huggingface_hub")
@@ -24,6 +27,7 @@ class StandIn(BaseHTTPRequestHandler):
     files: ClassVar[dict[str, bytes]] = {}
     repositories: ClassVar[set[str]] = set()
     created: ClassVar[list[tuple[str | None, Any]]] = []  # token and privacy of each repository
+    refusal: ClassVar[tuple[int, str] | None] = None  # status and message of every answer
     protocol_version = "HTTP/1.1"
 
     def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
@@ -62,7 +66,9 @@ class StandIn(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
         repository = "/".join(self.path.split("/")[1:3])
-        if repository not in self.repositories:
+        if self.refusal:
+            self.answer(self.refusal[0], b"{}", {"X-Error-Message": self.refusal[1]})
+        elif repository not in self.repositories:
             self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif name not in self.files:
             self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
@@ -76,18 +82,21 @@ class StandIn(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
+def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Version 0.36 copies it.
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
-    StandIn.files, StandIn.repositories, StandIn.created = {}, set(), []
+    StandIn.files, StandIn.repositories, StandIn.created, StandIn.refusal = {}, set(), [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    for name, value in (
-        ("ENDPOINT", address),
-        ("HF_HUB_CACHE", str(tmp_path / "cache")),
-        ("HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
-    ):
-        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    point_to(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     yield StandIn
     server.shutdown()
     server.server_close()
@@ -149,6 +158,60 @@ def test_what_is_not_there_is_a_sentence(weights: Path, stand_in: type[StandIn])
         muybridge.load("hf://name/empty")
     with pytest.raises(ValueError, match="expected NAME/REPOSITORY"):
         muybridge.push_to_hub(weights, "clips")
+
+
+@pytest.fixture
+def unreachable(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens where the Hub should be; huggingface_hub does not wait before it tries again."""
+    with socketserver.TCPServer(("127.0.0.1", 0), None) as closed:  # type: ignore[arg-type]
+        point_to(f"http://127.0.0.1:{closed.server_address[1]}", monkeypatch)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("unreachable")
+@pytest.mark.filterwarnings("ignore")
+def test_a_hub_that_cannot_be_reached_is_not_taken_for_an_empty_repository(weights: Path) -> None:
+    sentence = (
+        r"the Hugging Face Hub cannot be reached, so hf://name/clips was not {} \(.*Connection refused.*\); check the"
+    )
+    with pytest.raises(ConnectionError, match=sentence.format("downloaded")) as refused:
+        muybridge.load("hf://name/clips")
+    assert exit_code(refused.value) == 1
+    with pytest.raises(ConnectionError, match=sentence.format("written")):
+        muybridge.push_to_hub(weights, "name/clips", token="hf_nothing")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        ((500, "out of order"), "the Hugging Face Hub cannot be reached, so hf://name/clips was not downloaded .*500"),
+        (
+            (401, "Invalid credentials in Authorization header"),
+            r"the Hub refused hf://name/clips \(.*401.*check HF_TOKEN",
+        ),
+    ],
+)
+def test_a_hub_that_answers_with_an_error_is_a_sentence(
+    stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str], sentence: str
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    stand_in.refusal = refusal
+    with pytest.raises(ConnectionError, match=sentence) as refused:
+        muybridge.load("hf://name/clips")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_disk_is_not_taken_for_an_unreachable_hub(
+    stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fill)
+    with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device"):
+        muybridge.load("hf://name/clips")
 
 
 def test_without_the_extra_an_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

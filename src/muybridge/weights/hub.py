@@ -6,6 +6,8 @@ huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_TOKEN). No code is downloaded, and n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +36,55 @@ def download_from_hub(address: str) -> Path:
             f"{address} is no address on the Hub; expected {PREFIX}NAME/REPOSITORY, and @REVISION after it"
         )
     try:
-        return Path(hub.hf_hub_download(repository, _WEIGHTS, revision=revision or None))
+        with _name_unreachable_hub(hub, f"{address} was not downloaded"):
+            return Path(hub.hf_hub_download(repository, _WEIGHTS, revision=revision or None))
     except hub.errors.EntryNotFoundError as error:
         raise ValueError(f"{address} holds no {_WEIGHTS}; push one with muybridge.push_to_hub") from error
     except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
         raise ValueError(f"there is no {address} on the Hub, or it needs a token (HF_TOKEN)") from error
+    except hub.errors.HfHubHTTPError as error:
+        raise ConnectionError(f"the Hub refused {address} ({_format_reason(error)}); check HF_TOKEN") from error
 
 
 def push_weights(file: Path, card: Card, repository: str, *, private: bool, token: str | None) -> str:
-    """Upload a weights file and a README made from its card; returns the address to load it by."""
+    """Upload a weights file and a README made from its card; returns the address to load it by.
+
+    Raises ValueError for a name that is none, OSError where the Hub cannot be reached or refuses.
+    """
     hub = _import_hub()
     if repository.removeprefix(PREFIX).count("/") != 1:
         raise ValueError(f"{repository!r} is no repository on the Hub; expected NAME/REPOSITORY")
     repository = repository.removeprefix(PREFIX)
     api = hub.HfApi(token=token)
-    api.create_repo(repository, private=private, exist_ok=True)
     operations = [
         hub.CommitOperationAdd("README.md", _format_readme(card, repository).encode()),
         hub.CommitOperationAdd(_WEIGHTS, str(file)),
     ]
-    api.create_commit(repository, operations, commit_message=f"Weights of {card.specification.name}")
+    with _name_unreachable_hub(hub, f"{PREFIX}{repository} was not written"):
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.create_commit(repository, operations, commit_message=f"Weights of {card.specification.name}")
     return f"{PREFIX}{repository}"
+
+
+@contextmanager
+def _name_unreachable_hub(hub: Any, consequence: str) -> Iterator[None]:
+    """Turns the errors of a connection into one with a sentence. Answers of the Hub and errors of the disk stay as they are."""
+    try:
+        yield
+    except (hub.errors.HTTPError, OSError) as error:  # httpx's errors are no OSErrors
+        # The Hub could not be asked, and the cache has no such file; in some versions these, too, are answers.
+        is_not_cached = isinstance(error, hub.errors.LocalEntryNotFoundError)
+        is_answer = isinstance(error, hub.errors.HfHubHTTPError) and not is_not_cached
+        if is_answer or getattr(error, "errno", None):
+            raise
+        raise ConnectionError(
+            f"the Hugging Face Hub cannot be reached, so {consequence} ({_format_reason(error.__cause__ or error)}); check the "
+            "connection, HF_ENDPOINT and HF_HUB_OFFLINE, then try again"
+        ) from error
+
+
+def _format_reason(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _format_readme(card: Card, repository: str) -> str:

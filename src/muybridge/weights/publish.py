@@ -15,8 +15,8 @@ def push_to_hub(
     """Upload weights to `NAME/REPOSITORY`, which is created if needed; returns the address that `load` takes (`hf://...`).
 
     `weights` is a run, a run folder, a .safetensors file or a catalogue name. Raises ImportError without
-    huggingface_hub, ValueError where the weights have no card or the name is none, and what huggingface_hub raises where the
-    Hub refuses.
+    huggingface_hub, ValueError where the weights have no card or the name is none, OSError where the Hub cannot be reached, and
+    what huggingface_hub raises where the Hub refuses.
     """
     file = resolve_weights_file(os.fspath(weights))
     return push_weights(file, load_card(file), repository, private=private, token=token)

@@ -75,6 +75,24 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert find_last_step(tmp_path) == 100
 
 
+def test_a_folder_of_another_name_is_no_checkpoint_and_stays(tmp_path: Path) -> None:
+    """A user's copy beside the checkpoints."""
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    foreign = [
+        tmp_path / name for name in ("step-00000006-keep", "step-00000099-keep", "step-7", ".step-00000005-b.replaced")
+    ]
+    for folder in foreign:
+        folder.mkdir()
+    for step in (99_999_999, 100_000_000):
+        save_checkpoint(tmp_path, network, optimizer, TrainState(step), keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-99999999", "step-100000000"]
+    assert find_last_step(tmp_path) == 100_000_000
+    save_checkpoint(tmp_path, network, optimizer, TrainState(100_000_001), keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-100000001"]
+    assert all(folder.is_dir() for folder in foreign)
+
+
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -29,6 +30,7 @@ from muybridge.parsing import read_json_object
 FORMAT_VERSION, AVERAGE_FORMAT_VERSION = 1, 2
 WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt", "state.json"
 AVERAGE_FILE = "average.safetensors"
+_CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,})")
 
 
 @dataclass(frozen=True)
@@ -164,18 +166,28 @@ def _remove_checkpoint(path: Path) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, by step. One that was being replaced when the process died is restored."""
+    """The checkpoints of a run, by step. One that was being replaced when the process died is restored.
+
+    Folders of other names, such as a copy `step-00001234-keep`, are not the run's.
+    """
     for aside in folder.glob(".step-*.replaced"):
         original = aside.with_name(aside.name.removeprefix(".").removesuffix(".replaced"))
-        if not original.exists():
+        if _parse_step(original) is not None and not original.exists():
             aside.rename(original)
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    steps = {path: step for path in folder.glob("step-*") if (step := _parse_step(path)) is not None and path.is_dir()}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def find_last_step(folder: Path) -> int:
     """The step of the newest checkpoint; 0 without any."""
     paths = list_checkpoints(folder)
-    return int(paths[-1].name.removeprefix("step-")) if paths else 0
+    return (_parse_step(paths[-1]) or 0) if paths else 0
+
+
+def _parse_step(path: Path) -> int | None:
+    """The step of a checkpoint by its name; None for any other name."""
+    match = _CHECKPOINT_NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:

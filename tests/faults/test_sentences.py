@@ -242,6 +242,19 @@ def test_a_damaged_checkpoint(
     assert find_last_step(run / "checkpoints") == 12
 
 
+def test_a_run_of_which_every_checkpoint_is_damaged(
+    finished_run: Path, motions: Path, tiny: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = copytree(finished_run, tmp_path / "run")
+    for checkpoint in list_checkpoints(run / "checkpoints"):
+        (checkpoint / "network.safetensors").write_bytes(b"nonsense")
+    before = {path: path.read_bytes() for path in [*run.glob("*.safetensors"), run / "log.jsonl"]}
+    told = cli("train", "--data", motions, "--config", tiny, "-o", run, "--resume")
+    assert (told.code, told.out) == (2, "")
+    assert "has no other that is intact" in told.err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """`full_disk(n)`: n more files can be made safe, then the disk is full."""

@@ -195,6 +195,43 @@ def test_one_wrong_bit_anywhere_is_noticed_and_the_checkpoint_before_is_used(nam
     assert read_newest_snapshot(tmp_path)[1] == []  # said once
 
 
+def test_a_run_without_an_intact_checkpoint_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    network = new_network(0)
+    optimizer = build_optimizer(network, TrainingSettings())
+    for step in (3, 4):
+        path = save_checkpoint(folder, network, optimizer, TrainState(step), keep=2)
+        (path / "network.safetensors").write_bytes(b"nonsense")
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"step-00000004 is damaged .* no other that is intact.* --init .*/run "
+        ) as raised:
+            read_newest_snapshot(folder)
+        assert "\n" not in str(raised.value)
+    assert [path.name for path in list_checkpoints(folder)] == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_what_the_system_cannot_read_is_not_called_damaged(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = new_network(0)
+    for step in (3, 4):
+        save_checkpoint(tmp_path, network, build_optimizer(network, TrainingSettings()), TrainState(step), keep=2)
+    read_bytes = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.name == "optimizer.pt" and path.parent.name == "step-00000004":
+            raise OSError(number, os.strerror(number), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        read_newest_snapshot(tmp_path)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
 def test_the_best_checkpoint_is_kept_if_asked_for(tmp_path: Path) -> None:
     network = new_network(0)
     optimizer = build_optimizer(network, TrainingSettings())

@@ -191,24 +191,41 @@ def _parse_step(path: Path) -> int | None:
 
 
 def read_newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
-    """The newest intact checkpoint, if any, and a sentence for every newer one that is damaged.
+    """The newest intact checkpoint and a sentence for every newer one that is damaged; None where there is no checkpoint.
 
-    Damaged ones are renamed to `.step-N.damaged` and ignored from then on. Raises ValueError for one of another format.
+    Damaged ones are renamed to `.step-N.damaged` and ignored from then on. Raises ValueError where all are damaged, which then
+    keep their names, and for one of another format; OSError where one cannot be read.
     """
-    problems: list[str] = []
+    damaged: dict[Path, str] = {}
     for path in reversed(list_checkpoints(folder)):
         try:
-            return read_checkpoint(path), problems
+            snapshot = read_checkpoint(path)
         except DamagedCheckpointError as error:
-            aside = path.with_name(f".{path.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            problems.append(f"{error}; it is renamed to {aside.name}, and the one before is used")
-    return None, problems
+            damaged[path] = str(error)
+        else:
+            return snapshot, [_set_aside(path, problem) for path, problem in damaged.items()]
+    if damaged:
+        raise ValueError(
+            f"{next(iter(damaged.values()))}, and the run has no other that is intact, so it cannot be resumed; restore one "
+            f"from a copy, or start a new run from its weights with --init {folder.parent} and another -o"
+        )
+    return None, []
+
+
+def _set_aside(path: Path, problem: str) -> str:
+    """Renames a damaged checkpoint. Returns the problem with what became of it."""
+    aside = path.with_name(f".{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    return f"{problem}; it is renamed to {aside.name}, and the one before is used"
 
 
 def read_checkpoint(path: Path) -> Snapshot:
-    """Reads a checkpoint. Raises `DamagedCheckpointError` where any byte differs, ValueError for another format."""
+    """Reads a checkpoint.
+
+    Raises `DamagedCheckpointError` where a file is missing or any byte differs, ValueError for another format, OSError where
+    the system cannot read a file, which may be intact.
+    """
     try:
         state: dict[str, Any] = read_json_object(path / STATE_FILE)
         format_version = state.get("format") if isinstance(state, dict) else None
@@ -227,7 +244,7 @@ def read_checkpoint(path: Path) -> Snapshot:
     except CheckpointFormatError:
         raise
     except (
-        *(OSError, ValueError, KeyError, AttributeError, SafetensorError, RuntimeError, EOFError),
+        *(FileNotFoundError, ValueError, KeyError, AttributeError, SafetensorError, EOFError),
         pickle.UnpicklingError,
     ) as error:
         cause = str(error).partition("\n")[0]

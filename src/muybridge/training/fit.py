@@ -133,7 +133,10 @@ def _wrap_network(job: TrainingJob, console: Console) -> nn.Module | GraphedNetw
 
 
 def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:
-    """Restores the newest intact checkpoint on all ranks, read by rank 0, and returns its state; else that of step 0."""
+    """Restores the newest intact checkpoint on all ranks, read by rank 0, and returns its state; of a new run that of step 0.
+
+    Raises ValueError where no checkpoint of the run is intact: its network has random weights until one is restored.
+    """
     snapshot, problems = read_newest_snapshot(job.folder / "checkpoints") if job.process_group.is_rank0 else (None, [])
     for problem in problems:
         console.print(problem)

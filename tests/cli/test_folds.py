@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Callable
@@ -107,3 +108,10 @@ def test_every_group_is_tested_once(motions: Path, tmp_path: Path, cli: Callable
     assert (mean[0], float(mean[2])) == ("mean", round(statistics.mean(accuracies), 1))
     assert (deviation[0], float(deviation[2])) == ("+-", round(statistics.stdev(accuracies), 1))
     assert "video@5" not in told.out, "there are two classes"
+
+
+def test_a_figure_that_a_fold_lacks_has_no_mean() -> None:
+    result = folds_module.FoldsResult([{"fold": 1.0, "mae": 2.0, "r2": math.nan}, {"fold": 2.0, "mae": 4.0, "r2": 0.5}])
+    assert result.mean["mae"] == 3 and math.isnan(result.mean["r2"]) and math.isnan(result.deviation["r2"])
+    values = result.to_json()
+    assert values["mean"] == {"mae": 3.0, "r2": None} and values["folds"][0]["r2"] is None

@@ -381,3 +381,14 @@ def test_what_is_set_of_how_data_is_read_reaches_it(monkeypatch: pytest.MonkeyPa
     _, options = open_evaluation_data(card, EvaluateSettings(data="d"))
     assert options.pop("validation") == ValidationSplit(0, "auto")
     assert (options["time_origin"], options["background"], options["fold_by"]) == ("picture", "none", "group")
+
+
+def test_copies_of_data_have_score_files_of_their_own(finished_run: Path, motions: Path, tmp_path: Path) -> None:
+    run = copytree(finished_run, tmp_path / "run", ignore=ignore_patterns("checkpoints"))
+    paths = set()
+    for name in ("noise10", "noise20"):
+        copytree(motions, tmp_path / name / "data")
+        settings = EvaluateSettings(data=str(tmp_path / name / "data"), loading=LoadingSettings(workers=0))
+        paths.add(evaluate_split(run, settings).path)
+    assert len(paths) == 2
+    assert all(path.is_file() and path.name.startswith("test-data-") for path in paths)

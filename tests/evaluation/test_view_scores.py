@@ -65,3 +65,14 @@ def test_parts_of_another_evaluation_are_removed(batches: Batches, header: Score
         ViewScoresWriter(path, header).write(break_off(batches[:2]))
     assert ViewScoresWriter(path, replace(header, model_sha256="n" * 64)).num_done == 0
     assert ViewScoresWriter(path, header).num_done == 0
+
+
+def test_parts_of_a_copy_elsewhere_are_removed(batches: Batches, header: ScoresHeader, tmp_path: Path) -> None:
+    path, places = tmp_path / "s.parquet", [{"precision": "fp32", "data": f"/copies/{name}"} for name in "ab"]
+    with pytest.raises(KeyboardInterrupt):
+        ViewScoresWriter(path, header, places[0]).write(break_off(batches[:2]))
+    assert ViewScoresWriter(path, header, places[0]).num_done == 2
+    assert ViewScoresWriter(path, header, places[1]).num_done == 0
+    with pytest.raises(KeyboardInterrupt):  # as an older version, which did not say where the data was
+        ViewScoresWriter(path, header, {"precision": "fp32"}).write(break_off(batches[:2]))
+    assert ViewScoresWriter(path, header, places[1]).num_done == 2

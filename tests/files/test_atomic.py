@@ -147,3 +147,17 @@ def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path) -> None:
         assert temporary.exists()
     assert (tmp_path / "file").read_text() == "first"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_standard_output_that_is_a_file_keeps_what_is_in_it(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from muybridge.files.atomic import write_text; print('before'); "
+        "write_text(Path('/dev/stdout'), 'text\\n'); print('after')"
+    )
+    path = tmp_path / "log.txt"
+    path.write_text("older\n")
+    for mode, start in (("a", "older\n"), ("w", "")):
+        with path.open(mode) as file:
+            for _ in range(2):
+                subprocess.run([sys.executable, "-c", program], stdout=file, check=True)
+        assert path.read_text() == start + "before\ntext\nafter\n" * 2

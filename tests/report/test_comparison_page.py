@@ -155,3 +155,16 @@ def test_what_differs_between_the_runs_is_listed(hostile: Path) -> None:
     (settings,) = [table for table in page.tables if table.name == "settings"]
     assert settings.rows == (("seed", "0", "1"),)
     assert {chart.name for chart in page.charts} >= {"loss", "curves", "speed", "video-1", "clip-1"}
+
+
+def test_scores_of_data_in_different_places_are_said_to_be(tmp_path: Path) -> None:
+    videos: list[Video] = [(f"{number}.mp4", (number % 2,), [certain(0, 2)]) for number in range(4)]
+    files = [
+        write_score_file(tmp_path / f"{name}.parquet", videos, CLASSES, execution={"data": f"/copies/{place}"})
+        for name, place in (("a", "x"), ("b", "y"), ("c", "x"))
+    ]
+    sentence = (
+        "The scores are of data in different places, so videos of one name may differ: a of /copies/x; b of /copies/y."
+    )
+    assert sentence in page_text(build([str(files[0]), str(files[1])], None))
+    assert "different places" not in page_text(build([str(files[0]), str(files[2])], None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,37 @@ def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
     table = next(block for block in page.tables if block.name.endswith("-metrics"))
     assert table.columns[-1].title == "always one level" and table.rows[0][0] == "exact"
     assert majority.startswith(f"{100 * float(table.rows[0][-1] or 0):.1f} %)")
+
+
+def test_worse_than_guessing_is_said_to_be(tmp_path: Path) -> None:
+    head = Head("ordinal", ("above 0", "above 1"), "cumulative_sigmoid")
+    levels = np.arange(60) % 3
+    reversed_outputs = np.where(levels[:, None] < 1, 3.0, np.where(levels[:, None] < 2, (3.0, -3.0), -3.0))
+    page = build_page(
+        [write_outputs(tmp_path / "r.parquet", head, ("0", "1", "2"), levels[:, None].astype(float), reversed_outputs)]
+    )
+    assert page.lead[1].text == "Kappa is worse than chance."
+
+
+def test_each_target_is_of_the_videos_that_have_it(tmp_path: Path) -> None:
+    head = Head("regression", ("EF", "ESV"), "identity", None, (50.0, 80.0), (10.0, 20.0))
+    targets = np.array([[52.0, 70.0], [60.0, math.nan], [38.0, 75.0], [30.0, math.nan], [math.nan, math.nan]])
+    outputs = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-2.0, 0.0], [np.nan, np.nan]])
+    line = build_page([write_outputs(tmp_path / "t.parquet", head, ("EF", "ESV"), targets, outputs)]).lead[0].text
+    assert "in 2 videos that have it" in line and "in 4 videos" not in line
+    assert "of 4 videos, 1 more unreadable" in line
+
+
+def test_thresholds_that_were_not_chosen_are_said_to_be(tmp_path: Path) -> None:
+    targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    for thresholds, origin in ((None, "which was not chosen"), ((0.5, 0.4), "chosen on the validation videos")):
+        head = Head("multi_label", ("a", "b"), "sigmoid", thresholds=thresholds)
+        page = build_page([write_outputs(tmp_path / "l.parquet", head, ("a", "b"), targets, 4 * targets - 2)])
+        assert origin in (next(table for table in page.tables if table.name == "l-classes").note or "")
+
+
+def test_the_name_of_a_file_is_no_markup(tmp_path: Path) -> None:
+    head = Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.5, 0.5))
+    targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    address = write_outputs(tmp_path / 'x"><h1>no.parquet', head, ("a", "b"), targets, 4 * targets - 2)
+    assert "<h1>no" not in render_html(build_page([address]))

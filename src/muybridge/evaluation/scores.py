@@ -170,12 +170,26 @@ def make_part_settings(header: ScoresHeader, execution: Mapping[str, Any] | None
     return header.to_json() if precision == "fp32" else {**header.to_json(), "precision": precision}
 
 
+def make_late_part_settings(execution: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As `make_part_settings`, what parts of older versions do not say: where the data is, since a copy has the same names."""
+    return {"data": execution["data"]} if execution and "data" in execution else {}
+
+
 def read_execution(path: Path) -> dict[str, Any] | None:
     """How the scores of a file were computed: precision, device, versions and, since it is recorded, `data` with its absolute
     address and `is_own_data`, whether it is what the run was trained on. None for a file that does not say.
     """
     text = (pq.read_schema(path).metadata or {}).get(EXECUTION_METADATA_KEY)
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
+
+
+def compare_data(addresses: Mapping[str, Any]) -> list[str]:
+    """A sentence where scores are of data in different places. `addresses` has that of each file by name, None: not known."""
+    known = {name: address for name, address in addresses.items() if address is not None}
+    if len(set(known.values())) < 2:
+        return []
+    listed = "; ".join(f"{name} of {address}" for name, address in known.items())
+    return [f"the scores are of data in different places, so videos of one name may differ: {listed}"]
 
 
 def read_remarks(path: Path) -> tuple[str, ...]:

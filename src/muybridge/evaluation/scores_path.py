@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,12 @@ def is_of_other_data(path: Path, data: str) -> bool:
 
 
 def _make_name(split: str, data: str, hashes: Sequence[Any], *, is_own: bool) -> str:
-    """The split, and for what is not the run's own the data and a hash of what decides scores: videos, weights, protocol."""
-    digest = hashlib.sha256(json.dumps(list(hashes), sort_keys=True).encode()).hexdigest()[:_NUM_DIGITS]
+    """The split, and for what is not the run's own the data and a hash of what decides scores: videos, weights, protocol.
+
+    And of where the data is: copies of one list, as with noise of several strengths, have the same names and labels.
+    """
+    values = [*hashes, os.path.abspath(data) if Path(data).exists() else data]  # noqa: PTH100 - without `..`
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_NUM_DIGITS]
     return split if is_own else f"{split}-{_make_data_name(data)}-{digest}"
 
 

@@ -46,6 +46,8 @@ class TaskMetrics:
     criterion: float
     num_videos: int
     num_unlabelled_videos: int
+    num_used_videos: int
+    """Videos with a target and a readable view; of several targets a video may lack some."""
     num_failed_videos: int
     """Videos without a readable view."""
     num_views: int
@@ -84,31 +86,38 @@ class TaskMetrics:
                     f"(always the most frequent level: {format_percent(levels.majority)})"
                 )
             case targets:
-                text = "; ".join(map(_format_target, targets))
-        num_used = self.num_videos - self.num_failed_videos - self.num_unlabelled_videos
-        line = f"{text}  of {format_count(max(0, num_used), 'video')}"
+                text = "; ".join(_format_target(target, self.num_used_videos) for target in targets)
+        line = f"{text}  of {format_count(self.num_used_videos, 'video')}"
         return f"{line}, {self.num_failed_videos} more unreadable" if self.num_failed_videos else line
 
     @property
     def verdicts(self) -> list[str]:
-        """Sentences where the interval of a metric includes what guessing gives, or the majority, or the mean."""
+        """Sentences where a metric is not above what guessing gives, or the majority, or the mean, by its interval."""
         match self.metrics:
             case MultiLabelMetrics() as labels:
-                is_guessing = labels.mean_average_precision.low <= labels.chance
-                return ["the mAP is not distinguishable from guessing"] if is_guessing else []
+                return _compare_with_guessing("the mAP is", labels.mean_average_precision, labels.chance, "guessing")
             case OrdinalMetrics() as levels:
-                return ["kappa is not distinguishable from chance"] if levels.kappa.low <= 0 else []
+                return _compare_with_guessing("kappa is", levels.kappa, 0.0, "chance")
             case targets:
                 return [
-                    f"predictions of {target.name} are not distinguishable from always predicting the mean (R2)"
+                    sentence
                     for target in targets
-                    if target.r2.low <= 0
+                    for sentence in _compare_with_guessing(
+                        f"predictions of {target.name} are", target.r2, 0.0, "always predicting the mean (R2)"
+                    )
                 ]
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values, null instead of NaN; the protocol includes its sentence."""
         protocol = {**self.protocol.to_json(), "sentence": self.protocol.format_sentence()}
         return {**_to_json(vars(self)), "protocol": protocol}
+
+
+def _compare_with_guessing(subject: str, estimate: MetricEstimate, reference: float, name: str) -> list[str]:
+    """A sentence where an estimate is not above what guessing gives."""
+    if estimate.high < reference:
+        return [f"{subject} worse than {name}"]
+    return [f"{subject} not distinguishable from {name}"] if estimate.low <= reference else []
 
 
 def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOOTSTRAPS) -> TaskMetrics:
@@ -130,6 +139,7 @@ def compute_task_metrics(outputs: VideoOutputs, *, num_bootstraps: int = NUM_BOO
         criterion=_compute_criterion(metrics, outputs.head),
         num_videos=len(outputs.videos),
         num_unlabelled_videos=int(np.count_nonzero(~outputs.labeled_mask)),
+        num_used_videos=int(np.count_nonzero(readable & outputs.labeled_mask)),
         num_failed_videos=int(np.count_nonzero(~readable)),
         num_views=int(outputs.num_views.sum()),
         num_failed_views=int(outputs.num_failed_views.sum()),
@@ -196,11 +206,13 @@ def _format_share_estimate(one: MetricEstimate) -> str:
     return f"{format_percent(one.value)}{interval}"
 
 
-def _format_target(target: RegressionMetrics) -> str:
+def _format_target(target: RegressionMetrics, num_used_videos: int) -> str:
     unit = f" {target.unit}" if target.unit else ""
+    is_partial = target.num_videos < num_used_videos
+    measured = f"  in {format_count(target.num_videos, 'video')} that have it" if is_partial else ""
     return (
         f"{target.name}: MAE {_format_estimate(target.mae)}{unit}  (the mean: {target.baseline_mae:.3g})  "
-        f"RMSE {target.rmse.value:.3g}{unit}  R2 {target.r2.value:.3g}"
+        f"RMSE {target.rmse.value:.3g}{unit}  R2 {target.r2.value:.3g}{measured}"
     )
 
 

@@ -28,6 +28,7 @@ from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
     make_execution_metadata,
+    make_late_part_settings,
     make_part_settings,
     read_any_scores,
     read_scores,
@@ -82,8 +83,8 @@ class VideoScoresWriter:
 
     def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
         self._header, self._execution = header, execution
-        settings = make_part_settings(header, execution)
-        self._parts = ResumableTable(path, SCHEMA, settings, rows_per_part=PART_VIDEOS)
+        settings, late_settings = make_part_settings(header, execution), make_late_part_settings(execution)
+        self._parts = ResumableTable(path, SCHEMA, settings, late_settings=late_settings, rows_per_part=PART_VIDEOS)
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()

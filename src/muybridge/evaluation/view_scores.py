@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from muybridge.evaluation.scores import make_part_settings, write_scores
+from muybridge.evaluation.scores import make_late_part_settings, make_part_settings, write_scores
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.resumable_table import ResumableTable
 
@@ -28,9 +28,11 @@ class ViewScoresWriter:
 
     def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
         self._path, self._header, self._execution = path, header, execution
-        settings = make_part_settings(header, execution)
+        settings, late_settings = make_part_settings(header, execution), make_late_part_settings(execution)
         self._schema = header.schema.append(pa.field(_LOOPED, pa.int32(), nullable=False))
-        self._parts = ResumableTable(path, self._schema, settings, rows_per_part=_ROWS_PER_PART)
+        self._parts = ResumableTable(
+            path, self._schema, settings, late_settings=late_settings, rows_per_part=_ROWS_PER_PART
+        )
         self._parts.clean_up()
         if not self._parts.has_same_settings:
             self._parts.remove()

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,11 +89,8 @@ def check_not_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
 
 def is_stream(path: Path) -> bool:
     """Whether writing to `path` means writing to a device, a pipe or an open file of a process, as with /dev/stdout."""
-    link = path
-    while link.is_symlink():
-        if Path(os.path.realpath(link.parent)).is_relative_to("/proc"):
-            return True
-        link = link.parent / link.readlink()
+    if _find_process_link(path):
+        return True
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -167,6 +165,27 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def _find_process_link(path: Path) -> Path | None:
+    """What a path such as /dev/stdout leads to below /proc: /proc/PID/fd/1. None for other paths."""
+    link = path
+    while link.is_symlink():
+        folder = Path(os.path.realpath(link.parent))
+        if folder.is_relative_to("/proc"):
+            return folder / link.name
+        link = link.parent / link.readlink()
+    return None
+
+
 def _copy_to_stream(source: Path, stream: Path) -> None:
-    with source.open("rb") as reader, os.fdopen(os.open(stream, os.O_WRONLY | os.O_CLOEXEC), "wb") as writer:
+    with source.open("rb") as reader, os.fdopen(_open_stream(stream), "wb") as writer:
         shutil.copyfileobj(reader, writer)
+
+
+def _open_stream(stream: Path) -> int:
+    """A descriptor of a device or a pipe; of an open file of this process one at the same position, also where it appends."""
+    link = _find_process_link(stream)
+    if link and link.parent == Path(f"/proc/{os.getpid()}/fd") and link.name.isdigit():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return os.dup(int(link.name))
+    return os.open(stream, os.O_WRONLY | os.O_CLOEXEC)

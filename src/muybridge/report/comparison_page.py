@@ -20,7 +20,7 @@ from muybridge.report.sections.accuracy import (
 )
 from muybridge.report.sections.mistakes import ReportClips, build_clips_note, build_mistake_blocks
 from muybridge.report.sections.paired_tests import build_paired_test_blocks, summarize_tests
-from muybridge.report.sections.remarks import build_remarks
+from muybridge.report.sections.remarks import build_data_remarks, build_remarks
 from muybridge.report.sections.training import build_failure_blocks, build_runs_chart, flatten_mapping, summarize_speed
 from muybridge.report.sources import RunRecord
 from muybridge.report.tables import Column, Table, make_columns
@@ -69,7 +69,8 @@ def _summarize(compared_runs: Sequence[ComparedRun], tests: Sequence[PairedTest]
 
 
 def _build_remarks(compared_runs: Sequence[ComparedRun]) -> list[Paragraph]:
-    return [paragraph for run in compared_runs for paragraph in build_remarks(run.name, run.evaluation.remarks)]
+    remarks = [paragraph for run in compared_runs for paragraph in build_remarks(run.name, run.evaluation.remarks)]
+    return [*remarks, *build_data_remarks({run.name: run.evaluation.data for run in compared_runs})]
 
 
 def _build_accuracy_blocks(compared_runs: Sequence[ComparedRun]) -> list[Block]:

@@ -73,7 +73,7 @@ def render_inline_svg(chart: Chart) -> Markup:
     drawings = []
     for name, width in (("wide", WIDE_PIXELS), ("narrow", NARROW_PIXELS)):
         text = _render(chart, _Canvas(width, _PLACEHOLDER_COLORS), file_format="svg").decode()
-        body = _embed_svg(text, prefix=f"{chart.name}-{name}-")
+        body = _embed_svg(text, prefix=f"{re.sub(r'[^A-Za-z0-9_.-]', '_', chart.name)}-{name}-")
         drawings.append(f'<svg class="{name}" role="img" aria-label="{alt}" {body}')
     return Markup("\n".join(drawings))
 

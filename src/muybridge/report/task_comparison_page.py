@@ -25,7 +25,7 @@ from muybridge.models.heads import Head, choose_levels
 from muybridge.report.comparison_page import build_difference_blocks, list_unfinished
 from muybridge.report.document import Block, Page, Paragraph, Section
 from muybridge.report.sections.accuracy import format_protocol
-from muybridge.report.sections.remarks import build_remarks
+from muybridge.report.sections.remarks import build_data_remarks, build_remarks
 from muybridge.report.sources import RunRecord, TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
 from muybridge.text import format_count
@@ -39,11 +39,12 @@ _MakeMetric = Callable[[NDArray[np.float64], NDArray[np.float64]], WeightedMetri
 
 @dataclass(frozen=True)
 class _Measure:
-    """A metric to compare by; `make` takes values (V, D) and targets (V, T)."""
+    """A metric to compare by; `make` takes values (V, D) and targets (V, T). `target` is the index of the one it is of."""
 
     name: str
     make: _MakeMetric
     is_error: bool
+    target: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def build_task_comparison_page(runs: Sequence[RunRecord]) -> Page:
         ),
     ]
     remarks = [paragraph for one in members for paragraph in build_remarks(one.name, one.evaluation.remarks)]
+    remarks += build_data_remarks({one.name: one.evaluation.data for one in members})
     lead = (*(Paragraph(one.format_sentence()) for one in differences), *remarks, *list_unfinished(runs))
     title = " and ".join(run.name for run in runs) if len(runs) <= 3 else format_count(len(runs), "run")
     evaluations = {one.name: one.evaluation for one in members}
@@ -151,7 +153,7 @@ def _list_measures(head: Head) -> list[_Measure]:
         case _:
             units = [f" ({head.get_unit(index)})" if head.get_unit(index) else "" for index in range(len(head.outputs))]
             return [
-                _Measure(f"the MAE of {name}{unit}", _make_target_error(index), is_error=True)
+                _Measure(f"the MAE of {name}{unit}", _make_target_error(index), is_error=True, target=index)
                 for index, (name, unit) in enumerate(zip(head.outputs, units, strict=True))
             ]
 
@@ -195,7 +197,8 @@ def _compare(first: _Member, second: _Member, reference: _Member) -> list[_Diffe
         ones = np.ones((1, len(videos)))
         each = (float(metrics[0](ones)[0]), float(metrics[1](ones)[0]))
         difference = estimate(_subtract(*metrics), len(videos))
-        differences.append(_Difference((first.name, second.name), measure, len(videos), each, difference))
+        num_videos = int(np.count_nonzero(~np.isnan(targets[:, measure.target])))
+        differences.append(_Difference((first.name, second.name), measure, num_videos, each, difference))
     return differences
 
 

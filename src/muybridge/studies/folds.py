@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +38,16 @@ class FoldsResult:
 
     @property
     def mean(self) -> dict[str, float]:
-        """The mean over folds of each figure."""
-        return {name: statistics.mean(row[name] for row in self.folds) for name in self.figures}
+        """The mean over folds of each figure, NaN where one of them has none, as R2 of a single video."""
+        return {name: statistics.fmean(row[name] for row in self.folds) for name in self.figures}
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The standard deviation over folds of each figure."""
-        return {name: statistics.stdev(row[name] for row in self.folds) for name in self.figures}
+        """The standard deviation over folds of each figure, NaN where one of them has none."""
+        return {
+            name: math.nan if math.isnan(mean) else statistics.stdev(row[name] for row in self.folds)
+            for name, mean in self.mean.items()
+        }
 
     @property
     def num_failed_videos(self) -> int:
@@ -50,8 +55,14 @@ class FoldsResult:
         return sum(int(row["num_failed_videos"]) for row in self.folds)
 
     def to_json(self) -> dict[str, Any]:
-        """What `muybridge folds --json` prints."""
-        return {"folds": self.folds, "mean": self.mean, "deviation": self.deviation, "remarks": list(self.remarks)}
+        """What `muybridge folds --json` prints, null instead of NaN."""
+        folds = [_replace_nan(row) for row in self.folds]
+        mean, deviation = map(_replace_nan, (self.mean, self.deviation))
+        return {"folds": folds, "mean": mean, "deviation": deviation, "remarks": list(self.remarks)}
+
+
+def _replace_nan(row: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in row.items()}
 
 
 def train_and_test_folds(settings: TrainSettings) -> FoldsResult:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from muybridge.evaluation.scores import compare_data
 from muybridge.report.document import Paragraph
 
 
 def build_remarks(name: str, remarks: Sequence[str]) -> list[Paragraph]:
     """The remarks of a score file as warnings."""
     return [Paragraph(f"{name}: {remark}.", "warning") for remark in remarks]
+
+
+def build_data_remarks(addresses: Mapping[str, str | None]) -> list[Paragraph]:
+    """A warning where compared scores are of data in different places; `addresses` by the name of the run."""
+    return [Paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "warning") for sentence in compare_data(addresses)]

@@ -44,7 +44,7 @@ def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtoco
         blocks.append(Paragraph(f"{evaluation.name}: {failed}; they are left out of every number.", "warning"))
     match metrics.metrics:
         case MultiLabelMetrics() as labels:
-            return [*blocks, *_build_label_blocks(evaluation.name, labels)]
+            return [*blocks, *_build_label_blocks(evaluation, labels)]
         case OrdinalMetrics() as levels:
             return [*blocks, *_build_level_blocks(evaluation, levels)]
         case targets:
@@ -65,7 +65,8 @@ def _make_table(
     return Table(name, title, columns, tuple(cells), note=note)
 
 
-def _build_label_blocks(name: str, metrics: MultiLabelMetrics) -> list[Block]:
+def _build_label_blocks(evaluation: TaskEvaluationRecord, metrics: MultiLabelMetrics) -> list[Block]:
+    name = evaluation.name
     summary = _make_table(
         f"{name}-metrics",
         "Metrics over all classes",
@@ -93,7 +94,9 @@ def _build_label_blocks(name: str, metrics: MultiLabelMetrics) -> list[Block]:
         *make_columns("class", "videos"),
         *make_columns("average precision", "threshold", "precision", "recall", "F1", decimals=3),
     )
-    note = "Precision, recall and F1 are at the threshold, which was chosen on the validation videos of the run."
+    is_chosen = bool(evaluation.outputs.head.thresholds)
+    origin = "which was chosen on the validation videos of the run" if is_chosen else "which was not chosen"
+    note = f"Precision, recall and F1 are at the threshold, {origin}."
     blocks: list[Block] = [summary]
     shown = [row for row in ranked if row.num_positive and not math.isnan(row.average_precision.low)]
     if shown:

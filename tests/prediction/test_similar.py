@@ -15,17 +15,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from muybridge.prediction.feature_index import FeatureIndex, spread_labels
-from muybridge.prediction.recognizer import Features
+from muybridge.prediction.recognizer import Features, load
 from muybridge.prediction.similar import read_feature_index, read_labeled_segments
 from muybridge.prediction.tables import METADATA_KEY, FeaturesWriter
+from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import Preprocessing
+from muybridge.weights.address import load_weights
+from muybridge.weights.card import save
 from videos import write_video
 
 DIRECTIONS = {"a": (1.0, 0.0, 0.0), "b": (0.0, 1.0, 0.0), "c": (0.0, 0.0, 1.0)}
 
 
 def write_index(path: Path, letters: dict[str, str], step_frames: int | None = 8) -> Path:
-    """Features with a window a second, two seconds long, in the direction of its letter and of a length of its own."""
+    """Features with a window a second, two seconds long, in the direction of its letter and of a length of its own.
+
+    A window of no letter (`-`) could not be read.
+    """
     settings = {
         "model": "m" * 64,
         "preprocessing": Preprocessing(clip_length=16).to_json(),
@@ -35,9 +41,9 @@ def write_index(path: Path, letters: dict[str, str], step_frames: int | None = 8
     rng = np.random.default_rng(3)
     with FeaturesWriter(path, settings) as writer:
         for video, kinds in letters.items():
-            rows = np.array([DIRECTIONS[kind] for kind in kinds]) + rng.normal(0, 0.05, (len(kinds), 3))
-            rows *= rng.uniform(0.5, 5, (len(kinds), 1))
-            views = np.arange(len(kinds), dtype=np.int32)
+            views = np.array([view for view, kind in enumerate(kinds) if kind != "-"], np.int32)
+            rows = np.array([DIRECTIONS[kinds[view]] for view in views]) + rng.normal(0, 0.05, (len(views), 3))
+            rows *= rng.uniform(0.5, 5, (len(views), 1))
             writer.add(Features(video, views, views.astype(np.float64), rows.astype(np.float32)))
         writer.finish(letters)
     return path
@@ -54,6 +60,43 @@ def test_windows_have_the_length_of_a_clip(index: FeatureIndex) -> None:
         2.0
     ] * 15  # 16 frames, a window every 8 frames, a second
     assert np.linalg.norm(index.features_nd, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
+
+
+def test_windows_that_could_not_be_read_lengthen_no_other(tmp_path: Path) -> None:
+    index = read_feature_index(write_index(tmp_path / "f.parquet", {"x.mp4": "a-a-ab"}))
+    assert (index.end_seconds - index.start_seconds).tolist() == [2.0] * 4
+
+
+@pytest.mark.parametrize("frames_per_second", [None, 12.5])
+@pytest.mark.parametrize("step", [2, 3, 4])
+@pytest.mark.parametrize("counts", [(5,), (8, 5), (4, 11), (10,)])
+def test_few_windows_end_where_a_timeline_ends_them(
+    finished_run: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    counts: tuple[int, ...],
+    step: int,
+    frames_per_second: float | None,
+) -> None:
+    """Videos at 25 frames a second and clips of 4 frames: the step to the last window of a video may be shorter."""
+    network, card = load_weights(finished_run)
+    preprocessing = replace(card.preprocessing, frames_per_second=frames_per_second)
+    weights = tmp_path / "w.safetensors"
+    save(network, weights, classes=card.classes, preprocessing=preprocessing)
+    factor = 1 if frames_per_second is None else 2
+    videos = [write_video(tmp_path / f"{count}.mp4", factor * count, frames_per_second=25) for count in counts]
+    assert cli("extract", weights, *videos, "--step", step, "-o", tmp_path / "f.parquet").code == 0
+    index = read_feature_index(tmp_path / "f.parquet")
+    options = TimelineOptions(step_frames=step)
+    expected = [window for video in videos for window in load(weights).predict(video, timeline=options).windows]
+    assert index.start_seconds.tolist() == pytest.approx([window.start_seconds for window in expected])
+    assert index.end_seconds.tolist() == pytest.approx([window.end_seconds for window in expected])
+
+
+def test_two_windows_bound_the_rate_of_their_video(tmp_path: Path) -> None:
+    """A frame lasts between an eighth of the step and the step, a second: 16 frames 2 s or more, not 0.64 s."""
+    index = read_feature_index(write_index(tmp_path / "f.parquet", {"x.mp4": "ab"}))
+    assert (index.end_seconds - index.start_seconds).tolist() == [2.0, 2.0]
 
 
 def test_a_query_is_the_windows_centred_in_it(index: FeatureIndex) -> None:

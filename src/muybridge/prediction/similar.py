@@ -26,6 +26,7 @@ from muybridge.prediction.tables import FEATURES_SCHEMA, FORMAT, METADATA_KEY
 from muybridge.prediction.timeline import Segment
 from muybridge.records import FLOW_FIELDS, Preprocessing, TimeOrigin
 from muybridge.text import format_count, join_names
+from muybridge.video.picture_sequence import ASSUMED_RATE
 
 _MAX_SECONDS = 1e9
 _OPTIONAL_KEYS = ("source_fps", "time_origin", "precision", *FLOW_FIELDS)
@@ -71,7 +72,8 @@ def read_feature_index(path: str | Path) -> FeatureIndex:
         )
     order = np.lexsort((starts, video_indices))
     starts, video_indices = starts[order], video_indices[order]
-    spans = _compute_spans(starts, video_indices, header.preprocessing.clip_span / header.step_frames)
+    views = table["view"].to_numpy().astype(np.int64)[order]
+    spans = _compute_spans(starts, views, video_indices, header)
     videos = tuple(names.dictionary.to_pylist())
     return FeatureIndex(videos, video_indices, starts, starts + spans, features_nd[order], header.time_origin)
 
@@ -140,12 +142,24 @@ def segments_to_list(segments: Mapping[str, Sequence[Segment]], folder: Path) ->
 
 
 def _compute_spans(
-    starts: NDArray[np.float64], video_indices: NDArray[np.int32], steps_per_span: float
+    starts: NDArray[np.float64], views: NDArray[np.int64], video_indices: NDArray[np.int32], header: _Header
 ) -> NDArray[np.float64]:
-    """The duration of each window: so many steps from one start to the next, by the median step of its video."""
-    spans = np.empty(len(starts))
+    """The duration of each window: at the rate of the clips, else so many steps from one start to the next in its video.
+
+    The last step of a video may be shorter, so that two windows bound the duration alone: within these bounds it is that of the
+    other videos, or of the usual rate.
+    """
+    clip_span, rate = header.preprocessing.clip_span, header.preprocessing.frames_per_second
+    if rate is not None:
+        return np.full(len(starts), clip_span / rate)
+    spans, lowest, highest = np.full(len(starts), np.nan), np.zeros(len(starts)), np.full(len(starts), np.inf)
     for rows in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(video_indices)) + 1):
-        steps = np.diff(starts[rows])
-        spans[rows] = float(np.median(steps)) * steps_per_span if len(steps) else np.nan
-    known = np.nanmedian(spans) if np.isfinite(spans).any() else 1.0
-    return np.where(np.isfinite(spans), spans, known)
+        num_steps = np.maximum(1, np.diff(views[rows]))  # more than 1 where windows between could not be read
+        steps = np.diff(starts[rows]) / num_steps
+        if len(steps) > 1:
+            spans[rows] = float(np.median(steps[:-1])) * clip_span / header.step_frames
+        elif len(steps):
+            lowest[rows], highest[rows] = steps[0] * clip_span / header.step_frames, steps[0] * clip_span
+    is_known = np.isfinite(spans)
+    usual = np.median(spans[is_known]) if is_known.any() else clip_span / (header.source_fps or ASSUMED_RATE)
+    return np.where(is_known, spans, np.clip(usual, lowest, highest))

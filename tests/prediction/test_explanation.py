@@ -9,10 +9,25 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
+from flow_pictures import write_flow_folder
+from muybridge.models.network import create_model
 from muybridge.prediction.explanation import explain_part, explain_video
-from muybridge.prediction.recognizer import load
-from muybridge.records import VideoError
+from muybridge.prediction.recognizer import Recognizer, load
+from muybridge.records import Preprocessing, VideoError
+from muybridge.weights.card import save
+
+
+def write_flow_network(path: Path) -> Recognizer:
+    """A network of optical flow, with random weights."""
+    torch.manual_seed(1)
+    network = create_model("r2plus1d_10", num_classes=2, width=4, clip_length=4, input_channels=2).eval()
+    preprocessing = Preprocessing(
+        modality="flow", clip_length=4, scale_height=32, scale_width=32, crop=28, mean=(0, 0), std=(8, 8)
+    )
+    save(network, path, classes=("left", "right"), preprocessing=preprocessing)
+    return load(path, "cpu")
 
 
 def read_times(path: Path) -> list[float]:
@@ -59,6 +74,19 @@ def test_the_evidence_of_a_part_is_that_of_the_clips_over_it(finished_run: Path,
     others = [explain_part(recognizer, video, (0.25, 0.25), name).probabilities[0] for name in recognizer.classes]
     assert point.label == recognizer.classes[int(np.argmax(others))]
     assert sum(others) == pytest.approx(1)
+
+
+def test_the_evidence_of_a_part_is_of_the_flow_that_is_stored_with_it(tmp_path: Path) -> None:
+    """Frames that stand still, and flow beside them that does not; of five frames there is one clip."""
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'muybridge[flow]'")
+    rng = np.random.default_rng(2)
+    flow, frame = rng.integers(0, 255, (12, 2, 32, 32), np.uint8), rng.integers(0, 255, (1, 32, 32, 3), np.uint8)
+    folder = write_flow_folder(tmp_path / "moves", flow, np.repeat(frame, 13, axis=0))
+    recognizer = write_flow_network(tmp_path / "w.safetensors")
+    video = f"{folder}#0.04-0.24"
+    expected = dict(recognizer.predict(video).classes)
+    part = explain_part(recognizer, video, (0.16, 0.16), "left")
+    assert part.probabilities == pytest.approx((expected["left"],), abs=1e-6)
 
 
 def test_the_command_names_the_class_and_the_file(

@@ -241,10 +241,9 @@ def _read_timesteps(
 
 def _read_aspect(video: VideoInput, source_fps: float | None) -> float | None:
     """Width over height of a file's frames; None for prepared data, which does not keep it. Raises VideoError."""
-    from muybridge.prediction.segments import get_file_source
     from muybridge.video.media import MediaFiles, probe_media
 
-    if not isinstance(get_file_source(video.source), MediaFiles):
+    if not isinstance(video.file_source, MediaFiles):
         return None
     metadata = probe_media(video.name, source_fps)
     return metadata.width / metadata.height

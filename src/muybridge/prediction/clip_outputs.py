@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from muybridge.distributed.rank import resolve_num_workers
-from muybridge.loading.clip_reader import ClipReader, create_clip_reader
+from muybridge.loading.clip_reader import ClipReader
 from muybridge.loading.datasets import VideoDataset
 from muybridge.loading.workers import WorkerKilled, load_batches
-from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.sliding_window import BATCH_CLIPS
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError
@@ -97,7 +96,7 @@ class InputDataset(VideoDataset[_VideoClips]):
         self.preprocessing = preprocessing
         self.plan = plan
         self.num_kills: Counter[int] = Counter()  # of the processes that read a video, by its index
-        self.reader: ClipReader = create_clip_reader(get_file_source(inputs[0].source), preprocessing)
+        self.reader: ClipReader = inputs[0].create_reader(preprocessing)
 
     def get_video(self, index: int) -> str:
         """The name of video number `index`."""
@@ -116,7 +115,7 @@ class InputDataset(VideoDataset[_VideoClips]):
                 raise video.error
             times = video.source.read_frame_times(video.name)
             clip_times = self.plan.place_clips(times, self.preprocessing)
-            reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
+            reader = video.create_reader(self.preprocessing)
             results = tuple(reader.read_evaluation_views(video.name, clip_times))
         except VideoError as error:
             return _VideoClips(index, (), (), error)
@@ -172,7 +171,7 @@ class ClipRunner:
         clip_indices: list[int] = []
         rows: list[NDArray[np.float32]] = []
         failures: list[VideoError] = []
-        reader = create_clip_reader(get_file_source(video.source), self.preprocessing)
+        reader = video.create_reader(self.preprocessing)
 
         def iterate_views() -> Iterator[AnyView]:
             for index, view in enumerate(reader.read_evaluation_views(video.name, clip_times)):

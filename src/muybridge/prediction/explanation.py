@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw
 
 from muybridge.files.atomic import atomic_write
 from muybridge.inference.explain import compute_evidence, draw_evidence, normalize_evidence
-from muybridge.loading.clip_reader import create_clip_reader
 from muybridge.prediction.recognizer import Recognizer
 from muybridge.prediction.video_inputs import AnyVideo, VideoInput, resolve_input
 from muybridge.records import ClipTimes, VideoError
@@ -152,7 +151,7 @@ def _iterate_inputs(
 ) -> Iterator[tuple[ClipTimes, torch.Tensor | None]]:
     """Each clip with its network input, None where it cannot be read. Raises the first VideoError if none can be read."""
     preprocessing = recognizer.card.preprocessing
-    reader = create_clip_reader(video.source, preprocessing)
+    reader = video.create_reader(preprocessing)
     failures: list[VideoError] = []
     for clip, view in zip(clips, reader.read_evaluation_views(video.name, clips), strict=True):
         if isinstance(view, VideoError):

@@ -24,7 +24,6 @@ from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipRunner
 from muybridge.prediction.head_outputs import check_has_classes, compute_probabilities
 from muybridge.prediction.live_stretch import Stretch, Timestep
-from muybridge.prediction.segments import get_file_source
 from muybridge.prediction.timeline import Window
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, FrameTimes, Preprocessing, VideoError, YuvClip
@@ -66,7 +65,7 @@ def iterate_file(
     times, offset = video.source.read_frame_times(video.name), video.compute_offset()
     ticks, edges = compute_timestep_edges(times, preprocessing.frames_per_second)
     seconds = [float((int(edge) - int(times.ticks[0])) * times.tick_seconds) for edge in edges]
-    frames = read_in_order(get_file_source(video.source), video.name, np.unique(ticks), 1)
+    frames = read_in_order(video.file_source, video.name, np.unique(ticks), 1)
     start, last_tick, planes = time.monotonic(), None, None
     for index, tick in enumerate(ticks.tolist()):
         if tick != last_tick:

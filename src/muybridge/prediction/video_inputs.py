@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muybridge.loading.clip_reader import ClipReader, create_clip_reader
 from muybridge.prediction.prepared_videos import find_prepared_video
-from muybridge.prediction.segments import SegmentSource, find_segment
+from muybridge.prediction.segments import SegmentSource, find_segment, get_file_source
 from muybridge.records import FrameSource, Preprocessing, TimeOrigin, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
 from muybridge.video.picture_sequence import open_frames
@@ -49,6 +50,15 @@ class VideoInput:
         if isinstance(self.source, SegmentSource):
             return self.source.compute_offset(self.name)
         return self.source.read_frame_times(self.name).lead_seconds
+
+    @property
+    def file_source(self) -> FrameSource:
+        """The source of the whole file, also of a segment: frames at given ticks are the same in both."""
+        return get_file_source(self.source)
+
+    def create_reader(self, preprocessing: Preprocessing) -> ClipReader:
+        """What reads clips of the video, by the ticks of `source`; flow that is stored with a file is that of its segments."""
+        return create_clip_reader(self.file_source, preprocessing)
 
 
 def resolve_input(

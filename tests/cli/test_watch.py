@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import torch
 
+from flow_pictures import write_flow_folder
 from live_streams import sending
 from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.models.network import create_model
@@ -203,6 +205,27 @@ def test_a_page_shows_prepared_data_and_parts(
     for source in (tmp_path / "data" / "test/left/00000.mp4", f"{motions / 'test/left/00000.mp4'}#0.1-"):
         told = cli("watch", source, "--model", finished_run, "--drop", "none", "--page", 0)
         assert told.code == 0, told.err
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_stored_flow_is_left_to_predict(tmp_path: Path, cli: Callable[..., Any], is_prepared: bool) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'muybridge[flow]'")
+    rng = np.random.default_rng(2)
+    flow, frames = rng.integers(0, 255, (12, 2, 32, 32), np.uint8), rng.integers(0, 255, (13, 32, 32, 3), np.uint8)
+    source, _ = (write_flow_folder(tmp_path / "videos" / name / "a", flow, frames) for name in ("walk", "run"))
+    if is_prepared:
+        assert cli("prepare", tmp_path / "videos", "-o", tmp_path / "data", "--scale", 32, 32, "--flow").code == 0
+        source = tmp_path / "data" / "walk" / "a"
+    network = create_model("mc2_10", num_classes=2, width=4, clip_length=4, input_channels=2).eval()
+    preprocessing = Preprocessing(
+        modality="flow", clip_length=4, scale_height=32, scale_width=32, crop=28, mean=(0, 0), std=(8, 8)
+    )
+    weights = tmp_path / "w.safetensors"
+    save(network, weights, classes=("walk", "run"), preprocessing=preprocessing)
+    assert cli("predict", weights, source, "--timeline").code == 0
+    told = cli("watch", source, "--model", weights, "--drop", "none")
+    assert told.code == 2
+    assert f"{source} is stored with its optical flow, but `watch` computes flow" in told.err
 
 
 def test_the_rate_of_a_part_of_a_folder_of_frames_is_used(

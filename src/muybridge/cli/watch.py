@@ -214,6 +214,10 @@ def _open_file(source: str, recognizer: Recognizer, source_fps: float | None) ->
     if video.error:
         raise video.error
     video.source.read_frame_times(video.name)
+    if recognizer.card.preprocessing.modality == "flow" and video.has_stored_flow():
+        raise ValueError(
+            f"{source} is stored with its optical flow, but `watch` computes flow from frames; use `predict --timeline`"
+        )
     print_notes(describe_rates([video.name], source_fps))
     return video
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from muybridge.loading.clip_reader import ClipReader, create_clip_reader
 from muybridge.prediction.prepared_videos import find_prepared_video
 from muybridge.prediction.segments import SegmentSource, find_segment, get_file_source
+from muybridge.prepared.shards import ShardFrameSource
 from muybridge.records import FrameSource, Preprocessing, TimeOrigin, VideoError
 from muybridge.video.media import MediaFiles, PictureFrames
 from muybridge.video.picture_sequence import open_frames
@@ -59,6 +60,13 @@ class VideoInput:
     def create_reader(self, preprocessing: Preprocessing) -> ClipReader:
         """What reads clips of the video, by the ticks of `source`; flow that is stored with a file is that of its segments."""
         return create_clip_reader(self.file_source, preprocessing)
+
+    def has_stored_flow(self) -> bool:
+        """Whether a network of flow reads flow that is stored with the video, not what its frames give. Raises VideoError."""
+        source = self.file_source
+        if isinstance(source, MediaFiles):
+            return source.open_flow(self.name) is not None
+        return isinstance(source, ShardFrameSource) and source.holds_flow
 
 
 def resolve_input(

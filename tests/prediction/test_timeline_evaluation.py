@@ -91,7 +91,7 @@ def test_labelled_segments_that_touch_are_one_bout(run: Path, segments: Path, tm
 
 
 def test_labelled_time_after_the_end_of_a_file_is_named_and_not_scored(
-    run: Path, segments: Path, tmp_path: Path
+    run: Path, segments: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     path = tmp_path / "x.timeline.parquet"
     whole = evaluate_timelines(run, EvaluateSettings(data=str(segments)), path, step_frames=2)
@@ -102,6 +102,7 @@ def test_labelled_time_after_the_end_of_a_file_is_named_and_not_scored(
     late = evaluate_timelines(run, EvaluateSettings(data=str(segments)), path, step_frames=2)
     assert late.scores.scored_seconds == pytest.approx(whole.scores.scored_seconds, abs=0.1)
     assert late.failures == (("t.mp4", "1 labelled segment after the end of the file"),)
+    assert cli("evaluate", run, "--data", segments, "--timeline").code == 3  # its only video was read and scored
 
 
 def test_a_report_has_the_scores_of_timelines(run: Path, segments: Path, cli: Callable[..., Any]) -> None:

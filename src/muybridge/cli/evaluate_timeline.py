@@ -49,7 +49,8 @@ def evaluate_timeline(
         print_json(result.to_json())
     else:
         _print(result, settings.split)
-    return compute_exit_code(len(result.failures), result.scores.num_videos)
+    # A video that was read in part counts as read, but what failed is recorded all the same.
+    return compute_exit_code(result.num_failed_videos, result.scores.num_videos) or (3 if result.failures else 0)
 
 
 def _describe_unused(settings: EvaluateSettings) -> None:

@@ -101,10 +101,10 @@ class TimelineFiles:
 
 @dataclass(frozen=True)
 class TimelineResult:
-    """Scores of timelines, how segments were made, and the videos that could not be read, each with the reason.
+    """Scores of timelines, how segments were made, and the videos that could not be read as a whole, each with the reason.
 
     `caveats` are what belongs beside the scores, such as training segments among the scored ones; `notes` are sentences on how
-    the data was read.
+    the data was read. `num_failed_videos` counts those without any window.
     """
 
     scores: TimelineScores
@@ -114,6 +114,7 @@ class TimelineResult:
     files: TimelineFiles
     caveats: Caveats
     notes: tuple[str, ...] = ()
+    num_failed_videos: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -306,7 +307,9 @@ def _write_and_score(
     videos = [video for video, _ in watched]
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
     failures = tuple((video.video, reason) for video, reason in watched if reason)
-    result = TimelineResult(scores, choice, failures, plan.background.fills_gaps, files, caveats, manifest.notes)
+    num_failed = sum(video.scored is None for video in videos)
+    gaps = plan.background.fills_gaps
+    result = TimelineResult(scores, choice, failures, gaps, files, caveats, manifest.notes, num_failed)
     header = {
         "format": FORMAT,
         "classes": list(plan.classes),

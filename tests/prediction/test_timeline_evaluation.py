@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
+from shutil import copyfile, copytree
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import yaml
 
 from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
-from muybridge.prediction.timeline_tuning import read_choice
+from muybridge.prediction.timeline_tuning import read_choice, write_choice
 from muybridge.report.build import build_page
 from muybridge.report.document import Paragraph
 from muybridge.report.tables import Table
@@ -146,6 +146,61 @@ def test_the_choice_is_kept_in_the_run_and_made_once(run: Path, segments: Path, 
     progress: list[int] = []
     evaluate_timelines(run, settings, files, on_progress=lambda done, total: progress.append(total))
     assert progress == [1]  # validation was not watched again
+
+
+@pytest.mark.parametrize("with_ends", [True, False])
+def test_validation_videos_that_cannot_be_read_choose_nothing(
+    run: Path, segments: Path, cli: Callable[..., Any], with_ends: bool
+) -> None:
+    text = segments.read_text()
+    if not with_ends:
+        head, *rows = text.splitlines()
+        rows = [f"{row.rpartition(',')[0]}," if row.startswith("v.mp4") else row for row in rows]
+        segments.write_text("\n".join([head, *rows, ""]))
+    video = segments.parent / "v.mp4"
+    content = video.read_bytes()
+    video.write_bytes(b"no video")
+    told = cli("evaluate", run, "--data", segments, "--timeline", "--step", 2)
+    assert told.code == 3
+    assert "1 validation video could not be read as a whole: v.mp4 (unreadable: " in told.out
+    assert "nothing is chosen on validation videos: windows are not smoothed" in told.out
+    assert read_choice(run) is None
+    segments.write_text(text)
+    video.write_bytes(content)
+    assert cli("evaluate", run, "--data", segments, "--timeline", "--step", 2).code == 0
+    choice = read_choice(run)
+    assert choice and choice.num_videos == 1 and choice.mean_average_precision > 0
+
+
+def test_a_choice_is_made_again_until_all_validation_videos_were_read(
+    run: Path, segments: Path, tmp_path: Path
+) -> None:
+    video = segments.parent / "w.mp4"
+    copyfile(segments.parent / "v.mp4", video)
+    rows = segments.read_text().splitlines()
+    segments.write_text("\n".join([*rows, *(row.replace("v.mp4", "w.mp4") for row in rows if "v.mp4" in row), ""]))
+    content = video.read_bytes()
+    video.write_bytes(b"no video")
+    settings, path = EvaluateSettings(data=str(segments)), tmp_path / "x.parquet"
+    result = evaluate_timelines(run, settings, path, step_frames=2)
+    assert result.choice and result.choice.num_videos == 1
+    assert [name for name, _ in result.validation_failures] == ["w.mp4"]
+    assert read_choice(run) == result.choice
+    video.write_bytes(content)
+    result = evaluate_timelines(run, settings, path, step_frames=2)
+    assert result.choice and result.choice.num_videos == 2 and result.validation_failures == ()
+    assert read_choice(run) == result.choice
+    write_choice(run, replace(result.choice, f1=0.0, mean_average_precision=0.0))  # as once chosen on unreadable videos
+    assert evaluate_timelines(run, settings, path, step_frames=2).choice == result.choice == read_choice(run)
+
+
+def test_where_no_label_has_a_place_the_reason_is_named(run: Path, segments: Path, cli: Callable[..., Any]) -> None:
+    head, *rows = segments.read_text().splitlines()
+    segments.write_text("\n".join([head, *(f"{row.rpartition(',')[0]}," for row in rows), ""]))
+    (segments.parent / "t.mp4").write_bytes(b"no video")
+    told = cli("evaluate", run, "--data", segments, "--timeline")
+    assert told.code == 2
+    assert "no labelled segment of split test can be placed in its file: t.mp4 (unreadable: " in told.err
 
 
 def test_last_weights_and_other_data_leave_the_files_of_the_run_alone(

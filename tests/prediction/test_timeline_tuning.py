@@ -81,6 +81,15 @@ def test_an_unreadable_video_counts_as_wrong() -> None:
     assert scores.frame_accuracy == pytest.approx(0.5, abs=0.01)
 
 
+def test_unreadable_videos_choose_nothing() -> None:
+    gone = LabeledWindows("gone.mp4", None, TRUTH)
+    choice = choose_segmentation([make_video(0.2), gone], CLASSES, Background(), **HASHES)
+    assert choice == choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
+    assert choose_segmentation([gone], CLASSES, Background(), **HASHES) is None
+    unlabelled = replace(make_video(0.2), truth=())
+    assert choose_segmentation([gone, unlabelled], CLASSES, Background(), **HASHES) is None
+
+
 def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
     choice = choose_segmentation([make_video(0.2)], CLASSES, Background(), **HASHES)
     write_choice(tmp_path, choice)

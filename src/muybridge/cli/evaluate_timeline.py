@@ -50,7 +50,8 @@ def evaluate_timeline(
     else:
         _print(result, settings.split)
     # A video that was read in part counts as read, but what failed is recorded all the same.
-    return compute_exit_code(result.num_failed_videos, result.scores.num_videos) or (3 if result.failures else 0)
+    has_failures = bool(result.failures or result.validation_failures)
+    return compute_exit_code(result.num_failed_videos, result.scores.num_videos) or (3 if has_failures else 0)
 
 
 def _describe_unused(settings: EvaluateSettings) -> None:
@@ -71,7 +72,7 @@ def _print(result: TimelineResult, split: str) -> None:
     print_line(
         "time without a label is background" if result.gaps_are_background else "time without a label is not scored"
     )
-    unsmoothed = "no validation split: windows are not smoothed, and segments may be of any length"
+    unsmoothed = "nothing is chosen on validation videos: windows are not smoothed, and segments may be of any length"
     print_line(result.choice.format_sentence() if result.choice else unsmoothed)
     print_line()
     if scores.frame_accuracy is None or scores.f1 is None or scores.edit_score is None:

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -104,7 +104,8 @@ class TimelineResult:
     """Scores of timelines, how segments were made, and the videos that could not be read as a whole, each with the reason.
 
     `caveats` are what belongs beside the scores, such as training segments among the scored ones; `notes` are sentences on how
-    the data was read. `num_failed_videos` counts those without any window.
+    the data was read. `num_failed_videos` counts those without any window; `validation_failures` are those that were watched
+    to choose how segments are made.
     """
 
     scores: TimelineScores
@@ -115,6 +116,7 @@ class TimelineResult:
     caveats: Caveats
     notes: tuple[str, ...] = ()
     num_failed_videos: int = 0
+    validation_failures: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -151,9 +153,9 @@ def evaluate_timelines(
 ) -> TimelineResult:
     """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
 
-    Smoothing and minimum duration are chosen on the validation split of the same data, unless timeline.json of the run folder
-    holds the choice for these weights and videos; without a validation split segments are not smoothed. The file keeps the
-    choice for the usual weights of the run, one on its own data rather than on another. `on_progress` is called
+    Smoothing and minimum duration are chosen on the validation videos of the same data that can be read, unless timeline.json
+    of the run folder holds the choice for these weights and all of these videos; without any, segments are not smoothed. The
+    file keeps the choice for the usual weights of the run, one on its own data rather than on another. `on_progress` is called
     with (videos done, videos in total). Raises ValueError for prepared data, data without segments, and files whose segments
     are in several splits, and `OverlapError` with `refuse_overlap` where training segments would be scored.
     """
@@ -176,11 +178,12 @@ def evaluate_timelines(
     hashes = {"model_sha256": loaded.card.tensors_sha256, "manifest_sha256": validation.compute_sha256()}
     kept = read_choice(weights)
     kept = kept if kept and kept.model_sha256 == hashes["model_sha256"] else None
-    choice = kept if kept and kept.manifest_sha256 == hashes["manifest_sha256"] else None
+    choice = own = kept if kept and kept.manifest_sha256 == hashes["manifest_sha256"] else None
     splits = {settings.split: scored}
-    if choice is None and len(validation) > 0:
+    is_open = own is None or not own.is_complete(_count_files(validation))
+    if is_open and len(validation) > 0:
         splits["validation"] = validation
-    num_total = sum(len(set(split.table["path"].to_pylist())) for split in splits.values())
+    num_total = sum(map(_count_files, splits.values()))
     progress = count(1)
 
     def on_video() -> None:
@@ -190,15 +193,28 @@ def evaluate_timelines(
     classes = loaded.card.classes
     plan = _Plan(loaded, device, classes, _find_background(classes, settings), TimelineOptions(step_frames), on_video)
     watched = {name: _watch(split, plan) for name, split in splits.items()}
-    if choice is None and "validation" in watched:
-        videos = [video for video, _ in watched["validation"]]
-        choice = choose_segmentation(videos, classes, plan.background, **hashes)
-        if Path(weights).is_dir() and is_default and (is_own or kept is None):
+    if is_open and "validation" in watched:
+        choice = choose_segmentation([video for video, _ in watched["validation"]], classes, plan.background, **hashes)
+        if choice and Path(weights).is_dir() and is_default and (is_own or kept is own):
             write_choice(Path(weights), choice)
-    if choice and settings.split == "validation":
-        tuned = f"{NO_TEST_RESULT}: smoothing and minimum duration are chosen on the validation split"
-        caveats = replace(caveats, remarks=(tuned, *caveats.remarks))
-    return _write_and_score(watched[settings.split], plan, choice, files, caveats, settings, scored)
+        choice = choice or own
+    unread = _list_failures(watched["validation"]) if "validation" in watched and settings.split != "validation" else ()
+    caveats = replace(caveats, remarks=(*_describe_choice(choice, settings.split, unread), *caveats.remarks))
+    result = _write_and_score(watched[settings.split], plan, choice, files, caveats, settings, scored)
+    return replace(result, validation_failures=unread)
+
+
+def _count_files(manifest: Manifest) -> int:
+    return len(set(manifest.table["path"].to_pylist()))
+
+
+def _describe_choice(choice: SegmentationChoice | None, split: str, unread: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What belongs beside scores about how segments were made; `unread` are failures among the validation videos."""
+    if choice and split == "validation":
+        yield f"{NO_TEST_RESULT}: smoothing and minimum duration are chosen on the validation split"
+    if unread:
+        named = join_names([f"{video} ({reason})" for video, reason in unread])
+        yield f"{format_count(len(unread), 'validation video')} could not be read as a whole: {named}"
 
 
 def read_segments(path: Path) -> list[Segment]:
@@ -304,9 +320,11 @@ def _write_and_score(
     manifest: Manifest,
 ) -> TimelineResult:
     options = choice.apply(plan.options) if choice else plan.options
-    videos = [video for video, _ in watched]
+    videos, failures = [video for video, _ in watched], _list_failures(watched)
+    if failures and not any(video.truth for video in videos):
+        named = join_names([f"{video} ({reason})" for video, reason in failures])
+        raise ValueError(f"no labelled segment of split {settings.split} can be placed in its file: {named}")
     timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
-    failures = tuple((video.video, reason) for video, reason in watched if reason)
     num_failed = sum(video.scored is None for video in videos)
     gaps = plan.background.fills_gaps
     result = TimelineResult(scores, choice, failures, gaps, files, caveats, manifest.notes, num_failed)
@@ -328,6 +346,10 @@ def _write_and_score(
     _write_table(files.curves, _make_curves(videos, metadata))
     write_text(files.bouts, _format_bouts(timelines, plan.classes))
     return result
+
+
+def _list_failures(watched: Sequence[tuple[LabeledWindows, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((video.video, reason) for video, reason in watched if reason)
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

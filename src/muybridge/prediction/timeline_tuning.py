@@ -50,6 +50,10 @@ class SegmentationChoice:
     f1: Share | None
     mean_average_precision: Share
 
+    def is_complete(self, num_videos: int) -> bool:
+        """Whether all of so many validation videos could be read; older files count others too, and have a score of 0 then."""
+        return self.num_videos >= num_videos and self.mean_average_precision > 0
+
     def format_sentence(self) -> str:
         """The options and what they were chosen on."""
         return (
@@ -91,11 +95,15 @@ def choose_segmentation(
     *,
     model_sha256: str,
     manifest_sha256: str,
-) -> SegmentationChoice:
+) -> SegmentationChoice | None:
     """The options with the highest F1 at an overlap of 0.50 on these videos, or average mAP where true segments overlap.
 
-    Among equal ones the least smoothing and the shortest minimum.
+    Among equal ones the least smoothing and the shortest minimum. Videos that could not be read decide nothing; None where
+    there is no true segment in any other.
     """
+    videos = [video for video in videos if video.scored]
+    if not any(video.truth for video in videos):
+        return None
     classes_overlap = _have_overlapping_labels(videos)
     options = _list_options(videos, classes_overlap=classes_overlap)
     scores = [

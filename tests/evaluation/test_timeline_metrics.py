@@ -202,6 +202,13 @@ def test_overlapping_classes_have_average_precision_alone() -> None:
     assert scores.average_mean_average_precision == 1
 
 
+def test_overlapping_predictions_have_average_precision_alone() -> None:
+    """Else a network that predicts every class all along would be right everywhere."""
+    scores = score_timelines([timeline([span(A, 0, 4), span(B, 4, 8)], [span(A, 0, 8), span(B, 0, 8)])])
+    assert (scores.frame_accuracy, scores.edit_score, scores.f1) == (None, None, None)
+    assert scores.mean_average_precision["0.50"] == 1
+
+
 def test_touching_stretches_are_one() -> None:
     assert merge_spans([span(B, 4, 6), span(A, 0, 4), span(A, 9, 10)]) == [(0, 6), (9, 10)]
 

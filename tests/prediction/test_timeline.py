@@ -284,4 +284,5 @@ def test_classes_by_themselves_may_overlap() -> None:
         ("a", 3.5, 5.0),
     ]
     assert segments[0].mean_probability == pytest.approx(0.5)
+    assert [segment.end_seconds for segment in find_class_segments(windows, ("a", "b"), 0.4, 2.0)] == [2.5, 3.5]
     assert find_class_segments([], ("a",), 0.4) == ()

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import copyfile, copytree
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from muybridge.prediction.timeline import TimelineOptions
-from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines
+from muybridge.prediction.timeline_evaluation import METADATA_KEY, evaluate_timelines, read_segments
 from muybridge.prediction.timeline_tuning import read_choice, write_choice
 from muybridge.report.build import build_page
 from muybridge.report.document import Paragraph
@@ -201,6 +201,24 @@ def test_where_no_label_has_a_place_the_reason_is_named(run: Path, segments: Pat
     told = cli("evaluate", run, "--data", segments, "--timeline")
     assert told.code == 2
     assert "no labelled segment of split test can be placed in its file: t.mp4 (unreadable: " in told.err
+
+
+def test_classes_that_overlap_are_predicted_as_they_were_scored(
+    run: Path, segments: Path, cli: Callable[..., Any]
+) -> None:
+    rows = segments.read_text().replace(",left,", ",left|right,").splitlines()
+    segments.write_text("\n".join([row for row in rows if "validation" not in row]) + "\n")
+    unchosen = "labelled segments overlap, and no validation video where they do chose a probability"
+    words = ("evaluate", run, "--data", segments, "--timeline", "--step", 2)
+    assert unchosen in cli(*words).out
+    segments.write_text("\n".join(rows) + "\n")
+    told = cli(*words, "-o", run / "x.timeline.parquet")
+    assert "each class by itself, smoothing" in told.out and unchosen not in told.out
+    predicted = cli("predict", run, segments.parent / "t.mp4", "--timeline", "--step", 2, "--json").out
+    for scored, segment in zip(
+        read_segments(run / "x.timeline.parquet"), json.loads(predicted)["timeline"]["segments"], strict=True
+    ):
+        assert segment == pytest.approx(asdict(scored))
 
 
 def test_last_weights_and_other_data_leave_the_files_of_the_run_alone(

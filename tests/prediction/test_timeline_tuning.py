@@ -15,6 +15,7 @@ from muybridge.prediction.timeline_tuning import (
     apply_choice,
     choose_segmentation,
     read_choice,
+    resolve_options,
     score_labeled_windows,
     write_choice,
 )
@@ -64,14 +65,44 @@ def test_the_choice_does_not_depend_on_the_frame_rate(step_seconds: float) -> No
         assert choice.f1 == pytest.approx(expected.f1)
 
 
-def test_overlapping_classes_choose_a_probability_by_average_precision() -> None:
-    windows = tuple(Window(start, start + 1, (0.45, 0.35 if start >= 5 else 0.05)) for start in range(10))
+def make_overlapping(first: float, second: float) -> LabeledWindows:
+    """A second each: `first` is the probability of a all along, `second` that of b from 5 s on; labelled so."""
+    windows = tuple(Window(start, start + 1, (first, second if start >= 5 else 0.05)) for start in range(10))
     truth = (LabeledSpan(0, 0.0, 10.0), LabeledSpan(1, 5.0, 10.0))
-    choice = choose_segmentation(
-        [LabeledWindows("v.mp4", ScoredWindows((windows,)), truth)], CLASSES, Background(), **HASHES
-    )
+    return LabeledWindows("v.mp4", ScoredWindows((windows,)), truth)
+
+
+def test_overlapping_classes_choose_a_probability_by_average_precision() -> None:
+    choice = choose_segmentation([make_overlapping(0.45, 0.35)], CLASSES, Background(), **HASHES)
     assert (choice.classes_overlap, choice.f1, choice.mean_average_precision) == (True, None, 1)
     assert 0.05 < choice.minimum_probability <= 0.35
+
+
+def test_without_a_choice_overlapping_classes_are_segments_from_one_half() -> None:
+    """A network that says b at 98 % all along does not find both classes."""
+    videos = [make_overlapping(0.02, 0.98)]
+    flat = choose_segmentation([make_video(0.0)], CLASSES, Background(), **HASHES)
+    for choice in (None, flat):  # no validation videos, or none with overlapping labels
+        options = resolve_options(videos, choice, TimelineOptions())
+        assert (options.classes_overlap, options.minimum_probability) == (True, 0.5)
+        timelines, scores = score_labeled_windows(videos, CLASSES, Background(), options)
+        assert {span.label for span in timelines[0].predicted} == {1}
+        assert scores.mean_average_precision["0.50"] == pytest.approx(0.5)
+    assert resolve_options([make_video(0.0)], None, TimelineOptions()) == TimelineOptions()
+
+
+def test_segments_are_made_as_the_choice_was_scored(tmp_path: Path) -> None:
+    video = make_overlapping(0.45, 0.35)
+    write_choice(tmp_path, choose_segmentation([video], CLASSES, Background(), **HASHES))
+    options, _ = apply_choice(tmp_path, HASHES["model_sha256"], TimelineOptions())
+    assert video.scored
+    segments = video.scored.merge(CLASSES, options)
+    assert [(one.label, one.start_seconds, one.end_seconds) for one in segments] == [("a", 0, 10), ("b", 5, 10)]
+    assert len(video.scored.merge(CLASSES, replace(options, minimum_seconds=6))) == 1
+    single = replace(video, truth=(LabeledSpan(0, 0.0, 10.0),))
+    assert resolve_options([single], read_choice(tmp_path), TimelineOptions()) == options
+    scores = score_labeled_windows([single], CLASSES, Background(), options)[1]
+    assert (scores.f1, scores.frame_accuracy, scores.num_predicted_segments) == (None, None, 2)
 
 
 def test_an_unreadable_video_counts_as_wrong() -> None:

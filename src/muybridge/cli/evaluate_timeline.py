@@ -76,7 +76,7 @@ def _print(result: TimelineResult, split: str) -> None:
     print_line(result.choice.format_sentence() if result.choice else unsmoothed)
     print_line()
     if scores.frame_accuracy is None or scores.f1 is None or scores.edit_score is None:
-        print_line("labelled segments overlap, so there is no single class at a time: average precision alone")
+        print_line("segments overlap, so there is no single class at a time: average precision alone")
     else:
         assert scores.majority_accuracy is not None
         _print_row(

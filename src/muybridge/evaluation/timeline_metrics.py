@@ -57,10 +57,12 @@ class VideoTimeline:
 
     @property
     def has_single_labels(self) -> bool:
-        """Whether no two true segments overlap."""
-        ordered = sorted(self.truth, key=lambda span: span.start_seconds)
+        """Whether no two true segments overlap, and no two predicted ones."""
+        ordered = [sorted(spans, key=lambda span: span.start_seconds) for spans in (self.truth, self.predicted)]
         return all(
-            after.start_seconds >= before.end_seconds - _TOLERANCE_SECONDS for before, after in pairwise(ordered)
+            after.start_seconds >= before.end_seconds - _TOLERANCE_SECONDS
+            for spans in ordered
+            for before, after in pairwise(spans)
         )
 
 
@@ -68,7 +70,8 @@ class VideoTimeline:
 class TimelineScores:
     """Agreement of timelines with the truth. Shares are from 0 to 1.
 
-    With overlapping true segments there is no single label at a time, and only the mean average precision is defined.
+    With overlapping segments, true or predicted, there is no single label at a time, and only the mean average precision is
+    defined.
     """
 
     num_videos: int

@@ -78,6 +78,8 @@ class TimelineOptions:
     """Average probabilities over the windows whose centres lie within this time around each."""
     mode: TimelineMode = "windows"
     """How windows are scored: each as a clip (windows), or in one pass along the video (convolutional)."""
+    classes_overlap: bool = False
+    """Each class by itself has segments, where it is at least `minimum_probability`; shorter ones are left out."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -106,11 +108,11 @@ def smooth_windows(windows: Sequence[Window], smoothing_seconds: float) -> tuple
 
 
 def find_class_segments(
-    windows: Sequence[Window], classes: Sequence[str], minimum_probability: float
+    windows: Sequence[Window], classes: Sequence[str], minimum_probability: float, minimum_seconds: float = 0.0
 ) -> tuple[Segment, ...]:
     """For each class by itself, segments of the windows in which it is at least so probable: classes may overlap in time.
 
-    In order of start, then of class. Raises ValueError as `merge_windows`.
+    Those shorter than `minimum_seconds` are left out. In order of start, then of class. Raises ValueError as `merge_windows`.
     """
     _check_windows(windows, classes)
     if not windows:
@@ -119,9 +121,10 @@ def find_class_segments(
     segments = []
     for label in range(len(classes)):
         marks = [label if window.probabilities[label] >= minimum_probability else None for window in windows]
-        segments += [
-            _make_segment(run, windows, borders, classes) for run in _group_runs(marks) if run.label is not None
-        ]
+        runs = [run for run in _group_runs(marks) if run.label is not None]
+        least = minimum_seconds - _TOLERANCE_SECONDS
+        runs = [run for run in runs if _measure_seconds(run, borders) >= least]
+        segments += [_make_segment(run, windows, borders, classes) for run in runs]
     return tuple(sorted(segments, key=lambda segment: segment.start_seconds))
 
 

@@ -50,6 +50,7 @@ from muybridge.prediction.timeline_tuning import (
     SegmentationChoice,
     choose_segmentation,
     read_choice,
+    resolve_options,
     score_labeled_windows,
     write_choice,
 )
@@ -132,7 +133,7 @@ class TimelineResult:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A network and labelled files to watch, its classes, and which of them is the background."""
+    """A network and labelled files to watch, its classes, which of them is the background, and how segments are made."""
 
     loaded: LoadedScorer
     device: torch.device
@@ -199,7 +200,9 @@ def evaluate_timelines(
             write_choice(Path(weights), choice)
         choice = choice or own
     unread = _list_failures(watched["validation"]) if "validation" in watched and settings.split != "validation" else ()
-    caveats = replace(caveats, remarks=(*_describe_choice(choice, settings.split, unread), *caveats.remarks))
+    plan = replace(plan, options=resolve_options([video for video, _ in watched[settings.split]], choice, plan.options))
+    remarks = _describe_choice(choice, plan.options, settings.split, unread)
+    caveats = replace(caveats, remarks=(*remarks, *caveats.remarks))
     result = _write_and_score(watched[settings.split], plan, choice, files, caveats, settings, scored)
     return replace(result, validation_failures=unread)
 
@@ -208,10 +211,17 @@ def _count_files(manifest: Manifest) -> int:
     return len(set(manifest.table["path"].to_pylist()))
 
 
-def _describe_choice(choice: SegmentationChoice | None, split: str, unread: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _describe_choice(
+    choice: SegmentationChoice | None, options: TimelineOptions, split: str, unread: Sequence[tuple[str, str]]
+) -> Iterator[str]:
     """What belongs beside scores about how segments were made; `unread` are failures among the validation videos."""
     if choice and split == "validation":
         yield f"{NO_TEST_RESULT}: smoothing and minimum duration are chosen on the validation split"
+    if options.classes_overlap and not (choice and choice.classes_overlap):
+        yield (
+            "labelled segments overlap, and no validation video where they do chose a probability: each class counts by itself "
+            f"from {options.minimum_probability:g}"
+        )
     if unread:
         named = join_names([f"{video} ({reason})" for video, reason in unread])
         yield f"{format_count(len(unread), 'validation video')} could not be read as a whole: {named}"
@@ -319,12 +329,11 @@ def _write_and_score(
     settings: EvaluateSettings,
     manifest: Manifest,
 ) -> TimelineResult:
-    options = choice.apply(plan.options) if choice else plan.options
     videos, failures = [video for video, _ in watched], _list_failures(watched)
     if failures and not any(video.truth for video in videos):
         named = join_names([f"{video} ({reason})" for video, reason in failures])
         raise ValueError(f"no labelled segment of split {settings.split} can be placed in its file: {named}")
-    timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, options)
+    timelines, scores = score_labeled_windows(videos, plan.classes, plan.background, plan.options)
     num_failed = sum(video.scored is None for video in videos)
     gaps = plan.background.fills_gaps
     result = TimelineResult(scores, choice, failures, gaps, files, caveats, manifest.notes, num_failed)
@@ -336,7 +345,7 @@ def _write_and_score(
         "model_sha256": plan.loaded.card.tensors_sha256,
         "manifest_sha256": manifest.compute_sha256(),
         **({} if manifest.time_origin == "picture" else {"time_origin": manifest.time_origin}),
-        "options": asdict(options),
+        "options": asdict(plan.options),
         "scores": result.to_json(),
     }
     execution = describe_execution(plan.device, plan.loaded.precision)

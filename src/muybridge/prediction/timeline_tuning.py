@@ -23,8 +23,9 @@ from muybridge.evaluation.timeline_metrics import (
     score_timelines,
 )
 from muybridge.files.atomic import write_json
+from muybridge.models.heads import DEFAULT_THRESHOLD
 from muybridge.parsing import parse_record, read_json_object
-from muybridge.prediction.timeline import Segment, TimelineOptions, find_class_segments, smooth_windows
+from muybridge.prediction.timeline import TimelineOptions
 from muybridge.prediction.timeline_windows import ScoredWindows
 from muybridge.text import format_count
 
@@ -56,18 +57,20 @@ class SegmentationChoice:
 
     def format_sentence(self) -> str:
         """The options and what they were chosen on."""
+        by_itself = "each class by itself, " if self.classes_overlap else ""
         return (
-            f"smoothing {self.smoothing_seconds:g} s, shortest segment {self.minimum_seconds:g} s, least probability "
-            f"{self.minimum_probability:g}: chosen on {format_count(self.num_videos, 'validation video')}"
+            f"{by_itself}smoothing {self.smoothing_seconds:g} s, shortest segment {self.minimum_seconds:g} s, least "
+            f"probability {self.minimum_probability:g}: chosen on {format_count(self.num_videos, 'validation video')}"
         )
 
     def apply(self, options: TimelineOptions) -> TimelineOptions:
-        """The options with the chosen smoothing, minimum duration and, where classes overlap, probability."""
+        """The options with the chosen smoothing, minimum duration and, where classes overlap, probability of each."""
         return replace(
             options,
             smoothing_seconds=self.smoothing_seconds,
             minimum_seconds=self.minimum_seconds,
             minimum_probability=self.minimum_probability,
+            classes_overlap=self.classes_overlap,
         )
 
 
@@ -108,7 +111,7 @@ def choose_segmentation(
     options = _list_options(videos, classes_overlap=classes_overlap)
     scores = [
         score_timelines(
-            _make_timelines(videos, classes, each, classes_overlap=classes_overlap),
+            _make_timelines(videos, classes, each),
             background=background.label,
             fill_gaps=background.fills_gaps,
         )
@@ -129,6 +132,16 @@ def choose_segmentation(
     )
 
 
+def resolve_options(
+    videos: Sequence[LabeledWindows], choice: SegmentationChoice | None, options: TimelineOptions
+) -> TimelineOptions:
+    """The options as chosen. Where labels of these videos overlap and those of validation did not, each class from 0.5."""
+    options = choice.apply(options) if choice else options
+    if options.classes_overlap or not _have_overlapping_labels(videos):
+        return options
+    return replace(options, classes_overlap=True, minimum_probability=DEFAULT_THRESHOLD)
+
+
 def score_labeled_windows(
     videos: Sequence[LabeledWindows],
     classes: Sequence[str],
@@ -136,7 +149,7 @@ def score_labeled_windows(
     options: TimelineOptions,
 ) -> tuple[list[VideoTimeline], TimelineScores]:
     """The timelines of videos with these options, and their scores."""
-    timelines = _make_timelines(videos, classes, options, classes_overlap=_have_overlapping_labels(videos))
+    timelines = _make_timelines(videos, classes, options)
     return timelines, score_timelines(timelines, background=background.label, fill_gaps=background.fills_gaps)
 
 
@@ -187,7 +200,9 @@ def _list_options(videos: Sequence[LabeledWindows], *, classes_overlap: bool) ->
     span = window.end_seconds - window.start_seconds if window else 1.0
     if classes_overlap:
         return [
-            TimelineOptions(smoothing_seconds=round(smoothing * span, 6), minimum_probability=threshold)
+            TimelineOptions(
+                smoothing_seconds=round(smoothing * span, 6), minimum_probability=threshold, classes_overlap=True
+            )
             for smoothing, threshold in product(_SPANS, reversed(_THRESHOLDS))
         ]
     return [
@@ -200,8 +215,6 @@ def _make_timelines(
     videos: Sequence[LabeledWindows],
     classes: Sequence[str],
     options: TimelineOptions,
-    *,
-    classes_overlap: bool = False,
 ) -> list[VideoTimeline]:
     labels = {name: label for label, name in enumerate(classes)}
     return [
@@ -210,22 +223,9 @@ def _make_timelines(
             join_touching(video.truth),
             tuple(
                 LabeledSpan(labels[segment.label], segment.start_seconds, segment.end_seconds, segment.mean_probability)
-                for segment in _segment(video.scored, classes, options, classes_overlap=classes_overlap)
+                for segment in (video.scored.merge(classes, options) if video.scored else ())
                 if segment.end_seconds > segment.start_seconds
             ),
         )
         for video in videos
     ]
-
-
-def _segment(
-    scored: ScoredWindows | None, classes: Sequence[str], options: TimelineOptions, *, classes_overlap: bool
-) -> tuple[Segment, ...]:
-    if scored is None:
-        return ()
-    if not classes_overlap:
-        return scored.merge(classes, options)
-    smoothed = (smooth_windows(run, options.smoothing_seconds) for run in scored.runs)
-    return tuple(
-        segment for run in smoothed for segment in find_class_segments(run, classes, options.minimum_probability)
-    )

@@ -18,7 +18,14 @@ from muybridge.models.heads import Head
 from muybridge.prediction.clip_outputs import ClipOutputs, ClipRunner, ProgressCallback
 from muybridge.prediction.head_outputs import compute_probabilities, merge_label_windows
 from muybridge.prediction.sliding_window import WindowScorer
-from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
+from muybridge.prediction.timeline import (
+    Segment,
+    TimelineOptions,
+    Window,
+    find_class_segments,
+    merge_windows,
+    smooth_windows,
+)
 from muybridge.prediction.video_inputs import VideoInput
 from muybridge.records import ClipTimes, Scorer, VideoError
 from muybridge.video.sampling import compute_dense_starts, sample_dense_clips
@@ -45,21 +52,25 @@ class ScoredWindows:
     def merge(self, classes: Sequence[str], options: TimelineOptions, head: Head | None = None) -> tuple[Segment, ...]:
         """Segments of one class at a time; they never cover time that was in unreadable windows only.
 
-        With a `head` of multi_label, segments of different classes may overlap.
+        With a `head` of multi_label, or `options.classes_overlap`, segments of different classes may overlap.
         """
-        if head and head.task == "multi_label":
-            merged = [merge_label_windows(run, classes, head.resolved_thresholds, options) for run in self.runs]
-            return tuple(chain.from_iterable(merged))
-        return tuple(
-            segment
-            for run in self.runs
-            for segment in merge_windows(
-                smooth_windows(run, options.smoothing_seconds),
-                classes,
-                minimum_probability=options.minimum_probability,
-                minimum_seconds=options.minimum_seconds,
-            )
-        )
+        return tuple(chain.from_iterable(_merge_run(run, classes, options, head) for run in self.runs))
+
+
+def _merge_run(
+    windows: Sequence[Window], classes: Sequence[str], options: TimelineOptions, head: Head | None
+) -> tuple[Segment, ...]:
+    if head and head.task == "multi_label":
+        return merge_label_windows(windows, classes, head.resolved_thresholds, options)
+    smoothed = smooth_windows(windows, options.smoothing_seconds)
+    if options.classes_overlap:
+        return find_class_segments(smoothed, classes, options.minimum_probability, options.minimum_seconds)
+    return merge_windows(
+        smoothed,
+        classes,
+        minimum_probability=options.minimum_probability,
+        minimum_seconds=options.minimum_seconds,
+    )
 
 
 def compute_timeline(

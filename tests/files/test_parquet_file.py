@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from muybridge.files import parquet_file
 from muybridge.files.parquet_file import read_finite_table, read_parquet, refuse_damaged
 from muybridge.files.parquet_pages import agrees_with_footer, read_column_chunks
 from muybridge.files.resumable_table import ResumableTable
@@ -127,6 +128,18 @@ def test_parts_of_an_unfinished_table_have_the_same_limit(tmp_path: Path) -> Non
             table.read_column("l")
         with pytest.raises(ValueError, match="MUYBRIDGE_MAX_TABLE_BYTES"):
             next(table.iterate_tables())
+
+
+def test_lists_of_text_take_a_process_only_where_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Path | bytes] = []
+    monkeypatch.setattr(parquet_file, "_try_in_child", tried.append)
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"video": ["a.mp4"], "labels": [["left", "right"]]}), path)
+    assert read_parquet(path, ["video"]).to_pydict() == {"video": ["a.mp4"]}
+    assert tried == []
+    for columns in (["labels"], ["video", "labels"], None):
+        assert read_parquet(path, columns)["labels"].to_pylist() == [["left", "right"]]
+    assert tried == [path] * 3
 
 
 def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:

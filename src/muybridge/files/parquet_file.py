@@ -53,7 +53,7 @@ def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> 
 
     Raises ValueError where it would take more memory than the limit, OSError and pa.ArrowException where it cannot be read.
     """
-    num_rows = check_parquet(source)
+    num_rows = check_parquet(source, columns)
     opened = str(source) if isinstance(source, Path) else pa.BufferReader(source)
     with pq.ParquetFile(opened, page_checksum_verification=True) as file:
         if num_rows >= file.metadata.num_rows:
@@ -104,8 +104,8 @@ def _find_value_problem(name: str, column: pa.ChunkedArray) -> str | None:
     return None
 
 
-def check_parquet(source: Path | bytes) -> int:
-    """How many rows of a file can be read at a time within the limit. Raises as `read_parquet`."""
+def check_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> int:
+    """How many rows of a file can be read at a time within the limit, where only some columns are. Raises as `read_parquet`."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
         metadata = pq.read_metadata(opened)
         if metadata.num_columns > _MAX_COLUMNS:
@@ -125,6 +125,7 @@ def check_parquet(source: Path | bytes) -> int:
         has_lists_of_text = any(
             column.max_repetition_level and column.physical_type.endswith("BYTE_ARRAY")
             for column in map(metadata.schema.column, range(metadata.num_columns))
+            if columns is None or column.path.startswith(tuple(columns))
         )
         if has_lists_of_text or not agrees_with_footer(opened, chunks):
             _try_in_child(source)

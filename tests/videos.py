@@ -102,6 +102,14 @@ def write_video(
     return path
 
 
+def write_damaged_video(path: Path) -> Path:
+    """60 frames at 25 a second, of which those from 18 to 35 cannot be decoded: ten packets of zeros."""
+    whole = write_video(path.with_name(f"whole-{path.name}"), 60)
+    rewrite(whole, path, lambda number, packet: bytes(len(bytes(packet))) if 20 <= number < 30 else None)
+    whole.unlink()
+    return path
+
+
 def write_sound(path: Path, codec: str = "aac") -> Path:
     """A second of silence and no pictures."""
     with av.open(str(path), "w") as output:

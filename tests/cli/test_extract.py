@@ -16,7 +16,7 @@ import pytest
 
 from muybridge.cli import prediction_output
 from muybridge.prediction import clip_outputs
-from videos import write_sound
+from videos import write_damaged_video, write_sound
 
 
 def test_features_of_what_is_readable(
@@ -40,6 +40,13 @@ def test_nothing_readable_is_code_1_and_no_file(finished_run: Path, tmp_path: Pa
     told = cli("extract", finished_run, tmp_path / "sound.mp4", "-o", tmp_path / "features.parquet")
     assert (told.code, told.out) == (1, "")
     assert [path.name for path in tmp_path.iterdir()] == ["sound.mp4"]
+
+
+def test_clips_that_cannot_be_read_are_told(finished_run: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    video, target = write_damaged_video(tmp_path / "a.mp4"), tmp_path / "f.parquet"
+    told = cli("extract", finished_run, video, "-o", target, "--step", 4)
+    assert (told.code, told.out) == (3, f"10 clips of 1 video in {target}\n")
+    assert told.err.startswith(f"{video}: 5 of 15 clips could not be read: the file is damaged")
 
 
 def test_a_clip_every_so_many_frames(

@@ -18,7 +18,7 @@ from muybridge.cli import prediction_output
 from muybridge.prediction import sliding_window
 from muybridge.prediction.recognizer import load
 from muybridge.prediction.timeline import INTERRUPTED
-from videos import write_picture, write_sound
+from videos import write_damaged_video, write_picture, write_sound
 
 
 @pytest.fixture
@@ -171,6 +171,21 @@ def test_the_extension_of_a_timeline_decides(
         refused = cli(*several, "-o", tmp_path / f"all.{extension}")
         assert refused.code == 2
         assert "holds one timeline, and there are 2; name a folder" in refused.err
+
+
+def test_windows_that_cannot_be_read_are_told_beside_any_file(
+    finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    video = write_damaged_video(tmp_path / "a.mp4")
+    words = ("predict", finished_run, video, "--step", 4, "--timeline")
+    reason = json.loads(cli(*words, "--json").out)["reason"]
+    assert "along the timeline 5 of 15 clips could not be read: the file is damaged" in reason
+    for extension in ("csv", "srt", "parquet", "txt", "json", "jsonl"):
+        path = tmp_path / f"x.{extension}"
+        assert cli(*words, "-o", path)[::2] == (0, f"{video}: {reason}\nwrote {path}\n")
+    assert json.loads((tmp_path / "x.json").read_text())["reason"] == reason
+    for timeline_format in ("csv", "srt", "json"):
+        assert cli(*words, timeline_format).err == f"{video}: {reason}\n"
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,18 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
         assert file.done_videos == frozenset()
 
 
+def test_why_clips_are_missing_is_known_after_an_interruption(tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    for name in "ab":
+        with FeaturesWriter(path, SETTINGS) as file:
+            file.add(replace(features(name), reason=f"1 of 4 clips of {name} could not be read"))
+    with FeaturesWriter(path, SETTINGS) as file:
+        file.add(features("c"))
+        file.finish("bc")
+    assert file.reasons == {"b": "1 of 4 clips of b could not be read"}
+    assert pq.read_schema(path).remove_metadata().equals(FEATURES_SCHEMA)
+
+
 def test_a_killed_run_loses_only_what_was_not_yet_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "FEATURES_PER_PART", 6)
     path = tmp_path / "features.parquet"

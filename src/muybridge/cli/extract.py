@@ -67,7 +67,7 @@ def extract(
         step: One clip every so many frames, instead of --clips.
 
     Returns:
-        3 when some videos failed, 1 when all did.
+        3 when some videos or clips failed, 1 when all videos did.
 
     Examples:
         muybridge extract runs/first videos/ -o features.parquet
@@ -128,10 +128,11 @@ def extract(
         if len(failed_videos) == len(files):
             return 1
         num_rows = writer.finish(video for video in files if video not in failed_videos)
+    print_notes([f"{video}: {reason}" for video, reason in table.reasons.items()])
     # Standard output may be the file.
     num_videos = format_count(len(files) - len(failed_videos), "video")
     print_line(f"{format_count(num_rows, 'clip')} of {num_videos} in {output}", error=is_stream(target))
-    return 3 if failed_videos else 0
+    return 3 if failed_videos or table.reasons else 0
 
 
 def _describe_features(

@@ -157,10 +157,17 @@ class PredictionOutput:
         elif failed or options.file is None or options.is_folder:
             for line in self._list_lines(prediction, with_segments=options.timeline == "text"):
                 print_line(line)
+        if prediction.reason and not failed and not options.json and (self._is_collected or prints_timeline_only):
+            print_line(f"{prediction.video}: {prediction.reason}", error=True)
         if options.is_folder and not failed:
             self._write_into_folder(prediction)
-        elif options.file is not None and not options.is_folder:
+        elif self._is_collected:
             self._collected.append(prediction)
+
+    @property
+    def _is_collected(self) -> bool:
+        """Whether one file holds all predictions."""
+        return self.options.file is not None and not self.options.is_folder
 
     def finish(self) -> None:
         """Writes the file of all predictions, if there is one."""

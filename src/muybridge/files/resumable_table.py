@@ -133,7 +133,7 @@ class ResumableTable:
         expected = pa.schema([self.part_schema.field(name) for name in columns])
         if problems := find_column_problems(table.schema, expected):
             raise ValueError(f"{_describe_damage(part)} ({join_names(problems, '; ')})")
-        return table
+        return table.select(list(columns))
 
     def write_file(
         self,

@@ -59,8 +59,9 @@ _TASK_FIELDS = (
     pa.field("values", pa.list_(pa.float64()), nullable=False),
 )
 
-# Columns of parts alone: the file of a video (`file_state`) before it was read.
+# Columns of parts alone: the file of a video (`file_state`) before it was read, and where the table has no reasons, that too.
 _FILE_FIELDS = (pa.field("num_bytes", pa.int64()), pa.field("changed_ns", pa.int64()))
+_REASON_FIELD = pa.field("reason", pa.string())
 
 
 class _TableWriter:
@@ -91,7 +92,7 @@ class _TableWriter:
             settings,
             rows_per_part=rows_per_part,
             late_settings=late_settings,
-            part_fields=_FILE_FIELDS,
+            part_fields=[*[_REASON_FIELD] * (_REASON_FIELD.name not in schema.names), *_FILE_FIELDS],
         )
         try:
             if _has_parts_of_version_0_1(self._parts.folder):
@@ -159,7 +160,8 @@ def _is_outdated(video: str, num_bytes: int | None, changed_ns: int | None, stat
 class FeaturesWriter(_TableWriter):
     """Writes features.parquet, .csv or .npz, a row a clip: call `add` for each video, then `finish`.
 
-    `extension` is that of the format, where the path has another one or none.
+    `extension` is that of the format, where the path has another one or none. `reasons` says after `finish` why some
+    clips of a video are missing.
     """
 
     def __init__(
@@ -180,6 +182,7 @@ class FeaturesWriter(_TableWriter):
             remarks=remarks,
         )
         self._extension = extension or self._parts.path.suffix.lower()
+        self.reasons: Mapping[str, str] = {}
 
     def add(self, features: Features) -> None:
         """Add the features of one video, which must not have been added before."""
@@ -192,6 +195,7 @@ class FeaturesWriter(_TableWriter):
             pa.ListArray.from_arrays(
                 pa.array(offsets, pa.int32()), pa.array(features.features.reshape(-1), pa.float32())
             ),
+            pa.array([features.reason] * num_rows, pa.string()),
         ]
         self._add_rows(features.video, columns)
 
@@ -202,8 +206,10 @@ class FeaturesWriter(_TableWriter):
         """
         self._parts.flush()
         requested_names = set(videos)
-        views = [tuple(row.values()) for table in self._iterate_rows(["video", "view"]) for row in table.to_pylist()]
-        _check_complete(requested_names, views, self._parts)
+        rows = [row for table in self._iterate_rows(["video", "view", "reason"]) for row in table.to_pylist()]
+        _check_complete(requested_names, [(row["video"], row["view"]) for row in rows], self._parts)
+        reasons = {row["video"]: row["reason"] for row in rows if row["reason"]}
+        self.reasons = {video: reason for video, reason in reasons.items() if video in requested_names}
         # The interrupted run may have been given other videos.
         requested_videos = pa.array(sorted(requested_names), pa.string())
         tables = (table.filter(pc.is_in(table["video"], value_set=requested_videos)) for table in self._iterate_rows())

@@ -29,11 +29,13 @@ SEGMENTS_SCHEMA = pa.schema(
 
 
 def format_timeline(prediction: Prediction, classes: Sequence[str], timeline_format: str) -> str:
-    """The timeline of a video as the text of a json, csv, srt or txt file."""
+    """The timeline of a video as the text of a json, csv, srt or txt file; of these, json says which windows are missing."""
     segments = (*prediction.segments, *([prediction.unscored] if prediction.unscored else []))
     match timeline_format:
         case "json":
-            return json.dumps({"video": prediction.video, **make_timeline_json(prediction, classes)}, indent=2) + "\n"
+            reason = {"reason": prediction.reason} if prediction.reason else {}
+            values = {"video": prediction.video, **reason, **make_timeline_json(prediction, classes)}
+            return json.dumps(values, indent=2) + "\n"
         case "csv":
             return to_csv(segments)
         case "srt":

@@ -51,6 +51,9 @@ def test_a_timeline_that_was_ended_early_says_so() -> None:
         ("x/a.mp4", ["x/a.mp4"], "out/a.mp4.srt"),
         ("x/a.mp4", ["x/a.mp4", "x/b.mp4"], "out/a.mp4.srt"),
         ("x/y/a.mp4", ["x/y/a.mp4", "x/z/a.mp4"], "out/y/a.mp4.srt"),
+        ("../a.mp4", ["../a.mp4"], "out/a.mp4.srt"),
+        ("x/../../a.mp4", ["x/../../a.mp4", "x/c.mp4"], "out/a.mp4.srt"),
+        ("x/c.mp4", ["x/../../a.mp4", "x/c.mp4"], f"out/{Path.cwd().name}/x/c.mp4.srt"),
     ],
 )
 def test_a_name_without_an_extension_is_a_folder(video: str, videos: list[str], expected: str) -> None:

@@ -79,10 +79,15 @@ def write_segments_table(path: Path, predictions: Iterable[Prediction]) -> None:
 def resolve_timeline_path(video: str, videos: Sequence[str], timeline_format: str, output: Path) -> Path:
     """The path of a video's timeline: `output` itself for a single video if it has an extension, else a file in this folder.
 
-    In the folder, videos keep their paths below their common folder, so that videos of one name do not overwrite each other.
+    In the folder, videos keep their paths below their common folder, so that videos of one name do not overwrite each other. A
+    `..` in them is resolved, so that no path leaves the folder.
     """
     if len(videos) == 1 and not output.is_dir() and (output.suffix or is_stream(output)):
         return output
-    common_folder = os.path.commonpath([Path(name).absolute().parent for name in videos])
-    relative = Path(video).absolute().relative_to(common_folder)
+    common_folder = os.path.commonpath([_make_absolute(name).parent for name in videos])
+    relative = _make_absolute(video).relative_to(common_folder)
     return output / relative.with_name(f"{relative.name}.{timeline_format}")
+
+
+def _make_absolute(video: str) -> Path:
+    return Path(os.path.abspath(video))  # noqa: PTH100 - Path.absolute keeps "..", Path.resolve follows links

@@ -20,8 +20,8 @@ from videos import write_video
 SMALL = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
 
 
-def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The progress of a job along a.mp4, and its prediction."""
+def _write_job(client: StudioClient, folder: Path, run: Path) -> None:
+    """A job along a.mp4."""
     folder.mkdir(parents=True)
     job = {
         "memory_bytes": 1 << 50,
@@ -35,6 +35,16 @@ def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, A
         "mode": "windows",
     }
     (folder / JOB_FILE).write_text(json.dumps(job))
+
+
+def _save_network(path: Path) -> None:
+    network = muybridge.create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
+    muybridge.save(network, path, classes=["x", "y"], preprocessing=SMALL)
+
+
+def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The progress of a job along a.mp4, and its prediction."""
+    _write_job(client, folder, run)
     assert run_job(folder) == 0
     (prediction,) = client.get("predictions", path="a.mp4")["predictions"]
     segments = client.call("GET", f"/api/predictions/{prediction['id']}/segments")
@@ -44,8 +54,7 @@ def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, A
 def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClient, tmp_path: Path) -> None:
     run = tmp_path / "first"
     run.mkdir()
-    net = muybridge.create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
-    muybridge.save(net, run / "best.safetensors", classes=["x", "y"], preprocessing=SMALL)
+    _save_network(run / "best.safetensors")
     present = load_card(run / "best.safetensors").tensors_sha256
     choice = SegmentationChoice(1, present, "", 0.0, 1e6, 0.0, False, 1, 1.0, 1.0)
     write_json(run / "timeline.json", asdict(choice))
@@ -66,3 +75,16 @@ def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClie
     assert (prediction["stale"], prediction["video_changed"]) == (True, True)
     assert studio_client.get("suggestions", path="a.mp4")["suggestions"] == []
     video.write_bytes(content)
+
+
+def test_a_failed_video_is_tried_again_when_the_job_is_resumed(studio_client: StudioClient, tmp_path: Path) -> None:
+    weights, folder = tmp_path / "net.safetensors", studio_client.folder / ".muybridge" / "jobs" / "torn"
+    _save_network(weights)
+    _write_job(studio_client, folder, weights)
+    video = studio_client.folder / "a.mp4"
+    content = video.read_bytes()
+    video.write_bytes(b"torn")
+    assert run_job(folder) == 1
+    video.write_bytes(content)
+    assert run_job(folder) == 0
+    assert json.loads((folder / PROGRESS_FILE).read_text())["message"] == ""

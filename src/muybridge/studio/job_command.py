@@ -19,13 +19,16 @@ class JobProgress:
     """What a job has done, video by video; progress.json is written at most once a second.
 
     `done` maps the path of a finished video to the id of its prediction: empty where the job makes none, None where it failed.
+    A job that is run again tries those once more.
     """
 
     def __init__(self, folder: Path, num_videos: int) -> None:
         self.file = folder / PROGRESS_FILE
         self.num_videos = num_videos
         values = read_json_object(self.file) if self.file.exists() else {}
-        self.done: dict[str, str | None] = values.get("done", {})
+        self.done: dict[str, str | None] = {
+            path: name for path, name in values.get("done", {}).items() if name is not None
+        }
         self.note = ""
         """What a person should know of the results; it is printed, and the message of a job that is done."""
         self._written = 0.0

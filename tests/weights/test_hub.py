@@ -16,6 +16,7 @@ import torch
 import muybridge
 from muybridge.cli.main import exit_code
 from muybridge.records import Preprocessing
+from muybridge.weights.card import NO_CLASSIFIER
 
 pytest.importorskip("huggingface_hub")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -143,6 +144,17 @@ def test_the_page_of_a_network_of_many_classes_shows_twenty(
     [line] = [line for line in stand_in.files["README.md"].decode().splitlines() if line.startswith("| classes |")]
     more = ", and 1 more" if num_classes == 21 else ""
     assert line == f"| classes | {num_classes}: {', '.join(names[:20])}{more} |"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_weights_without_a_classifier_names_no_class(tmp_path: Path, stand_in: type[StandIn]) -> None:
+    network = muybridge.create_model("r2plus1d_10", num_classes=1, width=4, clip_length=4)
+    preprocessing = Preprocessing(clip_length=4, crop=16)
+    muybridge.save(network, tmp_path / "w.safetensors", classes=NO_CLASSIFIER, preprocessing=preprocessing)
+    muybridge.push_to_hub(tmp_path / "w.safetensors", "name/clips")
+    readme = stand_in.files["README.md"].decode()
+    assert "| classes | none: the weights have no classifier |" in readme
+    assert 'print(recognizer.features("video.mp4"))' in readme
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -64,7 +64,6 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
         muybridge weights import r2plus1d_18_32_2_pretrained.pt -o ejection_fraction.safetensors
         muybridge weights import pain.pth --task regression --targets score -o pain.safetensors
     """
-    from muybridge.weights.card import NO_CLASSIFIER
     from muybridge.weights.importing import ImportOptions, import_weights
     from muybridge.weights.task_heads import ImportedTask
 
@@ -91,9 +90,8 @@ def import_(file: str, *, output: str, assumptions: ImportArguments) -> int:
     imported = import_weights(file, output, options)
     spec = imported.card.specification
     rule = f", mid-channels {spec.mid_channel_rule.replace('_', ' ')}" if spec.name.startswith("r2plus1d") else ""
-    has_classifier = imported.card.classes != NO_CLASSIFIER
     noun = "output" if imported.card.head else "class"
-    classes = format_count(spec.num_classes, noun) if has_classifier else "no classifier"
+    classes = format_count(spec.num_classes, noun) if imported.card.has_classifier else "no classifier"
     print_line(
         f"{imported.format}: {spec.name}, width {spec.width}, {classes}{rule}, "
         f"epsilon {spec.norm_epsilon:g}; written to {output}"

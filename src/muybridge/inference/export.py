@@ -7,6 +7,8 @@ file is read back and its outputs are compared with the network's before it gets
     torch-export  a torch.export program (.pt2), for torch, AOTInductor, ExecuTorch
     torchvision   a state dict for torchvision's VideoResNet (docs/weights.md shows the class)
     state-dict    the plain tensors, for code that builds the same network
+
+Weights without a classifier are exported without one, as a state dict, and their features are compared.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ from muybridge.inference.finite import check_finite_outputs
 from muybridge.inference.onnx import OnnxScorer, write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
 from muybridge.kernels.convolution import set_execution
-from muybridge.models.family import ConvolutionKind, Specification
+from muybridge.models.family import ConvolutionKind
 from muybridge.models.network import VideoResNet
 from muybridge.weights.address import load_weights
 from muybridge.weights.card import Card, build_network
 from muybridge.weights.importing import TORCHVISION_EPSILON
+from muybridge.weights.transfer import CLASSIFIER
 
 ExportFormat = Literal["onnx", "torchvision", "torch-export", "state-dict"]
 SUFFIXES: dict[ExportFormat, tuple[str, ...]] = {
@@ -75,6 +78,10 @@ def export_weights(
             f"--two-dimensional needs a format with operators, but {export_format} has weights only; leave it out"
         )
     network, card = load_weights(address)
+    if not card.has_classifier and export_format in ("onnx", "torch-export"):
+        raise ValueError(
+            f"the weights have no classifier, so --to {export_format} would write a network without logits; use --to state-dict"
+        )
     notes: list[str] = []
     with atomic_write(output) as temporary:
         match export_format:
@@ -86,12 +93,13 @@ def export_weights(
             case "torchvision":
                 tensors = _convert_to_torchvision(network)
                 notes += _list_torchvision_notes(card)
-                score = _write_tensors(
-                    tensors, replace(card.specification, norm_epsilon=TORCHVISION_EPSILON), temporary
-                )
+                score = _write_tensors(tensors, card, temporary, norm_epsilon=TORCHVISION_EPSILON)
             case "state-dict":
                 notes.append(f"the file has no epsilon of batch norm; set it to {card.specification.norm_epsilon:g}")
-                score = _write_tensors(network.state_dict(), card.specification, temporary)
+                score = _write_tensors(
+                    network.state_dict(), card, temporary, norm_epsilon=card.specification.norm_epsilon
+                )
+                notes += [] if card.has_classifier else ["the file has no classifier, since the weights have none"]
         difference, largest = _compare_outputs(network, score, card)
     result = ExportResult(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
     write_json(result.json_file, _build_description(result, card, export_format, two_dimensional=two_dimensional))
@@ -103,13 +111,14 @@ def _compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> 
 
     RuntimeError if the difference exceeds `TOLERANCE` times the largest output.
     """
+    compute, kind = (network, "logits") if card.has_classifier else (network.features, "features")
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for num_clips in BATCH_SIZES:
         clips = torch.randn((num_clips, *_get_clip_size(card)), generator=generator)
         with torch.inference_mode():
-            expected = check_finite_outputs(network(clips), "logits of the network")
-        actual = check_finite_outputs(score(clips), "logits of the exported file")
+            expected = check_finite_outputs(compute(clips), f"{kind} of the network")
+        actual = check_finite_outputs(score(clips), f"{kind} of the exported file")
         if actual.shape != expected.shape:
             raise RuntimeError(
                 f"the exported network has outputs of shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
@@ -176,15 +185,23 @@ def _list_torchvision_notes(card: Card) -> list[str]:
     if spec.name.startswith("r2plus1d") and spec.mid_channel_rule == "per_convolution":
         count = "three" if spec.block == "basic" else "some"
         notes.append(f"in torchvision's class, {count} convolutions must be replaced: docs/weights.md shows them")
+    if not card.has_classifier:
+        notes.append(
+            "the file has no classifier; in torchvision's class, set fc to torch.nn.Identity() before loading it"
+        )
     return notes
 
 
-def _write_tensors(tensors: dict[str, Tensor], spec: Specification, path: Path) -> ScoreFunction:
+def _write_tensors(tensors: dict[str, Tensor], card: Card, path: Path, *, norm_epsilon: float) -> ScoreFunction:
+    """Writes a state dict, without a classifier if the weights have none. The result computes logits, or features."""
+    classifier = {} if card.has_classifier else {name: tensors[name] for name in CLASSIFIER}
+    stored = {name: tensor.contiguous() for name, tensor in tensors.items() if name not in classifier}
     buffer = io.BytesIO()  # torch's own writing of files aborts the process where the disk is full
-    torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, buffer)
+    torch.save(stored, buffer)
     path.write_bytes(buffer.getbuffer())
-    reloaded = build_network(spec, torch.load(path, weights_only=True))
-    return _make_score_function(reloaded)
+    spec = replace(card.specification, norm_epsilon=norm_epsilon)
+    reloaded = build_network(spec, {**classifier, **torch.load(path, weights_only=True)})
+    return _make_score_function(reloaded if card.has_classifier else reloaded.features)
 
 
 def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensional: bool) -> ScoreFunction:
@@ -206,11 +223,10 @@ def _write_program(network: VideoResNet, card: Card, path: Path, *, two_dimensio
     return _make_score_function(reloaded)
 
 
-def _make_score_function(module: nn.Module) -> ScoreFunction:
+def _make_score_function(compute: ScoreFunction) -> ScoreFunction:
     def score(clips_ncthw: Tensor) -> Tensor:
         with torch.inference_mode():
-            logits: Tensor = module(clips_ncthw)
-        return logits
+            return compute(clips_ncthw)
 
     return score
 
@@ -218,6 +234,8 @@ def _make_score_function(module: nn.Module) -> ScoreFunction:
 def _build_description(
     result: ExportResult, card: Card, export_format: ExportFormat, *, two_dimensional: bool
 ) -> dict[str, object]:
+    spec = card.specification
+    output = ("logits", spec.num_classes) if card.has_classifier else ("features", spec.feature_channels)
     return {
         "file": result.file.name,
         "format": export_format,
@@ -229,7 +247,7 @@ def _build_description(
             if card.preprocessing.modality == "rgb"
             else "displacements in pixels, x then y, less the mean, divided by std",
         },
-        "output": {"name": "logits", "shape": ["N", card.specification.num_classes]},
+        "output": {"name": output[0], "shape": ["N", output[1]]},
         "largest_difference": result.largest_difference,
         "largest_output": result.largest_output,
         "notes": list(result.notes),

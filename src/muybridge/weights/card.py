@@ -79,6 +79,11 @@ class Card:
         return self.head.task if self.head else "single_label"
 
     @property
+    def has_classifier(self) -> bool:
+        """Whether the outputs mean anything: not those of weights for features only."""
+        return self.head is not None or self.classes != NO_CLASSIFIER
+
+    @property
     def is_imported(self) -> bool:
         """Whether the weights were imported from a file without a card: public ones, or any other that was exported."""
         return self.source_sha256 is not None
@@ -92,7 +97,7 @@ class Card:
         """Raise ValueError for one class of task single_label: the softmax of one output is always 1."""
         if self.head:
             return
-        if self.classes == NO_CLASSIFIER:
+        if not self.has_classifier:
             raise ValueError(
                 "the weights have no classifier, so they name no class; use them with `extract` or `train --init`"
             )

@@ -94,16 +94,18 @@ def _format_readme(card: Card, repository: str) -> str:
     clip = f"{preprocessing.clip_length} frames, one in {preprocessing.frame_stride}" + (
         f", at {rate:g} frames a second" if rate else ", at the rate of the video"
     )
-    classes = ", ".join(card.classes[:20]) + (f", and {len(card.classes) - 20} more" if len(card.classes) > 20 else "")
+    names = ", ".join(card.classes[:20]) + (f", and {len(card.classes) - 20} more" if len(card.classes) > 20 else "")
+    classes = f"{len(card.classes)}: {names}" if card.has_classifier else "none: the weights have no classifier"
+    use = 'predict("video.mp4").classes' if card.has_classifier else 'features("video.mp4")'
     size = f"{preprocessing.scale_height}x{preprocessing.scale_width}, crop {preprocessing.crop}"
     return (
         "---\nlibrary_name: muybridge\npipeline_tag: video-classification\ntags:\n- video-classification\n---\n\n"
         f"# {format_paper_name(card.specification)}\n\n"
         f"| | |\n|---|---|\n| network | {card.specification.name} |\n| input | {preprocessing.modality}, {size} |\n"
-        f"| clip | {clip} |\n| classes | {len(card.classes)}: {classes} |\n"
+        f"| clip | {clip} |\n| classes | {classes} |\n"
         f"| source | {card.source} |\n| licence | {card.licence} |\n\n"
         "```python\nimport muybridge\n\n"
-        f'recognizer = muybridge.load("{PREFIX}{repository}")\nprint(recognizer.predict("video.mp4").classes)\n```\n'
+        f'recognizer = muybridge.load("{PREFIX}{repository}")\nprint(recognizer.{use})\n```\n'
     )
 
 

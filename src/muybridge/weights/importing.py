@@ -220,7 +220,7 @@ def _list_assumptions(card: Card, network: CheckpointNetwork, options: ImportOpt
             f"scaled to {preprocessing.scale_height}x{preprocessing.scale_width} and cropped to "
             f"{preprocessing.crop}x{preprocessing.crop}"
         )
-    if card.classes == NO_CLASSIFIER:
+    if not card.has_classifier:
         sentences.append("the file has no classifier: use the weights with `extract` and `train --init`")
     elif card.head:
         sentences.append(describe_head(card.head, network.training if options.task.task is None else None))

@@ -11,7 +11,7 @@ import pytest
 
 from muybridge.studio.annotation_records import EventMark, SegmentMark, VideoMarks, current_time
 from muybridge.studio.errors import StudioError
-from muybridge.studio.exchange.formats import FORMATS, FormatName
+from muybridge.studio.exchange.formats import FORMATS, FormatName, read_annotations
 from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts, parse_seconds
 from studio_client import StudioClient
 
@@ -26,7 +26,7 @@ FACTS = {
 def _read(file_format: FormatName, content: Any, only_path: str | None = None) -> ImportedMarks:
     imported = ImportedMarks(FACTS, "importer", current_time(), only_path)
     text = content if isinstance(content, str) else json.dumps(content)
-    FORMATS[file_format].read(text.encode(), imported)
+    read_annotations(file_format, text.encode(), imported)
     return imported
 
 
@@ -76,6 +76,8 @@ def test_round_trip(file_format: FormatName) -> None:
             [] if file_format in WITHOUT_EVENTS else [(one.label, one.time_seconds, "kim") for one in expected.events]
         )
         assert _events(imported, path) == events
+    marked = _read(file_format, f"\ufeff{text}")  # with a byte-order mark
+    assert [_segments(marked, path) for path in marks] == [_segments(imported, path) for path in marks]
     again = FORMATS[file_format].write(ProjectMarks(marks, FACTS, {"walk": "#ff0000"}))
     assert again == text
 

@@ -146,6 +146,16 @@ def test_what_is_said_is_not_assumed(tmp_path: Path) -> None:
     assert (card.source, card.licence) == ("a friend", "CC0")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path: Path) -> None:
+    file, names = written(tmp_path, small().state_dict()), tmp_path / "names.txt"
+    names.write_bytes("\ufeffclap\r\nwave\r\njump\r\n".encode())
+    card = import_weights(file, tmp_path / "out.safetensors", ImportOptions(classes=names)).card
+    assert card.classes == ("clap", "wave", "jump")
+    names.write_bytes("clap\nwave\njump\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"the file of class names .*names\.txt is not a text in UTF-8"):
+        import_weights(file, tmp_path / "no.safetensors", ImportOptions(classes=names))
+
+
 def test_what_shapes_show_goes_into_the_preprocessing(tmp_path: Path) -> None:
     r2d = written(tmp_path, small("r2d_10", clip_length=5).state_dict())
     assert import_weights(r2d, tmp_path / "out.safetensors").card.preprocessing.clip_length == 5

@@ -234,5 +234,8 @@ def _read_class_names(classes: Sequence[str] | Path | None) -> tuple[str, ...] |
     if isinstance(classes, Path):
         if not classes.is_file():
             raise ValueError(f"there is no file of class names {classes}; write one name a line")
-        classes = classes.read_text(encoding="utf-8").splitlines()
+        try:
+            classes = classes.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the file of class names {classes} is not a text in UTF-8; save it as UTF-8") from error
     return None if classes is None else tuple(name.strip() for name in classes)

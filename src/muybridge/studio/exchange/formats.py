@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +36,7 @@ def _write_csv(project: ProjectMarks) -> str:
 
 def _read_csv(content: bytes, marks: ImportedMarks) -> None:
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise StudioError(400, "the file is not UTF-8 text; save it as CSV in UTF-8") from error
     for path, segments in parse_segment_rows(text, "the CSV file").items():
@@ -52,3 +53,8 @@ FORMATS: dict[FormatName, ExchangeFormat] = {
     "via": ExchangeFormat(read_via, write_via, ".json"),
     "activitynet": ExchangeFormat(read_activity_net, write_activity_net, ".json"),
 }
+
+
+def read_annotations(file_format: FormatName, content: bytes, marks: ImportedMarks) -> None:
+    """Add the annotations in a file of another tool to `marks`. A byte-order mark, as of Windows, is no part of the file."""
+    FORMATS[file_format].read(content.removeprefix(codecs.BOM_UTF8), marks)

@@ -13,7 +13,7 @@ from pydantic import Field
 from muybridge.studio.annotation_records import Name, StudioRecord, VideoMarks, current_time
 from muybridge.studio.annotation_store import LabeledMark, list_labels
 from muybridge.studio.errors import StudioError
-from muybridge.studio.exchange.formats import FORMATS, FormatName
+from muybridge.studio.exchange.formats import FORMATS, FormatName, read_annotations
 from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts
 from muybridge.studio.folders import MAX_PATH_CHARACTERS
 from muybridge.studio.projects import Project
@@ -67,7 +67,7 @@ def _import(
         project.videos.resolve(path)
     facts = _read_facts(project, project.videos.list_paths())
     imported = ImportedMarks(facts, annotator, current_time(), path)
-    FORMATS[file_format].read(file.file.read(), imported)
+    read_annotations(file_format, file.file.read(), imported)
     before = set(list_labels(project.annotations.read_all()))
     counts = _add_marks(project, imported)
     added = sorted(set(list_labels(project.annotations.read_all())) - before)

@@ -205,6 +205,19 @@ def test_tensors_of_another_network_are_refused_with_both_shapes(tmp_path: Path)
     refuses(small("r3d_34").state_dict(), "and .* more")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_copy_in_another_precision_is_refused_by_its_type(tmp_path: Path, dtype: torch.dtype) -> None:
+    saved(tmp_path / "net.safetensors")
+    header, _ = raw(tmp_path / "net.safetensors")
+    state = safetensors.torch.load_file(tmp_path / "net.safetensors")
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(state, tmp_path / "copy.safetensors", header["__metadata__"])
+    with pytest.raises(
+        ValueError, match=rf"copy\.safetensors was converted .*fc\.bias holds {dtype}, expected torch\.float32"
+    ):
+        load_network(tmp_path / "copy.safetensors")
+
+
 def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     with pytest.raises(ValueError, match="2 class names"):

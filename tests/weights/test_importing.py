@@ -73,11 +73,41 @@ def test_safetensors_and_the_old_torch_format_are_read_too(tmp_path: Path) -> No
     assert cards[0].tensors_sha256 == cards[1].tensors_sha256
 
 
-def test_half_precision_becomes_float32(tmp_path: Path) -> None:
-    state = small().half().state_dict()
-    tensors = read_network(written(tmp_path, state)).tensors
-    assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("tracked")} == {torch.float32}
-    assert torch.equal(tensors["fc.weight"], state["fc.weight"].float())
+def converted(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The state dict of a network with floats of another type, all positive: one of the types has no sign."""
+    state = small().state_dict()
+    return {name: tensor.abs().to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def written_twice(tmp_path: Path, state: dict[str, torch.Tensor]) -> list[Path]:
+    safetensors.torch.save_file(state, tmp_path / "net.safetensors")
+    return [tmp_path / "net.safetensors", written(tmp_path, state)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_precision_becomes_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = converted(dtype)
+    for file in written_twice(tmp_path, state):
+        tensors = read_network(file).tensors
+        assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("tracked")} == {torch.float32}
+        assert torch.equal(tensors["fc.weight"], state["fc.weight"].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2fnuz, torch.float8_e8m0fnu])
+def test_floats_of_a_byte_are_refused_by_their_type(tmp_path: Path, dtype: torch.dtype) -> None:
+    for file in written_twice(tmp_path, converted(dtype)):
+        with pytest.raises(
+            ValueError, match=f"holds tensors that cannot be weights: .* holds {dtype}, expected floats of 16"
+        ):
+            import_weights(file, tmp_path / "out.safetensors")
+
+
+def test_integers_of_every_size_are_read_as_they_are(tmp_path: Path) -> None:
+    for dtype in (torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint64):
+        state, count = small().state_dict(), min(torch.iinfo(dtype).max, 1000)
+        state |= {name: torch.tensor(count, dtype=dtype) for name in state if name.endswith("num_batches_tracked")}
+        for file in written_twice(tmp_path, state):
+            assert read_network(file).tensors["stem.1.num_batches_tracked"] == count
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,11 @@ def test_numbers_that_overflow_within_a_layer_are_noticed() -> None:
     assert describe_extremes(torch.arange(3)) is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu])
+def test_floats_too_short_to_compute_with_are_named(dtype: torch.dtype) -> None:
+    assert describe_extremes(torch.ones(3).to(dtype)) == f"holds {dtype}, expected floats of 16, 32 or 64 bits"
+
+
 def test_each_problem_is_said_with_its_name() -> None:
     check_usable(
         "x", {"a.weight": torch.ones(2), "a.num_batches_tracked": torch.tensor(0), "a.running_var": torch.zeros(2)}

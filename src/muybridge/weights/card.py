@@ -234,6 +234,15 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     if problems:
         raise ValueError(f"{path} does not hold the {card.specification.name} of its card: {format_problems(problems)}")
     check_usable(path, tensors)
+    converted = [
+        f"{name} holds {tensor.dtype}, expected {torch.float32}"
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if converted:
+        raise ValueError(
+            f"{path} was converted after it had its card: {format_problems(converted)}; use the file that it was made from"
+        )
     if compute_tensors_sha256(tensors) != card.tensors_sha256:
         raise ValueError(f"{path} is damaged: its tensors do not have the hash in its card; download it again")
     return build_network(card.specification, tensors).to(device), card

@@ -22,9 +22,14 @@ _MAX_LISTED_PROBLEMS = 3  # in a message; a wrong network has hundreds
 
 
 def describe_extremes(tensor: Tensor) -> str | None:
-    """Why the numbers of a tensor are not finite or too large to compute with, as a clause; None if they are neither."""
+    """Why the numbers of a tensor are not finite or too large to compute with, as a clause; None if they are neither.
+
+    Floats of a byte or less, with which torch does not compute, are a reason too.
+    """
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return None
+    if tensor.dtype.itemsize == 1:
+        return f"holds {tensor.dtype}, expected floats of 16, 32 or 64 bits"
     low, high = torch.stack(torch.aminmax(tensor)).tolist()  # NaN stays NaN
     if low >= -LARGEST_NUMBER and high <= LARGEST_NUMBER:
         return None

@@ -46,6 +46,18 @@ _DTYPES = {
     "ComplexFloat": torch.complex64,
     "ComplexDouble": torch.complex128,
 }
+# Of tensors on bytes, which name their dtype.
+_DTYPES_WITHOUT_STORAGE = (
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+    torch.float8_e4m3fn,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2,
+    torch.float8_e5m2fnuz,
+    torch.float8_e8m0fnu,
+    torch.float4_e2m1fn_x2,
+)
 
 
 @dataclass
@@ -264,7 +276,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch", "UntypedStorage"): torch.uint8,
     **{("torch", f"{name}Storage"): dtype for name, dtype in _DTYPES.items()},
     **{("torch.cuda", f"{name}Storage"): dtype for name, dtype in _DTYPES.items()},
-    **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in _DTYPES.values()},
+    **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in (*_DTYPES.values(), *_DTYPES_WITHOUT_STORAGE)},
 }
 
 

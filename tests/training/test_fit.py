@@ -25,6 +25,7 @@ from muybridge.evaluation.metrics import Rate, Rates, compute_accuracy
 from muybridge.evaluation.scores import read_scores
 from muybridge.files.run_folder import read_json_lines
 from muybridge.loading.datasets import Failure
+from muybridge.training import checkpointer as checkpointer_module
 from muybridge.training import execution
 from muybridge.training import fit as fit_module
 from muybridge.training import step_batches as step_batches_module
@@ -214,6 +215,28 @@ def test_the_log_of_a_run_that_died_has_every_step_once(
     trained(settings, resume=True)
     assert entries(tmp_path / "run") == entries(uninterrupted("adamw"))
     assert learnt(tmp_path / "run") == learnt(uninterrupted("adamw"))
+
+
+def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(
+    motions: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are there already. The next run may be of another network, without validation."""
+
+    def dies(*arguments: Any, **options: Any) -> None:
+        raise MemoryError
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patches:
+        patches.setattr(checkpointer_module, "write_checkpoint", dies)
+        with pytest.raises(MemoryError):
+            trained(tiny_run(motions, run))
+    assert {"best.safetensors", "last.safetensors"} <= {path.name for path in run.iterdir()}
+    changes = {"model": "r3d_10", "validation": "none", "training.epochs": 1}
+    trained(tiny_run(motions / "train", run, changes), resume=True)
+    assert load_weights(run)[1].specification.name == "r3d_10"
+    assert not (run / "best.safetensors").exists()
+    assert list((run / "scores").iterdir()) == []
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000006"]
 
 
 def test_a_stop_during_validation_is_obeyed_at_once_and_validation_comes_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import pytest
@@ -48,6 +49,20 @@ def test_a_run_is_not_overwritten_and_not_mixed_with_another(motions: Path, tmp_
     # What changes nothing about the result may change.
     free = {"loading.workers": 1, "checkpoints.keep": 5, "device": "cpu", "evaluation.batch_size": 7}
     assert prepare_job(tiny_run(motions, tmp_path / "run", free), resume=True).settings.loading.workers == 1
+
+
+def test_weights_of_a_run_whose_checkpoints_were_deleted_are_not_replaced(
+    motions: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    run = Path(copytree(finished_run, tmp_path / "run", ignore=ignore_patterns("checkpoints")))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for changes, resume in ((None, False), (None, True), ({"training.epochs": 4}, True), ({"model": "r3d_10"}, False)):
+        message = refusal(tiny_run(motions, run, changes), resume=resume)
+        assert "has the best.safetensors and last.safetensors of a run but no checkpoint to resume it from" in message
+        assert f"add --init {run} and name another folder with -o" in message
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    (run / "best.safetensors").unlink()
+    assert "has the last.safetensors of a run" in refusal(tiny_run(motions, run), resume=True)
 
 
 def test_the_time_origin_is_saved_and_kept_on_resume(motions: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 checkpoints/step-00001234/ contains network.safetensors, optimizer.pt and state.json, which has the SHA-256 of the others and
 of itself; in a run with training.ema_decay also average.safetensors, and then it is of format 2. No pickle is executed:
 optimizer.pt is read with weights_only=True. Random draws need no state, since they are functions of the step. A damaged
-checkpoint is renamed, and the one before it is used.
+checkpoint is renamed, and the one before it is used. Until the first is complete there is a file checkpoints/none-yet, which
+tells such a run from one whose checkpoints were deleted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from muybridge.parsing import read_json_object
 FORMAT_VERSION, AVERAGE_FORMAT_VERSION = 1, 2
 WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "network.safetensors", "optimizer.pt", "state.json"
 AVERAGE_FILE = "average.safetensors"
+NONE_YET_FILE = "none-yet"
 _CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,})")
 
 
@@ -113,6 +115,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int, keep_best: 
             target.rename(replaced)
         partial.rename(target)
         _sync_folder(folder)
+        (folder / NONE_YET_FILE).unlink(missing_ok=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -176,6 +179,17 @@ def list_checkpoints(folder: Path) -> list[Path]:
             aside.rename(original)
     steps = {path: step for path in folder.glob("step-*") if (step := _parse_step(path)) is not None and path.is_dir()}
     return sorted(steps, key=steps.__getitem__)
+
+
+def mark_none_yet(folder: Path) -> None:
+    """Says, until the first checkpoint is complete, that a run has begun which has none yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NONE_YET_FILE).touch()
+
+
+def has_none_yet(folder: Path) -> bool:
+    """Whether a run has begun that has not completed a checkpoint; its checkpoints were not deleted."""
+    return (folder / NONE_YET_FILE).exists()
 
 
 def find_last_step(folder: Path) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,7 +22,7 @@ from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.kernels.graphs import GraphedNetwork
 from muybridge.loading.datasets import Failure
 from muybridge.text import format_count
-from muybridge.training.checkpoint import TrainState, read_newest_snapshot, restore
+from muybridge.training.checkpoint import TrainState, mark_none_yet, read_newest_snapshot, restore
 from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.events import StepDone, TrainingEvent, ValidationDone
 from muybridge.training.execution import use_cuda_graphs
@@ -33,7 +34,8 @@ from muybridge.training.profiler import StepProfiler
 from muybridge.training.progress_bar import ProgressBar, StepMetrics
 from muybridge.training.step import StepContext, StepResult, make_example_clips, training_step
 from muybridge.training.step_batches import StepBatches
-from muybridge.training.validation import is_validation_due, make_workload, validate
+from muybridge.training.validation import VALIDATION_SCORES, is_validation_due, make_workload, validate
+from muybridge.weights.address import RUN_FILES
 
 MIN_DRAWS_FOR_FAILURE_SHARE = 100  # before the last step, fewer draws do not stop a run however many of them fail
 
@@ -142,12 +144,21 @@ def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimize
         console.print(problem)
     snapshot = job.process_group.broadcast_from_rank0(snapshot)
     if snapshot is None:
+        if job.process_group.is_rank0:
+            _begin_anew(job.folder)
         return TrainState(step=0)
     restore(snapshot, job.network, optimizer)
     if job.weight_average is not None:
         job.weight_average.load(snapshot.average)
     console.print(f"resuming at step {snapshot.train_state.step} of {job.schedule.num_steps}")
     return snapshot.train_state
+
+
+def _begin_anew(folder: Path) -> None:
+    """Removes what a run that was killed before its first checkpoint left: this one may be of other settings."""
+    mark_none_yet(folder / "checkpoints")
+    for name in (*RUN_FILES, VALIDATION_SCORES):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _make_step_event(step: int, epoch: float, learning_rate: float, metrics: StepMetrics) -> StepDone:

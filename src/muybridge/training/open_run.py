@@ -20,8 +20,9 @@ from muybridge.models.family import OPTIONAL_FIELDS, Specification
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prepared.dataset import is_prepared
 from muybridge.settings import TrainSettings, settings_to_dict
-from muybridge.training.checkpoint import list_checkpoints
+from muybridge.training.checkpoint import has_none_yet, list_checkpoints
 from muybridge.training.given_settings import diff_settings, read_saved_settings
+from muybridge.weights.address import RUN_FILES
 
 SETTINGS_CHANGEABLE_ON_RESUME = (
     *("data", "output", "device", "loading.", "checkpoints.", "timeouts."),
@@ -76,7 +77,7 @@ def lock_run(folder: str, process_group: ProcessGroup) -> Iterator[None]:
 
 def _read_run(settings: TrainSettings, world_size: int, *, resume: bool) -> OpenedRun:
     folder = Path(settings.output)
-    # A run without a checkpoint has learned nothing yet, and starts again with whatever settings.
+    # A run that never had a checkpoint starts again with whatever settings.
     has_checkpoint = bool(list_checkpoints(folder / "checkpoints"))
     settings_file, network_file = folder / "settings.yaml", folder / "network.json"
     saved = read_saved_settings(settings_file) if has_checkpoint and settings_file.exists() else None
@@ -145,6 +146,7 @@ def _check_run_folder(
     if has_files and not (folder / "settings.yaml").exists():
         raise ValueError(f"{folder} contains something other than a run; name another folder with -o")
     if not has_checkpoint:
+        _check_without_checkpoint(folder)
         return
     if not resume:
         raise ValueError(
@@ -161,6 +163,16 @@ def _check_run_folder(
     phases, saved_phases = settings_to_dict(settings)["training"]["phases"], saved["training"]["phases"]
     if phases[: len(saved_phases)] != saved_phases:
         raise ValueError(f"training.phases is {phases}, the run has {saved_phases}; phases can only be added to it")
+
+
+def _check_without_checkpoint(folder: Path) -> None:
+    """Raises ValueError for a run whose checkpoints were deleted. One that never had any has learned nothing yet."""
+    weights = [name for name in RUN_FILES if (folder / name).exists()]
+    if weights and not has_none_yet(folder / "checkpoints"):
+        raise ValueError(
+            f"{folder} has the {' and '.join(weights)} of a run but no checkpoint to resume it from, and a new run would "
+            f"replace them; to train on from its weights, add --init {folder} and name another folder with -o"
+        )
 
 
 def _describe_changed_settings(settings: TrainSettings, saved: dict[str, Any] | None) -> tuple[str, ...]:

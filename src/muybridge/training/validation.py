@@ -26,6 +26,8 @@ from muybridge.training.metrics_log import MetricsLog
 from muybridge.training.time_left import Workload
 from muybridge.weights.card import compute_tensors_sha256
 
+VALIDATION_SCORES = "scores/validation.parquet"  # of the run folder
+
 
 def make_workload(job: TrainingJob) -> Workload:
     """The steps and validations of a run."""
@@ -80,7 +82,7 @@ def _validate_weights(
         remarks=(WHILE_TRAINING,),
         origin=describe_origin(job.folder, job.settings.data),
     )
-    path = job.folder / "scores" / "validation.parquet"
+    path = job.folder / VALIDATION_SCORES
     metrics = evaluate(
         evaluation_job,
         NetworkScorer(job.network, job.device, precision),

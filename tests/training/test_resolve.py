@@ -16,6 +16,7 @@ from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.training.given_settings import GivenSettings
+from muybridge.training.job import prepare_job
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.training.resolve import resolve_settings
 from muybridge.training_settings import TrainingSettings
@@ -170,6 +171,52 @@ def test_a_run_is_extended_as_a_phase_of_its_own(motions: Path, tmp_path: Path, 
     fewer = cli("train", "-o", run, "--resume", "--training.epochs", "1")
     assert fewer.code == 2
     assert "training.epochs is 1.0, the run has 2.0" in fewer.err
+
+
+def begun_run(folder: Path, motions: Path, **training: Any) -> Path:
+    """A run of two epochs at 0.02 that has a checkpoint."""
+    from runs import save_job, tiny_run
+
+    changes = {f"training.{name}": value for name, value in training.items()}
+    save_job(prepare_job(tiny_run(motions, folder, changes)))
+    return folder
+
+
+def test_phases_that_are_given_are_used(motions: Path, tmp_path: Path) -> None:
+    run = begun_run(tmp_path / "run", motions, phases=((1.0, 0.01),))
+
+    def resume(**training: Any) -> tuple[tuple[float, float], ...]:
+        settings = resolve({"data": str(motions), "output": str(run), "training": training}, resume=True)
+        return prepare_job(settings, resume=True).settings.training.phases
+
+    assert resume() == resume(phases=[]) == resume(phases=[[1, 0.01]]) == ((1, 0.01),)
+    assert resume(phases=[[1, 0.01]], epochs=2) == resume(phases=[[1, 0.01]], epochs=3) == ((1, 0.01),)
+    for phases in ([[5, 0.5]], [[2, 0.01]], [[1, 0.01 + 1e-9], [1, 0.1]]):
+        with pytest.raises(ValueError, match=r"phases can only be added to it"):
+            resume(phases=phases)
+    for epochs in (4, 5, 1):
+        with pytest.raises(ValueError, match=r"training\.epochs is \d and training\.phases is .*leave one of them out"):
+            resume(phases=[[1, 0.01], [1, 0.001]], epochs=epochs)
+    with pytest.raises(ValueError, match=r"training\.learning_rate is 0\.5, the run has 0\.02"):
+        resume(phases=[[1, 0.01], [1, 0.001]], learning_rate=0.5)
+    assert resume(phases=[[1, 0.01], [1, 0.001]]) == ((1, 0.01), (1, 0.001))
+    assert resume() == resume(phases=[[1, 0.01], [1, 0.001]], epochs=2) == ((1, 0.01), (1, 0.001))
+    with pytest.raises(ValueError, match=r"phases can only be added to it"):
+        resume(phases=[[1, 0.01]])
+
+
+def test_the_rate_of_a_phase_is_not_changed_without_a_word(motions: Path, tmp_path: Path) -> None:
+    def resume(run: Path, **training: Any) -> tuple[tuple[float, float], ...]:
+        return resolve({"output": str(run), "training": training}, resume=True).training.phases
+
+    run = begun_run(tmp_path / "run", motions, phases=((2.0, 0.01),))
+    assert resume(run, epochs=4) == resume(run, epochs=4, learning_rate=0.01) == ((2, 0.01),)
+    sentence = r"training\.learning_rate is 1e-05, the last phase of the run has 0\.01; leave it out"
+    with pytest.raises(ValueError, match=sentence):
+        resume(run, epochs=4, learning_rate=0.00001)
+    assert resume(run, epochs=5, learning_rate=0.00001) == ((2, 0.01), (1, 0.00001))
+    fraction = begun_run(tmp_path / "fraction", motions, epochs=0.1, phases=((0.2, 0.01),))
+    assert resume(fraction, epochs=0.3) == ((0.2, 0.01),)  # whose sum differs from it in the last place
 
 
 def test_few_videos_from_random_weights_are_pointed_to_init(

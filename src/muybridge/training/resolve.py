@@ -6,6 +6,7 @@ where values come from. Earlier sources take precedence. A run that is resumed h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,22 +175,38 @@ def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> Reso
     phases = _extend_phases(saved_settings, training)
     values = merge_settings(saved, given.values, {"training": merge_settings(saved["training"], training)})
     values["recipe"] = given.find("recipe") or saved["recipe"]
-    if phases:
-        values["training"]["phases"] = phases
+    values["training"]["phases"] = phases
     return ResolvedSettings(build_settings(values))
 
 
 def _extend_phases(saved: TrainSettings, training: dict[str, Any]) -> list[list[float]]:
-    """The phases of the run with one more where more epochs are given than it has. Takes epochs and rate out of `training`.
+    """The phases that are given, else those of the run, with one more where more epochs are given than it has.
 
-    The line that added a phase resumes it too: it names the epochs in total that the run has by then.
+    Takes phases, and epochs and rate of a phase, out of `training`. The line that added a phase resumes it too: it names the
+    epochs in total that the run has by then. Raises ValueError where what is given cannot all be meant.
     """
     phases = [list(phase) for phase in saved.training.phases]
-    epochs, total = training.get("epochs"), saved.training.total_epochs
-    if epochs is None or epochs == saved.training.epochs or epochs < total:
+    given_phases = [list(phase) for phase in training.pop("phases", ())]
+    epochs, total = training.get("epochs", saved.training.epochs), saved.training.total_epochs
+    names_total = epochs != saved.training.epochs
+    if given_phases and given_phases != phases:  # the check of the run folder refuses any but added ones
+        if names_total:
+            raise ValueError(
+                f"training.epochs is {epochs:g} and training.phases is {given_phases}, which both say how the run goes on; "
+                "leave one of them out"
+            )
+        return given_phases
+    is_total = names_total and math.isclose(epochs, total)
+    if not names_total or (epochs < total and not is_total):
         return phases  # where it is lower, the check of the run folder refuses it
-    rate = training.pop("learning_rate", phases[-1][1] if phases else saved.training.learning_rate)
+    last_rate = phases[-1][1] if phases else saved.training.learning_rate
+    rate = training.pop("learning_rate", last_rate)
     del training["epochs"]
-    if epochs > total:
-        phases.append([float(epochs - total), float(rate)])
+    if not is_total:
+        return [*phases, [float(epochs - total), float(rate)]]
+    if rate != last_rate:
+        raise ValueError(
+            f"training.learning_rate is {rate:g}, the last phase of the run has {last_rate:g}; leave it out, or raise "
+            "training.epochs to add a phase"
+        )
     return phases

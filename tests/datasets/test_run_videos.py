@@ -45,6 +45,31 @@ def test_a_run_keeps_its_order_splits_and_classes_where_the_data_changes(tmp_pat
     assert [selected.get_path(number) for number in range(3)] == ["files/c", "files/a", "files/b"]
 
 
+def test_labels_are_those_of_training_whatever_their_order() -> None:
+    rows = [
+        {**row("a", "train", 0), "labels": [0, 2]},
+        {**row("b", "train", 1), "labels": []},
+        row("c", "validation", 2),
+    ]
+    data = Manifest.from_rows(rows, classes=("hug", "kick", "wave"), root="/first")
+    videos = RunVideos.from_manifest(data, "multi_label")
+
+    def check(labels: list[list[int]], classes: tuple[str, ...] = data.classes) -> bool:
+        changed = [{**row, "labels": new} for row, new in zip(rows, labels, strict=True)]
+        later = Manifest.from_rows(reversed(changed), classes=classes, root="/later")
+        return videos.has_labels_of(videos.select_from(later), "multi_label")
+
+    assert check([[0, 2], [], [2]])
+    assert check([[2, 0], [], [2]])
+    assert check([[2, 0], [], [0]], ("wave", "kick", "hug"))
+    assert not check([[0, 2], [2], []])
+    assert not check([[0], [], [2]])
+    assert not check([[0, 1], [], [2]])
+    assert RunVideos(videos.table, videos.classes).has_labels_of(
+        data, "multi_label"
+    )  # of a version that did not record them
+
+
 def test_missing_videos_and_other_classes_are_named() -> None:
     videos = RunVideos.from_manifest(FIRST)
     with pytest.raises(ValueError, match=r"/later lacks 2 videos of the run \(c, b\)"):

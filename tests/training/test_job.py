@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from muybridge.records import Preprocessing
+from muybridge.models.heads import Head
+from muybridge.records import Preprocessing, Task
 from muybridge.settings import settings_to_dict
 from muybridge.training.job import prepare_job
-from runs import tiny_run
+from runs import save_job, tiny_run
+from task_data import write_task_data
 
 TINY_CLIPS = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
 
@@ -74,6 +78,44 @@ def test_a_folder_without_training_videos(motions: Path, tmp_path: Path) -> None
     (tmp_path / "test_only.csv").write_text(f"path,label,split\n{rows}\n")
     with pytest.raises(ValueError, match=r"test_only\.csv has no training videos; it has test"):
         prepare_job(tiny_run(tmp_path / "test_only.csv", tmp_path / "run"))
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "ordinal", "regression"])
+def test_a_run_is_not_resumed_with_other_labels_or_targets(task: Task, tmp_path: Path) -> None:
+    data = write_task_data(tmp_path / "data", task, num_videos={"train": 6, "validation": 3, "test": 2})
+    content = data.read_text()
+    changes = {"training.task": task}
+    if task == "ordinal":
+        changes["training.levels"] = ("still", "slow", "fast")
+    settings = tiny_run(data, tmp_path / "run", changes)
+    save_job(prepare_job(settings))
+    header, *rows = content.splitlines()
+    *start, label = rows[1].split(",")
+    other = {"regression": f"{label}1", "ordinal": "fast", "multi_label": "lower", "single_label": "still"}[task]
+    edited = [*rows]
+    edited[1] = ",".join([*start, other])
+
+    def resume(lines: list[str]) -> Head | None:
+        data.write_text("\n".join([header, *lines]) + "\n")
+        return prepare_job(settings, resume=True).head
+
+    for _ in range(2):
+        what = "targets" if task == "regression" else "labels"
+        with pytest.raises(ValueError, match=f"{task}.csv has other {what} for the run's videos .* --init .*/run and"):
+            resume(edited)
+    head = resume(rows)
+    shutil.copy(data.parent / "train-000.mp4", data.parent / "new.mp4")
+    test = ",".join([*rows[-1].split(",")[:3], other])  # a test video is none of the run's
+    grown = ["new.mp4,train,g9," + label, *reversed(rows[:-1]), test]
+    assert resume(grown) == head
+    videos = pq.read_table(tmp_path / "run" / "videos.parquet")
+    header_values = json.loads(videos.schema.metadata[b"muybridge"])
+    assert header_values.pop("labels_sha256")
+    metadata = {"muybridge": json.dumps(header_values)}  # as an earlier version wrote it
+    pq.write_table(videos.replace_schema_metadata(metadata), tmp_path / "run" / "videos.parquet")
+    resume(edited)
+    with pytest.raises(ValueError, match="has other"):  # it is recorded then
+        resume(rows)
 
 
 def test_drawn_splits_are_told(motions: Path, tmp_path: Path) -> None:

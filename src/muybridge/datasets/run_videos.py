@@ -1,11 +1,12 @@
 """The videos of a run, in their order, as `videos.parquet` of the run folder.
 
 Draws are positions in this order. A resumed run puts the rows of its data, which may have moved or grown, into it. The sizes
-of some of the files tell other data of the same names apart.
+of some of the files tell other data of the same names apart, and a hash of labels or targets an edited list.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from muybridge.datasets.columns import TARGET_PREFIX
 from muybridge.datasets.manifest import Manifest
 from muybridge.files.atomic import atomic_write
 from muybridge.files.parquet_file import read_finite_table
 from muybridge.files.run_folder import find_address, read_addresses
 from muybridge.parsing import parse_json_object, parse_record
+from muybridge.records import Task
 from muybridge.text import format_count, join_names
 
 FILE_NAME = "videos.parquet"
@@ -38,6 +41,7 @@ class _Header:
     format: int
     classes: tuple[str, ...]
     num_bytes: Mapping[str, int] = field(default_factory=dict)
+    labels_sha256: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +49,20 @@ class RunVideos:
     """Names and splits of training and validation videos, a row each, and the classes of the run.
 
     `num_bytes` are sizes of some of their files, by path under the root of the data; of prepared data there are none.
+    `labels_sha256` is that of their labels or targets; None in files of versions that did not record it.
     """
 
     table: pa.Table
     classes: tuple[str, ...]
     num_bytes: Mapping[str, int] = field(default_factory=dict)
+    labels_sha256: str | None = None
 
     @classmethod
-    def from_manifest(cls, data: Manifest) -> RunVideos:
+    def from_manifest(cls, data: Manifest, task: Task = "single_label") -> RunVideos:
         """The training and validation videos of a data set, in its order."""
-        rows = data.table.filter(pc.is_in(data.table["split"], pa.array(SPLITS)))
-        return cls(rows.select(["video", "split"]), data.classes, dict(_iterate_sizes(data.replace_table(rows))))
+        rows = data.replace_table(data.table.filter(pc.is_in(data.table["split"], pa.array(SPLITS))))
+        names = rows.table.select(["video", "split"])
+        return cls(names, data.classes, dict(_iterate_sizes(rows)), _hash_labels(rows, task))
 
     def select_from(self, data: Manifest) -> Manifest:
         """The videos of the run, from a data set that has them, in the order of the run and with its splits and classes.
@@ -74,10 +81,29 @@ class RunVideos:
         rows = rows.set_column(rows.column_names.index("split"), "split", self.table["split"])
         return data.replace_table(rows).remap_labels(self.classes)
 
+    def has_labels_of(self, data: Manifest, task: Task) -> bool:
+        """Whether the labels or targets of `data`, as `select_from` returns it, are those of training, as far as is known."""
+        return self.labels_sha256 is None or self.labels_sha256 == _hash_labels(data, task)
+
     def compare_sizes(self, root: str | Path) -> list[bool]:
         """For each file under `root` whose size in training is known: whether it has this size now."""
         now = {path: _read_size(Path(root, path)) for path in self.num_bytes}
         return [now[path] == num_bytes for path, num_bytes in self.num_bytes.items() if now[path] is not None]
+
+
+def _hash_labels(data: Manifest, task: Task) -> str:
+    """The SHA-256 of what a run of this task learns: its targets, or the labels of each video, whose order does not count."""
+    if task == "regression":
+        digest = hashlib.sha256(json.dumps(data.target_names).encode())
+        for name in data.target_names:
+            digest.update(data.table[f"{TARGET_PREFIX}{name}"].to_numpy().astype("<f8").tobytes())
+        return digest.hexdigest()
+    lengths = pc.fill_null(pc.list_value_length(data.table["labels"]), 0).to_numpy()
+    labels = pc.list_flatten(data.table["labels"]).to_numpy()
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    digest = hashlib.sha256(lengths.astype("<i4").tobytes())
+    digest.update(labels[np.lexsort((labels, rows))].astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 def _iterate_sizes(data: Manifest) -> Iterator[tuple[str, int]]:
@@ -97,7 +123,12 @@ def _read_size(path: Path) -> int | None:
 
 def write_run_videos(folder: Path, videos: RunVideos) -> None:
     """Writes videos.parquet, atomically."""
-    header = {"format": FORMAT, "classes": list(videos.classes), "num_bytes": dict(videos.num_bytes)}
+    header = {
+        "format": FORMAT,
+        "classes": list(videos.classes),
+        "num_bytes": dict(videos.num_bytes),
+        "labels_sha256": videos.labels_sha256,
+    }
     metadata = {METADATA_KEY: json.dumps(header)}
     with atomic_write(folder / FILE_NAME) as temporary:
         pq.write_table(videos.table.replace_schema_metadata(metadata), temporary)
@@ -115,10 +146,10 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     if values.get("format") != FORMAT:
         raise ValueError(f"{path} has format {values.get('format')}, this version reads format {FORMAT}")
-    header = parse_record(_Header, values, f"the metadata of {path}", optional=("num_bytes",))
+    header = parse_record(_Header, values, f"the metadata of {path}", optional=("num_bytes", "labels_sha256"))
     if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
         raise ValueError(f"{path} has the split {min(unknown)!r}, expected {' or '.join(SPLITS)}; restore it")
-    return RunVideos(table.replace_schema_metadata(None), header.classes, header.num_bytes)
+    return RunVideos(table.replace_schema_metadata(None), header.classes, header.num_bytes, header.labels_sha256)
 
 
 def is_run_data(folder: Path, saved: str, data: str) -> bool:

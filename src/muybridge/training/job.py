@@ -108,7 +108,7 @@ def prepare_job(
     )
     if process_group.is_rank0:
         write_run_description(settings, network.specification, process_group, execution)
-        write_run_videos(Path(settings.output), RunVideos.from_manifest(data))
+        write_run_videos(Path(settings.output), RunVideos.from_manifest(data, settings.training.task))
     execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
         settings=settings,
@@ -159,9 +159,12 @@ def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> We
 
 
 def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:
-    """The data of a resumed run, in the order in which the run draws from it. ValueError for other data of the same names."""
+    """The data of a resumed run, in the order in which the run draws from it.
+
+    ValueError for other data of the same names, and for other labels or targets than the run has learned.
+    """
     if run.videos is not None:
-        return _check_sizes(run.videos, run.videos.select_from(data))
+        return _check_unchanged(run.videos, run.videos.select_from(data), settings)
     if run.saved_data is not None and Path(run.saved_data).resolve() != Path(settings.data).resolve():
         raise ValueError(
             f"--data is {settings.data}, the run has {run.saved_data} and does not record its videos, since an earlier version "
@@ -170,8 +173,17 @@ def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Ma
     return data
 
 
-def _check_sizes(videos: RunVideos, data: Manifest) -> Manifest:
-    """The data, with a note where some of its files have other sizes than in training. ValueError where all have."""
+def _check_unchanged(videos: RunVideos, data: Manifest, settings: TrainSettings) -> Manifest:
+    """The data, with a note where some of its files have other sizes than in training.
+
+    ValueError where all have, or where its labels or targets differ.
+    """
+    task = settings.training.task
+    if not videos.has_labels_of(data, task):
+        raise ValueError(
+            f"{settings.data} has other {'targets' if task == 'regression' else 'labels'} for the run's videos than those that "
+            f"it has learned; restore them, or start a new run from its weights with --init {settings.output} and another -o"
+        )
     equal = videos.compare_sizes(data.root)
     if not equal or all(equal):
         return data

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from pathlib import Path
 
@@ -113,6 +115,28 @@ def test_timelines_are_replaced_and_become_stale(tmp_path: Path) -> None:
             store.get(wrong)
     store.remove(second)
     assert store.list_timelines() == []
+
+
+def test_a_prediction_of_somebody_else_deletes_nothing_outside(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    project = tmp_path / "project"
+    for folder in (outside / "thesis", project):
+        folder.mkdir(parents=True)
+    store, first = _store(project, 50, ("a", "b"))
+    predictions = project / ".muybridge" / "predictions"
+    shutil.copytree(predictions / first, outside / "linked")
+    (predictions / "linked").symlink_to(outside / "linked")
+    for number, named in enumerate((str(outside / "thesis"), "../../../outside/thesis", "..", "")):
+        shutil.copytree(predictions / first, predictions / f"foreign{number}")
+        file = predictions / f"foreign{number}" / "prediction.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "id": named, "weights": "\0"}))
+    assert {info.id for info in store.list_timelines()} == {first, *(f"foreign{number}" for number in range(4))}
+    store, second = _store(project, 50, ("a", "b"))
+    assert [info.id for info in store.list_timelines()] == [second]
+    assert {path.name for path in predictions.iterdir()} == {second, "linked"}
+    assert {path.name for path in outside.iterdir()} == {"thesis", "linked"}
+    with pytest.raises(StudioError, match="no prediction"):
+        store.remove("linked")
 
 
 @pytest.mark.parametrize(

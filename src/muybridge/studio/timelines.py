@@ -146,7 +146,7 @@ class StoredTimeline:
 
 
 class TimelineStore:
-    """The predictions of a project. Ids begin with that of the project."""
+    """The predictions of a project. Ids begin with its own; each is the name of a folder, whatever the file says."""
 
     def __init__(self, project_id: str, project_folder: Path) -> None:
         self.project_id = project_id
@@ -171,9 +171,10 @@ class TimelineStore:
             folder / "segments.json", {"gaps": arrays.gaps, "segments": [asdict(segment) for segment in segments]}
         )
         write_json(folder / "prediction.json", asdict(stored))  # last: without it the folder is none
-        for older in self._read_all():
-            if (older.path, older.model) == (stored.path, stored.model) and older.id != timeline_id:
-                shutil.rmtree(self.folder / older.id)
+        for other in self._list_folders():
+            older = _read_stored(other)
+            if (older.path, older.model) == (stored.path, stored.model) and other != folder:
+                shutil.rmtree(other)
         return timeline_id
 
     def list_timelines(self, path: str | None = None) -> list[TimelineInfo]:
@@ -270,13 +271,16 @@ class TimelineStore:
         )
 
     def _read_all(self) -> list[StoredTimeline]:
-        if not self.folder.is_dir():
-            return []
-        return [_read_stored(path) for path in sorted(self.folder.iterdir()) if (path / "prediction.json").is_file()]
+        return [_read_stored(path) for path in self._list_folders()]
+
+    def _list_folders(self) -> list[Path]:
+        """The folders that hold a prediction. A link is none: what it leads to is not the project's."""
+        folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        return [path for path in folders if _is_prediction(path)]
 
     def _find_folder(self, timeline_id: str) -> Path:
         folder = self.folder / timeline_id
-        if not timeline_id.replace("-", "").isalnum() or not (folder / "prediction.json").is_file():
+        if not timeline_id.replace("-", "").isalnum() or not _is_prediction(folder):
             raise StudioError(404, f"there is no prediction {timeline_id!r}")
         return folder
 
@@ -285,13 +289,18 @@ def read_file_key(path: Path) -> _FileKey | None:
     """The time of change and the size of a file, None if there is none."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return status.st_mtime_ns, status.st_size
 
 
+def _is_prediction(folder: Path) -> bool:
+    return (folder / "prediction.json").is_file() and not any(path.is_symlink() for path in (folder, *folder.iterdir()))
+
+
 def _read_stored(folder: Path) -> StoredTimeline:
-    values = read_json_object(folder / "prediction.json")
+    """The prediction in a folder, which is its id: the file may be somebody else's, and its id any path."""
+    values = {**read_json_object(folder / "prediction.json"), "id": folder.name}
     if values.get("format") != _FORMAT:
         raise ValueError(
             f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"

@@ -20,6 +20,7 @@ from muybridge.records import Preprocessing
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
 from muybridge.studio.explain_job import run_explain_job
+from muybridge.studio.folders import AllowedFolders
 from muybridge.studio.job_runner import STATE_FILE
 from muybridge.studio.jobs import JobStore
 from studio_client import TOKEN, StudioClient
@@ -132,7 +133,7 @@ def test_what_cannot_be_is_refused(client: StudioClient, tmp_path: Path) -> None
     unknown = client.call("POST", f"{client.project}/explanations", 400, json={**PART, "label": "z"})
     assert unknown["detail"] == "the network has no class 'z'; it has x, y"
     job = _explain(client)
-    maps = JobStore(client.folder, tmp_path).find_folder(job["id"]) / "maps.png"
+    maps = JobStore(client.folder, tmp_path, AllowedFolders([client.folder])).find_folder(job["id"]) / "maps.png"
     maps.unlink()
     assert client.request("GET", f"{client.project}/explanations/{job['id']}/maps").status_code == 409
     (tmp_path / "secret").write_text("secret")

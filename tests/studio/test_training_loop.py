@@ -20,6 +20,10 @@ from muybridge.files.run_folder import read_json_lines
 from muybridge.parsing import read_json_object
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
+from muybridge.studio.errors import StudioError
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.job_inputs import settle_job_inputs
+from muybridge.studio.job_runner import read_job
 from muybridge.studio.jobs import JobStore
 from muybridge.studio.predict_job import run_job
 from muybridge.studio.training_runs import TrainingRequest, build_train_command
@@ -183,8 +187,12 @@ def _is_zombie(process_id: int) -> bool:
         return True
 
 
+def _open_jobs(folder: Path) -> JobStore:
+    return JobStore(folder, folder / "queues", AllowedFolders([folder]))
+
+
 def test_a_killed_job_is_recognized(tmp_path: Path) -> None:
-    store = JobStore(tmp_path, tmp_path / "queues")
+    store = _open_jobs(tmp_path)
     (tmp_path / "queues").mkdir()
     with (tmp_path / "queues" / "predict.queue").open("a") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)  # so that the job waits
@@ -202,6 +210,7 @@ def test_a_killed_job_is_recognized(tmp_path: Path) -> None:
         ("command", ["/bin/sh", "-c", "touch ran"], "command is none of a job of the studio"),
         ("command", ["python", "-m", "muybridge", "study", "--launcher", "touch ran"], "none of a job"),
         ("command", ["python", "-c", "open('ran', 'w')"], "none of a job"),
+        ("command", ["python", "-m", "muybridge", "train", "--output", "ran"], "none of a job of the kind predict"),
         ("run", "../../outside", "run is not the name of a run"),
         ("kind", "shell", "kind is 'shell', expected"),
         ("paths", 5, "paths is 5, expected"),
@@ -220,7 +229,7 @@ def test_a_job_of_somebody_else_runs_nothing(tmp_path: Path, key: str, value: ob
     }
     (folder / "job.json").write_text(json.dumps(description | {key: value}))
     (folder / "state.json").write_text('{"state": "stopped"}')
-    store = JobStore(tmp_path, tmp_path / "queues")
+    store = _open_jobs(tmp_path)
     (job,) = store.list_jobs()
     assert (job.state, job.title) == ("failed", "damaged")
     assert sentence in job.message
@@ -231,11 +240,84 @@ def test_a_job_of_somebody_else_runs_nothing(tmp_path: Path, key: str, value: ob
     assert store.list_jobs() == []
 
 
+def _store_stopped(project: Path, **values: object) -> Path:
+    """The folder of a stopped job, as somebody else may have made it."""
+    folder = project / ".muybridge" / "jobs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    description = {"title": "t", "created": "2026-01-01T00:00:00+00:00", "run": None, "paths": [], **values}
+    (folder / "job.json").write_text(json.dumps(description))
+    (folder / "state.json").write_text('{"state": "stopped"}')
+    return folder
+
+
+def _train(*options: str) -> list[str]:
+    return ["python", "-m", "muybridge", "train", *options]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--init", "OUTSIDE/w.safetensors"], "outside of the folders"),
+        (["--init", "absent"], "no network 'absent'"),
+        (["--config", "OUTSIDE/x.yaml"], "'--config' 'OUTSIDE/x.yaml', which is no option of the studio's"),
+        (["--training.epochs", "--config=x"], "no option of the studio's"),
+        (["--training.epochs"], "no option of the studio's"),
+        ([], "is a link out of the folders"),
+    ],
+)
+def test_a_training_of_somebody_else_is_resumed_in_the_project_only(
+    tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    outside.mkdir()
+    options = [option.replace("OUTSIDE", str(outside)) for option in options]
+    _store_stopped(project, kind="train", run="first", command=_train("--output", str(outside), *options))
+    if not options:
+        (project / "runs").mkdir()
+        (project / "runs" / "first").symlink_to(outside / "written")
+    store = _open_jobs(project)
+    with pytest.raises((ValueError, StudioError), match=sentence.replace("OUTSIDE", str(outside))):
+        store.resume("20260101-000000-abcdef")
+    assert not list(outside.iterdir())
+
+
+def test_a_job_runs_in_its_own_folder_whatever_it_says(tmp_path: Path) -> None:
+    """A stopped training of a project that was copied would have trained into the original's run."""
+    project, former, outside = tmp_path / "copy", tmp_path / "original", tmp_path / "outside"
+    (project / "runs" / "before").mkdir(parents=True)
+    places = ("--data", str(former / "annotations.csv"), "--output", str(outside), "--resume")
+    options = ("--init", str(former / "runs" / "before"), "--training.epochs", "2")
+    folder = _store_stopped(project, kind="train", run="first", command=_train(*places, *options))
+    settle_job_inputs(folder, AllowedFolders([project]))
+    expected = ["muybridge", "train", "--data", str(project / "annotations.csv")]
+    expected += ["--output", str(project / "runs" / "first"), "--resume"]
+    init = ["--init", str(project / "runs" / "before")]
+    assert read_job(folder).build_command(folder) == [*expected, *init, "--training.epochs", "2"]
+    (project / "runs" / "first" / "checkpoints" / "step-00000004").mkdir(parents=True)
+    assert read_job(folder).build_command(folder) == [*expected, "--training.epochs", "2"]
+
+
+def test_a_prediction_of_somebody_else_reads_allowed_files_only(tmp_path: Path) -> None:
+    project, former = tmp_path / "copy", tmp_path / "original"
+    (project / "runs" / "first").mkdir(parents=True)
+    command = ["python", "-m", "muybridge.studio.predict_job", str(former / ".muybridge" / "jobs" / "x")]
+    folder = _store_stopped(project, kind="predict", command=command, model=str(former / "runs" / "first"))
+    stored = read_json_object(folder / "job.json")
+    settle_job_inputs(folder, AllowedFolders([project]))
+    assert read_json_object(folder / "job.json")["model"] == str(project / "runs" / "first")
+    assert read_job(folder).build_command(folder) == ["muybridge.studio.predict_job", str(folder)]
+    for wrong in ({"model": str(tmp_path / "w.onnx")}, {"paths": ["../x.mp4"]}, {"files": ["/etc/passwd"]}):
+        (folder / "job.json").write_text(json.dumps({**stored, **wrong}))
+        with pytest.raises(StudioError):
+            settle_job_inputs(folder, AllowedFolders([project]))
+
+
 def test_failures_are_sentences(tmp_path: Path) -> None:
-    store = JobStore(tmp_path, tmp_path / "queues")
-    job = store.start("train", "wrong", ["muybridge", "train", "--data", "absent", "-o", "run"], run="run")
+    store = _open_jobs(tmp_path)
+    command = build_train_command(TrainingRequest(name="run"), tmp_path, None)
+    job = store.start("train", "wrong", command, run="run")
     failed = wait_until(lambda: (found := store.get(job.id)).state == "failed" and found)
-    assert "absent" in failed.message
+    assert "annotations.csv" in failed.message
     assert "Traceback" not in store.read_output(job.id)
 
 

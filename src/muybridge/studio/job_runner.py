@@ -3,7 +3,8 @@
 It leaves the server's session, waits until no other job of its kind runs, runs the command, and writes state.json at every
 change. SIGTERM is handed on to the command, whose exit code decides the state: 0 and 3 done, 75 stopped, others failed.
 
-A job's folder lies in the project, which somebody else may have made: job.json names a job of the studio, never a program.
+A job's folder lies in the project, which somebody else may have made: job.json names a job of the studio, never a program, and
+where it reads and writes follows from the folder in which it stands.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any, Literal
 
 from muybridge.files.atomic import write_json
 from muybridge.parsing import parse_record, read_json_object
+from muybridge.studio.model_address import RUNS_FOLDER
+from muybridge.studio.train_command import INIT, build_train_arguments, has_checkpoint, read_train_options
 from muybridge.text import sanitize_text, shorten
 
 JOB_FILE, STATE_FILE, OUTPUT_FILE = "job.json", "state.json", "output.txt"
@@ -47,11 +50,30 @@ class JobDescription:
     paths: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        job_commands = [["-m", f"muybridge.studio.{module}"] for module in _MODULES]
-        if list(self.command[1:3]) not in job_commands and self.command[1:4] != ("-m", "muybridge", "train"):
-            raise ValueError("command is none of a job of the studio")
         if self.run is not None and (Path(self.run).name != self.run or self.run.startswith(".")):
             raise ValueError("run is not the name of a run")
+        job_commands = [("-m", f"muybridge.studio.{module}") for module in _MODULES]
+        is_training = self.command[1:4] == ("-m", "muybridge", "train")
+        if not is_training and not (self.command[1:3] in job_commands and len(self.command) == 4):
+            raise ValueError("command is none of a job of the studio")
+        if is_training != (self.kind == "train") or is_training != (self.run is not None):
+            raise ValueError(f"command is none of a job of the kind {self.kind}")
+        if is_training:
+            read_train_options(self.command[4:])  # raises ValueError
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of a training, each with its value."""
+        return read_train_options(self.command[4:])
+
+    def build_command(self, folder: Path) -> list[str]:
+        """The arguments after `python -m` of the job in a folder, whatever folder it was started in."""
+        if self.run is None:
+            return [self.command[2], str(folder)]
+        project_folder, options = find_project_folder(folder), self.options
+        if has_checkpoint(project_folder / RUNS_FOLDER / self.run):
+            options.pop(INIT, None)  # it may have moved with the project, and is not read again
+        return build_train_arguments(project_folder, self.run, options)
 
 
 def read_job(folder: Path) -> JobDescription:
@@ -93,7 +115,7 @@ class _Runner:
 
     def _run_command(self) -> None:
         output_path = self.folder / OUTPUT_FILE
-        command = [sys.executable, "-P", *read_job(self.folder).command[1:]]
+        command = [sys.executable, "-P", "-m", *read_job(self.folder).build_command(self.folder)]
         with output_path.open("ab") as output:
             self.process = subprocess.Popen(
                 command,

@@ -28,6 +28,8 @@ from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.job_inputs import settle_job_inputs
 from muybridge.studio.job_runner import (
     JOB_FILE,
     LOCK_FILE,
@@ -70,8 +72,9 @@ class Job(StudioRecord):
 class JobStore:
     """The jobs of a project. `queue_folder` is the machine's: one job of a kind runs at a time, the others wait."""
 
-    def __init__(self, project_folder: Path, queue_folder: Path) -> None:
+    def __init__(self, project_folder: Path, queue_folder: Path, folders: AllowedFolders) -> None:
         self.project_folder = project_folder
+        self.folders = folders
         self.folder = project_folder / STUDIO_FOLDER / "jobs"
         self.queue_folder = queue_folder
 
@@ -174,10 +177,14 @@ class JobStore:
         return self.get(job_id)
 
     def resume(self, job_id: str) -> Job:
-        """Run a job again that was stopped or failed; it goes on where it was. Raises StudioError(409) for others."""
+        """Run a job again that was stopped or failed; it goes on where it was. Raises StudioError(409) for others.
+
+        Raises StudioError(403) or (404) for one whose network, videos or run are not in the allowed folders.
+        """
         folder = self.find_folder(job_id)
         if self.get(job_id).state not in ("stopped", "failed"):
             raise StudioError(409, "only a job that was stopped or failed can be resumed")
+        settle_job_inputs(folder, self.folders)
         self._launch(folder)
         return self.get(job_id)
 

@@ -127,7 +127,7 @@ class ProjectRegistry:
                     ClassStore(annotations),
                     self._create_videos(folder),
                     TimelineStore(project_id, folder),
-                    JobStore(folder, self.state_folder / "queues"),
+                    JobStore(folder, self.state_folder / "queues", self.folders),
                 )
             return self._projects[project_id]
 

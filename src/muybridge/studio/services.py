@@ -34,7 +34,7 @@ class Studio:
         )
         self.predictors = ChildPool("muybridge.studio.recognition", num_children=1, memory_bytes=config.child_bytes)
         self.searchers = ChildPool("muybridge.studio.similarity", num_children=1, memory_bytes=config.child_bytes)
-        self.batches = JobStore(config.state_path / "batches", config.state_path / "queues")
+        self.batches = JobStore(config.state_path / "batches", config.state_path / "queues", self.folders)
         self._predict_slots = threading.BoundedSemaphore(_MAX_WAITING)
         self._catalogue: list[dict[str, Any]] | None = None
         self.media = MediaCache(config.state_path)

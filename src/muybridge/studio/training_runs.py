@@ -22,28 +22,13 @@ from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.jobs import LIVE_STATES, Job, read_run_epochs
 from muybridge.studio.model_address import RUN_WEIGHTS, RUNS_FOLDER, check_run_name
+from muybridge.studio.train_command import BACKGROUND, INIT, MIRROR, OPTIONS, SCALE, build_train_arguments
 from muybridge.text import format_count, format_percent
 
 MAX_LOG_LINES = 1000
 FEW_SEGMENTS = 10  # of a class, below which the page warns
 FEW_WITHOUT_INIT = 3000  # training videos, below which random weights stay near chance
 DEFAULT_MODEL = "r2plus1d_18"
-# Fields of a request -> options of `muybridge train`.
-_OPTIONS = {
-    "model": "--model",
-    "recipe": "--recipe",
-    "epochs": "--training.epochs",
-    "learning_rate": "--training.learning_rate",
-    "batch_size": "--training.batch_size",
-    "clips_per_epoch": "--training.clips_per_epoch",
-    "frozen_stages": "--training.frozen_stages",
-    "width": "--network.width",
-    "clip_length": "--clips.length",
-    "frame_stride": "--clips.stride",
-    "frames_per_second": "--clips.frames_per_second",
-    "crop": "--clips.crop",
-    "workers": "--loading.workers",
-}
 
 
 class TrainingRequest(StudioRecord):
@@ -118,28 +103,18 @@ def build_train_command(request: TrainingRequest, project_folder: Path, init: st
     run = project_folder / RUNS_FOLDER / request.name
     if run.exists():
         raise StudioError(409, f"there is a run {request.name!r} already; choose another name, or resume it")
-    command = [
-        "muybridge",
-        "train",
-        "--data",
-        str(project_folder / "annotations.csv"),
-        "--output",
-        str(run),
-        "--resume",
-    ]
-    if init is not None:
-        command += ["--init", init]
-    for name, option in _OPTIONS.items():
+    options = {} if init is None else {INIT: init}
+    for name, option in OPTIONS.items():
         value = getattr(request, name)
         if value is not None:
-            command += [option, str(value)]
+            options[option] = str(value)
     if request.scale is not None:
-        command += ["--clips.scale", json.dumps(request.scale)]
+        options[SCALE] = json.dumps(request.scale)
     if request.mirror is not None:
-        command += ["--clips.mirror", str(request.mirror).lower()]
+        options[MIRROR] = str(request.mirror).lower()
     if request.background:
-        command += ["--background", "true"]
-    return command
+        options[BACKGROUND] = "true"
+    return build_train_arguments(project_folder, request.name, options)
 
 
 def check_training_data(

@@ -37,6 +37,16 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path: Path) ->
     assert list(folder.iterdir()) == []
 
 
+def test_a_link_is_not_locked(tmp_path: Path) -> None:
+    """The file that it leads to would be emptied, and hold the name of this process."""
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="lock is a link"), lock_folder(tmp_path / "run"):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_a_new_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     with lock_folder(tmp_path / "new"):
         assert (tmp_path / "new" / ".lock").exists()
@@ -67,8 +77,11 @@ def test_a_folder_that_its_last_owner_removes_meanwhile_is_made_again(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_can_never_be_created_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / ".lock").symlink_to(tmp_path / "absent" / "lock")
+def test_a_lock_that_can_never_be_created_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FileNotFoundError), lock_folder(tmp_path):
         pass
 

@@ -98,15 +98,20 @@ def _open_locked(path: Path) -> int | None:
 def _create(path: Path) -> int:
     """The descriptor of the lock file, created with its folder.
 
-    The folder's last owner, who had created it, may remove it between any two calls.
+    The folder's last owner, who had created it, may remove it between any two calls. Raises ValueError for a link: somebody
+    else's run or project would have the file emptied that it leads to.
     """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except (FileNotFoundError, FileExistsError):
             if attempt == _MAX_ATTEMPTS:
                 raise
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ValueError(f"{path} is a link, expected a file of the folder's own; remove it") from error
+            raise
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from muybridge.studio.access import AccessControl, AccessRules
+from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig, create_token, read_exported_config
+from muybridge.studio.errors import StudioError
+from muybridge.studio.feature_store import FeatureStore, IndexSettings, VideoFeatures
+from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.jobs import JobStore
+from muybridge.studio.training_runs import TrainingRequest, build_train_command
 from studio_client import HEADERS, TOKEN, StudioClient
 
 
@@ -93,6 +100,66 @@ def test_other_folders_are_no_projects(studio_client: StudioClient, tmp_path: Pa
     assert studio_client.refuse("POST", "/api/projects", 403, json={"folder": ".."})
     assert studio_client.refuse("GET", "/api/folders", 403, params={"path": "/"})
     assert studio_client.refuse("GET", "/api/folders", 400, params={"path": "a\0b"})
+
+
+@pytest.mark.parametrize(
+    "name", ["annotations.csv", "reviewed.csv", "runs", ".muybridge", ".muybridge/classes.json", ".muybridge/jobs"]
+)
+def test_a_project_whose_files_are_links_out_is_refused(tmp_path: Path, name: str) -> None:
+    folder, outside = tmp_path / "videos", tmp_path / "outside"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / "a.mp4").touch()
+    if "." in Path(name).name[1:]:
+        outside.write_text("path,label,start_seconds,end_seconds\na.mp4,walk,0,1\n")
+    else:
+        outside.mkdir()
+    (folder / name).symlink_to(outside)
+    before = outside.stat().st_mtime_ns
+    config = StudioConfig(folders=(str(folder),), token=TOKEN, state_folder=str(tmp_path / "state"))
+    with TestClient(create_app(config), base_url="http://127.0.0.1:8420") as opened:
+        client = StudioClient(opened, folder)
+        put = {"params": {"path": "a.mp4"}, "json": {"path": "a.mp4"}}
+        sentence = client.refuse("PUT", f"{client.project}/annotations", 403, **put)
+        assert sentence.startswith(f"{name} in this project is a link out of the folders")
+        assert client.refuse("GET", f"{client.project}/runs", 403) == sentence
+        assert client.refuse("GET", f"{client.project}/annotations", 403, params={"path": "a.mp4"}) == sentence
+    assert outside.stat().st_mtime_ns == before
+    allowed = StudioConfig((str(folder), str(outside)), token=TOKEN, state_folder=str(tmp_path / "state"))
+    with TestClient(create_app(allowed), base_url="http://127.0.0.1:8420") as opened:
+        client = StudioClient(opened, folder)
+        assert client.get("jobs")["jobs"] == []
+
+
+def test_what_a_job_or_the_index_writes_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "notes.txt"
+    outside.write_text("mine")
+    job = tmp_path / ".muybridge" / "jobs" / "20260101-000000-abcdef"
+    job.mkdir(parents=True)
+    (job / "job.json").write_text("{}")
+    store = JobStore(tmp_path, tmp_path / "queues", AllowedFolders([tmp_path]))
+    assert len(store.list_jobs()) == 1
+    (job / "output.txt").symlink_to(outside)
+    assert store.list_jobs() == []
+    with pytest.raises(StudioError, match="no job"):
+        store.read_output(job.name)
+
+    (tmp_path / "a.mp4").touch()
+    features = FeatureStore(tmp_path)
+    rows = np.arange(3.0)
+    video = VideoFeatures("a.mp4", rows, rows + 1, np.ones((3, 2), np.float32))
+    features.prepare(IndexSettings("net", "net.safetensors", None, 4, "2026-01-01"))
+    features.write(video)
+    (stored,) = features.folder.glob("*.npz")
+    stored.rename(tmp_path / "elsewhere.npz")
+    stored.symlink_to(outside)
+    assert not features.has("a.mp4")
+    features.write(video)
+    assert features.has("a.mp4")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "first").symlink_to(tmp_path.parent / "absent")
+    with pytest.raises(StudioError, match="there is a run"):
+        build_train_command(TrainingRequest(name="first"), tmp_path, None)
+    assert outside.read_text() == "mine"
 
 
 def test_configuration_travels_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ class FeatureStore:
 
     def read_settings(self) -> IndexSettings:
         """What made the index. Raises StudioError(409) where there is none."""
-        if not self.settings_path.is_file():
+        if not _is_own_file(self.settings_path):
             raise StudioError(409, "the windows of this project have no index yet; make one first")
         values = read_json_object(self.settings_path)
         if values.get("format") != _FORMAT:
@@ -94,13 +94,15 @@ class FeatureStore:
     def has(self, path: str) -> bool:
         """Whether a video is in the index, and did not change since."""
         file = self._find_file(path)
-        return file is not None and file.is_file()
+        return file is not None and _is_own_file(file)
 
     def write(self, video: VideoFeatures) -> None:
         """Store the windows of a video in place of older ones."""
         target = self._find_file(video.path)
         if target is None:
             return  # it was deleted meanwhile
+        if target.is_symlink():
+            target.unlink()
         with atomic_write(target) as temporary, temporary.open("wb") as file:
             path = np.array(video.path)
             np.savez(file, path=path, starts=video.starts, ends=video.ends, features=video.features)
@@ -132,7 +134,7 @@ class FeatureStore:
         )
 
     def _read_videos(self) -> Iterator[VideoFeatures]:
-        for file in self.folder.glob("*.npz"):
+        for file in filter(_is_own_file, self.folder.glob("*.npz")):
             try:
                 with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                     video = VideoFeatures(*(arrays[name] for name in ("path", "starts", "ends", "features")))
@@ -145,6 +147,11 @@ class FeatureStore:
         """Where the windows of a video as it is now are stored; None where the video is gone."""
         key = read_file_key(self.project_folder / path)
         return None if key is None else self.folder / f"{_digest(path)}-{key[0]}-{key[1]}.npz"
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether a path is a file, and no link to one elsewhere."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _digest(path: str) -> str:

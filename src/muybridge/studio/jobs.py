@@ -115,7 +115,7 @@ class JobStore:
         """All jobs, newest first."""
         if not self.folder.is_dir():
             return []
-        names = sorted((path.name for path in self.folder.iterdir() if (path / JOB_FILE).exists()), reverse=True)
+        names = sorted((path.name for path in self.folder.iterdir() if _is_job(path)), reverse=True)
         return [self.get(name) for name in names]
 
     def find(self, kind: JobKind, paths: Sequence[str], values: Mapping[str, Any]) -> Job | None:
@@ -223,7 +223,7 @@ class JobStore:
     def find_folder(self, job_id: str) -> Path:
         """The folder of a job. Raises StudioError(404) where there is none of this id."""
         folder = self.folder / job_id
-        if not job_id or "/" in job_id or job_id.startswith(".") or not (folder / JOB_FILE).is_file():
+        if not job_id or "/" in job_id or job_id.startswith(".") or not _is_job(folder):
             raise StudioError(404, f"there is no job {job_id!r}")
         return folder
 
@@ -275,6 +275,11 @@ def read_run_epochs(folder: Path) -> float | None:
     training = read_settings(folder / "settings.yaml").get("training")
     epochs = training.get("epochs") if isinstance(training, dict) else None
     return float(epochs) if is_finite_number(epochs) and epochs > 0 else None
+
+
+def _is_job(folder: Path) -> bool:
+    """Whether a folder is a job's. One with links is none: what the job writes would replace what they lead to."""
+    return (folder / JOB_FILE).is_file() and not any(path.is_symlink() for path in (folder, *folder.iterdir()))
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

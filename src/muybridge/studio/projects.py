@@ -18,12 +18,14 @@ from pydantic import Field
 from muybridge.datasets.video_files import has_video_extension, is_visible
 from muybridge.files.atomic import write_json
 from muybridge.parsing import read_json_object
+from muybridge.studio.annotation_files import COLUMNS
 from muybridge.studio.annotation_records import StudioRecord, check_name
-from muybridge.studio.annotation_store import AnnotationStore, wait_for_lock
+from muybridge.studio.annotation_store import STUDIO_FOLDER, AnnotationStore, wait_for_lock
 from muybridge.studio.classes import ClassStore
 from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import AllowedFolders
 from muybridge.studio.jobs import JobStore
+from muybridge.studio.model_address import RUNS_FOLDER
 from muybridge.studio.timelines import TimelineStore
 from muybridge.studio.videos import VideoCatalogue
 
@@ -52,6 +54,19 @@ class Project:
     videos: VideoCatalogue
     timelines: TimelineStore
     jobs: JobStore
+
+    def check_links(self) -> None:
+        """Raise StudioError(403) where a file or folder that the studio writes is a link out of the allowed folders.
+
+        Somebody else may have made the project: writing through such a link would replace a file of the person's own.
+        """
+        for path in _list_own_paths(self.folder):
+            if path.is_symlink() and not self.videos.folders.contains(path):
+                raise StudioError(
+                    403,
+                    f"{path.relative_to(self.folder)} in this project is a link out of the folders of this studio; "
+                    "remove the link, or start with --allow FOLDER",
+                )
 
     def describe(self) -> ProjectInfo:
         """The project for the page."""
@@ -88,7 +103,16 @@ class ProjectRegistry:
         return project
 
     def get(self, project_id: str) -> Project:
-        """An opened project. Raises StudioError(404) where there is none of this id."""
+        """An opened project. Raises StudioError(404) where there is none of this id, (403) as `Project.check_links`."""
+        project = self._find(project_id)
+        project.check_links()
+        return project
+
+    def list_projects(self) -> list[Project]:
+        """The projects that were opened and are still there and allowed, newest first."""
+        return [self._create(folder) for folder in self._iterate_folders()]
+
+    def _find(self, project_id: str) -> Project:
         with self._mutex:
             project = self._projects.get(project_id)
         if project is not None:
@@ -97,10 +121,6 @@ class ProjectRegistry:
             if compute_project_id(folder) == project_id:
                 return self._create(folder)
         raise StudioError(404, f"there is no project {project_id!r}; open its folder first")
-
-    def list_projects(self) -> list[Project]:
-        """The projects that were opened and are still there and allowed, newest first."""
-        return [self._create(folder) for folder in self._iterate_folders()]
 
     def _iterate_folders(self) -> Iterator[Path]:
         for text in self._read_folders():
@@ -130,6 +150,13 @@ class ProjectRegistry:
                     JobStore(folder, self.state_folder / "queues", self.folders),
                 )
             return self._projects[project_id]
+
+
+def _list_own_paths(folder: Path) -> Iterator[Path]:
+    """What the studio keeps in a project; single jobs, predictions and runs are checked where they are used."""
+    yield from (folder / name for name in (*COLUMNS, RUNS_FOLDER, STUDIO_FOLDER))
+    if (folder / STUDIO_FOLDER).is_dir():
+        yield from (folder / STUDIO_FOLDER).iterdir()
 
 
 def compute_project_id(folder: Path) -> str:

@@ -101,7 +101,7 @@ class RunMetrics(StudioRecord):
 def build_train_command(request: TrainingRequest, project_folder: Path, init: str | None) -> list[str]:
     """The arguments after `python -m`. Raises StudioError(409) where the run exists."""
     run = project_folder / RUNS_FOLDER / request.name
-    if run.exists():
+    if run.exists() or run.is_symlink():  # also a link to what is not there: it would be made there
         raise StudioError(409, f"there is a run {request.name!r} already; choose another name, or resume it")
     options = {} if init is None else {INIT: init}
     for name, option in OPTIONS.items():

@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from muybridge.studio.errors import StudioError
 from muybridge.studio.projects import Project
 from muybridge.studio.routes.dependencies import ERRORS, OpenProject, StudioServices
 from muybridge.studio.routes.videos import describe_video
@@ -36,7 +37,8 @@ class ProjectWatcher:
         self._jobs = {job.id: job for job in project.jobs.list_jobs()}
 
     def read_events(self) -> list[ServerSentEvent]:
-        """An event for each change."""
+        """An event for each change. Raises ValueError or StudioError for files that cannot be read."""
+        self.project.check_links()
         return [*self._read_annotation_events(), *self._read_video_events(), *self._read_job_events()]
 
     def _read_job_events(self) -> list[ServerSentEvent]:
@@ -92,7 +94,7 @@ async def _stream_events(studio: StudioServices, project: OpenProject) -> AsyncI
         await anyio.sleep(_POLL_SECONDS)
         try:
             events = await run_sync(watcher.read_events)
-        except ValueError as error:  # a file that a person is editing
+        except (ValueError, StudioError) as error:  # a file that a person is editing
             events = [_make_event("problem", {"detail": str(error)})]
         for event in events:
             yield event

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from muybridge.studio.annotation_records import SegmentMark, VideoMarks
 from muybridge.studio.annotation_store import AnnotationStore
 from muybridge.studio.config import StudioConfig
@@ -31,4 +33,29 @@ def test_changes_become_events(tmp_path: Path) -> None:
     assert events["annotations"] == {"path": "a.mp4", "revision": written.revision}
     assert events["classes"] == {"revision": project.classes.read_revision()}
     assert watcher.read_events() == []
+    studio.close()
+
+
+def test_a_revision_told_is_the_newest_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored while videos and jobs are read is told with them: the page need not read an older state again."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "a.mp4", 10)
+    studio = Studio(StudioConfig(folders=(str(folder),), token=TOKEN, state_folder=str(tmp_path / "state")))
+    project = studio.projects.open(str(folder))
+    watcher = ProjectWatcher(studio, project)
+    first, last = (
+        VideoMarks(segments=(SegmentMark(start_seconds=0, end_seconds=end, label="walk", annotator="kim"),))
+        for end in (1, 2)
+    )
+    project.annotations.replace("a.mp4", first, None)
+    revisions = []
+
+    def count() -> dict[str, int]:
+        revisions.append(project.annotations.replace("a.mp4", last, None).revision)
+        return {}
+
+    monkeypatch.setattr(project.timelines, "count", count)
+    told = [event.data["revision"] for event in watcher.read_events() if event.event == "annotations"]
+    assert told == revisions
     studio.close()

@@ -37,9 +37,12 @@ class ProjectWatcher:
         self._jobs = {job.id: job for job in project.jobs.list_jobs()}
 
     def read_events(self) -> list[ServerSentEvent]:
-        """An event for each change. Raises ValueError or StudioError for files that cannot be read."""
+        """An event for each change. Raises ValueError or StudioError for files that cannot be read.
+
+        Revisions are read last: the page goes on saving while the rest is read.
+        """
         self.project.check_links()
-        return [*self._read_annotation_events(), *self._read_video_events(), *self._read_job_events()]
+        return [*self._read_video_events(), *self._read_job_events(), *self._read_annotation_events()]
 
     def _read_job_events(self) -> list[ServerSentEvent]:
         jobs = {job.id: job for job in self.project.jobs.list_jobs()}

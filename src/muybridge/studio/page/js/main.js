@@ -230,8 +230,9 @@ class Studio {
   /** Store a decision on something that was suggested. */
   async decide(body) {
     await this.marks.flush();
+    const { path, document: before } = this.marks;
     const annotations = await this.api.post("suggestions/decision", body);
-    if (this.marks.path === body.path) this.marks.adoptStored(annotations);
+    if (path === body.path && this.marks.document === before) this.marks.adoptStored(annotations); // else the event of it follows
     await this.classes.load(this.api);
   }
 

@@ -25,15 +25,20 @@ export class Marks extends EventTarget {
   }
 
   close() {
+    this.wanted = null;
     this.clear();
     this.dispatchEvent(new Event("change"));
   }
 
+  /** Answers may come in another order than they were asked for: only the video opened last is shown, and nothing is marked before. */
   async load(api, path) {
+    const wanted = (this.wanted = { path });
     await this.flush();
+    if (this.wanted !== wanted) return;
     this.clear();
     this.api = api;
     const answer = await api.get("annotations", { path });
+    if (this.wanted !== wanted) return;
     this.path = path;
     this.adopt(answer);
     this.report("");
@@ -46,10 +51,13 @@ export class Marks extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Another tab or the correction of a suggestion changed the file. */
+  /** Another tab or the correction of a suggestion changed the file, or this page did and went on. */
   async reload(revision) {
-    if (this.isDirty || this.saving || !this.path || this.document.revision === revision) return;
-    this.adoptStored(await this.api.get("annotations", { path: this.path }));
+    await this.flush();
+    const before = this.document;
+    if (this.isDirty || !this.path || before.revision === revision) return;
+    const answer = await this.api.get("annotations", { path: this.path });
+    if (this.document === before && answer.revision !== before.revision) this.adoptStored(answer); // else it was marked meanwhile
   }
 
   /** What the server stored for a suggestion; undo does not go back behind it. */
@@ -63,7 +71,16 @@ export class Marks extends EventTarget {
     this.dispatchEvent(new CustomEvent("state", { detail: state }));
   }
 
+  fail(sentence) {
+    this.dispatchEvent(new CustomEvent("failure", { detail: sentence }));
+  }
+
   change(changes) {
+    if (!this.path) {
+      this.selected = null;
+      this.fail("The marks of this video are not loaded yet; mark it again in a moment.");
+      return;
+    }
     this.past.push(this.snapshot());
     if (this.past.length > MAX_UNDO) this.past.shift();
     this.future = [];
@@ -121,7 +138,7 @@ export class Marks extends EventTarget {
 
   async recover(error) {
     this.report("Not saved");
-    this.dispatchEvent(new CustomEvent("failure", { detail: error.message }));
+    this.fail(error.message);
     if (error.status === undefined) {
       this.isDirty = true;
       setTimeout(() => this.flush(), 3000); // the server may come back

@@ -121,3 +121,51 @@ def test_marks_are_of_the_video_opened_last(blank: Any) -> None:
     """
     notice = "The marks of this video are not loaded yet; mark it again in a moment."
     assert _run(blank, script) == ["c.mp4", "", "seen in c", [notice]]
+
+
+@pytest.mark.parametrize("status", [None, 408, 429, 503])
+def test_what_a_busy_server_did_not_store_is_sent_again(blank: Any, status: int | None) -> None:
+    script = f"""
+        await marks.load(api, "a.mp4");
+        marks.addSegment("one", 0, 1);
+        await marks.flush();
+        failures.push({"undefined" if status is None else status});
+        marks.addSegment("two", 1, 2);
+        await marks.flush();
+        const now = [labels("a.mp4"), shown(), marks.isDirty];
+        await wait(3500);
+        return [now, [labels("a.mp4"), shown(), marks.isDirty], marks.past.length, notices.length];
+    """
+    assert _run(blank, script) == [["one", "one two", True], ["one two", "one two", False], 2, 1]
+
+
+def test_what_cannot_be_stored_for_now_is_kept_and_sent_with_the_next_change(blank: Any) -> None:
+    """A file of annotations that a person is editing is refused by 400."""
+    script = """
+        await marks.load(api, "a.mp4");
+        failures.push(400);
+        marks.addSegment("one", 0, 1);
+        await marks.flush();
+        const now = [labels("a.mp4"), shown(), marks.isDirty];
+        marks.addSegment("two", 1, 2);
+        await marks.flush();
+        return [now, [labels("a.mp4"), shown(), marks.isDirty]];
+    """
+    assert _run(blank, script) == [["", "one", True], ["one two", "one two", False]]
+
+
+@pytest.mark.parametrize("status", [409, 422])
+def test_what_is_refused_is_dropped_once_what_is_stored_was_read(blank: Any, status: int) -> None:
+    script = f"""
+        await marks.load(api, "a.mp4");
+        failures.push({status}, {status});
+        const {{ get }} = api;
+        api.get = async () => {{ throw fail(503); }};
+        marks.addSegment("one", 0, 1);
+        await marks.flush();
+        const now = [shown(), marks.isDirty];
+        api.get = get;
+        await wait(3500);
+        return [now, [shown(), marks.isDirty]];
+    """
+    assert _run(blank, script) == [["one", True], ["", False]]

@@ -55,6 +55,7 @@ export function upload(target, file, report) {
 /** The interface of one project. */
 export class ProjectApi {
   constructor(id) {
+    this.id = id;
     this.prefix = `projects/${encodeURIComponent(id)}`;
     this.shared = new Map(); // slow answers that are waited for, by name
   }

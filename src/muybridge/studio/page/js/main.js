@@ -63,13 +63,16 @@ class Studio {
   }
 
   async openProject(id) {
+    if (!(await this.mayLeave())) {
+      find("project").value = this.api.id;
+      return;
+    }
     const { projects } = await request("GET", "projects");
     const project = projects.find((one) => one.id === id);
     const select = find("project");
     select.replaceChildren(...projects.map((one) => make("option", { value: one.id, title: one.folder }, one.name)));
     select.value = id;
     select.onchange = () => attempt(() => this.openProject(select.value));
-    await this.marks.flush();
     this.api = new ProjectApi(id);
     this.marks.annotator = localStorage.getItem(ANNOTATOR_KEY) ?? project?.annotator ?? "me";
     this.listen();
@@ -83,6 +86,13 @@ class Studio {
     const [path] = this.listUsablePaths();
     if (path) await this.openVideo(path);
     else this.closeVideo();
+  }
+
+  /** Whether the marks of the open video are saved; where they cannot be, a person may give up those that are not. */
+  async mayLeave() {
+    await this.marks.flush();
+    const { isDirty, path } = this.marks;
+    return !isDirty || confirm(`The last changes of ${path} could not be saved. Leave it and lose them?`);
   }
 
   closeVideo() {
@@ -101,6 +111,7 @@ class Studio {
       showNotice(`${path} cannot be opened: ${info.reason || info.status}`);
       return;
     }
+    if (!(await this.mayLeave())) return;
     this.video = { ...info, project: this.api };
     find("video-title").textContent = path;
     this.prediction.clear();

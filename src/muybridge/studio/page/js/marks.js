@@ -1,6 +1,11 @@
 /** The marks of the open video: changed, undone, and saved after every change. */
 
 const MAX_UNDO = 500;
+const RETRY_MILLISECONDS = 3000;
+const REFUSED = [409, 422]; // statuses of a document that the server will never store: changed meanwhile, or with a wrong mark
+
+/** Whether the same request may succeed later: no answer, a slow or busy server, or one that failed. */
+const mayPass = (status) => status === undefined || status === 408 || status === 429 || status >= 500;
 
 const isSame = (a, b) =>
   a.label === b.label && a.start_seconds === b.start_seconds && a.end_seconds === b.end_seconds && a.time_seconds === b.time_seconds;
@@ -136,15 +141,20 @@ export class Marks extends EventTarget {
     this.report("Saved");
   }
 
+  /** Only what the server refuses is given up for what is stored; all else is kept, and sent again with the next change at the latest. */
   async recover(error) {
+    this.isDirty = true;
     this.report("Not saved");
     this.fail(error.message);
-    if (error.status === undefined) {
-      this.isDirty = true;
-      setTimeout(() => this.flush(), 3000); // the server may come back
-      return;
+    const isRefused = REFUSED.includes(error.status);
+    const stored = isRefused ? await this.api.get("annotations", { path: this.path }).catch(() => null) : null;
+    if (stored) {
+      this.isDirty = false;
+      this.adoptStored(stored);
+    } else if (isRefused || mayPass(error.status)) {
+      clearTimeout(this.retry);
+      this.retry = setTimeout(() => this.flush(), RETRY_MILLISECONDS);
     }
-    this.adoptStored(await this.api.get("annotations", { path: this.path }));
   }
 
   select(mark) {

@@ -169,3 +169,16 @@ def test_what_is_refused_is_dropped_once_what_is_stored_was_read(blank: Any, sta
         return [now, [shown(), marks.isDirty]];
     """
     assert _run(blank, script) == [["one", True], ["", False]]
+
+
+@pytest.mark.parametrize("order", ["", ".reverse()"])
+def test_what_is_marked_by_keys_contains_both_frames_in_either_order(blank: Any, order: str) -> None:
+    script = f"""
+        await marks.load(api, "a.mp4");
+        for (const frame of [[0.2, 0.24], [0.4, 0.44]]{order}) {{
+          marks.toggle("walk", frame);
+          marks.toggleReview(frame);
+        }}
+        return [marks.document.segments, marks.document.reviewed].map(([one]) => [one.start_seconds, one.end_seconds]);
+    """
+    assert _run(blank, script) == [[0.2, 0.44], [0.2, 0.44]]

@@ -42,6 +42,9 @@ export function findMark(labels, marks, y, seconds, tolerance) {
 
 const boundsOf = (mark) => (mark.time_seconds === undefined ? [mark.start_seconds, mark.end_seconds] : [mark.time_seconds, mark.time_seconds]);
 
+/** From the frame where the key was pressed to the playhead, which may be before it. */
+const openBounds = ([start, end], seconds) => (seconds < start ? [seconds, end] : [start, seconds]);
+
 /** The context of a canvas at the screen's resolution, cleared, and its size in CSS pixels. */
 export function prepareCanvas(canvas) {
   const scale = devicePixelRatio || 1;
@@ -127,10 +130,10 @@ function drawMarks(context, timeline, labels, xOf, colors) {
     context.fillRect(left, topOf(mark.label), Math.max(2, right - left), BAR_HEIGHT);
     if (mark === marks.selected) outline(context, left, topOf(mark.label), Math.max(2, right - left), colors);
   }
-  for (const [label, since] of marks.open) {
+  for (const [label, first] of marks.open) {
     context.globalAlpha = 0.5;
     context.fillStyle = classes.colorOf(label);
-    const [left, right] = [xOf(since), xOf(player.seconds)].sort((a, b) => a - b);
+    const [left, right] = openBounds(first, player.seconds).map(xOf);
     context.fillRect(left, topOf(label), Math.max(2, right - left), BAR_HEIGHT);
     context.globalAlpha = 1;
   }
@@ -178,7 +181,7 @@ function drawReviewed(context, timeline, height, xOf, colors) {
   const { marks, player } = timeline;
   const top = height - REVIEW_HEIGHT + 4;
   const ranges = marks.document.reviewed.map((one) => [one.start_seconds, one.end_seconds, one]);
-  if (marks.openReview !== null) ranges.push([marks.openReview, Math.max(marks.openReview, player.seconds), null]);
+  if (marks.openReview) ranges.push([...openBounds(marks.openReview, player.seconds), null]);
   context.fillStyle = colors.faint;
   for (const [start, end, mark] of ranges) {
     const width = Math.max(2, xOf(end) - xOf(start));

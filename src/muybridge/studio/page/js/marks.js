@@ -10,6 +10,9 @@ const mayPass = (status) => status === undefined || status === 408 || status ===
 const isSame = (a, b) =>
   a.label === b.label && a.start_seconds === b.start_seconds && a.end_seconds === b.end_seconds && a.time_seconds === b.time_seconds;
 
+/** The bounds that contain two frames, given by theirs. */
+const span = (a, b) => [Math.min(a[0], b[0]), Math.max(a[1], b[1])];
+
 export class Marks extends EventTarget {
   constructor() {
     super();
@@ -23,8 +26,8 @@ export class Marks extends EventTarget {
     this.past = [];
     this.future = [];
     this.selected = null;
-    this.open = new Map(); // class to the start of a segment that has no end yet
-    this.openReview = null;
+    this.open = new Map(); // class to the bounds of the frame where a segment begins that has no end yet
+    this.openReview = null; // bounds of such a frame
     this.isDirty = false;
     this.saving = null;
   }
@@ -175,24 +178,23 @@ export class Marks extends EventTarget {
     this.change({ events: [...this.document.events, event] });
   }
 
-  /** A class's key: the first time the segment starts with the frame shown, the second time it ends with it. */
-  toggle(label, [frameStart, frameEnd]) {
-    const start = this.open.get(label);
-    if (start === undefined) {
-      this.open.set(label, frameStart);
+  /** A class's key: the segment goes from the frame shown the first time to that shown the second time, with both, in either order. */
+  toggle(label, frame) {
+    const first = this.open.get(label);
+    if (!first) {
+      this.open.set(label, frame);
       this.dispatchEvent(new Event("change"));
       return;
     }
     this.open.delete(label);
-    if (frameEnd > start) this.addSegment(label, start, frameEnd);
-    else this.addSegment(label, frameStart, start); // marked backwards
+    this.addSegment(label, ...span(first, frame));
   }
 
-  toggleReview([frameStart, frameEnd]) {
-    const start = this.openReview;
-    this.openReview = start === null ? frameStart : null;
-    if (start === null) this.dispatchEvent(new Event("change"));
-    else this.addReview(Math.min(start, frameStart), Math.max(start, frameEnd));
+  toggleReview(frame) {
+    const first = this.openReview;
+    this.openReview = first ? null : frame;
+    if (first) this.addReview(...span(first, frame));
+    else this.dispatchEvent(new Event("change"));
   }
 
   addReview(start, end) {

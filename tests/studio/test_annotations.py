@@ -134,6 +134,35 @@ def test_files_round_trip(tmp_path: Path) -> None:
         assert not line.startswith(("=", "+", "-", "@"))
 
 
+@pytest.mark.parametrize("path", [" a.mp4", "\u3000a.mp4", "sub/ a.mp4", "frames ", " =a "])
+def test_blanks_at_the_ends_of_a_path_belong_to_it(tmp_path: Path, path: str) -> None:
+    """They did not survive a restart: the marks were another video's then."""
+    mark = SegmentMark(start_seconds=0, end_seconds=1, label="walk", annotator="kim")
+    event = EventMark(time_seconds=1, label="step", annotator="kim")
+    stored = AnnotationStore(tmp_path).replace(path, VideoMarks(segments=(mark,), events=(event,)), None)
+    assert list(read_annotation_files(tmp_path)) == [path]
+    assert AnnotationStore(tmp_path).read(path) == stored
+    assert [row.path for row in read_video_list(tmp_path / "annotations.csv").rows] == [path]
+
+
+def test_segments_of_equal_bounds_keep_their_splits_and_groups(tmp_path: Path) -> None:
+    fields = {"start_seconds": 0, "end_seconds": 1, "annotator": "kim"}
+    segments = (
+        SegmentMark(label="walk", split="train", group="g1", **fields),
+        SegmentMark(label="sit", split="test", group="g2", **fields),
+        SegmentMark(label="talk", split="train", group="g1", **fields),
+    )
+    AnnotationStore(tmp_path).replace("a.mp4", VideoMarks(segments=segments), None)
+    read = AnnotationStore(tmp_path).read("a.mp4")
+    assert {(one.label, one.split, one.group) for one in read.segments} == {
+        ("walk", "train", "g1"),
+        ("sit", "test", "g2"),
+        ("talk", "train", "g1"),
+    }
+    listed = read_video_list(tmp_path / "annotations.csv").rows
+    assert [(row.labels, row.split) for row in listed] == [(("sit",), "test"), (("talk", "walk"), "train")]
+
+
 def test_marks_added_to_a_list_with_splits_have_one(tmp_path: Path) -> None:
     """Else nothing trains on the list: some rows have a split and others do not."""
     header = "path,label,split,group,start_seconds,end_seconds"

@@ -1,8 +1,9 @@
 """The files of annotations beside the videos: `annotations.csv`, `events.csv`, `reviewed.csv`, `rejected.csv`.
 
 `annotations.csv` is a data address for `muybridge train` as it is. Marks of equal bounds share a row: their classes are joined
-by `|`, and where annotator, time or origin differ, so are these, in the same order. A path that begins like a spreadsheet's
-formula is written with `./` before it, which means the same file.
+by `|`, and where annotator, time or origin differ, so are these, in the same order; those of another split or group have a row
+of their own. A path that begins like a spreadsheet's formula or with a blank is written with `./` before it, and one that ends
+with a blank with `/.` after it, which mean the same file: blanks around a cell are dropped by all who read it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def join_file(name: str, texts: Iterable[str]) -> str:
 
 def format_video(path: str, marks: VideoMarks) -> dict[str, str]:
     """The rows of one video in each file, by name, in order of time."""
-    safe_path = path if escape_csv_cell(path) == path else f"./{path}"
+    safe_path = _protect_path(path)
     cells: dict[str, Iterable[Cells]] = {
         "annotations.csv": _join_segments(marks.segments),
         "events.csv": map(_format_cells, sorted(marks.events, key=_sort_key)),
@@ -90,6 +91,13 @@ def format_video(path: str, marks: VideoMarks) -> dict[str, str]:
         "rejected.csv": map(_format_cells, sorted(marks.rejected, key=_sort_key)),
     }
     return {name: _format_rows((safe_path, *row) for row in cells[name]) for name in COLUMNS}
+
+
+def _protect_path(path: str) -> str:
+    """A spelling of a path that is the same file after blanks at its ends are dropped, and is no spreadsheet's formula."""
+    start = "" if escape_csv_cell(path) == path == path.lstrip() else "./"
+    end = "" if path == path.rstrip() else "/."
+    return f"{start}{path}{end}"
 
 
 def check_columns(folder: Path) -> None:
@@ -196,13 +204,21 @@ def _describe(error: ValidationError | ValueError) -> str:
 
 
 def _join_segments(segments: Iterable[SegmentMark]) -> Iterator[Cells]:
-    """A row for each pair of bounds."""
-    for _, same in groupby(sorted(segments, key=_sort_key), key=lambda segment: segment.bounds):
+    """A row for each pair of bounds, and for each split and group that its segments have."""
+    for _, same in groupby(sorted(segments, key=_segment_sort_key), key=_row_key):
         parts = [_format_cells(segment) for segment in same]
         yield tuple(
             "|".join(values) if name in _PARALLEL and (name == "label" or len(set(values)) > 1) else values[0]
             for name, values in zip(_MARK_COLUMNS[SegmentMark], zip(*parts, strict=True), strict=True)
         )
+
+
+def _row_key(segment: SegmentMark) -> tuple[float, float, str, str]:
+    return *segment.bounds, segment.split or "", segment.group or ""
+
+
+def _segment_sort_key(segment: SegmentMark) -> tuple[Any, ...]:
+    return *_row_key(segment), *_sort_key(segment)
 
 
 def _sort_key(mark: Any) -> tuple[float, float, str, str, str]:

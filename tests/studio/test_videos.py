@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,8 +15,10 @@ from PIL import Image
 
 from muybridge.files.run_folder import append_json_line
 from muybridge.records import VideoError
-from muybridge.studio.child_pool import ChildPool
+from muybridge.studio.child_pool import CHILD_DIED, ChildPool
+from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.video_records import VideoProperties
 from muybridge.studio.videos import VideoCatalogue
 from studio_client import StudioClient, wait_until
 from videos import read_index, write_video
@@ -67,6 +71,45 @@ def test_what_other_processes_learn_is_read_as_it_comes(studio_client: StudioCli
 
 class _NoPool:
     """Nothing is examined."""
+
+
+_BUSY = (
+    VideoError("timed_out", "not done within 60 s"),
+    VideoError("unreadable", f"{CHILD_DIED} was killed by SIGKILL"),
+)
+
+
+@pytest.mark.parametrize("error", _BUSY)
+def test_a_busy_moment_does_not_make_a_video_bad(tmp_path: Path, error: VideoError) -> None:
+    """It is examined again when it is opened and after a restart, also where an older version wrote it down."""
+    write_video(tmp_path / "a.mp4", 10)
+    properties = VideoProperties(10, 0.4, 25.0, 64, 64, "h264", True, 0.0)
+    pool = _ScriptedPool(error, error, properties, properties)
+    ours, others, restarted = (VideoCatalogue(tmp_path, AllowedFolders([tmp_path]), pool, 1.0) for _ in range(3))  # type: ignore[arg-type]
+    assert ours.examine("a.mp4").status == error.status
+    busy = ours.get_known("a.mp4")
+    assert busy is not None
+    assert others.get_known("a.mp4") is None
+    with pytest.raises(VideoError):
+        ours.get_properties("a.mp4")
+    (tmp_path / ".muybridge").mkdir(exist_ok=True)
+    append_json_line(tmp_path / ".muybridge" / "videos.jsonl", {"path": "a.mp4", **asdict(busy)})
+    assert restarted.get_known("a.mp4") is None
+    assert restarted.get_properties("a.mp4") == ours.get_properties("a.mp4") == properties
+    assert others.get_properties("a.mp4") == properties, "what is known to be usable is not examined again"
+
+
+class _ScriptedPool:
+    """Children whose calls end in these ways, one after another."""
+
+    def __init__(self, *ends: VideoError | VideoProperties) -> None:
+        self.ends = list(ends)
+
+    def call_by_name(self, *_: object) -> VideoProperties:
+        end = self.ends.pop(0)
+        if isinstance(end, VideoError):
+            raise end
+        return end
 
 
 def test_the_file_is_played_with_ranges(studio_client: StudioClient) -> None:
@@ -140,7 +183,27 @@ def test_uploads_are_videos_with_names_of_their_own(studio_client: StudioClient)
         assert studio_client.refuse("POST", address, 400, **send(name, content))
     refused = studio_client.call("POST", address, **send("text.mp4", b"text"))
     assert refused["videos"][0]["status"] == "unreadable"
+    assert refused["removed"] == ["text.mp4"]
     assert not (studio_client.folder / "text.mp4").exists()
+    (studio_client.folder / "up.mp4").unlink()
+
+
+@pytest.mark.parametrize("error", [*_BUSY, StudioError(503, "busy")])
+def test_an_upload_is_kept_where_the_machine_is_too_busy_to_tell_what_it_is(
+    studio_client: StudioClient, monkeypatch: pytest.MonkeyPatch, error: VideoError | StudioError
+) -> None:
+    content = (studio_client.folder / "a.mp4").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as busy:
+        busy.setattr(ChildPool, "call_by_name", fail)
+        answer = studio_client.call("POST", f"{studio_client.project}/videos", files=[("file", ("up.mp4", content))])
+    assert answer["removed"] == []
+    assert answer["videos"][0]["status"] == (error.status if isinstance(error, VideoError) else "pending")
+    assert studio_client.get("video", path="up.mp4")["status"] == "ok"
+    assert (studio_client.folder / "up.mp4").read_bytes() == content
     (studio_client.folder / "up.mp4").unlink()
 
 

@@ -25,6 +25,7 @@ from muybridge.studio.errors import StudioError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+CHILD_DIED = "the process that decoded it"  # begins the reason of a VideoError where a child died
 
 
 @dataclass
@@ -97,7 +98,7 @@ class ChildPool:
                 raise VideoError("timed_out", f"not done within {timeout_seconds:g} s")
             is_result, value = child.connection.recv()
         except (EOFError, OSError) as error:
-            raise VideoError("unreadable", f"the process that decoded it {_describe_end(child)}") from error
+            raise VideoError("unreadable", f"{CHILD_DIED} {_describe_end(child)}") from error
         if not is_result:
             raise value
         return value

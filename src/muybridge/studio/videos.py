@@ -1,7 +1,8 @@
 """`VideoCatalogue`: the videos of a project and what is known of each.
 
 Files are listed at once and examined in child processes, one after another in the background. What was learned is kept in
-`.muybridge/videos.jsonl` until the file changes, and shared with the other processes of the server.
+`.muybridge/videos.jsonl` until the file changes, and shared with the other processes of the server; not that it took too long
+or that its process was killed: that may be the machine's fault. What cannot be used is examined again when it is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from muybridge.files.run_folder import append_json_line, read_json_lines
 from muybridge.parsing import parse_record
 from muybridge.records import Status, VideoError
 from muybridge.studio.annotation_store import STUDIO_FOLDER
-from muybridge.studio.child_pool import ChildPool
+from muybridge.studio.child_pool import CHILD_DIED, ChildPool
 from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import AllowedFolders
 from muybridge.studio.video_records import RenderedFrame, VideoProperties
@@ -40,6 +41,11 @@ class ExaminedVideo:
     status: Status
     reason: str
     properties: VideoProperties | None
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it is unknown what the video is: it took too long, or the process that decoded it ended."""
+        return self.status == "timed_out" or self.reason.startswith(CHILD_DIED)
 
 
 class VideoCatalogue:
@@ -87,10 +93,10 @@ class VideoCatalogue:
         return examined if examined and key == (examined.change_time, examined.num_bytes) else None
 
     def examine(self, path: str) -> ExaminedVideo:
-        """What a video is; examines it in a child process if that is not known. Raises StudioError as `resolve`."""
+        """What a video is; examines it in a child process unless it is known to be usable. Raises StudioError as `resolve`."""
         file = self.resolve(path)
         known = self.get_known(path)
-        if known is not None:
+        if known is not None and known.status == "ok":
             return known
         change_time, num_bytes = _read_key(file) or (0, 0)
         try:
@@ -98,10 +104,8 @@ class VideoCatalogue:
             examined = ExaminedVideo(change_time, num_bytes, "ok", "", properties)
         except VideoError as error:
             examined = ExaminedVideo(change_time, num_bytes, error.status, error.reason, None)
-        with self._mutex:
-            self._examined[path] = examined
-            self._changes.append(path)
-        self._append_log(path, examined)
+        if examined != known:
+            self._note(path, examined)
         return examined
 
     def read_changes(self, position: int) -> tuple[int, list[str]]:
@@ -152,7 +156,8 @@ class VideoCatalogue:
     def _examine_all(self) -> None:
         for path in self.list_paths():
             try:
-                self.examine(path)
+                if self.get_known(path) is None:
+                    self.examine(path)
             except (StudioError, OSError, ValueError):
                 continue  # it is gone, or no child is free: it stays pending until it is asked for
 
@@ -178,9 +183,18 @@ class VideoCatalogue:
                     examined = parse_record(ExaminedVideo, line, str(self._log_path), optional=None)
                 except ValueError:
                     continue  # of another version: the video is examined again
+                if examined.may_pass:
+                    continue  # as versions before 2026-12 wrote
                 if self._examined.get(str(path)) != examined:
                     self._examined[str(path)] = examined
                     self._changes.append(str(path))
+
+    def _note(self, path: str, examined: ExaminedVideo) -> None:
+        with self._mutex:
+            self._examined[path] = examined
+            self._changes.append(path)
+        if not examined.may_pass:
+            self._append_log(path, examined)
 
     def _append_log(self, path: str, examined: ExaminedVideo) -> None:
         try:

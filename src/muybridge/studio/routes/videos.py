@@ -54,6 +54,10 @@ class _VideoList(StudioRecord):
     total: int
 
 
+class _UploadedVideos(_VideoList):
+    removed: tuple[str, ...] = Field(description="Those of `videos` that are no videos, and were removed again")
+
+
 class _FrameTimes(StudioRecord):
     num_frames: int
     duration_seconds: float
@@ -108,22 +112,20 @@ def _get_video(studio: StudioServices, project: OpenProject, path: VideoPath) ->
 
 
 @router.post("/videos", form_limits={"max_files": _MAX_FILES})
-def _upload_videos(studio: StudioServices, project: OpenProject, file: list[UploadFile]) -> _VideoList:
-    """Add videos to the folder of the project. A name that is taken is refused."""
+def _upload_videos(studio: StudioServices, project: OpenProject, file: list[UploadFile]) -> _UploadedVideos:
+    """Add videos to the folder of the project. A name that is taken is refused, and what is no video is removed again."""
     if sum(upload.size or 0 for upload in file) > studio.config.max_upload_bytes:
         raise StudioError(413, f"the uploads have more than {studio.config.max_upload_bytes:,} bytes")
     targets = [_choose_target(project, upload.filename or "") for upload in file]
     for upload, target in zip(file, targets, strict=True):
         with atomic_write(target) as temporary, temporary.open("wb") as output:
             shutil.copyfileobj(upload.file, output)
-    infos = []
-    for target in targets:
-        if project.videos.examine(target.name).status != "ok":
-            infos.append(describe_video(studio, project, target.name, 0))
-            target.unlink()  # what is no video is not kept
-            continue
-        infos.append(describe_video(studio, project, target.name, 0))
-    return _VideoList(videos=tuple(infos), total=len(project.videos.list_paths()))
+    no_videos = [target for target in targets if _is_no_video(project, target.name)]
+    infos = tuple(describe_video(studio, project, target.name, 0) for target in targets)
+    for target in no_videos:
+        target.unlink()
+    removed = tuple(target.name for target in no_videos)
+    return _UploadedVideos(videos=infos, total=len(project.videos.list_paths()), removed=removed)
 
 
 @router.get(
@@ -199,6 +201,15 @@ def _get_frame(
         "Cache-Control": "private, max-age=60",
     }
     return Response(frame.jpeg, media_type="image/jpeg", headers=headers)
+
+
+def _is_no_video(project: Project, path: str) -> bool:
+    """Whether a file is known to be no video; not where the machine is too busy to tell."""
+    try:
+        examined = project.videos.examine(path)
+    except StudioError:  # no child is free: it stays pending
+        return False
+    return examined.status in ("no_video", "unreadable") and not examined.may_pass
 
 
 def _choose_target(project: Project, name: str) -> Path:

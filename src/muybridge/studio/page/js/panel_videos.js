@@ -47,14 +47,17 @@ export class VideosPanel {
     this.progress.hidden = false;
     const problems = [];
     const total = files.reduce((sum, file) => sum + file.size, 0) || 1;
-    let sent = 0;
+    let [sent, numAdded] = [0, 0];
     for (const [place, file] of files.entries()) {
       this.result.replaceChildren(make("p", { className: "faint" }, `Adding ${file.name}, ${place + 1} of ${files.length}…`));
       try {
-        const { videos } = await upload(this.studio.api.link("videos"), file, (bytes) => (this.progress.value = (sent + bytes) / total));
+        const { videos, removed } = await upload(this.studio.api.link("videos"), file, (bytes) => (this.progress.value = (sent + bytes) / total));
         for (const video of videos) {
-          if (video.status === "ok") this.update(video);
-          else problems.push(`${video.path}: ${video.reason || STATUS_WORDS[video.status]}`);
+          const isKept = !removed.includes(video.path);
+          if (isKept) this.update(video);
+          const end = isKept ? "; it was added, open it to try again" : "";
+          if (video.status !== "ok") problems.push(`${video.path}: ${video.reason || STATUS_WORDS[video.status]}${end}`);
+          numAdded += isKept;
         }
       } catch (error) {
         problems.push(`${file.name}: ${error.message}`);
@@ -64,9 +67,8 @@ export class VideosPanel {
     this.file.value = "";
     this.addButton.disabled = false;
     this.progress.hidden = true;
-    const added = files.length - problems.length;
     const lines = problems.map((text) => make("p", { className: "problem" }, text));
-    this.result.replaceChildren(make("p", {}, `${added} of ${files.length} added.`), ...lines);
+    this.result.replaceChildren(make("p", {}, `${numAdded} of ${files.length} added.`), ...lines);
     if (!this.studio.video) await this.studio.openFirst();
     await this.studio.similar.load();
   }

@@ -207,6 +207,14 @@ def test_an_upload_is_kept_where_the_machine_is_too_busy_to_tell_what_it_is(
     (studio_client.folder / "up.mp4").unlink()
 
 
+@pytest.mark.parametrize("names", [("n.mp4", "n.mp4"), ("n.mp4", "sub/N.mp4")])
+def test_two_uploads_of_one_name_are_refused(studio_client: StudioClient, names: tuple[str, str]) -> None:
+    content = (studio_client.folder / "a.mp4").read_bytes()
+    files = [("file", (name, part)) for name, part in zip(names, (content, b"no video"), strict=True)]
+    assert "n.mp4" in studio_client.refuse("POST", f"{studio_client.project}/videos", 400, files=files)
+    assert not (studio_client.folder / "n.mp4").exists()
+
+
 def test_children_are_limited_in_time_and_memory() -> None:
     pool = ChildPool("muybridge.studio.examine", num_children=1, memory_bytes=1 << 30)
     assert pool.call(30, "x", os.path.basename, "a/b") == "b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Query, UploadFile
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import Field
 
-from muybridge.datasets.video_files import has_video_extension, is_visible
+from muybridge.datasets.video_files import has_video_extension, is_visible, normalize_unicode
 from muybridge.files.atomic import atomic_write
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
 from muybridge.studio.annotation_store import count_marks
@@ -20,7 +21,7 @@ from muybridge.studio.projects import Project
 from muybridge.studio.routes.dependencies import ERRORS, AnySeconds, OpenProject, StudioServices, VideoPath
 from muybridge.studio.services import Studio
 from muybridge.studio.videos import VideoStatus
-from muybridge.text import sanitize_text
+from muybridge.text import join_names, sanitize_text
 
 router = APIRouter(tags=["videos"], responses=ERRORS, prefix="/projects/{project}")
 MAX_FRAME_TIMES = 10_000
@@ -117,6 +118,9 @@ def _upload_videos(studio: StudioServices, project: OpenProject, file: list[Uplo
     if sum(upload.size or 0 for upload in file) > studio.config.max_upload_bytes:
         raise StudioError(413, f"the uploads have more than {studio.config.max_upload_bytes:,} bytes")
     targets = [_choose_target(project, upload.filename or "") for upload in file]
+    names = Counter(normalize_unicode(target.name).casefold() for target in targets)
+    if twice := [target.name for target in targets if names[normalize_unicode(target.name).casefold()] > 1]:
+        raise StudioError(400, f"the upload has several files of one name: {join_names(twice)}; rename them")
     for upload, target in zip(file, targets, strict=True):
         with atomic_write(target) as temporary, temporary.open("wb") as output:
             shutil.copyfileobj(upload.file, output)

@@ -89,6 +89,27 @@ def test_the_evidence_of_a_part_is_of_the_flow_that_is_stored_with_it(tmp_path: 
     assert part.probabilities == pytest.approx((expected["left"],), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("is_prepared", "reason"), [(False, "without its frames"), (True, "without the frames to show")]
+)
+def test_flow_without_frames_is_not_shown(
+    tmp_path: Path, cli: Callable[..., Any], is_prepared: bool, reason: str
+) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'muybridge[flow]'")
+    flow = np.random.default_rng(2).integers(0, 255, (12, 2, 32, 32), np.uint8)
+    source, _ = (write_flow_folder(tmp_path / "videos" / name / "a", flow) for name in ("left", "right"))
+    if is_prepared:
+        assert cli("prepare", tmp_path / "videos", "-o", tmp_path / "data", "--scale", 32, 32, "--flow").code == 0
+        source = tmp_path / "data" / "left" / "a"
+    recognizer = write_flow_network(tmp_path / "w.safetensors")
+    told = cli("predict", tmp_path / "w.safetensors", source, "--explain", tmp_path / "why.mp4")
+    assert (told.code, (tmp_path / "why.mp4").exists()) == (2, False)
+    assert f"muybridge: {source} cannot be explained: " in told.err
+    assert reason in told.err
+    assert "--debug" not in told.err
+    assert explain_part(recognizer, source, (0.0, 0.2), "left").probabilities
+
+
 def test_the_command_names_the_class_and_the_file(
     finished_run: Path, motions: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

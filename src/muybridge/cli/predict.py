@@ -273,17 +273,21 @@ def _check_explanation(run: str, ensemble: EnsembleArguments, path: str) -> None
 def _write_explanation(prediction: Prediction, recognizer: Recognizer, path: str, source_fps: float | None) -> None:
     from muybridge.console import create_progress
     from muybridge.prediction.explanation import explain_video
+    from muybridge.records import VideoError
 
     with create_progress() as bar:
         task = bar.add_task("explaining", total=None)
-        explain_video(
-            recognizer,
-            prediction.video,
-            Path(path),
-            prediction.classes[0][0],
-            source_fps=source_fps,
-            on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
-        )
+        try:
+            explain_video(
+                recognizer,
+                prediction.video,
+                Path(path),
+                prediction.classes[0][0],
+                source_fps=source_fps,
+                on_progress=lambda num_done, num_clips: bar.update(task, completed=num_done, total=num_clips),
+            )
+        except VideoError as error:
+            raise ValueError(f"{prediction.video} cannot be explained: {error.reason}") from error
     print_lines([f"where and when the network sees {prediction.classes[0][0]}: {path}"], error=True)
 
 

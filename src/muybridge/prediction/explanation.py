@@ -21,6 +21,7 @@ from muybridge.files.atomic import atomic_write
 from muybridge.inference.explain import compute_evidence, draw_evidence, normalize_evidence
 from muybridge.prediction.recognizer import Recognizer
 from muybridge.prediction.video_inputs import AnyVideo, VideoInput, resolve_input
+from muybridge.prepared.shards import ShardFrameSource
 from muybridge.records import ClipTimes, VideoError
 from muybridge.text import join_names, sanitize_text
 from muybridge.video.display import read_display_frames
@@ -71,6 +72,10 @@ def explain_video(
     resolved = resolve_input(video, preprocessing, recognizer.source, source_fps)
     if resolved.error:
         raise resolved.error
+    if isinstance(resolved.file_source, ShardFrameSource) and resolved.file_source.holds_flow:
+        raise VideoError(
+            "no_video", "its flow is stored in prepared data without the frames to show; name the file it was made from"
+        )
     times = resolved.source.read_frame_times(resolved.name)
     clips = sample_dense_clips(times, preprocessing, preprocessing.clip_span)
     frames = _iterate_frames(recognizer, resolved, clips, recognizer.classes.index(label), on_progress)

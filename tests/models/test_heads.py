@@ -7,7 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from muybridge.models.heads import Head, choose_levels, compute_level_probabilities, make_ordinal_outputs
+from muybridge.models.heads import (
+    Head,
+    choose_levels,
+    compute_level_probabilities,
+    make_ordinal_outputs,
+    recover_boundaries,
+)
 from muybridge.parsing import parse_record
 
 
@@ -26,6 +32,7 @@ def test_levels_have_probabilities_that_sum_to_one() -> None:
     above = np.array([[0.9, 0.6, 0.2], [0.3, 0.1, 0.0]])
     probabilities = compute_level_probabilities(above)
     assert probabilities == pytest.approx(np.array([[0.1, 0.3, 0.4, 0.2], [0.7, 0.2, 0.1, 0.0]]))
+    assert recover_boundaries(probabilities) == pytest.approx(above)
     assert choose_levels(above).tolist() == [2, 0]  # medians: 0.1 + 0.3 < 0.5 <= 0.1 + 0.3 + 0.4
 
 

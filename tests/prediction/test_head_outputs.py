@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from muybridge.models.heads import Head
+from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.prediction.head_outputs import compute_probabilities, describe_outputs, merge_label_windows
-from muybridge.prediction.timeline import TimelineOptions, Window
+from muybridge.prediction.timeline import Segment, TimelineOptions, Window
+from muybridge.prediction.timeline_windows import ScoredWindows
 
 
 def test_classes_that_exclude_each_other_are_ranked_by_the_mean_of_the_clips() -> None:
@@ -29,6 +30,27 @@ def test_a_level_is_the_median() -> None:
     assert fields["labels"] == ("mid",)
     assert dict(fields["classes"])["high"] == pytest.approx(1 / (1 + np.e))
     assert compute_probabilities(np.array([[3.0, -1.0]]), head).sum() == pytest.approx(1)
+
+
+def test_a_timeline_of_levels_has_the_level_of_the_prediction() -> None:
+    """Of constant outputs: 40 % none, 30 % mild, 30 % severe has the median mild, though none is the most probable one."""
+    levels = ("none", "mild", "severe")
+    head = Head("ordinal", make_ordinal_outputs(levels), "cumulative_sigmoid")
+    rng = np.random.default_rng(0)
+    rows = [np.log([0.6 / 0.4, 0.3 / 0.7]), np.zeros(2), *rng.normal(0, 1.5, (200, 2))]
+    for outputs in rows:
+        (row,) = compute_probabilities(outputs[None], head).tolist()
+        windows = tuple(Window(start, start + 2, tuple(row)) for start in range(5))
+        for smoothing in (0.0, 3.0):
+            options = TimelineOptions(smoothing_seconds=smoothing)
+            segments = ScoredWindows((windows,)).merge(levels, options, head)
+            assert (
+                tuple(segment.label for segment in segments)
+                == describe_outputs(outputs[None], head, levels, 1)["labels"]
+            )
+    scored = ScoredWindows(((Window(0, 2, (0.4, 0.3, 0.3)),),))
+    assert scored.merge(levels, TimelineOptions(), head) == (Segment("mild", 0, 2, 0.3),)
+    assert scored.merge(levels, TimelineOptions(minimum_probability=0.35), head) == ()
 
 
 def test_numbers_are_averaged_over_clips() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import muybridge
 from muybridge.evaluation.evaluate import evaluate_split
@@ -16,6 +18,7 @@ from muybridge.evaluation.ordinal import OrdinalMetrics
 from muybridge.evaluation.scores import read_any_scores, read_scores
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.files.run_folder import read_json_lines
+from muybridge.prediction.timeline import TimelineOptions
 from muybridge.records import Task
 from muybridge.settings import EvaluateSettings, EvaluationSettings, LoadingSettings, TrainSettings
 from muybridge.training.train import train
@@ -81,6 +84,11 @@ def test_a_number(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert (told.code, "a timeline is of classes" in told.err) == (2, True)
 
 
+def score_slow(clips: torch.Tensor) -> torch.Tensor:
+    """40 % still, 30 % slow, 30 % fast: the median is slow."""
+    return torch.tensor([[0.4, -0.85]]).repeat(len(clips), 1)
+
+
 def test_levels(tmp_path: Path, cli: Callable[..., Any]) -> None:
     settings, metrics = run_task(
         tmp_path, "ordinal", {"training.epochs": 3, "training.levels": ("still", "slow", "fast")}
@@ -92,6 +100,10 @@ def test_levels(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert sum(probability for _, probability in prediction.classes) == pytest.approx(1)
     assert prediction.labels is not None
     assert len(prediction.labels) == 1
+    constant = replace(muybridge.load(settings.output), scorer=score_slow)
+    prediction = constant.predict(tmp_path / "data" / "test-002.mp4", timeline=TimelineOptions(step_frames=2))
+    assert prediction.classes[0] == ("still", pytest.approx(0.4, abs=0.01))
+    assert prediction.labels == ("slow",) == tuple(segment.label for segment in prediction.segments)
     told = cli("evaluate", settings.output, "--data", settings.data, "--evaluation.clips", "1")
     assert told.code == 0
     assert "kappa" in told.out

@@ -109,6 +109,11 @@ def compute_level_probabilities(values_nd: NDArray[np.float64]) -> NDArray[np.fl
     return padded[:, :-1] - padded[:, 1:]
 
 
+def recover_boundaries(probabilities_nk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P(level > k) (N, K - 1) from P(level = k) (N, K): the sum of the probabilities of the levels above k."""
+    return np.asarray(np.cumsum(probabilities_nk[:, ::-1], axis=1)[:, -2::-1])
+
+
 def choose_levels(values_nd: NDArray[np.float64]) -> NDArray[np.int64]:
     """The median level (N,) of each row of P(level > k) (N, K - 1); it minimizes the expected distance in levels."""
     return np.asarray(np.count_nonzero(values_nd > 0.5, axis=1), np.int64)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from muybridge.evaluation.aggregate import average_by_video, softmax
 from muybridge.evaluation.outputs import average_views
 from muybridge.evaluation.protocol import AVERAGES
-from muybridge.models.heads import Head, choose_levels, compute_level_probabilities
+from muybridge.models.heads import Head, choose_levels, compute_level_probabilities, recover_boundaries
 from muybridge.prediction.timeline import Segment, TimelineOptions, Window, merge_windows, smooth_windows
 from muybridge.weights.card import Card
 
@@ -64,8 +64,7 @@ def recover_values(
     if card.task == "regression":
         return np.array(numbers, np.float64)
     probabilities = np.array([prediction_classes[name] for name in card.classes], np.float64)
-    # P(level > k) is the sum of the probabilities of the levels above k.
-    return np.cumsum(probabilities[::-1])[::-1][1:] if card.task == "ordinal" else probabilities
+    return recover_boundaries(probabilities[None])[0] if card.task == "ordinal" else probabilities
 
 
 def _rank_classes(

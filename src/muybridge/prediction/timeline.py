@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
+from muybridge.models.heads import choose_levels, recover_boundaries
 from muybridge.text import format_count, sanitize_text
 
 TimelineMode = Literal["windows", "convolutional"]
@@ -71,7 +72,7 @@ class TimelineOptions:
     step_frames: FrameStep | None = None
     """Frames from one window to the next; None: a quarter of a clip's span."""
     minimum_probability: Share = 0.0
-    """Windows whose most probable class is below this leave a gap."""
+    """Windows whose class is less probable leave a gap."""
     minimum_seconds: Seconds = 0.0
     """Shorter segments are merged into their neighbours."""
     smoothing_seconds: Seconds = 0.0
@@ -134,10 +135,12 @@ def merge_windows(
     *,
     minimum_probability: float = 0.0,
     minimum_seconds: float = 0.0,
+    has_levels: bool = False,
 ) -> tuple[Segment, ...]:
     """Merge neighbouring windows with the same most probable class into segments, in order of time.
 
-    Windows whose most probable class is below `minimum_probability` leave a gap. A segment shorter than `minimum_seconds` is
+    With `has_levels`, classes are levels in order, and a window is of the median one, as a video is (`choose_levels`).
+    Windows whose class is less probable than `minimum_probability` leave a gap. A segment shorter than `minimum_seconds` is
     merged into the neighbour whose class is more probable in its windows, shortest segments first; one without neighbours is
     dropped. Without the two minima, segments tile the time from the start of the first window to the end of the last.
     Raises ValueError where windows are out of order or lack a probability for every class.
@@ -146,8 +149,8 @@ def merge_windows(
     if not windows:
         return ()
     borders = compute_borders_seconds(windows)
-    tops = [_find_top_class(window, minimum_probability) for window in windows]
-    runs = _merge_short_runs(_group_runs(tops), windows, borders, minimum_seconds)
+    labels = _choose_labels(windows, minimum_probability, has_levels=has_levels)
+    runs = _merge_short_runs(_group_runs(labels), windows, borders, minimum_seconds)
     return tuple(_make_segment(run, windows, borders, classes) for run in runs if run.label is not None)
 
 
@@ -181,9 +184,16 @@ def compute_borders_seconds(windows: Sequence[Window]) -> list[float]:
     return [windows[0].start_seconds, *midpoints, windows[-1].end_seconds]
 
 
-def _find_top_class(window: Window, minimum_probability: float) -> int | None:
-    best = max(window.probabilities)
-    return window.probabilities.index(best) if best >= minimum_probability else None  # the first among equals
+def _choose_labels(windows: Sequence[Window], minimum_probability: float, *, has_levels: bool) -> list[int | None]:
+    """The class of each window; None where it is not probable enough."""
+    rows = np.array([window.probabilities for window in windows])
+    if has_levels:
+        labels = choose_levels(recover_boundaries(rows).round(9))  # rounding must not take a boundary of 0.5 for more
+    else:
+        labels = rows.argmax(axis=1)  # the first among equals
+    return [
+        label if row[label] >= minimum_probability else None for row, label in zip(rows, labels.tolist(), strict=True)
+    ]
 
 
 def _group_runs(labels: Sequence[int | None]) -> list[_LabelRun]:

@@ -52,7 +52,8 @@ class ScoredWindows:
     def merge(self, classes: Sequence[str], options: TimelineOptions, head: Head | None = None) -> tuple[Segment, ...]:
         """Segments of one class at a time; they never cover time that was in unreadable windows only.
 
-        With a `head` of multi_label, or `options.classes_overlap`, segments of different classes may overlap.
+        With a `head` of multi_label, or `options.classes_overlap`, segments of different classes may overlap; with one of
+        ordinal they are of the median level.
         """
         return tuple(chain.from_iterable(_merge_run(run, classes, options, head) for run in self.runs))
 
@@ -70,6 +71,7 @@ def _merge_run(
         classes,
         minimum_probability=options.minimum_probability,
         minimum_seconds=options.minimum_seconds,
+        has_levels=head is not None and head.task == "ordinal",
     )
 
 

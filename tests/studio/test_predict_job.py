@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import muybridge
 from muybridge.files.atomic import write_json
 from muybridge.prediction.timeline_tuning import SegmentationChoice
@@ -15,7 +17,7 @@ from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE
 from muybridge.studio.predict_job import run_job
 from muybridge.weights.card import load_card
 from studio_client import StudioClient
-from videos import write_video
+from videos import write_damaged_video, write_video
 
 SMALL = Preprocessing(clip_length=4, scale_height=32, scale_width=32, crop=28)
 
@@ -77,7 +79,9 @@ def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClie
     video.write_bytes(content)
 
 
-def test_a_failed_video_is_tried_again_when_the_job_is_resumed(studio_client: StudioClient, tmp_path: Path) -> None:
+def test_a_failed_video_is_tried_again_when_the_job_is_resumed(
+    studio_client: StudioClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights, folder = tmp_path / "net.safetensors", studio_client.folder / ".muybridge" / "jobs" / "torn"
     _save_network(weights)
     _write_job(studio_client, folder, weights)
@@ -85,6 +89,8 @@ def test_a_failed_video_is_tried_again_when_the_job_is_resumed(studio_client: St
     content = video.read_bytes()
     video.write_bytes(b"torn")
     assert run_job(folder) == 1
-    video.write_bytes(content)
+    write_damaged_video(video)
     assert run_job(folder) == 0
     assert json.loads((folder / PROGRESS_FILE).read_text())["message"] == ""
+    assert "a.mp4: 5 of 15 clips could not be read: the file is damaged" in capsys.readouterr().err
+    video.write_bytes(content)

@@ -23,7 +23,7 @@ from muybridge.studio.index_job import run_index_job
 from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE
 from muybridge.studio.neighbor_job import run_neighbor_job
 from studio_client import TOKEN, StudioClient
-from videos import write_video
+from videos import write_damaged_video, write_video
 
 VIDEOS = ["a.mp4", "b.mp4"]
 
@@ -160,3 +160,12 @@ def test_a_damaged_index_is_named(client: StudioClient, tmp_path: Path) -> None:
     for damaged in (content[: len(content) // 2], b"", b"no numbers"):
         file.write_bytes(damaged)
         expect(r"is damaged .*make the index again")
+
+
+def test_windows_that_cannot_be_read_are_told(
+    client: StudioClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_damaged_video(client.folder / "gap.mp4")
+    assert _index(client, tmp_path / "gap", ["gap.mp4"]) == 0
+    assert "gap.mp4: 5 of 15 clips could not be read: the file is damaged" in capsys.readouterr().err
+    (client.folder / "gap.mp4").unlink()

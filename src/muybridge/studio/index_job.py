@@ -62,6 +62,8 @@ def _index_video(store: FeatureStore, recognizer: Recognizer, path: str, step_fr
     if isinstance(features, Failure):
         print_line(f"{path}: {features.reason}", error=True)
         return None
+    if features.reason:
+        print_line(f"{path}: {features.reason}", error=True)
     preprocessing = recognizer.card.preprocessing
     video = resolve_input(file, preprocessing, recognizer.source)
     clips = ClipPlan(1, step_frames).place_clips(video.source.read_frame_times(video.name), preprocessing)

@@ -55,6 +55,8 @@ def run_job(folder: Path) -> int:
             print_line(f"{path}: {error.reason}", error=True)
             progress.done[path] = None
             continue
+        if scored.reason:
+            print_line(f"{path}: {scored.reason}", error=True)
         values = {
             "path": path,
             "model": job["model_name"],

@@ -3,7 +3,8 @@
 Input: the text of a file that anybody may have written. Output: plain values, or a record (`parse_record`) whose fields all
 have their types and lie within the bounds of their annotations (`bounds`). What does not fit is one ValueError with all
 problems, each with the name of its key. Sizes and nesting are bounded, and YAML has no aliases, with which a short file
-fills the memory. pydantic does the work; only modules that read files from outside import this one.
+fills the memory, and no key twice, the first of which would be lost. pydantic does the work; only modules that read files
+from outside import this one.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """The value in a YAML file. Raises ValueError where it is not YAML, too large, nested too deeply, or has aliases."""
+    """The value in a YAML file.
+
+    Raises ValueError where it is not YAML, too large, nested too deeply, or has aliases or a key twice.
+    """
     check_text_size(path)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_BoundedLoader)
@@ -68,7 +72,7 @@ def read_yaml(path: Path) -> Any:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """A safe loader without aliases and with a limit on nesting."""
+    """A safe loader without aliases and repeated keys, and with a limit on nesting."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -83,6 +87,17 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    raise yaml.YAMLError(f"it has the key {key.value} in line {lines[name]} and again in line {line}")
+                lines[name] = line
         return node
 
 

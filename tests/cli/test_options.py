@@ -162,6 +162,14 @@ FILES = [
     ("just text", r"a\.yaml holds no settings"),
     ("training: [3", r"a\.yaml is not a YAML file: .* line 1"),
     ("\udcff", r"a\.yaml is not a YAML file: .*utf-8"),
+    (
+        "training: {epochs: 3}\nmodel: r3d_18\ntraining: {batch_size: 4}",
+        r"a\.yaml is not a YAML file: it has the key training in line 1 and again in line 3",
+    ),
+    (
+        "training.batch_size: 4\ntraining: {epochs: 3}",
+        r"a\.yaml has both training and training\.batch_size, of which one would be lost",
+    ),
 ]
 
 

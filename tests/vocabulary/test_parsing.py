@@ -100,6 +100,9 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[1", "expected"),
         ("\udcff", "utf-8"),
         ("a: 2026-99-99", "month must be in"),
+        ("a:\n  b: 1\nc: 2\na:\n  d: 3", "it has the key a in line 1 and again in line 4"),
+        ("c: {a: 1, b: [{x: 1, 'x': 2}]}", "it has the key x in line 1 and again in line 1"),
+        ('{"a": 1,\n"b": 2, "a": 3}', "it has the key a in line 1 and again in line 2"),
     ],
 )
 def test_yaml_that_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -107,6 +110,12 @@ def test_yaml_that_is_refused(text: str, reason: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=f"s.yaml is not a YAML file: .*{reason}"):
         read_yaml(path)
+
+
+def test_equal_keys_of_different_mappings_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("a: {b: 1, c: {a: 2}}\nd: [{b: 1}, {b: 2}]\n1: x\n'1': y\n")
+    assert read_yaml(path) == {"a": {"b": 1, "c": {"a": 2}}, "d": [{"b": 1}, {"b": 2}], 1: "x", "1": "y"}
 
 
 def test_a_text_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

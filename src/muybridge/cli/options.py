@@ -296,3 +296,9 @@ def _check_config(parser: VerbParser, file: Path) -> None:
         parser.error(f"{key} in {file} is a number of more than {MAX_DIGITS} digits, expected a smaller one")
     if not isinstance(content, dict):
         parser.error(f"{file} holds no settings; expected lines such as `model: r2plus1d_18`")
+    for name in map(str, content):
+        group = name.partition(".")[0]
+        if group != name and group in content:
+            parser.error(
+                f"{file} has both {group} and {name}, of which one would be lost; write all of it below {group}"
+            )

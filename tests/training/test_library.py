@@ -3,12 +3,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import muybridge
-from muybridge.settings import NetworkSettings
+from muybridge.records import Preprocessing
+from muybridge.settings import ClipSettings, NetworkSettings
 from muybridge.training.checkpoint import list_checkpoints
 from muybridge.training.events import StepDone, ValidationDone
+from muybridge.training_settings import TrainingSettings
 
 OPTIONS: dict[str, Any] = {
     "network": NetworkSettings(width=4),
@@ -67,6 +70,27 @@ def test_leaving_early_saves_and_resume_ends_as_if_nothing_was(data: Path, tmp_p
     assert [(run.folder / name).read_bytes() for name in names] == [
         (whole.folder / name).read_bytes() for name in names
     ]
+
+
+def test_defaults_of_a_dataclass_do_not_replace_those_of_weights_and_recipe(data: Path, tmp_path: Path) -> None:
+    preprocessing = Preprocessing(
+        clip_length=4, frames_per_second=25.0, scale_height=32, scale_width=32, crop=28, mean=(127.5,) * 3
+    )
+    network = muybridge.create_model("r3d_10", num_classes=2, clip_length=4, width=4)
+    weights = tmp_path / "weights.safetensors"
+    muybridge.save(network, weights, classes=["dark", "light"], preprocessing=preprocessing)
+    few = {"epochs": 0.5, "clips_per_epoch": 8, "batch_size": 4}
+    common = {**OPTIONS, "init": weights, "network": NetworkSettings()}
+    saved = []
+    for name, groups in (
+        ("dict", {"clips": {"mirror": False}, "training": few}),
+        ("dataclass", {"clips": ClipSettings(mirror=False), "training": TrainingSettings(**few)}),
+    ):
+        muybridge.train(data, output=tmp_path / name, **{**common, **groups})
+        saved.append(yaml.safe_load((tmp_path / name / "settings.yaml").read_text()) | {"output": ""})
+    assert saved[0] == saved[1]
+    assert (saved[1]["clips"]["frames_per_second"], saved[1]["clips"]["mirror"]) == (25.0, False)
+    assert (saved[1]["training"]["learning_rate"], saved[1]["training"]["epochs"]) == (0.003, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -42,7 +42,10 @@ _GROUPS: dict[str, type[Any]] = {
 
 
 class TrainOptions(TypedDict, total=False):
-    """The settings of a run besides data and model (`TrainSettings`). A group is its dataclass, or a dict of its fields."""
+    """The settings of a run besides data and model (`TrainSettings`). A group is a dict of its fields, or its dataclass.
+
+    A dataclass does not tell what was given: of it, what differs from the default counts. A dict gives defaults too.
+    """
 
     output: str | os.PathLike[str]
     init: str | os.PathLike[str] | None
@@ -91,9 +94,10 @@ def train(
 
     Options are those of `muybridge train`: `train("my_videos", "r2plus1d_18", output="runs/first", training={"epochs": 10})`.
     With `init`, network, preprocessing and recipe are set to suit the weights unless options say otherwise; without it, `model`
-    is r2plus1d_18 by default. `resume` continues the run in `output` with its own settings. Raises TypeError for an option that
-    does not exist, ValueError where settings fit neither data nor machine nor folder, and `StopRequested` after a signal, once
-    the run is saved.
+    is r2plus1d_18 by default. Of a group that is given as its dataclass, such as `training=TrainingSettings(epochs=10)`, fields
+    that have their default value count as not given; a dict gives those too. `resume` continues the run in `output` with its
+    own settings. Raises TypeError for an option that does not exist, ValueError where settings fit neither data nor machine nor
+    folder, and `StopRequested` after a signal, once the run is saved.
     """
     result, settings = training.train_given(_collect_given(data, model, options), resume=resume)
     return TrainedRun(
@@ -133,7 +137,8 @@ def _convert_option(name: str, value: Any) -> Any:
     if group is None:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(value, group):
-        return asdict(value)
+        default = group()
+        return {name: given for name, given in vars(value).items() if given != getattr(default, name)}
     names = [field.name for field in fields(group)]
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is a {group.__name__} or a dict of its fields, not {type(value).__name__}")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from muybridge.prediction.timeline import Segment
 from muybridge.studio.curves import reduce_curves, select_windows
 from muybridge.studio.errors import StudioError
+from muybridge.studio.folders import AllowedFolders, compute_project_id
+from muybridge.studio.jobs import JobStore
 from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
 
 
@@ -130,13 +132,44 @@ def test_a_prediction_of_somebody_else_deletes_nothing_outside(tmp_path: Path) -
         shutil.copytree(predictions / first, predictions / f"foreign{number}")
         file = predictions / f"foreign{number}" / "prediction.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "id": named, "weights": "\0"}))
-    assert {info.id for info in store.list_timelines()} == {first, *(f"foreign{number}" for number in range(4))}
+    assert {info.id for info in store.list_timelines()} == {
+        first,
+        *(f"project-foreign{number}" for number in range(4)),
+    }
     store, second = _store(project, 50, ("a", "b"))
     assert [info.id for info in store.list_timelines()] == [second]
     assert {path.name for path in predictions.iterdir()} == {second, "linked"}
     assert {path.name for path in outside.iterdir()} == {"thesis", "linked"}
     with pytest.raises(StudioError, match="no prediction"):
-        store.remove("linked")
+        store.remove("project-linked")
+
+
+def test_a_copied_or_moved_project_has_its_own_predictions(tmp_path: Path) -> None:
+    original, copied = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    _, first = _store(original, 50, ("a", "b"))
+    shutil.copytree(original, copied)
+    store = TimelineStore("other", copied)
+    (info,) = store.list_timelines()
+    assert info.id == f"other-{first.partition('-')[2]}"
+    assert not info.stale, "the copy's own weights and video are as they were"
+    assert [one.label for one in store.read_segments(info.id)] == ["a", "b"]
+    for elsewhere in (first, f"-{first}", info.id.replace("-", "")):
+        with pytest.raises(StudioError, match="no prediction"):
+            store.get(elsewhere)
+    (copied / "w.safetensors").write_bytes(b"trained further")
+    assert store.get(info.id).stale
+    jobs = JobStore(copied, tmp_path / "queues", AllowedFolders([copied]))
+    job = copied / ".muybridge" / "jobs" / "20260101-000000-abcdef"
+    job.mkdir(parents=True)
+    command = ["python", "-m", "muybridge.studio.predict_job", str(original / ".muybridge" / "jobs" / job.name)]
+    description = {"kind": "predict", "title": "t", "command": command, "run": None, "paths": ["x.mp4"]}
+    (job / "job.json").write_text(json.dumps({**description, "created": "2026-01-01T00:00:00+00:00"}))
+    (job / "progress.json").write_text(json.dumps({"predictions": [first]}))
+    assert jobs.get(job.name).predictions == (info.id.replace("other", compute_project_id(copied)),)
+    store.remove(info.id)
+    assert store.list_timelines() == []
+    assert [one.id for one in TimelineStore("project", original).list_timelines()] == [first]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
-from muybridge.studio.projects import compute_project_id
+from muybridge.studio.folders import compute_project_id
 from studio_client import HEADERS, TOKEN
 from videos import write_video
 

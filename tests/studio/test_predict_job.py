@@ -27,7 +27,6 @@ def _write_job(client: StudioClient, folder: Path, run: Path) -> None:
     folder.mkdir(parents=True)
     job = {
         "memory_bytes": 1 << 50,
-        "project_id": client.project.rpartition("/")[2],
         "model": str(run),
         "model_name": run.name,
         "paths": ["a.mp4"],

@@ -56,7 +56,7 @@ def _write_job(folder: Path, project_folder: Path, **values: Any) -> Path:
     """The folder of a job in the project; `folder` names it."""
     folder = _find_job_folder(folder, project_folder)
     folder.mkdir(parents=True)
-    job = {"memory_bytes": 1 << 50, "project_id": "0" * 12, **values}
+    job = {"memory_bytes": 1 << 50, **values}
     (folder / JOB_FILE).write_text(json.dumps(job))
     return folder
 
@@ -104,8 +104,7 @@ def test_windows_like_a_part_of_a_video(client: StudioClient, tmp_path: Path) ->
 
 def test_labels_of_nearest_neighbours_are_a_prediction(client: StudioClient, tmp_path: Path) -> None:
     _index(client, tmp_path / "index", VIDEOS)
-    name = client.project.rpartition("/")[2]
-    values = {"model_name": "nearest neighbours", "neighbors": 3, "project_id": name, "paths": VIDEOS}
+    values = {"model_name": "nearest neighbours", "neighbors": 3, "paths": VIDEOS}
     marks = [{"label": "light", "start_seconds": 0, "end_seconds": 1, "annotator": "kim"}]
     reviewed = [{"start_seconds": 0, "end_seconds": 2, "annotator": "kim"}]
     client.call("PUT", f"{client.project}/annotations?path=b.mp4", json={"path": "b.mp4", "segments": marks})

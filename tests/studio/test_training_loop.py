@@ -329,7 +329,6 @@ def test_a_job_of_unreadable_videos_fails(tmp_path: Path, finished_run: Path) ->
         "paths": ["x.mp4"],
         "model": str(finished_run),
         "model_name": "run",
-        "project_id": "p",
         "step_frames": None,
         "minimum_probability": None,
         "minimum_seconds": None,

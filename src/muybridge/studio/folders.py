@@ -5,6 +5,7 @@ Links are followed before the check, so a link inside an allowed folder that poi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -47,6 +48,11 @@ class AllowedFolders:
                 403, f"{text!r} is outside of the folders of this studio; start it with --allow FOLDER to use others"
             )
         return path.resolve()
+
+
+def compute_project_id(folder: Path) -> str:
+    """The id of a project: twelve digits of a hash of its folder."""
+    return hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _check_text(text: str) -> str:

@@ -28,7 +28,7 @@ from muybridge.studio.annotation_records import StudioRecord, current_time
 from muybridge.studio.annotation_store import STUDIO_FOLDER
 from muybridge.studio.config import CONFIG_VARIABLE
 from muybridge.studio.errors import StudioError
-from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.folders import AllowedFolders, compute_project_id
 from muybridge.studio.job_inputs import settle_job_inputs
 from muybridge.studio.job_runner import (
     JOB_FILE,
@@ -41,6 +41,7 @@ from muybridge.studio.job_runner import (
     JobKind,
     read_job,
 )
+from muybridge.studio.timelines import place_prediction
 from muybridge.text import sanitize_text
 
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
@@ -151,7 +152,7 @@ class JobStore:
             name = "stopped" if description.kind == "train" else "failed"
             message = "its process was ended from outside; it can be resumed"
         progress = 1.0 if name == "done" else self._read_progress(folder, description)
-        return Job(
+        job = Job(
             id=job_id,
             kind=description.kind,
             state=name,
@@ -165,6 +166,9 @@ class JobStore:
             paths=description.paths,
             predictions=_read_progress_file(folder).get("predictions", ()),
         )
+        project_id = compute_project_id(self.project_folder)  # that of a project that was copied is another one
+        predictions = tuple(place_prediction(project_id, name) for name in job.predictions)
+        return job.model_copy(update={"predictions": predictions})
 
     def stop(self, job_id: str) -> Job:
         """Ask a job to end: it saves what it has. Raises StudioError(409) for one that has ended."""

@@ -19,6 +19,7 @@ from muybridge.studio.annotation_files import read_annotation_files
 from muybridge.studio.annotation_records import VideoMarks
 from muybridge.studio.child_pool import limit_memory
 from muybridge.studio.feature_store import FeatureStore
+from muybridge.studio.folders import compute_project_id
 from muybridge.studio.job_command import JobProgress, run_command
 from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.timelines import TimelineArrays, TimelineStore, read_file_key
@@ -40,7 +41,7 @@ def run_neighbor_job(folder: Path) -> int:
             "marks of at least two classes are needed in videos of the index, such as one and background; mark more"
         )
     votes = vote_labels(index, labeled, num_neighbors=job["neighbors"] or _DEFAULT_NEIGHBORS)
-    store = TimelineStore(job["project_id"], project_folder)
+    store = TimelineStore(compute_project_id(project_folder), project_folder)
     progress = JobProgress(folder, len(index.videos))
     for path, windows in votes.windows:
         if path in progress.done:

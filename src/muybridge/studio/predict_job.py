@@ -20,6 +20,7 @@ from muybridge.prediction.timeline_windows import ScoredWindows, compute_timelin
 from muybridge.prediction.video_inputs import resolve_input
 from muybridge.records import VideoError
 from muybridge.studio.child_pool import limit_memory
+from muybridge.studio.folders import compute_project_id
 from muybridge.studio.job_command import JobProgress, run_command
 from muybridge.studio.job_runner import JOB_FILE, find_project_folder
 from muybridge.studio.recognition import find_weights_file, make_timeline_options
@@ -32,7 +33,7 @@ def run_job(folder: Path) -> int:
     job = read_json_object(folder / JOB_FILE)
     limit_memory(int(job["memory_bytes"]))
     project_folder = find_project_folder(folder)
-    store = TimelineStore(job["project_id"], project_folder)
+    store = TimelineStore(compute_project_id(project_folder), project_folder)
     progress = JobProgress(folder, len(job["paths"]))
     progress.write(message=f"loading {job['model_name']}", force=True)
     weights = find_weights_file(job["model"])

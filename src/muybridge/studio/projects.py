@@ -7,7 +7,6 @@ a restart. A project is served only while its folder is in an allowed folder.
 from __future__ import annotations
 
 import getpass
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from muybridge.studio.annotation_records import StudioRecord, check_name
 from muybridge.studio.annotation_store import STUDIO_FOLDER, AnnotationStore, wait_for_lock
 from muybridge.studio.classes import ClassStore
 from muybridge.studio.errors import StudioError
-from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.folders import AllowedFolders, compute_project_id
 from muybridge.studio.jobs import JobStore
 from muybridge.studio.model_address import RUNS_FOLDER
 from muybridge.studio.timelines import TimelineStore
@@ -157,11 +156,6 @@ def _list_own_paths(folder: Path) -> Iterator[Path]:
     yield from (folder / name for name in (*COLUMNS, RUNS_FOLDER, STUDIO_FOLDER))
     if (folder / STUDIO_FOLDER).is_dir():
         yield from (folder / STUDIO_FOLDER).iterdir()
-
-
-def compute_project_id(folder: Path) -> str:
-    """The id of a project: twelve digits of a hash of its folder."""
-    return hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def count_videos(folder: Path) -> int:

@@ -146,7 +146,10 @@ class StoredTimeline:
 
 
 class TimelineStore:
-    """The predictions of a project. Ids begin with its own; each is the name of a folder, whatever the file says."""
+    """The predictions of a project. An id is that of the project and the end of a folder's name, whatever the file says.
+
+    So those of a project that was copied or moved belong to where it is now.
+    """
 
     def __init__(self, project_id: str, project_folder: Path) -> None:
         self.project_id = project_id
@@ -159,6 +162,9 @@ class TimelineStore:
         `values` are the fields of `StoredTimeline` but for those that follow from the arrays.
         """
         timeline_id = f"{self.project_id}-{secrets.token_hex(6)}"
+        weights = Path(values["weights"])
+        if weights.is_relative_to(self.project_folder):  # so that they are there when the project was moved
+            values = {**values, "weights": str(weights.relative_to(self.project_folder))}
         stored = StoredTimeline(
             id=timeline_id, num_windows=len(arrays.starts), created=current_time().isoformat(), **values
         )
@@ -172,7 +178,7 @@ class TimelineStore:
         )
         write_json(folder / "prediction.json", asdict(stored))  # last: without it the folder is none
         for other in self._list_folders():
-            older = _read_stored(other)
+            older = self._read_stored(other)
             if (older.path, older.model) == (stored.path, stored.model) and other != folder:
                 shutil.rmtree(other)
         return timeline_id
@@ -192,7 +198,7 @@ class TimelineStore:
 
     def get(self, timeline_id: str) -> TimelineInfo:
         """A prediction. Raises StudioError(404) where there is none of this id."""
-        return self._describe(_read_stored(self._find_folder(timeline_id)))
+        return self._describe(self._read_stored(self._find_folder(timeline_id)))
 
     def remove(self, timeline_id: str) -> None:
         """Delete a prediction."""
@@ -201,7 +207,7 @@ class TimelineStore:
     def read_arrays(self, timeline_id: str) -> TimelineArrays:
         """The windows of a prediction; probabilities are memory-mapped."""
         folder = self._find_folder(timeline_id)
-        stored, gaps = _read_stored(folder), _read_segments(folder).gaps
+        stored, gaps = self._read_stored(folder), _read_segments(folder).gaps
         try:
             names = ("starts", "ends", "probabilities")
             starts, ends, probabilities = (open_memmap(folder / f"{name}.npy", mode="r") for name in names)
@@ -255,7 +261,7 @@ class TimelineStore:
             read_file_key(path) != key
             for path, key in (
                 (self.project_folder / stored.path, stored.video_key),
-                (Path(stored.weights), stored.weights_key),
+                (self.project_folder / stored.weights, stored.weights_key),
             )
         )
         return TimelineInfo(
@@ -271,7 +277,17 @@ class TimelineStore:
         )
 
     def _read_all(self) -> list[StoredTimeline]:
-        return [_read_stored(path) for path in self._list_folders()]
+        return [self._read_stored(path) for path in self._list_folders()]
+
+    def _read_stored(self, folder: Path) -> StoredTimeline:
+        """The prediction in a folder. The id in the file is not used: it may be somebody else's, and any path."""
+        values = read_json_object(folder / "prediction.json")
+        if values.get("format") != _FORMAT:
+            raise ValueError(
+                f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"
+            )
+        values["id"] = place_prediction(self.project_id, folder.name)
+        return parse_record(StoredTimeline, values, str(folder / "prediction.json"))
 
     def _list_folders(self) -> list[Path]:
         """The folders that hold a prediction. A link is none: what it leads to is not the project's."""
@@ -279,10 +295,17 @@ class TimelineStore:
         return [path for path in folders if _is_prediction(path)]
 
     def _find_folder(self, timeline_id: str) -> Path:
-        folder = self.folder / timeline_id
-        if not timeline_id.replace("-", "").isalnum() or not _is_prediction(folder):
-            raise StudioError(404, f"there is no prediction {timeline_id!r}")
-        return folder
+        suffix = _get_suffix(timeline_id)
+        if timeline_id == place_prediction(self.project_id, timeline_id) and suffix.isalnum():
+            for folder in sorted(self.folder.glob(f"*{suffix}")):
+                if _get_suffix(folder.name) == suffix and _is_prediction(folder):
+                    return folder
+        raise StudioError(404, f"there is no prediction {timeline_id!r}")
+
+
+def place_prediction(project_id: str, name: str) -> str:
+    """The id of a prediction in a project, whatever project it was in when its folder was named."""
+    return f"{project_id}-{_get_suffix(name)}"
 
 
 def read_file_key(path: Path) -> _FileKey | None:
@@ -294,18 +317,16 @@ def read_file_key(path: Path) -> _FileKey | None:
     return status.st_mtime_ns, status.st_size
 
 
+def _get_suffix(name: str) -> str:
+    return name.rpartition("-")[2]
+
+
 def _is_prediction(folder: Path) -> bool:
-    return (folder / "prediction.json").is_file() and not any(path.is_symlink() for path in (folder, *folder.iterdir()))
-
-
-def _read_stored(folder: Path) -> StoredTimeline:
-    """The prediction in a folder, which is its id: the file may be somebody else's, and its id any path."""
-    values = {**read_json_object(folder / "prediction.json"), "id": folder.name}
-    if values.get("format") != _FORMAT:
-        raise ValueError(
-            f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"
-        )
-    return parse_record(StoredTimeline, values, str(folder / "prediction.json"))
+    return (
+        _get_suffix(folder.name).isalnum()
+        and (folder / "prediction.json").is_file()
+        and not any(path.is_symlink() for path in (folder, *folder.iterdir()))
+    )
 
 
 def _read_segments(folder: Path) -> _StoredSegments:

@@ -93,7 +93,6 @@ def _start_prediction(studio: StudioServices, project: OpenProject, request: _Pr
     values = request.model_dump(exclude={"paths", "model"}) | {
         "model": model.address,
         "model_name": model.name,
-        "project_id": project.id,
         "memory_bytes": studio.config.child_bytes,
     }
     paths = tuple(dict.fromkeys(request.paths))

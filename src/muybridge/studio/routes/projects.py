@@ -11,8 +11,8 @@ from pydantic import Field
 from muybridge.datasets.video_files import is_visible
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.errors import StudioError
-from muybridge.studio.folders import MAX_PATH_CHARACTERS
-from muybridge.studio.projects import ProjectInfo, compute_project_id, count_videos
+from muybridge.studio.folders import MAX_PATH_CHARACTERS, compute_project_id
+from muybridge.studio.projects import ProjectInfo, count_videos
 from muybridge.studio.routes.dependencies import ERRORS, OpenProject, StudioServices
 from muybridge.text import sanitize_text
 

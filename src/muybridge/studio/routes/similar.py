@@ -122,7 +122,6 @@ def _start_neighbor_labels(studio: StudioServices, project: OpenProject, request
     values = {
         "model_name": f"nearest neighbours by {settings.model}",
         "neighbors": request.neighbors,
-        "project_id": project.id,
         "memory_bytes": studio.config.child_bytes,
     }
     paths = [path for path in project.videos.list_paths() if FeatureStore(project.folder).has(path)]

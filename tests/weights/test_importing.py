@@ -157,6 +157,28 @@ def test_two_clip_lengths_are_refused(tmp_path: Path) -> None:
         import_weights(written(tmp_path, small().state_dict()), tmp_path / "out.safetensors", options)
 
 
+def test_a_clip_length_that_the_weights_are_not_for_is_refused(tmp_path: Path) -> None:
+    r2d = written(tmp_path, small("r2d_10", clip_length=8).state_dict())
+    with pytest.raises(
+        ValueError, match=r"clips of 4 frames were requested, but the weights of r2d_10 are for 8; leave out"
+    ):
+        import_weights(r2d, tmp_path / "out.safetensors", ImportOptions(clip_length=4))
+    assert not (tmp_path / "out.safetensors").exists()
+    card = import_weights(r2d, tmp_path / "out.safetensors", ImportOptions(clip_length=8)).card
+    assert card.preprocessing.clip_length == 8
+
+
+def test_two_strides_are_refused(tmp_path: Path) -> None:
+    file, preprocessing = written(tmp_path, small().state_dict()), Preprocessing(frame_stride=2)
+    with pytest.raises(ValueError, match="one frame in 4 was requested, but the preprocessing takes one in 2"):
+        options = ImportOptions(frame_stride=4, preprocessing=preprocessing)
+        import_weights(file, tmp_path / "out.safetensors", options)
+    same = ImportOptions(frame_stride=2, preprocessing=preprocessing)
+    assert import_weights(file, tmp_path / "out.safetensors", same).card.preprocessing.frame_stride == 2
+    alone = ImportOptions(frame_stride=4)
+    assert import_weights(file, tmp_path / "out.safetensors", alone).card.preprocessing.frame_stride == 4
+
+
 def test_what_is_said_is_not_assumed(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("clap\n wave \njump\n", encoding="utf-8")
     options = ImportOptions(

@@ -36,7 +36,7 @@ class ImportArguments:
     target_std: list[Annotated[float, Interval(gt=0, le=1e8)]] | None = None
     """With --task regression: the deviations that the outputs are relative to."""
     clip_length: ClipLength | None = None
-    """Frames in a clip; only the weights of R2D show it."""
+    """Frames in a clip; only the weights of R2D show it, and are for no other."""
     frame_stride: FrameStep | None = None
     """Take every n-th frame."""
     norm_epsilon: NormEpsilon | None = None

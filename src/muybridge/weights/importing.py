@@ -55,8 +55,10 @@ class ImportOptions:
     classes: Sequence[str] | Path | None = None  # names of the outputs (levels of ordinal), or a file with one a line
     task: ImportedTask = field(default_factory=ImportedTask)
     preprocessing: Preprocessing | None = None
-    clip_length: ClipLength | None = None  # frames; used if no preprocessing is given
-    frame_stride: FrameStep | None = None  # likewise
+    clip_length: ClipLength | None = (
+        None  # frames; not other than those of the preprocessing, if one is given, or an R2D's
+    )
+    frame_stride: FrameStep | None = None  # likewise not other than that of the preprocessing
     norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
     network: str | None = None  # where the network is where there are several, as `ema.module`, or "the top level"
@@ -136,20 +138,19 @@ def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -
     """Infer the specification; epsilon is from the options, else from their source, else by names and shapes."""
     preprocessing, scheme = options.preprocessing, network.scheme
     usual = preprocessing or _find_usual_preprocessing(network) or Preprocessing()
-    if (
-        options.clip_length is not None
-        and preprocessing is not None
-        and preprocessing.clip_length != options.clip_length
-    ):
-        raise ValueError(
-            f"clips of {options.clip_length} frames were requested, but the preprocessing cuts {preprocessing.clip_length}"
-        )
+    if preprocessing is not None:
+        _check_request(options, preprocessing)
     spec = infer_specification(
         {name: tuple(tensor.shape) for name, tensor in network.tensors.items()},
         clip_length=options.clip_length or usual.clip_length,
         stem_pool=bool(options.stem_pool),
         traits=scheme.traits,
     )
+    if options.clip_length not in (None, spec.clip_length):
+        raise ValueError(
+            f"clips of {options.clip_length} frames were requested, but the weights of {spec.name} are for "
+            f"{spec.clip_length}; leave out --clip-length"
+        )
     if options.norm_epsilon is not None:
         return replace(spec, norm_epsilon=options.norm_epsilon)
     if options.source is not None:
@@ -157,6 +158,19 @@ def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -
     if "norm_epsilon" in scheme.traits:
         return spec
     return replace(spec, norm_epsilon=TORCHVISION_EPSILON if _uses_torchvision_shapes(spec) else PAPER_EPSILON)
+
+
+def _check_request(options: ImportOptions, preprocessing: Preprocessing) -> None:
+    """Raise ValueError where the options say one thing and the preprocessing beside them another."""
+    if options.clip_length not in (None, preprocessing.clip_length):
+        raise ValueError(
+            f"clips of {options.clip_length} frames were requested, but the preprocessing cuts {preprocessing.clip_length}"
+        )
+    if options.frame_stride not in (None, preprocessing.frame_stride):
+        raise ValueError(
+            f"one frame in {options.frame_stride} was requested, but the preprocessing takes one in "
+            f"{preprocessing.frame_stride}"
+        )
 
 
 def _uses_torchvision_shapes(spec: Specification) -> bool:

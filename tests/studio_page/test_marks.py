@@ -182,3 +182,18 @@ def test_what_is_marked_by_keys_contains_both_frames_in_either_order(blank: Any,
         return [marks.document.segments, marks.document.reviewed].map(([one]) => [one.start_seconds, one.end_seconds]);
     """
     assert _run(blank, script) == [[0.2, 0.44], [0.2, 0.44]]
+
+
+def test_a_mark_that_is_stored_while_it_is_dragged_is_changed(blank: Any) -> None:
+    script = """
+        await marks.load(api, "a.mp4");
+        marks.addSegment("one", 0, 1);
+        const [dragged] = marks.document.segments;
+        await marks.flush();
+        marks.revise(dragged, { end_seconds: 2 });
+        await marks.flush();
+        const ends = read("a.mp4").segments.map((one) => one.end_seconds);
+        marks.revise(dragged, { end_seconds: 3 }); // there is no such mark any more
+        return [ends, marks.selected.end_seconds, marks.past.length];
+    """
+    assert _run(blank, script) == [[2], 2, 2]

@@ -54,9 +54,15 @@ export class Marks extends EventTarget {
 
   adopt(answer) {
     this.document = answer;
-    const all = [...answer.segments, ...answer.events, ...answer.reviewed];
-    this.selected = this.selected && (all.find((mark) => isSame(mark, this.selected)) ?? null);
+    this.selected = this.selected && this.find(this.selected);
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** A mark as it is now: once stored, it comes back as another object. */
+  find(mark) {
+    const { segments, events, reviewed } = this.document;
+    const all = [...segments, ...events, ...reviewed];
+    return all.find((one) => one === mark) ?? all.find((one) => isSame(one, mark)) ?? null;
   }
 
   /** Another tab or the correction of a suggestion changed the file, or this page did and went on. */
@@ -214,8 +220,10 @@ export class Marks extends EventTarget {
     this.select(null);
   }
 
-  /** Change the selected mark. */
-  revise(mark, values) {
+  /** Change a mark, which may have been stored since it was shown. */
+  revise(shown, values) {
+    const mark = this.find(shown);
+    if (!mark) return;
     const revised = { ...mark, ...values };
     if (revised.end_seconds !== undefined && !(revised.end_seconds > revised.start_seconds)) return;
     this.selected = revised;

@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import anyio
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import ClientDisconnect
 
 from muybridge.files.run_folder import append_json_line
 from muybridge.records import VideoError
 from muybridge.studio.child_pool import CHILD_DIED, ChildPool
 from muybridge.studio.errors import StudioError
 from muybridge.studio.folders import AllowedFolders
+from muybridge.studio.media import MediaCache, VideoStream
+from muybridge.studio.routes.conversion import ConversionResponse
 from muybridge.studio.video_records import VideoProperties
 from muybridge.studio.videos import VideoCatalogue
 from studio_client import StudioClient, wait_until
@@ -136,6 +141,38 @@ def test_a_converted_stream_begins_where_it_is_asked_to(studio_client: StudioCli
     response = studio_client.request("GET", f"{studio_client.project}/media?path=c.avi&start_seconds=1.2")
     assert _count_frames(response.content) == 20
     (studio_client.folder / "c.avi").unlink()
+
+
+def test_players_that_leave_make_room_for_others(studio_client: StudioClient, tmp_path: Path) -> None:
+    """Four that left before the first byte kept everybody else from converting until the server was restarted."""
+    cache, file = MediaCache(tmp_path), studio_client.folder / "sub" / "b.avi"
+
+    async def leave() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def ignore(message: object) -> None:
+        await anyio.sleep(0)
+
+    async def answer(stream: VideoStream) -> None:
+        response = ConversionResponse(stream)
+        with suppress(ClientDisconnect):
+            await response({"type": "http", "asgi": {"spec_version": "2.3"}}, leave, ignore)
+
+    for _ in range(5):
+        stream = cache.stream(file, 0.0)
+        anyio.run(answer, stream)
+        assert not stream.is_open
+        assert list(stream) == []
+    streams = [cache.stream(file, 0.0) for _ in range(4)]
+    with pytest.raises(StudioError, match="4 videos are being converted") as caught:
+        cache.stream(file, 0.0)
+    assert caught.value.status == 429
+    streams.pop()  # dropped by a request that ended before it was answered
+    streams.append(cache.stream(file, 0.0))
+    assert _count_frames(b"".join(streams[0])) == 30
+    cache.stream(file, 0.0).close()
+    for stream in streams:
+        stream.close()
 
 
 @pytest.mark.parametrize("path", ["a.mp4", "sub/b.avi"])

@@ -11,10 +11,12 @@ import hashlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from weakref import WeakSet
 
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.errors import StudioError
@@ -41,6 +43,39 @@ class _Transcoding:
     progress_file: Path
 
 
+class VideoStream:
+    """What a child process writes, in chunks. The process is ended at the end, by `close`, or when nobody holds the stream.
+
+    It is no generator: one that was never begun would not end its process.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._end = weakref.finalize(self, _end_process, self._process)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its process was not ended yet."""
+        return self._end.alive
+
+    def close(self) -> None:
+        """End the process. Another thread that waits for a chunk gets the end."""
+        self._end()
+
+    def __iter__(self) -> VideoStream:
+        return self
+
+    def __next__(self) -> bytes:
+        assert self._process.stdout is not None, "the output is a pipe"
+        chunk = self._process.stdout.read(_CHUNK_BYTES) if self.is_open else b""
+        if not chunk:
+            self.close()
+            raise StopIteration
+        return chunk
+
+
 class MediaCache:
     """Transcoded videos in the state folder."""
 
@@ -48,7 +83,7 @@ class MediaCache:
         self.folder = state_folder / "media"
         self._running: dict[Path, _Transcoding] = {}
         self._failed: set[Path] = set()
-        self._num_streams = 0
+        self._streams: WeakSet[VideoStream] = WeakSet()
         self._mutex = threading.Lock()
 
     def describe(self, file: Path, examined: ExaminedVideo | None) -> MediaInfo:
@@ -91,15 +126,14 @@ class MediaCache:
             )
             self._running[target] = _Transcoding(file, process, progress_file)
 
-    def stream(self, file: Path, start_seconds: float) -> Iterator[bytes]:
+    def stream(self, file: Path, start_seconds: float) -> VideoStream:
         """MP4 in fragments from `start_seconds` on. Raises StudioError(429) where too many streams are open."""
         with self._mutex:
-            if self._num_streams >= _MAX_PROCESSES:
+            if sum(stream.is_open for stream in self._streams) >= _MAX_PROCESSES:
                 raise StudioError(429, f"{_MAX_PROCESSES} videos are being converted already; close one of the players")
-            self._num_streams += 1
-        command = _build_command(file, "--start", repr(start_seconds))
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        return self._read_stream(process)
+            stream = VideoStream(_build_command(file, "--start", repr(start_seconds)))
+            self._streams.add(stream)
+            return stream
 
     def read_running(self) -> dict[Path, float]:
         """The files that are being transcoded or were, each with its progress; -1 for those that are done or failed."""
@@ -116,18 +150,6 @@ class MediaCache:
                 running.process.kill()
                 running.process.wait()
 
-    def _read_stream(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-        assert process.stdout is not None, "the output is a pipe"
-        try:
-            while chunk := process.stdout.read(_CHUNK_BYTES):
-                yield chunk
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            with self._mutex:
-                self._num_streams -= 1
-
     def _get_target(self, file: Path) -> Path:
         status = file.stat()
         text = f"{file}\0{status.st_size}\0{status.st_mtime_ns}"
@@ -141,6 +163,13 @@ class MediaCache:
                 return
             path.unlink(missing_ok=True)
             excess -= num_bytes
+
+
+def _end_process(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _build_command(file: Path, *options: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, UploadFile
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import Field
 
 from muybridge.datasets.video_files import has_video_extension, is_visible, normalize_unicode
@@ -18,6 +18,7 @@ from muybridge.studio.annotation_store import count_marks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.media import MediaInfo
 from muybridge.studio.projects import Project
+from muybridge.studio.routes.conversion import ConversionResponse
 from muybridge.studio.routes.dependencies import ERRORS, AnySeconds, OpenProject, StudioServices, VideoPath
 from muybridge.studio.services import Studio
 from muybridge.studio.videos import VideoStatus
@@ -151,7 +152,7 @@ def _get_media(
     if playable is not None:
         return FileResponse(playable, media_type=_MEDIA_TYPES.get(playable.suffix.lower(), "video/mp4"))
     studio.media.start(file)
-    return StreamingResponse(studio.media.stream(file, start_seconds), media_type="video/mp4")
+    return ConversionResponse(studio.media.stream(file, start_seconds))
 
 
 @router.get("/frames")

@@ -140,7 +140,7 @@ def test_what_a_job_or_the_index_writes_follows_no_link(tmp_path: Path) -> None:
     assert len(store.list_jobs()) == 1
     (job / "output.txt").symlink_to(outside)
     assert store.list_jobs() == []
-    with pytest.raises(StudioError, match="no job"):
+    with pytest.raises(StudioError, match="is or holds a link"):
         store.read_output(job.name)
 
     (tmp_path / "a.mp4").touch()

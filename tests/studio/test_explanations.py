@@ -139,6 +139,7 @@ def test_what_cannot_be_is_refused(client: StudioClient, tmp_path: Path) -> None
     (tmp_path / "secret").write_text("secret")
     maps.symlink_to(tmp_path / "secret")
     assert client.request("GET", f"{client.project}/explanations/{job['id']}/maps").status_code == 403
+    maps.unlink()
     (maps.parent / "explanation.json").unlink()
     assert "no explanation yet" in client.get(f"explanations/{job['id']}", 409)["detail"]
     client.get("explanations/none", 404)

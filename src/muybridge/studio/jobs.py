@@ -225,10 +225,12 @@ class JobStore:
         self.remove(job_id)
 
     def find_folder(self, job_id: str) -> Path:
-        """The folder of a job. Raises StudioError(404) where there is none of this id."""
+        """The folder of a job. Raises StudioError(404) where there is none of this id, (403) where it holds links."""
         folder = self.folder / job_id
-        if not job_id or "/" in job_id or job_id.startswith(".") or not _is_job(folder):
+        if not job_id or "/" in job_id or job_id.startswith(".") or not (folder / JOB_FILE).is_file():
             raise StudioError(404, f"there is no job {job_id!r}")
+        if not _is_job(folder):
+            raise StudioError(403, f"{folder} is or holds a link, which no job of the studio does; remove it")
         return folder
 
     def _launch(self, folder: Path) -> None:

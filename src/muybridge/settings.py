@@ -53,7 +53,7 @@ class NetworkSettings:
     width: NetworkWidth = 64
     """Channels of the first stage; 64 in the paper."""
     input_channels: InputChannels | None = None
-    """Channels of a frame; by default 3 for rgb and 2 for flow."""
+    """Channels of a frame, which the modality decides: 3 for rgb and 2 for flow."""
     mid_channel_rule: Literal["per_convolution", "per_block"] | None = None
     """How R(2+1)D chooses the channels between its two convolutions: per_convolution (paper) or per_block (torchvision); by
     default that of --init, else the paper's."""
@@ -259,6 +259,11 @@ class TrainSettings:
         parse_validation_share(self.validation)
         # refuses settings of flow for rgb, and crops larger than frames
         self.evaluation.adapt_preprocessing(self.preprocessing)
+        num_channels, given = self.preprocessing.input_channels, self.network.input_channels
+        _require(
+            given in (None, num_channels),
+            f"network.input_channels is {given}, but {self.modality} frames have {num_channels} channels; leave it out",
+        )
         _require(
             not (self.training.color_jitter and self.modality == "flow"),
             "training.color_jitter varies colours, which flow does not have; set it to 0",

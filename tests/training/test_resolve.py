@@ -69,6 +69,15 @@ def test_statistics_of_another_modality_are_not_those_of_the_weights(weights: st
     assert len(settings.preprocessing.mean) == 2
 
 
+def test_settings_of_a_run_need_not_suit_the_modality_of_its_weights(weights: str) -> None:
+    clips = {"length": 8, "scale": [80, 80], "crop": 64}
+    groups = {"network": {"input_channels": 2}, "clips": clips, "training": {"multigrid": [[0.5, 8, 64]]}}
+    given = GivenSettings({"data": "d", "init": weights, "modality": "flow", **groups})
+    resolved = resolve_settings(given, resume=False)
+    assert (resolved.settings.network.input_channels, resolved.settings.training.multigrid) == (2, ((0.5, 8, 64),))
+    assert "clips.scale is [80, 80], theirs is [40, 50]; modality is flow, theirs is rgb" in resolved.notes[-1]
+
+
 def test_recipes_by_start_and_by_name(weights: str) -> None:
     own = read_training_recipe("own_videos")["training"]
     tuned = resolve({"data": "d", "init": weights})

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from muybridge.parsing import parse_record
-from muybridge.records import FLOW_FIELDS, FLOW_MEAN, Preprocessing
+from muybridge.records import FLOW_FIELDS, FLOW_MEAN, Modality, Preprocessing
 from muybridge.settings import (
     PREPROCESSING_NAMES,
     ClipSettings,
     EvaluationSettings,
     LoadingSettings,
+    NetworkSettings,
     TrainSettings,
     settings_to_dict,
 )
@@ -60,12 +61,26 @@ def test_the_number_of_epochs_scales_the_schedule() -> None:
         (lambda: EvaluationSettings(clips=0), r"evaluation\.clips"),
         (lambda: LoadingSettings(max_failed_share=1.5), r"max_failed_share"),
         (lambda: TrainSettings(data="x", fold=4), r"fold"),
+        (
+            lambda: with_channels(2, "rgb"),
+            r"network\.input_channels is 2, but rgb frames have 3 channels; leave it out",
+        ),
+        (lambda: with_channels(3, "flow"), r"network\.input_channels is 3, but flow frames have 2 channels"),
         (lambda: TrainSettings(data="x", seed=-1), r"seed"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(make, words) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def with_channels(input_channels: int | None, modality: Modality) -> TrainSettings:
+    return TrainSettings(data="x", modality=modality, network=NetworkSettings(input_channels=input_channels))
+
+
+@pytest.mark.parametrize(("channels", "modality"), [(3, "rgb"), (2, "flow"), (None, "rgb"), (None, "flow")])
+def test_channels_are_those_of_the_modality(channels: int | None, modality: Modality) -> None:
+    assert with_channels(channels, modality).network.input_channels == channels
 
 
 def test_every_setting_of_clips_is_on_the_card() -> None:

@@ -77,17 +77,17 @@ def find_device_and_timeout(given: GivenSettings, *, resume: bool) -> tuple[str,
 
 
 def _make_card_settings(card: Card, modality: str | None = None) -> dict[str, Any]:
-    """Network and preprocessing of a card as settings. Those of its modality are left out where another is given."""
+    """Network and preprocessing of a card as plain settings. Those of its modality are left out where another is given."""
     specification, preprocessing = card.specification, card.preprocessing
     names = {field: name for name, field in PREPROCESSING_NAMES.items()}
     clips: dict[str, Any] = {
         names.get(field, field): getattr(preprocessing, field)
         for field in ("clip_length", "frame_stride", "frames_per_second", "crop", "flow_gap", "flow_chain")
     }
-    clips["scale"] = (preprocessing.scale_height, preprocessing.scale_width)
+    clips["scale"] = [preprocessing.scale_height, preprocessing.scale_width]
     defaults = STATISTICS[preprocessing.modality]
     clips |= {
-        name: () if value == default else value
+        name: [] if value == default else list(value)
         for name, value, default in zip(("mean", "std"), (preprocessing.mean, preprocessing.std), defaults, strict=True)
     }
     if modality not in (None, preprocessing.modality):
@@ -113,7 +113,7 @@ def _describe_recipe(name: str | None, recipe: Mapping[str, Any], given: GivenSe
 def _describe_card_settings(init: str, card_values: Mapping[str, Any], settings: TrainSettings) -> list[str]:
     """What is taken from the weights where that is no default, and both values where an option replaces one of theirs."""
     plain = settings_to_dict(settings)
-    theirs = settings_to_dict(build_settings(merge_settings(plain, card_values)))
+    theirs = merge_settings(plain, card_values)  # not built: other settings need not suit them
     defaults = settings_to_dict(TrainSettings())
     replaced = diff_settings(plain, theirs)
     of_card = {*card_values, *(f"{group}.{name}" for group in ("network", "clips") for name in card_values[group])}
